@@ -1,0 +1,371 @@
+package wire
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"iter"
+)
+
+var (
+	le         = binary.LittleEndian
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+func appendUvarint(dst []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(dst, byte(v))
+	}
+	return binary.AppendUvarint(dst, v)
+}
+
+// Codec names how the records of a batch are compressed.
+type Codec uint8
+
+// The codecs. The broker stores every codec as it comes and never opens it.
+const (
+	CodecNone Codec = 0
+	CodecS2   Codec = 1
+	CodecZstd Codec = 2
+	CodecLZ4  Codec = 3
+)
+
+var codecNames = [...]string{"none", "s2", "zstd", "lz4"}
+
+// String returns the codec's name.
+func (c Codec) String() string {
+	if int(c) < len(codecNames) {
+		return codecNames[c]
+	}
+	return "unknown"
+}
+
+// ParseCodec returns the codec of a name and whether there is one.
+func ParseCodec(name string) (Codec, bool) {
+	for i, n := range codecNames {
+		if n == name {
+			return Codec(i), true
+		}
+	}
+	return 0, false
+}
+
+const (
+	attrCodec    = 0x07
+	attrTime     = 1 << 3
+	attrProducer = 1 << 4
+	attrKnown    = attrCodec | attrTime | attrProducer
+)
+
+// minBatch is the checksum, the attributes and a count of one byte.
+const minBatch = 4 + 1 + 1
+
+// Producer identifies one position in the stream of an idempotent producer.
+type Producer struct {
+	ID       uint64 // given out by the broker; 0 means none
+	Epoch    uint64 // raised when a producer takes over an id
+	Sequence uint64 // of the batch's first record, counting records per partition
+}
+
+// Batch is a view of an encoded batch:
+//
+//	0          4            5
+//	+----------+------------+---------------+------------------+------------------------------+---------+
+//	| crc32c   | attributes | uvarint count | [varint base ms] | [uvarint id, epoch, sequence]| records |
+//	+----------+------------+---------------+------------------+------------------------------+---------+
+//
+// The checksum covers everything behind itself. Attributes: bits 0-2 codec, bit 3 base time present,
+// bit 4 producer present, the others zero. A compressed batch has the uvarint size of its
+// decompressed records before the compressed bytes.
+type Batch struct {
+	raw      []byte
+	records  []byte
+	count    uint32
+	unpacked uint32 // size of the decompressed records; compressed batches only
+	baseTime int64
+	producer Producer
+}
+
+// ParseBatch reads the header of the batch that fills b and checks its checksum. The records are
+// not walked; see Validate. The batch is a view of b. It returns ErrBatchChecksum or ErrBatch.
+func ParseBatch(b []byte) (Batch, error) {
+	if len(b) < minBatch {
+		return Batch{}, ErrBatch
+	}
+	if crc32.Checksum(b[4:], castagnoli) != le.Uint32(b) {
+		return Batch{}, ErrBatchChecksum
+	}
+	return ViewBatch(b)
+}
+
+// ViewBatch is ParseBatch for bytes whose checksum was already checked.
+func ViewBatch(b []byte) (Batch, error) {
+	if len(b) < minBatch || b[4]&^attrKnown != 0 || b[4]&attrCodec > byte(CodecLZ4) {
+		return Batch{}, ErrBatch
+	}
+	attrs := b[4]
+	count, rest, ok := uvarint(b[5:])
+	if !ok || count == 0 || count > MaxBatchRecords {
+		return Batch{}, ErrBatch
+	}
+	batch := Batch{raw: b, count: uint32(count)}
+	if attrs&attrTime != 0 {
+		if batch.baseTime, rest, ok = varint(rest); !ok {
+			return Batch{}, ErrBatch
+		}
+	}
+	if attrs&attrProducer != 0 {
+		if rest, ok = batch.producer.parse(rest); !ok {
+			return Batch{}, ErrBatch
+		}
+	}
+	if attrs&attrCodec != 0 {
+		var size uint64
+		if size, rest, ok = uvarint(rest); !ok || size > MaxDecompressedBytes {
+			return Batch{}, ErrBatch
+		}
+		batch.unpacked = uint32(size)
+	}
+	batch.records = rest
+	return batch, nil
+}
+
+func (p *Producer) parse(b []byte) (rest []byte, ok bool) {
+	if p.ID, b, ok = uvarint(b); !ok || p.ID == 0 {
+		return nil, false
+	}
+	if p.Epoch, b, ok = uvarint(b); !ok {
+		return nil, false
+	}
+	p.Sequence, b, ok = uvarint(b)
+	return b, ok
+}
+
+// Raw returns the whole encoded batch.
+func (b *Batch) Raw() []byte { return b.raw }
+
+// Count returns how many records the batch says it has; at least 1.
+func (b *Batch) Count() uint32 { return b.count }
+
+// Codec returns how the records are compressed.
+func (b *Batch) Codec() Codec { return Codec(b.raw[4] & attrCodec) }
+
+// BaseTime returns the producer's base time in milliseconds, 0 when the batch carries no times.
+func (b *Batch) BaseTime() int64 { return b.baseTime }
+
+// Producer returns the idempotent producer's position; its ID is 0 when there is none.
+func (b *Batch) Producer() Producer { return b.producer }
+
+// Packed returns the records as stored, compressed or not, and their decompressed size.
+func (b *Batch) Packed() (records []byte, unpackedBytes int) {
+	if b.Codec() == CodecNone {
+		return b.records, len(b.records)
+	}
+	return b.records, int(b.unpacked)
+}
+
+// Unpacked returns b with its records replaced by their decompressed bytes, which must have the
+// announced size.
+func (b *Batch) Unpacked(records []byte) (Batch, error) {
+	if len(records) != int(b.unpacked) {
+		return Batch{}, ErrBatch
+	}
+	u := *b
+	u.records = records
+	return u, nil
+}
+
+// Records walks the records of an uncompressed (or unpacked) batch in order. The records are views.
+// It yields ErrBatch once, as the last step, when the bytes do not hold exactly Count records.
+func (b *Batch) Records() iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		rest := b.records
+		for range b.count {
+			body, next, ok := lengthPrefixed(rest, MaxFrameBytes)
+			var rec Record
+			if !ok || !rec.parse(body, b.baseTime) {
+				yield(Record{}, ErrBatch)
+				return
+			}
+			if !yield(rec, nil) {
+				return
+			}
+			rest = next
+		}
+		if len(rest) != 0 {
+			yield(Record{}, ErrBatch)
+		}
+	}
+}
+
+// Validate walks every record of an uncompressed batch: all fields well formed, exactly Count of
+// them, none larger than maxRecord bytes. A compressed batch is opaque and always passes: its reader
+// checks it. It returns ErrBatch or ErrRecordTooLarge.
+func (b *Batch) Validate(maxRecord int) error {
+	if b.Codec() != CodecNone {
+		return nil
+	}
+	rest := b.records
+	for range b.count {
+		body, next, ok := lengthPrefixed(rest, MaxFrameBytes)
+		if !ok || !validRecord(body) {
+			return ErrBatch
+		}
+		if len(body) > maxRecord {
+			return ErrRecordTooLarge
+		}
+		rest = next
+	}
+	if len(rest) != 0 {
+		return ErrBatch
+	}
+	return nil
+}
+
+// validRecord is Record.parse without building the record; the plain cases return early.
+func validRecord(b []byte) bool {
+	if len(b) == 0 {
+		return false
+	}
+	if b[0] == 0 {
+		return true
+	}
+	if b[0] == recordKey && len(b) > 1 && b[1] < 0x80 {
+		return int(b[1]) <= len(b)-2
+	}
+	var r Record
+	return r.parse(b, 0)
+}
+
+// Cut appends to dst a batch that holds the records [from, to) of the uncompressed batch b, with
+// its own checksum, and returns the extended slice. The producer's position is left out: it belongs
+// to the whole batch. It panics unless from < to <= Count.
+func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
+	if from >= to || to > b.count || b.Codec() != CodecNone {
+		panic("wire: cut outside the batch")
+	}
+	start := b.records
+	ok := true
+	for range from {
+		if _, start, ok = lengthPrefixed(start, MaxFrameBytes); !ok {
+			return dst, ErrBatch
+		}
+	}
+	end := start
+	for range to - from {
+		if _, end, ok = lengthPrefixed(end, MaxFrameBytes); !ok {
+			return dst, ErrBatch
+		}
+	}
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0, b.raw[4]&attrTime)
+	dst = appendUvarint(dst, uint64(to-from))
+	if b.raw[4]&attrTime != 0 {
+		dst = appendUvarint(dst, zigzag(b.baseTime))
+	}
+	dst = append(dst, start[:len(start)-len(end)]...)
+	le.PutUint32(dst[at:], crc32.Checksum(dst[at+4:], castagnoli))
+	return dst, nil
+}
+
+// headerRoom is the largest batch header before the records: checksum, attributes, count, base time,
+// three producer numbers and the decompressed size.
+const headerRoom = 4 + 1 + 3 + 10 + 3*10 + 5
+
+// BatchBuilder collects records into one batch. The zero value is ready. It is not safe for
+// concurrent use.
+type BatchBuilder struct {
+	buf      []byte // headerRoom bytes, then the encoded records
+	count    uint32
+	timed    bool
+	baseTime int64
+	producer Producer
+}
+
+// Reset empties the builder and keeps its memory.
+func (b *BatchBuilder) Reset() {
+	*b = BatchBuilder{buf: b.buf[:0]}
+}
+
+// Add appends a record, copying its bytes. The first record decides whether the batch carries
+// times: a later record without a time then counts as made at the base time, and a later record
+// with a time in a batch without times loses it. Check Timed before mixing them.
+func (b *BatchBuilder) Add(r Record) {
+	if b.count == 0 {
+		b.buf = append(b.buf[:0], make([]byte, headerRoom)...)
+		b.timed = r.Time != 0
+		b.baseTime = r.Time
+	}
+	if !b.timed {
+		r.Time = 0
+	}
+	b.buf = r.append(b.buf, b.baseTime)
+	b.count++
+}
+
+// SetProducer stamps the batch with an idempotent producer's position.
+func (b *BatchBuilder) SetProducer(p Producer) { b.producer = p }
+
+// Timed reports whether the batch carries record times.
+func (b *BatchBuilder) Timed() bool { return b.timed }
+
+// Count returns the number of records added since the last Reset.
+func (b *BatchBuilder) Count() int { return int(b.count) }
+
+// Size returns an upper bound of the encoded batch in bytes.
+func (b *BatchBuilder) Size() int { return max(len(b.buf), headerRoom) }
+
+// Records returns the encoded records without the header, for a codec to compress. The slice is
+// valid until the next call.
+func (b *BatchBuilder) Records() []byte {
+	if b.count == 0 {
+		return nil
+	}
+	return b.buf[headerRoom:]
+}
+
+// Bytes returns the encoded batch, uncompressed. The slice is valid until the next call of Add or
+// Reset. It panics when the builder is empty: a batch has at least one record.
+func (b *BatchBuilder) Bytes() []byte {
+	head := b.header(make([]byte, 0, headerRoom), CodecNone, 0)
+	batch := b.buf[headerRoom-len(head):]
+	copy(batch, head)
+	le.PutUint32(batch, crc32.Checksum(batch[4:], castagnoli))
+	return batch
+}
+
+// AppendCompressed appends the encoded batch to dst with packed, the compressed form of Records, in
+// place of the records.
+func (b *BatchBuilder) AppendCompressed(dst []byte, c Codec, packed []byte) []byte {
+	at := len(dst)
+	dst = b.header(dst, c, len(b.Records()))
+	dst = append(dst, packed...)
+	le.PutUint32(dst[at:], crc32.Checksum(dst[at+4:], castagnoli))
+	return dst
+}
+
+func (b *BatchBuilder) header(dst []byte, c Codec, unpacked int) []byte {
+	if b.count == 0 {
+		panic("wire: empty batch")
+	}
+	attrs := byte(c)
+	if b.timed {
+		attrs |= attrTime
+	}
+	if b.producer.ID != 0 {
+		attrs |= attrProducer
+	}
+	dst = append(dst, 0, 0, 0, 0, attrs)
+	dst = appendUvarint(dst, uint64(b.count))
+	if b.timed {
+		dst = appendUvarint(dst, zigzag(b.baseTime))
+	}
+	if b.producer.ID != 0 {
+		dst = appendUvarint(dst, b.producer.ID)
+		dst = appendUvarint(dst, b.producer.Epoch)
+		dst = appendUvarint(dst, b.producer.Sequence)
+	}
+	if c != CodecNone {
+		dst = appendUvarint(dst, uint64(unpacked))
+	}
+	return dst
+}

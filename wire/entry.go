@@ -1,0 +1,168 @@
+package wire
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// StampBytes is the size of the broker's stamp in front of every entry's payload.
+const StampBytes = 48
+
+// Kind says what the payload of an entry is. Only data has records: other kinds have a count of 0,
+// so offsets stay dense for users.
+type Kind uint8
+
+const (
+	// KindData is a batch of a producer.
+	KindData Kind = 1
+	// KindTerm marks the start of a leader's term; its payload is empty but for the checksum.
+	KindTerm Kind = 2
+	// KindConfig is a configuration: of a raft group or, in the metadata log, of a topic.
+	KindConfig Kind = 3
+	// KindState is a change of the partition's own state: committed offsets, acknowledgements.
+	KindState Kind = 4
+)
+
+// Identity is what the stamp's checksum knows about where an entry belongs. An intact entry found in
+// another partition fails its checksum.
+type Identity struct {
+	Topic     [16]byte // the topic's incarnation, a UUID: a re-created topic has another
+	Partition uint32
+}
+
+// Seed returns the checksum state after the identity, the start of every stamp checksum in that
+// partition.
+func (id Identity) Seed() uint32 {
+	var b [20]byte
+	copy(b[:], id.Topic[:])
+	le.PutUint32(b[16:], id.Partition)
+	return crc32.Update(0, castagnoli, b[:])
+}
+
+// Stamp is the broker's part of an entry.
+//
+//	0        4       8      9       10      12      16     24      32            40           48
+//	+--------+-------+------+-------+-------+-------+------+-------+-------------+------------+---------+
+//	| length | crc   | kind | flags | zero  | count | term | index | base offset | append ms  | payload |
+//	+--------+-------+------+-------+-------+-------+------+-------+-------------+------------+---------+
+//
+// length counts the payload's bytes. crc covers the partition's identity, the length, bytes 8 to 48
+// and the first four bytes of the payload, which are the payload's own checksum: the stamp vouches
+// for the batch it stands in front of. A length of 0 is the end of what was written.
+type Stamp struct {
+	Length     uint32 // payload bytes, at least 4
+	Kind       Kind
+	Flags      uint8  // StampCut or 0
+	Count      uint32 // records; 0 unless Kind is KindData
+	Term       uint64 // leader's term; 1 without a cluster
+	Index      uint64 // position among all entries of the partition, from 1
+	BaseOffset uint64 // offset of the first record, or of the next data entry's
+	Time       int64  // append time of the broker in milliseconds since 1970 UTC
+}
+
+// StampCut marks an entry that the broker made for one delivery by cutting a stored batch. It is
+// never stored.
+const StampCut = 1 << 0
+
+// NextOffset returns the offset behind the entry's last record.
+func (s *Stamp) NextOffset() uint64 { return s.BaseOffset + uint64(s.Count) }
+
+// Size returns the size of the whole entry.
+func (s *Stamp) Size() int { return StampBytes + int(s.Length) }
+
+// Put writes the stamp to b[:StampBytes]; the payload must already stand behind it in b. seed is
+// the partition's Identity.Seed.
+func (s *Stamp) Put(b []byte, seed uint32) {
+	_ = b[StampBytes+3]
+	le.PutUint32(b[0:], s.Length)
+	b[8] = byte(s.Kind)
+	b[9] = s.Flags
+	b[10], b[11] = 0, 0
+	le.PutUint32(b[12:], s.Count)
+	le.PutUint64(b[16:], s.Term)
+	le.PutUint64(b[24:], s.Index)
+	le.PutUint64(b[32:], s.BaseOffset)
+	le.PutUint64(b[40:], uint64(s.Time))
+	le.PutUint32(b[4:], stampChecksum(b, seed))
+}
+
+func stampChecksum(b []byte, seed uint32) uint32 {
+	crc := crc32.Update(seed, castagnoli, b[0:4])
+	return crc32.Update(crc, castagnoli, b[8:StampBytes+4])
+}
+
+// View sets s from an entry whose checksum was checked before, or is about to be checked with
+// Check. b must have StampBytes bytes.
+func (s *Stamp) View(b []byte) {
+	_ = b[StampBytes-1]
+	s.Length = le.Uint32(b[0:])
+	s.Kind = Kind(b[8])
+	s.Flags = b[9]
+	s.Count = le.Uint32(b[12:])
+	s.Term = le.Uint64(b[16:])
+	s.Index = le.Uint64(b[24:])
+	s.BaseOffset = le.Uint64(b[32:])
+	s.Time = int64(le.Uint64(b[40:]))
+}
+
+// CheckStamp reports whether b starts with a stamp that is intact and belongs to the partition with
+// this seed. It looks at StampBytes+4 bytes and says nothing about the rest of the payload.
+func CheckStamp(b []byte, seed uint32) bool {
+	if len(b) < StampBytes+4 {
+		return false
+	}
+	n := le.Uint32(b)
+	return n >= 4 && n <= MaxFrameBytes && b[10] == 0 && b[11] == 0 &&
+		b[8] >= byte(KindData) && b[8] <= byte(KindState) && b[9]&^StampCut == 0 &&
+		stampChecksum(b, seed) == le.Uint32(b[4:])
+}
+
+// Entry is a stamp with its payload.
+type Entry struct {
+	Stamp
+	Payload []byte // a view; for KindData an encoded batch
+}
+
+// ParseEntry reads the entry at the start of b and returns it with the bytes behind it. It checks
+// the stamp and the payload's checksum. The payload is a view of b. ErrEnd means that b starts with
+// zeros or is empty; ErrShort that the entry is cut; ErrEntry that it is damaged or foreign.
+func ParseEntry(b []byte, seed uint32) (Entry, []byte, error) {
+	e, rest, err := ViewEntry(b)
+	if err != nil {
+		return Entry{}, nil, err
+	}
+	if !CheckStamp(b, seed) || !PayloadOK(e.Payload) {
+		return Entry{}, nil, ErrEntry
+	}
+	return e, rest, nil
+}
+
+// ViewEntry is ParseEntry without any checksum, for bytes that were checked before.
+func ViewEntry(b []byte) (Entry, []byte, error) {
+	if len(b) < 4 || le.Uint32(b) == 0 {
+		return Entry{}, nil, ErrEnd
+	}
+	n := le.Uint32(b)
+	if n < 4 || n > MaxFrameBytes {
+		return Entry{}, nil, ErrEntry
+	}
+	if len(b) < StampBytes || uint64(len(b)) < StampBytes+uint64(n) {
+		return Entry{}, nil, ErrShort
+	}
+	var e Entry
+	e.View(b)
+	end := StampBytes + int(n)
+	e.Payload = b[StampBytes:end:end]
+	return e, b[end:], nil
+}
+
+// PayloadOK reports whether a payload matches its own checksum, its first four bytes.
+func PayloadOK(p []byte) bool {
+	return len(p) >= 4 && crc32.Checksum(p[4:], castagnoli) == le.Uint32(p)
+}
+
+// AppendPayload appends a payload of the broker's own (any kind but data): body behind its checksum.
+func AppendPayload(dst, body []byte) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))
+	return append(dst, body...)
+}

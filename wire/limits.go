@@ -1,0 +1,28 @@
+package wire
+
+// Limits that both sides know. The broker may be configured lower; it says so in its hello reply.
+const (
+	// MaxFrameBytes bounds a whole frame. It is what one connection may make the other side buffer.
+	MaxFrameBytes = 8 << 20
+	// MaxHelloBytes bounds the first frame, which is read before anybody is authenticated.
+	MaxHelloBytes = 4 << 10
+	// DefaultMaxRecordBytes is the default limit of one record's key, value and headers together.
+	DefaultMaxRecordBytes = 1 << 20
+	// MaxTopicName is the longest topic name in bytes; it also fits a file name.
+	MaxTopicName = 255
+	// MaxGroupName is the longest group name in bytes.
+	MaxGroupName = 255
+	// MaxKeyBytes is the longest record key.
+	MaxKeyBytes = 64 << 10
+	// MaxHeaderBytes bounds all headers of one record together, names and values.
+	MaxHeaderBytes = 64 << 10
+	// MaxSubjectBytes is the longest subject of a record.
+	MaxSubjectBytes = 4 << 10
+	// MaxPartitions bounds the partitions of one topic.
+	MaxPartitions = 1024
+	// MaxBatchRecords bounds the records of one batch, so that a count read from the network can
+	// never overflow or reserve more than a few megabytes.
+	MaxBatchRecords = 1 << 20
+	// MaxDecompressedBytes bounds what a compressed batch may unfold to.
+	MaxDecompressedBytes = 64 << 20
+)

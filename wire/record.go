@@ -1,0 +1,183 @@
+package wire
+
+// Record is one message inside a batch.
+//
+// On the wire a record is its length, one byte of flags and the fields the flags announce; the value
+// takes the rest:
+//
+//	uvarint length | flags | [varint time delta] | [uvarint n, key] | [headers] | [uvarint n, subject] | value
+//	headers: uvarint n, then n bytes of ( uvarint n, name | uvarint n, value ) pairs
+type Record struct {
+	// Time is when the producer made the record, in milliseconds since 1970 UTC. It is set by the
+	// producer and zero when the producer left it out: the broker's append time stands in for it.
+	Time int64
+	// Key chooses the partition and names the record for compaction. Set by the producer; nil means
+	// no key, empty means an empty key.
+	Key []byte
+	// Value is the payload, any bytes. nil is a tombstone, empty is an empty value.
+	Value []byte
+	// Headers are repeatable name/value pairs, still encoded. Set by the producer.
+	Headers Headers
+	// Subject is the subject a record was published on, when that is not the topic's name.
+	Subject []byte
+}
+
+const (
+	recordTime    = 1 << 0 // a time delta follows
+	recordKey     = 1 << 1 // a key follows
+	recordHeaders = 1 << 2 // headers follow
+	recordSubject = 1 << 3 // a subject follows
+	recordNull    = 1 << 4 // the value is nil, not empty
+	recordKnown   = recordTime | recordKey | recordHeaders | recordSubject | recordNull
+)
+
+// Headers is an encoded list of name/value pairs: uvarint name length, name, uvarint value length,
+// value, repeated. Names may repeat and order is kept. The zero value is no headers.
+type Headers []byte
+
+// Append returns h with one more pair. It may reuse h's memory, like append.
+func (h Headers) Append(name string, value []byte) Headers {
+	h = appendUvarint(h, uint64(len(name)))
+	h = append(h, name...)
+	h = appendUvarint(h, uint64(len(value)))
+	return append(h, value...)
+}
+
+// All walks the pairs. Names and values are views. It stops early on malformed bytes, which Valid
+// reports.
+func (h Headers) All() func(yield func(name, value []byte) bool) {
+	return func(yield func(name, value []byte) bool) {
+		for b := []byte(h); len(b) > 0; {
+			name, value, rest, ok := nextHeader(b)
+			if !ok || !yield(name, value) {
+				return
+			}
+			b = rest
+		}
+	}
+}
+
+// Get returns the first value under name and whether there is one.
+func (h Headers) Get(name string) ([]byte, bool) {
+	for n, v := range h.All() {
+		if string(n) == name {
+			return v, true
+		}
+	}
+	return nil, false
+}
+
+// Valid reports whether h is a whole number of well-formed pairs within MaxHeaderBytes.
+func (h Headers) Valid() bool {
+	if len(h) > MaxHeaderBytes {
+		return false
+	}
+	for b := []byte(h); len(b) > 0; {
+		var ok bool
+		if _, _, b, ok = nextHeader(b); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func nextHeader(b []byte) (name, value, rest []byte, ok bool) {
+	if name, b, ok = lengthPrefixed(b, MaxHeaderBytes); !ok {
+		return nil, nil, nil, false
+	}
+	value, rest, ok = lengthPrefixed(b, MaxHeaderBytes)
+	return name, value, rest, ok
+}
+
+// bodyLen returns the encoded size of r behind its length prefix.
+func (r *Record) bodyLen(delta int64) int {
+	n := 1 + len(r.Value)
+	if delta != 0 {
+		n += uvarintLen(zigzag(delta))
+	}
+	if r.Key != nil {
+		n += uvarintLen(uint64(len(r.Key))) + len(r.Key)
+	}
+	if len(r.Headers) > 0 {
+		n += uvarintLen(uint64(len(r.Headers))) + len(r.Headers)
+	}
+	if len(r.Subject) > 0 {
+		n += uvarintLen(uint64(len(r.Subject))) + len(r.Subject)
+	}
+	return n
+}
+
+// append appends the record. base is the batch's base time.
+func (r *Record) append(dst []byte, base int64) []byte {
+	var delta int64
+	if r.Time != 0 {
+		delta = r.Time - base
+	}
+	dst = appendUvarint(dst, uint64(r.bodyLen(delta)))
+	at := len(dst)
+	dst = append(dst, 0)
+	var flags byte
+	if delta != 0 {
+		flags |= recordTime
+		dst = appendUvarint(dst, zigzag(delta))
+	}
+	if r.Key != nil {
+		flags |= recordKey
+		dst = appendUvarint(dst, uint64(len(r.Key)))
+		dst = append(dst, r.Key...)
+	}
+	if len(r.Headers) > 0 {
+		flags |= recordHeaders
+		dst = appendUvarint(dst, uint64(len(r.Headers)))
+		dst = append(dst, r.Headers...)
+	}
+	if len(r.Subject) > 0 {
+		flags |= recordSubject
+		dst = appendUvarint(dst, uint64(len(r.Subject)))
+		dst = append(dst, r.Subject...)
+	}
+	if r.Value == nil {
+		flags |= recordNull
+	}
+	dst[at] = flags
+	return append(dst, r.Value...)
+}
+
+// parse sets r from the bytes behind the length prefix. base is the batch's base time.
+func (r *Record) parse(b []byte, base int64) bool {
+	if len(b) == 0 || b[0]&^recordKnown != 0 {
+		return false
+	}
+	flags, b := b[0], b[1:]
+	*r = Record{Time: base}
+	ok := true
+	if flags&recordTime != 0 {
+		var delta int64
+		if delta, b, ok = varint(b); !ok || delta == 0 {
+			return false
+		}
+		r.Time += delta
+	}
+	if flags&recordKey != 0 {
+		if r.Key, b, ok = lengthPrefixed(b, MaxKeyBytes); !ok {
+			return false
+		}
+	}
+	if flags&recordHeaders != 0 {
+		var h []byte
+		if h, b, ok = lengthPrefixed(b, MaxHeaderBytes); !ok || len(h) == 0 || !Headers(h).Valid() {
+			return false
+		}
+		r.Headers = h
+	}
+	if flags&recordSubject != 0 {
+		if r.Subject, b, ok = lengthPrefixed(b, MaxSubjectBytes); !ok || len(r.Subject) == 0 {
+			return false
+		}
+	}
+	if flags&recordNull != 0 {
+		return len(b) == 0
+	}
+	r.Value = b[:len(b):len(b)]
+	return true
+}
