@@ -1,0 +1,93 @@
+package wire
+
+// body reads the fields of a frame body in order. After a failed read every further read returns
+// zero, and done returns ErrMalformed. Strings are u16 length and bytes, blobs u32 length and bytes.
+type body struct {
+	b   []byte
+	bad bool
+}
+
+func (r *body) take(n int) []byte {
+	if r.bad || n > len(r.b) {
+		r.bad = true
+		return nil
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *body) u8() uint8 {
+	if v := r.take(1); v != nil {
+		return v[0]
+	}
+	return 0
+}
+
+func (r *body) u16() uint16 {
+	if v := r.take(2); v != nil {
+		return le.Uint16(v)
+	}
+	return 0
+}
+
+func (r *body) u32() uint32 {
+	if v := r.take(4); v != nil {
+		return le.Uint32(v)
+	}
+	return 0
+}
+
+func (r *body) u64() uint64 {
+	if v := r.take(8); v != nil {
+		return le.Uint64(v)
+	}
+	return 0
+}
+
+func (r *body) view(limit int) []byte {
+	n := int(r.u16())
+	if n > limit {
+		r.bad = true
+	}
+	return r.take(n)
+}
+
+func (r *body) str(limit int) string { return string(r.view(limit)) }
+
+func (r *body) id() (id [16]byte) {
+	copy(id[:], r.take(16))
+	return id
+}
+
+// count reads a u16 count of items of at least size bytes each, so that a hostile count cannot
+// reserve more than the frame holds.
+func (r *body) count(size int) int {
+	n := int(r.u16())
+	if n*size > len(r.b) {
+		r.bad = true
+		return 0
+	}
+	return n
+}
+
+// done reports whether the whole body was read and nothing was left over.
+func (r *body) done() error {
+	if r.bad || len(r.b) != 0 {
+		return ErrMalformed
+	}
+	return nil
+}
+
+// rest ends reading and returns what is left.
+func (r *body) rest() ([]byte, error) {
+	if r.bad {
+		return nil, ErrMalformed
+	}
+	return r.b, nil
+}
+
+func appendStr[T ~string | ~[]byte](dst []byte, s T) []byte {
+	dst = le.AppendUint16(dst, uint16(len(s)))
+	return append(dst, s...)
+}

@@ -1,0 +1,150 @@
+package wire
+
+// HeaderBytes is the size of a frame's header.
+const HeaderBytes = 10
+
+// Op says what a frame asks for. A reply carries the request's op with OpReply set.
+type Op uint8
+
+// OpReply marks a reply.
+const OpReply Op = 0x80
+
+// The operations. Numbers are append-only; those left out are answered with CodeUnsupported.
+const (
+	OpHello  Op = 0x01 // client: log in; always the first frame
+	OpPing   Op = 0x02 // either side: answered with the same body
+	OpNotice Op = 0x03 // broker, unasked: it is going away or dropped something
+
+	OpResolve       Op = 0x10 // topic name -> handle
+	OpCreateTopic   Op = 0x11
+	OpListTopics    Op = 0x12
+	OpDescribeTopic Op = 0x13
+	OpAlterTopic    Op = 0x14
+	OpDeleteTopic   Op = 0x15
+	OpPurgeTopic    Op = 0x16
+
+	OpPublish Op = 0x20
+
+	OpFetch       Op = 0x30
+	OpSubscribe   Op = 0x31
+	OpCredit      Op = 0x32 // no reply
+	OpUnsubscribe Op = 0x33
+	OpDeliver     Op = 0x34 // broker, unasked: entries of a subscription
+	OpOffsets     Op = 0x35
+
+	OpOpenQueue Op = 0x40
+	OpLease     Op = 0x41
+	OpAck       Op = 0x42
+	OpNack      Op = 0x43
+	OpReject    Op = 0x44
+	OpExtend    Op = 0x45
+
+	OpCommit      Op = 0x50
+	OpCommitted   Op = 0x51
+	OpGroups      Op = 0x52
+	OpDeleteGroup Op = 0x53
+
+	OpStats Op = 0x60
+)
+
+var opNames = map[Op]string{
+	OpHello: "hello", OpPing: "ping", OpNotice: "notice",
+	OpResolve: "resolve", OpCreateTopic: "create_topic", OpListTopics: "list_topics",
+	OpDescribeTopic: "describe_topic", OpAlterTopic: "alter_topic",
+	OpDeleteTopic: "delete_topic", OpPurgeTopic: "purge_topic",
+	OpPublish: "publish", OpFetch: "fetch", OpSubscribe: "subscribe", OpCredit: "credit",
+	OpUnsubscribe: "unsubscribe", OpDeliver: "deliver", OpOffsets: "offsets",
+	OpOpenQueue: "open_queue", OpLease: "lease", OpAck: "ack", OpNack: "nack",
+	OpReject: "reject", OpExtend: "extend", OpCommit: "commit", OpCommitted: "committed",
+	OpGroups: "groups", OpDeleteGroup: "delete_group", OpStats: "stats",
+}
+
+// String returns the operation's name without the reply bit, such as "publish".
+func (o Op) String() string {
+	if name, ok := opNames[o&^OpReply]; ok {
+		return name
+	}
+	return "unknown"
+}
+
+// Flags of a frame. Each operation knows its own; a set flag that an operation does not know is
+// answered with CodeUnsupported.
+type Flags uint8
+
+const (
+	// FlagError marks a reply whose body is an Error.
+	FlagError Flags = 0x80
+	// FlagLevel masks the durability level of a publish and of its reply.
+	FlagLevel Flags = 0x07
+	// FlagRange marks a publish reply that answers several consecutive correlation ids.
+	FlagRange Flags = 0x08
+	// FlagDuplicate marks a publish reply whose batch was stored before.
+	FlagDuplicate Flags = 0x10
+	// FlagCreate lets OpResolve create the topic when the broker's settings allow it.
+	FlagCreate Flags = 0x01
+	// FlagIfNotExists lets OpCreateTopic succeed when the topic exists, whatever its configuration.
+	FlagIfNotExists Flags = 0x01
+)
+
+// Frame is one message on a connection.
+//
+//	0        4    5       6                10
+//	+--------+----+-------+----------------+------+
+//	| length | op | flags | correlation id | body |
+//	+--------+----+-------+----------------+------+
+//
+// length counts the bytes behind itself, so it is at least 6.
+type Frame struct {
+	Op          Op
+	Flags       Flags
+	Correlation uint32 // chosen by the requester, copied into the reply
+	Body        []byte // a view
+}
+
+// NextFrame splits the first whole frame off b. ok is false when b holds less than a frame; need is
+// then how many bytes the whole frame takes, or 0 while that is not known. It returns
+// ErrFrameTooLarge or ErrMalformed as soon as the length is seen to be wrong.
+func NextFrame(b []byte, limit int) (f Frame, rest []byte, need int, ok bool, err error) {
+	if len(b) < 4 {
+		return Frame{}, b, 0, false, nil
+	}
+	n := le.Uint32(b)
+	if n < HeaderBytes-4 {
+		return Frame{}, b, 0, false, ErrMalformed
+	}
+	if uint64(n)+4 > uint64(limit) {
+		return Frame{}, b, 0, false, ErrFrameTooLarge
+	}
+	size := int(n) + 4
+	if len(b) < size {
+		return Frame{}, b, size, false, nil
+	}
+	f = Frame{Op: Op(b[4]), Flags: Flags(b[5]), Correlation: le.Uint32(b[6:]), Body: b[HeaderBytes:size:size]}
+	return f, b[size:], size, true, nil
+}
+
+// BeginFrame appends a frame header whose length EndFrame fills in, and returns where it starts.
+func BeginFrame(dst []byte, op Op, flags Flags, correlation uint32) (out []byte, at int) {
+	at = len(dst)
+	dst = append(dst, 0, 0, 0, 0, byte(op), byte(flags))
+	return le.AppendUint32(dst, correlation), at
+}
+
+// EndFrame sets the length of the frame that starts at at and ends with b.
+func EndFrame(b []byte, at int) []byte {
+	le.PutUint32(b[at:], uint32(len(b)-at-4))
+	return b
+}
+
+// AppendHeader appends the header of a frame whose body of bodyBytes follows separately.
+func AppendHeader(dst []byte, op Op, flags Flags, correlation uint32, bodyBytes int) []byte {
+	dst = le.AppendUint32(dst, uint32(bodyBytes+HeaderBytes-4))
+	dst = append(dst, byte(op), byte(flags))
+	return le.AppendUint32(dst, correlation)
+}
+
+// AppendError appends a whole error reply.
+func AppendError(dst []byte, op Op, correlation uint32, e *Error) []byte {
+	dst, at := BeginFrame(dst, op|OpReply, FlagError, correlation)
+	return EndFrame(e.Append(dst), at)
+}

@@ -1,0 +1,187 @@
+package wire
+
+// OpenQueue makes a queue on every partition of a topic, or changes the policy of one that exists.
+// The reply is empty and durable.
+type OpenQueue struct {
+	Handle        uint16
+	Group         string
+	Start         Position // where a new queue starts; ignored when it exists
+	LeaseMs       uint32   // 0 for the broker's default
+	BackoffMinMs  uint32   // 0 for the broker's default
+	BackoffMaxMs  uint32   // 0 for the broker's default
+	MaxDeliveries uint32   // 0 for the broker's default
+	DeadLetter    string   // topic for dead letters; "" for "<topic>.<group>.dlq"
+}
+
+// Append appends the encoded body.
+func (m *OpenQueue) Append(dst []byte) []byte {
+	dst = le.AppendUint16(dst, m.Handle)
+	dst = appendStr(dst, m.Group)
+	dst = m.Start.append(dst)
+	dst = le.AppendUint32(dst, m.LeaseMs)
+	dst = le.AppendUint32(dst, m.BackoffMinMs)
+	dst = le.AppendUint32(dst, m.BackoffMaxMs)
+	dst = le.AppendUint32(dst, m.MaxDeliveries)
+	return appendStr(dst, m.DeadLetter)
+}
+
+// Parse sets m from a body.
+func (m *OpenQueue) Parse(b []byte) error {
+	r := body{b: b}
+	m.Handle = r.u16()
+	m.Group = r.str(MaxGroupName)
+	m.Start = r.position()
+	m.LeaseMs = r.u32()
+	m.BackoffMinMs = r.u32()
+	m.BackoffMaxMs = r.u32()
+	m.MaxDeliveries = r.u32()
+	m.DeadLetter = r.str(MaxTopicName)
+	return r.done()
+}
+
+// Lease takes messages of a queue for this connection. The reply is Leased; it waits up to MaxWaitMs
+// for the first message.
+type Lease struct {
+	Handle      uint16
+	Partition   uint16 // or AnyPartition: the broker picks one that has messages
+	Group       string
+	MaxMessages uint32
+	MaxBytes    uint32
+	MaxWaitMs   uint32
+	LeaseMs     uint32 // 0 for the queue's policy
+}
+
+// Append appends the encoded body.
+func (m *Lease) Append(dst []byte) []byte {
+	dst = le.AppendUint16(dst, m.Handle)
+	dst = le.AppendUint16(dst, m.Partition)
+	dst = appendStr(dst, m.Group)
+	dst = le.AppendUint32(dst, m.MaxMessages)
+	dst = le.AppendUint32(dst, m.MaxBytes)
+	dst = le.AppendUint32(dst, m.MaxWaitMs)
+	return le.AppendUint32(dst, m.LeaseMs)
+}
+
+// Parse sets m from a body.
+func (m *Lease) Parse(b []byte) error {
+	r := body{b: b}
+	m.Handle = r.u16()
+	m.Partition = r.u16()
+	m.Group = r.str(MaxGroupName)
+	m.MaxMessages = r.u32()
+	m.MaxBytes = r.u32()
+	m.MaxWaitMs = r.u32()
+	m.LeaseMs = r.u32()
+	return r.done()
+}
+
+// LeaseRange is a run of offsets under one delivery attempt. The attempt is the fence: settling
+// under an older attempt than the current one is refused.
+type LeaseRange struct {
+	First   uint64
+	Count   uint32
+	Attempt uint32 // 1 for the first delivery
+}
+
+const leaseRangeBytes = 8 + 4 + 4
+
+func appendRanges(dst []byte, ranges []LeaseRange) []byte {
+	dst = le.AppendUint16(dst, uint16(len(ranges)))
+	for _, g := range ranges {
+		dst = le.AppendUint64(dst, g.First)
+		dst = le.AppendUint32(dst, g.Count)
+		dst = le.AppendUint32(dst, g.Attempt)
+	}
+	return dst
+}
+
+// ranges reads into have's memory when it is large enough.
+func (r *body) ranges(have []LeaseRange) []LeaseRange {
+	n := r.count(leaseRangeBytes)
+	have = have[:0]
+	for range n {
+		g := LeaseRange{First: r.u64(), Count: r.u32(), Attempt: r.u32()}
+		if g.Count == 0 || g.First+uint64(g.Count) < g.First {
+			r.bad = true
+		}
+		have = append(have, g)
+	}
+	return have
+}
+
+// Leased is the reply to Lease: which messages are leased, and entries that hold them. Entries may
+// hold other records too; only the ranges are the receiver's.
+type Leased struct {
+	Partition uint16
+	Ranges    []LeaseRange // in offset order
+	Bytes     []byte       // whole entries; a view
+}
+
+// AppendFixed appends the body without the entries, which follow from elsewhere.
+func (m *Leased) AppendFixed(dst []byte) []byte {
+	return appendRanges(le.AppendUint16(dst, m.Partition), m.Ranges)
+}
+
+// Append appends the encoded body.
+func (m *Leased) Append(dst []byte) []byte { return append(m.AppendFixed(dst), m.Bytes...) }
+
+// Parse sets m from a body, reusing the memory of m.Ranges.
+func (m *Leased) Parse(b []byte) error {
+	r := body{b: b}
+	m.Partition = r.u16()
+	m.Ranges = r.ranges(m.Ranges)
+	var err error
+	m.Bytes, err = r.rest()
+	return err
+}
+
+// Settle is the body of OpAck, OpNack, OpReject and OpExtend. The reply is a SettleReply, sent when
+// the settlement is as durable as the topic asks for.
+type Settle struct {
+	Handle    uint16
+	Partition uint16
+	Group     string
+	Ranges    []LeaseRange
+	Ms        int32  // OpNack: delay, negative for the queue's backoff; OpExtend: new lease, 0 for the policy; else 0
+	Reason    string // OpNack, OpReject: for a person and the dead-letter header; at most MaxReasonBytes
+}
+
+// MaxReasonBytes bounds the reason of a nack or reject.
+const MaxReasonBytes = 256
+
+// Append appends the encoded body.
+func (m *Settle) Append(dst []byte) []byte {
+	dst = le.AppendUint16(dst, m.Handle)
+	dst = le.AppendUint16(dst, m.Partition)
+	dst = appendStr(dst, m.Group)
+	dst = appendRanges(dst, m.Ranges)
+	dst = le.AppendUint32(dst, uint32(m.Ms))
+	return appendStr(dst, m.Reason)
+}
+
+// Parse sets m from a body, reusing the memory of m.Ranges.
+func (m *Settle) Parse(b []byte) error {
+	r := body{b: b}
+	m.Handle = r.u16()
+	m.Partition = r.u16()
+	m.Group = r.str(MaxGroupName)
+	m.Ranges = r.ranges(m.Ranges)
+	m.Ms = int32(r.u32())
+	m.Reason = r.str(MaxReasonBytes)
+	return r.done()
+}
+
+// SettleReply says how many messages could not be settled because their lease was lost.
+type SettleReply struct {
+	Lost uint32
+}
+
+// Append appends the encoded body.
+func (m SettleReply) Append(dst []byte) []byte { return le.AppendUint32(dst, m.Lost) }
+
+// Parse sets m from a body.
+func (m *SettleReply) Parse(b []byte) error {
+	r := body{b: b}
+	m.Lost = r.u32()
+	return r.done()
+}
