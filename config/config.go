@@ -1,0 +1,143 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Config is the whole configuration of one broker. Default fills it; the zero value is not usable.
+type Config struct {
+	Server    Server
+	Log       Log
+	Broker    Broker
+	Storage   Storage
+	Retention Retention
+	Limits    Limits
+}
+
+// Server says where the broker listens and what it is called.
+type Server struct {
+	Host   string // used with Port when Listen is empty
+	Port   int    // 0 picks a free one
+	Listen string // host:port; wins over Host and Port
+	Admin  string // host:port of the HTTP listener, or "off"
+	Name   string // shown to clients; empty: the host name
+}
+
+// Log says what the broker writes about itself and how.
+type Log struct {
+	Level  string // debug, info, warn or error
+	Format string // text or json
+}
+
+// Broker holds what concerns topics and the work of the broker.
+type Broker struct {
+	ReplicationFactor      int  // kept for cluster mode; a single broker stores one copy
+	DefaultTopicPartitions int  // of a topic created without a number
+	AutoCreateTopics       bool // a publish to a missing topic creates it
+	Loops                  int  // event loops; 0: one less than the cores
+	Partition              int  // the one partition this broker owns, when TotalPartitions > 0
+	TotalPartitions        int  // brokers sharing the topics, one partition each; 0: off
+}
+
+// Storage says where messages are kept and what an acknowledgement promises.
+type Storage struct {
+	Type        string // file or in_memory
+	Dir         string // of the data; used by type file
+	Durability  string // least level of a publish: memory, os or disk; empty: disk for files, else memory
+	MemoryBytes int64  // budget of all messages held in memory; 0: the broker's default
+}
+
+// Retention is how long topics keep messages unless a topic says otherwise. Zero means no limit.
+type Retention struct {
+	Age   time.Duration
+	Bytes int64 // per partition
+	Count int64 // messages per partition
+}
+
+// Limits bounds what clients may use.
+type Limits struct {
+	Connections      int           // 0: from the limit of open files
+	RecordBytes      int64         // largest message of a topic unless the topic says otherwise
+	IdleTimeout      time.Duration // a silent connection is closed after this; 0: the broker's default
+	HandshakeTimeout time.Duration // a connection must say hello within this; 0: the broker's default
+}
+
+// The names of Storage.Type.
+const (
+	StorageFile   = "file"
+	StorageMemory = "in_memory"
+)
+
+// Default returns the configuration of a broker that was told nothing: it stores in ./data, flushes
+// before it acknowledges, and listens on the loopback address only.
+func Default() Config {
+	return Config{
+		Server:    Server{Host: "127.0.0.1", Port: 4222, Admin: "127.0.0.1:8222"},
+		Log:       Log{Level: "info", Format: "text"},
+		Broker:    Broker{ReplicationFactor: 1, DefaultTopicPartitions: 1, AutoCreateTopics: true},
+		Storage:   Storage{Type: StorageFile, Dir: "data"},
+		Retention: Retention{Age: 7 * 24 * time.Hour},
+		Limits:    Limits{RecordBytes: wire.DefaultMaxRecordBytes},
+	}
+}
+
+// ListenAddr returns the host:port the broker listens on.
+func (c *Config) ListenAddr() string {
+	if c.Server.Listen != "" {
+		return c.Server.Listen
+	}
+	return net.JoinHostPort(c.Server.Host, strconv.Itoa(c.Server.Port))
+}
+
+// Level returns the least durability level of a publish.
+func (c *Config) Level() wire.Level {
+	if c.Storage.Durability == "" {
+		if c.Storage.Type == StorageMemory {
+			return wire.LevelMemory
+		}
+		return wire.LevelDisk
+	}
+	l, _ := wire.ParseLevel(c.Storage.Durability) // Validate has checked the name
+	return l
+}
+
+// Validate checks the settings against each other; each alone was checked when it was set.
+func (c *Config) Validate() error {
+	if c.Broker.TotalPartitions > 0 && c.Broker.Partition >= c.Broker.TotalPartitions {
+		return fmt.Errorf("broker.partition is %d, but with broker.total_partitions %d the partitions are 0 to %d",
+			c.Broker.Partition, c.Broker.TotalPartitions, c.Broker.TotalPartitions-1)
+	}
+	if c.Broker.TotalPartitions == 0 && c.Broker.Partition > 0 {
+		return fmt.Errorf("broker.partition is %d, but broker.total_partitions is not set: say how many there are",
+			c.Broker.Partition)
+	}
+	if c.Storage.Type == StorageMemory && c.Level() > wire.LevelMemory {
+		return fmt.Errorf("storage.durability %q needs files, but storage.type is %q: use type %q or durability \"memory\"",
+			c.Storage.Durability, c.Storage.Type, StorageFile)
+	}
+	if c.Storage.Type == StorageFile && c.Storage.Dir == "" {
+		return fmt.Errorf("storage.type is %q, but storage.dir is empty: name a directory or use type %q",
+			c.Storage.Type, StorageMemory)
+	}
+	return nil
+}
+
+// Warnings returns sentences about settings that are accepted and do less than they say.
+func (c *Config) Warnings() []string {
+	var w []string
+	if c.Broker.ReplicationFactor > 1 {
+		w = append(w, fmt.Sprintf("broker.replication_factor is %d, but replication needs cluster mode: "+
+			"this broker stores one copy of every message", c.Broker.ReplicationFactor))
+	}
+	if c.Broker.TotalPartitions > 0 && c.Broker.DefaultTopicPartitions > 1 &&
+		c.Broker.DefaultTopicPartitions != c.Broker.TotalPartitions {
+		w = append(w, fmt.Sprintf("broker.default_topic_partitions is %d, but broker.total_partitions is %d: "+
+			"new topics get %d", c.Broker.DefaultTopicPartitions, c.Broker.TotalPartitions, c.Broker.TotalPartitions))
+	}
+	return w
+}

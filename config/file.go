@@ -1,0 +1,159 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/printer"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxFileBytes bounds a configuration file: one that is larger is some other file.
+const maxFileBytes = 1 << 20
+
+// FileError is a configuration file that was refused, with the place.
+type FileError struct {
+	Path         string
+	Line, Column int    // from 1; 0 when the whole file is meant
+	Reason       string // one line
+	Excerpt      string // the lines around the place with a mark under it; may be empty
+}
+
+// Error returns the place and the reason in one line. The excerpt is apart.
+func (e *FileError) Error() string {
+	if e.Line == 0 {
+		return e.Path + ": " + e.Reason
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", e.Path, e.Line, e.Column, e.Reason)
+}
+
+// Load reads the file at path over c: a key that is absent keeps its value. It returns a *FileError
+// for a file that is not understood whole, and leaves c as it was then.
+func (c *Config) Load(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if info.Size() > maxFileBytes {
+		return &FileError{Path: path, Reason: fmt.Sprintf("%d bytes are too many for a configuration file", info.Size())}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	return c.parse(path, b)
+}
+
+func (c *Config) parse(path string, b []byte) error {
+	loaded := *c
+	f := file{path: path, settings: make(map[string]Setting), sections: make(map[string]bool)}
+	for _, s := range loaded.Settings() {
+		f.add(s)
+	}
+	if err := f.read(b); err != nil {
+		return err
+	}
+	*c = loaded
+	return nil
+}
+
+// file is the reading of one configuration file.
+type file struct {
+	path     string
+	settings map[string]Setting
+	sections map[string]bool
+	keys     []string // every key and section, for suggestions
+}
+
+func (f *file) add(s Setting) {
+	section, _ := cutKey(s.Key)
+	f.settings[s.Key] = s
+	f.keys = append(f.keys, s.Key)
+	if !f.sections[section] {
+		f.sections[section] = true
+		f.keys = append(f.keys, section)
+	}
+}
+
+func (f *file) read(b []byte) error {
+	doc, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return f.syntax(err)
+	}
+	seen := false
+	for _, d := range doc.Docs {
+		if d.Body == nil || d.Body.Type() == ast.CommentType {
+			continue
+		}
+		if seen {
+			return f.refuse(d.Body.GetToken(), "a second document; a configuration file has one")
+		}
+		seen = true
+		if err := f.section("", d.Body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// section walks the keys of one mapping. prefix is "" or a section's name and a dot.
+func (f *file) section(prefix string, n ast.Node) error {
+	switch n := n.(type) {
+	case *ast.NullNode:
+		return nil
+	case *ast.MappingNode:
+		for _, kv := range n.Values {
+			if err := f.pair(prefix, kv); err != nil {
+				return err
+			}
+		}
+		return nil
+	case *ast.MappingValueNode:
+		return f.pair(prefix, n)
+	default:
+		return f.refuse(n.GetToken(), "keys and values are expected here")
+	}
+}
+
+func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
+	tok := kv.Key.GetToken()
+	key := prefix + tok.Value
+	if f.sections[key] {
+		return f.section(key+".", kv.Value)
+	}
+	s, ok := f.settings[key]
+	if !ok {
+		return f.refuse(tok, unknown(key, f.keys))
+	}
+	if kv.Value.Type() == ast.NullType {
+		return nil
+	}
+	if _, plain := kv.Value.(ast.ScalarNode); !plain {
+		return f.refuse(kv.Value.GetToken(), fmt.Sprintf("%s takes one plain value", key))
+	}
+	if err := s.Value.Set(kv.Value.GetToken().Value); err != nil {
+		return f.refuse(kv.Value.GetToken(), fmt.Sprintf("%s: %v", key, err))
+	}
+	return nil
+}
+
+func (f *file) refuse(tok *token.Token, reason string) error {
+	var p printer.Printer
+	return &FileError{
+		Path: f.path, Line: tok.Position.Line, Column: tok.Position.Column,
+		Reason: reason, Excerpt: p.PrintErrorToken(tok, false),
+	}
+}
+
+// syntax turns the parser's error into a FileError.
+func (f *file) syntax(err error) error {
+	e, ok := errors.AsType[yaml.Error](err)
+	if !ok || e.GetToken() == nil {
+		return &FileError{Path: f.path, Reason: err.Error()}
+	}
+	return f.refuse(e.GetToken(), e.GetMessage())
+}

@@ -1,0 +1,58 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// cutKey splits "section.key".
+func cutKey(key string) (section, name string) {
+	section, name, _ = strings.Cut(key, ".")
+	return section, name
+}
+
+// unknown says that a key is not known, and which one may have been meant.
+func unknown(key string, known []string) string {
+	if near := Nearest(key, known); near != "" {
+		return fmt.Sprintf("unknown key %q - did you mean %q?", key, near)
+	}
+	return fmt.Sprintf("unknown key %q", key)
+}
+
+// Nearest returns the word of known that is close enough to word to be what was meant, or "".
+// Close means at most a third of its letters differ; the same name in another section is closest.
+func Nearest(word string, known []string) string {
+	best, bestCost := "", len(word)/3+1
+	_, name := cutKey(word)
+	for _, k := range known {
+		cost := distance(word, k)
+		if _, kn := cutKey(k); name != "" && kn == name {
+			cost = min(cost, 1)
+		}
+		if cost < bestCost {
+			best, bestCost = k, cost
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of a and b in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,225 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+type text struct{ p *string }
+
+func (v text) Set(s string) error { *v.p = s; return nil }
+func (v text) String() string     { return *v.p }
+func (v text) Type() string       { return "string" }
+
+type boolean struct{ p *bool }
+
+// Set implements Value. Only the plain spellings count: "1" for a switch is more often a slip.
+func (v boolean) Set(s string) error {
+	if s != "true" && s != "false" {
+		return fmt.Errorf("%q is neither true nor false", s)
+	}
+	*v.p = s == "true"
+	return nil
+}
+
+func (v boolean) String() string { return strconv.FormatBool(*v.p) }
+func (v boolean) Type() string   { return "bool" }
+
+type integer struct {
+	p        *int
+	min, max int
+}
+
+func (v integer) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a whole number", s)
+	}
+	if n < v.min || n > v.max {
+		return fmt.Errorf("%d is outside %d to %d", n, v.min, v.max)
+	}
+	*v.p = n
+	return nil
+}
+
+func (v integer) String() string { return strconv.Itoa(*v.p) }
+func (v integer) Type() string   { return "int" }
+
+type count struct{ p *int64 }
+
+func (v count) Set(s string) error {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is not a whole number of 0 or more", s)
+	}
+	*v.p = n
+	return nil
+}
+
+func (v count) String() string { return strconv.FormatInt(*v.p, 10) }
+func (v count) Type() string   { return "count" }
+
+// port is Server.Port. A host:port said earlier, by a weaker source, keeps its host.
+type port struct{ c *Config }
+
+func (v port) Set(s string) error {
+	var n int
+	if err := (integer{&n, 0, 65535}).Set(s); err != nil {
+		return err
+	}
+	v.c.Server.Port = n
+	if host, _, err := net.SplitHostPort(v.c.Server.Listen); err == nil {
+		v.c.Server.Listen = net.JoinHostPort(host, s)
+	}
+	return nil
+}
+
+func (v port) String() string { return strconv.Itoa(v.c.Server.Port) }
+func (v port) Type() string   { return "port" }
+
+// ordinal is a number, or the name of a pod of a stateful set, which ends in its number.
+type ordinal struct{ p *int }
+
+func (v ordinal) Set(s string) error {
+	n := s
+	if i := strings.LastIndexByte(s, '-'); i > 0 {
+		n = s[i+1:]
+	}
+	return integer{v.p, 0, maxCount}.Set(n)
+}
+
+func (v ordinal) String() string { return strconv.Itoa(*v.p) }
+func (v ordinal) Type() string   { return "int" }
+
+// hostPort is a host:port, empty, or the one other word it allows.
+type hostPort struct {
+	p     *string
+	allow string
+}
+
+func (v hostPort) Set(s string) error {
+	if s != v.allow && s != "" {
+		_, p, err := net.SplitHostPort(s)
+		if err != nil {
+			return fmt.Errorf("%q is not host:port", s)
+		}
+		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
+			return fmt.Errorf("%q has no port between 0 and 65535", s)
+		}
+	}
+	*v.p = s
+	return nil
+}
+
+func (v hostPort) String() string { return *v.p }
+func (v hostPort) Type() string   { return "host:port" }
+
+// oneOf is a word out of a list.
+type oneOf struct {
+	p     *string
+	words []string
+	alias map[string]string
+}
+
+func choice(p *string, words ...string) oneOf { return oneOf{p: p, words: words} }
+
+func (v oneOf) Set(s string) error {
+	if a, ok := v.alias[s]; ok {
+		s = a
+	}
+	if !slices.Contains(v.words, s) {
+		known := slices.DeleteFunc(slices.Clone(v.words), func(w string) bool { return w == "" })
+		return fmt.Errorf("%q is not one of %s", s, strings.Join(known, ", "))
+	}
+	*v.p = s
+	return nil
+}
+
+func (v oneOf) String() string { return *v.p }
+func (v oneOf) Type() string   { return "word" }
+
+// size is a number of bytes, with or without a unit.
+type size struct{ p *int64 }
+
+func (v size) Set(s string) error {
+	n, err := ParseSize(s)
+	if err != nil {
+		return err
+	}
+	*v.p = n
+	return nil
+}
+
+func (v size) String() string {
+	if *v.p == 0 {
+		return "0"
+	}
+	return strings.ReplaceAll(humanize.IBytes(uint64(*v.p)), " ", "")
+}
+
+func (v size) Type() string { return "size" }
+
+// ParseSize returns the bytes of "512", "64KiB", "10MB" or "1.5GiB".
+func ParseSize(s string) (int64, error) {
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n > 1<<62 {
+		return 0, fmt.Errorf("%q is not a size such as 64KiB or 10GiB", s)
+	}
+	return int64(n), nil
+}
+
+type duration struct{ p *time.Duration }
+
+func (v duration) Set(s string) error {
+	d, err := ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	*v.p = d
+	return nil
+}
+
+func (v duration) String() string { return v.p.String() }
+func (v duration) Type() string   { return "duration" }
+
+// maxDays is what a time.Duration can hold, about 292 years.
+const maxDays = 106_751
+
+var errDuration = errors.New("not a duration such as 90s, 12h or 7d")
+
+// ParseDuration returns the duration of "90s", "1h30m", "7d" or "0". It refuses negative ones.
+func ParseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 32)
+		if err != nil || n > maxDays {
+			return 0, fmt.Errorf("%q is %w", s, errDuration)
+		}
+		return time.Duration(n) * 24 * time.Hour, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is %w", s, errDuration)
+	}
+	return d, nil
+}
+
+type seconds struct{ p *time.Duration }
+
+func (v seconds) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return fmt.Errorf("%q is not a whole number of seconds", s)
+	}
+	*v.p = time.Duration(n) * time.Second
+	return nil
+}
+
+func (v seconds) String() string { return strconv.FormatInt(int64(*v.p/time.Second), 10) }
+func (v seconds) Type() string   { return "seconds" }
