@@ -1,0 +1,5 @@
+package log
+
+type files struct{}
+
+type snapshot struct{}

@@ -1,0 +1,157 @@
+package log
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// FS is what the store needs of a file system. It is a seam: tests put a simulated disk behind it.
+// Names are slash-separated paths below Options.Dir, including it. Errors wrap fs.ErrNotExist and
+// syscall.ENOSPC as those of package os do.
+type FS interface {
+	// Open opens a file for reading and, with write, for writing; create makes it if it is missing.
+	Open(name string, write, create bool) (File, error)
+	// Rename replaces newName by oldName. It is durable after SyncDir.
+	Rename(oldName, newName string) error
+	// Remove unlinks a file or an empty directory.
+	Remove(name string) error
+	// MakeDir creates one directory; it is no error when it exists.
+	MakeDir(name string) error
+	// ReadDir lists a directory in name order.
+	ReadDir(name string) ([]DirEntry, error)
+	// SyncDir makes creations, renames and removals in a directory durable.
+	SyncDir(name string) error
+	// Lock takes an exclusive lock on a file, which it creates, or returns ErrLocked.
+	Lock(name string) (io.Closer, error)
+}
+
+// DirEntry is one name in a directory.
+type DirEntry struct {
+	Name string
+	Dir  bool
+	Size int64
+}
+
+// File is an open file. Reads and writes are positional and safe for concurrent use.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	// Sync makes all written bytes durable, and the size as far as it is needed to read them.
+	Sync() error
+	// Allocate makes sure that writes to the first n bytes need no further space and that the file
+	// has at least this size. What was not written reads as zeros.
+	Allocate(n int64) error
+	// Truncate sets the size.
+	Truncate(n int64) error
+	// Size returns the size.
+	Size() (int64, error)
+	Close() error
+}
+
+// OS is the operating system's file system.
+var OS FS = osFS{}
+
+type osFS struct{}
+
+func (osFS) Open(name string, write, create bool) (File, error) {
+	flag := os.O_RDONLY
+	if write {
+		flag = os.O_RDWR
+	}
+	if create {
+		flag |= os.O_CREATE
+	}
+	f, err := os.OpenFile(name, flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
+
+func (osFS) Remove(name string) error { return os.Remove(name) }
+
+func (osFS) MakeDir(name string) error {
+	if err := os.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func (osFS) ReadDir(name string) ([]DirEntry, error) {
+	list, err := os.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]DirEntry, 0, len(list))
+	for _, d := range list {
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, DirEntry{Name: d.Name(), Dir: d.IsDir(), Size: info.Size()})
+	}
+	return entries, nil
+}
+
+func (osFS) SyncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (osFS) Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Sync() error { return dataSync(f.File) }
+
+func (f osFile) Allocate(n int64) error { return allocate(f.File, n) }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// writeFull is WriteAt that does not trust a nil error with a short count.
+func writeFull(f File, b []byte, pos int64) error {
+	n, err := f.WriteAt(b, pos)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+// extend sets the size of a file to at least n, for file systems that cannot reserve space.
+func extend(f *os.File, n int64) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() >= n {
+		return err
+	}
+	return f.Truncate(n)
+}

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package log
+
+import "os"
+
+func dataSync(f *os.File) error { return f.Sync() }
+
+func allocate(f *os.File, n int64) error { return extend(f, n) }

@@ -1,0 +1,206 @@
+package log
+
+import (
+	"sync"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// firstIndex is the index of a log's first entry; 0 means "before the first entry".
+const firstIndex = 1
+
+// smallBytes is how much a log holds in small slabs before it counts as busy.
+const smallBytes = 256 << 10
+
+// Batch is one entry to append.
+type Batch struct {
+	Kind    wire.Kind
+	Count   uint32 // records; 0 unless Kind is wire.KindData
+	Term    uint64 // 1 without a cluster
+	Time    int64  // append time in ms; raised to that of the entry before when it is lower
+	Payload []byte // an encoded batch or wire.AppendPayload's output; Append copies it
+	Index   uint64 // the entry's index when the caller knows it; 0 means the next one
+}
+
+// Positions says how far a log got. Offsets count records from 0, indexes count entries from 1; all
+// ranges are half-open. First <= Durable <= Written <= Next, except that First may be ahead of
+// Durable and Written after TruncatePrefix. In a memory-only store Written and Durable stay 0.
+type Positions struct {
+	First   uint64 // offset of the first record that can be read
+	Next    uint64 // offset of the next record
+	Written uint64 // records below are in the kernel
+	Durable uint64 // records below are on the device
+
+	FirstIndex   uint64 // of the first entry held; whole segments are dropped, so it may be below First
+	NextIndex    uint64
+	WrittenIndex uint64
+	DurableIndex uint64
+}
+
+// Log is one partition. All methods are safe for concurrent use.
+//
+// Lock order: the owner's lock, then Log.mu, then the store's locks. No hook is called under Log.mu.
+type Log struct {
+	store *Store
+	id    wire.Identity
+	seed  uint32
+
+	mu     sync.Mutex // guards the rest
+	config Config
+	failed error // why the log refuses appends, nil while it is healthy
+	closed bool
+
+	slabs []*slab // the newest entries, in order, never overlapping
+	grown int64   // bytes appended since the log was idle; picks the slab class
+
+	first   uint64 // logical start: reads below are refused
+	prev    place  // where the entries that are held begin
+	next    place
+	walNext place // entries before are in the commit log, or filed
+	written place
+	durable place
+	filed   place // entries before are in segment files, and the checkpoint says so
+
+	want   wire.Level // level asked for since the last round
+	queued bool       // in the store's list of dirty logs
+
+	files files
+	state snapshot
+	stats counters
+}
+
+// Append copies b to memory and returns the offset of its first record and its index. It does not
+// wait and does not allocate. It returns ErrFull, ErrBusy or ErrReadOnly when nothing was appended,
+// and ErrPayload or ErrIndex for a batch that is wrong.
+func (l *Log) Append(b Batch) (base, index uint64, err error) {
+	if len(b.Payload) < 4 || len(b.Payload) > wire.MaxFrameBytes {
+		return 0, 0, ErrPayload
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refuseLocked(&b); err != nil {
+		return 0, 0, err
+	}
+	s, err := l.roomLocked(wire.StampBytes + len(b.Payload))
+	if err != nil {
+		return 0, 0, err
+	}
+	st := wire.Stamp{
+		Length: uint32(len(b.Payload)), Kind: b.Kind, Count: b.Count, Term: b.Term,
+		Index: l.next.index, BaseOffset: l.next.offset, Time: max(b.Time, l.next.time),
+	}
+	entry := s.mem[s.used : s.used+st.Size()]
+	copy(entry[wire.StampBytes:], b.Payload)
+	st.Put(entry, l.seed)
+	l.addLocked(s, &st)
+	return st.BaseOffset, st.Index, nil
+}
+
+// refuseLocked says why b cannot be appended now.
+func (l *Log) refuseLocked(b *Batch) error {
+	switch {
+	case l.closed:
+		return ErrClosed
+	case l.failed != nil:
+		return ErrReadOnly
+	case b.Kind == wire.KindData && l.store.full.Load():
+		return ErrFull
+	case b.Index != 0 && b.Index != l.next.index:
+		return ErrIndex
+	}
+	return nil
+}
+
+// addLocked makes the entry that stands at s.used part of the log.
+func (l *Log) addLocked(s *slab, st *wire.Stamp) {
+	if n := len(s.marks); n == 0 || s.used-int(s.marks[n-1].pos) >= markBytes {
+		s.marks = append(s.marks, mark{
+			offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(s.used),
+		})
+	}
+	s.used += st.Size()
+	l.next = after(st)
+	s.end = l.next
+	l.grown += int64(st.Size())
+	l.stats.appended(st)
+}
+
+// roomLocked returns the slab with room for an entry of n bytes.
+func (l *Log) roomLocked(n int) (*slab, error) {
+	if len(l.slabs) > 0 {
+		if s := l.slabs[len(l.slabs)-1]; !s.sealed && s.used+n <= len(s.mem) {
+			return s, nil
+		}
+	}
+	if l.store.memoryOnly() {
+		// The timer alone is too slow: a busy log fills the whole budget between two ticks.
+		l.retainMemoryLocked(l.store.nowMs())
+	}
+	s := l.store.pool.take(l.classLocked(n))
+	if s == nil {
+		return nil, l.store.noMemory()
+	}
+	l.addSlabLocked(s)
+	return s, nil
+}
+
+func (l *Log) classLocked(n int) int {
+	switch {
+	case n > slabBytes[classNormal]:
+		return classLarge
+	case l.grown < smallBytes && n <= slabBytes[classSmall]:
+		return classSmall
+	}
+	return classNormal
+}
+
+func (l *Log) addSlabLocked(s *slab) {
+	if n := len(l.slabs); n > 0 {
+		l.slabs[n-1].sealed = true
+	}
+	s.start, s.end = l.next, l.next
+	l.slabs = append(l.slabs, s)
+}
+
+// Flush asks that everything appended so far reaches level: wire.LevelOS or wire.LevelDisk. It only
+// wakes the flusher; Config.Notify says when it is done, or that it failed. Lower levels, and a
+// memory-only store, need nothing.
+func (l *Log) Flush(level wire.Level) {
+	if level < wire.LevelOS || l.store.memoryOnly() {
+		return
+	}
+	l.mu.Lock()
+	l.want = max(l.want, min(level, wire.LevelDisk))
+	queue := !l.queued && !l.closed
+	l.queued = l.queued || queue
+	l.mu.Unlock()
+	if queue {
+		l.store.markDirty(l)
+	}
+}
+
+// Positions returns how far the log got.
+func (l *Log) Positions() Positions {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.positionsLocked()
+}
+
+func (l *Log) positionsLocked() Positions {
+	return Positions{
+		First: l.first, Next: l.next.offset, Written: l.written.offset, Durable: l.durable.offset,
+		FirstIndex: l.prev.index, NextIndex: l.next.index,
+		WrittenIndex: l.written.index, DurableIndex: l.durable.index,
+	}
+}
+
+// Identity returns which partition this is.
+func (l *Log) Identity() wire.Identity { return l.id }
+
+// SetConfig replaces the configuration. Hooks that run already may still be the old ones.
+func (l *Log) SetConfig(c Config) {
+	c.setDefaults(&l.store.options)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.config = c
+}

@@ -1,0 +1,17 @@
+package log
+
+import "golang.org/x/sys/unix"
+
+func populate(mem []byte) {
+	if unix.Madvise(mem, unix.MADV_POPULATE_WRITE) != nil {
+		touch(mem)
+	}
+}
+
+func physicalMemory() int64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 4 << 30
+	}
+	return int64(uint64(info.Totalram) * uint64(info.Unit))
+}

@@ -1,0 +1,129 @@
+package log
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// The defaults of Options and Config, with their reasons.
+const (
+	defaultSegmentBytes   = 64 << 20  // retention works in steps of this; sealing one costs two fsyncs
+	defaultCommitLogBytes = 256 << 20 // replayed at a restart: about half a second
+	defaultCommitFile     = 64 << 20  // the unit that is recycled
+	defaultCheckpoint     = 5 * time.Second
+	defaultRetention      = time.Second
+	defaultSegmentAge     = time.Hour
+	maxDefaultMemory      = 1 << 30
+
+	minSegmentBytes    = 4 << 10
+	minCommitFileBytes = 16 << 10
+	minMemoryBytes     = 1 << 20
+)
+
+// Options configures a Store. The zero value of a field means its default. The caller sets them
+// once; Open copies them.
+type Options struct {
+	// Dir is the data directory, created when missing. Empty means memory only.
+	Dir string
+	// FS is the file system; nil means the operating system's.
+	FS FS
+	// Now is the clock for retention by age; nil means time.Now.
+	Now func() time.Time
+	// Logger hears about lifecycle and damage; nil is silent.
+	Logger *slog.Logger
+	// MemoryBytes bounds all slabs together. Default: a quarter of the machine's memory, at most
+	// 1 GiB. At least 1 MiB; an entry of the largest frame needs 9 MiB.
+	MemoryBytes int64
+	// SegmentBytes is the size at which a segment file is sealed. Default 64 MiB, at least 4 KiB.
+	SegmentBytes int64
+	// CommitLogBytes is the size of the commit log that starts a checkpoint. Default 256 MiB.
+	CommitLogBytes int64
+	// CommitFileBytes is the size of one commit log file. Default 64 MiB, at least 16 KiB.
+	CommitFileBytes int64
+	// CheckpointInterval is how long entries that nobody flushed stay in memory only. Default 5 s.
+	CheckpointInterval time.Duration
+	// RetentionInterval is how often retention is enforced, also on idle logs. Default 1 s.
+	RetentionInterval time.Duration
+	// Poison overwrites memory before it is recycled, so that a use after release shows up.
+	Poison bool
+}
+
+func (o *Options) setDefaults() {
+	if o.FS == nil {
+		o.FS = OS
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MemoryBytes == 0 {
+		o.MemoryBytes = min(maxDefaultMemory, physicalMemory()/4)
+	}
+	orDefault(&o.SegmentBytes, defaultSegmentBytes)
+	orDefault(&o.CommitLogBytes, defaultCommitLogBytes)
+	orDefault(&o.CommitFileBytes, defaultCommitFile)
+	orDefault(&o.CheckpointInterval, defaultCheckpoint)
+	orDefault(&o.RetentionInterval, defaultRetention)
+}
+
+func orDefault[T int64 | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.MemoryBytes < minMemoryBytes:
+		return errors.New("log: MemoryBytes is below 1 MiB")
+	case o.SegmentBytes < minSegmentBytes || o.SegmentBytes > 1<<30:
+		return errors.New("log: SegmentBytes is outside 4 KiB to 1 GiB")
+	case o.CommitFileBytes < minCommitFileBytes || o.CommitFileBytes > 1<<30:
+		return errors.New("log: CommitFileBytes is outside 16 KiB to 1 GiB")
+	case o.CommitLogBytes < 0 || o.CheckpointInterval < 0 || o.RetentionInterval < 0:
+		return errors.New("log: negative option")
+	}
+	return nil
+}
+
+// Retention says what may be dropped from the head of a log. Only whole segments are dropped (whole
+// slabs in a memory-only store), so a log holds at least what the limits allow and at most one
+// segment more. Zero means unlimited.
+type Retention struct {
+	Age   time.Duration // of the append time
+	Bytes int64         // of all entries
+	Count int64         // of records
+}
+
+// Config configures a Log. Zero fields mean the defaults.
+type Config struct {
+	// Retention limits how much is kept.
+	Retention Retention
+	// SegmentBytes overrides Options.SegmentBytes.
+	SegmentBytes int64
+	// SegmentAge is the age of its first entry at which a segment is sealed, so that retention by
+	// age can drop it. Default 1 h, or a quarter of Retention.Age when that is less.
+	SegmentAge time.Duration
+	// Notify is called after Written or Durable moved, or with the error of a storage failure: what
+	// was appended and not yet Durable is then unknown. It is called without locks, never
+	// concurrently with itself from the flusher, and must not block.
+	Notify func(p Positions, err error)
+	// State returns the owner's encoded state and the index of the last entry it includes. It is
+	// called without locks by the checkpointer; the owner takes the lock it also holds around
+	// Append. The blob is kept; the owner must not modify it afterwards.
+	State func() (blob []byte, index uint64)
+}
+
+func (c *Config) setDefaults(o *Options) {
+	orDefault(&c.SegmentBytes, o.SegmentBytes)
+	if b := c.Retention.Bytes; b > 0 {
+		c.SegmentBytes = min(c.SegmentBytes, max(b/4, minSegmentBytes))
+	}
+	orDefault(&c.SegmentAge, defaultSegmentAge)
+	if a := c.Retention.Age; a > 0 {
+		c.SegmentAge = min(c.SegmentAge, max(a/4, time.Second))
+	}
+}

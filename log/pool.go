@@ -1,0 +1,225 @@
+package log
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Slab classes. The first entries of a partition go to small slabs, so that 1,000 idle partitions
+// fit in 100 MB; a busy partition uses normal ones; a large one has room for the largest frame.
+const (
+	classSmall = iota
+	classNormal
+	classLarge
+	classes
+)
+
+var slabBytes = [classes]int{64 << 10, 1 << 20, wire.MaxFrameBytes + 64<<10}
+
+// readyFloor is how many populated slabs an idle store keeps, readyCeiling how many it prepares when
+// they are taken faster than they are made.
+var (
+	readyFloor   = [classes]int{8, 2, 0}
+	readyCeiling = [classes]int{256, 64, 2}
+)
+
+// foundryIdle is how long a class must be quiet before its ready slabs are reduced.
+const foundryIdle = 2 * time.Second
+
+// poisonByte is what a recycled slab is filled with when Options.Poison is set.
+const poisonByte = 0xDB
+
+// slabPool owns all slab memory of a store and its budget.
+type slabPool struct {
+	budget int64
+	poison bool
+	wake   chan struct{} // capacity 1; rings the foundry
+
+	mu     sync.Mutex // guards the rest
+	free   [classes][]*slab
+	target [classes]int // ready slabs wanted
+	taken  [classes]int // since the last idle check
+	mapped int64        // bytes of all slabs
+	used   int64        // bytes of slabs handed out
+	peak   int64        // highest value of used
+	cold   uint64       // slabs made while somebody waited
+	seq    uint64
+	closed bool
+}
+
+func newSlabPool(budget int64, poison bool) *slabPool {
+	return &slabPool{budget: budget, poison: poison, target: readyFloor, wake: make(chan struct{}, 1)}
+}
+
+// take hands out a slab with one reference, or nil when the budget does not allow it.
+func (p *slabPool) take(class int) *slab {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size := int64(slabBytes[class])
+	if p.closed || p.used+size > p.budget {
+		return nil
+	}
+	s := p.popLocked(class)
+	if s == nil {
+		p.cold++
+		p.target[class] = min(max(2*p.target[class], 1), readyCeiling[class])
+		if s = p.makeLocked(class); s == nil {
+			return nil
+		}
+	}
+	p.taken[class]++
+	p.used += size
+	p.peak = max(p.peak, p.used)
+	p.seq++
+	s.seq = p.seq
+	s.refs.Store(1)
+	if len(p.free[class]) < p.target[class] {
+		p.ring()
+	}
+	return s
+}
+
+func (p *slabPool) popLocked(class int) *slab {
+	n := len(p.free[class])
+	if n == 0 {
+		return nil
+	}
+	s := p.free[class][n-1]
+	p.free[class] = p.free[class][:n-1]
+	return s
+}
+
+// makeLocked maps a slab, first unmapping free ones of other classes when the budget asks for it.
+func (p *slabPool) makeLocked(class int) *slab {
+	size := int64(slabBytes[class])
+	for other := range classes {
+		for p.mapped+size > p.budget {
+			s := p.popLocked(other)
+			if s == nil {
+				break
+			}
+			p.unmapLocked(s)
+		}
+	}
+	mem, err := mapMemory(slabBytes[class])
+	if err != nil {
+		return nil
+	}
+	p.mapped += size
+	return newSlab(p, class, mem)
+}
+
+func newSlab(p *slabPool, class int, mem []byte) *slab {
+	return &slab{mem: mem, class: class, pool: p, marks: make([]mark, 0, len(mem)/markBytes+1)}
+}
+
+func (p *slabPool) unmapLocked(s *slab) {
+	p.mapped -= int64(len(s.mem))
+	unmapMemory(s.mem)
+	s.mem = nil
+}
+
+// put takes back a slab without references.
+func (p *slabPool) put(s *slab) {
+	if p.poison {
+		for i := range s.mem {
+			s.mem[i] = poisonByte
+		}
+	}
+	s.used, s.sealed, s.marks = 0, false, s.marks[:0]
+	s.start, s.end = place{}, place{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used -= int64(len(s.mem))
+	if p.closed {
+		p.unmapLocked(s)
+		return
+	}
+	p.free[s.class] = append(p.free[s.class], s)
+}
+
+func (p *slabPool) ring() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pressed reports whether more than the given fraction (in 1/16) of the budget is handed out.
+func (p *slabPool) pressed(sixteenths int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.used > p.budget/16*sixteenths
+}
+
+// foundry prepares slabs off the append path and gives back what is no longer needed. It ends when
+// stop is closed.
+func (p *slabPool) foundry(stop <-chan struct{}) {
+	tick := time.NewTicker(foundryIdle)
+	defer tick.Stop()
+	p.prepare()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-p.wake:
+			p.prepare()
+		case <-tick.C:
+			p.trim()
+		}
+	}
+}
+
+// prepare maps slabs until every class has as many ready as wanted.
+func (p *slabPool) prepare() {
+	for class := range classes {
+		for p.wanted(class) {
+			mem, err := mapMemory(slabBytes[class])
+			if err != nil {
+				return
+			}
+			s := newSlab(p, class, mem)
+			p.mu.Lock()
+			p.mapped += int64(len(mem))
+			p.free[class] = append(p.free[class], s)
+			p.mu.Unlock()
+		}
+	}
+}
+
+func (p *slabPool) wanted(class int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.closed && len(p.free[class]) < p.target[class] &&
+		p.mapped+int64(slabBytes[class]) <= p.budget
+}
+
+// trim halves what is kept ready in classes that were quiet since the last call.
+func (p *slabPool) trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for class := range classes {
+		if p.taken[class] == 0 {
+			p.target[class] = max(p.target[class]/2, readyFloor[class])
+			keep := max(len(p.free[class])/2, p.target[class])
+			for len(p.free[class]) > keep {
+				p.unmapLocked(p.popLocked(class))
+			}
+		}
+		p.taken[class] = 0
+	}
+}
+
+// close unmaps all free slabs; those still referenced follow when they are released.
+func (p *slabPool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for class := range classes {
+		for len(p.free[class]) > 0 {
+			p.unmapLocked(p.popLocked(class))
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package log
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// markBytes is the distance of the sparse index in memory: a lookup walks at most this many bytes
+// plus one entry.
+const markBytes = 4 << 10
+
+// mark is one point of a sparse index. It has no pointers, so the garbage collector skips it.
+type mark struct {
+	offset uint64 // base offset of the entry at pos
+	index  uint64
+	term   uint64
+	time   int64 // append time, ms
+	pos    uint32
+}
+
+// place is a position between two entries: what the next entry gets, and what the one before had.
+type place struct {
+	offset uint64 // of the next record
+	index  uint64 // of the next entry
+	term   uint64 // of the entry before; 0 when there was none
+	time   int64  // append time of the entry before
+}
+
+// after returns the place behind the entry with stamp s.
+func after(s *wire.Stamp) place {
+	return place{offset: s.NextOffset(), index: s.Index + 1, term: s.Term, time: s.Time}
+}
+
+// slab is a piece of off-heap memory with whole entries of one log.
+//
+// Bytes and marks below used never change while anybody holds a reference, so a reader copies used
+// and the marks' length under the log's lock and then walks without it.
+type slab struct {
+	mem   []byte
+	class int
+	refs  atomic.Int32
+	pool  *slabPool
+
+	// The rest is guarded by the owning log's mutex.
+	seq    uint64 // order of being handed out
+	used   int
+	sealed bool // nothing more is appended
+	start  place
+	end    place
+	marks  []mark
+}
+
+func (s *slab) hold() { s.refs.Add(1) }
+
+// release drops a reference. The last one gives the memory back to the pool.
+func (s *slab) release() {
+	switch n := s.refs.Add(-1); {
+	case n == 0:
+		s.pool.put(s)
+	case n < 0:
+		panic("log: slab released twice")
+	}
+}
+
+// span is a run of whole entries in one slab. Whoever holds a span holds a reference of its slab.
+type span struct {
+	slab     *slab
+	from, to int
+	start    place
+	end      place
+}
+
+func (p span) bytes() []byte { return p.slab.mem[p.from:p.to:p.to] }
+
+// byIndex returns the position of the first entry with an index of at least index, or used.
+func (s *slab) byIndex(index uint64) int {
+	i, found := slices.BinarySearchFunc(s.marks, index, func(m mark, x uint64) int {
+		return compare(m.index, x)
+	})
+	if found {
+		return int(s.marks[i].pos)
+	}
+	if i == 0 {
+		return 0
+	}
+	pos := int(s.marks[i-1].pos)
+	for pos < s.used {
+		var st wire.Stamp
+		st.View(s.mem[pos:])
+		if st.Index >= index {
+			break
+		}
+		pos += st.Size()
+	}
+	return pos
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// markAt returns the position of the last mark whose entry starts at or below offset.
+func markAt(marks []mark, offset uint64) int {
+	i, _ := slices.BinarySearchFunc(marks, offset+1, func(m mark, x uint64) int {
+		return compare(m.offset, x)
+	})
+	if i == 0 {
+		return 0
+	}
+	return int(marks[i-1].pos)
+}
