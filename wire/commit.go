@@ -10,7 +10,7 @@ type PartitionOffset struct {
 // the visible end is refused with CodeOffsetOutOfRange and nothing is stored.
 type Commit struct {
 	Handle     uint16
-	Group      string
+	Group      []byte // a view after Parse
 	Generation uint32 // of the group's membership; 0 without membership
 	Offsets    []PartitionOffset
 }
@@ -32,7 +32,7 @@ func (m *Commit) Append(dst []byte) []byte {
 func (m *Commit) Parse(b []byte) error {
 	r := body{b: b}
 	m.Handle = r.u16()
-	m.Group = r.str(MaxGroupName)
+	m.Group = r.view(MaxGroupName)
 	m.Generation = r.u32()
 	n := r.count(2 + 8)
 	m.Offsets = m.Offsets[:0]

@@ -44,7 +44,7 @@ func (m *OpenQueue) Parse(b []byte) error {
 type Lease struct {
 	Handle      uint16
 	Partition   uint16 // or AnyPartition: the broker picks one that has messages
-	Group       string
+	Group       []byte // a view after Parse
 	MaxMessages uint32
 	MaxBytes    uint32
 	MaxWaitMs   uint32
@@ -67,7 +67,7 @@ func (m *Lease) Parse(b []byte) error {
 	r := body{b: b}
 	m.Handle = r.u16()
 	m.Partition = r.u16()
-	m.Group = r.str(MaxGroupName)
+	m.Group = r.view(MaxGroupName)
 	m.MaxMessages = r.u32()
 	m.MaxBytes = r.u32()
 	m.MaxWaitMs = r.u32()
@@ -140,10 +140,10 @@ func (m *Leased) Parse(b []byte) error {
 type Settle struct {
 	Handle    uint16
 	Partition uint16
-	Group     string
+	Group     []byte // a view after Parse
 	Ranges    []LeaseRange
 	Ms        int32  // OpNack: delay, negative for the queue's backoff; OpExtend: new lease, 0 for the policy; else 0
-	Reason    string // OpNack, OpReject: for a person and the dead-letter header; at most MaxReasonBytes
+	Reason    []byte // a view after Parse; OpNack, OpReject: for a person and the dead-letter header; at most MaxReasonBytes
 }
 
 // MaxReasonBytes bounds the reason of a nack or reject.
@@ -164,10 +164,10 @@ func (m *Settle) Parse(b []byte) error {
 	r := body{b: b}
 	m.Handle = r.u16()
 	m.Partition = r.u16()
-	m.Group = r.str(MaxGroupName)
+	m.Group = r.view(MaxGroupName)
 	m.Ranges = r.ranges(m.Ranges)
 	m.Ms = int32(r.u32())
-	m.Reason = r.str(MaxReasonBytes)
+	m.Reason = r.view(MaxReasonBytes)
 	return r.done()
 }
 
