@@ -1,0 +1,63 @@
+# make run    builds the broker and starts it with its data in ./data
+# make test   is the whole test suite, the demo scripts included
+# make check  adds the race detector, the linters and the other platforms
+# make fuzz   runs every fuzz target for FUZZTIME
+
+GO       ?= go
+FUZZTIME ?= 10s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
+
+DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
+
+.PHONY: build run test demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+
+build:
+	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
+
+run: build
+	bin/rafka serve --data ./data
+
+test: vet
+	$(GO) test ./...
+	$(MAKE) demos
+
+demos: build
+	for demo in $(DEMOS); do RAFKA=bin/rafka scripts/$$demo.sh || exit 1; done
+
+check: test race staticcheck golangci-lint gofumpt cross
+
+race:
+	$(GO) test -race -shuffle=on ./...
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+golangci-lint:
+	$(GO) run $(GOLANGCILINT) run ./...
+
+gofumpt:
+	@unformatted="$$($(GO) run $(GOFUMPT) -l .)"; \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofumpt:"; echo "$$unformatted"; exit 1; fi
+
+cross:
+	GOOS=darwin GOARCH=amd64 $(GO) vet ./...
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=linux GOARCH=arm64 $(GO) vet ./...
+
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+clean:
+	rm -rf bin

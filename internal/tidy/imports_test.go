@@ -1,0 +1,124 @@
+package tidy
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/rafka-mq/rafka"
+
+// rule says what the code of one package may import besides the standard library.
+type rule struct {
+	ours   []string // packages of this module
+	theirs []string // modules, or packages of modules
+}
+
+// rules is the architecture: wire <- log <- partition <- server, and wire <- client <- bench. A
+// package that is not in the table needs a line here, and so a reason. Tests may import more.
+var rules = map[string]rule{
+	"wire":       {},
+	"wire/codec": {ours: []string{"wire"}, theirs: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4/v4"}},
+
+	"group":   {},
+	"subject": {},
+	"auth":    {theirs: []string{"golang.org/x/crypto", "github.com/nats-io/nkeys"}},
+
+	"log":         {ours: []string{"wire"}, theirs: []string{"golang.org/x/sys"}},
+	"log/faultfs": {ours: []string{"log"}},
+
+	"partition": {ours: []string{"wire", "wire/codec", "log", "group"}, theirs: []string{"github.com/google/uuid"}},
+
+	"server": {
+		ours: []string{"wire", "log", "partition", "group", "subject", "auth"},
+		theirs: []string{
+			"github.com/panjf2000/gnet/v2", "github.com/valyala/bytebufferpool", "github.com/google/uuid",
+			"github.com/prometheus/client_golang", "golang.org/x/sys",
+		},
+	},
+	"server/servertest": {ours: []string{"server", "wire"}},
+
+	"client": {
+		ours: []string{"wire", "wire/codec"},
+		theirs: []string{
+			"github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "github.com/google/uuid",
+		},
+	},
+	"bench": {
+		ours: []string{"wire", "wire/codec", "client", "server"},
+		theirs: []string{
+			"github.com/HdrHistogram/hdrhistogram-go", "github.com/dustin/go-humanize",
+			"github.com/schollz/progressbar/v3", "github.com/jedib0t/go-pretty/v6",
+			"github.com/spf13/cobra", "github.com/spf13/pflag",
+		},
+	},
+
+	"config": {ours: []string{"wire"}, theirs: []string{"github.com/goccy/go-yaml", "github.com/dustin/go-humanize"}},
+	"cmd/rafka": {
+		ours: []string{"wire", "log", "client", "server", "bench", "config"},
+		theirs: []string{
+			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/dustin/go-humanize",
+			"github.com/jedib0t/go-pretty/v6", "github.com/schollz/progressbar/v3", "golang.org/x/term",
+		},
+	},
+
+	"internal/tidy": {},
+}
+
+func TestEveryPackageImportsOnlyWhatItMay(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.test {
+			continue
+		}
+		r, ok := rules[f.pkg]
+		require.True(t, ok, "package %s is not in the import table", f.pkg)
+		for _, imp := range f.imports {
+			require.True(t, r.allows(imp), "%s imports %s, which package %s may not", f.name, imp, f.pkg)
+		}
+	}
+}
+
+func (r rule) allows(imp string) bool {
+	if ours, ok := strings.CutPrefix(imp, module+"/"); ok {
+		return slices.Contains(r.ours, ours)
+	}
+	if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
+		return true
+	}
+	return slices.ContainsFunc(r.theirs, func(m string) bool { return imp == m || strings.HasPrefix(imp, m+"/") })
+}
+
+// The table itself must point down: no package reaches itself through what it imports.
+func TestTheImportTableHasNoCycle(t *testing.T) {
+	var visit func(pkg string, above []string)
+	visit = func(pkg string, above []string) {
+		require.NotContains(t, above, pkg, "a cycle: %v", append(above, pkg))
+		require.Contains(t, rules, pkg)
+		for _, below := range rules[pkg].ours {
+			visit(below, append(slices.Clone(above), pkg))
+		}
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(rules)) {
+		visit(pkg, nil)
+	}
+}
+
+func TestNobodyImportsTheStandardLog(t *testing.T) {
+	for _, f := range goFiles(t) {
+		require.NotContains(t, f.imports, "log", "%s: use log/slog", f.name)
+		for name, imp := range f.renamed {
+			require.False(t, imp == module+"/log" && name != "_", "%s renames package log to %s", f.name, name)
+		}
+	}
+}
+
+func TestNoCatchAllPackages(t *testing.T) {
+	for _, f := range goFiles(t) {
+		require.NotContains(t, []string{"util", "utils", "common", "types", "manager", "helpers", "misc"}, path.Base(f.pkg),
+			"%s: name the package after what it holds", f.name)
+	}
+}
