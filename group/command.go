@@ -1,0 +1,186 @@
+package group
+
+import "time"
+
+// Limits of names, commands and queues.
+const (
+	// MaxName is the longest name of a group in bytes, as in the protocol.
+	MaxName = 255
+	// MaxGroups bounds the ordered groups and queues of one partition together.
+	MaxGroups = 10_000
+	// MaxReason bounds the reason of a dead letter in bytes. Longer ones are cut.
+	MaxReason = 256
+	// MaxRanges bounds the ranges of one command, and the ranges that one call to a Plan function
+	// looks at. A command of so many stays under 5 MiB, and so fits an entry of the log.
+	MaxRanges = 1 << 18
+	// MaxInFlight bounds the messages of one queue that were leased once and are not done: a million
+	// of them, each in a range of its own, take 52 MB.
+	MaxInFlight = 1_000_000
+	// MaxDead is the number of pending dead letters at which a queue stops leasing until the broker
+	// buried some. Without it a missing dead-letter topic would pile them up.
+	MaxDead = 100_000
+)
+
+// A command is
+//
+//	0         1      2
+//	+---------+------+---------------+---------------------+
+//	| version | kind | group         | body, by kind       |
+//	+---------+------+---------------+---------------------+
+//
+//	commit    offset uvarint, at uvarint
+//	drop      nothing
+//	open      start uvarint, policy
+//	ack       ranges of (gap, count)
+//	fail      at uvarint, reason text, ranges of (gap, count, attempt, wait)
+//	bury      ranges of (gap, count)
+//
+// group and reason are a uvarint length and so many bytes. A policy is four uvarints: lease, least
+// and most backoff, deliveries. Ranges are a little-endian u32 count and, for each range, a zigzag
+// varint gap from the end of the range before (from 0 for the first), a uvarint count of messages,
+// and for fail a uvarint attempt and a uvarint wait: 0 makes the message a dead letter, w lets it be
+// delivered again at at+w-1. Moments are milliseconds since 1970 and durations milliseconds. Varints
+// have their shortest form, and nothing follows the last range.
+const commandVersion = 1
+
+const (
+	kindCommit = 1 + iota
+	kindDrop
+	kindOpen
+	kindAck
+	kindFail
+	kindBury
+)
+
+// AppendCommit appends the command that makes offset the next one an ordered group reads. Commits
+// may go backwards. The name must have passed State.Check.
+func AppendCommit(dst []byte, group string, offset uint64, at time.Time) []byte {
+	dst = appendHeader(dst, kindCommit, group)
+	return appendUint(appendUint(dst, offset), uint64(ms(at)))
+}
+
+// AppendDrop appends the command that forgets the ordered group and the queue of this name.
+func AppendDrop(dst []byte, group string) []byte {
+	return appendHeader(dst, kindDrop, group)
+}
+
+// AppendOpen appends the command that creates the queue of this name, with start as its first
+// offset. A queue that exists gets the policy and keeps its place. The name must have passed
+// State.Check.
+func AppendOpen(dst []byte, name string, start uint64, p Policy) []byte {
+	dst = appendUint(appendHeader(dst, kindOpen, name), start)
+	return appendPolicy(dst, p.normal())
+}
+
+func appendHeader(dst []byte, kind byte, group string) []byte {
+	return appendText(append(dst, commandVersion, kind), group)
+}
+
+// span is one range of a command.
+type span struct {
+	first, count uint64
+	attempt      uint16 // of fail
+	wait         uint64 // of fail
+}
+
+func (s *span) end() uint64 { return s.first + s.count }
+
+// spanWriter appends ranges to a command, joining those that continue each other.
+type spanWriter struct {
+	buf  []byte
+	fail bool
+	from int    // where the ranges' count stands in buf
+	n    uint32 // ranges, last included
+	prev uint64 // end of the range before last
+	last span   // not yet in buf
+}
+
+func newSpanWriter(header []byte, fail bool) spanWriter {
+	return spanWriter{buf: append(header, 0, 0, 0, 0), fail: fail, from: len(header)}
+}
+
+// take adds s and returns its count, or 0 if the command is full.
+func (w *spanWriter) take(s span) uint64 {
+	l := &w.last
+	if w.n > 0 && l.end() == s.first && l.attempt == s.attempt && l.wait == s.wait {
+		l.count += s.count
+		return s.count
+	}
+	if w.n == MaxRanges {
+		return 0
+	}
+	w.flush()
+	w.n++
+	w.last = s
+	return s.count
+}
+
+func (w *spanWriter) flush() {
+	if w.n == 0 {
+		return
+	}
+	w.buf = appendSint(w.buf, int64(w.last.first-w.prev))
+	w.buf = appendUint(w.buf, w.last.count)
+	if w.fail {
+		w.buf = appendUint(w.buf, uint64(w.last.attempt))
+		w.buf = appendUint(w.buf, w.last.wait)
+	}
+	w.prev = w.last.end()
+}
+
+// finish returns the command, nil if it has no ranges.
+func (w *spanWriter) finish() []byte {
+	if w.n == 0 {
+		return nil
+	}
+	w.flush()
+	le.PutUint32(w.buf[w.from:], w.n)
+	return w.buf
+}
+
+// spans are the encoded ranges of a command.
+type spans struct {
+	r    reader
+	fail bool
+	left uint32
+	prev uint64
+}
+
+// spans takes all that is left of r as ranges. It checks them all, so that walking them afterwards
+// cannot fail.
+func (r *reader) spans(fail bool) spans {
+	s := spans{fail: fail, left: r.fixed()}
+	s.r = *r
+	if s.left == 0 || s.left > MaxRanges {
+		r.fail()
+		return s
+	}
+	check := s
+	for range s.left {
+		if _, ok := check.next(); !ok {
+			r.fail()
+			return s
+		}
+	}
+	r.b = check.r.b
+	return s
+}
+
+// next returns the next range, and false behind the last or at one that is not valid.
+func (s *spans) next() (span, bool) {
+	if s.left == 0 {
+		return span{}, false
+	}
+	s.left--
+	v := span{first: s.prev + uint64(s.r.sint()), count: s.r.uint(1<<64 - 1)}
+	if s.fail {
+		v.attempt = uint16(s.r.uint(1<<16 - 1))
+		v.wait = s.r.uint(maxWait)
+	}
+	s.prev = v.end()
+	ok := !s.r.bad && v.count > 0 && v.end() >= v.first && s.fail == (v.attempt > 0)
+	return v, ok
+}
+
+// maxWait is the longest wait of a range: the longest delay with the most jitter, and one.
+const maxWait = uint64(MaxDelay/time.Millisecond)*12/10 + 1

@@ -1,0 +1,130 @@
+package group
+
+import "math"
+
+// never is the due time of what is not delivered again, and the lowest deadline of no leases.
+const never = math.MaxInt64
+
+// run is a range of neighbouring messages that are neither done nor fresh and share everything the
+// queue knows about them. It is in one of three states:
+//
+//	leased   deadline != 0, tag is the owner
+//	waiting  deadline == 0, deliverable from due on
+//	dead     due == never, tag is the cause
+//
+// fails, since, due and, for dead runs, tag are durable: commands alone change them, and a lease
+// leaves them as they are. attempts, deadline and the owner are soft. 48 bytes; a million of them
+// must stay under 64 MB.
+type run struct {
+	first    uint64
+	count    uint64
+	deadline int64 // end of the lease in ms; 0 without one
+	due      int64 // in ms; 0 for a message that never failed
+	tag      uint64
+	since    uint32 // first failure in seconds since 1970; 0 if there was none
+	attempts uint16 // deliveries so far, at least fails
+	fails    uint16 // the attempt that failed last; 0 if there was none
+}
+
+func (r *run) end() uint64     { return r.first + r.count }
+func (r *run) leased() bool    { return r.deadline != 0 }
+func (r *run) isDead() bool    { return r.due == never }
+func (r *run) waiting() bool   { return r.deadline == 0 && r.due != never }
+func ownerBit(o uint64) uint64 { return 1 << (mix(o) % 64) }
+
+// clip returns the part of r within [first, end), which must not be empty.
+func (r run) clip(first, end uint64) run {
+	first, end = max(first, r.first), min(end, r.end())
+	r.first, r.count = first, end-first
+	return r
+}
+
+// alike reports whether next starts where r ends and differs in nothing else.
+func (r *run) alike(next *run) bool {
+	return r.end() == next.first && r.deadline == next.deadline && r.due == next.due &&
+		r.tag == next.tag && r.since == next.since && r.attempts == next.attempts &&
+		r.fails == next.fails
+}
+
+// summary is what a node of the tree knows about all runs below it, to find one without a visit to
+// the others. The counts are messages.
+type summary struct {
+	deadline int64  // lowest deadline of the leases, never without one
+	due      int64  // lowest due time of what waits, never without one
+	owners   uint64 // a bit for every owner of a lease, several owners to a bit
+	leased   uint64
+	waiting  uint64
+	dead     uint64
+}
+
+func emptySummary() summary { return summary{deadline: never, due: never} }
+
+func (s *summary) add(r *run) {
+	switch {
+	case r.leased():
+		s.deadline = min(s.deadline, r.deadline)
+		s.owners |= ownerBit(r.tag)
+		s.leased += r.count
+	case r.isDead():
+		s.dead += r.count
+	default:
+		s.due = min(s.due, r.due)
+		s.waiting += r.count
+	}
+}
+
+func (s *summary) merge(o *summary) {
+	s.deadline = min(s.deadline, o.deadline)
+	s.due = min(s.due, o.due)
+	s.owners |= o.owners
+	s.leased += o.leased
+	s.waiting += o.waiting
+	s.dead += o.dead
+}
+
+func (s *summary) messages() uint64 { return s.leased + s.waiting + s.dead }
+
+// probe says which runs are looked for. The zero value looks for all.
+type probe struct {
+	want  uint8
+	at    int64  // for wantDue and wantExpired
+	owner uint64 // for wantOwned
+}
+
+const (
+	wantAny     uint8 = iota
+	wantDue           // waiting, due at or before at
+	wantExpired       // leased, deadline at or before at
+	wantOwned         // leased by owner
+	wantDead
+)
+
+// may reports whether a node with this summary can hold a run that p looks for.
+func (p *probe) may(s *summary) bool {
+	switch p.want {
+	case wantDue:
+		return s.due <= p.at
+	case wantExpired:
+		return s.deadline <= p.at
+	case wantOwned:
+		return s.owners&ownerBit(p.owner) != 0
+	case wantDead:
+		return s.dead != 0
+	}
+	return true
+}
+
+// is reports whether p looks for r.
+func (p *probe) is(r *run) bool {
+	switch p.want {
+	case wantDue:
+		return r.waiting() && r.due <= p.at
+	case wantExpired:
+		return r.leased() && r.deadline <= p.at
+	case wantOwned:
+		return r.leased() && r.tag == p.owner
+	case wantDead:
+		return r.isDead()
+	}
+	return true
+}

@@ -1,0 +1,225 @@
+package group
+
+import (
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// A snapshot is
+//
+//	0         1             .          .             .            .             n       n+4
+//	+---------+-------------+----------+-------------+------------+-------------+--------+
+//	| version | first       | n uvarint| n commits   | n uvarint  | n queues    | crc32c |
+//	+---------+-------------+----------+-------------+------------+-------------+--------+
+//
+//	commit    name, offset uvarint, at uvarint
+//	queue     name, policy, settled uvarint, n uvarint, n causes, n u32, n runs
+//	cause     reason text, at uvarint
+//	run       gap uvarint, count uvarint, fails uvarint, and if fails > 0:
+//	          since uvarint, mark uvarint, and if mark is 0: due uvarint
+//
+// first is the first offset that retention left. Names are sorted and causes are in the order of
+// their commands. gap counts the done messages between the end of the run before, or offset 0, and
+// this one; no run reaches beyond settled. A mark of m > 0 is a dead letter by the m-th cause. since
+// is in seconds, at and due in milliseconds since 1970. The rest is as in a command. crc32c, a
+// little-endian u32, is the Castagnoli checksum of all before it.
+//
+// The bytes are a function of the commands and truncations alone. Leases are not in them.
+const snapshotVersion = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// AppendSnapshot appends the durable part of the state to dst.
+func (s *State) AppendSnapshot(dst []byte) []byte {
+	from := len(dst)
+	dst = appendUint(append(dst, snapshotVersion), s.first)
+	dst = appendUint(dst, uint64(len(s.commits)))
+	for _, name := range slices.Sorted(maps.Keys(s.commits)) {
+		c := s.commits[name]
+		dst = appendUint(appendText(dst, name), c.Offset)
+		dst = appendUint(dst, uint64(ms(c.At)))
+	}
+	dst = appendUint(dst, uint64(len(s.queues)))
+	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
+		dst = s.queues[name].appendSnapshot(dst)
+	}
+	return le.AppendUint32(dst, crc32.Checksum(dst[from:], castagnoli))
+}
+
+func (q *Queue) appendSnapshot(dst []byte) []byte {
+	dst = appendPolicy(appendText(dst, q.name), q.policy)
+	dst = appendUint(dst, q.settled)
+	ids := slices.Sorted(maps.Keys(q.causes))
+	dst = appendUint(dst, uint64(len(ids)))
+	for _, id := range ids {
+		c := q.causes[id]
+		dst = appendUint(appendText(dst, c.reason), uint64(c.at))
+	}
+	w := runWriter{buf: append(dst, 0, 0, 0, 0), ids: ids}
+	for r := range q.runs.each {
+		if r.first >= q.settled {
+			break
+		}
+		w.add(r.clip(0, q.settled).durable())
+	}
+	w.flush()
+	le.PutUint32(w.buf[len(dst):], w.n)
+	return w.buf
+}
+
+// durable returns r without its lease.
+func (r run) durable() run {
+	if !r.isDead() {
+		r.deadline, r.tag = 0, 0
+	}
+	r.attempts = r.fails
+	return r
+}
+
+// runWriter appends runs to a snapshot, joining those whose leases alone kept them apart.
+type runWriter struct {
+	buf  []byte
+	ids  []uint64 // of the causes, sorted
+	n    uint32   // runs, last included
+	prev uint64   // end of the run before last
+	last run      // not yet in buf
+}
+
+func (w *runWriter) add(r run) {
+	if w.n > 0 && w.last.alike(&r) {
+		w.last.count += r.count
+		return
+	}
+	w.flush()
+	w.n++
+	w.last = r
+}
+
+func (w *runWriter) flush() {
+	if w.n == 0 {
+		return
+	}
+	r := &w.last
+	w.buf = appendUint(w.buf, r.first-w.prev)
+	w.prev = r.end()
+	w.buf = appendUint(appendUint(w.buf, r.count), uint64(r.fails))
+	if r.fails == 0 {
+		return
+	}
+	w.buf = appendUint(w.buf, uint64(r.since))
+	if r.isDead() {
+		i, _ := slices.BinarySearch(w.ids, r.tag)
+		w.buf = appendUint(w.buf, uint64(i)+1)
+		return
+	}
+	w.buf = appendUint(appendUint(w.buf, 0), uint64(r.due))
+}
+
+// Restore returns the state of a snapshot. It keeps no reference to it. The error is ErrVersion for
+// a snapshot of a newer version and ErrSnapshot for one that is damaged or cut short.
+func Restore(snapshot []byte) (*State, error) {
+	n := len(snapshot) - 4
+	if n < 1 || crc32.Checksum(snapshot[:n], castagnoli) != le.Uint32(snapshot[n:]) {
+		return nil, ErrSnapshot
+	}
+	if v := snapshot[0]; v > snapshotVersion {
+		return nil, fmt.Errorf("%w: snapshot version %d, not %d", ErrVersion, v, snapshotVersion)
+	}
+	return restore(snapshot[:n])
+}
+
+// restore is Restore behind the checksum.
+func restore(b []byte) (*State, error) {
+	s := New()
+	r := reader{b: b}
+	if r.byte() != snapshotVersion {
+		r.fail()
+	}
+	s.first = r.uint(math.MaxUint64)
+	last := ""
+	for range r.count(3) {
+		name := string(r.name())
+		if r.bad || name <= last {
+			return nil, ErrSnapshot
+		}
+		last = name
+		s.commits[name] = &Commit{Offset: r.uint(math.MaxUint64), At: time.UnixMilli(r.moment())}
+	}
+	last = ""
+	for range r.count(8) {
+		q := r.queue(s.first)
+		if r.bad || q.name <= last {
+			return nil, ErrSnapshot
+		}
+		last = q.name
+		s.queues[q.name] = q
+	}
+	if r.bad || len(r.b) > 0 || len(s.commits)+len(s.queues) > MaxGroups {
+		return nil, ErrSnapshot
+	}
+	return s, nil
+}
+
+// queue reads a queue that has nothing below first.
+func (r *reader) queue(first uint64) *Queue {
+	q := newQueue(string(r.name()), 0, r.policy())
+	q.settled = r.uint(math.MaxUint64)
+	q.next = q.settled
+	if q.settled < first {
+		r.fail()
+	}
+	for range r.count(2) {
+		c := &cause{reason: string(r.bytes(MaxReason)), at: r.moment()}
+		q.keep(q.causeID+1, c)
+	}
+	prev := uint64(0)
+	for n := r.fixed(); n > 0 && !r.bad; n-- {
+		v := r.run(q, prev)
+		if v.first < first {
+			r.fail()
+		}
+		if r.bad {
+			return q
+		}
+		q.runs.append(v)
+		prev = v.end()
+	}
+	for _, c := range q.causes {
+		if c.messages == 0 {
+			r.fail()
+		}
+	}
+	return q
+}
+
+// run reads a run between prev and the end of what is settled.
+func (r *reader) run(q *Queue, prev uint64) run {
+	v := run{first: prev + r.uint(q.settled-prev)}
+	v.count = r.uint(q.settled - v.first)
+	v.fails = uint16(r.uint(math.MaxUint16))
+	v.attempts = v.fails
+	if v.count == 0 {
+		r.fail()
+	}
+	if v.fails == 0 {
+		return v
+	}
+	v.since = uint32(r.uint(math.MaxUint32))
+	v.tag = r.uint(uint64(len(q.causes)))
+	if v.since == 0 {
+		r.fail()
+	}
+	if v.tag == 0 {
+		v.due = int64(r.uint(maxMoment + maxWait))
+		return v
+	}
+	v.due = never
+	if c := q.causes[v.tag]; c != nil {
+		c.messages += v.count
+	}
+	return v
+}

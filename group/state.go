@@ -1,0 +1,228 @@
+package group
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+var (
+	// ErrCommand is returned by State.Apply for a command that is damaged or of an unknown kind.
+	ErrCommand = errors.New("group: damaged or unknown command")
+	// ErrVersion is returned by State.Apply and Restore for bytes of a newer version of Rafka.
+	ErrVersion = errors.New("group: written by a newer version")
+	// ErrSnapshot is returned by Restore for a snapshot that is damaged.
+	ErrSnapshot = errors.New("group: damaged snapshot")
+	// ErrName is returned by State.Check for a name that is empty or longer than MaxName.
+	ErrName = errors.New("group: name is empty or too long")
+	// ErrTooMany is returned by State.Check, and by State.Apply for a group that was not checked,
+	// when the partition has MaxGroups groups.
+	ErrTooMany = errors.New("group: too many groups in the partition")
+)
+
+// State is what all consumers of one partition have told the broker. Create one with New or Restore.
+type State struct {
+	first   uint64 // records below were removed by retention
+	commits map[string]*Commit
+	queues  map[string]*Queue
+}
+
+// Commit is how far an ordered group has read.
+type Commit struct {
+	Offset uint64    // the next offset to read: the group is done with all below
+	At     time.Time // when it said so, in milliseconds
+}
+
+// New returns a state in which nobody has said anything yet.
+func New() *State {
+	return &State{commits: make(map[string]*Commit), queues: make(map[string]*Queue)}
+}
+
+// Check returns nil if a command may create an ordered group or a queue of this name, or if one
+// exists. Otherwise it returns ErrName or ErrTooMany. Call it before AppendCommit and AppendOpen.
+func (s *State) Check(name string) error {
+	if len(name) == 0 || len(name) > MaxName {
+		return ErrName
+	}
+	if len(s.commits)+len(s.queues) < MaxGroups {
+		return nil
+	}
+	_, ordered := s.commits[name]
+	if _, queue := s.queues[name]; ordered || queue {
+		return nil
+	}
+	return ErrTooMany
+}
+
+// Committed returns the last commit of an ordered group, and false if it has none. A commit stays
+// where the group put it when retention removes the records behind it.
+func (s *State) Committed(group string) (Commit, bool) {
+	c, ok := s.commits[group]
+	if !ok {
+		return Commit{}, false
+	}
+	return *c, true
+}
+
+// Queue returns the queue of this name, nil when there is none. It is valid until a command drops
+// it.
+func (s *State) Queue(name string) *Queue { return s.queues[name] }
+
+// Mode is how a group consumes the partition.
+type Mode uint8
+
+const (
+	// ModeOffsets is an ordered group, which commits offsets.
+	ModeOffsets Mode = 1
+	// ModeQueue is a queue, which settles single messages.
+	ModeQueue Mode = 2
+)
+
+// String returns "offsets" or "queue".
+func (m Mode) String() string {
+	if m == ModeQueue {
+		return "queue"
+	}
+	return "offsets"
+}
+
+// Info is one line of the list of groups.
+type Info struct {
+	Name   string
+	Mode   Mode
+	Offset uint64 // all below is done: an ordered group's commit, a queue's floor
+}
+
+// Groups returns all groups sorted by name. An ordered group and a queue may have the same name;
+// then the group comes first.
+func (s *State) Groups() []Info {
+	list := make([]Info, 0, len(s.commits)+len(s.queues))
+	for name, c := range s.commits {
+		list = append(list, Info{name, ModeOffsets, c.Offset})
+	}
+	for name, q := range s.queues {
+		list = append(list, Info{name, ModeQueue, q.floor()})
+	}
+	slices.SortFunc(list, func(a, b Info) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Mode, b.Mode))
+	})
+	return list
+}
+
+// TruncatePrefix says that retention removed the records below first. The queues move on: their
+// leases, redeliveries and dead letters below are gone. It returns how many messages of all queues
+// were lost, that is neither done nor leased. It is no command: the log says itself where it starts,
+// and the result is the same before and after other commands. Call it after a restart, too.
+func (s *State) TruncatePrefix(first uint64) uint64 {
+	if first <= s.first {
+		return 0
+	}
+	s.first = first
+	var lost uint64
+	for _, q := range s.queues {
+		lost += q.truncate(first)
+	}
+	return lost
+}
+
+// Apply changes the state by one command. It does not keep command. A command for a queue that does
+// not exist changes nothing, because the queue may have been dropped after it was planned. After an
+// error the state is as before. ErrTooMany is part of what is the same on every replay: skip the
+// command and go on. Any other error means that the log cannot be read on.
+func (s *State) Apply(command []byte) error {
+	r := reader{b: command}
+	version, kind, name := r.byte(), r.byte(), r.name()
+	switch {
+	case !r.bad && version > commandVersion:
+		return fmt.Errorf("%w: command version %d, not %d", ErrVersion, version, commandVersion)
+	case r.bad || version != commandVersion:
+		return ErrCommand
+	}
+	switch kind {
+	case kindCommit:
+		return s.applyCommit(&r, name)
+	case kindDrop:
+		return s.applyDrop(&r, name)
+	case kindOpen:
+		return s.applyOpen(&r, name)
+	case kindAck, kindFail, kindBury:
+		return s.applyQueue(&r, kind, name)
+	}
+	return ErrCommand
+}
+
+// end returns ErrCommand unless all of the command was read and valid.
+func (r *reader) end() error {
+	if r.bad || len(r.b) > 0 {
+		return ErrCommand
+	}
+	return nil
+}
+
+func (s *State) applyCommit(r *reader, name []byte) error {
+	c := Commit{Offset: r.uint(1<<64 - 1), At: time.UnixMilli(r.moment())}
+	if err := r.end(); err != nil {
+		return err
+	}
+	if old := s.commits[string(name)]; old != nil {
+		*old = c
+		return nil
+	}
+	if err := s.Check(string(name)); err != nil {
+		return err
+	}
+	s.commits[string(name)] = &c
+	return nil
+}
+
+func (s *State) applyDrop(r *reader, name []byte) error {
+	if err := r.end(); err != nil {
+		return err
+	}
+	delete(s.commits, string(name))
+	delete(s.queues, string(name))
+	return nil
+}
+
+func (s *State) applyOpen(r *reader, name []byte) error {
+	start, policy := r.uint(1<<64-1), r.policy()
+	if err := r.end(); err != nil {
+		return err
+	}
+	if q := s.queues[string(name)]; q != nil {
+		q.policy = policy
+		return nil
+	}
+	if err := s.Check(string(name)); err != nil {
+		return err
+	}
+	s.queues[string(name)] = newQueue(string(name), max(start, s.first), policy)
+	return nil
+}
+
+func (s *State) applyQueue(r *reader, kind byte, name []byte) error {
+	var at int64
+	var reason []byte
+	if kind == kindFail {
+		at, reason = r.moment(), r.bytes(MaxReason)
+	}
+	ranges := r.spans(kind == kindFail)
+	if err := r.end(); err != nil {
+		return err
+	}
+	q := s.queues[string(name)]
+	if q == nil {
+		return nil
+	}
+	switch kind {
+	case kindAck:
+		q.applyAck(ranges)
+	case kindFail:
+		q.applyFail(ranges, at, reason)
+	case kindBury:
+		q.applyBury(ranges)
+	}
+	return nil
+}
