@@ -36,20 +36,22 @@ type Log struct {
 
 // Broker holds what concerns topics and the work of the broker.
 type Broker struct {
-	ReplicationFactor      int  // kept for cluster mode; a single broker stores one copy
-	DefaultTopicPartitions int  // of a topic created without a number
-	AutoCreateTopics       bool // a publish to a missing topic creates it
-	Loops                  int  // event loops; 0: one less than the cores
-	Partition              int  // the one partition this broker owns, when TotalPartitions > 0
-	TotalPartitions        int  // brokers sharing the topics, one partition each; 0: off
+	ReplicationFactor      int    // kept for cluster mode; a single broker stores one copy
+	DefaultTopicPartitions int    // of a topic created without a number
+	AutoCreateTopics       bool   // a publish to a missing topic creates it
+	Hash                   string // xxhash64, murmur2 or sum; empty: xxhash64, or sum when the partitions are shared
+	Loops                  int    // event loops; 0: one less than the cores
+	Partition              int    // the one partition this broker owns, when TotalPartitions > 0
+	TotalPartitions        int    // brokers sharing the topics, one partition each; 0: off
 }
 
 // Storage says where messages are kept and what an acknowledgement promises.
 type Storage struct {
-	Type        string // file or in_memory
-	Dir         string // of the data; used by type file
-	Durability  string // least level of a publish: memory, os or disk; empty: disk for files, else memory
-	MemoryBytes int64  // budget of all messages held in memory; 0: the broker's default
+	Type         string // file or in_memory
+	Dir          string // of the data; used by type file
+	Durability   string // least level of a publish: memory, os or disk; empty: disk for files, else memory
+	SegmentBytes int64  // size of a segment file; 0: the broker's default
+	MemoryBytes  int64  // budget of all messages held in memory; 0: the broker's default
 }
 
 // Retention is how long topics keep messages unless a topic says otherwise. Zero means no limit.
@@ -63,8 +65,11 @@ type Retention struct {
 type Limits struct {
 	Connections      int           // 0: from the limit of open files
 	RecordBytes      int64         // largest message of a topic unless the topic says otherwise
-	IdleTimeout      time.Duration // a silent connection is closed after this; 0: the broker's default
-	HandshakeTimeout time.Duration // a connection must say hello within this; 0: the broker's default
+	InFlightBytes    int64         // publishes of one connection that wait for durability
+	PendingBytes     int64         // what one connection does not read before it is closed
+	IdleTimeout      time.Duration // a silent connection is closed after this
+	HandshakeTimeout time.Duration // a connection must finish its hello within this
+	SlowTimeout      time.Duration // a connection that reads nothing of what waits for it is closed after this
 }
 
 // The names of Storage.Type.
@@ -82,7 +87,10 @@ func Default() Config {
 		Broker:    Broker{ReplicationFactor: 1, DefaultTopicPartitions: 1, AutoCreateTopics: true},
 		Storage:   Storage{Type: StorageFile, Dir: "data"},
 		Retention: Retention{Age: 7 * 24 * time.Hour},
-		Limits:    Limits{RecordBytes: wire.DefaultMaxRecordBytes},
+		Limits: Limits{
+			RecordBytes: wire.DefaultMaxRecordBytes, InFlightBytes: 64 << 20, PendingBytes: 64 << 20,
+			IdleTimeout: 5 * time.Minute, HandshakeTimeout: 10 * time.Second, SlowTimeout: 10 * time.Second,
+		},
 	}
 }
 
@@ -104,6 +112,17 @@ func (c *Config) Level() wire.Level {
 	}
 	l, _ := wire.ParseLevel(c.Storage.Durability) // Validate has checked the name
 	return l
+}
+
+// KeyHash returns how keys are placed on the partitions of new topics.
+func (c *Config) KeyHash() string {
+	if c.Broker.Hash != "" {
+		return c.Broker.Hash
+	}
+	if c.Broker.TotalPartitions > 0 {
+		return "sum"
+	}
+	return "xxhash64"
 }
 
 // Validate checks the settings against each other; each alone was checked when it was set.

@@ -36,18 +36,23 @@ var changed = map[string]string{
 	"broker.replication_factor":       "3",
 	"broker.default_topic_partitions": "12",
 	"broker.auto_create_topics":       "false",
+	"broker.hash":                     "murmur2",
 	"broker.loops":                    "2",
 	"broker.partition":                "1",
 	"broker.total_partitions":         "3",
 	"storage.type":                    "in_memory",
 	"storage.dir":                     "/var/lib/rafka",
 	"storage.durability":              "os",
+	"storage.segment_bytes":           "1MiB",
 	"storage.memory_bytes":            "2GiB",
 	"retention.age":                   "90s",
 	"retention.bytes":                 "10GiB",
 	"retention.count":                 "1000",
 	"limits.connections":              "100",
 	"limits.record_bytes":             "2MiB",
+	"limits.in_flight_bytes":          "1MiB",
+	"limits.pending_bytes":            "1MiB",
+	"limits.slow_timeout":             "3s",
 	"limits.idle_timeout":             "1m",
 	"limits.handshake_timeout":        "5s",
 }
@@ -149,6 +154,9 @@ func TestRefusedFilesMarkTheLine(t *testing.T) {
 	f("storage:\n  memory_bytes: 5 bananas\n", 2, 17, `is not a size`, "bananas")
 	f("retention:\n  age: -1s\n", 2, 8, `not a duration`, "-1s")
 	f("retention:\n  age: 999999999d\n", 2, 8, `not a duration`, "d")
+	f("retention:\n  age: 10ms\n", 2, 8, `shorter than a second`, "10ms")
+	f("limits:\n  idle_timeout: 0\n", 2, 17, `would close every connection`, "0")
+	f("limits:\n  record_bytes: 8MiB\n", 2, 17, `outside 1 to 8387584 bytes`, "8MiB")
 	f("retention:\n  count: -1\n", 2, 10, `not a whole number of 0 or more`, "-1")
 	f("server:\n  port: 1\n  port: 2\n", 3, 3, `already defined`, "port: 2")
 	f("server: [\n", 1, 9, `not found`, "[")
@@ -197,11 +205,22 @@ func TestLevelFollowsTheStorage(t *testing.T) {
 	require.Equal(t, wire.LevelMemory, c.Level())
 }
 
-func TestPortKeepsTheHostOfAWeakerSource(t *testing.T) {
+func TestSharedPartitionsHashLikeTheFirstRafka(t *testing.T) {
+	c := Default()
+	require.Equal(t, "xxhash64", c.KeyHash())
+	c.Broker.TotalPartitions = 3
+	require.Equal(t, "sum", c.KeyHash())
+	c.Broker.Hash = "murmur2"
+	require.Equal(t, "murmur2", c.KeyHash())
+}
+
+func TestHostAndPortChangeAnAddressOfAWeakerSource(t *testing.T) {
 	c := Default()
 	c.Server.Listen = "0.0.0.0:1"
 	require.NoError(t, port{&c}.Set("2"))
 	require.Equal(t, "0.0.0.0:2", c.ListenAddr())
+	require.NoError(t, host{&c}.Set("::1"))
+	require.Equal(t, "[::1]:2", c.ListenAddr())
 }
 
 func TestPartitionFromAPodName(t *testing.T) {

@@ -66,6 +66,20 @@ func (v count) Set(s string) error {
 func (v count) String() string { return strconv.FormatInt(*v.p, 10) }
 func (v count) Type() string   { return "count" }
 
+// host is Server.Host. A host:port said earlier, by a weaker source, keeps its port.
+type host struct{ c *Config }
+
+func (v host) Set(s string) error {
+	v.c.Server.Host = s
+	if _, p, err := net.SplitHostPort(v.c.Server.Listen); err == nil {
+		v.c.Server.Listen = net.JoinHostPort(s, p)
+	}
+	return nil
+}
+
+func (v host) String() string { return v.c.Server.Host }
+func (v host) Type() string   { return "string" }
+
 // port is Server.Port. A host:port said earlier, by a weaker source, keeps its host.
 type port struct{ c *Config }
 
@@ -146,22 +160,34 @@ func (v oneOf) String() string { return *v.p }
 func (v oneOf) Type() string   { return "word" }
 
 // size is a number of bytes, with or without a unit.
-type size struct{ p *int64 }
+type size struct {
+	p         *int64
+	low, high int64
+}
 
 func (v size) Set(s string) error {
 	n, err := ParseSize(s)
 	if err != nil {
 		return err
 	}
+	if n < v.low || n > v.high {
+		return fmt.Errorf("%q is outside %d to %d bytes", s, v.low, v.high)
+	}
 	*v.p = n
 	return nil
 }
 
+// String uses a unit only when that says the size exactly.
 func (v size) String() string {
-	if *v.p == 0 {
-		return "0"
+	for _, u := range []struct {
+		name string
+		n    int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if *v.p != 0 && *v.p%u.n == 0 {
+			return strconv.FormatInt(*v.p/u.n, 10) + u.name
+		}
 	}
-	return strings.ReplaceAll(humanize.IBytes(uint64(*v.p)), " ", "")
+	return strconv.FormatInt(*v.p, 10)
 }
 
 func (v size) Type() string { return "size" }
@@ -169,7 +195,7 @@ func (v size) Type() string { return "size" }
 // ParseSize returns the bytes of "512", "64KiB", "10MB" or "1.5GiB".
 func ParseSize(s string) (int64, error) {
 	n, err := humanize.ParseBytes(s)
-	if err != nil || n > 1<<62 {
+	if err != nil || n > maxSize {
 		return 0, fmt.Errorf("%q is not a size such as 64KiB or 10GiB", s)
 	}
 	return int64(n), nil
@@ -182,12 +208,33 @@ func (v duration) Set(s string) error {
 	if err != nil {
 		return err
 	}
+	if d > 0 && d < time.Second {
+		return fmt.Errorf("%q is shorter than a second", s)
+	}
 	*v.p = d
 	return nil
 }
 
 func (v duration) String() string { return v.p.String() }
 func (v duration) Type() string   { return "duration" }
+
+// period is a duration that cannot be switched off.
+type period struct{ p *time.Duration }
+
+func (v period) Set(s string) error {
+	d, err := ParseDuration(s)
+	if err == nil && d == 0 {
+		err = errors.New("0 would close every connection")
+	}
+	if err != nil {
+		return err
+	}
+	*v.p = d
+	return nil
+}
+
+func (v period) String() string { return v.p.String() }
+func (v period) Type() string   { return "duration" }
 
 // maxDays is what a time.Duration can hold, about 292 years.
 const maxDays = 106_751
