@@ -103,6 +103,7 @@ func (r *reader) policy() Policy {
 		BackoffMin:    r.duration(MaxDelay),
 		BackoffMax:    r.duration(MaxDelay),
 		MaxDeliveries: int(r.uint(MaxMaxDeliveries)),
+		DeadLetter:    string(r.bytes(MaxName)),
 	}
 	if p.MaxDeliveries == 0 || p.BackoffMax < p.BackoffMin {
 		r.fail()
@@ -124,5 +125,6 @@ func appendPolicy(dst []byte, p Policy) []byte {
 	dst = appendUint(dst, uint64(p.Lease.Milliseconds()))
 	dst = appendUint(dst, uint64(p.BackoffMin.Milliseconds()))
 	dst = appendUint(dst, uint64(p.BackoffMax.Milliseconds()))
-	return appendUint(dst, uint64(p.MaxDeliveries))
+	dst = appendUint(dst, uint64(p.MaxDeliveries))
+	return appendText(dst, p.DeadLetter)
 }

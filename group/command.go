@@ -35,12 +35,12 @@ const (
 //	fail      at uvarint, reason text, ranges of (gap, count, attempt, wait)
 //	bury      ranges of (gap, count)
 //
-// group and reason are a uvarint length and so many bytes. A policy is four uvarints: lease, least
-// and most backoff, deliveries. Ranges are a little-endian u32 count and, for each range, a zigzag
-// varint gap from the end of the range before (from 0 for the first), a uvarint count of messages,
-// and for fail a uvarint attempt and a uvarint wait: 0 makes the message a dead letter, w lets it be
-// delivered again at at+w-1. Moments are milliseconds since 1970 and durations milliseconds. Varints
-// have their shortest form, and nothing follows the last range.
+// group and reason are a uvarint length and so many bytes. A policy is four uvarints and a text:
+// lease, least and most backoff, deliveries, dead-letter topic. Ranges are a little-endian u32 count
+// and, for each range, a zigzag varint gap from the end of the range before (from 0 for the first),
+// a uvarint count of messages, and for fail a uvarint attempt and a uvarint wait: 0 makes the message
+// a dead letter, w lets it be delivered again at at+w-1. Moments are milliseconds since 1970 and
+// durations milliseconds. Varints have their shortest form, and nothing follows the last range.
 const commandVersion = 1
 
 const (
@@ -66,7 +66,7 @@ func AppendDrop(dst []byte, group string) []byte {
 
 // AppendOpen appends the command that creates the queue of this name, with start as its first
 // offset. A queue that exists gets the policy and keeps its place. The name must have passed
-// State.Check.
+// State.Check, and p.DeadLetter must not be longer than MaxName.
 func AppendOpen(dst []byte, name string, start uint64, p Policy) []byte {
 	dst = appendUint(appendHeader(dst, kindOpen, name), start)
 	return appendPolicy(dst, p.normal())

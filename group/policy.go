@@ -33,6 +33,9 @@ type Policy struct {
 	// MaxDeliveries is the number of deliveries after which a failing message is dead.
 	// Default 5, at most MaxMaxDeliveries.
 	MaxDeliveries int
+	// DeadLetter is the topic of the dead letters, at most MaxName bytes. This package only keeps it:
+	// the broker decides what an empty name means.
+	DeadLetter string
 }
 
 // normal returns p with defaults filled in, limits kept and durations in whole milliseconds.

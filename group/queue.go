@@ -82,8 +82,9 @@ func (q *Queue) floor() uint64 {
 
 // Lease appends to dst leases for at most most messages below limit, the end of what consumers may
 // see, and returns the extended slice. Messages that are due for redelivery come first, in the order
-// of their offsets, then fresh ones. Neighbours of the same attempt are one Lease. A lease of 0 is
-// the policy's; any is at most MaxLease. owner is who loses the leases in ReleaseOwner.
+// of their offsets, then fresh ones. Neighbours of the same attempt are one Lease. One call leases
+// at most MaxInFlight messages. A lease of 0 is the policy's; any is at most MaxLease. owner is who
+// loses the leases in ReleaseOwner.
 func (q *Queue) Lease(
 	dst []Lease, most int, limit uint64, lease time.Duration, owner uint64, now time.Time,
 ) []Lease {
@@ -91,7 +92,7 @@ func (q *Queue) Lease(
 	if most <= 0 || sum.dead >= MaxDead {
 		return dst
 	}
-	g := grant{leases: dst, old: len(dst), left: uint64(most), owner: owner}
+	g := grant{leases: dst, old: len(dst), left: min(uint64(most), MaxInFlight), owner: owner}
 	g.deadline = after(now, wholeMs(lease, q.policy.Lease, MaxLease))
 	q.leaseDue(&g, limit, ms(now))
 	q.leaseFresh(&g, limit)
@@ -118,21 +119,16 @@ func (g *grant) take(r run) run {
 	return r
 }
 
-// note appends a lease, or several where the count of one does not suffice.
+// note appends a lease, or lengthens the one before.
 func (g *grant) note(first, count uint64, attempt uint32) {
-	const most = 1<<32 - 1
 	if n := len(g.leases); n > g.old {
 		l := &g.leases[n-1]
-		if l.First+uint64(l.Count) == first && l.Attempt == attempt && uint64(l.Count)+count <= most {
+		if l.First+uint64(l.Count) == first && l.Attempt == attempt {
 			l.Count += uint32(count)
 			return
 		}
 	}
-	for count > 0 {
-		part := min(count, most)
-		g.leases = append(g.leases, Lease{first, uint32(part), attempt})
-		first, count = first+part, count-part
-	}
+	g.leases = append(g.leases, Lease{first, uint32(count), attempt})
 }
 
 func (q *Queue) leaseDue(g *grant, limit uint64, nowMs int64) {

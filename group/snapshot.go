@@ -141,7 +141,7 @@ func restore(b []byte) (*State, error) {
 	}
 	s.first = r.uint(math.MaxUint64)
 	last := ""
-	for range r.count(3) {
+	for range r.count(4) {
 		name := string(r.name())
 		if r.bad || name <= last {
 			return nil, ErrSnapshot
@@ -150,7 +150,7 @@ func restore(b []byte) (*State, error) {
 		s.commits[name] = &Commit{Offset: r.uint(math.MaxUint64), At: time.UnixMilli(r.moment())}
 	}
 	last = ""
-	for range r.count(8) {
+	for range r.count(13) {
 		q := r.queue(s.first)
 		if r.bad || q.name <= last {
 			return nil, ErrSnapshot

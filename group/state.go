@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 )
@@ -40,20 +42,23 @@ func New() *State {
 	return &State{commits: make(map[string]*Commit), queues: make(map[string]*Queue)}
 }
 
-// Check returns nil if a command may create an ordered group or a queue of this name, or if one
-// exists. Otherwise it returns ErrName or ErrTooMany. Call it before AppendCommit and AppendOpen.
-func (s *State) Check(name string) error {
+// Check returns nil if there is or may be a group of this name and mode. Otherwise it returns ErrName
+// or ErrTooMany. Call it before AppendCommit and AppendOpen.
+func (s *State) Check(name string, mode Mode) error {
 	if len(name) == 0 || len(name) > MaxName {
 		return ErrName
 	}
 	if len(s.commits)+len(s.queues) < MaxGroups {
 		return nil
 	}
-	_, ordered := s.commits[name]
-	if _, queue := s.queues[name]; ordered || queue {
-		return nil
+	_, exists := s.commits[name]
+	if mode == ModeQueue {
+		_, exists = s.queues[name]
 	}
-	return ErrTooMany
+	if !exists {
+		return ErrTooMany
+	}
+	return nil
 }
 
 // Committed returns the last commit of an ordered group, and false if it has none. A commit stays
@@ -69,6 +74,10 @@ func (s *State) Committed(group string) (Commit, bool) {
 // Queue returns the queue of this name, nil when there is none. It is valid until a command drops
 // it.
 func (s *State) Queue(name string) *Queue { return s.queues[name] }
+
+// Queues walks over all queues in no particular order, without an allocation. The state must not
+// change meanwhile, but for the queues themselves.
+func (s *State) Queues() iter.Seq2[string, *Queue] { return maps.All(s.queues) }
 
 // Mode is how a group consumes the partition.
 type Mode uint8
@@ -170,7 +179,7 @@ func (s *State) applyCommit(r *reader, name []byte) error {
 		*old = c
 		return nil
 	}
-	if err := s.Check(string(name)); err != nil {
+	if err := s.Check(string(name), ModeOffsets); err != nil {
 		return err
 	}
 	s.commits[string(name)] = &c
@@ -195,7 +204,7 @@ func (s *State) applyOpen(r *reader, name []byte) error {
 		q.policy = policy
 		return nil
 	}
-	if err := s.Check(string(name)); err != nil {
+	if err := s.Check(string(name), ModeQueue); err != nil {
 		return err
 	}
 	s.queues[string(name)] = newQueue(string(name), max(start, s.first), policy)
