@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// AllPartitions stands for every partition where a method says so.
+const AllPartitions = -1
+
+// TopicOptions configures a topic. The user sets its fields.
+type TopicOptions struct {
+	Partitions int            // 0 for the broker's default, or to leave them as they are
+	Settings   []wire.Setting // in the spelling of the configuration file; absent ones keep their default or value
+}
+
+// CreateTopic makes a topic. It fails with wire.CodeTopicExists when there is one of that name.
+func (c *Client) CreateTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
+	return c.changeTopic(ctx, call{op: wire.OpCreateTopic, once: true}, name, o)
+}
+
+// EnsureTopic makes a topic unless there is one of that name, whatever its configuration.
+func (c *Client) EnsureTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
+	return c.changeTopic(ctx, call{op: wire.OpCreateTopic, flags: wire.FlagIfNotExists}, name, o)
+}
+
+// AlterTopic changes a topic. Partitions can only be added.
+func (c *Client) AlterTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
+	return c.changeTopic(ctx, call{op: wire.OpAlterTopic}, name, o)
+}
+
+func (c *Client) changeTopic(ctx context.Context, r call, name string, o TopicOptions) (info wire.TopicInfo, err error) {
+	if o.Partitions < 0 || o.Partitions > wire.MaxPartitions {
+		we := wire.Errorf(wire.CodeInvalid, "%d partitions, the limit is %d", o.Partitions, wire.MaxPartitions)
+		return info, explain(we, r.op, name, anyPartition)
+	}
+	m := wire.CreateTopic{Topic: name, Partitions: uint16(o.Partitions), Settings: o.Settings}
+	err = c.named(ctx, r, name, m.Append, info.Parse)
+	return info, err
+}
+
+// DeleteTopic removes a topic with everything in it.
+func (c *Client) DeleteTopic(ctx context.Context, name string) error {
+	m := wire.TopicName{Topic: name}
+	return c.named(ctx, call{op: wire.OpDeleteTopic, once: true}, name, m.Append, nil)
+}
+
+// PurgeTopic removes the messages before an offset from one partition, or from AllPartitions.
+// PurgeAll removes everything visible.
+func (c *Client) PurgeTopic(ctx context.Context, name string, partition int, before uint64) error {
+	p, err := partitionOrAny(wire.OpPurgeTopic, name, partition)
+	if err != nil {
+		return err
+	}
+	m := wire.PurgeTopic{Topic: name, Partition: p, Before: before}
+	return c.named(ctx, call{op: wire.OpPurgeTopic}, name, m.Append, nil)
+}
+
+// PurgeAll is the offset behind everything.
+const PurgeAll uint64 = math.MaxUint64
+
+// Topic describes one topic.
+func (c *Client) Topic(ctx context.Context, name string) (info wire.TopicInfo, err error) {
+	m := wire.TopicName{Topic: name}
+	err = c.named(ctx, call{op: wire.OpDescribeTopic}, name, m.Append, info.Parse)
+	return info, err
+}
+
+// Topics describes all topics, in name order.
+func (c *Client) Topics(ctx context.Context) ([]wire.TopicInfo, error) {
+	var all []wire.TopicInfo
+	m := wire.ListTopics{Limit: 500}
+	for {
+		var page wire.TopicList
+		if err := c.named(ctx, call{op: wire.OpListTopics}, "", m.Append, page.Parse); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Topics...)
+		if !page.More || len(page.Topics) == 0 {
+			return all, nil
+		}
+		m.After = page.Topics[len(page.Topics)-1].Topic
+	}
+}
+
+// Groups describes the positions of one group or queue, or of all when group is empty.
+func (c *Client) Groups(ctx context.Context, group string) (infos []wire.GroupInfo, err error) {
+	m := wire.Groups{Group: group}
+	err = c.named(ctx, call{op: wire.OpGroups}, "", m.Append, func(b []byte) error { return json.Unmarshal(b, &infos) })
+	return infos, err
+}
+
+// DeleteGroup forgets a group or queue on one topic, or on all when topic is empty.
+func (c *Client) DeleteGroup(ctx context.Context, group, topic string) error {
+	m := wire.DeleteGroup{Group: group, Topic: topic}
+	return c.named(ctx, call{op: wire.OpDeleteGroup, once: true}, topic, m.Append, nil)
+}
+
+// Stats returns the broker's counters as JSON.
+func (c *Client) Stats(ctx context.Context) (stats json.RawMessage, err error) {
+	err = c.named(ctx, call{op: wire.OpStats}, "", nil, func(b []byte) error {
+		stats = b
+		return nil
+	})
+	return stats, err
+}
+
+// Ping returns how long the broker took to answer.
+func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
+	var start time.Time
+	err := c.named(ctx, call{op: wire.OpPing}, "", func(dst []byte) []byte {
+		start = time.Now()
+		return dst
+	}, nil)
+	return time.Since(start), err
+}
+
+// named sends a request that names its topic itself, if any, instead of using a handle.
+func (c *Client) named(ctx context.Context, r call, topic string, body func([]byte) []byte, parse func([]byte) error) error {
+	r.partition = anyPartition
+	r.about = topic
+	if body != nil {
+		r.body = func(dst []byte, _ *binding) []byte { return body(dst) }
+	}
+	b, err := c.do(ctx, r)
+	if err != nil || parse == nil {
+		return err
+	}
+	if err := parse(b); err != nil {
+		return fmt.Errorf("%s: %w: %w", r.op, ErrProtocol, err)
+	}
+	return nil
+}
+
+// Offsets says which offset a position stands for in a partition, and which offsets can be read.
+func (c *Client) Offsets(ctx context.Context, topic string, partition int, p Position) (wire.OffsetsReply, error) {
+	return c.offsets(ctx, topic, partition, p, "")
+}
+
+// offsets is Offsets, where Committed means what group has committed.
+func (c *Client) offsets(ctx context.Context, topic string, partition int, p Position, group string) (r wire.OffsetsReply, err error) {
+	if partition < 0 || partition >= wire.MaxPartitions {
+		return r, noPartition(wire.OpOffsets, topic, partition)
+	}
+	b, err := c.do(ctx, call{
+		op: wire.OpOffsets, topic: topic, partition: partition,
+		body: func(dst []byte, bd *binding) []byte {
+			m := wire.Offsets{Handle: bd.Handle, Partition: uint16(partition), From: p.wire(), Group: group}
+			return m.Append(dst)
+		},
+	})
+	if err != nil {
+		return r, err
+	}
+	if err := r.Parse(b); err != nil {
+		return r, fmt.Errorf("%s %s: %w: %w", wire.OpOffsets, topic, ErrProtocol, err)
+	}
+	r.Offset = p.settle(r)
+	return r, nil
+}
+
+func partitionOrAny(op wire.Op, topic string, partition int) (uint16, error) {
+	if partition == AllPartitions {
+		return wire.AnyPartition, nil
+	}
+	if partition < 0 || partition >= wire.MaxPartitions {
+		return 0, noPartition(op, topic, partition)
+	}
+	return uint16(partition), nil
+}

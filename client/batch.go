@@ -1,0 +1,139 @@
+package client
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+// batch is messages of one partition that travel together. Its lane's mutex guards it until it is
+// finished.
+type batch struct {
+	lane    *lane
+	level   wire.Level
+	builder wire.BatchBuilder
+	done    []func(Receipt, error) // one per message, or nil
+	size    int                    // bytes taken from the budget
+	due     bool                   // it has lingered enough
+
+	bytes   []byte // encoded, once sealed
+	packed  []byte // memory for compression
+	sentAt  time.Time
+	binding *binding  // used to send it
+	refused error     // why the broker did not take it; it will be sent again
+	giveUp  time.Time // when sending again ends; zero before the first refusal
+	rebound bool      // it was refused for its topic's handle once
+	flushes []*flush  // who waits for its end
+}
+
+// answer is what became of a batch.
+type answer struct {
+	base      uint64
+	level     wire.Level
+	duplicate bool
+	err       error
+}
+
+func (b *batch) count() int { return b.builder.Count() }
+
+// fits reports whether a message of size bytes can join the batch.
+func (b *batch) fits(size, limit int, level wire.Level, timed bool) bool {
+	return b.level == level && b.builder.Timed() == timed &&
+		b.builder.Size()+size <= limit && b.builder.Count() < wire.MaxBatchRecords
+}
+
+func (b *batch) add(r wire.Record, size int, done func(Receipt, error)) {
+	b.builder.Add(r)
+	b.done = append(b.done, done)
+	b.size += size
+}
+
+// seal encodes the batch; nothing can join it any more.
+func (b *batch) seal(c wire.Codec) {
+	if b.bytes != nil {
+		return
+	}
+	if c == wire.CodecNone {
+		b.bytes = b.builder.Bytes()
+		return
+	}
+	records := b.builder.Records()
+	b.packed = codec.Compress(b.packed[:0], c, records)
+	if len(b.packed) >= len(records) {
+		b.bytes = b.builder.Bytes()
+		return
+	}
+	head := len(b.packed)
+	b.packed = b.builder.AppendCompressed(b.packed, c, b.packed[:head])
+	b.bytes = b.packed[head:]
+}
+
+// settle runs the callbacks. No lock is held.
+func (b *batch) settle(a answer) {
+	r := Receipt{Topic: b.lane.topic.name, Partition: int(b.lane.partition), Level: a.level, Duplicate: a.duplicate}
+	if a.err != nil {
+		r.Level = wire.LevelDefault
+	}
+	for i, done := range b.done {
+		if done == nil {
+			continue
+		}
+		if a.err == nil {
+			r.Offset = a.base + uint64(i)
+		}
+		done(r, a.err)
+	}
+}
+
+// batchPool recycles batches with their memory.
+type batchPool struct {
+	pool sync.Pool
+	keep int // a batch of more bytes is left to the garbage collector
+}
+
+func (p *batchPool) get(l *lane, level wire.Level) *batch {
+	b, ok := p.pool.Get().(*batch)
+	if !ok {
+		b = new(batch)
+	}
+	b.lane, b.level = l, level
+	return b
+}
+
+// put takes back a finished batch. Its bytes were copied to the connection, so nobody reads them.
+func (p *batchPool) put(b *batch) {
+	if b.builder.Size() > p.keep || cap(b.packed) > 2*p.keep {
+		return
+	}
+	poison(b.builder.Records())
+	b.builder.Reset()
+	clear(b.done)
+	*b = batch{builder: b.builder, done: b.done[:0], packed: b.packed[:0], flushes: b.flushes[:0]}
+	p.pool.Put(b)
+}
+
+// flush waits until a set of batches is finished.
+type flush struct {
+	left atomic.Int64
+	done chan struct{}
+}
+
+func newFlush() *flush {
+	f := &flush{done: make(chan struct{})}
+	f.left.Store(1) // of the one who collects
+	return f
+}
+
+func (f *flush) add(b *batch) {
+	f.left.Add(1)
+	b.flushes = append(b.flushes, f)
+}
+
+func (f *flush) finished() {
+	if f.left.Add(-1) == 0 {
+		close(f.done)
+	}
+}

@@ -1,0 +1,149 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// call is one request that is tried until it is answered.
+type call struct {
+	op    wire.Op
+	flags wire.Flags
+	topic string // whose handle the request uses; "" for none
+	about string // the topic for errors, when no handle is used
+	// body appends the request's body; b is nil without a topic.
+	body func(dst []byte, b *binding) []byte
+	// once forbids to send the request again when it may have been carried out.
+	once bool
+	// partition is for errors.
+	partition int
+}
+
+// do sends the request, waits for connections and again after refusals that say so, and returns the
+// reply's body, which is the caller's.
+func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
+	bounded, cancel := c.bounded(ctx)
+	defer cancel()
+	pause := newPauser()
+	renewed := false
+	for {
+		buf, b, err := c.try(bounded, r)
+		switch sent, cut := lost(err); {
+		case err == nil:
+			return buf.body, nil
+		case cut && sent && r.once:
+			return nil, &unknownError{r.explain(err)}
+		case err == context.Cause(bounded) && r.once:
+			return nil, &unknownError{r.explain(err)}
+		case cut:
+		case b != nil && !renewed && wire.CodeOf(err) == wire.CodeTopicNotFound:
+			b.conn.forget(b, r.topic) // the handle may be older than the topic
+			renewed = true
+			continue
+		case !retryLater(err) || wire.CodeOf(err) == wire.CodeStorageFull:
+			return nil, r.explain(err)
+		}
+		if waitErr := pause.wait(bounded); waitErr != nil {
+			return nil, fmt.Errorf("%w (%w)", r.explain(err), waitErr)
+		}
+	}
+}
+
+func (r *call) explain(err error) error {
+	return explain(err, r.op, cmp.Or(r.topic, r.about), r.partition)
+}
+
+// try is one attempt. b is the binding that was used.
+func (c *Client) try(ctx context.Context, r call) (buf *buffer, b *binding, err error) {
+	cn, err := c.live(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.topic != "" {
+		if b, err = cn.resolve(ctx, r.topic, false); err != nil {
+			return nil, nil, err
+		}
+	}
+	buf, err = cn.do(ctx, r.op, r.flags, func(dst []byte) []byte {
+		if r.body == nil {
+			return dst
+		}
+		return r.body(dst, b)
+	})
+	return buf, b, err
+}
+
+// resolve returns the topic's binding on this connection.
+func (cn *conn) resolve(ctx context.Context, topic string, create bool) (*binding, error) {
+	if b := cn.bound(topic); b != nil {
+		return b, nil
+	}
+	buf, err := cn.do(ctx, wire.OpResolve, createFlag(create), resolveBody(topic))
+	if err != nil {
+		return nil, err
+	}
+	return cn.bind(topic, buf.body)
+}
+
+// resolveLater is resolve without waiting; done runs on the connection's goroutine, or at once.
+func (cn *conn) resolveLater(topic string, create bool, done func(*binding, error)) {
+	if b := cn.bound(topic); b != nil {
+		done(b, nil)
+		return
+	}
+	cn.ask(wire.OpResolve, createFlag(create), resolveBody(topic), func(f *frame, err error) {
+		if err != nil {
+			done(nil, err)
+			return
+		}
+		done(cn.bind(topic, f.Body))
+	})
+}
+
+func createFlag(create bool) wire.Flags {
+	if create {
+		return wire.FlagCreate
+	}
+	return 0
+}
+
+func resolveBody(topic string) func([]byte) []byte {
+	return func(dst []byte) []byte {
+		m := wire.Resolve{Topic: topic}
+		return m.Append(dst)
+	}
+}
+
+func (cn *conn) bound(topic string) *binding {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	return cn.topics[topic]
+}
+
+func (cn *conn) bind(topic string, body []byte) (*binding, error) {
+	b := &binding{conn: cn}
+	if err := b.Parse(body); err != nil || b.Partitions == 0 {
+		return nil, fmt.Errorf("%w: bad answer to a resolve", ErrProtocol)
+	}
+	cn.mu.Lock()
+	cn.topics[topic] = b
+	cn.mu.Unlock()
+	return b, nil
+}
+
+// forget drops a binding that the broker does not honour any more, unless it was renewed since.
+func (cn *conn) forget(b *binding, topic string) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if cn.topics[topic] == b {
+		delete(cn.topics, topic)
+	}
+}
+
+// seed returns the checksum state that the entries of one partition start with.
+func (b *binding) seed(partition int) uint32 {
+	return wire.Identity{Topic: b.ID, Partition: uint32(partition)}.Seed()
+}

@@ -1,0 +1,304 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Client is one login at one broker. It reconnects by itself and is safe for concurrent use.
+type Client struct {
+	opts      Options
+	endpoints []endpoint
+	turn      int // index of the endpoint to try next; the session's
+	buffers   bufferPool
+	producer  producer
+
+	ctx  context.Context    // ends when Close has flushed: everything stops
+	stop context.CancelFunc // ends ctx
+	done chan struct{}      // closed when the session has ended
+	wind context.Context    // ends when Close begins: runs wind down
+	halt context.CancelFunc // ends wind
+	runs sync.WaitGroup     // calls of Run
+
+	mu      sync.Mutex // guards the fields below
+	conn    *conn      // nil while disconnected
+	changed chan struct{}
+	err     error // why the client is of no use any more
+	feeds   map[*feed]struct{}
+	queues  map[*QueueConsumer]struct{}
+	closing bool
+}
+
+// Dial connects to the first broker of addr that accepts the login. Later losses of the connection
+// are repaired in the background. addr is "host:port", "rafka://user:password@host:port",
+// "rafkas://host:port" for TLS, or a comma-separated list; "" is DefaultAddr. Dial tries each broker
+// once, within ctx and Options.RequestTimeout.
+func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
+	o = o.withDefaults()
+	ends, err := parseAddr(addr, &o)
+	if err == nil {
+		err = o.validate()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		opts: o, endpoints: ends, done: make(chan struct{}), changed: make(chan struct{}),
+		feeds: map[*feed]struct{}{}, queues: map[*QueueConsumer]struct{}{},
+	}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.wind, c.halt = context.WithCancel(c.ctx)
+	c.producer.init(c)
+	cn, err := c.connect(ctx)
+	if err != nil {
+		c.stop()
+		return nil, err
+	}
+	c.up(cn)
+	go c.session(cn)
+	return c, nil
+}
+
+// Server returns who answered the last login, and whether that connection is up.
+func (c *Client) Server() (s Server, up bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return Server{}, false
+	}
+	return c.conn.server, true
+}
+
+// Close ends the client: it stops every Run and waits for their handlers, sends what was published
+// and waits for the answers, settles and commits what was handled, and closes the connection. When
+// ctx ends first the rest is dropped: publishes without an answer end with an error, and Close
+// returns the context's. Calling it again waits for the first call. Close must not be called by a
+// handler.
+func (c *Client) Close(ctx context.Context) error {
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	c.halt()
+	err := c.settle(ctx)
+	c.stop()
+	<-c.done
+	return err
+}
+
+// settle does what Close promises before the connection goes.
+func (c *Client) settle(ctx context.Context) error {
+	ran := make(chan struct{})
+	go func() {
+		c.runs.Wait()
+		close(ran)
+	}()
+	select {
+	case <-ran:
+	case <-ctx.Done():
+		c.stop() // ends the handlers' contexts, which is what the runs wait for
+		<-ran
+		return context.Cause(ctx)
+	case <-c.done:
+		<-ran
+		return nil
+	}
+	err := c.flushQueues(ctx)
+	return errors.Join(err, c.Flush(ctx))
+}
+
+// session serves connection after connection until the client ends.
+func (c *Client) session(cn *conn) {
+	defer close(c.done)
+	for cn != nil {
+		stop := context.AfterFunc(c.ctx, func() { cn.fail(ErrClosed) })
+		err := cn.serve()
+		stop()
+		c.down(err)
+		cn = c.redial()
+	}
+	c.end()
+}
+
+// up makes cn the live connection and resumes what was going on.
+func (c *Client) up(cn *conn) {
+	c.opts.Logger.Info("connected", "node", cn.server.Addr)
+	c.mu.Lock()
+	c.conn = cn
+	c.changeLocked()
+	feeds := make([]*feed, 0, len(c.feeds))
+	for f := range c.feeds {
+		feeds = append(feeds, f)
+	}
+	c.mu.Unlock()
+	if c.opts.OnConnect != nil {
+		c.opts.OnConnect(cn.server)
+	}
+	c.producer.rebind(cn)
+	for _, f := range feeds {
+		f.resume(cn)
+	}
+}
+
+// down forgets the live connection.
+func (c *Client) down(err error) {
+	c.mu.Lock()
+	c.conn = nil
+	c.changeLocked()
+	queues := make([]*QueueConsumer, 0, len(c.queues))
+	for q := range c.queues {
+		queues = append(queues, q)
+	}
+	c.mu.Unlock()
+	for _, q := range queues {
+		q.onLost()
+	}
+	if c.ctx.Err() != nil {
+		return
+	}
+	c.opts.Logger.Warn("disconnected", "err", err)
+	if c.opts.OnDisconnect != nil {
+		c.opts.OnDisconnect(err)
+	}
+}
+
+// changeLocked wakes those who wait for another state of the client.
+func (c *Client) changeLocked() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// redial connects again, after pauses that grow from ReconnectMin to ReconnectMax. It returns nil
+// when the client ends, by Close or because no login can succeed.
+func (c *Client) redial() *conn {
+	for pause := c.opts.ReconnectMin; ; pause = min(2*pause, c.opts.ReconnectMax) {
+		if sleep(c.ctx, jitter(pause)) != nil {
+			return nil
+		}
+		cn, err := c.connect(c.ctx)
+		if err == nil {
+			c.up(cn)
+			return cn
+		}
+		if c.ctx.Err() != nil {
+			return nil
+		}
+		c.report(err)
+		if permanent(err) {
+			c.mu.Lock()
+			c.err = err
+			c.mu.Unlock()
+			return nil
+		}
+	}
+}
+
+// jitter returns a random pause between half of d and d, so that many clients do not return at once.
+func jitter(d time.Duration) time.Duration {
+	if d <= 1 {
+		return d
+	}
+	return d/2 + rand.N(d/2)
+}
+
+// end fails everything that waits, when there will be no other connection.
+func (c *Client) end() {
+	c.stop()
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = ErrClosed
+	}
+	err := c.err
+	c.changeLocked()
+	feeds := c.feeds
+	c.feeds = map[*feed]struct{}{}
+	c.mu.Unlock()
+	for f := range feeds {
+		f.end(err)
+	}
+	c.producer.end(err)
+}
+
+// current returns the live connection, nil while there is none.
+func (c *Client) current() *conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn
+}
+
+// live returns the live connection, and waits for one while there is none.
+func (c *Client) live(ctx context.Context) (*conn, error) {
+	for {
+		c.mu.Lock()
+		cn, changed, err := c.conn, c.changed, c.err
+		c.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if cn != nil {
+			return cn, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// report hands over a failure that no caller is there to receive.
+func (c *Client) report(err error) {
+	c.opts.Logger.Warn("background failure", "err", err)
+	if c.opts.OnError != nil {
+		c.opts.OnError(err)
+	}
+}
+
+func (c *Client) stalled(s Stall) {
+	c.opts.Logger.Warn("stalled", "op", s.What, "took", s.For)
+	if c.opts.OnStall != nil {
+		c.opts.OnStall(s)
+	}
+}
+
+// pauser spaces attempts: each wait is twice the one before, with jitter.
+type pauser struct {
+	next, limit time.Duration
+}
+
+func newPauser() pauser { return pauser{next: 5 * time.Millisecond, limit: time.Second} }
+
+// step returns the pause to make now.
+func (p *pauser) step() time.Duration {
+	d := jitter(p.next)
+	p.next = min(2*p.next, p.limit)
+	return d
+}
+
+// wait pauses, or returns why ctx ended.
+func (p *pauser) wait(ctx context.Context) error {
+	return sleep(ctx, p.step())
+}
+
+// sleep pauses for d, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// bounded gives a context without a deadline the request timeout.
+func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, c.opts.RequestTimeout, fmt.Errorf("no answer within %v: %w", c.opts.RequestTimeout, context.DeadlineExceeded))
+}

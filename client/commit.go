@@ -1,0 +1,55 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Commit stores where a group goes on reading: for each partition the first offset it has not
+// handled. It returns when that is durable. An offset behind the visible end is refused with
+// wire.CodeOffsetOutOfRange, and then nothing is stored.
+func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[int]uint64) error {
+	m := wire.Commit{Group: []byte(group)}
+	for p, off := range offsets {
+		if p < 0 || p >= wire.MaxPartitions {
+			return noPartition(wire.OpCommit, topic, p)
+		}
+		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: off})
+	}
+	slices.SortFunc(m.Offsets, func(a, b wire.PartitionOffset) int { return cmp.Compare(a.Partition, b.Partition) })
+	_, err := c.do(ctx, call{
+		op: wire.OpCommit, topic: topic, partition: anyPartition,
+		body: func(dst []byte, b *binding) []byte {
+			m.Handle = b.Handle
+			return m.Append(dst)
+		},
+	})
+	return err
+}
+
+// Committed returns what a group has committed on a topic. Partitions without a commit are absent.
+func (c *Client) Committed(ctx context.Context, group, topic string) (map[int]uint64, error) {
+	body, err := c.do(ctx, call{
+		op: wire.OpCommitted, topic: topic, partition: anyPartition,
+		body: func(dst []byte, b *binding) []byte {
+			m := wire.Committed{Handle: b.Handle, Group: group}
+			return m.Append(dst)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.CommittedReply
+	if err := r.Parse(body); err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %w", wire.OpCommitted, topic, ErrProtocol, err)
+	}
+	offsets := make(map[int]uint64, len(r.Offsets))
+	for _, o := range r.Offsets {
+		offsets[int(o.Partition)] = o.Offset
+	}
+	return offsets, nil
+}

@@ -1,0 +1,295 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// maxKeptOut bounds the write buffers a connection keeps for reuse.
+const maxKeptOut = 4 << 20
+
+// conn is one connection that has logged in. It lives until the first error; the session then makes
+// another one. Two goroutines serve it: the reader runs the answers, the writer sends everything
+// that gathered while its last write was under way.
+type conn struct {
+	c      *Client
+	nc     net.Conn
+	frames *frameReader
+	server Server
+	hello  wire.HelloReply
+
+	wake    chan struct{} // tells the writer that out has bytes
+	down    chan struct{} // closed by fail
+	written atomic.Uint64 // stream position behind the bytes that the kernel took; set by the writer
+	line    *greeted      // counts what was received
+
+	mu       sync.Mutex // guards the fields below
+	out      []byte     // frames to write
+	queued   uint64     // stream position behind out
+	last     uint32     // correlation id given out last
+	pending  map[uint32]request
+	subs     map[uint32]*part
+	fired    []fired // batches that get no answer, in stream order
+	topics   map[string]*binding
+	unacked  int     // bytes of publishes that wait for an answer
+	settling int     // requests that should be answered before the connection may close
+	starved  []*lane // lanes that wait until unacked falls
+	draining bool    // the broker is going away: no more publishes
+	err      error   // why the connection ended
+}
+
+// request waits for one reply.
+type request struct {
+	op    wire.Op
+	end   uint64 // stream position behind its frame
+	batch *batch // a publish
+	reply func(*frame, error)
+	long  bool // may wait for long by design: fetches, leases
+}
+
+// fired is a batch at wire.LevelNone: done as soon as it is written.
+type fired struct {
+	batch *batch
+	end   uint64
+}
+
+// binding is what a topic is called on one connection.
+type binding struct {
+	conn *conn
+	wire.ResolveReply
+}
+
+func newConn(c *Client, nc net.Conn, line *greeted) *conn {
+	return &conn{
+		c: c, nc: nc, line: line, frames: newFrameReader(nc, &c.buffers),
+		wake: make(chan struct{}, 1), down: make(chan struct{}),
+		pending: map[uint32]request{}, subs: map[uint32]*part{}, topics: map[string]*binding{},
+	}
+}
+
+// serve runs the connection until it fails, and returns why. Requests still unanswered are told.
+func (cn *conn) serve() error {
+	var wg sync.WaitGroup
+	wg.Go(cn.readLoop)
+	wg.Go(cn.writeLoop)
+	wg.Go(cn.probeLoop)
+	wg.Wait()
+	cn.abandon()
+	return cn.err
+}
+
+// fail ends the connection. Only the first reason counts.
+func (cn *conn) fail(err error) {
+	cn.mu.Lock()
+	first := cn.err == nil
+	if first {
+		cn.err = err
+		close(cn.down)
+	}
+	cn.mu.Unlock()
+	if first {
+		_ = cn.nc.Close()
+	}
+}
+
+func (cn *conn) alive() bool {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	return cn.err == nil
+}
+
+func (cn *conn) writeLoop() {
+	var spare []byte
+	for {
+		cn.mu.Lock()
+		buf := cn.out
+		cn.out = spare[:0]
+		cn.mu.Unlock()
+		if len(buf) == 0 {
+			spare = buf
+			select {
+			case <-cn.wake:
+				continue
+			case <-cn.down:
+				return
+			}
+		}
+		n, err := cn.nc.Write(buf)
+		cn.written.Add(uint64(n))
+		cn.finishFired()
+		if err != nil {
+			cn.fail(fmt.Errorf("write: %w", err))
+			return
+		}
+		spare = buf
+		if cap(spare) > maxKeptOut {
+			spare = nil
+		}
+	}
+}
+
+// finishFired completes the batches at wire.LevelNone that were written.
+func (cn *conn) finishFired() {
+	written := cn.written.Load()
+	for {
+		cn.mu.Lock()
+		if len(cn.fired) == 0 || cn.fired[0].end > written {
+			cn.mu.Unlock()
+			return
+		}
+		b := cn.fired[0].batch
+		cn.fired = cn.fired[1:]
+		cn.mu.Unlock()
+		b.lane.answered(b, answer{level: wire.LevelNone})
+	}
+}
+
+// wakeLocked tells the writer. The caller holds cn.mu and appended to cn.out.
+func (cn *conn) wakeLocked() {
+	select {
+	case cn.wake <- struct{}{}:
+	default:
+	}
+}
+
+// nextIDLocked returns a correlation id that is not in use.
+func (cn *conn) nextIDLocked() uint32 {
+	for {
+		cn.last++
+		_, waits := cn.pending[cn.last]
+		_, subscribed := cn.subs[cn.last]
+		if !waits && !subscribed && cn.last != 0 {
+			return cn.last
+		}
+	}
+}
+
+// ask sends a request. reply runs once on the connection's goroutine: with the reply frame, with the
+// *wire.Error of an error reply, or with a *lostError. It must not block. body appends the body.
+func (cn *conn) ask(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error)) {
+	if id, err := cn.enqueue(op, flags, body, reply, nil); id == 0 {
+		reply(nil, &lostError{reason: err})
+	}
+}
+
+// enqueue is ask, and registers s under the request's id. It returns 0 when the connection is dead.
+func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error), s *part) (uint32, error) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if cn.err != nil {
+		return 0, cn.err
+	}
+	id := cn.nextIDLocked()
+	cn.appendLocked(op, flags, id, body)
+	long := op == wire.OpFetch || op == wire.OpLease
+	cn.pending[id] = request{op: op, end: cn.queued, reply: reply, long: long}
+	if !long {
+		cn.settling++
+	}
+	if s != nil {
+		cn.subs[id] = s
+	}
+	return id, nil
+}
+
+func (cn *conn) appendLocked(op wire.Op, flags wire.Flags, id uint32, body func([]byte) []byte) {
+	before := len(cn.out)
+	out, at := wire.BeginFrame(cn.out, op, flags, id)
+	if body != nil {
+		out = body(out)
+	}
+	cn.out = wire.EndFrame(out, at)
+	cn.queued += uint64(len(cn.out) - before)
+	cn.wakeLocked()
+}
+
+// tell sends a frame that gets no reply.
+func (cn *conn) tell(op wire.Op, id uint32, body func([]byte) []byte) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if cn.err == nil {
+		cn.appendLocked(op, 0, id, body)
+	}
+}
+
+// do sends a request and waits for its reply. The body returned is the caller's. The error is a
+// *wire.Error, a *lostError, or the context's.
+func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func([]byte) []byte) (*buffer, error) {
+	type result struct {
+		buf *buffer
+		err error
+	}
+	done := make(chan result, 1)
+	cn.ask(op, flags, body, func(f *frame, err error) {
+		if err != nil {
+			done <- result{err: err}
+			return
+		}
+		done <- result{buf: f.keep()}
+	})
+	select {
+	case r := <-done:
+		return r.buf, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// sendBatch puts a publish on the wire. ok is false when it cannot go now: the connection is dead or
+// draining, and its end will be noticed; or too much is unanswered, and l is woken when that changes.
+// The caller holds l.mu.
+func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if cn.err != nil || cn.draining {
+		return false
+	}
+	limit := int(cn.hello.MaxInFlight)
+	if limit > 0 && cn.unacked > 0 && cn.unacked+len(b.bytes) > limit {
+		if l.starved != cn {
+			l.starved = cn
+			cn.starved = append(cn.starved, l)
+		}
+		return false
+	}
+	id := cn.nextIDLocked()
+	head := len(cn.out)
+	cn.out = wire.AppendHeader(cn.out, wire.OpPublish, wire.Flags(b.level), id, publishBytes+len(b.bytes))
+	p := wire.Publish{Handle: handle, Partition: l.partition, Batch: b.bytes}
+	cn.out = p.Append(cn.out)
+	cn.queued += uint64(len(cn.out) - head)
+	cn.wakeLocked()
+	b.sentAt = time.Now()
+	if b.level == wire.LevelNone {
+		cn.fired = append(cn.fired, fired{batch: b, end: cn.queued})
+		return true
+	}
+	cn.pending[id] = request{op: wire.OpPublish, end: cn.queued, batch: b}
+	cn.unacked += len(b.bytes)
+	cn.settling++
+	return true
+}
+
+// publishBytes is the size of a publish body before its batch.
+const publishBytes = 4
+
+// drain stops publishing because the broker is going away, and closes the connection once everything
+// that should be answered is.
+func (cn *conn) drain() {
+	cn.mu.Lock()
+	cn.draining = true
+	idle := cn.settling == 0
+	cn.mu.Unlock()
+	if idle {
+		cn.fail(errDrained)
+	}
+}
+
+var errDrained = errors.New("the broker is shutting down")

@@ -1,0 +1,36 @@
+// Package client talks to a Rafka broker: it publishes messages and reads them back, as a plain
+// stream, as a group with committed offsets, or as a queue whose messages are settled one by one.
+//
+// The first program:
+//
+//	c, err := client.Dial(ctx, "127.0.0.1:4222", client.Options{})
+//	receipt, err := c.Publish(ctx, &client.Message{Topic: "orders", Key: []byte("alice"), Value: []byte("hello")})
+//	err = c.Run(ctx, client.Queue("mailer", "orders"), func(ctx context.Context, m *client.Message) error {
+//		return send(m.Value) // nil acknowledges, an error has the message delivered again later
+//	})
+//	err = c.Close(ctx)
+//
+// Its nouns: a Client is one login at one broker, repaired when the connection breaks; a Message is
+// sent and received; a Receipt says where a published message landed and how safe it is there; a
+// Position says where reading starts; a Consumer is a pushed stream without state on the broker; a
+// Source names a group or a queue for Run.
+//
+// # What a publish can come to
+//
+// A publish has one of three outcomes. It was appended: there is a Receipt, whose Level is the
+// durability reached. It was not appended: the error says why, and is not ErrUnknownOutcome. Or
+// nobody can know: the connection broke, or the context ended, after the message left. That error
+// is ErrUnknownOutcome; publishing the message again may store it twice. The client itself sends
+// again only what was certainly not stored, and keeps the order of every partition when it does.
+//
+// # Memory
+//
+// Received messages are views of the buffer they arrived in; each method says how long they are
+// valid. Message.Clone makes a copy to keep. A published message is copied before the call returns.
+//
+// # What the package does not do
+//
+// It does not detect duplicates, and members of one group do not share partitions yet: run one
+// process per group, with as many workers as you like. Queues share work between any number of
+// processes.
+package client

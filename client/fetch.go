@@ -1,0 +1,112 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// FetchRequest asks for messages of one partition. The user sets its fields.
+type FetchRequest struct {
+	Topic     string
+	Partition int
+	From      Position // default: the start
+	Group     string   // whose committed offset Committed means
+	// MinBytes holds the reply back until that much is there or MaxWait has passed. Default 1.
+	MinBytes int
+	// MaxBytes bounds the reply, but for a first batch that is larger. Default 1 MiB.
+	MaxBytes int
+	// MaxWait is how long to wait for MinBytes. Default 0: answer at once. At most 5 minutes.
+	MaxWait time.Duration
+}
+
+// Fetched is what a Fetch found.
+type Fetched struct {
+	// Messages share memory of their own, which nothing overwrites: keeping one keeps them all.
+	Messages []Message
+	First    uint64 // first offset stored
+	Visible  uint64 // end of what can be read now
+	Next     uint64 // offset to read next
+}
+
+const defaultFetchBytes = 1 << 20
+
+// Fetch reads messages once. Offsets that are gone or damaged are an *Error with
+// wire.CodeOffsetOutOfRange, whose Err.First and Err.Next are the range that exists, or
+// wire.CodeCorruptRange, where reading can go on at Err.Next. When the context has no deadline,
+// Options.RequestTimeout is given on top of MaxWait.
+func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
+	set(&r.MinBytes, 1)
+	set(&r.MaxBytes, defaultFetchBytes)
+	if r.Partition < 0 || r.Partition >= wire.MaxPartitions {
+		return Fetched{}, noPartition(wire.OpFetch, r.Topic, r.Partition)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		bounded, cancel := context.WithTimeout(ctx, r.MaxWait+c.opts.RequestTimeout)
+		defer cancel()
+		ctx = bounded
+	}
+	from := r.From
+	switch from.kind {
+	case fromStart, fromTime, fromOffset:
+	default: // a reply holds whole batches: the exact offset must be known to skip what is before it
+		o, err := c.offsets(ctx, r.Topic, r.Partition, from, r.Group)
+		if err != nil {
+			return Fetched{}, err
+		}
+		from = At(o.Offset)
+	}
+	var b *binding
+	body, err := c.do(ctx, call{
+		op: wire.OpFetch, topic: r.Topic, partition: r.Partition,
+		body: func(dst []byte, bd *binding) []byte {
+			b = bd
+			m := wire.Fetch{
+				Handle: bd.Handle, Partition: uint16(r.Partition), From: from.wire(),
+				MinBytes: uint32(r.MinBytes), MaxBytes: uint32(r.MaxBytes), MaxWaitMs: milliseconds(r.MaxWait),
+			}
+			return m.Append(dst)
+		},
+	})
+	if err != nil {
+		return Fetched{}, err
+	}
+	return r.read(body, b, from)
+}
+
+// read decodes a reply.
+func (r *FetchRequest) read(body []byte, b *binding, from Position) (Fetched, error) {
+	var e wire.Entries
+	if err := e.Parse(body); err != nil {
+		return Fetched{}, fmt.Errorf("fetch %s/%d: %w: %w", r.Topic, r.Partition, ErrProtocol, err)
+	}
+	f := Fetched{First: e.First, Visible: e.Visible, Next: e.Next}
+	skip := e.First
+	if from.kind == fromOffset {
+		skip = from.value
+	}
+	var cur cursor
+	cur.reset(e.Bytes, b.seed(r.Partition), skip)
+	for {
+		ok, err := cur.more()
+		if err != nil {
+			return Fetched{}, fmt.Errorf("fetch %s/%d: %w", r.Topic, r.Partition, err)
+		}
+		if !ok {
+			return f, nil
+		}
+		f.Messages = cur.drain(f.Messages, r.Topic, r.Partition)
+	}
+}
+
+// milliseconds rounds up: a short wait must not become none.
+func milliseconds(d time.Duration) uint32 {
+	return uint32(min((max(d, 0)+time.Millisecond-1)/time.Millisecond, wire.MaxWaitMs))
+}
+
+func noPartition(op wire.Op, topic string, partition int) error {
+	we := wire.Errorf(wire.CodePartitionNotFound, "")
+	return &Error{Op: op.String(), Topic: topic, Partition: partition, Err: we}
+}

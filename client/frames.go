@@ -1,0 +1,185 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// readBytes is the read buffer of a connection: many acknowledgements per system call.
+	readBytes = 128 << 10
+	// largeFrame is where a frame is read straight into a buffer of its own size, so that a fetch
+	// reply is not copied again.
+	largeFrame = 32 << 10
+	// maxInfo bounds the greeting line.
+	maxInfo = 64 << 10
+)
+
+// frame is a received frame. Body is valid until the next frame is read, unless it was kept.
+type frame struct {
+	wire.Frame
+	large *buffer // holds Body, when it was read into a buffer of its own
+	pool  *bufferPool
+}
+
+// keep returns a buffer with the body that outlives the frame. The caller owns it.
+func (f *frame) keep() *buffer {
+	b := f.large
+	if b == nil {
+		b = f.pool.get(len(f.Body))
+		b.body = b.mem[:copy(b.mem, f.Body):len(f.Body)]
+		return b
+	}
+	f.large = nil
+	b.body = f.Body
+	return b
+}
+
+// frameReader splits what a connection receives into frames. It is not safe for concurrent use.
+type frameReader struct {
+	src   io.Reader
+	pool  *bufferPool
+	limit int
+	buf   []byte
+	r, w  int
+}
+
+func newFrameReader(src io.Reader, pool *bufferPool) *frameReader {
+	return &frameReader{src: src, pool: pool, limit: wire.MaxFrameBytes, buf: make([]byte, readBytes)}
+}
+
+// next returns the next frame. If its large buffer is still set after use, recycle takes it back.
+func (fr *frameReader) next() (frame, error) {
+	for {
+		f, rest, need, ok, err := wire.NextFrame(fr.buf[fr.r:fr.w], fr.limit)
+		if err != nil {
+			return frame{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+		if ok {
+			fr.r = fr.w - len(rest)
+			return frame{Frame: f, pool: fr.pool}, nil
+		}
+		if need > largeFrame {
+			return fr.large(need)
+		}
+		if err := fr.fill(); err != nil {
+			return frame{}, err
+		}
+	}
+}
+
+// recycle ends the use of f.
+func (fr *frameReader) recycle(f *frame) {
+	if f.large != nil {
+		fr.pool.put(f.large)
+	}
+}
+
+// fill reads at least one byte behind what is there.
+func (fr *frameReader) fill() error {
+	if fr.r == fr.w {
+		fr.r, fr.w = 0, 0
+	} else if fr.w == len(fr.buf) {
+		fr.w = copy(fr.buf, fr.buf[fr.r:fr.w])
+		fr.r = 0
+	}
+	n, err := fr.src.Read(fr.buf[fr.w:])
+	fr.w += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	if errors.Is(err, io.EOF) && fr.r != fr.w {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (fr *frameReader) large(need int) (frame, error) {
+	b := fr.pool.get(need)
+	n := copy(b.mem, fr.buf[fr.r:fr.w])
+	fr.r, fr.w = 0, 0
+	if _, err := io.ReadFull(fr.src, b.mem[n:need]); err != nil {
+		fr.pool.put(b)
+		return frame{}, err
+	}
+	f, _, _, ok, err := wire.NextFrame(b.mem[:need], fr.limit)
+	if err != nil || !ok {
+		return frame{}, fmt.Errorf("%w: %w", ErrProtocol, wire.ErrMalformed)
+	}
+	return frame{Frame: f, large: b, pool: fr.pool}, nil
+}
+
+// greeted is a connection without the line "INFO {json}\r\n" that the broker says first. Frames may
+// be written before the line arrives. A TLS client sees the line in the clear, before the handshake.
+type greeted struct {
+	net.Conn
+	passed bool
+	rest   []byte        // read behind the line, not handed out yet
+	reads  atomic.Uint64 // counts the reads that brought something; a silent connection stands still
+}
+
+var infoPrefix = []byte("INFO ")
+
+func (g *greeted) Read(p []byte) (int, error) {
+	if !g.passed {
+		if err := g.skip(); err != nil {
+			return 0, err
+		}
+		g.passed = true
+	}
+	if len(g.rest) > 0 {
+		n := copy(p, g.rest)
+		g.rest = g.rest[n:]
+		return n, nil
+	}
+	n, err := g.Conn.Read(p)
+	if n > 0 {
+		g.reads.Add(1)
+	}
+	return n, err
+}
+
+// skip reads until it knows whether there is a line, and where it ends.
+func (g *greeted) skip() error {
+	buf := make([]byte, 0, 4<<10)
+	for {
+		head := min(len(buf), len(infoPrefix))
+		if !bytes.Equal(buf[:head], infoPrefix[:head]) {
+			g.rest = buf
+			return wrongProtocol(buf)
+		}
+		if end := bytes.Index(buf, []byte("\r\n")); end >= 0 {
+			g.rest = buf[end+2:]
+			return nil
+		}
+		if len(buf) > maxInfo {
+			return fmt.Errorf("%w: endless greeting", ErrProtocol)
+		}
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+		}
+		n, err := g.Conn.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if n == 0 && err != nil {
+			return err
+		}
+	}
+}
+
+// wrongProtocol says what answered when it was certainly not a broker's frame. A frame's first byte
+// is the low byte of a length, so only longer prefixes tell.
+func wrongProtocol(b []byte) error {
+	if bytes.HasPrefix(b, []byte("HTTP/")) || bytes.HasPrefix(b, []byte("<htm")) {
+		return fmt.Errorf("%w: the other side speaks HTTP; is this the admin port?", ErrProtocol)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Version is what the client tells the broker about itself.
+const Version = "0.1.0"
+
+// connect dials the brokers in turn, starting behind the one tried last, and returns the first
+// connection that logged in. The error holds what happened at each of them.
+func (c *Client) connect(ctx context.Context) (*conn, error) {
+	var errs []error
+	for range c.endpoints {
+		e := c.endpoints[c.turn%len(c.endpoints)]
+		cn, err := c.login(ctx, e)
+		if err == nil {
+			return cn, nil
+		}
+		c.turn++
+		errs = append(errs, fmt.Errorf("connect to %s: %w", e.addr, err))
+		if ctx.Err() != nil || permanent(err) {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// permanent reports whether logging in again cannot help.
+func permanent(err error) bool {
+	switch wire.CodeOf(err) {
+	case wire.CodeUnauthenticated, wire.CodeForbidden, wire.CodeUnsupported:
+		return true
+	}
+	return false
+}
+
+// login opens one connection. The preface and the hello leave at once: the greeting is skipped when
+// it arrives, not waited for, except by TLS, which it precedes.
+func (c *Client) login(ctx context.Context, e endpoint) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
+	defer cancel()
+	nc, err := c.opts.Dialer(ctx, e.addr)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	line := &greeted{Conn: nc}
+	cn, err := c.hello(ctx, e, line)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = nc.Close()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+		return nil, err
+	}
+	return cn, nil
+}
+
+func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, error) {
+	var nc net.Conn = line
+	if e.tls {
+		t, err := c.startTLS(ctx, e, line)
+		if err != nil {
+			return nil, err
+		}
+		nc = &greeted{Conn: t}
+	}
+	cn := newConn(c, nc, line)
+	if _, err := nc.Write(c.appendHello(nil)); err != nil {
+		return nil, err
+	}
+	f, err := cn.frames.next()
+	if err != nil {
+		return nil, c.explainHello(err, e)
+	}
+	if err := cn.onHello(&f); err != nil {
+		return nil, err
+	}
+	cn.server = Server{Addr: e.addr, Name: cn.hello.ServerName, Version: cn.hello.ServerVersion}
+	return cn, nil
+}
+
+func (c *Client) startTLS(ctx context.Context, e endpoint, line *greeted) (*tls.Conn, error) {
+	config := &tls.Config{}
+	if c.opts.TLS != nil {
+		config = c.opts.TLS.Clone()
+	}
+	if config.ServerName == "" {
+		config.ServerName = e.host
+	}
+	if err := line.skip(); err != nil {
+		return nil, err
+	}
+	line.passed = true
+	t := tls.Client(line, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return t, nil
+}
+
+func (c *Client) appendHello(dst []byte) []byte {
+	h := wire.Hello{Name: c.opts.Name, Version: Version}
+	switch {
+	case c.opts.Token != "":
+		h.Mechanism, h.Credentials = "token", []byte(c.opts.Token)
+	case c.opts.User != "":
+		h.Mechanism, h.Credentials = "plain", []byte(c.opts.User+"\x00"+c.opts.Password)
+	}
+	dst, at := wire.BeginFrame(wire.AppendPreface(dst), wire.OpHello, 0, 0)
+	return wire.EndFrame(h.Append(dst), at)
+}
+
+func (cn *conn) onHello(f *frame) error {
+	defer cn.frames.recycle(f)
+	if f.Op&wire.OpReply != 0 && f.Flags&wire.FlagError != 0 {
+		we, err := parseError(f)
+		if err != nil {
+			return err
+		}
+		return explain(we, wire.OpHello, "", anyPartition)
+	}
+	if f.Op != wire.OpHello|wire.OpReply {
+		return fmt.Errorf("%w: %s instead of a hello", ErrProtocol, f.Op)
+	}
+	if err := cn.hello.Parse(f.Body); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	if cn.hello.Version < wire.Version {
+		return fmt.Errorf("%w: the broker speaks version %d, this client %d", ErrProtocol, cn.hello.Version, wire.Version)
+	}
+	return nil
+}
+
+// explainHello adds what a person would want to know about a broken login.
+func (c *Client) explainHello(err error, e endpoint) error {
+	if e.tls || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, ErrProtocol) {
+		return err
+	}
+	return fmt.Errorf("%w: no broker answered; does it want TLS (rafkas://%s)?", err, e.addr)
+}

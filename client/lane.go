@@ -1,0 +1,332 @@
+package client
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// lane is the way of messages to one partition: an open batch that fills, sealed batches that wait,
+// and batches in flight. Order is kept: a batch leaves only after those before it, and one that was
+// refused is sent again only while nothing behind it can have been stored.
+type lane struct {
+	p         *producer
+	topic     *topic
+	partition uint16
+
+	mu      sync.Mutex // guards the fields below and the batches
+	open    *batch
+	queue   []*batch // sealed, in order
+	flight  []*batch // sent, in order; refused ones stay until it is known whether they can go again
+	ending  []*batch // answered, their callbacks run now
+	paused  bool     // a timer will go on
+	pauser  pauser
+	linger  *time.Timer
+	headers wire.Headers // memory for encoding
+	gone    error        // the topic was dropped
+	starved *conn        // that will kick the lane when it has room
+}
+
+// add copies m into the open batch and sends what can leave. It returns false when the topic was
+// dropped: look it up again.
+func (l *lane) add(m *Message, level wire.Level, size int, alone bool, done func(Receipt, error)) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone != nil {
+		return false
+	}
+	rec := wire.Record{Key: m.Key, Value: m.Value, Headers: l.encode(m.Headers)}
+	if m.Subject != "" {
+		rec.Subject = []byte(m.Subject)
+	}
+	if !m.Time.IsZero() {
+		rec.Time = m.Time.UnixMilli()
+	}
+	if l.open != nil && (alone || !l.open.fits(size, l.topic.info.Load().maxBatch, level, rec.Time != 0)) {
+		l.closeOpenLocked()
+	}
+	if l.open == nil {
+		l.open = l.p.batches.get(l, level)
+		l.startLingerLocked()
+	}
+	l.open.add(rec, size, done)
+	if alone {
+		l.closeOpenLocked()
+	}
+	l.sendLocked()
+	return true
+}
+
+func (l *lane) encode(hs []Header) wire.Headers {
+	if len(hs) == 0 {
+		return nil
+	}
+	l.headers = l.headers[:0]
+	for _, h := range hs {
+		l.headers = l.headers.Append(h.Name, h.Value)
+	}
+	return l.headers
+}
+
+func (l *lane) startLingerLocked() {
+	d := l.p.c.opts.Linger
+	switch {
+	case d == 0:
+	case l.linger == nil:
+		l.linger = time.AfterFunc(d, l.lingered)
+	default:
+		l.linger.Reset(d)
+	}
+}
+
+func (l *lane) lingered() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open != nil {
+		l.open.due = true
+		l.sendLocked()
+	}
+}
+
+// closeOpenLocked moves the open batch to the queue; keyless messages then go to the next partition.
+func (l *lane) closeOpenLocked() {
+	l.open.seal(l.p.c.opts.Codec)
+	l.queue = append(l.queue, l.open)
+	l.open = nil
+	l.topic.moveOn(l.partition)
+}
+
+// kick sends what can leave.
+func (l *lane) kick() {
+	l.mu.Lock()
+	l.starved = nil
+	l.sendLocked()
+	l.mu.Unlock()
+}
+
+func (l *lane) sendLocked() {
+	for !l.paused && len(l.flight) < l.p.c.opts.MaxInFlight && !l.refusedLocked() {
+		bd := l.topic.binding.Load()
+		if bd == nil {
+			return
+		}
+		if len(l.queue) == 0 {
+			if !l.openIsDueLocked() {
+				return
+			}
+			l.closeOpenLocked()
+		}
+		b := l.queue[0]
+		b.binding = bd
+		if !bd.conn.sendBatch(l, b, bd.Handle) {
+			return
+		}
+		b.refused = nil
+		l.queue = slices.Delete(l.queue, 0, 1)
+		l.flight = append(l.flight, b)
+	}
+}
+
+// openIsDueLocked reports whether the open batch leaves without being full.
+func (l *lane) openIsDueLocked() bool {
+	if l.open == nil {
+		return false
+	}
+	if l.p.c.opts.Linger > 0 {
+		return l.open.due
+	}
+	return len(l.flight) == 0
+}
+
+func (l *lane) refusedLocked() bool {
+	return len(l.flight) > 0 && slices.ContainsFunc(l.flight, wasRefused)
+}
+
+func wasRefused(b *batch) bool { return b.refused != nil }
+
+// answered takes what the broker, or the end of the connection, says about a batch in flight.
+func (l *lane) answered(b *batch, a answer) {
+	if sent, cut := lost(a.err); cut && sent && b.level == wire.LevelNone {
+		a = answer{level: wire.LevelNone} // it left, and nobody promised more
+	}
+	used := b.binding // b may be recycled below
+	l.mu.Lock()
+	again := l.againLocked(b, a.err)
+	stale := wire.CodeOf(a.err) == wire.CodeTopicNotFound && l.topic.binding.CompareAndSwap(used, nil)
+	var given []*batch
+	if again {
+		b.refused = a.err
+	} else {
+		given = l.removeLocked(b, a.err)
+	}
+	pause, gone := l.requeueLocked(), l.gone
+	if gone != nil {
+		given = append(given, l.queue...)
+		l.queue = nil
+	}
+	l.ending = append(l.ending, given...)
+	if !again {
+		l.ending = append(l.ending, b)
+	}
+	l.sendLocked()
+	l.mu.Unlock()
+
+	for _, o := range given {
+		why := gone
+		if o.refused != nil {
+			why = l.explain(o.refused)
+		}
+		l.finish(o, answer{err: why})
+	}
+	if !again {
+		a.err = l.explain(a.err)
+		l.finish(b, a)
+	}
+	if stale {
+		l.topic.rebind(used)
+	}
+	if pause > 0 {
+		time.AfterFunc(pause, l.resume)
+	}
+}
+
+// againLocked reports whether b was certainly not stored and should be sent again.
+func (l *lane) againLocked(b *batch, err error) bool {
+	if l.gone != nil || err == nil {
+		return false
+	}
+	if sent, cut := lost(err); cut {
+		return !sent
+	}
+	switch code := wire.CodeOf(err); {
+	case code == wire.CodeTopicNotFound:
+		first := !b.rebound
+		b.rebound = true
+		return first
+	case code == wire.CodeStorageFull || !retryLater(err):
+		return false
+	}
+	now := time.Now()
+	if b.giveUp.IsZero() {
+		b.giveUp = now.Add(l.p.c.opts.RequestTimeout)
+	}
+	return now.Before(b.giveUp)
+}
+
+// removeLocked ends the flight of b. When b was or may have been stored, refused batches before it
+// cannot be sent any more without changing the order: they are removed too and returned.
+func (l *lane) removeLocked(b *batch, err error) (overtaken []*batch) {
+	at := slices.Index(l.flight, b)
+	if stored := err == nil || l.unknown(err); stored {
+		l.pauser = newPauser()
+		for _, o := range l.flight[:at] {
+			if wasRefused(o) {
+				overtaken = append(overtaken, o)
+			}
+		}
+	}
+	l.flight = slices.DeleteFunc(l.flight, func(o *batch) bool { return o == b || slices.Contains(overtaken, o) })
+	return overtaken
+}
+
+// unknown reports whether a batch that ended with err may have been stored.
+func (l *lane) unknown(err error) bool {
+	if sent, cut := lost(err); cut {
+		return sent
+	}
+	return wire.CodeOf(err).Retry() == wire.RetryUnknown
+}
+
+// requeueLocked puts the batches in flight back when all of them were refused. It returns how long to
+// pause before sending them, when the broker asked for that.
+func (l *lane) requeueLocked() time.Duration {
+	if len(l.flight) == 0 {
+		return 0
+	}
+	busy := false
+	for _, b := range l.flight {
+		if !wasRefused(b) {
+			return 0
+		}
+		busy = busy || retryLater(b.refused)
+	}
+	l.queue = slices.Insert(l.queue, 0, l.flight...)
+	l.flight = l.flight[:0]
+	if !busy {
+		return 0
+	}
+	l.paused = true
+	return l.pauser.step()
+}
+
+func (l *lane) resume() {
+	l.mu.Lock()
+	l.paused = false
+	l.sendLocked()
+	l.mu.Unlock()
+}
+
+// explain makes an error of the connection one for the user.
+func (l *lane) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	said := explain(err, wire.OpPublish, l.topic.name, int(l.partition))
+	if l.unknown(err) {
+		return &unknownError{said}
+	}
+	return said
+}
+
+// finish ends a batch of l.ending. No lock is held.
+func (l *lane) finish(b *batch, a answer) {
+	l.p.budget.release(b.size)
+	b.settle(a)
+	l.mu.Lock()
+	at := slices.Index(l.ending, b)
+	l.ending = slices.Delete(l.ending, at, at+1)
+	l.mu.Unlock()
+	for _, f := range b.flushes {
+		f.finished()
+	}
+	l.p.batches.put(b)
+}
+
+// waitFor adds every unfinished batch to f, and has the open one leave.
+func (l *lane) waitFor(f *flush) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range slices.Concat(l.ending, l.flight, l.queue) {
+		f.add(b)
+	}
+	if l.open != nil {
+		f.add(l.open)
+		l.open.due = true
+		l.sendLocked()
+	}
+}
+
+// busy reports whether messages wait to be sent.
+func (l *lane) busy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open != nil || len(l.queue) > 0
+}
+
+// drop fails everything that was not sent, and refuses more. Batches in flight are answered still.
+func (l *lane) drop(err error) {
+	l.mu.Lock()
+	l.gone = err
+	if l.open != nil {
+		l.closeOpenLocked()
+	}
+	waiting := l.queue
+	l.queue = nil
+	l.ending = append(l.ending, waiting...)
+	l.mu.Unlock()
+	for _, b := range waiting {
+		l.finish(b, answer{err: err})
+	}
+}

@@ -1,0 +1,23 @@
+package client
+
+import (
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/keyhash"
+)
+
+// place chooses the lane of a message: the pinned partition; or the key's, by the topic's hash; or
+// the one whose batch is being filled, so that messages without a key travel in few batches.
+func (t *topic) place(m *Message) (*lane, error) {
+	lanes := *t.lanes.Load()
+	switch {
+	case m.Pinned:
+		if m.Partition < 0 || m.Partition >= len(lanes) {
+			we := wire.Errorf(wire.CodePartitionNotFound, "the topic has %d partitions", len(lanes))
+			return nil, &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: m.Partition, Err: we}
+		}
+		return lanes[m.Partition], nil
+	case m.Key != nil:
+		return lanes[keyhash.Partition(t.info.Load().hash, m.Key, len(lanes))], nil
+	}
+	return lanes[t.sticky.Load()%uint32(len(lanes))], nil
+}

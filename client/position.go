@@ -1,0 +1,170 @@
+package client
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Position says where reading starts in a partition. The zero value is Start.
+type Position struct {
+	kind  positionKind
+	value uint64 // an offset, a time in ms, or a distance
+}
+
+type positionKind uint8
+
+const (
+	fromStart positionKind = iota
+	fromEnd
+	fromLast
+	fromOffset
+	fromTime
+	fromCommitted
+	afterStart // value messages behind the start
+	beforeEnd  // value messages before the end
+)
+
+// Start is the first message stored.
+func Start() Position { return Position{} }
+
+// End is behind everything visible now: only what comes later is read.
+func End() Position { return Position{kind: fromEnd} }
+
+// Last is the last visible message.
+func Last() Position { return Position{kind: fromLast} }
+
+// At is an offset.
+func At(offset uint64) Position { return Position{kind: fromOffset, value: offset} }
+
+// Since is the first batch appended at t or later.
+func Since(t time.Time) Position {
+	return Position{kind: fromTime, value: uint64(max(0, t.UnixMilli()))}
+}
+
+// Committed is the group's committed offset, or the first message without one. It needs a group.
+func Committed() Position { return Position{kind: fromCommitted} }
+
+// AfterStart is n messages behind the first one stored, at most the end.
+func AfterStart(n uint64) Position { return Position{kind: afterStart, value: n} }
+
+// BeforeEnd is n messages before the end, at least the start.
+func BeforeEnd(n uint64) Position { return Position{kind: beforeEnd, value: n} }
+
+// timeLayouts are the absolute times ParsePosition accepts, besides RFC 3339; without a zone they
+// are local.
+var timeLayouts = [...]string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"}
+
+// ParsePosition reads the position language of the command line:
+//
+//	start  end  last  committed   what they say
+//	12345                         an offset
+//	+10  -10                      ten messages after the start, ten before the end
+//	@2026-11-22T10:00             a time: RFC 3339, or local without seconds, zone or clock
+//	@-1h                          a time before now, in the units of time.ParseDuration, and d for days
+func ParsePosition(s string) (Position, error) { return parsePosition(s, time.Now()) }
+
+func parsePosition(s string, now time.Time) (Position, error) {
+	switch s {
+	case "start", "first":
+		return Start(), nil
+	case "end":
+		return End(), nil
+	case "last":
+		return Last(), nil
+	case "committed":
+		return Committed(), nil
+	}
+	if t, ok := strings.CutPrefix(s, "@"); ok {
+		return parseTime(t, now)
+	}
+	kind, digits := fromOffset, s
+	if d, ok := strings.CutPrefix(s, "+"); ok {
+		kind, digits = afterStart, d
+	} else if d, ok := strings.CutPrefix(s, "-"); ok {
+		kind, digits = beforeEnd, d
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || strings.HasPrefix(digits, "+") {
+		return Position{}, fmt.Errorf("client: bad position %q: want start, end, last, committed, 12345, +10, -10, @2026-11-22T10:00 or @-1h", s)
+	}
+	return Position{kind: kind, value: n}, nil
+}
+
+func parseTime(s string, now time.Time) (Position, error) {
+	if ago, ok := strings.CutPrefix(s, "-"); ok {
+		d, err := parseDuration(ago)
+		if err != nil || d < 0 {
+			return Position{}, fmt.Errorf("client: bad time %q: want a duration such as @-90m or @-2d", "@"+s)
+		}
+		return Since(now.Add(-d)), nil
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return Since(t), nil
+	}
+	for _, layout := range timeLayouts {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return Since(t), nil
+		}
+	}
+	return Position{}, fmt.Errorf("client: bad time %q: want @2026-11-22T10:00, @2026-11-22T10:00:00Z or @-1h", "@"+s)
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(s)
+}
+
+// String returns the position in the language of ParsePosition.
+func (p Position) String() string {
+	switch p.kind {
+	case fromEnd:
+		return "end"
+	case fromLast:
+		return "last"
+	case fromOffset:
+		return strconv.FormatUint(p.value, 10)
+	case fromTime:
+		return "@" + time.UnixMilli(int64(p.value)).UTC().Format(time.RFC3339)
+	case fromCommitted:
+		return "committed"
+	case afterStart:
+		return "+" + strconv.FormatUint(p.value, 10)
+	case beforeEnd:
+		return "-" + strconv.FormatUint(p.value, 10)
+	}
+	return "start"
+}
+
+// wire returns what to ask the broker for; settle turns its answer into the offset meant.
+func (p Position) wire() wire.Position {
+	switch p.kind {
+	case fromEnd, beforeEnd:
+		return wire.Position{Kind: wire.PositionEnd}
+	case fromLast:
+		return wire.Position{Kind: wire.PositionLast}
+	case fromOffset:
+		return wire.Position{Kind: wire.PositionOffset, Value: p.value}
+	case fromTime:
+		return wire.Position{Kind: wire.PositionTime, Value: p.value}
+	case fromCommitted:
+		return wire.Position{Kind: wire.PositionCommitted}
+	}
+	return wire.Position{Kind: wire.PositionFirst}
+}
+
+func (p Position) settle(r wire.OffsetsReply) uint64 {
+	switch p.kind {
+	case afterStart:
+		return r.First + min(p.value, r.Visible-min(r.First, r.Visible))
+	case beforeEnd:
+		return r.Visible - min(p.value, r.Visible-min(r.First, r.Visible))
+	}
+	return r.Offset
+}

@@ -1,0 +1,258 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// messageBytes is what a buffered message costs besides its content: framing and its callback.
+const messageBytes = 32
+
+// producer is the publishing half of a Client.
+type producer struct {
+	c       *Client
+	budget  *budget
+	batches batchPool
+	waiters sync.Pool
+
+	mu     sync.RWMutex // guards the fields below
+	topics map[string]*topic
+	err    error // why nothing can be published any more
+}
+
+func (p *producer) init(c *Client) {
+	p.c = c
+	p.budget = newBudget(c.opts.MaxBufferedBytes)
+	p.batches.keep = 2 * c.opts.MaxBatchBytes
+	p.waiters.New = func() any { return newWaiter() }
+	p.topics = map[string]*topic{}
+}
+
+// Publish sends m and waits until it is as durable as its level promises. m is not kept. When ctx
+// ends first the error is both ErrUnknownOutcome and the context's: the message may be stored later.
+// Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the connection was
+// lost in between, or ErrClosed.
+func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
+	w := c.producer.waiters.Get().(*waiter)
+	if err := c.PublishAsync(ctx, m, w.fn); err != nil {
+		c.producer.waiters.Put(w)
+		return Receipt{}, err
+	}
+	select {
+	case <-w.done:
+		r, err := w.receipt, w.err
+		c.producer.waiters.Put(w)
+		return r, err
+	case <-ctx.Done(): // the waiter is left to the callback
+		return Receipt{}, fmt.Errorf("publish %s: %w: %w", m.Topic, ErrUnknownOutcome, context.Cause(ctx))
+	}
+}
+
+// waiter receives the outcome of one Publish.
+type waiter struct {
+	done    chan struct{}
+	fn      func(Receipt, error)
+	receipt Receipt
+	err     error
+}
+
+func newWaiter() *waiter {
+	w := &waiter{done: make(chan struct{}, 1)}
+	w.fn = w.finish
+	return w
+}
+
+func (w *waiter) finish(r Receipt, err error) {
+	w.receipt, w.err = r, err
+	w.done <- struct{}{}
+}
+
+// PublishAsync copies m and sends it in the background. done, unless nil, runs once with the outcome,
+// exactly when PublishAsync returned nil; for one partition in the order of publishing, as long as
+// nothing fails. It runs on a goroutine of the client and must not block; in particular it must not
+// publish, because that may wait for room that only done itself can make.
+//
+// PublishAsync blocks while Options.MaxBufferedBytes are unanswered, and on the first message to a
+// topic, which is looked up at the broker; ctx bounds only this. It returns an *Error, ErrClosed or
+// the context's error, and then the message is not sent.
+func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt, error)) error {
+	p := &c.producer
+	for {
+		t, err := p.topic(ctx, m.Topic)
+		if err != nil {
+			return err
+		}
+		l, err := t.place(m)
+		if err != nil {
+			return err
+		}
+		size, alone, err := t.measure(m)
+		if err != nil {
+			return err
+		}
+		if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
+			return fmt.Errorf("publish %s: %w", m.Topic, err)
+		}
+		level := m.Level
+		if level == wire.LevelDefault {
+			level = c.opts.Level
+		}
+		if l.add(m, level, size, alone, done) {
+			return nil
+		}
+		p.budget.release(size)
+	}
+}
+
+// measure returns what m takes of the buffer, and whether it must travel alone so that a refusal
+// for its size hits nobody else. A message that cannot be stored is refused here, for the same
+// reason.
+func (t *topic) measure(m *Message) (size int, alone bool, err error) {
+	headers := 0
+	for i := range m.Headers {
+		headers += len(m.Headers[i].Name) + len(m.Headers[i].Value) + 2*3
+	}
+	payload := len(m.Key) + len(m.Value) + headers + len(m.Subject)
+	limit := t.info.Load().maxMessage
+	switch {
+	case len(m.Key) > wire.MaxKeyBytes:
+		return 0, false, t.tooLarge("key", len(m.Key), wire.MaxKeyBytes)
+	case headers > wire.MaxHeaderBytes:
+		return 0, false, t.tooLarge("headers", headers, wire.MaxHeaderBytes)
+	case len(m.Subject) > wire.MaxSubjectBytes:
+		return 0, false, t.tooLarge("subject", len(m.Subject), wire.MaxSubjectBytes)
+	case payload > limit:
+		return 0, false, t.tooLarge("message", payload, limit)
+	case !m.Level.Valid():
+		we := wire.Errorf(wire.CodeInvalid, "unknown durability level %d", m.Level)
+		return 0, false, &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
+	}
+	return payload + messageBytes, payload+messageBytes > limit, nil
+}
+
+func (t *topic) tooLarge(what string, is, limit int) error {
+	we := wire.Errorf(wire.CodeTooLarge, "%s of %d bytes, the limit is %d", what, is, limit)
+	return &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
+}
+
+// Flush waits until every message that was published before the call is answered, and has open
+// batches leave at once. The outcomes go to the callbacks; Flush returns only the context's error.
+func (c *Client) Flush(ctx context.Context) error {
+	f := newFlush()
+	for _, t := range c.producer.all() {
+		for _, l := range *t.lanes.Load() {
+			l.waitFor(f)
+		}
+	}
+	f.finished()
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("flush: %w", context.Cause(ctx))
+	}
+}
+
+// topic returns what is known about a topic, and asks the broker the first time.
+func (p *producer) topic(ctx context.Context, name string) (*topic, error) {
+	p.mu.RLock()
+	t, err := p.topics[name], p.err
+	p.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	if t != nil {
+		return t, nil
+	}
+	return p.lookup(ctx, name)
+}
+
+func (p *producer) lookup(ctx context.Context, name string) (*topic, error) {
+	if name == "" || len(name) > wire.MaxTopicName {
+		we := wire.Errorf(wire.CodeInvalid, "a topic name has 1 to %d bytes", wire.MaxTopicName)
+		return nil, &Error{Op: wire.OpPublish.String(), Topic: name, Partition: anyPartition, Err: we}
+	}
+	bounded, cancel := p.c.bounded(ctx)
+	defer cancel()
+	pause := newPauser()
+	for {
+		cn, err := p.c.live(bounded)
+		if err != nil {
+			return nil, explain(err, wire.OpResolve, name, anyPartition)
+		}
+		b, err := cn.resolve(bounded, name, !p.c.opts.NoAutoCreate)
+		if err == nil {
+			return p.adopt(name, b)
+		}
+		if _, cut := lost(err); !cut && !retryLater(err) {
+			return nil, explain(err, wire.OpResolve, name, anyPartition)
+		}
+		if waitErr := pause.wait(bounded); waitErr != nil {
+			return nil, fmt.Errorf("%w (%w)", explain(err, wire.OpResolve, name, anyPartition), waitErr)
+		}
+	}
+}
+
+// adopt adds a topic that was looked up, unless somebody was faster.
+func (p *producer) adopt(name string, b *binding) (*topic, error) {
+	fresh := newTopic(p, name)
+	fresh.bind(b)
+	p.mu.Lock()
+	t, err := p.topics[name], p.err
+	if t == nil && err == nil {
+		p.topics[name] = fresh
+	}
+	p.mu.Unlock()
+	if t != nil || err != nil {
+		return t, err
+	}
+	if cn := p.c.current(); cn != nil && cn != b.conn { // reconnected before the topic was listed
+		fresh.resolve(cn, !p.c.opts.NoAutoCreate)
+	}
+	return fresh, nil
+}
+
+// rebind asks for the handles of all topics on a new connection. A topic that nothing waits for is
+// not created again when it was deleted meanwhile.
+func (p *producer) rebind(cn *conn) {
+	for _, t := range p.all() {
+		t.resolve(cn, t.busy() && !p.c.opts.NoAutoCreate)
+	}
+}
+
+func (p *producer) all() []*topic {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return slices.Collect(maps.Values(p.topics))
+}
+
+// drop forgets a topic; what waits for it ends with err.
+func (p *producer) drop(t *topic, err error) {
+	p.mu.Lock()
+	if p.topics[t.name] == t {
+		delete(p.topics, t.name)
+	}
+	p.mu.Unlock()
+	for _, l := range *t.lanes.Load() {
+		l.drop(err)
+	}
+}
+
+// end fails everything that waits, for good.
+func (p *producer) end(err error) {
+	p.mu.Lock()
+	p.err = err
+	topics := p.topics
+	p.topics = map[string]*topic{}
+	p.mu.Unlock()
+	for _, t := range topics {
+		for _, l := range *t.lanes.Load() {
+			l.drop(err)
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package client
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+func (cn *conn) readLoop() {
+	for {
+		f, err := cn.frames.next()
+		if err != nil {
+			cn.fail(fmt.Errorf("read: %w", err))
+			return
+		}
+		err = cn.dispatch(&f)
+		cn.frames.recycle(&f)
+		if err != nil {
+			cn.fail(err)
+			return
+		}
+	}
+}
+
+// dispatch runs one frame. An error ends the connection.
+func (cn *conn) dispatch(f *frame) error {
+	switch f.Op {
+	case wire.OpPublish | wire.OpReply:
+		return cn.onPublished(f)
+	case wire.OpDeliver:
+		return cn.onDeliver(f)
+	case wire.OpPing:
+		body := append([]byte(nil), f.Body...)
+		cn.tell(wire.OpPing|wire.OpReply, f.Correlation, func(dst []byte) []byte { return append(dst, body...) })
+		return nil
+	case wire.OpNotice:
+		return cn.onNotice(f)
+	}
+	if f.Op&wire.OpReply == 0 {
+		return fmt.Errorf("%w: unexpected %s from the broker", ErrProtocol, f.Op)
+	}
+	return cn.onReply(f)
+}
+
+func (cn *conn) onReply(f *frame) error {
+	r, ok := cn.take(f.Correlation, f.Op&^wire.OpReply)
+	if f.Flags&wire.FlagError == 0 {
+		if !ok {
+			return fmt.Errorf("%w: a %s reply to no request", ErrProtocol, f.Op)
+		}
+		r.reply(f, nil)
+		cn.closeIfDrained()
+		return nil
+	}
+	we, err := parseError(f)
+	if err != nil {
+		return err
+	}
+	if !ok { // an error about the connection itself, such as CodeMalformed
+		return fmt.Errorf("refused by the broker: %w", we)
+	}
+	r.reply(nil, we)
+	cn.closeIfDrained()
+	return nil
+}
+
+// take removes the request under id. ok is false when there is none for op.
+func (cn *conn) take(id uint32, op wire.Op) (r request, ok bool) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if r, ok = cn.pending[id]; !ok || r.op != op {
+		return request{}, false
+	}
+	delete(cn.pending, id)
+	if !r.long {
+		cn.settling--
+	}
+	if r.batch != nil {
+		cn.unacked -= len(r.batch.bytes)
+	}
+	return r, true
+}
+
+func (cn *conn) onPublished(f *frame) error {
+	if f.Flags&wire.FlagError != 0 {
+		return cn.onPublishFailed(f)
+	}
+	var rep wire.PublishReply
+	if err := rep.Parse(f.Body, f.Flags); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	a := answer{base: rep.Base, level: wire.Level(f.Flags & wire.FlagLevel), duplicate: f.Flags&wire.FlagDuplicate != 0}
+	id := f.Correlation
+	for range uint64(rep.Extra) + 1 {
+		r, ok := cn.take(id, wire.OpPublish)
+		if !ok {
+			return fmt.Errorf("%w: an acknowledgement of no publish", ErrProtocol)
+		}
+		n := uint64(r.batch.count())
+		r.batch.lane.answered(r.batch, a)
+		a.base += n
+		id++
+	}
+	cn.afterPublished()
+	return nil
+}
+
+func (cn *conn) onPublishFailed(f *frame) error {
+	we, err := parseError(f)
+	if err != nil {
+		return err
+	}
+	r, ok := cn.take(f.Correlation, wire.OpPublish)
+	if !ok { // a publish at wire.LevelNone, long counted as done
+		cn.c.report(explain(we, wire.OpPublish, "", anyPartition))
+		return nil
+	}
+	r.batch.lane.answered(r.batch, answer{err: we})
+	cn.afterPublished()
+	return nil
+}
+
+// afterPublished lets lanes go on that waited for room on the connection.
+func (cn *conn) afterPublished() {
+	cn.mu.Lock()
+	starved := cn.starved
+	cn.starved = nil
+	cn.mu.Unlock()
+	for _, l := range starved {
+		l.kick()
+	}
+	cn.closeIfDrained()
+}
+
+func (cn *conn) closeIfDrained() {
+	cn.mu.Lock()
+	done := cn.draining && cn.settling == 0
+	cn.mu.Unlock()
+	if done {
+		cn.fail(errDrained)
+	}
+}
+
+func (cn *conn) onDeliver(f *frame) error {
+	cn.mu.Lock()
+	s := cn.subs[f.Correlation]
+	if s != nil && f.Flags&wire.FlagError != 0 {
+		delete(cn.subs, f.Correlation)
+	}
+	cn.mu.Unlock()
+	if s == nil { // unsubscribed a moment ago
+		return nil
+	}
+	if f.Flags&wire.FlagError == 0 {
+		return s.onEntries(cn, f)
+	}
+	we, err := parseError(f)
+	if err != nil {
+		return err
+	}
+	s.onEnd(cn, we)
+	return nil
+}
+
+func (cn *conn) onNotice(f *frame) error {
+	var n wire.Notice
+	if err := n.Parse(f.Body); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	cn.c.opts.Logger.Warn("broker notice", "node", cn.server.Addr, "code", n.Code.String(), "detail", n.Detail)
+	if n.Code == wire.CodeShutdown {
+		cn.c.flushAcks(cn)
+		cn.drain()
+	}
+	return nil
+}
+
+// abandon tells every request of a dead connection, in the order in which they were sent.
+func (cn *conn) abandon() {
+	cn.mu.Lock()
+	left := make([]request, 0, len(cn.pending)+len(cn.fired))
+	for _, r := range cn.pending {
+		left = append(left, r)
+	}
+	for _, f := range cn.fired {
+		left = append(left, request{op: wire.OpPublish, end: f.end, batch: f.batch})
+	}
+	subs := cn.subs
+	cn.pending, cn.fired, cn.starved, cn.subs = nil, nil, nil, nil
+	reason := cn.err
+	cn.mu.Unlock()
+
+	slices.SortFunc(left, func(a, b request) int { return cmp.Compare(a.end, b.end) })
+	written := cn.written.Load()
+	for _, r := range left {
+		err := &lostError{reason: reason, sent: r.end <= written}
+		if r.batch != nil {
+			r.batch.lane.answered(r.batch, answer{err: err})
+			continue
+		}
+		r.reply(nil, err)
+	}
+	for _, s := range subs {
+		s.onLost(cn)
+	}
+}
+
+// probeLoop sends a ping every interval. A connection that was silent since the last one is dead.
+func (cn *conn) probeLoop() {
+	every := cn.c.opts.PingInterval
+	if idle := time.Duration(cn.hello.IdleMs) * time.Millisecond; idle > 0 {
+		every = min(every, max(idle/3, time.Millisecond))
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		before := cn.line.reads.Load()
+		cn.ask(wire.OpPing, 0, nil, func(*frame, error) {})
+		select {
+		case <-tick.C:
+		case <-cn.down:
+			return
+		}
+		if cn.line.reads.Load() == before {
+			cn.c.stalled(Stall{What: "ping", For: every})
+			cn.fail(fmt.Errorf("no answer to a ping within %v", every))
+			return
+		}
+		if waited := cn.oldestPublish(); waited > every {
+			cn.c.stalled(Stall{What: "publish", For: waited})
+		}
+	}
+}
+
+// oldestPublish returns how long the oldest unanswered publish has waited.
+func (cn *conn) oldestPublish() time.Duration {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	var oldest time.Time
+	for _, r := range cn.pending {
+		if r.batch != nil && (oldest.IsZero() || r.batch.sentAt.Before(oldest)) {
+			oldest = r.batch.sentAt
+		}
+	}
+	if oldest.IsZero() {
+		return 0
+	}
+	return time.Since(oldest)
+}
+
+func parseError(f *frame) (*wire.Error, error) {
+	we := new(wire.Error)
+	if err := we.Parse(f.Body); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return we, nil
+}
