@@ -42,7 +42,7 @@ func (q *Queue) applyAck(ranges spans) {
 // applyFail sends messages back or to the dead letters. Only a failure later than the last one
 // counts, so a command that was planned twice does nothing the second time.
 func (q *Queue) applyFail(ranges spans, at int64, reason []byte) {
-	c, id := &cause{reason: string(reason), at: at}, q.causeID+1
+	id, died := q.causeID+1, uint64(0)
 	for s, ok := ranges.next(); ok; s, ok = ranges.next() {
 		q.reach(s.end())
 		q.within(s, func(r, part run) {
@@ -50,15 +50,15 @@ func (q *Queue) applyFail(ranges spans, at int64, reason []byte) {
 				return
 			}
 			if s.wait == 0 {
-				c.messages += part.count
+				died += part.count
 				q.set(r, part.die(s.attempt, at, id))
 				return
 			}
 			q.set(r, part.miss(s.attempt, at, at+int64(s.wait)-1))
 		})
 	}
-	if c.messages > 0 {
-		q.keep(id, c)
+	if died > 0 {
+		q.keep(id, &cause{reason: string(reason), at: at, messages: died})
 	}
 }
 

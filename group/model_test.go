@@ -548,13 +548,13 @@ func seeds(n uint64) []uint64 {
 }
 
 func TestQueueBehavesLikeTheNaiveModel(t *testing.T) {
-	for _, seed := range seeds(40) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, false, 4000, 5) })
+	for _, seed := range seeds(20) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, false, 4000, 10) })
 	}
 }
 
 func TestQueueBehavesLikeTheNaiveModelWithManyRanges(t *testing.T) {
-	for _, seed := range seeds(3) {
+	for _, seed := range seeds(1) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, true, 3000, 250) })
 	}
 }

@@ -26,11 +26,14 @@ type run struct {
 	fails    uint16 // the attempt that failed last; 0 if there was none
 }
 
-func (r *run) end() uint64     { return r.first + r.count }
-func (r *run) leased() bool    { return r.deadline != 0 }
-func (r *run) isDead() bool    { return r.due == never }
-func (r *run) waiting() bool   { return r.deadline == 0 && r.due != never }
-func ownerBit(o uint64) uint64 { return 1 << (mix(o) % 64) }
+func (r *run) end() uint64   { return r.first + r.count }
+func (r *run) leased() bool  { return r.deadline != 0 }
+func (r *run) isDead() bool  { return r.due == never }
+func (r *run) waiting() bool { return r.deadline == 0 && r.due != never }
+
+// ownerBit spreads owners over the bits of summary.owners: the top six bits of a multiplication,
+// because every change of a leaf computes it for all its leases.
+func ownerBit(o uint64) uint64 { return 1 << (o * 0x9e3779b97f4a7c15 >> 58) }
 
 // clip returns the part of r within [first, end), which must not be empty.
 func (r run) clip(first, end uint64) run {
