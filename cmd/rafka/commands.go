@@ -1,0 +1,16 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// commands returns everything below rafka, in the order of the help. Cobra adds completion and help.
+func (c *cli) commands() []*cobra.Command {
+	return []*cobra.Command{
+		c.serveCommand(),
+		c.devCommand(),
+		c.pubCommand(),
+		c.topicCommand(),
+		c.groupCommand(),
+		c.checkCommand(),
+		c.versionCommand(),
+	}
+}

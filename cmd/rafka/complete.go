@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/client"
+)
+
+// completeTimeout bounds what a press of the tab key may wait for.
+const completeTimeout = time.Second
+
+// completeTopic offers the topics of the broker to the shell.
+func (c *cli) completeTopic(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return c.complete(cmd, args, func(ctx context.Context, cl *client.Client) ([]string, error) {
+		infos, err := cl.Topics(ctx)
+		var names []string
+		for _, t := range infos {
+			names = append(names, t.Topic)
+		}
+		return names, err
+	})
+}
+
+// completeGroup offers the groups and queues of the broker to the shell.
+func (c *cli) completeGroup(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return c.complete(cmd, args, func(ctx context.Context, cl *client.Client) ([]string, error) {
+		infos, err := cl.Groups(ctx, "")
+		var names []string
+		for _, g := range sumGroups(infos) {
+			names = append(names, g.Group)
+		}
+		return names, err
+	})
+}
+
+func (c *cli) complete(cmd *cobra.Command, args []string, names func(context.Context, *client.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 || c.flagsFromEnv(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	c.timeout = completeTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), completeTimeout)
+	defer cancel()
+	var found []string
+	_ = c.withClient(ctx, client.Options{}, func(cl *client.Client) (err error) {
+		found, err = names(ctx, cl)
+		return err
+	})
+	return found, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// destructive is the two flags of every command that removes something.
+type destructive struct {
+	yes, dryRun bool
+}
+
+func (d *destructive) flags(fs *pflag.FlagSet) {
+	fs.BoolVarP(&d.yes, "yes", "y", false, "do not ask")
+	fs.BoolVar(&d.dryRun, "dry-run", false, "only say what would be done")
+}
+
+// confirm returns whether to go on with what. It asks a person; a program must say --yes.
+func (d *destructive) confirm(c *cli, cmd *cobra.Command, what string) (bool, error) {
+	switch {
+	case d.dryRun:
+		c.sayf("would %s", what)
+		return false, nil
+	case d.yes:
+		return true, nil
+	case !c.inTTY || !c.errTTY:
+		return false, &failure{
+			exit: exitUsage, name: "NOT_CONFIRMED", err: fmt.Errorf("nobody is here to confirm: %s", what),
+			hint: cmd.CommandPath() + " --yes does it without asking, --dry-run only says it",
+		}
+	}
+	fmt.Fprintf(c.stderr, "%s? [y/N] ", what)
+	answer, err := bufio.NewReader(c.stdin).ReadString('\n')
+	if err != nil && answer == "" {
+		return false, fmt.Errorf("read the answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	}
+	c.sayf("nothing was done")
+	return false, nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/config"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// withClient connects, calls fn and closes. Closing finishes what fn started.
+func (c *cli) withClient(ctx context.Context, o client.Options, fn func(cl *client.Client) error) error {
+	cl, err := c.dial(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = fn(cl)
+	if err != nil {
+		err = c.withTopicHint(cl, err)
+	}
+	// The context may have ended on a signal; closing in order still gets its time.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	return errors.Join(err, cl.Close(closing))
+}
+
+func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error) {
+	o.Name = "rafka-cli"
+	o.User, o.Password, o.Token = c.user, c.password, c.token
+	o.RequestTimeout = c.timeout
+	dialling, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	cl, err := client.Dial(dialling, c.server, o)
+	switch {
+	case err == nil:
+		return cl, nil
+	case errors.Is(context.Cause(ctx), errInterrupted):
+		return nil, errInterrupted
+	case errors.Is(err, wire.CodeUnauthenticated), errors.Is(err, wire.CodeForbidden):
+		return nil, err
+	}
+	return nil, &failure{
+		exit: exitConnect, name: "CANNOT_CONNECT", err: fmt.Errorf("no broker answers at %s: %w", c.server, err),
+		hint: "start one: rafka dev      or name another: --server HOST:PORT",
+	}
+}
+
+// asking returns a context for one request.
+func (c *cli) asking(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, c.timeout)
+}
+
+// withTopicHint adds to a missing topic what it may have been called.
+func (c *cli) withTopicHint(cl *client.Client, err error) error {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || e.Topic == "" || !errors.Is(err, wire.CodeTopicNotFound) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	topics, listErr := cl.Topics(ctx)
+	if listErr != nil {
+		return err
+	}
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = t.Topic
+	}
+	f := explain(err)
+	f.err = fmt.Errorf("topic %q does not exist on %s", e.Topic, c.server)
+	f.hint = "create it: rafka topic create " + e.Topic
+	if near := config.Nearest(e.Topic, names); near != "" {
+		f.hint = "did you mean: " + near + "?      " + f.hint
+	} else if len(names) > 0 && len(names) <= 5 {
+		f.hint = "there are: " + strings.Join(names, " ") + "      " + f.hint
+	}
+	return f
+}

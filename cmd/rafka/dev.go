@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/config"
+)
+
+const devExample = `  rafka dev
+  rafka dev --listen 127.0.0.1:0 --admin off --port-file /tmp/dev`
+
+// devCommand runs a broker for trying things out. It stores in files like a real one, so that what
+// it says about durability is true, and deletes them when it ends.
+func (c *cli) devCommand() *cobra.Command {
+	var portFile string
+	flags := devConfig()
+	cmd := &cobra.Command{
+		Use:     "dev",
+		Short:   "run a throw-away broker whose data is deleted when it ends",
+		Example: devExample,
+		Args:    exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			cfg, err := layered(cmd, devConfig(), "")
+			if err != nil {
+				return err
+			}
+			dir, err := os.MkdirTemp("", "rafka-dev-")
+			if err != nil {
+				return fmt.Errorf("make a data directory: %w", err)
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+			cfg.Storage.Dir = dir
+			cfg.Storage.Type = config.StorageFile
+			return c.serve(cmd.Context(), cfg, broker{
+				portFile: portFile,
+				note:     "data " + dir + " (deleted on exit)",
+				tips:     []string{"rafka pub orders hello --key alice", "rafka sub orders --from start"},
+				banner:   true,
+			})
+		},
+	}
+	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses in use to this file, one a line: clients, then admin")
+	bindSettings(cmd.Flags(), &flags)
+	for _, name := range []string{"data", "storage"} {
+		_ = cmd.Flags().MarkHidden(name) // they exist for the environment's sake and change nothing here
+	}
+	return cmd
+}
+
+func devConfig() config.Config {
+	c := config.Default()
+	c.Log.Level = "warn"
+	return c
+}

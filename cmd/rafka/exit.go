@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/config"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// The exit codes. They are an interface: a number keeps its meaning.
+const (
+	exitOK           = 0
+	exitFailed       = 1
+	exitUsage        = 2
+	exitConnect      = 3
+	exitUnauthorised = 4
+	exitNotFound     = 5
+	exitConflict     = 6
+	exitTimeout      = 7
+	exitPartly       = 8
+	exitInterrupted  = 130
+)
+
+// errInterrupted is why a command ended that a signal stopped.
+var errInterrupted = errors.New("interrupted")
+
+// failure is an error as a person gets it: what happened, and what to do next.
+type failure struct {
+	exit   int
+	name   string // stable, in capitals
+	err    error
+	detail string // lines below the error, such as the place in a file
+	hint   string // what to do next, one line
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// usagef is a failure of the command line itself.
+func usagef(cmd *cobra.Command, format string, args ...any) *failure {
+	return &failure{
+		exit: exitUsage, name: "USAGE", err: fmt.Errorf(format, args...),
+		hint: cmd.CommandPath() + " --help shows how",
+	}
+}
+
+// exitOf maps the codes of the broker to exit codes. What is not listed is exitFailed.
+var exitOf = map[wire.Code]int{
+	wire.CodeUnauthenticated:      exitUnauthorised,
+	wire.CodeForbidden:            exitUnauthorised,
+	wire.CodeTopicNotFound:        exitNotFound,
+	wire.CodePartitionNotFound:    exitNotFound,
+	wire.CodeGroupNotFound:        exitNotFound,
+	wire.CodeOffsetOutOfRange:     exitNotFound,
+	wire.CodeSubscriptionNotFound: exitNotFound,
+	wire.CodeTopicDeleted:         exitNotFound,
+	wire.CodeTopicExists:          exitConflict,
+	wire.CodeFenced:               exitConflict,
+	wire.CodeLeaseLost:            exitConflict,
+	wire.CodeNotOwner:             exitConflict,
+	wire.CodeTimeout:              exitTimeout,
+}
+
+// hints say what to do next. The command may know better and set its own.
+var hints = map[wire.Code]string{
+	wire.CodeUnauthenticated:   "log in with --user and RAFKA_PASSWORD, or with RAFKA_TOKEN",
+	wire.CodeTopicNotFound:     "rafka topic ls shows the topics; rafka topic create TOPIC makes one",
+	wire.CodePartitionNotFound: "rafka topic info TOPIC shows the partitions",
+	wire.CodeGroupNotFound:     "rafka group ls shows the groups",
+	wire.CodeNotOwner:          "send to the broker that owns the partition: its --partition is the number",
+	wire.CodeTopicExists:       "rafka topic edit TOPIC changes one that exists",
+	wire.CodeStorageFull:       "free space on the broker's disk; writing resumes by itself",
+	wire.CodeReadOnly:          "the broker's disk failed: see its log, replace the disk, restart",
+	wire.CodeTooLarge:          "raise the limit: rafka topic edit TOPIC --set max_record_bytes=4MiB",
+	wire.CodeShutdown:          "try again when the broker is back",
+	wire.CodeBusy:              "try again with less at a time",
+}
+
+// explain turns any error into a failure.
+func explain(err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	if e, ok := errors.AsType[*config.FileError](err); ok {
+		return &failure{exit: exitUsage, name: "INVALID_CONFIG", err: err, detail: strings.TrimRight(e.Excerpt, "\n")}
+	}
+	switch code := wire.CodeOf(err); {
+	case errors.Is(err, errInterrupted):
+		return &failure{exit: exitInterrupted, name: "INTERRUPTED", err: errInterrupted}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &failure{exit: exitTimeout, name: "TIMEOUT", err: err, hint: "--timeout waits longer"}
+	case code != wire.CodeInternal || errors.Is(err, wire.CodeInternal):
+		exit, ok := exitOf[code]
+		if !ok {
+			exit = exitFailed
+		}
+		return &failure{exit: exit, name: code.String(), err: err, hint: hints[code]}
+	default:
+		return &failure{exit: exitFailed, name: "FAILED", err: err}
+	}
+}
+
+// reportFailure says on stderr what went wrong, as JSON when the output is JSON.
+func (c *cli) reportFailure(f *failure) {
+	if f.name == "INTERRUPTED" || f.err == nil {
+		return
+	}
+	text := strings.Replace(f.err.Error(), f.name+": ", "", 1) // the name is said in front
+	if c.output == "json" || c.output == "jsonl" {
+		_ = json.NewEncoder(c.stderr).Encode(map[string]any{
+			"error": map[string]any{"code": f.name, "message": text, "detail": f.detail, "hint": f.hint, "exit": f.exit},
+		})
+		return
+	}
+	fmt.Fprintf(c.stderr, "%s %s: %s\n", c.red("error"), f.name, text)
+	if f.detail != "" {
+		fmt.Fprintln(c.stderr, f.detail)
+	}
+	if f.hint != "" {
+		fmt.Fprintf(c.stderr, "  %s\n", f.hint)
+	}
+}

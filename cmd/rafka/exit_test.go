@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/config"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+func TestExitCodes(t *testing.T) {
+	f := func(err error, exit int, name string) {
+		t.Helper()
+		got := explain(err)
+		require.Equal(t, exit, got.exit, "%v", err)
+		require.Equal(t, name, got.name)
+		require.Equal(t, exit, explain(fmt.Errorf("wrapped: %w", err)).exit)
+	}
+	f(errors.New("x"), 1, "FAILED")
+	f(wire.Errorf(wire.CodeInternal, "x"), 1, "INTERNAL")
+	f(wire.CodeStorageFull, 1, "STORAGE_FULL")
+	f(&config.FileError{Path: "a", Reason: "b"}, 2, "INVALID_CONFIG")
+	f(&failure{exit: 3, name: "CANNOT_CONNECT", err: errors.New("x")}, 3, "CANNOT_CONNECT")
+	f(wire.CodeUnauthenticated, 4, "UNAUTHENTICATED")
+	f(wire.CodeForbidden, 4, "FORBIDDEN")
+	f(wire.Errorf(wire.CodeTopicNotFound, "x"), 5, "TOPIC_NOT_FOUND")
+	f(wire.CodeGroupNotFound, 5, "GROUP_NOT_FOUND")
+	f(wire.CodeTopicExists, 6, "TOPIC_EXISTS")
+	f(wire.CodeNotOwner, 6, "NOT_OWNER")
+	f(wire.CodeTimeout, 7, "TIMEOUT")
+	f(context.DeadlineExceeded, 7, "TIMEOUT")
+	f(errInterrupted, 130, "INTERRUPTED")
+}
+
+func TestHintsBelongToCodesThatExist(t *testing.T) {
+	for code, hint := range hints {
+		require.NotContains(t, code.String(), "CODE_", hint)
+	}
+	for code := range exitOf {
+		require.NotContains(t, code.String(), "CODE_")
+	}
+}
+
+func TestFailuresForPeopleAndPrograms(t *testing.T) {
+	f := &failure{exit: 5, name: "TOPIC_NOT_FOUND", err: wire.Errorf(wire.CodeTopicNotFound, `no "x"`), detail: "> here", hint: "try y"}
+	run := func(output string) string {
+		var b bytes.Buffer
+		c := newCLI(nil, nil, &b, func(string) (string, bool) { return "", false })
+		c.output = output
+		c.reportFailure(f)
+		return b.String()
+	}
+	require.Equal(t, "error TOPIC_NOT_FOUND: no \"x\"\n> here\n  try y\n", run("table"))
+
+	var got map[string]map[string]any
+	require.NoError(t, json.Unmarshal([]byte(run("json")), &got))
+	require.Equal(t, map[string]map[string]any{"error": {
+		"code": "TOPIC_NOT_FOUND", "message": `no "x"`, "detail": "> here", "hint": "try y", "exit": 5.0,
+	}}, got)
+}
+
+func TestInterruptsAndEmptyFailuresSayNothing(t *testing.T) {
+	var b bytes.Buffer
+	c := newCLI(nil, nil, &b, func(string) (string, bool) { return "", false })
+	c.reportFailure(explain(errInterrupted))
+	c.reportFailure(&failure{exit: 2})
+	require.Empty(t, b.String())
+}

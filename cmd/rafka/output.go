@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+)
+
+// lines says whether results go out as one JSON object per line.
+func (c *cli) lines() bool { return c.output == "jsonl" }
+
+// asJSON says whether results are JSON of any form.
+func (c *cli) asJSON() bool { return c.output == "json" || c.output == "jsonl" }
+
+// printJSON writes v: indented for people who asked for json, on one line for jsonl.
+func (c *cli) printJSON(v any) error {
+	b, err := encodeJSON(v, !c.lines())
+	if err != nil {
+		return err
+	}
+	_, err = c.stdout.Write(b)
+	return err
+}
+
+// encodeJSON returns v and a newline. Unlike json.Marshal it leaves <, > and & as they are.
+func encodeJSON(v any, indent bool) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if indent {
+		e.SetIndent("", "  ")
+	}
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// printList writes rows: a table with a header, a JSON array, or one JSON object per line.
+func printList[T any](c *cli, rows []T, header []string, cells func(T) []any) error {
+	switch {
+	case c.lines():
+		for _, r := range rows {
+			if err := c.printJSON(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	case c.asJSON():
+		if rows == nil {
+			rows = []T{}
+		}
+		return c.printJSON(rows)
+	}
+	t := c.table(header)
+	for _, r := range rows {
+		t.AppendRow(cells(r))
+	}
+	t.Render()
+	return nil
+}
+
+// printOne writes a single result: a table of names and values, or JSON.
+func (c *cli) printOne(v any, pairs [][2]string) error {
+	if c.asJSON() {
+		return c.printJSON(v)
+	}
+	width := 0
+	for _, p := range pairs {
+		width = max(width, len(p[0]))
+	}
+	for _, p := range pairs {
+		if _, err := fmt.Fprintf(c.stdout, "%-*s  %s\n", width, p[0], p[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// table returns an empty table that renders to stdout: columns two spaces apart and nothing else,
+// so that it can be cut by other programs too.
+func (c *cli) table(header []string) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(c.stdout)
+	style := table.StyleDefault
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft = ""
+	style.Box.PaddingRight = "  "
+	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
+	row := make(table.Row, len(header))
+	for i, h := range header {
+		row[i] = c.bold(h)
+	}
+	t.AppendHeader(row)
+	return t
+}
+
+func (c *cli) bold(s string) string { return c.escape(c.outTTY, "\x1b[1m", s) }
+func (c *cli) red(s string) string  { return c.escape(c.errTTY, "\x1b[31m", s) }
+func (c *cli) dim(s string) string  { return c.escape(c.outTTY, "\x1b[2m", s) }
+
+// escape colours s on a terminal unless NO_COLOR is set to anything.
+func (c *cli) escape(tty bool, code, s string) string {
+	if no, _ := c.env("NO_COLOR"); !tty || no != "" {
+		return s
+	}
+	return code + s + "\x1b[0m"
+}
+
+// sayf talks to the person, on stderr.
+func (c *cli) sayf(format string, args ...any) { fmt.Fprintf(c.stderr, format+"\n", args...) }
+
+// textOrBase64 returns b as text when it is UTF-8, else as base64. One of the two is nil; both are
+// when b is.
+func textOrBase64(b []byte) (text, encoded *string) {
+	if b == nil {
+		return nil, nil
+	}
+	if utf8.Valid(b) {
+		s := string(b)
+		return &s, nil
+	}
+	s := base64.StdEncoding.EncodeToString(b)
+	return nil, &s
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const pubExample = `  rafka pub orders hello --key alice
+  rafka pub orders --file invoice.pdf -H type=application/pdf
+  echo hello | rafka pub orders
+  rafka pub orders --lines --file orders.csv --key-field 1 --key-sep ,
+  tail -f access.log | rafka pub access --lines --key-regex '^\S+'`
+
+// publication is the flags of rafka pub.
+type publication struct {
+	topic      string
+	key        string
+	hasKey     bool
+	headers    []string
+	partition  int
+	file       string
+	lines      bool
+	lineKey    lineKey
+	durability string
+	codec      string
+	noCreate   bool
+}
+
+// receipt is what rafka pub prints.
+type receipt struct {
+	Topic     string `json:"topic"`
+	Partition int    `json:"partition"`
+	Offset    uint64 `json:"offset"`
+	Level     string `json:"durability"`
+}
+
+func newReceipt(r client.Receipt) receipt {
+	return receipt{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Level: r.Level.String()}
+}
+
+func (r receipt) String() string { return fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset) }
+
+func (c *cli) pubCommand() *cobra.Command {
+	var p publication
+	cmd := &cobra.Command{
+		Use:   "pub TOPIC [VALUE]",
+		Short: "publish one message, or every line of a stream",
+		Long: `Publish VALUE, the bytes of a file, or what comes in on stdin, and print where it went as
+topic/partition@offset. With --lines every line is a message; the count goes to stderr.`,
+		Example:           pubExample,
+		Args:              between(1, 2, "TOPIC"),
+		ValidArgsFunction: c.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.topic = args[0]
+			p.hasKey = cmd.Flags().Changed("key")
+			o, err := p.prepare(cmd, args)
+			if err != nil {
+				return err
+			}
+			return c.withClient(cmd.Context(), o, func(cl *client.Client) error {
+				if p.lines {
+					return c.pubLines(cmd.Context(), cl, &p)
+				}
+				return c.pubOne(cmd.Context(), cl, &p, args[1:])
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVarP(&p.key, "key", "k", "", "key of the message: it chooses the partition")
+	fs.StringArrayVarP(&p.headers, "header", "H", nil, "header name=value, may be repeated")
+	fs.IntVarP(&p.partition, "partition", "p", -1, "partition, instead of the key's")
+	fs.StringVarP(&p.file, "file", "f", "", "read the message (or the lines) from this file, - is stdin")
+	fs.BoolVar(&p.lines, "lines", false, "every line of stdin or of the file is a message")
+	fs.StringVar(&p.durability, "durability", "default", "wait for at least: memory, os or disk; none does not wait; default is the topic's")
+	fs.StringVar(&p.codec, "codec", "none", "compress with none, s2, zstd or lz4")
+	fs.BoolVar(&p.noCreate, "no-create", false, "do not create a missing topic")
+	p.lineKey.flags(fs)
+	return cmd
+}
+
+// prepare checks the flags against each other and returns the client's options.
+func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options, error) {
+	o := client.Options{NoAutoCreate: p.noCreate}
+	if err := p.lineKey.prepare(cmd); err != nil {
+		return o, err
+	}
+	var err error
+	if o.Level, err = wire.ParseLevel(p.durability); err != nil || o.Level == wire.LevelQuorum {
+		return o, usagef(cmd, "durability %q is not one of default, none, memory, os, disk", p.durability)
+	}
+	var ok bool
+	if o.Codec, ok = wire.ParseCodec(p.codec); !ok {
+		return o, usagef(cmd, "codec %q is not one of none, s2, zstd, lz4", p.codec)
+	}
+	switch {
+	case len(args) == 2 && (p.lines || p.file != ""):
+		return o, usagef(cmd, "the message is given twice: as VALUE and by --file or --lines")
+	case p.lineKey.used() && !p.lines:
+		return o, usagef(cmd, "--key-regex and --key-field need --lines")
+	case p.lineKey.used() && p.hasKey:
+		return o, usagef(cmd, "the key is given twice: by --key and from the line")
+	case p.partition < -1 || p.partition >= wire.MaxPartitions:
+		return o, usagef(cmd, "partition %d does not exist", p.partition)
+	}
+	for _, h := range p.headers {
+		if name, _, ok := strings.Cut(h, "="); !ok || name == "" {
+			return o, usagef(cmd, "header %q is not name=value", h)
+		}
+	}
+	return o, nil
+}
+
+// message returns a message with everything but its value.
+func (p *publication) message() *client.Message {
+	m := &client.Message{Topic: p.topic}
+	if p.hasKey {
+		m.Key = []byte(p.key)
+	}
+	if p.partition >= 0 {
+		m.Partition, m.Pinned = p.partition, true
+	}
+	for _, h := range p.headers {
+		name, value, _ := strings.Cut(h, "=")
+		m.Headers = append(m.Headers, client.Header{Name: name, Value: []byte(value)})
+	}
+	return m
+}
+
+func (c *cli) pubOne(ctx context.Context, cl *client.Client, p *publication, value []string) error {
+	m := p.message()
+	if len(value) == 1 {
+		m.Value = []byte(value[0])
+	} else {
+		in, err := c.open(p.file)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = in.Close() }()
+		if m.Value, err = readMessage(in); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	r, err := cl.Publish(ctx, m)
+	if err != nil {
+		return err
+	}
+	if c.asJSON() {
+		return c.printJSON(newReceipt(r))
+	}
+	_, err = fmt.Fprintln(c.stdout, newReceipt(r))
+	return err
+}
+
+// open returns the file to read from; "" and "-" are stdin.
+func (c *cli) open(name string) (io.ReadCloser, error) {
+	if name != "" && name != "-" {
+		return os.Open(name)
+	}
+	if c.inTTY {
+		c.sayf("reading from the terminal; end with Ctrl-D")
+	}
+	return io.NopCloser(c.stdin), nil
+}
+
+// readMessage reads one message. It stops early at what no broker takes.
+func readMessage(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, wire.MaxFrameBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the message: %w", err)
+	}
+	if len(b) > wire.MaxFrameBytes {
+		return nil, wire.Errorf(wire.CodeTooLarge, "the message is over %d bytes", wire.MaxFrameBytes)
+	}
+	if b == nil {
+		b = []byte{}
+	}
+	return b, nil
+}

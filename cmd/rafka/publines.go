@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// lineBuffer is what one read of the input takes; a line may be longer.
+const lineBuffer = 1 << 20
+
+// tally collects what became of the lines. Its methods are called by the client's goroutines.
+type tally struct {
+	c *cli
+
+	printing sync.Mutex // held over writes, so that receipts stay in order; taken before mu
+
+	mu       sync.Mutex // guards the fields below
+	stored   int
+	failed   int
+	first    error  // why the first one failed
+	receipts []byte // encoded, not yet printed
+}
+
+func (t *tally) done(r client.Receipt, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		t.failLocked(err)
+		return
+	}
+	t.stored++
+	if t.c.asJSON() {
+		b, _ := encodeJSON(newReceipt(r), false) // a receipt always encodes
+		t.receipts = append(t.receipts, b...)
+	}
+}
+
+func (t *tally) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failLocked(err)
+}
+
+func (t *tally) failLocked(err error) {
+	t.failed++
+	if t.first == nil {
+		t.first = err
+	}
+}
+
+// print writes the receipts that came in since the last call.
+func (t *tally) print() error {
+	t.printing.Lock()
+	defer t.printing.Unlock()
+	t.mu.Lock()
+	b := t.receipts
+	t.receipts = nil
+	t.mu.Unlock()
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := t.c.stdout.Write(b)
+	return err
+}
+
+// pubLines publishes every line of the input and says how many on stderr. Receipts are printed only
+// as JSON, one a line, in the order of their arrival.
+func (c *cli) pubLines(ctx context.Context, cl *client.Client, p *publication) error {
+	in, err := c.open(p.file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	start := time.Now()
+	bar := c.progress(in, "publish")
+	t := &tally{c: c}
+	read := make(chan error, 1)
+	go func() {
+		read <- c.eachLine(ctx, bar.reader(in), func(line []byte) error { return p.send(ctx, cl, line, t) })
+	}()
+	var readErr error
+	select {
+	case readErr = <-read:
+	case <-ctx.Done(): // the goroutine may be stuck reading a terminal or a pipe; it ends with the process
+		readErr = ctx.Err()
+	}
+	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	flushErr := cl.Flush(flushing)
+	bar.finish()
+	if err := t.print(); err != nil {
+		return err
+	}
+	return t.report(p.topic, time.Since(start), errors.Join(readErr, flushErr))
+}
+
+// send publishes one line. It fails only when going on makes no sense.
+func (p *publication) send(ctx context.Context, cl *client.Client, line []byte, t *tally) error {
+	m := p.message()
+	m.Value = line
+	if p.lineKey.used() {
+		key, err := p.lineKey.of(line)
+		if err != nil {
+			t.fail(fmt.Errorf("line %q: %w", line[:min(len(line), 40)], err))
+			return nil
+		}
+		m.Key = key
+	}
+	if err := cl.PublishAsync(ctx, m, t.done); err != nil {
+		if wire.CodeOf(err) == wire.CodeInternal && !errors.Is(err, wire.CodeInternal) {
+			return err // not the broker's word on this one message: the client is closed, or ctx ended
+		}
+		t.fail(err)
+	}
+	return t.print()
+}
+
+// report says what was done, and returns the error that gives the exit code.
+func (t *tally) report(topic string, took time.Duration, err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.c.sayf("published %s messages to %s in %s", humanize.Comma(int64(t.stored)), topic, took.Round(time.Millisecond))
+	switch {
+	case t.failed == 0:
+		return err
+	case t.stored == 0 && err == nil:
+		return t.first
+	}
+	return errors.Join(&failure{
+		exit: exitPartly, name: "PARTLY_DONE",
+		err: fmt.Errorf("%d of %d messages were not published; the first: %w", t.failed, t.failed+t.stored, t.first),
+	}, err)
+}
+
+// eachLine calls fn for every line without its end. The line is valid until fn returns.
+func (c *cli) eachLine(ctx context.Context, r io.Reader, fn func(line []byte) error) error {
+	b := bufio.NewReaderSize(r, lineBuffer)
+	var long []byte // a line that is larger than the buffer
+	for {
+		part, err := b.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			long = append(long, part...)
+			if len(long) > wire.MaxFrameBytes {
+				return wire.Errorf(wire.CodeTooLarge, "a line is over %d bytes", wire.MaxFrameBytes)
+			}
+			continue
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read lines: %w", err)
+		}
+		line := part
+		if long != nil {
+			line = append(long, part...)
+			long = nil
+		}
+		if len(line) > 0 {
+			if err := fn(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
+				return err
+			}
+		}
+		if err != nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// bar is a progress bar, or nothing when nobody looks.
+type bar struct{ p *progressbar.ProgressBar }
+
+// progress returns a bar over the bytes of in when in is a file and stderr a terminal.
+func (c *cli) progress(in io.Reader, what string) bar {
+	f, ok := in.(*os.File)
+	if !ok || !c.errTTY {
+		return bar{}
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return bar{}
+	}
+	return bar{progressbar.NewOptions64(info.Size(), progressbar.OptionSetWriter(c.stderr),
+		progressbar.OptionSetDescription(what), progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish())}
+}
+
+func (b bar) reader(r io.Reader) io.Reader {
+	if b.p == nil {
+		return r
+	}
+	return io.TeeReader(r, b.p)
+}
+
+func (b bar) finish() {
+	if b.p != nil {
+		_ = b.p.Finish()
+	}
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/config"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/server"
+)
+
+// stopTimeout bounds an orderly stop: connections get a notice and what was published is flushed.
+const stopTimeout = 30 * time.Second
+
+const serveExample = `  rafka serve                                     data in ./data, clients on 127.0.0.1:4222
+  rafka serve --config config/rafka.yml --log-format json
+  rafka serve --storage memory --listen 0.0.0.0:4222 --admin off
+  rafka serve --port 4223 --partition 1 --total-partitions 3 --retention-seconds 3600`
+
+func (c *cli) serveCommand() *cobra.Command {
+	var path, portFile string
+	flags := config.Default()
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Short:   "run the broker",
+		Example: serveExample,
+		Args:    exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := layered(cmd, config.Default(), path)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), cfg, broker{portFile: portFile})
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file; config/rafka.yml documents its keys")
+	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses in use to this file, one a line: clients, then admin")
+	bindSettings(cmd.Flags(), &flags)
+	return cmd
+}
+
+// broker is what serve and dev do differently.
+type broker struct {
+	portFile string
+	note     string   // about the data, for the banner
+	tips     []string // for the banner
+	banner   bool     // also without a terminal
+}
+
+// serve runs a broker until ctx ends and stops it in order.
+func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
+	logger := c.newLogger(cfg.Log)
+	for _, w := range cfg.Warnings() {
+		logger.Warn("a setting does less than it says", "err", w)
+	}
+	s, err := server.New(serverOptions(cfg, logger))
+	if err != nil {
+		return startFailure(err, cfg)
+	}
+	if err := s.Start(); err != nil {
+		return startFailure(err, cfg)
+	}
+	addrs := addresses(s)
+	if err := writePortFile(b.portFile, addrs); err != nil {
+		return errors.Join(err, stop(s, logger))
+	}
+	if b.banner || c.errTTY {
+		c.printBanner(cfg, addrs, b)
+	}
+	<-ctx.Done()
+	return stop(s, logger)
+}
+
+func stop(s *server.Server, logger *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	start := time.Now()
+	if err := s.Shutdown(ctx); err != nil {
+		return fmt.Errorf("stop the broker: %w", err)
+	}
+	logger.Info("broker stopped", "took", time.Since(start))
+	return nil
+}
+
+// addresses returns where s listens: for clients, and for the admin HTTP server if it has one.
+func addresses(s *server.Server) []string {
+	addrs := []string{s.Addr().String()}
+	if a := s.AdminAddr(); a != nil {
+		addrs = append(addrs, a.String())
+	}
+	return addrs
+}
+
+// writePortFile writes addrs to path in one step, so that a reader never sees half of it.
+func writePortFile(path string, addrs []string) error {
+	if path == "" {
+		return nil
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, []byte(strings.Join(addrs, "\n")+"\n"), 0o644); err != nil {
+		return fmt.Errorf("write port file: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write port file: %w", err)
+	}
+	return nil
+}
+
+func (c *cli) printBanner(cfg config.Config, addrs []string, b broker) {
+	c.sayf("  rafka %s   %s   an acknowledgement means: %s", readBuildInfo().Version, b.note, promise[cfg.Level().String()])
+	c.sayf("  broker   %s", addrs[0])
+	if len(addrs) > 1 {
+		c.sayf("  metrics  http://%s/metrics", addrs[1])
+	}
+	for _, tip := range b.tips {
+		c.sayf("  try      %s", tip)
+	}
+}
+
+// promise says what a durability level survives.
+var promise = map[string]string{
+	"memory": "in the broker's memory",
+	"os":     "written, survives a crash of the broker",
+	"disk":   "on disk, survives power loss",
+}
+
+// startFailure adds what to do to the usual reasons why a broker does not start.
+func startFailure(err error, cfg config.Config) error {
+	f := &failure{exit: exitFailed, name: "START_FAILED", err: err}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		f.exit = exitConflict
+		f.hint = "another program listens there: --listen 127.0.0.1:0 takes a free port, --admin off needs none"
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EACCES):
+		f.hint = "see --listen, --admin and --data: the address or the directory is not ours to use"
+	case errors.Is(err, log.ErrLocked):
+		f.exit = exitConflict
+		f.hint = fmt.Sprintf("another broker uses %s: stop it, or give this one another --data", cfg.Storage.Dir)
+	case errors.Is(err, log.ErrVersion):
+		f.hint = "a newer rafka wrote this directory: use that version"
+	}
+	return f
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"cmp"
+	"log/slog"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/rafka-mq/rafka/config"
+	"github.com/rafka-mq/rafka/server"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// given is a setting with the text it was set to: two settings can change the same field, so the
+// field does not say what was given for each.
+type given struct {
+	config.Value
+	text string
+}
+
+// Set checks and keeps the text.
+func (g *given) Set(text string) error {
+	g.text = text
+	return g.Value.Set(text)
+}
+
+// bindSettings makes a flag of every setting of cfg.
+func bindSettings(fs *pflag.FlagSet, cfg *config.Config) {
+	for _, s := range cfg.Settings() {
+		f := fs.VarPF(&given{Value: s.Value}, s.Flag, "", s.Usage)
+		if s.Value.Type() == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+	fs.Var(&given{Value: cfg.RetentionSeconds()}, "retention-seconds", "retention-age as a number of seconds")
+}
+
+// layered returns base overlaid by the file at path (if any), then by the environment, then by the
+// command line.
+func layered(cmd *cobra.Command, base config.Config, path string) (config.Config, error) {
+	typed := func(name string) bool {
+		f := cmd.Flags().Lookup(name)
+		return f.Changed && f.Annotations[fromEnv] == nil
+	}
+	if typed("listen") && (typed("port") || typed("host")) {
+		return base, usagef(cmd, "--listen says host and port already: leave out --host and --port")
+	}
+	cfg := base
+	if path != "" {
+		if err := cfg.Load(path); err != nil {
+			return cfg, err
+		}
+	}
+	target := pflag.NewFlagSet("", pflag.ContinueOnError)
+	bindSettings(target, &cfg)
+	for _, env := range []bool{true, false} {
+		if err := overlay(target, cmd.Flags(), env); err != nil {
+			return cfg, err
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, &failure{exit: exitUsage, name: "INVALID_CONFIG", err: err}
+	}
+	return cfg, nil
+}
+
+// overlay sets in target what was set in flags by the environment, or by the command line.
+func overlay(target, flags *pflag.FlagSet, env bool) error {
+	var failed error
+	flags.Visit(func(f *pflag.Flag) {
+		if target.Lookup(f.Name) == nil || (f.Annotations[fromEnv] != nil) != env || failed != nil {
+			return
+		}
+		failed = target.Set(f.Name, f.Value.(*given).text)
+	})
+	return failed
+}
+
+// serverOptions is cfg in the words of package server.
+func serverOptions(cfg config.Config, logger *slog.Logger) server.Options {
+	host, _ := os.Hostname()
+	o := server.Options{
+		Listen:           cfg.ListenAddr(),
+		Admin:            cfg.Server.Admin,
+		Topics:           topicDefaults(cfg),
+		NoAutoCreate:     !cfg.Broker.AutoCreateTopics,
+		Partitions:       cfg.Broker.DefaultTopicPartitions,
+		OwnPartition:     cfg.Broker.Partition,
+		TotalPartitions:  cfg.Broker.TotalPartitions,
+		MemoryBytes:      cfg.Storage.MemoryBytes,
+		Loops:            cfg.Broker.Loops,
+		MaxConnections:   cfg.Limits.Connections,
+		MaxInFlightBytes: int(cfg.Limits.InFlightBytes),
+		MaxPendingBytes:  int(cfg.Limits.PendingBytes),
+		IdleTimeout:      cfg.Limits.IdleTimeout,
+		HandshakeTimeout: cfg.Limits.HandshakeTimeout,
+		SlowTimeout:      cfg.Limits.SlowTimeout,
+		Name:             cmp.Or(cfg.Server.Name, host),
+		Version:          readBuildInfo().Version,
+		Logger:           logger,
+	}
+	if cfg.Storage.Type == config.StorageFile {
+		o.Dir = cfg.Storage.Dir
+	}
+	return o
+}
+
+// topicDefaults are the settings of topics that do not say otherwise.
+func topicDefaults(cfg config.Config) []wire.Setting {
+	return []wire.Setting{
+		{Key: "durability", Value: cfg.Level().String()},
+		{Key: "hash", Value: cfg.KeyHash()},
+		{Key: "max_record_bytes", Value: strconv.FormatInt(cfg.Limits.RecordBytes, 10)},
+		{Key: "retention", Value: cfg.Retention.Age.String()},
+		{Key: "retention_bytes", Value: strconv.FormatInt(cfg.Retention.Bytes, 10)},
+		{Key: "retention_count", Value: strconv.FormatInt(cfg.Retention.Count, 10)},
+		{Key: "segment_bytes", Value: strconv.FormatInt(cfg.Storage.SegmentBytes, 10)},
+	}
+}
+
+// newLogger writes what cfg asks for to stderr.
+func (c *cli) newLogger(cfg config.Log) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // the setting allows the four names only
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(c.stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(c.stderr, o))
+}

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// topicSettings are the settings that have a flag of their own; --set reaches all of them.
+var topicSettings = []struct{ flag, key, usage string }{
+	{"durability", "durability", "what an acknowledgement promises at least: memory, os or disk"},
+	{"retention", "retention", "how long messages are kept, such as 7d; 0 for ever"},
+	{"retention-bytes", "retention_bytes", "bytes kept per partition, such as 10GiB; 0 for no limit"},
+	{"hash", "hash", "how keys choose partitions: xxhash64, murmur2 or sum"},
+}
+
+// shape is what topic create and topic edit set.
+type shape struct {
+	partitions int
+	pairs      []string
+}
+
+func (s *shape) flags(cmd *cobra.Command, partitions string) {
+	fs := cmd.Flags()
+	fs.IntVarP(&s.partitions, "partitions", "p", 0, partitions)
+	fs.StringArrayVar(&s.pairs, "set", nil, "setting as key=value, may be repeated; rafka topic info shows the keys")
+	for _, t := range topicSettings {
+		fs.String(t.flag, "", t.usage)
+	}
+}
+
+func (s *shape) settings(cmd *cobra.Command) ([]wire.Setting, error) {
+	if s.partitions < 0 || s.partitions > wire.MaxPartitions {
+		return nil, usagef(cmd, "%d partitions are not possible: 1 to %d", s.partitions, wire.MaxPartitions)
+	}
+	settings, err := parseSettings(cmd, s.pairs)
+	for _, t := range topicSettings {
+		if f := cmd.Flags().Lookup(t.flag); f.Changed {
+			settings = append(settings, wire.Setting{Key: t.key, Value: f.Value.String()})
+		}
+	}
+	return settings, err
+}
+
+func (c *cli) topicCreateCommand() *cobra.Command {
+	var s shape
+	var exists bool
+	cmd := &cobra.Command{
+		Use: "create TOPIC", Short: "create a topic", Args: exactly(1, "TOPIC"),
+		Example: "  rafka topic create orders --partitions 12 --retention 30d",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			settings, err := s.settings(cmd)
+			if err != nil {
+				return err
+			}
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				create, done := cl.CreateTopic, "created"
+				if exists {
+					create, done = cl.EnsureTopic, "there is"
+				}
+				info, err := create(cmd.Context(), args[0], client.TopicOptions{Partitions: s.partitions, Settings: settings})
+				if err != nil {
+					return err
+				}
+				return c.changedTopic(done, info)
+			})
+		},
+	}
+	s.flags(cmd, "number of partitions; 0 for the broker's default")
+	cmd.Flags().BoolVar(&exists, "if-not-exists", false, "an existing topic is fine and stays as it is")
+	return cmd
+}
+
+func (c *cli) topicEditCommand() *cobra.Command {
+	var s shape
+	cmd := &cobra.Command{
+		Use: "edit TOPIC", Short: "change settings, or add partitions", Args: exactly(1, "TOPIC"),
+		Example:           "  rafka topic edit orders --retention 90d --set max_record_bytes=4MiB",
+		ValidArgsFunction: c.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			settings, err := s.settings(cmd)
+			if err != nil {
+				return err
+			}
+			if len(settings) == 0 && s.partitions == 0 {
+				return usagef(cmd, "nothing to change: name a setting or --partitions")
+			}
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				info, err := cl.AlterTopic(cmd.Context(), args[0], client.TopicOptions{Partitions: s.partitions, Settings: settings})
+				if err != nil {
+					return err
+				}
+				return c.changedTopic("changed", info)
+			})
+		},
+	}
+	s.flags(cmd, "new number of partitions: more than before; keys may move to other partitions")
+	return cmd
+}
+
+// changedTopic says what was done on stderr; the topic goes to stdout as JSON when that is asked for.
+func (c *cli) changedTopic(what string, info wire.TopicInfo) error {
+	if c.asJSON() {
+		return c.printJSON(newTopicRow(info))
+	}
+	n := len(info.Partitions)
+	c.sayf("%s topic %q (%s)", what, info.Topic, plural(uint64(n), "partition"))
+	return nil
+}
+
+func plural(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.FormatUint(n, 10) + " " + what + "s"
+}
+
+func (c *cli) topicRemoveCommand() *cobra.Command {
+	var d destructive
+	cmd := &cobra.Command{
+		Use: "rm TOPIC...", Aliases: []string{"delete"}, Short: "remove topics with all their messages",
+		Args: between(1, 1000, "TOPIC"), ValidArgsFunction: c.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				return eachName(args, func(name string) error { return c.removeTopic(cmd, cl, &d, name) })
+			})
+		},
+	}
+	d.flags(cmd.Flags())
+	return cmd
+}
+
+func (c *cli) removeTopic(cmd *cobra.Command, cl *client.Client, d *destructive, name string) error {
+	info, err := cl.Topic(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	row := newTopicRow(info)
+	ok, err := d.confirm(c, cmd, fmt.Sprintf("remove topic %q with %s", name, plural(row.Messages, "message")))
+	if err != nil || !ok {
+		return err
+	}
+	if err := cl.DeleteTopic(cmd.Context(), name); err != nil {
+		return err
+	}
+	c.sayf("removed topic %q", name)
+	return nil
+}
+
+// eachName does fn for every name. When some worked and some did not, the failure says so.
+func eachName(names []string, fn func(name string) error) error {
+	var failed []error
+	for _, name := range names {
+		if err := fn(name); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) == 0 || len(names) == 1 || len(failed) == len(names) {
+		return errors.Join(failed...)
+	}
+	return &failure{
+		exit: exitPartly, name: "PARTLY_DONE",
+		err: fmt.Errorf("%d of %d failed: %w", len(failed), len(names), errors.Join(failed...)),
+	}
+}
+
+const purgeExample = `  rafka topic purge orders --yes                     everything
+  rafka topic purge orders --before @-7d --yes       what is older than a week
+  rafka topic purge orders --before -1000 --yes      all but the last thousand of every partition`
+
+func (c *cli) topicPurgeCommand() *cobra.Command {
+	var d destructive
+	var before, only string
+	cmd := &cobra.Command{
+		Use: "purge TOPIC", Short: "remove messages, keep the topic", Args: exactly(1, "TOPIC"),
+		Example: purgeExample, ValidArgsFunction: c.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			position, err := client.ParsePosition(before)
+			if err != nil {
+				return usagef(cmd, "before: %v", err)
+			}
+			partition, err := parsePartition(cmd, only)
+			if err != nil {
+				return err
+			}
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				return c.purge(cmd, cl, &d, args[0], partition, position)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&before, "before", "end", "remove what is before: "+positionHelp)
+	cmd.Flags().StringVar(&only, "partition", "", "of this partition only")
+	d.flags(cmd.Flags())
+	return cmd
+}
+
+// cut is what a purge removes from one partition.
+type cut struct {
+	partition int
+	before    uint64
+	messages  uint64
+}
+
+func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic string, only uint16, before client.Position) error {
+	cuts, err := planPurge(cmd.Context(), cl, topic, only, before)
+	if err != nil {
+		return err
+	}
+	var total uint64
+	for _, k := range cuts {
+		total += k.messages
+	}
+	ok, err := d.confirm(c, cmd, fmt.Sprintf("remove %s from topic %q", plural(total, "message"), topic))
+	if err != nil || !ok {
+		return err
+	}
+	for _, k := range cuts {
+		if err := cl.PurgeTopic(cmd.Context(), topic, k.partition, k.before); err != nil {
+			return err
+		}
+	}
+	c.sayf("removed %s from topic %q", plural(total, "message"), topic)
+	return nil
+}
+
+// planPurge finds the offset before which each partition loses its messages.
+func planPurge(ctx context.Context, cl *client.Client, topic string, only uint16, before client.Position) ([]cut, error) {
+	info, err := cl.Topic(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if only != wire.AnyPartition && int(only) >= len(info.Partitions) {
+		return nil, fmt.Errorf("topic %s has %s: %w", topic, plural(uint64(len(info.Partitions)), "partition"), wire.CodePartitionNotFound)
+	}
+	var cuts []cut
+	for p, state := range info.Partitions {
+		if only != wire.AnyPartition && p != int(only) || state.Status == wire.StatusForeign {
+			continue
+		}
+		o, err := cl.Offsets(ctx, topic, p, before)
+		if err != nil {
+			return nil, err
+		}
+		if o.Offset > state.First {
+			cuts = append(cuts, cut{partition: p, before: o.Offset, messages: o.Offset - state.First})
+		}
+	}
+	return cuts, nil
+}
+
+const positionHelp = "start, end, an offset, +10, -10, @2026-11-22T10:00 or @-1h"
