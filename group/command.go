@@ -13,8 +13,8 @@ const (
 	// MaxRanges bounds the ranges of one command, and the ranges that one call to a Plan function
 	// looks at. A command of so many stays under 5 MiB, and so fits an entry of the log.
 	MaxRanges = 1 << 18
-	// MaxInFlight bounds the messages of one queue that were leased once and are not done: a million
-	// of them, each in a range of its own, take 52 MB.
+	// MaxInFlight bounds the messages of one queue that were leased once and are not done: a
+	// million of them, each in a range of its own, take 52 MB.
 	MaxInFlight = 1_000_000
 	// MaxDead is the number of pending dead letters at which a queue stops leasing until the broker
 	// buried some. Without it a missing dead-letter topic would pile them up.
@@ -36,11 +36,12 @@ const (
 //	bury      ranges of (gap, count)
 //
 // group and reason are a uvarint length and so many bytes. A policy is four uvarints and a text:
-// lease, least and most backoff, deliveries, dead-letter topic. Ranges are a little-endian u32 count
-// and, for each range, a zigzag varint gap from the end of the range before (from 0 for the first),
-// a uvarint count of messages, and for fail a uvarint attempt and a uvarint wait: 0 makes the message
-// a dead letter, w lets it be delivered again at at+w-1. Moments are milliseconds since 1970 and
-// durations milliseconds. Varints have their shortest form, and nothing follows the last range.
+// lease, least and most backoff, deliveries, dead-letter topic. Ranges are a little-endian u32
+// count and, for each range, a zigzag varint gap from the end of the range before (from 0 for the
+// first), a uvarint count of messages, and for fail a uvarint attempt and a uvarint wait: 0 makes
+// the message a dead letter, w lets it be delivered again at at+w-1. Moments are milliseconds since
+// 1970 and durations milliseconds. Varints have their shortest form, and nothing follows the last
+// range.
 const commandVersion = 1
 
 const (

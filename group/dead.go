@@ -49,9 +49,9 @@ func (q *Queue) Dead() []Dead {
 	return list
 }
 
-// PlanBuried appends to dst the command that makes these messages done, and returns it. Offsets that
-// are no dead letters are left out, and so is what lies behind MaxRanges ranges; nothing left is
-// nil.
+// PlanBuried appends to dst the command that makes these messages done, and returns it. Offsets
+// that are no dead letters are left out, and so is what lies behind MaxRanges ranges; nothing left
+// is nil.
 func (q *Queue) PlanBuried(dst []byte, offsets []uint64) (cmd []byte) {
 	w := newSpanWriter(appendHeader(dst, kindBury, q.name), false)
 	for _, offset := range offsets {

@@ -2,9 +2,9 @@
 // of ordered groups, and the queues whose messages are leased, acknowledged and delivered again.
 //
 // Its nouns: a State is everything about one partition; a Commit is how far an ordered group has
-// read; a Queue hands every message to one worker at a time; a Lease is the right to work on a range
-// of messages until a moment; a Settle is what a worker says about such a range; a Dead letter is a
-// message that used up its deliveries or was rejected.
+// read; a Queue hands every message to one worker at a time; a Lease is the right to work on a
+// range of messages until a moment; a Settle is what a worker says about such a range; a Dead
+// letter is a message that used up its deliveries or was rejected.
 //
 // The package is pure. It does no I/O, starts no goroutine, takes no lock and reads no clock: time
 // is an argument. A State belongs to whoever serialises the calls, and that is the partition.
@@ -26,9 +26,9 @@
 // Planning the same settle twice before the first is applied gives two commands; the second one
 // changes nothing.
 //
-// Leases are soft: they are in no command and in no snapshot. After a restart every message that was
-// leased and not settled can be delivered at once, with its attempts counted as of its last logged
-// failure. Delivery is therefore at least once, and never less.
+// Leases are soft: they are in no command and in no snapshot. After a restart every message that
+// was leased and not settled can be delivered at once, with its attempts counted as of its last
+// logged failure. Delivery is therefore at least once, and never less.
 //
 // # Limits
 //
@@ -37,8 +37,8 @@
 //
 // # Not here
 //
-// Membership and assignment of ordered groups, seeking and pausing a queue, and order by key are not
-// part of this package yet. Their places are a new command (the second byte of a command is its
+// Membership and assignment of ordered groups, seeking and pausing a queue, and order by key are
+// not part of this package yet. Their places are a new command (the second byte of a command is its
 // kind, and an unknown one is refused), a new version of the snapshot, and for order by key the one
 // loop in Queue.Lease that picks what is delivered next.
 package group

@@ -33,8 +33,8 @@ type Policy struct {
 	// MaxDeliveries is the number of deliveries after which a failing message is dead.
 	// Default 5, at most MaxMaxDeliveries.
 	MaxDeliveries int
-	// DeadLetter is the topic of the dead letters, at most MaxName bytes. This package only keeps it:
-	// the broker decides what an empty name means.
+	// DeadLetter is the topic of the dead letters, at most MaxName bytes. This package only keeps
+	// it: the broker decides what an empty name means.
 	DeadLetter string
 }
 
@@ -59,8 +59,8 @@ func wholeMs(d, fallback, limit time.Duration) time.Duration {
 	return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
 }
 
-// jitterBlock is how many neighbouring offsets share their jitter. With a jitter for every offset, a
-// range that fails together would fall apart into single messages; so it stays a few ranges.
+// jitterBlock is how many neighbouring offsets share their jitter. With a jitter for every offset,
+// a range that fails together would fall apart into single messages; so it stays a few ranges.
 const jitterBlock = 256
 
 // backoff returns the delay in milliseconds after the given failed attempt of a message:

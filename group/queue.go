@@ -81,10 +81,10 @@ func (q *Queue) floor() uint64 {
 }
 
 // Lease appends to dst leases for at most most messages below limit, the end of what consumers may
-// see, and returns the extended slice. Messages that are due for redelivery come first, in the order
-// of their offsets, then fresh ones. Neighbours of the same attempt are one Lease. One call leases
-// at most MaxInFlight messages. A lease of 0 is the policy's; any is at most MaxLease. owner is who
-// loses the leases in ReleaseOwner.
+// see, and returns the extended slice. Messages that are due for redelivery come first, in the
+// order of their offsets, then fresh ones. Neighbours of the same attempt are one Lease. One call
+// leases at most MaxInFlight messages. A lease of 0 is the policy's; any is at most MaxLease. owner
+// is who loses the leases in ReleaseOwner.
 func (q *Queue) Lease(
 	dst []Lease, most int, limit uint64, lease time.Duration, owner uint64, now time.Time,
 ) []Lease {
@@ -193,8 +193,8 @@ func (q *Queue) remove(r run, first, end uint64) {
 
 // ReleaseOwner takes back all leases of owner, whose connection is gone. Their messages can be
 // leased again at once. The delivery counts as an attempt as long as the process lives; a restart
-// forgets it, because nothing is logged. So a message that kills its workers is stopped: at the last
-// attempt the lease is not taken back but expires now, and PlanExpire makes the message a dead
+// forgets it, because nothing is logged. So a message that kills its workers is stopped: at the
+// last attempt the lease is not taken back but expires now, and PlanExpire makes the message a dead
 // letter.
 func (q *Queue) ReleaseOwner(owner uint64, now time.Time) {
 	for from := uint64(0); ; {

@@ -75,8 +75,8 @@ func (q *Queue) PlanExpire(dst []byte, now time.Time) (cmd []byte, n int) {
 }
 
 // Extend lets the leases that s names end at now plus lease, and returns how many of the messages
-// are not leased under their attempt. A lease of 0 is the policy's; any is at most MaxLease. It also
-// extends a lease past its deadline that no command took back yet. Nothing is logged.
+// are not leased under their attempt. A lease of 0 is the policy's; any is at most MaxLease. It
+// also extends a lease past its deadline that no command took back yet. Nothing is logged.
 func (q *Queue) Extend(s []Settle, lease time.Duration, now time.Time) (lost int) {
 	deadline := after(now, wholeMs(lease, q.policy.Lease, MaxLease))
 	return q.held(s, func(r run) uint64 {

@@ -24,9 +24,9 @@ import (
 //
 // first is the first offset that retention left. Names are sorted and causes are in the order of
 // their commands. gap counts the done messages between the end of the run before, or offset 0, and
-// this one; no run reaches beyond settled. A mark of m > 0 is a dead letter by the m-th cause. since
-// is in seconds, at and due in milliseconds since 1970. The rest is as in a command. crc32c, a
-// little-endian u32, is the Castagnoli checksum of all before it.
+// this one; no run reaches beyond settled. A mark of m > 0 is a dead letter by the m-th cause.
+// since is in seconds, at and due in milliseconds since 1970. The rest is as in a command. crc32c,
+// a little-endian u32, is the Castagnoli checksum of all before it.
 //
 // The bytes are a function of the commands and truncations alone. Leases are not in them.
 const snapshotVersion = 1

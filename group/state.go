@@ -24,7 +24,8 @@ var (
 	ErrTooMany = errors.New("group: too many groups in the partition")
 )
 
-// State is what all consumers of one partition have told the broker. Create one with New or Restore.
+// State is what all consumers of one partition have told the broker. Create one with New or
+// Restore.
 type State struct {
 	first   uint64 // records below were removed by retention
 	commits map[string]*Commit
@@ -42,8 +43,8 @@ func New() *State {
 	return &State{commits: make(map[string]*Commit), queues: make(map[string]*Queue)}
 }
 
-// Check returns nil if there is or may be a group of this name and mode. Otherwise it returns ErrName
-// or ErrTooMany. Call it before AppendCommit and AppendOpen.
+// Check returns nil if there is or may be a group of this name and mode. Otherwise it returns
+// ErrName or ErrTooMany. Call it before AppendCommit and AppendOpen.
 func (s *State) Check(name string, mode Mode) error {
 	if len(name) == 0 || len(name) > MaxName {
 		return ErrName
@@ -122,8 +123,8 @@ func (s *State) Groups() []Info {
 
 // TruncatePrefix says that retention removed the records below first. The queues move on: their
 // leases, redeliveries and dead letters below are gone. It returns how many messages of all queues
-// were lost, that is neither done nor leased. It is no command: the log says itself where it starts,
-// and the result is the same before and after other commands. Call it after a restart, too.
+// were lost, that is neither done nor leased. It is no command: the log says itself where it
+// starts, and the result is the same before and after other commands. Call it after a restart, too.
 func (s *State) TruncatePrefix(first uint64) uint64 {
 	if first <= s.first {
 		return 0
