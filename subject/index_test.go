@@ -1,0 +1,282 @@
+package subject
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// model is the index as a list.
+type model struct {
+	x    *Index[int]
+	subs []*Sub[int]
+	of   map[*Sub[int]][2]string // pattern, queue
+	next int
+}
+
+func newModel() *model { return &model{x: NewIndex[int](), of: map[*Sub[int]][2]string{}} }
+
+func (m *model) insert(pattern, queue string) {
+	m.next++
+	s := m.x.Insert(pattern, queue, m.next)
+	m.subs = append(m.subs, s)
+	m.of[s] = [2]string{pattern, queue}
+}
+
+func (m *model) remove(i int) {
+	m.x.Remove(m.subs[i])
+	delete(m.of, m.subs[i])
+	m.subs = slices.Delete(m.subs, i, i+1)
+}
+
+// check compares one match with the comparison of every pattern.
+func (m *model) check(t require.TestingT, subject string) {
+	want := map[string][]int{}
+	for _, s := range m.subs {
+		if of := m.of[s]; Match([]byte(of[0]), []byte(subject)) {
+			want[of[1]] = append(want[of[1]], s.Value)
+		}
+	}
+	var got Matches[int]
+	m.x.Match(&got, []byte(subject))
+	require.Equal(t, want, byQueue(&got), "subject %s", subject)
+	require.Equal(t, len(m.subs), m.x.Len())
+}
+
+func byQueue(m *Matches[int]) map[string][]int {
+	got := map[string][]int{}
+	for _, s := range m.Subs {
+		got[""] = append(got[""], s.Value)
+	}
+	for i := range m.Groups {
+		for k := range m.Groups[i].Len() {
+			if s := m.Groups[i].At(k); !s.Gone() {
+				got[m.Groups[i].Queue] = append(got[m.Groups[i].Queue], s.Value)
+			}
+		}
+	}
+	for _, values := range got {
+		slices.Sort(values)
+	}
+	return got
+}
+
+func TestIndexAgainstComparingEveryPattern(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel()
+		patternToken := rapid.SampledFrom([]string{"a", "b", "c", "*", ">", "a*"})
+		subjectToken := rapid.SampledFrom([]string{"a", "b", "c", "*", "a*", "d", ""})
+		t.Repeat(map[string]func(*rapid.T){
+			"insert": func(t *rapid.T) {
+				pattern := strings.Join(rapid.SliceOfN(patternToken, 1, 4).Draw(t, "pattern"), ".")
+				if Valid([]byte(pattern)) {
+					m.insert(pattern, rapid.SampledFrom([]string{"", "", "q", "r"}).Draw(t, "queue"))
+				}
+			},
+			"remove": func(t *rapid.T) {
+				if len(m.subs) > 0 {
+					m.remove(rapid.IntRange(0, len(m.subs)-1).Draw(t, "which"))
+				}
+			},
+			"": func(t *rapid.T) {
+				m.check(t, strings.Join(rapid.SliceOfN(subjectToken, 1, 5).Draw(t, "subject"), "."))
+			},
+		})
+		for len(m.subs) > 0 {
+			m.remove(0)
+		}
+		require.True(t, m.x.root.empty(), "an empty index keeps nodes")
+	})
+}
+
+func TestIndexWithManyChildren(t *testing.T) {
+	m := newModel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range 5000 {
+		m.insert(fmt.Sprintf("orders.%d.paid", i), "")
+		if i%3 == 0 {
+			m.remove(rng.IntN(len(m.subs)))
+		}
+	}
+	m.insert("orders.*.paid", "q")
+	for range 500 {
+		m.check(t, fmt.Sprintf("orders.%d.paid", rng.IntN(6000)))
+	}
+	for len(m.subs) > 0 {
+		m.remove(rng.IntN(len(m.subs)))
+	}
+	m.check(t, "orders.1.paid")
+	require.True(t, m.x.root.empty())
+}
+
+func TestRemoveTwiceAndPattern(t *testing.T) {
+	x := NewIndex[int]()
+	a, b := x.Insert("a.*.>", "", 1), x.Insert("a.*.>", "q", 2)
+	require.Equal(t, "a.*.>", b.Pattern())
+	require.Equal(t, "q", b.Queue())
+	x.Remove(a)
+	x.Remove(a)
+	require.True(t, a.Gone())
+	require.False(t, b.Gone())
+	require.Equal(t, 1, x.Len())
+}
+
+// A queue group that subscribed with several patterns still gets one message.
+func TestGroupWithSeveralPatternsIsOneGroup(t *testing.T) {
+	x := NewIndex[int]()
+	x.Insert("a.b", "q", 1)
+	x.Insert("a.*", "q", 2)
+	x.Insert(">", "q", 3)
+	x.Insert("a.b", "r", 4)
+	var m Matches[int]
+	x.Match(&m, []byte("a.b"))
+	require.Len(t, m.Groups, 2)
+	require.Equal(t, map[string][]int{"q": {1, 2, 3}, "r": {4}}, byQueue(&m))
+	require.Panics(t, func() { m.Groups[0].At(3) })
+}
+
+func TestVersionFollowsWhatCouldMatch(t *testing.T) {
+	x := NewIndex[int]()
+	moves := func(subject string, change func()) bool {
+		before := x.Version([]byte(subject))
+		change()
+		return x.Version([]byte(subject)) != before
+	}
+	var s *Sub[int]
+	require.True(t, moves("orders.eu", func() { s = x.Insert("orders.>", "", 1) }))
+	require.True(t, moves("orders", func() { x.Remove(s) }))
+	require.True(t, moves("orders", func() { s = x.Insert("*", "", 1) }))
+	require.True(t, moves("orders", func() { x.Remove(s) }))
+	require.False(t, moves("orders", func() { x.Remove(s) }))
+	quiet := 0
+	for i := range 100 {
+		if !moves("orders", func() { x.Insert(fmt.Sprintf("inbox%d.x", i), "", 1) }) {
+			quiet++
+		}
+	}
+	require.Greater(t, quiet, 90, "other first tokens leave the version alone, hash collisions aside")
+}
+
+// Readers match while writers change other subscriptions: what stays is always found, what was
+// never there is not.
+func TestMatchBesideChanges(t *testing.T) {
+	x := NewIndex[string]()
+	for i := range 100 {
+		x.Insert(fmt.Sprintf("stay.%d", i), "", "stay")
+		x.Insert(fmt.Sprintf("stay.%d", i), "q", "stay")
+	}
+	x.Insert("stay.*", "", "stay")
+	var stop atomic.Bool
+	var writers, readers sync.WaitGroup
+	for w := range 3 {
+		writers.Go(func() { churn(x, uint64(w)) })
+	}
+	for r := range 3 {
+		readers.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(r), 7))
+			var m Matches[string]
+			for !stop.Load() {
+				m.Reset()
+				x.Match(&m, fmt.Appendf(nil, "stay.%d", rng.IntN(100)))
+				if found := count(m.Subs, "stay"); found != 2 || len(m.Groups) == 0 {
+					t.Errorf("found %d subscriptions and %d groups that stay", found, len(m.Groups))
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	stop.Store(true)
+	readers.Wait()
+	require.Equal(t, 201, x.Len())
+}
+
+func count(subs []*Sub[string], value string) (n int) {
+	for _, s := range subs {
+		if s.Value == value {
+			n++
+		}
+	}
+	return n
+}
+
+func churn(x *Index[string], seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	var mine []*Sub[string]
+	for range 4000 {
+		if len(mine) > 0 && rng.IntN(2) == 0 {
+			i := rng.IntN(len(mine))
+			x.Remove(mine[i])
+			mine = slices.Delete(mine, i, i+1)
+			continue
+		}
+		pattern := []string{"stay.%d", "come.%d.*", "stay.%d.>", "*.%d", "go%d.*"}[rng.IntN(5)]
+		mine = append(mine, x.Insert(fmt.Sprintf(pattern, rng.IntN(200)), []string{"", "q"}[rng.IntN(2)], "come"))
+	}
+	for _, s := range mine {
+		x.Remove(s)
+	}
+}
+
+func TestMatchAllocatesNothing(t *testing.T) {
+	x := NewIndex[int]()
+	x.Insert("orders.*.paid", "", 1)
+	x.Insert("orders.eu.paid", "q", 2)
+	x.Insert(">", "", 3)
+	var m Matches[int]
+	subject := []byte("orders.eu.paid")
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		m.Reset()
+		x.Match(&m, subject)
+	}))
+}
+
+func BenchmarkMatch(b *testing.B) {
+	f := func(name string, fill func(x *Index[int]), subject string) {
+		b.Run(name, func(b *testing.B) {
+			x := NewIndex[int]()
+			fill(x)
+			var m Matches[int]
+			s := []byte(subject)
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Reset()
+				x.Match(&m, s)
+			}
+		})
+	}
+	f("one literal", func(x *Index[int]) { x.Insert("orders.eu.paid", "", 1) }, "orders.eu.paid")
+	f("nothing", func(x *Index[int]) { x.Insert("orders.eu.paid", "", 1) }, "orders.us.paid")
+	f("wildcards", func(x *Index[int]) {
+		for _, p := range []string{"orders.*.paid", "orders.>", "*.eu.*"} {
+			x.Insert(p, "", 1)
+		}
+	}, "orders.eu.paid")
+	f("100,000 literals", func(x *Index[int]) {
+		for i := range 100_000 {
+			x.Insert(fmt.Sprintf("orders.%d.paid", i), "", 1)
+		}
+	}, "orders.77777.paid")
+}
+
+func BenchmarkInsertRemove(b *testing.B) {
+	x := NewIndex[int]()
+	for i := range 100_000 {
+		x.Insert(fmt.Sprintf("_INBOX.%d.*", i), "", 1)
+	}
+	patterns := make([]string, 1000)
+	for i := range patterns {
+		patterns[i] = fmt.Sprintf("_INBOX.new%d.*", i)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		x.Remove(x.Insert(patterns[i%1000], "", 1))
+	}
+}

@@ -1,0 +1,79 @@
+package subject
+
+import "bytes"
+
+// The wildcard tokens.
+const (
+	anyToken = "*" // one token, whatever it is
+	allRest  = ">" // one or more tokens; only at the end
+)
+
+// Valid reports whether s may be subscribed to: no empty token, no blank or control character, and
+// ">" only as the last token. A wildcard character within a longer token stands for itself.
+func Valid(s []byte) bool {
+	for more := true; more; {
+		var token []byte
+		token, s, more = bytes.Cut(s, dot)
+		if !validToken(token) || more && string(token) == allRest {
+			return false
+		}
+	}
+	return true
+}
+
+// Literal reports whether s may be published to without breaking the rules: it is Valid and has no
+// wildcard token.
+func Literal(s []byte) bool {
+	for more := true; more; {
+		var token []byte
+		token, s, more = bytes.Cut(s, dot)
+		if !validToken(token) || string(token) == allRest || string(token) == anyToken {
+			return false
+		}
+	}
+	return true
+}
+
+var dot = []byte{'.'}
+
+func validToken(token []byte) bool {
+	for _, c := range token {
+		if c <= ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return len(token) > 0
+}
+
+// whole reports whether no token of s is empty. A subject with an empty token matches nothing.
+func whole(s []byte) bool {
+	last := byte('.')
+	for _, c := range s {
+		if c == '.' && last == '.' {
+			return false
+		}
+		last = c
+	}
+	return last != '.'
+}
+
+// Match reports whether pattern matches subject. It is for a single comparison; an Index is for
+// many patterns.
+func Match(pattern, subject []byte) bool {
+	if !whole(subject) || !whole(pattern) {
+		return false
+	}
+	for {
+		p, patternRest, morePattern := bytes.Cut(pattern, dot)
+		s, subjectRest, moreSubject := bytes.Cut(subject, dot)
+		switch {
+		case string(p) == allRest && !morePattern:
+			return true
+		case string(p) != anyToken && !bytes.Equal(p, s):
+			return false
+		case !morePattern || !moreSubject:
+			return morePattern == moreSubject
+		}
+		pattern, subject = patternRest, subjectRest
+	}
+}

@@ -1,0 +1,110 @@
+package subject
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestValidAndLiteral(t *testing.T) {
+	f := func(s string, valid, literal bool) {
+		t.Helper()
+		require.Equal(t, valid, Valid([]byte(s)), "Valid(%q)", s)
+		require.Equal(t, literal, Literal([]byte(s)), "Literal(%q)", s)
+	}
+	f("foo", true, true)
+	f("foo.bar.baz", true, true)
+	f("*", true, false)
+	f(">", true, false)
+	f("foo.*", true, false)
+	f("foo.>", true, false)
+	f("*.*.>", true, false)
+	f("foo.*.bar", true, false)
+	f("foo*.bar", true, true) // wildcard characters in a longer token stand for themselves
+	f("foo.>bar", true, true)
+	f("foo.**", true, true)
+	f("foo.>>", true, true)
+	f("$SYS.REQ._-x", true, true)
+	f("grüße.日本", true, true)
+	f("", false, false)
+	f(".", false, false)
+	f("..", false, false)
+	f("foo.", false, false)
+	f(".foo", false, false)
+	f("foo..bar", false, false)
+	f(">.foo", false, false)
+	f("foo.>.bar", false, false)
+	f("foo bar", false, false)
+	f("foo\tbar", false, false)
+	f("foo\r\nbar", false, false)
+	f("foo\x00", false, false)
+	f("foo\x7f", false, false)
+	f(strings.Repeat("a.", 5000)+"a", true, true)
+}
+
+func TestMatch(t *testing.T) {
+	f := func(pattern, subject string, want bool) {
+		t.Helper()
+		require.Equal(t, want, Match([]byte(pattern), []byte(subject)), "%s against %s", pattern, subject)
+		x := NewIndex[int]()
+		x.Insert(pattern, "", 1)
+		var m Matches[int]
+		x.Match(&m, []byte(subject))
+		require.Equal(t, want, len(m.Subs) == 1, "index with %s against %s", pattern, subject)
+	}
+	f("foo", "foo", true)
+	f("foo", "fo", false)
+	f("foo", "foo.bar", false)
+	f("foo.bar", "foo", false)
+	f("*", "foo", true)
+	f("*", "foo.bar", false)
+	f("foo.*", "foo", false)
+	f("foo.*", "foo.bar", true)
+	f("foo.*", "foo.bar.baz", false)
+	f("*.bar", "foo.bar", true)
+	f("*.bar", "foo.baz", false)
+	f("foo.*.baz", "foo.bar.baz", true)
+	f(">", "foo", true)
+	f(">", "foo.bar.baz", true)
+	f("foo.>", "foo", false)
+	f("foo.>", "foo.bar", true)
+	f("foo.>", "foo.bar.baz", true)
+	f("*.>", "foo", false)
+	f("*.>", "foo.bar", true)
+	f("foo.*", "foo.*", true) // a subject is literal: only wildcards match its wildcard tokens
+	f("foo.>", "foo.>", true)
+	f("foo.x", "foo.*", false)
+	f("foo*", "foo*", true)
+	f("foo*", "foobar", false)
+	f("foo.>", "foo..bar", false) // an empty token matches nothing
+	f(">", "foo.", false)
+	f(">", ".foo", false)
+	f(">", "", false)
+}
+
+func FuzzMatchAgreesWithIndex(f *testing.F) {
+	for _, seed := range []string{"foo.*\nfoo.bar", ">\na..b", "a.>\na.b.c", "*.*\na.b", "a.*\na.*", "\n", ".\n."} {
+		pattern, subject, _ := strings.Cut(seed, "\n")
+		f.Add([]byte(pattern), []byte(subject))
+	}
+	f.Fuzz(func(t *testing.T, pattern, subject []byte) {
+		if !Valid(pattern) {
+			return
+		}
+		if Literal(subject) {
+			require.True(t, Valid(subject))
+		}
+		x := NewIndex[int]()
+		s := x.Insert(string(pattern), "", 1)
+		require.Equal(t, string(pattern), s.Pattern())
+		var m Matches[int]
+		x.Match(&m, subject)
+		require.Equal(t, Match(pattern, subject), !m.Empty(), "%q against %q", pattern, subject)
+		x.Remove(s)
+		m.Reset()
+		x.Match(&m, subject)
+		require.True(t, m.Empty())
+		require.True(t, x.root.empty())
+	})
+}
