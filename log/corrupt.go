@@ -2,33 +2,48 @@ package log
 
 import (
 	"errors"
-	"sync"
+	"path"
 )
 
 var errMissing = errors.New("entries are missing")
 
-// maxRanges bounds how many distinct damaged ranges a log remembers.
+// maxRanges bounds how many distinct damaged places are remembered, so that a damaged place that is
+// read again and again counts once.
 const maxRanges = 1024
 
-// lost returns the CorruptError for a read at first and counts the range once.
-func (l *Log) lost(c *Chunk, path string, pos int64, first, next uint64) error {
+type lostRange struct{ first, next uint64 }
+
+// lost returns the CorruptError for a read at first, and counts the range once.
+func (l *Log) lost(c *Chunk, name string, pos int64, first, next uint64, err error) error {
 	c.Next = next
+	if l.noteLost(lostRange{first, next}) {
+		l.store.logger.Error("corrupt range", "path", name, "pos", pos, "offset", first, "next", next, "err", err)
+	}
+	return &CorruptError{Path: name, Pos: pos, First: first, Next: next, Err: err}
+}
+
+// noteLost counts a lost range and reports whether it is new: not part of one that is known.
+func (l *Log) noteLost(r lostRange) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.noteLostLocked(first, next)
-	return &CorruptError{Path: path, Pos: pos, First: first, Next: next, Err: errMissing}
+	for _, k := range l.corrupt {
+		if k.first <= r.first && r.next <= k.next {
+			return false
+		}
+	}
+	if len(l.corrupt) < maxRanges {
+		l.corrupt = append(l.corrupt, r)
+	}
+	return true
 }
 
-func (l *Log) noteLostLocked(first, next uint64) {
-	if l.stats.corrupt == nil {
-		l.stats.corrupt = make(map[lostRange]struct{})
-	}
-	if len(l.stats.corrupt) < maxRanges {
-		l.stats.corrupt[lostRange{first, next}] = struct{}{}
-	}
+// reportDamage counts damage that costs no record: to a header, footer or checkpoint.
+func (s *Store) reportDamage(name string, pos int64, err error) {
+	s.damage.Add(1)
+	s.logger.Error("damage found", "path", name, "pos", pos, "err", err)
 }
 
-// buffers holds the memory of cold reads.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func putBuffer(b *[]byte) { buffers.Put(b) }
+// dir returns the directory of the log's segments.
+func (l *Log) dir() string {
+	return path.Join(l.store.options.Dir, partitionsDir, logDir(l.id))
+}

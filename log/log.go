@@ -61,12 +61,23 @@ type Log struct {
 	durable place
 	filed   place // entries before are in segment files, and the checkpoint says so
 
-	want   wire.Level // level asked for since the last round
-	queued bool       // in the store's list of dirty logs
+	want    wire.Level // level asked for since the last round
+	wantOS  bool       // somebody asked for wire.LevelOS only
+	queued  bool       // in the store's list of dirty logs
+	lastLsn uint64     // of the last chunk with entries of this log; 0 when all are durable
+	lowLsn  uint64     // of the first chunk with entries that are not filed; 0 when there is none
+	floor   uint64     // chunks below do not count, whatever the store's floor
 
-	files files
-	state snapshot
-	stats counters
+	segments []*segment // in order; replaced as a whole, never changed
+	spoiled  bool       // the last segment must not be written to
+	stale    []string   // files to unlink after the next checkpoint
+	state    snapshot
+	unfiled  int64 // bytes of the entries that are not filed; of all in a memory-only store
+
+	rounds      int    // checkpoint ticks since the log became dirty
+	quiet       uint64 // next index when the log was last seen to grow
+	quietRounds int
+	corrupt     []lostRange
 }
 
 // Append copies b to memory and returns the offset of its first record and its index. It does not
@@ -122,7 +133,7 @@ func (l *Log) addLocked(s *slab, st *wire.Stamp) {
 	l.next = after(st)
 	s.end = l.next
 	l.grown += int64(st.Size())
-	l.stats.appended(st)
+	l.unfiled += int64(st.Size())
 }
 
 // roomLocked returns the slab with room for an entry of n bytes.
@@ -137,6 +148,9 @@ func (l *Log) roomLocked(n int) (*slab, error) {
 		l.retainMemoryLocked(l.store.nowMs())
 	}
 	s := l.store.pool.take(l.classLocked(n))
+	if s == nil && n <= slabBytes[classSmall] {
+		s = l.store.pool.take(classSmall) // the last of the budget
+	}
 	if s == nil {
 		return nil, l.store.noMemory()
 	}
@@ -171,6 +185,7 @@ func (l *Log) Flush(level wire.Level) {
 	}
 	l.mu.Lock()
 	l.want = max(l.want, min(level, wire.LevelDisk))
+	l.wantOS = l.wantOS || level == wire.LevelOS
 	queue := !l.queued && !l.closed
 	l.queued = l.queued || queue
 	l.mu.Unlock()

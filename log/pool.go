@@ -36,6 +36,7 @@ type slabPool struct {
 	budget int64
 	poison bool
 	wake   chan struct{} // capacity 1; rings the foundry
+	press  chan struct{} // capacity 1; rings when more than half of the budget is handed out
 
 	mu     sync.Mutex // guards the rest
 	free   [classes][]*slab
@@ -50,7 +51,10 @@ type slabPool struct {
 }
 
 func newSlabPool(budget int64, poison bool) *slabPool {
-	return &slabPool{budget: budget, poison: poison, target: readyFloor, wake: make(chan struct{}, 1)}
+	return &slabPool{
+		budget: budget, poison: poison, target: readyFloor,
+		wake: make(chan struct{}, 1), press: make(chan struct{}, 1),
+	}
 }
 
 // take hands out a slab with one reference, or nil when the budget does not allow it.
@@ -58,6 +62,9 @@ func (p *slabPool) take(class int) *slab {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	size := int64(slabBytes[class])
+	if p.used+size > p.budget/2 {
+		ring(p.press)
+	}
 	if p.closed || p.used+size > p.budget {
 		return nil
 	}
@@ -76,7 +83,7 @@ func (p *slabPool) take(class int) *slab {
 	s.seq = p.seq
 	s.refs.Store(1)
 	if len(p.free[class]) < p.target[class] {
-		p.ring()
+		ring(p.wake)
 	}
 	return s
 }
@@ -140,18 +147,19 @@ func (p *slabPool) put(s *slab) {
 	p.free[s.class] = append(p.free[s.class], s)
 }
 
-func (p *slabPool) ring() {
+// ring wakes the goroutine that waits on c, a channel of capacity 1.
+func ring(c chan struct{}) {
 	select {
-	case p.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// pressed reports whether more than the given fraction (in 1/16) of the budget is handed out.
-func (p *slabPool) pressed(sixteenths int64) bool {
+// excess returns how many bytes more than a given part of the budget are handed out.
+func (p *slabPool) excess(part float64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.used > p.budget/16*sixteenths
+	return p.used - int64(part*float64(p.budget))
 }
 
 // foundry prepares slabs off the append path and gives back what is no longer needed. It ends when

@@ -173,10 +173,10 @@ func (l *Log) gapInMemory(c *Chunk, offset, limit uint64) error {
 				if st.BaseOffset <= offset {
 					return nil // whole, but beyond limit
 				}
-				return l.lost(c, "", 0, offset, min(st.BaseOffset, limit))
+				return l.lost(c, l.dir(), 0, offset, min(st.BaseOffset, limit), errMissing)
 			}
 			pos += st.Size()
 		}
 	}
-	return l.lost(c, "", 0, offset, limit)
+	return l.lost(c, l.dir(), 0, offset, limit, errMissing)
 }

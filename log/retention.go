@@ -1,39 +1,291 @@
 package log
 
+import (
+	"path"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// retain enforces retention on all logs until stop is closed, also on idle ones.
+func (s *Store) retain(stop <-chan struct{}) {
+	tick := time.NewTicker(s.options.RetentionInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			if err := s.retainAll(); err != nil {
+				s.logger.Error("retention failed", "err", err)
+			}
+		}
+	}
+}
+
+func (s *Store) retainAll() error {
+	if s.memoryOnly() {
+		for _, l := range s.openLogs() {
+			l.mu.Lock()
+			l.retainMemoryLocked(s.nowMs())
+			l.mu.Unlock()
+		}
+		return nil
+	}
+	s.filing.Lock()
+	defer s.filing.Unlock()
+	return s.retainFilesLocked()
+}
+
 // retainMemoryLocked drops whole slabs from the head of a log in a memory-only store.
 func (l *Log) retainMemoryLocked(nowMs int64) {
 	for len(l.slabs) > 0 {
 		s := l.slabs[0]
-		if s.end.offset > l.first && !l.expiredLocked(s.end, int64(s.used), nowMs) {
+		if !l.purgedLocked(s.end) && !l.expiredLocked(s.end, int64(s.used), l.unfiled, nowMs) {
 			return
 		}
-		l.dropSlabLocked()
+		l.unfiled -= int64(s.used)
+		l.prev = s.end
+		l.popSlabLocked()
 		l.first = max(l.first, l.prev.offset)
 	}
 }
 
-// dropSlabLocked lets go of the oldest slab.
-func (l *Log) dropSlabLocked() {
-	s := l.slabs[0]
-	l.stats.dropped(s.end.offset-s.start.offset, s.end.index-s.start.index, int64(s.used))
-	l.prev = s.end
-	copy(l.slabs, l.slabs[1:])
-	l.slabs[len(l.slabs)-1] = nil
-	l.slabs = l.slabs[:len(l.slabs)-1]
-	s.release()
-}
+// purgedLocked reports whether all records in front of end were cut off by TruncatePrefix. A log
+// whose entries have no records was not.
+func (l *Log) purgedLocked(end place) bool { return l.first > 0 && end.offset <= l.first }
 
-// expiredLocked reports whether retention lets go of the first size bytes of the log, which end at
-// end. Limits of bytes and records keep at least what they say.
-func (l *Log) expiredLocked(end place, size, nowMs int64) bool {
+// expiredLocked reports whether retention lets go of the first size of held bytes, which end at end.
+// Limits of bytes and records keep at least what they say.
+func (l *Log) expiredLocked(end place, size, held, nowMs int64) bool {
 	r := l.config.Retention
 	switch {
 	case r.Age > 0 && end.time+r.Age.Milliseconds() < nowMs:
 		return true
-	case r.Bytes > 0 && l.stats.bytes-size >= r.Bytes:
+	case r.Bytes > 0 && held-size >= r.Bytes:
 		return true
 	case r.Count > 0 && l.next.offset-end.offset >= uint64(r.Count):
 		return true
 	}
 	return false
+}
+
+// retainFilesLocked drops segments from the heads of all logs: first the checkpoint, then the files.
+// The caller holds filing.
+func (s *Store) retainFilesLocked() error {
+	now := s.nowMs()
+	needed := func(l *Log) bool { return l.mustFileLocked(now) }
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		need := l.dirtyLocked() && needed(l)
+		l.mu.Unlock()
+		if need {
+			if err := s.checkpointLocked(needed); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	for _, l := range s.openLogs() {
+		if err := l.dropHead(now); err != nil {
+			s.logger.Warn("retention", "path", l.dir(), "err", err)
+		}
+	}
+	if !s.rootChanged {
+		return nil
+	}
+	return s.checkpointLocked(func(*Log) bool { return false })
+}
+
+// mustFileLocked reports whether retention waits for entries that are not filed yet.
+func (l *Log) mustFileLocked(nowMs int64) bool {
+	r := l.config.Retention
+	if !l.dirtyLocked() || l.failed != nil {
+		return false
+	}
+	return r.Age > 0 && l.next.time+r.Age.Milliseconds() < nowMs || l.purgedLocked(l.next) ||
+		(r.Bytes > 0 || r.Count > 0) && l.unfiled >= l.config.SegmentBytes
+}
+
+// dropHead takes the segments that retention lets go of off the log. The files are unlinked after
+// the next checkpoint. The caller holds filing.
+func (l *Log) dropHead(nowMs int64) error {
+	l.mu.Lock()
+	segments := l.segments
+	held := l.unfiled
+	l.mu.Unlock()
+	for _, s := range segments {
+		held += s.size
+	}
+	n := 0
+	for ; n < len(segments); n++ {
+		end, err := l.segmentEnd(segments, n)
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		drop := l.mayDropLocked(end, n == len(segments)-1) &&
+			(l.purgedLocked(end) || l.expiredLocked(end, segments[n].size, held, nowMs))
+		l.mu.Unlock()
+		if !drop {
+			break
+		}
+		held -= segments[n].size
+	}
+	if n == 0 {
+		return nil
+	}
+	return l.dropSegments(segments, n)
+}
+
+// mayDropLocked reports whether the segment that ends at end is no longer needed to rebuild the
+// owner's state. The last one must have everything that was appended.
+func (l *Log) mayDropLocked(end place, last bool) bool {
+	if last && l.dirtyLocked() {
+		return false
+	}
+	return l.config.State == nil || end.index <= l.state.index+1
+}
+
+// segmentEnd returns where segment i ends, with the time of its last entry.
+func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
+	l.mu.Lock()
+	end, bound := l.filed, uint64(0)
+	if l.spoiled {
+		bound = end.index
+	}
+	l.mu.Unlock()
+	if i+1 < len(segments) {
+		end, bound = segments[i+1].start, segments[i+1].start.index
+		end.time = segments[i].end.time
+	}
+	if end.time != 0 {
+		return end, nil
+	}
+	v, err := l.store.view(segments[i], l.seed, bound)
+	if missing(err) {
+		return end, nil
+	}
+	if err != nil {
+		return end, err
+	}
+	end.time = v.next.time
+	l.store.views.release(v)
+	return end, nil
+}
+
+// dropSegments takes the first n segments off the log.
+func (l *Log) dropSegments(segments []*segment, n int) error {
+	var start place
+	if n < len(segments) {
+		start = segments[n].start
+		if segments[n].data == 0 {
+			h, err := l.store.readHeader(segments[n].path)
+			if err == nil {
+				start = h.start
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n == len(segments) {
+		start = l.filed
+	}
+	for _, s := range segments[:n] {
+		l.stale = append(l.stale, s.path)
+	}
+	l.segments = l.segments[n:len(l.segments):len(l.segments)]
+	l.spoiled = l.spoiled && len(l.segments) > 0
+	l.prev = start
+	l.first = max(l.first, start.offset)
+	for len(l.slabs) > 0 && l.slabs[0].end.index <= start.index {
+		l.popSlabLocked()
+	}
+	l.store.rootChanged = true
+	return nil
+}
+
+func (s *Store) readHeader(name string) (headerInfo, error) {
+	f, err := s.options.FS.Open(name, false, false)
+	if err != nil {
+		return headerInfo{}, err
+	}
+	defer f.Close()
+	return readSegmentHeader(f)
+}
+
+// TruncatePrefix makes offset the start of the log: records below are gone for good. The files are
+// deleted when all their records are. It waits for the disk. It returns ErrOutOfRange for an offset
+// above Next, and the error of the checkpoint when the new start is not durable.
+func (l *Log) TruncatePrefix(offset uint64) error {
+	s := l.store
+	s.filing.Lock()
+	defer s.filing.Unlock()
+	l.mu.Lock()
+	switch {
+	case l.closed:
+		l.mu.Unlock()
+		return ErrClosed
+	case offset > l.next.offset:
+		l.mu.Unlock()
+		return ErrOutOfRange
+	}
+	l.first = max(l.first, offset)
+	if s.memoryOnly() {
+		l.retainMemoryLocked(s.nowMs())
+		l.mu.Unlock()
+		return nil
+	}
+	l.mu.Unlock()
+	s.rootChanged = true
+	if err := s.checkpointLocked(func(o *Log) bool { return o == l && o.dirtyLocked() }); err != nil {
+		return err
+	}
+	return s.retainFilesLocked()
+}
+
+// RemoveLog deletes a log with all its entries: durably, then its files.
+func (s *Store) RemoveLog(id wire.Identity) error {
+	s.filing.Lock()
+	defer s.filing.Unlock()
+	s.mu.Lock()
+	l := s.logs[id]
+	delete(s.logs, id)
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	l.close()
+	if s.memoryOnly() {
+		return nil
+	}
+	s.round.Lock() // no chunk of this log is written from here on
+	s.removed = append(s.removed, tombstone{id: id, lsn: s.commits.lsn})
+	s.round.Unlock()
+	s.rootChanged = true
+	if err := s.checkpointLocked(func(*Log) bool { return false }); err != nil {
+		return err
+	}
+	return s.removeDir(l.dir())
+}
+
+// removeDir unlinks a log's directory, which no checkpoint knows any more.
+func (s *Store) removeDir(dir string) error {
+	s.views.forget(func(name string) bool { return path.Dir(name) == dir })
+	list, err := s.options.FS.ReadDir(dir)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		if err := removeQuietly(s.options.FS, path.Join(dir, d.Name)); err != nil {
+			return err
+		}
+	}
+	if err := removeQuietly(s.options.FS, dir); err != nil {
+		return err
+	}
+	return s.options.FS.SyncDir(path.Dir(dir))
 }

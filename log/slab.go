@@ -74,27 +74,28 @@ type span struct {
 
 func (p span) bytes() []byte { return p.slab.mem[p.from:p.to:p.to] }
 
-// byIndex returns the position of the first entry with an index of at least index, or used.
-func (s *slab) byIndex(index uint64) int {
-	i, found := slices.BinarySearchFunc(s.marks, index, func(m mark, x uint64) int {
+// byIndex returns the position of the first entry with an index of at least index, or used, and the
+// place in front of it.
+func (s *slab) byIndex(index uint64) (int, place) {
+	i, _ := slices.BinarySearchFunc(s.marks, index, func(m mark, x uint64) int {
 		return compare(m.index, x)
 	})
-	if found {
-		return int(s.marks[i].pos)
-	}
 	if i == 0 {
-		return 0
+		return 0, s.start
 	}
+	at := s.start
 	pos := int(s.marks[i-1].pos)
 	for pos < s.used {
 		var st wire.Stamp
 		st.View(s.mem[pos:])
 		if st.Index >= index {
+			at.offset, at.index = st.BaseOffset, st.Index
 			break
 		}
+		at = after(&st)
 		pos += st.Size()
 	}
-	return pos
+	return pos, at
 }
 
 func compare(a, b uint64) int {

@@ -1,25 +1,94 @@
 package log
 
-import "github.com/rafka-mq/rafka/wire"
+import "time"
 
-// counters are what a log counts under its lock.
-type counters struct {
-	bytes   int64 // of the entries held
-	entries uint64
-	records uint64
-	corrupt map[lostRange]struct{}
+// StoreStats is what a store counted since it was opened, and how it is.
+type StoreStats struct {
+	Logs           int
+	ReadOnly       int    // logs that refuse appends after a storage failure
+	Full           bool   // the disk is full: data is refused
+	MemoryUsed     int64  // bytes of slabs in use
+	MemoryPeak     int64  // highest value of MemoryUsed
+	MemoryMapped   int64  // bytes of all slabs, with those kept ready
+	MemoryBudget   int64  // Options.MemoryBytes
+	ColdSlabs      uint64 // slabs that were made while an append waited
+	CommitLogBytes int64  // written since the last checkpoint
+	Syncs          uint64 // fsyncs of the commit log
+	Checkpoints    uint64
+	Failures       uint64 // failed writes and fsyncs
+	Damage         uint64 // damaged headers, footers, checkpoints and chunks that were found
+	LostEntries    uint64 // entries that were damaged in the commit log
+	TornTails      uint64 // torn tails cut when the store was opened
 }
 
-type lostRange struct{ first, next uint64 }
-
-func (c *counters) appended(st *wire.Stamp) {
-	c.bytes += int64(st.Size())
-	c.entries++
-	c.records += uint64(st.Count)
+// Stats returns the store's counters.
+func (s *Store) Stats() StoreStats {
+	st := StoreStats{
+		Full: s.full.Load(), Syncs: s.syncs.Load(), Checkpoints: s.saved.Load(), Failures: s.failures.Load(),
+		Damage: s.damage.Load(), LostEntries: s.lost.Load(), TornTails: s.torn.Load(),
+	}
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		st.Logs++
+		if l.failed != nil {
+			st.ReadOnly++
+		}
+		l.mu.Unlock()
+	}
+	p := s.pool
+	p.mu.Lock()
+	st.MemoryUsed, st.MemoryPeak, st.MemoryMapped = p.used, p.peak, p.mapped
+	st.MemoryBudget, st.ColdSlabs = p.budget, p.cold
+	p.mu.Unlock()
+	if !s.memoryOnly() {
+		st.CommitLogBytes = s.walBytes.Load()
+	}
+	return st
 }
 
-func (c *counters) dropped(records, entries uint64, bytes int64) {
-	c.bytes -= bytes
-	c.entries -= min(entries, c.entries)
-	c.records -= min(records, c.records)
+// LogStats describes one log.
+type LogStats struct {
+	Bytes    int64     // of all entries held, with the overhead of files
+	Entries  uint64    // held
+	Records  uint64    // that can be read
+	Segments int       // files
+	Unfiled  int64     // bytes that are only in memory and in the commit log
+	Oldest   time.Time // append time of the oldest entry, when it is known without reading a file
+	Newest   time.Time // append time of the newest entry; zero when there was none
+	Corrupt  int       // distinct ranges of records found lost
+	Lost     uint64    // records in those ranges
+	ReadOnly bool
+	Err      error // why it is read-only
+}
+
+// Stats returns what the log holds. It does not wait for the disk.
+func (l *Log) Stats() LogStats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st := LogStats{
+		Bytes: l.unfiled, Entries: l.next.index - l.prev.index, Records: l.next.offset - l.first,
+		Segments: len(l.segments), Unfiled: l.unfiled, Corrupt: len(l.corrupt),
+		ReadOnly: l.failed != nil, Err: l.failed,
+	}
+	for _, s := range l.segments {
+		st.Bytes += s.size
+	}
+	for _, r := range l.corrupt {
+		st.Lost += r.next - r.first
+	}
+	switch {
+	case len(l.segments) > 0:
+		st.Oldest = msTime(l.segments[0].first)
+	case len(l.slabs) > 0 && len(l.slabs[0].marks) > 0:
+		st.Oldest = msTime(l.slabs[0].marks[0].time)
+	}
+	st.Newest = msTime(l.next.time)
+	return st
+}
+
+func msTime(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }

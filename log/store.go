@@ -3,28 +3,57 @@ package log
 import (
 	"bytes"
 	"cmp"
+	"errors"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/rafka-mq/rafka/wire"
 )
 
 // Store is one data directory with the logs in it, or a memory-only set of logs.
+//
+// Locks are taken in this order: filing, round, Log.mu, mu, dirtyMu.
 type Store struct {
 	options Options
 	logger  *slog.Logger
 	pool    *slabPool
+	views   viewCache
 	full    atomic.Bool // the disk is full: data is refused
 
-	stop chan struct{} // closed by Close
-	done sync.WaitGroup
+	syncs    atomic.Uint64 // fsyncs of the commit log
+	saved    atomic.Uint64 // checkpoints
+	failures atomic.Uint64 // failed writes and fsyncs
+	damage   atomic.Uint64 // places with damage that costs no record
+	torn     atomic.Uint64 // torn tails cut at the start
+	lost     atomic.Uint64 // entries lost in the commit log
+	walBytes atomic.Int64  // commitLog.bytes, for Stats
 
-	mu     sync.Mutex // guards the rest
+	wake        chan struct{} // capacity 1; rings the flusher
+	checkpoints chan struct{} // capacity 1; rings the checkpointer
+	stop        chan struct{} // closed by Close
+	done        sync.WaitGroup
+	lock        io.Closer
+	replaying   bool // before the goroutines run
+
+	filing      sync.Mutex // held through a checkpoint and whatever changes segments; guards:
+	rootChanged bool       // the checkpoint file is behind
+	removed     []tombstone
+
+	round   sync.Mutex // held through a round; guards:
+	commits *commitLog
+	jobs    []job
+	taken   []*Log
+	marked  uint64 // lsn behind the last mark
+
+	mu     sync.Mutex // guards:
 	logs   map[wire.Identity]*Log
 	closed bool
+
+	dirtyMu sync.Mutex // guards:
+	dirty   []*Log
 }
 
 // Open opens a store. It returns ErrLocked when another process has the directory, and ErrVersion
@@ -37,15 +66,37 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		options: o, logger: o.Logger, pool: newSlabPool(o.MemoryBytes, o.Poison),
-		stop: make(chan struct{}), logs: make(map[wire.Identity]*Log),
+		wake: make(chan struct{}, 1), checkpoints: make(chan struct{}, 1), stop: make(chan struct{}),
+		logs: make(map[wire.Identity]*Log),
+	}
+	if !s.memoryOnly() {
+		s.commits = newCommitLog(&s.options)
+		if err := s.recover(); err != nil {
+			s.abandon()
+			return nil, err
+		}
+		s.done.Go(func() { s.flush(s.stop) })
+		s.done.Go(func() { s.runCheckpoints(s.stop) })
 	}
 	s.done.Go(func() { s.pool.foundry(s.stop) })
 	s.done.Go(func() { s.retain(s.stop) })
 	return s, nil
 }
 
+// abandon releases what a failed Open took.
+func (s *Store) abandon() {
+	for _, l := range s.openLogs() {
+		l.close()
+	}
+	s.views.forget(func(string) bool { return true })
+	s.pool.close()
+	if s.lock != nil {
+		_ = s.lock.Close() // the error of Open matters more
+	}
+}
+
 // Close flushes and files everything, and releases the directory. Chunks that are still held stay
-// valid until they are released.
+// valid until they are released. It returns what could not be made durable.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -56,14 +107,30 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	close(s.stop)
 	s.done.Wait()
+	var err error
+	if !s.memoryOnly() {
+		s.runRound()
+		err = s.Checkpoint()
+		if err != nil {
+			err = errors.Join(err, s.Sync())
+		}
+		s.round.Lock()
+		err = errors.Join(err, s.commits.close())
+		s.round.Unlock()
+	}
 	for _, l := range s.openLogs() {
 		l.close()
 	}
+	s.views.forget(func(string) bool { return true })
 	s.pool.close()
-	return nil
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
 }
 
-// Logs returns the identities of all logs, in order.
+// Logs returns the identities of all logs with entries: those the checkpoint and the commit log
+// know, and those that only have a directory.
 func (s *Store) Logs() []wire.Identity {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,15 +150,16 @@ func compareIdentity(a, b wire.Identity) int {
 func (s *Store) OpenLog(id wire.Identity, c Config) (*Log, error) {
 	c.setDefaults(&s.options)
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
 	l := s.logs[id]
-	if l == nil && !s.closed {
+	if l == nil {
 		l = newLog(s, id)
 		s.logs[id] = l
 	}
 	s.mu.Unlock()
-	if l == nil {
-		return nil, ErrClosed
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.config = c
@@ -100,22 +168,41 @@ func (s *Store) OpenLog(id wire.Identity, c Config) (*Log, error) {
 
 func newLog(s *Store, id wire.Identity) *Log {
 	start := place{index: firstIndex}
-	return &Log{
+	l := &Log{
 		store: s, id: id, seed: id.Seed(),
 		prev: start, next: start, walNext: start, written: start, durable: start, filed: start,
 	}
+	l.config.setDefaults(&s.options)
+	return l
 }
 
-// RemoveLog deletes a log with all its entries.
-func (s *Store) RemoveLog(id wire.Identity) error {
-	s.mu.Lock()
-	l := s.logs[id]
-	delete(s.logs, id)
-	s.mu.Unlock()
-	if l != nil {
-		l.close()
+// Sync waits until everything that was appended so far is durable, and returns why it is not.
+func (s *Store) Sync() error {
+	if s.memoryOnly() {
+		return nil
 	}
-	return nil
+	logs := s.openLogs()
+	ends := make([]uint64, len(logs))
+	for i, l := range logs {
+		ends[i] = l.Positions().NextIndex
+		if l.Positions().DurableIndex < ends[i] {
+			l.Flush(wire.LevelDisk)
+		}
+	}
+	s.runRound()
+	var errs []error
+	for i, l := range logs {
+		l.mu.Lock()
+		switch {
+		case l.closed || l.durable.index >= ends[i]:
+		case l.failed != nil:
+			errs = append(errs, l.failed)
+		default:
+			errs = append(errs, ErrFull)
+		}
+		l.mu.Unlock()
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Store) memoryOnly() bool { return s.options.Dir == "" }
@@ -138,31 +225,6 @@ func (s *Store) openLogs() []*Log {
 		list = append(list, l)
 	}
 	return list
-}
-
-func (s *Store) markDirty(*Log) {}
-
-// retain enforces retention on all logs until stop is closed.
-func (s *Store) retain(stop <-chan struct{}) {
-	tick := time.NewTicker(s.options.RetentionInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-			s.retainAll()
-		}
-	}
-}
-
-func (s *Store) retainAll() {
-	now := s.nowMs()
-	for _, l := range s.openLogs() {
-		l.mu.Lock()
-		l.retainMemoryLocked(now)
-		l.mu.Unlock()
-	}
 }
 
 // close refuses everything from now on and gives the slabs back.

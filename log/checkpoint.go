@@ -1,0 +1,227 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	checkpointName   = "checkpoint"
+	checkpointMagic  = 0x3154504b6b6652 // "RfkKPT1"
+	checkpointHeader = 64
+	recordBytes      = 136
+)
+
+var errCheckpoint = errors.New("checkpoint is damaged")
+
+// checkpoint is the root of a data directory: what counts of the files of every log, and from where
+// on the commit log counts.
+type checkpoint struct {
+	floor   uint64 // chunks below are not needed
+	lsn     uint64 // of the next chunk
+	file    uint64 // number of the next commit log file
+	created int64  // ms
+	logs    []logRecord
+	removed []tombstone
+}
+
+// logRecord is what the checkpoint says about one log.
+type logRecord struct {
+	id     wire.Identity
+	first  uint64 // logical start
+	prev   place  // where the first segment starts
+	filed  place  // where the segments end
+	active place  // base offset and index of the last segment; index 0 when there is none
+	size   int64  // bytes of it that count; 0 when all do and nothing may be added
+	floor  uint64 // chunks of this log below do not count
+	state  snapshot
+}
+
+// tombstone is a log that was removed: its chunks below lsn do not count.
+type tombstone struct {
+	id  wire.Identity
+	lsn uint64
+}
+
+// append appends the encoded checkpoint, two identical copies one behind the other:
+//
+//	header (64): magic u64, version u32, crc u32, copy length u64, floor u64, next lsn u64,
+//	             next file u64, created i64, logs u32, tombstones u32
+//	log (136):   topic 16, partition u32, state length u32, first u64,
+//	             prev offset, index, term, time; filed offset, index, term, time: u64 each,
+//	             active base offset u64, active base index u64, active size u64 (0: sealed), state index u64,
+//	             floor u64, and the state's bytes, padded with zeros to a multiple of 8
+//	tombstone (28): topic 16, partition u32, lsn u64
+//
+// crc covers the copy with zeros in its place. A copy is padded with zeros to a multiple of 8.
+func (c *checkpoint) append(dst []byte) []byte {
+	start := len(dst)
+	dst = le.AppendUint64(dst, checkpointMagic)
+	dst = le.AppendUint32(dst, formatVersion)
+	dst = le.AppendUint32(dst, 0)
+	dst = le.AppendUint64(dst, 0)
+	dst = le.AppendUint64(dst, c.floor)
+	dst = le.AppendUint64(dst, c.lsn)
+	dst = le.AppendUint64(dst, c.file)
+	dst = le.AppendUint64(dst, uint64(c.created))
+	dst = le.AppendUint32(dst, uint32(len(c.logs)))
+	dst = le.AppendUint32(dst, uint32(len(c.removed)))
+	for i := range c.logs {
+		dst = c.logs[i].append(dst)
+	}
+	for _, t := range c.removed {
+		dst = le.AppendUint64(appendIdentity(dst, t.id), t.lsn)
+	}
+	dst = append(dst, make([]byte, align(len(dst)-start)-(len(dst)-start))...)
+	le.PutUint64(dst[start+16:], uint64(len(dst)-start))
+	le.PutUint32(dst[start+12:], crc32.Checksum(dst[start:], castagnoli))
+	return append(dst, dst[start:]...)
+}
+
+func (r *logRecord) append(dst []byte) []byte {
+	dst = appendIdentity(dst, r.id)
+	dst = le.AppendUint32(dst, uint32(len(r.state.blob)))
+	dst = le.AppendUint64(dst, r.first)
+	dst = appendPlace(dst, r.prev)
+	dst = appendPlace(dst, r.filed)
+	dst = le.AppendUint64(dst, r.active.offset)
+	dst = le.AppendUint64(dst, r.active.index)
+	dst = le.AppendUint64(dst, uint64(r.size))
+	dst = le.AppendUint64(dst, r.state.index)
+	dst = le.AppendUint64(dst, r.floor)
+	dst = append(dst, r.state.blob...)
+	return append(dst, make([]byte, align(len(r.state.blob))-len(r.state.blob))...)
+}
+
+func appendPlace(dst []byte, p place) []byte {
+	dst = le.AppendUint64(dst, p.offset)
+	dst = le.AppendUint64(dst, p.index)
+	dst = le.AppendUint64(dst, p.term)
+	return le.AppendUint64(dst, uint64(p.time))
+}
+
+func parsePlace(b []byte) place {
+	return place{
+		offset: le.Uint64(b), index: le.Uint64(b[8:]), term: le.Uint64(b[16:]),
+		time: int64(le.Uint64(b[24:])),
+	}
+}
+
+// parse sets c from the bytes of a checkpoint file: from the first copy that is intact. It keeps
+// views of b. It returns errCheckpoint when neither is, and ErrVersion for a newer format.
+func (c *checkpoint) parse(b []byte) (damaged bool, err error) {
+	half := len(b) / 2
+	first := c.parseCopy(b[:half])
+	if first == nil || errors.Is(first, ErrVersion) {
+		return first == nil && string(b[:half]) != string(b[half:]), first
+	}
+	return true, c.parseCopy(b[half:])
+}
+
+func (c *checkpoint) parseCopy(b []byte) error {
+	if len(b) < checkpointHeader || le.Uint64(b) != checkpointMagic ||
+		le.Uint64(b[16:]) != uint64(len(b)) || !checksumAt(b, 12) {
+		return errCheckpoint
+	}
+	if le.Uint32(b[8:]) != formatVersion {
+		return ErrVersion
+	}
+	*c = checkpoint{
+		floor: le.Uint64(b[24:]), lsn: le.Uint64(b[32:]), file: le.Uint64(b[40:]),
+		created: int64(le.Uint64(b[48:])),
+	}
+	logs, removed := le.Uint32(b[56:]), le.Uint32(b[60:])
+	b = b[checkpointHeader:]
+	for range logs {
+		var r logRecord
+		var ok bool
+		if b, ok = r.parse(b); !ok {
+			return errCheckpoint
+		}
+		c.logs = append(c.logs, r)
+	}
+	for range removed {
+		if len(b) < 28 {
+			return errCheckpoint
+		}
+		c.removed = append(c.removed, tombstone{id: parseIdentity(b), lsn: le.Uint64(b[20:])})
+		b = b[28:]
+	}
+	return nil
+}
+
+func (r *logRecord) parse(b []byte) (rest []byte, ok bool) {
+	if len(b) < recordBytes {
+		return nil, false
+	}
+	n := int(le.Uint32(b[20:]))
+	*r = logRecord{
+		id: parseIdentity(b), first: le.Uint64(b[24:]), prev: parsePlace(b[32:]), filed: parsePlace(b[64:]),
+		active: place{offset: le.Uint64(b[96:]), index: le.Uint64(b[104:])}, size: int64(le.Uint64(b[112:])),
+		state: snapshot{index: le.Uint64(b[120:])}, floor: le.Uint64(b[128:]),
+	}
+	b = b[recordBytes:]
+	if n > maxStateBytes || len(b) < align(n) {
+		return nil, false
+	}
+	r.state.blob = b[:n:n]
+	return b[align(n):], r.size >= 0 && r.prev.index >= firstIndex && r.filed.index >= r.prev.index
+}
+
+// write replaces the checkpoint file. After an error the old one counts.
+func (c *checkpoint) write(f FS, dir string) error {
+	name := path.Join(dir, checkpointName)
+	if err := writeFile(f, name+tempExt, c.append(nil)); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	if err := f.Rename(name+tempExt, name); err != nil {
+		return fmt.Errorf("replace checkpoint: %w", err)
+	}
+	return f.SyncDir(dir)
+}
+
+// writeFile creates a durable file; its name is durable after SyncDir.
+func writeFile(f FS, name string, b []byte) error {
+	file, err := f.Open(name, true, true)
+	if err != nil {
+		return err
+	}
+	if err = file.Truncate(0); err == nil {
+		if err = writeFull(file, b, 0); err == nil {
+			err = file.Sync()
+		}
+	}
+	return errors.Join(err, file.Close())
+}
+
+// readCheckpoint reads the checkpoint of a directory. Without one it returns fs.ErrNotExist.
+func readCheckpoint(f FS, dir string) (c checkpoint, damaged bool, err error) {
+	b, err := readFile(f, path.Join(dir, checkpointName))
+	if err != nil {
+		return checkpoint{}, false, err
+	}
+	damaged, err = c.parse(b)
+	return c, damaged, err
+}
+
+func readFile(f FS, name string) ([]byte, error) {
+	file, err := f.Open(name, false, false)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	size, err := file.Size()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, size)
+	return b, readFull(file, b, 0)
+}
+
+// missing reports whether an error means that there is no such file.
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,364 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+)
+
+// fileAge is how many checkpoint intervals entries stay in the commit log and in memory only.
+const fileAge = 6
+
+// plan is one log's part of a checkpoint: what becomes true when the checkpoint file is replaced.
+type plan struct {
+	log    *Log
+	spans  []span
+	target place
+	state  snapshot
+	low    uint64 // the log's lowLsn before
+	writer segmentWriter
+	err    error
+}
+
+// runCheckpoints makes checkpoints until stop is closed: when the commit log is long, when memory
+// runs out, and for entries that were only ever in memory.
+func (s *Store) runCheckpoints(stop <-chan struct{}) {
+	tick := time.NewTicker(s.options.CheckpointInterval)
+	defer tick.Stop()
+	for {
+		var err error
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			err = s.checkpoint((*Log).dueLocked)
+			s.dropIdle()
+		case <-s.checkpoints:
+			err = s.checkpoint((*Log).dirtyLocked)
+		case <-s.pool.press:
+			err = s.relieve()
+		}
+		if err != nil {
+			s.logger.Error("checkpoint failed", "err", err)
+		}
+	}
+}
+
+// relieve makes room in memory: entries that are filed already go first.
+func (s *Store) relieve() error {
+	s.evict(evictTo)
+	if s.pool.excess(evictTo) <= 0 {
+		return nil
+	}
+	err := s.checkpoint((*Log).dirtyLocked)
+	s.evict(evictTo)
+	return err
+}
+
+func (l *Log) dirtyLocked() bool { return l.filed.index < l.next.index }
+
+// dueLocked reports whether the log has entries that are nowhere but in memory, or that were in the
+// commit log for a while.
+func (l *Log) dueLocked() bool {
+	if !l.dirtyLocked() {
+		l.rounds = 0
+		return false
+	}
+	l.rounds++
+	return l.walNext.index < l.next.index || l.rounds > fileAge
+}
+
+// Checkpoint files everything that was appended so far, so that a restart replays nothing of it. It
+// returns the errors of all logs that could not be filed.
+func (s *Store) Checkpoint() error {
+	if s.memoryOnly() {
+		return nil
+	}
+	return s.checkpoint((*Log).dirtyLocked)
+}
+
+func (s *Store) checkpoint(which func(*Log) bool) error {
+	s.filing.Lock()
+	defer s.filing.Unlock()
+	return s.checkpointLocked(which)
+}
+
+// checkpointLocked files the logs for which which returns true and replaces the checkpoint file.
+func (s *Store) checkpointLocked(which func(*Log) bool) error {
+	s.round.Lock()
+	lsn, bytes := s.commits.lsn, s.commits.bytes
+	s.round.Unlock()
+	var plans []*plan
+	var errs []error
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		wanted := !l.closed && which(l)
+		l.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		p := l.plan()
+		if p.err == nil {
+			p.err = p.file()
+		}
+		if p.err != nil {
+			errs = append(errs, p.fail())
+			continue
+		}
+		plans = append(plans, p)
+	}
+	if len(plans) == 0 && !s.rootChanged {
+		return errors.Join(errs...)
+	}
+	if err := s.replaceRoot(plans, lsn); err != nil {
+		for _, p := range plans {
+			p.undo()
+		}
+		return errors.Join(append(errs, err)...)
+	}
+	s.round.Lock()
+	s.commits.bytes = max(s.commits.bytes-bytes, 0)
+	s.walBytes.Store(s.commits.bytes)
+	s.round.Unlock()
+	for _, p := range plans {
+		p.log.notify(nil)
+	}
+	return errors.Join(append(errs, s.removeStale())...)
+}
+
+// replaceRoot writes the checkpoint file with the plans in it and makes them true.
+func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
+	root := s.root(plans, lsn)
+	err := root.write(s.options.FS, s.options.Dir)
+	if isFull(err) && s.releaseReserve() {
+		err = root.write(s.options.FS, s.options.Dir)
+	}
+	if isFull(err) {
+		s.noteFull()
+	}
+	if err != nil {
+		s.failures.Add(1)
+		return err
+	}
+	for _, p := range plans {
+		p.commit()
+	}
+	s.rootChanged = false
+	s.saved.Add(1)
+	s.removed = slices.DeleteFunc(s.removed, func(t tombstone) bool { return t.lsn <= root.floor })
+	if s.replaying {
+		return nil
+	}
+	s.round.Lock()
+	defer s.round.Unlock()
+	if err := s.commits.recycle(root.floor); err != nil {
+		s.logger.Warn("recycle commit log", "err", err)
+	}
+	return nil
+}
+
+// releaseReserve gives the space of the reserve back to a full disk.
+func (s *Store) releaseReserve() bool {
+	s.round.Lock()
+	defer s.round.Unlock()
+	return s.commits.dropReserve()
+}
+
+// root returns the checkpoint that makes the plans true.
+func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
+	planned := make(map[*Log]*plan, len(plans))
+	for _, p := range plans {
+		planned[p.log] = p
+	}
+	root := &checkpoint{floor: lsn, created: s.nowMs(), removed: s.removed}
+	s.round.Lock()
+	root.lsn, root.file = s.commits.lsn, s.commits.next
+	s.round.Unlock()
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		if l.lowLsn != 0 {
+			root.floor = min(root.floor, l.lowLsn)
+		}
+		r, removed := l.recordLocked(), l.closed
+		l.mu.Unlock()
+		if p := planned[l]; p != nil {
+			p.amend(&r)
+		}
+		if !removed && r.filed.index > firstIndex {
+			root.logs = append(root.logs, r)
+		}
+	}
+	slices.SortFunc(root.logs, func(a, b logRecord) int { return compareIdentity(a.id, b.id) })
+	return root
+}
+
+// recordLocked returns what the checkpoint says about the log when nothing new was filed.
+func (l *Log) recordLocked() logRecord {
+	r := logRecord{id: l.id, first: l.first, prev: l.prev, filed: l.filed, floor: l.floor, state: l.state}
+	if n := len(l.segments); n > 0 {
+		a := l.segments[n-1]
+		r.active, r.size = a.start, a.size
+		if l.spoiled {
+			r.size = 0
+		}
+	}
+	return r
+}
+
+func (p *plan) amend(r *logRecord) {
+	r.filed, r.state = p.target, p.state
+	if a := p.writer.active; a != nil {
+		r.active, r.size = a.start, a.size
+	}
+}
+
+// plan takes the owner's state and then the entries to file, so that the state never includes an
+// entry that is not filed.
+func (l *Log) plan() *plan {
+	l.mu.Lock()
+	hook := l.config.State
+	state := l.state
+	l.mu.Unlock()
+	if hook != nil {
+		state.blob, state.index = hook()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &plan{log: l, target: l.next, state: state, low: l.lowLsn}
+	if len(state.blob) > maxStateBytes || state.index >= l.next.index {
+		p.err = fmt.Errorf("log: the state of %s is impossible", logDir(l.id))
+		return p
+	}
+	s := l.store
+	p.spans = l.spansLocked(nil, l.filed.index)
+	l.lowLsn = 0
+	p.writer = segmentWriter{
+		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,
+		limit: l.config.SegmentBytes, nowMs: s.nowMs(), state: state,
+	}
+	p.writer.oldest = p.writer.nowMs - l.config.SegmentAge.Milliseconds()
+	if n := len(l.segments); n > 0 && !l.spoiled {
+		active := *l.segments[n-1]
+		p.writer.use(&active)
+	}
+	return p
+}
+
+// file writes the entries to segment files and makes them durable.
+func (p *plan) file() error {
+	w := &p.writer
+	if len(p.spans) == 0 {
+		return nil
+	}
+	if w.active == nil {
+		if err := p.log.store.makeLogDir(w.dir); err != nil {
+			return err
+		}
+	} else if err := p.log.store.indexActive(w.active, p.log.seed); err != nil {
+		return err
+	}
+	for _, sp := range p.spans {
+		if err := w.write(sp); err != nil {
+			return err
+		}
+	}
+	return w.finish()
+}
+
+func (s *Store) makeLogDir(dir string) error {
+	if err := s.options.FS.MakeDir(dir); err != nil {
+		return err
+	}
+	return s.options.FS.SyncDir(path.Join(s.options.Dir, partitionsDir))
+}
+
+func (p *plan) release() {
+	for i := range p.spans {
+		p.spans[i].slab.release()
+	}
+	p.spans = nil
+}
+
+// undo forgets the plan: what it wrote does not count.
+func (p *plan) undo() {
+	p.writer.abort()
+	p.release()
+	l := p.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.low != 0 {
+		l.lowLsn = p.low
+	}
+	l.stale = append(l.stale, p.writer.created...)
+}
+
+// fail undoes the plan. A full disk is tried again later; any other error makes the log read-only,
+// and the file that failed is not written again.
+func (p *plan) fail() error {
+	p.undo()
+	l := p.log
+	if isFull(p.err) {
+		l.store.noteFull()
+		return p.err
+	}
+	l.store.failures.Add(1)
+	l.mu.Lock()
+	l.spoiled = true
+	if l.failed == nil {
+		l.failed = errors.Join(ErrReadOnly, p.err)
+	}
+	err := l.failed
+	l.mu.Unlock()
+	l.notify(err)
+	return fmt.Errorf("file %s: %w", logDir(l.id), p.err)
+}
+
+// commit makes the plan true after the checkpoint file was replaced.
+func (p *plan) commit() {
+	p.release()
+	l, w := p.log, &p.writer
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keep := len(l.segments)
+	if keep > 0 && !l.spoiled {
+		keep--
+	}
+	if len(w.segments) > 0 {
+		l.segments = append(l.segments[:keep:keep], w.segments...)
+		l.spoiled = false
+	}
+	l.filed, l.state = later(l.filed, p.target), p.state
+	l.walNext = later(l.walNext, l.filed)
+	l.written = later(l.written, l.filed)
+	l.durable = later(l.durable, l.filed)
+	l.rounds = 0
+	l.recountLocked()
+	if l.walNext.index <= l.filed.index {
+		l.lastLsn = 0
+	}
+}
+
+// removeStale unlinks segment files that no longer count. They were given up by a durable
+// checkpoint.
+func (s *Store) removeStale() error {
+	var errs []error
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		stale := l.stale
+		l.stale = nil
+		for _, seg := range l.segments {
+			stale = slices.DeleteFunc(stale, func(name string) bool { return name == seg.path })
+		}
+		l.mu.Unlock()
+		if len(stale) == 0 {
+			continue
+		}
+		for _, name := range stale {
+			errs = append(errs, removeQuietly(s.options.FS, name))
+		}
+		errs = append(errs, s.options.FS.SyncDir(path.Dir(stale[0])))
+	}
+	return errors.Join(errs...)
+}

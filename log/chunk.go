@@ -1,0 +1,178 @@
+package log
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+var (
+	le         = binary.LittleEndian
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// chunkAlign is the alignment of chunk headers, so that a search for one after damage is cheap.
+const chunkAlign = 8
+
+func align(n int) int { return (n + chunkAlign - 1) &^ (chunkAlign - 1) }
+
+const (
+	chunkMagic  = 0x436b6652 // "RfkC"
+	headerBytes = 96
+
+	// endBytes of zeros follow what was written last, so that a clean end shows.
+	endBytes = 16
+)
+
+type chunkKind uint8
+
+const (
+	chunkEntries chunkKind = 1 // entries of one log
+	chunkMark    chunkKind = 2 // nothing but the synced position
+)
+
+// chunkHeader describes a run of entries of one log in the commit log. It stands in front of the
+// entries and, as the tail copy, behind them, so that losing one costs nothing:
+//
+//	0       4     8        12     13     14     16    24       32      48      52      56      64       72      80       88     96
+//	+-------+-----+--------+------+------+------+-----+--------+-------+-------+-------+-------+--------+-------+--------+------+
+//	| magic | crc | length | kind | tail | zero | lsn | synced | topic | part. | count | first | first  | next  | next   | prev |
+//	|       |     |        |      |      |      |     |        |       |       |       | index | offset | index | offset | term |
+//	+-------+-----+--------+------+------+------+-----+--------+-------+-------+-------+-------+--------+-------+--------+------+
+//
+// crc covers the sequence number of the file and bytes 8 to 96: what a recycled file holds from its
+// former life is unreadable. length counts the entries' bytes, which are padded with zeros to a
+// multiple of 8.
+type chunkHeader struct {
+	length uint32
+	kind   chunkKind
+	tail   bool
+	lsn    uint64 // number of the chunk in the store, increasing by 1
+	synced uint64 // chunks with a smaller number were on the device when this one was written
+	id     wire.Identity
+	count  uint32 // entries
+	first  place  // its term is that of the entry before; its time is not stored
+	next   place  // only offset and index are stored
+}
+
+// size is the size of the whole chunk in the file.
+func (h *chunkHeader) size() int64 { return int64(2*headerBytes + align(int(h.length))) }
+
+// append appends the header to dst as part of the commit log file with number file.
+func (h *chunkHeader) append(dst []byte, file uint64) []byte {
+	at := len(dst)
+	dst = le.AppendUint32(dst, chunkMagic)
+	dst = le.AppendUint32(dst, 0)
+	dst = le.AppendUint32(dst, h.length)
+	dst = append(dst, byte(h.kind), 0, 0, 0)
+	if h.tail {
+		dst[at+13] = 1
+	}
+	dst = le.AppendUint64(dst, h.lsn)
+	dst = le.AppendUint64(dst, h.synced)
+	dst = appendIdentity(dst, h.id)
+	dst = le.AppendUint32(dst, h.count)
+	dst = le.AppendUint64(dst, h.first.index)
+	dst = le.AppendUint64(dst, h.first.offset)
+	dst = le.AppendUint64(dst, h.next.index)
+	dst = le.AppendUint64(dst, h.next.offset)
+	dst = le.AppendUint64(dst, h.first.term)
+	le.PutUint32(dst[at+4:], chunkChecksum(dst[at:], file))
+	return dst
+}
+
+func chunkChecksum(b []byte, file uint64) uint32 {
+	var seed [8]byte
+	le.PutUint64(seed[:], file)
+	return crc32.Update(crc32.Checksum(seed[:], castagnoli), castagnoli, b[8:headerBytes])
+}
+
+// parse sets h from the header at the start of b and reports whether it is one of the file.
+func (h *chunkHeader) parse(b []byte, file uint64) bool {
+	if len(b) < headerBytes || le.Uint32(b) != chunkMagic || le.Uint32(b[4:]) != chunkChecksum(b, file) {
+		return false
+	}
+	*h = chunkHeader{
+		length: le.Uint32(b[8:]), kind: chunkKind(b[12]), tail: b[13] == 1,
+		lsn: le.Uint64(b[16:]), synced: le.Uint64(b[24:]), id: parseIdentity(b[32:]), count: le.Uint32(b[52:]),
+		first: place{index: le.Uint64(b[56:]), offset: le.Uint64(b[64:]), term: le.Uint64(b[88:])},
+		next:  place{index: le.Uint64(b[72:]), offset: le.Uint64(b[80:])},
+	}
+	return h.length <= 1<<30
+}
+
+func appendIdentity(dst []byte, id wire.Identity) []byte {
+	dst = append(dst, id.Topic[:]...)
+	return le.AppendUint32(dst, id.Partition)
+}
+
+func parseIdentity(b []byte) wire.Identity {
+	return wire.Identity{Topic: [16]byte(b[:16]), Partition: le.Uint32(b[16:])}
+}
+
+const (
+	commitMagic   = 0x314c41576b6652 // "RfkWAL1"
+	formatVersion = 1
+	// commitDataPos is where chunks start. The file header stands at 0 and once more at the end of
+	// the first block.
+	commitDataPos    = 4096
+	commitHeaderSize = 64
+	commitHeaderCopy = commitDataPos - commitHeaderSize
+)
+
+// commitHeader starts a commit log file:
+//
+//	0       8         12    16         24          32             40        48     64
+//	+-------+---------+-----+----------+-----------+--------------+---------+------+
+//	| magic | version | crc | file no. | first lsn | abandon from | created | zero |
+//	+-------+---------+-----+----------+-----------+--------------+---------+------+
+//
+// crc covers the header with zeros in its place.
+type commitHeader struct {
+	file    uint64 // number of the file, also its name; never reused
+	first   uint64 // lsn of its first chunk
+	abandon uint64 // chunks of earlier files from this lsn on were given up and do not count
+	created int64  // ms
+}
+
+func (h *commitHeader) append(dst []byte) []byte {
+	at := len(dst)
+	dst = le.AppendUint64(dst, commitMagic)
+	dst = le.AppendUint32(dst, formatVersion)
+	dst = le.AppendUint32(dst, 0)
+	dst = le.AppendUint64(dst, h.file)
+	dst = le.AppendUint64(dst, h.first)
+	dst = le.AppendUint64(dst, h.abandon)
+	dst = le.AppendUint64(dst, uint64(h.created))
+	dst = append(dst, make([]byte, 16)...)
+	le.PutUint32(dst[at+12:], crc32.Checksum(dst[at:], castagnoli))
+	return dst
+}
+
+// parse sets h and reports whether b holds an intact header. ErrVersion is a newer format.
+func (h *commitHeader) parse(b []byte) (bool, error) {
+	if len(b) < commitHeaderSize || le.Uint64(b) != commitMagic {
+		return false, nil
+	}
+	if !checksumAt(b[:commitHeaderSize], 12) {
+		return false, nil
+	}
+	if le.Uint32(b[8:]) != formatVersion {
+		return false, ErrVersion
+	}
+	*h = commitHeader{
+		file: le.Uint64(b[16:]), first: le.Uint64(b[24:]), abandon: le.Uint64(b[32:]),
+		created: int64(le.Uint64(b[40:])),
+	}
+	return true, nil
+}
+
+// checksumAt reports whether the checksum at pos is that of b with zeros in its place.
+func checksumAt(b []byte, pos int) bool {
+	var zero [4]byte
+	crc := crc32.Checksum(b[:pos], castagnoli)
+	crc = crc32.Update(crc, castagnoli, zero[:])
+	crc = crc32.Update(crc, castagnoli, b[pos+4:])
+	return crc == le.Uint32(b[pos:])
+}

@@ -1,0 +1,181 @@
+package log
+
+import (
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// buffers holds the memory of cold reads. A buffer belongs to a Chunk until its Release.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooledBuffer keeps a rare large read from pinning its memory.
+const maxPooledBuffer = 1 << 20
+
+func getBuffer(n int) *[]byte {
+	b := buffers.Get().(*[]byte)
+	if cap(*b) < n {
+		*b = make([]byte, n)
+	}
+	*b = (*b)[:n]
+	return b
+}
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= maxPooledBuffer {
+		buffers.Put(b)
+	}
+}
+
+// ReadCold is Read for offsets that may no longer be in memory. It may wait for the disk, so it
+// belongs in a worker goroutine. It checks every checksum of what it returns. Damage is reported as
+// a CorruptError when the read starts in it; go on at its Next.
+func (l *Log) ReadCold(c *Chunk, offset, limit uint64, maxBytes int) error {
+	c.Next = offset
+	for {
+		err := l.Read(c, offset, limit, maxBytes)
+		if !errors.Is(err, ErrCold) {
+			return err
+		}
+		c.Release()
+		at, ok := l.locate(offset)
+		if !ok {
+			continue // it moved: back to memory, or below the start
+		}
+		if at.seg == nil {
+			return l.lost(c, l.dir(), 0, offset, min(at.end.offset, limit), errMissing)
+		}
+		err = l.readSegment(c, at, offset, min(limit, at.limit), maxBytes)
+		if missing(err) {
+			if l.has(at.seg) {
+				return l.lost(c, at.seg.path, 0, offset, min(at.end.offset, limit), err)
+			}
+			continue
+		}
+		return err
+	}
+}
+
+// location is the segment with an offset, as it was under the log's lock.
+type location struct {
+	seg   *segment // nil when the offset is in a gap in front of the first segment
+	end   place    // where what follows starts
+	bound uint64   // for Store.view
+	limit uint64   // the log's next offset
+}
+
+// locate finds the segment that has or should have offset.
+func (l *Log) locate(offset uint64) (location, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if offset < l.first || len(l.slabs) > 0 && offset >= l.slabs[0].start.offset {
+		return location{}, false
+	}
+	at := location{end: l.filed, limit: l.next.offset}
+	if l.spoiled {
+		at.bound = l.filed.index
+	}
+	i, _ := slices.BinarySearchFunc(l.segments, offset+1, func(s *segment, x uint64) int {
+		return compare(s.start.offset, x)
+	})
+	if offset >= l.filed.offset { // entries were lost behind what is filed
+		at.end = l.next
+		if len(l.slabs) > 0 {
+			at.end = l.slabs[0].start
+		}
+		return at, true
+	}
+	if i < len(l.segments) {
+		at.end, at.bound = l.segments[i].start, l.segments[i].start.index
+	}
+	if i > 0 {
+		at.seg = l.segments[i-1]
+	}
+	return at, true
+}
+
+func (l *Log) has(seg *segment) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.segments, func(s *segment) bool { return s.path == seg.path })
+}
+
+// readSegment reads from one segment file.
+func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes int) error {
+	v, err := l.store.view(at.seg, l.seed, at.bound)
+	if err != nil {
+		return err
+	}
+	defer l.store.views.release(v)
+	first, err := v.find(l.seed, offset)
+	if err != nil {
+		return err
+	}
+	switch e := &first.entry; {
+	case first.end == 0:
+		return l.lost(c, v.path, v.end, offset, min(at.end.offset, limit), errMissing)
+	case e.BaseOffset > offset:
+		return l.lost(c, v.path, first.pos, offset, min(e.BaseOffset, limit), errMissing)
+	case first.bad:
+		return l.lost(c, v.path, first.pos, offset, min(e.NextOffset(), limit), errEntry)
+	case e.NextOffset() > limit:
+		return nil
+	}
+	size := max(int64(maxBytes), first.end-first.pos)
+	c.buffer = getBuffer(int(min(size, v.end-first.pos)))
+	if err := readFull(v.file, *c.buffer, first.pos); err != nil {
+		c.Release()
+		return err
+	}
+	c.collectChecked(*c.buffer, l.seed, limit, maxBytes)
+	return nil
+}
+
+// find returns the data entry with the smallest offsets that ends behind offset. Its end is 0 when
+// there is none.
+func (v *segmentView) find(seed uint32, offset uint64) (step, error) {
+	w := walker{file: v.file, seed: seed, pos: v.data, end: v.end}
+	if p := markAt(v.marks, offset); p != 0 {
+		w.pos = int64(p)
+	}
+	for {
+		s, ok, err := w.next()
+		if err != nil || !ok {
+			return step{}, err
+		}
+		if s.entry.Kind == wire.KindData && s.entry.NextOffset() > offset {
+			return s, nil
+		}
+	}
+}
+
+// collectChecked adds the entries in b that are intact and adjacent in offsets.
+func (c *Chunk) collectChecked(b []byte, seed uint32, limit uint64, maxBytes int) {
+	from, pos := -1, 0
+	for pos < len(b) {
+		e, _, err := wire.ParseEntry(b[pos:], seed)
+		if err != nil {
+			break
+		}
+		if e.Kind != wire.KindData {
+			from = c.flush(b, from, pos)
+			pos += e.Size()
+			continue
+		}
+		if !c.wants(&e.Stamp, limit, maxBytes) || c.Bytes > 0 && e.BaseOffset != c.Next {
+			break
+		}
+		if from < 0 {
+			if len(c.Slices) == maxSlices {
+				return
+			}
+			from = pos
+		}
+		c.Bytes += e.Size()
+		c.Next = e.NextOffset()
+		pos += e.Size()
+	}
+	c.flush(b, from, pos)
+}

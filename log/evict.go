@@ -1,0 +1,82 @@
+package log
+
+import "slices"
+
+// evictTo is the part of the memory budget that filed entries are evicted down to once half of it is
+// handed out. What stays is the cache for hot reads.
+const evictTo = 0.375
+
+// evict drops the oldest slabs whose entries are filed until only part of the budget is in use.
+func (s *Store) evict(part float64) {
+	excess := s.pool.excess(part)
+	if excess <= 0 {
+		return
+	}
+	type victim struct {
+		log *Log
+		seq uint64
+	}
+	var victims []victim
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		for _, b := range l.slabs[:l.filedSlabsLocked()] {
+			victims = append(victims, victim{log: l, seq: b.seq})
+		}
+		l.mu.Unlock()
+	}
+	slices.SortFunc(victims, func(a, b victim) int { return compare(a.seq, b.seq) })
+	for _, v := range victims {
+		if excess <= 0 {
+			return
+		}
+		excess -= v.log.dropOldest(v.seq)
+	}
+}
+
+// filedSlabsLocked returns how many slabs at the head hold only entries that are filed.
+func (l *Log) filedSlabsLocked() int {
+	n := 0
+	for n < len(l.slabs) && l.slabs[n].end.index <= l.filed.index {
+		n++
+	}
+	return n
+}
+
+// dropOldest drops the oldest slab when it still is the one numbered seq, and returns its size.
+func (l *Log) dropOldest(seq uint64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.filedSlabsLocked() == 0 || l.slabs[0].seq != seq {
+		return 0
+	}
+	n := len(l.slabs[0].mem)
+	l.popSlabLocked()
+	return int64(n)
+}
+
+// popSlabLocked lets go of the oldest slab.
+func (l *Log) popSlabLocked() {
+	s := l.slabs[0]
+	copy(l.slabs, l.slabs[1:])
+	l.slabs[len(l.slabs)-1] = nil
+	l.slabs = l.slabs[:len(l.slabs)-1]
+	s.release()
+}
+
+// dropIdle gives back the memory of logs that are filed and were not appended to for a while, so
+// that many quiet partitions take little. Their newest entries are read from the file.
+func (s *Store) dropIdle() {
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		if l.quiet != l.next.index {
+			l.quiet, l.quietRounds = l.next.index, 0
+		}
+		if l.quietRounds++; l.quietRounds > fileAge && !l.dirtyLocked() {
+			for len(l.slabs) > 0 {
+				l.popSlabLocked()
+			}
+			l.grown = 0
+		}
+		l.mu.Unlock()
+	}
+}

@@ -1,5 +1,0 @@
-package log
-
-type files struct{}
-
-type snapshot struct{}

@@ -1,0 +1,386 @@
+package log
+
+import (
+	"errors"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// markDelay is how long the flusher is idle before it records that everything is durable.
+	markDelay = 100 * time.Millisecond
+	// spaceRetry is how often a full disk is tried again. Writing resumes within 5 s of space.
+	spaceRetry = 500 * time.Millisecond
+)
+
+// job is the part of one log in a round.
+type job struct {
+	log   *Log
+	spans []span
+	end   place
+	disk  bool
+	os    bool
+	err   error // the log was read-only before the round
+	first uint64
+	last  uint64 // lsn of its last chunk that may not be durable yet; 0 when all are
+	done  bool
+}
+
+// markDirty puts a log on the list of the next round.
+func (s *Store) markDirty(l *Log) {
+	s.dirtyMu.Lock()
+	s.dirty = append(s.dirty, l)
+	s.dirtyMu.Unlock()
+	ring(s.wake)
+}
+
+// flush runs rounds until stop is closed. There is no linger: while one round waits for the device,
+// the logs of the next one collect.
+func (s *Store) flush(stop <-chan struct{}) {
+	timer := time.NewTimer(markDelay)
+	defer timer.Stop()
+	stuck := false // the last round found no space at all: only the timer tries again
+	for {
+		select {
+		case <-stop:
+			return
+		case <-s.wake:
+			if !stuck {
+				stuck = s.runRound()
+			}
+		case <-timer.C:
+			if s.full.Load() {
+				s.retrySpace()
+				stuck = s.runRound()
+			} else {
+				s.markSynced()
+				continue // a quiet store has no timer
+			}
+		}
+		timer.Reset(s.flushDelay())
+	}
+}
+
+func (s *Store) flushDelay() time.Duration {
+	if s.full.Load() {
+		return spaceRetry
+	}
+	return markDelay
+}
+
+// markSynced leaves a mark behind the last chunk when the log is quiet.
+func (s *Store) markSynced() {
+	s.round.Lock()
+	defer s.round.Unlock()
+	c := s.commits
+	if c.open == nil || c.synced != c.lsn || c.lsn == s.marked {
+		return
+	}
+	if err := c.mark(); err != nil {
+		s.failRoundLocked(nil, c.lsn, err)
+	}
+	s.marked = c.lsn
+}
+
+// retrySpace ends the state of a full disk when the reserve can be made again.
+func (s *Store) retrySpace() {
+	s.round.Lock()
+	err := s.commits.keepReserve()
+	s.round.Unlock()
+	if err != nil {
+		return
+	}
+	s.full.Store(false)
+	s.logger.Info("disk has space again")
+	ring(s.checkpoints)
+	ring(s.wake)
+}
+
+// runRound writes what all dirty logs have to the commit log, makes it durable when anybody asked,
+// and tells the owners. It reports whether jobs were left over because the disk is full.
+func (s *Store) runRound() (stuck bool) {
+	s.round.Lock()
+	jobs := s.collectLocked()
+	first := s.commits.lsn
+	wrote, err := s.writeLocked(jobs)
+	if err == nil {
+		s.publishWritten(jobs)
+		err = s.syncLocked(jobs)
+	}
+	switch {
+	case err == nil:
+		s.publishDurable(jobs)
+	case isFull(err):
+		stuck = true
+		s.postponeLocked(jobs[:wrote], jobs[wrote:])
+	default:
+		s.failRoundLocked(jobs, first, err)
+	}
+	s.walBytes.Store(s.commits.bytes)
+	over := s.commits.bytes > s.options.CommitLogBytes
+	low := !s.commits.reserved
+	s.round.Unlock()
+
+	for i := range jobs {
+		if j := &jobs[i]; j.done || j.err != nil {
+			j.log.notify(j.err)
+		}
+	}
+	s.keepJobs(jobs)
+	if over {
+		ring(s.checkpoints)
+	}
+	if low {
+		s.noteFull()
+	}
+	return stuck
+}
+
+// noteFull refuses data until the reserve exists again.
+func (s *Store) noteFull() {
+	if !s.full.Swap(true) {
+		s.logger.Error("disk is full: refusing data")
+		ring(s.wake)
+	}
+}
+
+// keepJobs keeps the memory of a round for the next one.
+func (s *Store) keepJobs(jobs []job) {
+	clear(jobs)
+	s.round.Lock()
+	defer s.round.Unlock()
+	s.jobs = jobs[:0]
+}
+
+// collectLocked takes the dirty logs and what each has to write.
+func (s *Store) collectLocked() []job {
+	s.dirtyMu.Lock()
+	s.dirty, s.taken = s.taken[:0], s.dirty
+	s.dirtyMu.Unlock()
+	jobs := s.jobs
+	s.jobs = nil
+	for i, l := range s.taken {
+		s.taken[i] = nil
+		jobs = append(jobs, l.job())
+	}
+	return jobs
+}
+
+// job returns what the log asks of a round and holds the slabs it needs.
+func (l *Log) job() job {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	j := job{log: l, end: l.next, disk: l.want >= wire.LevelDisk, os: l.wantOS, last: l.lastLsn}
+	l.want, l.wantOS, l.queued = 0, false, false
+	switch {
+	case l.closed:
+		j.err = ErrClosed
+	case l.failed != nil:
+		j.err = l.failed
+	default:
+		j.spans = l.spansLocked(nil, l.walNext.index)
+	}
+	return j
+}
+
+// spansLocked appends the spans of the entries from index on, each with a reference of its slab.
+func (l *Log) spansLocked(dst []span, index uint64) []span {
+	i := len(l.slabs)
+	for i > 0 && l.slabs[i-1].end.index > index {
+		i--
+	}
+	for _, s := range l.slabs[i:] {
+		p := span{slab: s, to: s.used, start: s.start, end: s.end}
+		if s.start.index < index {
+			p.from, p.start = s.byIndex(index)
+		}
+		if p.from == p.to {
+			continue
+		}
+		s.hold()
+		dst = append(dst, p)
+	}
+	return dst
+}
+
+// writeLocked writes the chunks of all jobs and returns how many jobs are in the file.
+func (s *Store) writeLocked(jobs []job) (int, error) {
+	c := s.commits
+	safe := 0 // jobs whose chunks are durable because a new file was started behind them
+	for i := range jobs {
+		j := &jobs[i]
+		j.first = c.lsn
+		for k := range j.spans {
+			p := &j.spans[k]
+			file := c.number
+			h := chunkHeader{
+				kind: chunkEntries, id: j.log.id, first: p.start, next: p.end,
+				count: uint32(p.end.index - p.start.index),
+			}
+			if err := c.append(h, p.bytes()); err != nil {
+				return safe, err
+			}
+			if c.number != file {
+				safe = i
+			}
+			j.last = c.lsn - 1
+		}
+		j.release()
+	}
+	return safe, c.flush()
+}
+
+func (j *job) release() {
+	for i := range j.spans {
+		j.spans[i].slab.release()
+	}
+	j.spans = nil
+}
+
+// publishWritten moves the written positions. Logs that asked for no more are told before the round
+// waits for the device.
+func (s *Store) publishWritten(jobs []job) {
+	for i := range jobs {
+		j := &jobs[i]
+		if j.err != nil {
+			continue
+		}
+		l := j.log
+		l.mu.Lock()
+		if l.lowLsn == 0 && j.last >= j.first {
+			l.lowLsn = j.first
+		}
+		l.lastLsn = j.last
+		l.walNext = later(l.walNext, j.end)
+		l.written = later(l.written, j.end)
+		l.mu.Unlock()
+		j.done = true
+		if j.os {
+			l.notify(nil)
+		}
+	}
+}
+
+func later(a, b place) place {
+	if b.index > a.index {
+		return b
+	}
+	return a
+}
+
+// syncLocked makes the round durable when a job asks for it and is not yet.
+func (s *Store) syncLocked(jobs []job) error {
+	for i := range jobs {
+		if j := &jobs[i]; j.err == nil && j.disk && j.last >= s.commits.synced {
+			s.syncs.Add(1)
+			return s.commits.sync()
+		}
+	}
+	return nil
+}
+
+func (s *Store) publishDurable(jobs []job) {
+	for i := range jobs {
+		j := &jobs[i]
+		if j.err != nil || j.last >= s.commits.synced {
+			continue
+		}
+		l := j.log
+		l.mu.Lock()
+		l.durable = later(l.durable, j.end)
+		l.mu.Unlock()
+	}
+}
+
+// postponeLocked gives up the open file on a full disk. The jobs in front of it are safe; the others
+// stay dirty and are written when there is space.
+func (s *Store) postponeLocked(safe, rest []job) {
+	c := s.commits
+	s.noteFull()
+	at := c.lsn
+	if len(rest) > 0 {
+		at = rest[0].first
+	}
+	c.giveUp(at)
+	s.publishWritten(safe)
+	s.publishDurable(safe)
+	for i := range rest {
+		j := &rest[i]
+		j.release()
+		if j.err != nil {
+			continue
+		}
+		j.done = false
+		l := j.log
+		l.mu.Lock()
+		l.want = max(l.want, wire.LevelOS)
+		if j.disk {
+			l.want = wire.LevelDisk
+		}
+		l.wantOS = l.wantOS || j.os
+		queue := !l.queued
+		l.queued = true
+		l.mu.Unlock()
+		if queue {
+			s.dirtyMu.Lock()
+			s.dirty = append(s.dirty, l)
+			s.dirtyMu.Unlock()
+		}
+	}
+	s.rewriteLocked()
+}
+
+// failRoundLocked handles a failed write or fsync. The logs of the round become read-only: what they
+// appended is unknown. Other logs go on in a new file.
+func (s *Store) failRoundLocked(jobs []job, first uint64, err error) {
+	s.logger.Error("commit log failed", "err", err)
+	s.failures.Add(1)
+	s.commits.giveUp(first)
+	for i := range jobs {
+		j := &jobs[i]
+		j.release()
+		if j.err != nil {
+			continue
+		}
+		j.err = errors.Join(ErrReadOnly, err)
+		j.log.fail(j.err)
+	}
+	s.rewriteLocked()
+}
+
+// rewriteLocked makes healthy logs with chunks that were written but never made durable write them
+// again: after a failed fsync the kernel may have dropped them.
+func (s *Store) rewriteLocked() {
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		again := l.failed == nil && !l.closed && l.durable.index < l.walNext.index
+		if again {
+			l.walNext = l.durable
+		}
+		l.lastLsn = 0
+		l.mu.Unlock()
+		if again {
+			l.Flush(wire.LevelOS)
+		}
+	}
+}
+
+// fail makes the log read-only.
+func (l *Log) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		l.failed = err
+	}
+}
+
+// notify calls the owner's hook without a lock of this package.
+func (l *Log) notify(err error) {
+	l.mu.Lock()
+	hook, p := l.config.Notify, l.positionsLocked()
+	l.mu.Unlock()
+	if hook != nil {
+		hook(p, err)
+	}
+}

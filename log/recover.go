@@ -1,0 +1,240 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const lockName = "LOCK"
+
+// recover opens the directory: the checkpoint says what counts of the segments, and the commit log
+// has the rest. It reads no segment, except after the checkpoint was lost.
+func (s *Store) recover() error {
+	f, dir := s.options.FS, s.options.Dir
+	if err := s.makeDirs(); err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	var err error
+	if s.lock, err = f.Lock(path.Join(dir, lockName)); err != nil {
+		return fmt.Errorf("lock %s: %w", dir, err)
+	}
+	root, damaged, err := readCheckpoint(f, dir)
+	lost := errors.Is(err, errCheckpoint)
+	if err != nil && !lost && !missing(err) {
+		return fmt.Errorf("open checkpoint: %w", err)
+	}
+	if damaged || lost {
+		s.reportDamage(path.Join(dir, checkpointName), 0, errCheckpoint)
+	}
+	s.removed = root.removed
+	for i := range root.logs {
+		s.restore(&root.logs[i])
+	}
+	if err := s.findSegments(root.removed); err != nil {
+		return err
+	}
+	known := err == nil
+	s.replaying = true
+	defer func() { s.replaying = false }()
+	if err := s.replayCommits(&root, known); err != nil {
+		return err
+	}
+	if err := s.commits.keepReserve(); err != nil {
+		if !isFull(err) {
+			return fmt.Errorf("make reserve: %w", err)
+		}
+		s.noteFull()
+	}
+	return nil
+}
+
+// makeDirs creates the directory with its fixed parts.
+func (s *Store) makeDirs() error {
+	f, dir := s.options.FS, s.options.Dir
+	if err := makeAll(f, dir); err != nil {
+		return err
+	}
+	return errors.Join(f.MakeDir(path.Join(dir, commitDir)), f.MakeDir(path.Join(dir, partitionsDir)), f.SyncDir(dir))
+}
+
+// makeAll creates a directory and those above it.
+func makeAll(f FS, dir string) error {
+	err := f.MakeDir(dir)
+	if !missing(err) {
+		return err
+	}
+	parent := path.Dir(dir)
+	if parent == dir {
+		return err
+	}
+	if err := makeAll(f, parent); err != nil {
+		return err
+	}
+	return errors.Join(f.MakeDir(dir), f.SyncDir(parent))
+}
+
+// restore makes a log from its record.
+func (s *Store) restore(r *logRecord) {
+	l := newLog(s, r.id)
+	l.first, l.prev, l.floor, l.state = r.first, r.prev, r.floor, r.state
+	l.state.blob = slices.Clone(r.state.blob)
+	l.filed, l.next, l.walNext, l.written, l.durable = r.filed, r.filed, r.filed, r.filed, r.filed
+	if r.active.index != 0 {
+		name := path.Join(l.dir(), segmentName(r.active))
+		l.segments = []*segment{{path: name, start: r.active, end: r.filed, size: r.size}}
+		l.spoiled = r.size == 0
+	}
+	s.logs[r.id] = l
+}
+
+// findSegments lists the directories of the logs. Those of removed logs are deleted now; others that
+// the checkpoint does not know are kept and their entries used.
+func (s *Store) findSegments(removed []tombstone) error {
+	dir := path.Join(s.options.Dir, partitionsDir)
+	dirs, err := s.options.FS.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		id, ok := parseLogDir(d.Name)
+		if !ok || !d.Dir {
+			s.logger.Warn("unknown file in the data directory", "path", path.Join(dir, d.Name))
+			continue
+		}
+		files, err := s.options.FS.ReadDir(path.Join(dir, d.Name))
+		if err != nil {
+			return err
+		}
+		l := s.logs[id]
+		switch {
+		case l != nil:
+			l.adopt(files)
+		case slices.ContainsFunc(removed, func(t tombstone) bool { return t.id == id }):
+			err = s.removeDir(path.Join(dir, d.Name))
+		default:
+			err = s.salvage(id, files)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, l := range s.logs {
+		l.checkActive()
+	}
+	return nil
+}
+
+// adopt takes the listed segments that count; the others are unlinked after the next checkpoint.
+func (l *Log) adopt(files []DirEntry) {
+	var active *segment
+	sealed := l.spoiled
+	if len(l.segments) > 0 {
+		active = l.segments[0]
+		l.segments, l.spoiled = nil, true
+	}
+	for _, d := range files {
+		at, ok := parseSegmentName(d.Name)
+		seg := &segment{path: path.Join(l.dir(), d.Name), start: at, size: d.Size}
+		switch {
+		case !ok || active == nil || at.index < l.prev.index || at.index > active.start.index:
+			l.stale = append(l.stale, seg.path)
+		case at.index < active.start.index:
+			l.segments = append(l.segments, seg)
+		case sealed:
+			seg.end.index = l.filed.index
+			l.segments = append(l.segments, seg)
+		case d.Size < active.size:
+			l.segments = append(l.segments, seg)
+		default:
+			l.segments = append(l.segments, active)
+			l.spoiled = false
+		}
+	}
+}
+
+// checkActive notes a log whose last segment is not there, or not whole.
+func (l *Log) checkActive() {
+	if n := len(l.segments); n > 0 && l.segments[n-1].end.index == l.filed.index {
+		return
+	}
+	if l.filed.index > l.prev.index {
+		l.store.reportDamage(l.dir(), 0, errMissing)
+		l.segments = slices.DeleteFunc(l.segments, func(s *segment) bool { return s.start.index >= l.filed.index })
+		l.spoiled = len(l.segments) > 0
+	}
+}
+
+// salvage makes a log from segments that no checkpoint knows: the checkpoint was lost, or the
+// process died before its first one.
+func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
+	l := newLog(s, id)
+	for _, d := range files {
+		if at, ok := parseSegmentName(d.Name); ok {
+			l.segments = append(l.segments, &segment{path: path.Join(l.dir(), d.Name), start: at, size: d.Size})
+		} else {
+			l.stale = append(l.stale, path.Join(l.dir(), d.Name))
+		}
+	}
+	if len(l.segments) == 0 {
+		return nil
+	}
+	s.logger.Warn("log is not in the checkpoint: using its segments", "path", l.dir())
+	s.logs[id] = l
+	l.prev = l.segments[0].start
+	if h, err := s.readHeader(l.segments[0].path); err == nil {
+		l.prev = h.start
+	}
+	l.first = l.prev.offset
+	end, err := l.salvageLast()
+	if err != nil {
+		return err
+	}
+	l.filed, l.next, l.walNext, l.written, l.durable = end, end, end, end, end
+	for i := len(l.segments) - 1; i >= 0; i-- {
+		h, err := s.readHeader(l.segments[i].path)
+		if err == nil && h.state.index < end.index {
+			l.state = h.state
+			break
+		}
+	}
+	return nil
+}
+
+// salvageLast finds where the last segment ends and makes it durable.
+func (l *Log) salvageLast() (place, error) {
+	last := l.segments[len(l.segments)-1]
+	f, err := l.store.options.FS.Open(last.path, true, false)
+	if err != nil {
+		return place{}, err
+	}
+	defer f.Close()
+	end := last.start
+	last.data = segmentHeader
+	if h, err := readSegmentHeader(f); err == nil {
+		end, last.data = h.start, h.data
+	}
+	if info, err := readFooter(f, last.size); err == nil {
+		l.spoiled = true
+		return info.next, f.Sync()
+	}
+	w := walker{file: f, seed: l.seed, pos: last.data, end: last.size, index: last.start.index, zero: true}
+	last.size = last.data
+	for {
+		st, ok, err := w.next()
+		if err != nil {
+			return place{}, err
+		}
+		if !ok {
+			break
+		}
+		if !st.bad {
+			end, last.size = after(&st.entry.Stamp), st.end
+		}
+	}
+	last.end = end
+	return end, f.Sync()
+}

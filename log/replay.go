@@ -1,0 +1,411 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+var (
+	errTorn  = errors.New("torn tail")
+	errChunk = errors.New("commit log chunk is damaged")
+)
+
+// replayFile is a commit log file found at the restart.
+type replayFile struct {
+	name   string
+	header commitHeader
+	limit  uint64 // chunks from here on were given up
+	size   int64
+	end    uint64 // lsn behind its last chunk
+}
+
+// replay rebuilds what is in memory from the commit log.
+type replay struct {
+	store    *Store
+	files    []replayFile
+	floor    uint64
+	synced   uint64 // chunks below were durable: damage there is no torn tail
+	start    uint64 // lsn of the first chunk that counts
+	expected uint64 // lsn of the next chunk
+	highest  uint64 // lsn behind the highest chunk seen
+	cut      bool   // a torn tail was met: nothing behind it counts
+	cutLsn   uint64
+}
+
+// replayCommits reads the commit log twice: for the highest synced mark, and to apply it.
+func (s *Store) replayCommits(root *checkpoint, known bool) error {
+	r := &replay{store: s, floor: root.floor, synced: root.floor}
+	if err := r.list(known); err != nil {
+		return err
+	}
+	if err := r.each(r.survey); err != nil {
+		return err
+	}
+	limit := ^uint64(0)
+	for i := len(r.files) - 1; i >= 0; i-- {
+		r.files[i].limit = limit
+		if h := &r.files[i].header; h.first != 0 {
+			limit = min(limit, h.abandon)
+			r.synced = max(r.synced, h.abandon)
+		}
+	}
+	r.expected = max(r.floor, 1)
+	r.start = r.expected
+	if len(r.files) == 0 && root.lsn > root.floor || known && len(r.files) > 0 && r.files[0].header.first > r.start {
+		s.reportDamage(s.commits.dir, 0, errMissing)
+	}
+	if err := r.each(r.apply); err != nil {
+		return err
+	}
+	return r.finish(root)
+}
+
+// list finds the files of the commit log.
+func (r *replay) list(known bool) error {
+	c := r.store.commits
+	list, err := c.fs.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		name := path.Join(c.dir, d.Name)
+		n, ok := parseCommitName(d.Name)
+		switch {
+		case ok:
+			f := replayFile{name: d.Name, size: d.Size}
+			f.header.file = n
+			r.files = append(r.files, f)
+			c.next = max(c.next, n+1)
+		case d.Name == reserveName && d.Size >= c.size:
+			c.reserved = true
+		case known && strings.HasSuffix(d.Name, spareExt) && d.Size == c.size && len(c.spares) < maxSpares:
+			c.spares = append(c.spares, d.Name)
+		default:
+			// A spare without a checkpoint could be of the same number as a new file.
+			if err := removeQuietly(c.fs, name); err != nil {
+				return err
+			}
+		}
+	}
+	slices.SortFunc(r.files, func(a, b replayFile) int { return compare(a.header.file, b.header.file) })
+	return nil
+}
+
+// each calls f with the bytes of every file, in order. The bytes are valid during the call.
+func (r *replay) each(f func(file *replayFile, b []byte) error) error {
+	for i := range r.files {
+		file := &r.files[i]
+		b, err := r.load(file)
+		if err != nil {
+			return fmt.Errorf("read commit log %s: %w", file.name, err)
+		}
+		if len(b) > 0 {
+			err = f(file, b)
+			unmapMemory(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load reads a whole file to memory outside the Go heap.
+func (r *replay) load(file *replayFile) ([]byte, error) {
+	c := r.store.commits
+	f, err := c.fs.Open(path.Join(c.dir, file.name), false, false)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if file.size == 0 {
+		return nil, nil
+	}
+	b, err := mapMemory(int(file.size))
+	if err != nil {
+		return nil, err
+	}
+	if err := readFull(f, b, 0); err != nil {
+		unmapMemory(b)
+		return nil, err
+	}
+	return b, nil
+}
+
+// survey reads the header of a file and the synced marks in it.
+func (r *replay) survey(file *replayFile, b []byte) error {
+	ok, err := file.header.parse(b)
+	if !ok && err == nil && len(b) >= commitDataPos {
+		r.store.reportDamage(path.Join(r.store.commits.dir, file.name), 0, errChunk)
+		ok, err = file.header.parse(b[commitHeaderCopy:])
+	}
+	if err != nil {
+		return fmt.Errorf("commit log %s: %w", file.name, err)
+	}
+	chunks(b, file.header.file, 0, func(it chunkItem) bool {
+		if !it.damage {
+			r.synced = max(r.synced, it.header.synced)
+			r.highest = max(r.highest, it.header.lsn+1)
+		}
+		return true
+	})
+	return nil
+}
+
+// chunkItem is what a walk over a commit log file met: a chunk, or damage in front of the next one.
+type chunkItem struct {
+	header  chunkHeader
+	pos     int // of the chunk or the damage
+	payload []byte
+	damage  bool
+	torn    bool // damage up to the end of the file
+}
+
+// chunks calls f for what is in a commit log file until f returns false. It skips chunks with an lsn
+// below from only in that a search after damage ignores them.
+func chunks(b []byte, file, from uint64, f func(chunkItem) bool) {
+	for pos := commitDataPos; pos+headerBytes <= len(b); {
+		it, end := nextChunk(b, file, from, pos)
+		if end == 0 {
+			if !allZero(b[pos:min(pos+endBytes, len(b))]) {
+				f(chunkItem{pos: pos, damage: true, torn: true})
+			}
+			return
+		}
+		if !f(it) {
+			return
+		}
+		if !it.damage {
+			from = it.header.lsn + 1
+		}
+		pos = end
+	}
+}
+
+// nextChunk returns what stands at pos and where it ends; 0 when nothing follows.
+func nextChunk(b []byte, file, from uint64, pos int) (chunkItem, int) {
+	var h chunkHeader
+	if h.parse(b[pos:], file) && !h.tail && h.lsn >= from && int64(len(b)-pos) >= h.size() {
+		return chunkItem{header: h, pos: pos, payload: b[pos+headerBytes:][:h.length:h.length]}, pos + int(h.size())
+	}
+	for q := pos + chunkAlign; q+headerBytes <= len(b); q += chunkAlign {
+		if le.Uint32(b[q:]) != chunkMagic || !h.parse(b[q:], file) || h.lsn < from {
+			continue
+		}
+		start := q
+		if h.tail {
+			start = q - align(int(h.length)) - headerBytes
+		}
+		if start == pos {
+			payload := b[pos+headerBytes:][:h.length:h.length]
+			return chunkItem{header: h, pos: pos, payload: payload}, q + headerBytes
+		}
+		if start < pos || int64(len(b)-start) < h.size() {
+			continue
+		}
+		return chunkItem{pos: pos, damage: true}, start
+	}
+	return chunkItem{}, 0
+}
+
+// apply makes the chunks of a file part of the logs.
+func (r *replay) apply(file *replayFile, b []byte) error {
+	name := path.Join(r.store.commits.dir, file.name)
+	if h := &file.header; h.first > r.expected && h.abandon > r.expected && r.expected > r.start {
+		r.store.reportDamage(name, 0, errMissing) // the end of the file before, or a whole file
+	}
+	r.expected = max(r.expected, file.header.first)
+	var err error
+	chunks(b, file.header.file, 0, func(it chunkItem) bool {
+		if r.cut {
+			return false
+		}
+		if it.damage {
+			r.damaged(name, it)
+			return !r.cut
+		}
+		h := &it.header
+		file.end = max(file.end, h.lsn+1)
+		if h.lsn >= file.limit {
+			return false
+		}
+		if h.lsn >= r.floor && h.kind == chunkEntries {
+			err = r.applyChunk(name, &it)
+		}
+		r.expected = max(r.expected, h.lsn+1)
+		return err == nil
+	})
+	file.end = max(file.end, file.header.first)
+	return err
+}
+
+// damaged decides what damage between chunks means.
+func (r *replay) damaged(name string, it chunkItem) {
+	if r.expected < r.synced {
+		r.store.reportDamage(name, int64(it.pos), errChunk)
+		return
+	}
+	r.tear(name, int64(it.pos))
+}
+
+// tear cuts the commit log here: the rest was never acknowledged as durable.
+func (r *replay) tear(name string, pos int64) {
+	r.cut, r.cutLsn = true, r.expected
+	r.store.torn.Add(1)
+	r.store.logger.Warn("commit log has a torn tail: cut", "path", name, "pos", pos)
+}
+
+// applyChunk appends the entries of a chunk to its log's memory.
+func (r *replay) applyChunk(name string, it *chunkItem) error {
+	h, s := &it.header, r.store
+	for _, t := range s.removed {
+		if t.id == h.id && h.lsn < t.lsn {
+			return nil
+		}
+	}
+	l := s.logs[h.id]
+	if l == nil {
+		l = newLog(s, h.id)
+		s.logs[h.id] = l
+	}
+	if h.next.index <= l.filed.index || h.lsn < l.floor || h.next.index < h.first.index {
+		return nil
+	}
+	if h.first.index < l.next.index {
+		l.mu.Lock()
+		l.cutMemoryLocked(max(h.first.index, l.filed.index))
+		l.mu.Unlock()
+	}
+	if h.first.index > l.next.index {
+		l.skipTo(place{offset: h.first.offset, index: h.first.index, term: h.first.term, time: l.next.time})
+	}
+	if l.lowLsn == 0 {
+		l.lowLsn = h.lsn
+	}
+	s.commits.lsn = h.lsn // where a checkpoint during the replay has to start again
+	pos := 0
+	for pos < len(it.payload) {
+		e, _, err := wire.ParseEntry(it.payload[pos:], l.seed)
+		if err == nil && e.Index < h.next.index {
+			if e.Index >= l.next.index {
+				if err := l.replayEntry(it.payload[pos:pos+e.Size()], &e.Stamp); err != nil {
+					return err
+				}
+			}
+			pos += e.Size()
+			continue
+		}
+		if h.lsn >= r.synced {
+			r.tear(name, int64(it.pos+headerBytes+pos))
+			return nil
+		}
+		next := resyncEntry(it.payload, pos, l.seed, l.next.index)
+		s.logger.Error("damaged entry in the commit log", "path", name, "pos", it.pos+headerBytes+pos)
+		pos = next
+		if next == len(it.payload) {
+			break
+		}
+	}
+	if l.next.index < h.next.index {
+		l.skipTo(place{offset: h.next.offset, index: h.next.index, term: l.next.term, time: l.next.time})
+	}
+	return nil
+}
+
+// resyncEntry returns the position of the next intact entry behind the damage at pos, or the end.
+func resyncEntry(b []byte, pos int, seed uint32, index uint64) int {
+	for pos++; pos+wire.StampBytes+4 <= len(b); pos++ {
+		if b[pos+10] != 0 || b[pos+11] != 0 || !wire.CheckStamp(b[pos:], seed) {
+			continue
+		}
+		if e, _, err := wire.ParseEntry(b[pos:], seed); err == nil && e.Index >= index {
+			return pos
+		}
+	}
+	return len(b)
+}
+
+// skipTo leaves out entries that are lost. Their offsets and indexes are not used again.
+func (l *Log) skipTo(at place) {
+	lost := lostRange{l.next.offset, at.offset}
+	if lost.first < lost.next {
+		l.noteLost(lost)
+	}
+	l.store.lost.Add(at.index - l.next.index)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.slabs); n > 0 {
+		l.slabs[n-1].sealed = true
+	}
+	l.next = at
+}
+
+// replayEntry appends an entry as it was stored. When memory is short, it files what is there.
+func (l *Log) replayEntry(b []byte, st *wire.Stamp) error {
+	for range 2 {
+		l.mu.Lock()
+		if st.Index > l.next.index {
+			l.mu.Unlock()
+			l.skipTo(place{offset: st.BaseOffset, index: st.Index, term: l.next.term, time: l.next.time})
+			l.mu.Lock()
+		}
+		s, err := l.roomLocked(len(b))
+		if err == nil {
+			copy(s.mem[s.used:], b)
+			l.addLocked(s, st)
+			l.mu.Unlock()
+			return nil
+		}
+		l.mu.Unlock()
+		if err := l.store.Checkpoint(); err != nil {
+			return err
+		}
+		l.store.evict(0)
+	}
+	return ErrBusy
+}
+
+// finish makes what was replayed durable and prepares the commit log for the next chunk.
+func (r *replay) finish(root *checkpoint) error {
+	s, c := r.store, r.store.commits
+	c.lsn = max(r.highest, root.lsn, r.expected, 1)
+	c.next = max(c.next, root.file)
+	c.abandon, c.synced = c.lsn, c.lsn
+	if r.cut {
+		c.abandon = r.cutLsn
+	}
+	durable := true
+	for i := range r.files {
+		f := &r.files[i]
+		if i == len(r.files)-1 {
+			f.end = c.lsn
+		}
+		c.older = append(c.older, commitFile{name: f.name, file: f.header.file, end: f.end, size: f.size})
+		c.bytes += f.size
+		if err := c.syncFile(f.name); err != nil {
+			s.logger.Error("sync commit log", "path", f.name, "err", err)
+			durable = false
+		}
+	}
+	for _, l := range s.logs {
+		l.mu.Lock()
+		if durable {
+			l.walNext, l.written, l.durable = l.next, l.next, l.next
+		}
+		l.mu.Unlock()
+	}
+	return c.recycle(root.floor)
+}
+
+func (c *commitLog) syncFile(name string) error {
+	f, err := c.fs.Open(path.Join(c.dir, name), true, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

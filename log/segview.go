@@ -1,0 +1,198 @@
+package log
+
+import (
+	"errors"
+	"slices"
+	"sync"
+)
+
+// maxViews bounds the segments that are open for reading, and so their descriptors and indexes: an
+// index of 64 MiB takes 160 KiB.
+const maxViews = 64
+
+// segmentView is a segment opened for reading. It does not change: when an active segment grows,
+// readers open another view.
+type segmentView struct {
+	path  string
+	file  File
+	marks []mark
+	data  int64 // where entries start
+	end   int64 // where they end
+	next  place // behind the last entry; only its time is used
+	first int64 // append time of the first entry
+	refs  int   // guarded by the cache; one is the cache's own
+}
+
+type viewKey struct {
+	path string
+	size int64
+}
+
+// viewCache keeps recently used views open.
+type viewCache struct {
+	mu    sync.Mutex // guards the rest
+	views map[viewKey]*segmentView
+	order []viewKey // least recently used first
+}
+
+func (c *viewCache) get(k viewKey) *segmentView {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.views[k]
+	if v == nil {
+		return nil
+	}
+	v.refs++
+	i := slices.Index(c.order, k)
+	c.order = append(slices.Delete(c.order, i, i+1), k)
+	return v
+}
+
+// add puts a new view, with a reference for the caller, into the cache.
+func (c *viewCache) add(k viewKey, v *segmentView) *segmentView {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.views[k]; old != nil {
+		_ = v.file.Close() // read only
+		old.refs++
+		return old
+	}
+	if c.views == nil {
+		c.views = make(map[viewKey]*segmentView)
+	}
+	v.refs = 2
+	c.views[k] = v
+	c.order = append(c.order, k)
+	for len(c.order) > maxViews {
+		c.evictLocked(0)
+	}
+	return v
+}
+
+func (c *viewCache) evictLocked(i int) {
+	k := c.order[i]
+	c.order = slices.Delete(c.order, i, i+1)
+	v := c.views[k]
+	delete(c.views, k)
+	c.unrefLocked(v)
+}
+
+func (c *viewCache) unrefLocked(v *segmentView) {
+	if v.refs--; v.refs == 0 {
+		_ = v.file.Close() // read only
+	}
+}
+
+func (c *viewCache) release(v *segmentView) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unrefLocked(v)
+}
+
+// forget closes the views of files for which gone returns true.
+func (c *viewCache) forget(gone func(path string) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := len(c.order) - 1; i >= 0; i-- {
+		if gone(c.order[i].path) {
+			c.evictLocked(i)
+		}
+	}
+}
+
+// view opens a segment for reading. bound is the index at which the next segment starts, 0 for the
+// active one. Release it with the cache.
+func (s *Store) view(seg *segment, seed uint32, bound uint64) (*segmentView, error) {
+	k := viewKey{seg.path, seg.size}
+	if v := s.views.get(k); v != nil {
+		return v, nil
+	}
+	f, err := s.options.FS.Open(seg.path, false, false)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.loadView(f, seg, seed, bound)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return s.views.add(k, v), nil
+}
+
+// loadView finds out where the entries are. Header and footer are derived from what else is known
+// when they are damaged.
+func (s *Store) loadView(f File, seg *segment, seed uint32, bound uint64) (*segmentView, error) {
+	v := &segmentView{path: seg.path, file: f, data: seg.data, end: seg.size, next: seg.end, first: seg.first}
+	if v.data == 0 {
+		h, err := readSegmentHeader(f)
+		if v.data = h.data; err != nil {
+			if errors.Is(err, ErrVersion) {
+				return nil, err
+			}
+			v.data = segmentHeader // the walk finds the first entry
+			s.reportDamage(seg.path, 0, err)
+		}
+	}
+	if seg.indexed {
+		v.marks = seg.marks
+		return v, nil
+	}
+	if bound != 0 {
+		info, err := readFooter(f, seg.size)
+		if err == nil {
+			v.marks, v.end, v.next, v.first = info.marks, info.dataEnd, info.next, info.first
+			return v, nil
+		}
+		if errors.Is(err, ErrVersion) {
+			return nil, err
+		}
+		s.reportDamage(seg.path, seg.size, err)
+	}
+	return v, v.index(seed, seg.start.index, bound)
+}
+
+// index builds the marks by walking the whole segment.
+func (v *segmentView) index(seed uint32, from, bound uint64) error {
+	size, err := v.file.Size()
+	if err != nil {
+		return err
+	}
+	w := walker{file: v.file, seed: seed, pos: v.data, end: min(v.end, size), index: from, bound: bound}
+	for {
+		st, ok, err := w.next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			v.end = w.pos
+			return nil
+		}
+		if st.bad {
+			continue
+		}
+		v.next = after(&st.entry.Stamp)
+		if n := len(v.marks); n == 0 || st.pos-int64(v.marks[n-1].pos) >= segmentMarkBytes {
+			e := &st.entry
+			v.marks = append(v.marks, mark{
+				offset: e.BaseOffset, index: e.Index, term: e.Term, time: e.Time, pos: uint32(st.pos),
+			})
+		}
+		if v.first == 0 {
+			v.first = st.entry.Time
+		}
+	}
+}
+
+// indexActive completes a segment that was found at the restart before it is written to.
+func (s *Store) indexActive(seg *segment, seed uint32) error {
+	if seg.indexed {
+		return nil
+	}
+	v, err := s.view(seg, seed, 0)
+	if err != nil {
+		return err
+	}
+	defer s.views.release(v)
+	seg.marks = slices.Clone(v.marks)
+	seg.data, seg.first, seg.indexed = v.data, v.first, true
+	return nil
+}

@@ -1,0 +1,211 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// allocateFirst and allocateMost bound how far ahead a segment reserves space: as much as it has
+	// already, so that many small partitions take little.
+	allocateFirst = 64 << 10
+	allocateMost  = 8 << 20
+)
+
+// segmentWriter writes entries of one log behind what counts of its segments. Nothing it does
+// counts before the checkpoint says so; after an error everything can be done again.
+type segmentWriter struct {
+	fs     FS
+	dir    string // of the log
+	id     wire.Identity
+	limit  int64 // bytes at which a segment is sealed
+	nowMs  int64
+	oldest int64 // append time below which the first entry of a segment makes it roll
+	state  snapshot
+
+	active   *segment   // the last of segments; nil before the first
+	segments []*segment // replaces the log's active segment: a copy of it, and what came after
+	created  []string   // paths of new files
+
+	file      File
+	allocated int64
+}
+
+// use makes s the active segment.
+func (w *segmentWriter) use(s *segment) {
+	w.active = s
+	w.segments = append(w.segments, s)
+}
+
+// write writes the entries of one span, at most one write per segment.
+func (w *segmentWriter) write(p span) error {
+	b := p.bytes()
+	at := p.start
+	from, pos := 0, 0
+	for pos < len(b) {
+		var st wire.Stamp
+		st.View(b[pos:])
+		if w.mustRoll(int64(pos-from), &st) {
+			if err := w.put(b[from:pos], at); err != nil {
+				return err
+			}
+			if err := w.roll(at); err != nil {
+				return err
+			}
+			from = pos
+		}
+		w.note(&st, int64(pos-from))
+		at = after(&st)
+		pos += st.Size()
+	}
+	return w.put(b[from:], at)
+}
+
+// mustRoll reports whether the entry with stamp st, behind pending bytes that are not written yet,
+// belongs to a new segment.
+func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
+	s := w.active
+	if s == nil {
+		return true
+	}
+	used := s.size + pending
+	if used == s.data {
+		return false
+	}
+	return used+int64(st.Size()) > w.limit || s.first != 0 && s.first < w.oldest
+}
+
+// note keeps the index of the active segment for the entry that will stand behind pending bytes.
+func (w *segmentWriter) note(st *wire.Stamp, pending int64) {
+	s := w.active
+	pos := s.size + pending
+	if n := len(s.marks); n == 0 || pos-int64(s.marks[n-1].pos) >= segmentMarkBytes {
+		s.marks = append(s.marks, mark{
+			offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(pos),
+		})
+	}
+	if s.first == 0 {
+		s.first = st.Time
+	}
+}
+
+// put writes whole entries that end at end.
+func (w *segmentWriter) put(b []byte, end place) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if err := w.open(); err != nil {
+		return err
+	}
+	s := w.active
+	need := s.size + int64(len(b))
+	if need > w.allocated {
+		ahead := min(max(need, allocateFirst), allocateMost)
+		w.allocated = max(need, min(need+ahead, w.limit+footerTrailer))
+		if err := w.file.Allocate(w.allocated); err != nil {
+			return err
+		}
+	}
+	if err := writeFull(w.file, b, s.size); err != nil {
+		return err
+	}
+	s.size, s.end = need, end
+	return nil
+}
+
+// open opens the active segment for writing.
+func (w *segmentWriter) open() error {
+	if w.file != nil {
+		return nil
+	}
+	f, err := w.fs.Open(w.active.path, true, false)
+	if err != nil {
+		return err
+	}
+	if w.allocated, err = f.Size(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	w.file = f
+	return nil
+}
+
+// roll seals the active segment, if any, and creates the one that starts at at.
+func (w *segmentWriter) roll(at place) error {
+	if w.active != nil {
+		if err := w.seal(); err != nil {
+			return err
+		}
+	}
+	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true}
+	header := appendSegmentHeader(nil, w.id, at, w.nowMs, w.state)
+	f, err := w.fs.Open(s.path+tempExt, true, true)
+	if err != nil {
+		return err
+	}
+	s.data, s.size = int64(len(header)), int64(len(header))
+	err = f.Truncate(0) // a temporary file of a life that ended early
+	if err == nil {
+		err = f.Allocate(s.size + allocateFirst)
+	}
+	if err == nil {
+		err = writeFull(f, header, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = errors.Join(w.fs.Rename(s.path+tempExt, s.path), w.fs.SyncDir(w.dir))
+	}
+	if err != nil {
+		return fmt.Errorf("create segment: %w", errors.Join(err, f.Close()))
+	}
+	w.file, w.allocated = f, s.size+allocateFirst
+	w.use(s)
+	w.created = append(w.created, s.path)
+	return nil
+}
+
+// seal writes the footer of the active segment and makes the whole file durable.
+func (w *segmentWriter) seal() error {
+	if err := w.open(); err != nil {
+		return err
+	}
+	s := w.active
+	footer := appendFooter(nil, footerInfo{dataEnd: s.size, next: s.end, first: s.first, marks: s.marks})
+	end := s.size + int64(len(footer))
+	if err := w.file.Truncate(s.size); err != nil {
+		return err
+	}
+	if err := w.file.Allocate(end); err != nil {
+		return err
+	}
+	if err := writeFull(w.file, footer, s.size); err != nil {
+		return err
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	s.size, s.marks, s.indexed = end, nil, false
+	return nil
+}
+
+// finish makes the open file durable and closes it.
+func (w *segmentWriter) finish() error {
+	if w.file == nil {
+		return nil
+	}
+	err := errors.Join(w.file.Sync(), w.file.Close())
+	w.file = nil
+	return err
+}
+
+// abort closes the open file after an error.
+func (w *segmentWriter) abort() {
+	if w.file != nil {
+		_ = w.file.Close() // an error was reported already
+		w.file = nil
+	}
+}

@@ -1,0 +1,299 @@
+package log_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// small are options with files small enough that every path is taken with little data.
+func small(dir string) log.Options {
+	return log.Options{
+		Dir: dir, MemoryBytes: 8 << 20, SegmentBytes: 16 << 10, CommitFileBytes: 32 << 10,
+		CommitLogBytes: 128 << 10, Poison: true, CheckpointInterval: time.Hour,
+	}
+}
+
+func open(t *testing.T, o log.Options) *log.Store {
+	t.Helper()
+	s, err := log.Open(o)
+	require.NoError(t, err)
+	return s
+}
+
+func openLog(t *testing.T, s *log.Store, id wire.Identity, c log.Config) *log.Log {
+	t.Helper()
+	l, err := s.OpenLog(id, c)
+	require.NoError(t, err)
+	return l
+}
+
+// readAll reads every data entry from First to Next, cold or hot.
+func readAll(t *testing.T, l *log.Log) []wire.Entry {
+	t.Helper()
+	p := l.Positions()
+	return readFrom(t, l, p.First, p.Next)
+}
+
+func readFrom(t *testing.T, l *log.Log, offset, limit uint64) []wire.Entry {
+	t.Helper()
+	var all []wire.Entry
+	var c log.Chunk
+	for offset < limit {
+		require.NoError(t, l.ReadCold(&c, offset, limit, 8<<10))
+		for _, e := range entries(t, l.Identity(), &c) {
+			e.Payload = append([]byte(nil), e.Payload...)
+			all = append(all, e)
+		}
+		require.Greater(t, c.Next, offset)
+		offset = c.Next
+		c.Release()
+	}
+	return all
+}
+
+func appendN(t *testing.T, l *log.Log, from, n uint64) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		_, _, err := l.Append(data(i, 1+uint32(i%3), 30+int(i*37%900)))
+		require.NoError(t, err)
+	}
+}
+
+func TestReopenAfterClose(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, small(dir))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 500)
+	want, p := readAll(t, l), l.Positions()
+	require.NoError(t, s.Close())
+
+	s = open(t, small(dir))
+	require.Equal(t, []wire.Identity{identity(1)}, s.Logs())
+	l = openLog(t, s, identity(1), log.Config{})
+	got := l.Positions()
+	require.Equal(t, p.Next, got.Next)
+	require.Equal(t, got.Next, got.Durable)
+	require.Equal(t, want, readAll(t, l))
+	appendN(t, l, 500, 100)
+	want = readAll(t, l)
+	require.NoError(t, s.Close())
+
+	s = open(t, small(dir))
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, want, readAll(t, l))
+	require.Greater(t, l.Stats().Segments, 5)
+	require.Zero(t, s.Stats().Damage)
+	require.NoError(t, s.Close())
+}
+
+func TestFlushTellsWhatIsDurable(t *testing.T) {
+	for _, level := range []wire.Level{wire.LevelOS, wire.LevelDisk} {
+		s := open(t, small(t.TempDir()))
+		told := make(chan log.Positions, 100)
+		l := openLog(t, s, identity(1), log.Config{Notify: func(p log.Positions, err error) {
+			require.NoError(t, err)
+			told <- p
+		}})
+		for i := range uint64(20) {
+			_, _, err := l.Append(data(i, 2, 100))
+			require.NoError(t, err)
+			l.Flush(level)
+			for p := range told {
+				if level == wire.LevelOS && p.Written == 2*i+2 || p.Durable == 2*i+2 {
+					break
+				}
+			}
+		}
+		require.NoError(t, s.Close())
+	}
+}
+
+func TestTwoStoresOnOneDirectory(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, small(dir))
+	_, err := log.Open(small(dir))
+	require.ErrorIs(t, err, log.ErrLocked)
+	require.NoError(t, s.Close())
+	s = open(t, small(dir))
+	require.NoError(t, s.Close())
+}
+
+func TestColdReadsUnderMemoryPressure(t *testing.T) {
+	o := small(t.TempDir())
+	o.MemoryBytes = 1 << 20
+	s := open(t, o)
+	l := openLog(t, s, identity(1), log.Config{})
+	const n = 6000
+	for i := uint64(0); i < n; {
+		_, _, err := l.Append(data(i, 1, 1000))
+		if err == nil {
+			i++
+			continue
+		}
+		require.ErrorIs(t, err, log.ErrBusy)
+		time.Sleep(time.Millisecond) // what a caller does with ErrBusy
+	}
+	got := readAll(t, l)
+	require.Len(t, got, n)
+	for i, e := range got {
+		require.Equal(t, payload(uint64(i), 1000), e.Payload)
+	}
+	var c log.Chunk
+	require.ErrorIs(t, l.Read(&c, 0, 1, 1), log.ErrCold)
+	require.LessOrEqual(t, s.Stats().MemoryPeak, int64(1<<20))
+	require.NoError(t, s.Close())
+}
+
+func TestStateAndReplay(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, small(dir))
+	var l *log.Log
+	state := func() ([]byte, uint64) {
+		return []byte("upto"), l.Positions().NextIndex - 1
+	}
+	l = openLog(t, s, identity(1), log.Config{State: func() ([]byte, uint64) { return state() }})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	for range 5 {
+		_, _, err := l.Append(log.Batch{Kind: wire.KindState, Term: 1, Payload: payload(9, 50)})
+		require.NoError(t, err)
+	}
+	state = func() ([]byte, uint64) { return []byte("upto"), 10 }
+	require.NoError(t, s.Close())
+
+	s = open(t, small(dir))
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, "upto", string(l.State()))
+	var got []uint64
+	require.NoError(t, l.Replay(func(e wire.Entry) error {
+		require.Equal(t, wire.KindState, e.Kind)
+		got = append(got, e.Index)
+		return nil
+	}))
+	require.Equal(t, []uint64{11, 12, 13, 14, 15}, got)
+	require.NoError(t, s.Close())
+}
+
+func TestRemoveLogIsDurable(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, small(dir))
+	a, b := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	appendN(t, a, 0, 50)
+	appendN(t, b, 0, 50)
+	require.NoError(t, s.Sync())
+	require.NoError(t, s.RemoveLog(identity(1)))
+	_, _, err := a.Append(data(1, 1, 10))
+	require.ErrorIs(t, err, log.ErrClosed)
+	require.NoError(t, s.Close())
+	s = open(t, small(dir))
+	require.Equal(t, []wire.Identity{identity(2)}, s.Logs())
+	require.NoError(t, s.Close())
+}
+
+func TestTruncatePrefix(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, small(dir))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 500)
+	next := l.Positions().Next
+	require.NoError(t, l.TruncatePrefix(next/2))
+	p := l.Positions()
+	require.Equal(t, next/2, p.First)
+	require.Greater(t, p.FirstIndex, uint64(100))
+	require.ErrorIs(t, l.TruncatePrefix(next+1), log.ErrOutOfRange)
+	index, term := l.Prev()
+	require.Equal(t, p.FirstIndex-1, index)
+	require.Equal(t, uint64(1), term)
+	want := readAll(t, l)
+	require.NoError(t, s.Close())
+
+	s = open(t, small(dir))
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, want, readAll(t, l))
+	require.Equal(t, p.First, l.Positions().First)
+	require.NoError(t, l.TruncatePrefix(next))
+	require.Zero(t, l.Stats().Segments)
+	appendN(t, l, 500, 10)
+	want = readAll(t, l)
+	require.Len(t, want, 10)
+	require.NoError(t, s.Close())
+	s = open(t, small(dir))
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, want, readAll(t, l))
+	require.NoError(t, s.Close())
+}
+
+func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
+	for _, filed := range []bool{false, true} {
+		for _, at := range []uint64{500, 499, 300, 17, 2, 1} {
+			dir := t.TempDir()
+			s := open(t, small(dir))
+			l := openLog(t, s, identity(1), log.Config{})
+			appendN(t, l, 0, 500)
+			all := readAll(t, l)
+			if filed {
+				require.NoError(t, s.Checkpoint())
+			} else {
+				require.NoError(t, s.Sync())
+			}
+			require.NoError(t, l.TruncateSuffix(at))
+			require.Equal(t, at, l.Positions().NextIndex)
+			require.Equal(t, all[:at-1], readAll(t, l))
+			_, index, err := l.Append(log.Batch{Kind: wire.KindData, Count: 1, Term: 2, Payload: payload(7, 77)})
+			require.NoError(t, err)
+			require.Equal(t, at, index)
+			term, err := l.Term(at)
+			require.NoError(t, err)
+			require.Equal(t, uint64(2), term)
+			want := readAll(t, l)
+			require.NoError(t, s.Close())
+			s = open(t, small(dir))
+			l = openLog(t, s, identity(1), log.Config{})
+			require.Equal(t, want, readAll(t, l))
+			require.NoError(t, s.Close())
+		}
+	}
+}
+
+func TestEntriesTermsAndTimes(t *testing.T) {
+	s := open(t, small(t.TempDir()))
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range uint64(600) {
+		b := data(i, 1, 200)
+		b.Term, b.Time = 1+i/100, int64(1000+i*10)
+		b.Index = i + 1
+		_, _, err := l.Append(b)
+		require.NoError(t, err)
+		if i == 300 {
+			require.NoError(t, s.Checkpoint())
+		}
+	}
+	_, _, err := l.Append(log.Batch{Kind: wire.KindData, Count: 1, Term: 1, Index: 7, Payload: payload(1, 10)})
+	require.ErrorIs(t, err, log.ErrIndex)
+	for i := range uint64(600) {
+		term, err := l.Term(i + 1)
+		require.NoError(t, err)
+		require.Equal(t, 1+i/100, term)
+		off, err := l.OffsetAt(int64(1000 + i*10 - 5))
+		require.NoError(t, err)
+		require.Equal(t, i, off)
+	}
+	off, err := l.OffsetAt(1 << 40)
+	require.NoError(t, err)
+	require.Equal(t, uint64(600), off)
+	list, err := l.Entries(250, 260, 1<<20)
+	require.NoError(t, err)
+	require.Len(t, list, 10)
+	require.Equal(t, uint64(250), list[0].Index)
+	list, err = l.Entries(250, 260, 500)
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	_, err = l.Term(601)
+	require.ErrorIs(t, err, log.ErrOutOfRange)
+	require.NoError(t, s.Close())
+}

@@ -1,0 +1,264 @@
+package log
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// walk calls fn for the intact entries of the log with an index from from on, oldest first, until fn
+// returns false. Damage is left out. The entry is valid during the call. It waits for the disk.
+func (l *Log) walk(from uint64, fn func(wire.Entry) bool) error {
+	for {
+		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			return ErrClosed
+		}
+		if from < l.prev.index {
+			l.mu.Unlock()
+			return ErrTruncated
+		}
+		if len(l.slabs) > 0 && from >= l.slabs[0].start.index || from >= l.filed.index {
+			spans := l.spansLocked(nil, from)
+			l.mu.Unlock()
+			l.walkSpans(spans, fn)
+			return nil
+		}
+		i, _ := slices.BinarySearchFunc(l.segments, from+1, func(s *segment, x uint64) int {
+			return compare(s.start.index, x)
+		})
+		end, bound := l.filed.index, uint64(0)
+		if l.spoiled {
+			bound = end
+		}
+		if i < len(l.segments) {
+			end, bound = l.segments[i].start.index, l.segments[i].start.index
+		}
+		var seg *segment
+		if i > 0 {
+			seg = l.segments[i-1]
+		}
+		l.mu.Unlock()
+		if seg != nil {
+			more, err := l.walkSegment(seg, bound, from, fn)
+			switch {
+			case missing(err) && !l.has(seg):
+				continue
+			case err != nil && !missing(err):
+				return err
+			case err == nil && !more:
+				return nil
+			}
+		}
+		from = end
+	}
+}
+
+func (l *Log) walkSpans(spans []span, fn func(wire.Entry) bool) {
+	more := true
+	for _, p := range spans {
+		for b := p.bytes(); more && len(b) > 0; {
+			var e wire.Entry
+			e, b, _ = wire.ViewEntry(b)
+			more = fn(e)
+		}
+		p.slab.release()
+	}
+}
+
+func (l *Log) walkSegment(seg *segment, bound, from uint64, fn func(wire.Entry) bool) (bool, error) {
+	v, err := l.store.view(seg, l.seed, bound)
+	if err != nil {
+		return false, err
+	}
+	defer l.store.views.release(v)
+	w := walker{file: v.file, seed: l.seed, pos: v.data, end: v.end, bound: bound}
+	for _, m := range v.marks {
+		if m.index > from {
+			break
+		}
+		w.pos = int64(m.pos)
+	}
+	for {
+		st, ok, err := w.next()
+		if err != nil || !ok {
+			return true, err
+		}
+		if !st.bad && st.entry.Index >= from && !fn(st.entry) {
+			return false, nil
+		}
+	}
+}
+
+// State returns the owner's state as it was found when the store was opened, or as the last
+// checkpoint took it; nil when there is none. The caller must not modify it.
+func (l *Log) State() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.blob
+}
+
+// Replay calls fn for every intact entry behind the state, in order, so that the owner can rebuild
+// what the state does not include. The entry is valid during the call. Call it once, before the
+// first append. It stops at the first error of fn and returns it.
+func (l *Log) Replay(fn func(e wire.Entry) error) error {
+	l.mu.Lock()
+	from := max(l.state.index+1, l.prev.index)
+	l.mu.Unlock()
+	var failed error
+	err := l.walk(from, func(e wire.Entry) bool {
+		failed = fn(e)
+		return failed == nil
+	})
+	return errors.Join(failed, err)
+}
+
+// Prev returns index and term of the entry in front of the first one that is held; 0 and 0 for a log
+// that still has its first entry.
+func (l *Log) Prev() (index, term uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.prev.index - 1, l.prev.term
+}
+
+// Term returns the term of the entry with an index, also of the one in front of the first. It
+// returns ErrTruncated and ErrOutOfRange outside of that, and a CorruptError when the entry is lost.
+func (l *Log) Term(index uint64) (uint64, error) {
+	l.mu.Lock()
+	prev, next := l.prev, l.next
+	l.mu.Unlock()
+	switch {
+	case index+1 < prev.index:
+		return 0, ErrTruncated
+	case index+1 == prev.index:
+		return prev.term, nil
+	case index >= next.index:
+		return 0, ErrOutOfRange
+	case index+1 == next.index:
+		return next.term, nil
+	}
+	list, err := l.Entries(index, index+1, 1)
+	if err != nil {
+		return 0, err
+	}
+	return list[0].Term, nil
+}
+
+// Entries returns copies of the entries [lo, hi), of all kinds, as many as fit in maxBytes but at
+// least one. It returns ErrTruncated or ErrOutOfRange for a range that is not in the log, and a
+// CorruptError in front of an entry that is lost. It may wait for the disk.
+func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
+	if hi > l.Positions().NextIndex || lo > hi {
+		return nil, ErrOutOfRange
+	}
+	var list []wire.Entry
+	at, size := lo, 0
+	err := l.walk(lo, func(e wire.Entry) bool {
+		size += e.Size()
+		if e.Index != at || e.Index >= hi || len(list) > 0 && size > maxBytes {
+			return false
+		}
+		e.Payload = slices.Clone(e.Payload)
+		list = append(list, e)
+		at++
+		return true
+	})
+	if err == nil && len(list) == 0 && lo < hi {
+		err = &CorruptError{Path: l.dir(), Err: errMissing}
+	}
+	return list, err
+}
+
+// OffsetAt returns the offset of the first record in the first entry that was appended at ms
+// (milliseconds since 1970) or later, not below the start of the log; the next offset when there is
+// none. Append times never go back. It may wait for the disk.
+func (l *Log) OffsetAt(ms int64) (uint64, error) {
+	from, first, next, err := l.indexAt(ms)
+	if err != nil {
+		return 0, err
+	}
+	found := next
+	err = l.walk(from, func(e wire.Entry) bool {
+		if e.Kind != wire.KindData || e.Time < ms || e.NextOffset() <= first {
+			return true
+		}
+		found = e.BaseOffset
+		return false
+	})
+	return max(found, first), err
+}
+
+// indexAt returns the index of an entry at or not far in front of the first one with a time of ms.
+func (l *Log) indexAt(ms int64) (from, first, next uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first, next = l.first, l.next.offset
+	if n := len(l.slabs); n > 0 && l.slabs[0].start.time < ms {
+		i, _ := slices.BinarySearchFunc(l.slabs, ms, func(s *slab, x int64) int { return compareTime(s.end.time, x) })
+		return markBefore(l.slabs[min(i, n-1)].marks, l.slabs[min(i, n-1)].start.index, ms), first, next, nil
+	}
+	segments := l.segments
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	lo, hi := 0, len(segments)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		end, err := l.segmentEnd(segments, mid)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		if end.time < ms {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == len(segments) {
+		return l.afterSegments(), first, next, nil
+	}
+	from, err = l.segmentIndexAt(segments, lo, ms)
+	return from, first, next, err
+}
+
+func (l *Log) afterSegments() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.filed.index
+}
+
+func (l *Log) segmentIndexAt(segments []*segment, i int, ms int64) (uint64, error) {
+	bound := uint64(0)
+	if i+1 < len(segments) {
+		bound = segments[i+1].start.index
+	}
+	v, err := l.store.view(segments[i], l.seed, bound)
+	if err != nil {
+		if missing(err) {
+			return segments[i].start.index, nil
+		}
+		return 0, err
+	}
+	defer l.store.views.release(v)
+	return markBefore(v.marks, segments[i].start.index, ms), nil
+}
+
+// markBefore returns the index of the last mark with a time before ms, or start.
+func markBefore(marks []mark, start uint64, ms int64) uint64 {
+	i, _ := slices.BinarySearchFunc(marks, ms, func(m mark, x int64) int { return compareTime(m.time, x) })
+	if i == 0 {
+		return start
+	}
+	return marks[i-1].index
+}
+
+func compareTime(a, b int64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
