@@ -1,0 +1,226 @@
+package partition
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Config is a topic's configuration. It is set by whoever creates or alters the topic.
+type Config struct {
+	// Level is the least durability of a publish, and decides what consumers see.
+	Level wire.Level
+	// Retention says what may be dropped; zero fields mean unlimited.
+	Retention log.Retention
+	// SegmentBytes is the size of a segment file; 0 is the store's.
+	SegmentBytes int64
+	// SegmentAge is the age at which a segment is sealed; 0 is the store's choice.
+	SegmentAge time.Duration
+	// MaxRecord is the largest record in bytes, key and headers included.
+	MaxRecord int
+	// Hash chooses the partition of a key.
+	Hash wire.Hash
+}
+
+// maxRecordLimit leaves room in a frame for its header and the batch's.
+const maxRecordLimit = wire.MaxFrameBytes - 1<<10
+
+// DefaultConfig is what a topic has when nothing is said: durable, kept for seven days.
+func DefaultConfig() Config {
+	return Config{
+		Level:     wire.LevelDisk,
+		Retention: log.Retention{Age: 7 * 24 * time.Hour},
+		MaxRecord: wire.DefaultMaxRecordBytes,
+	}
+}
+
+// setting is one key of a topic's configuration.
+type setting struct {
+	key string
+	get func(c *Config) string
+	set func(c *Config, value string) error
+}
+
+var settings = []setting{
+	{"durability", func(c *Config) string { return c.Level.String() }, setLevel},
+	{
+		"hash", func(c *Config) string { return hashNames[c.Hash] },
+		func(c *Config, v string) error { return setHash(&c.Hash, v) },
+	},
+	{
+		"max_record_bytes", func(c *Config) string { return strconv.Itoa(c.MaxRecord) },
+		func(c *Config, v string) error {
+			var n int64
+			err := setBytes(&n, v, 1, maxRecordLimit)
+			c.MaxRecord = int(n)
+			return err
+		},
+	},
+	{
+		"retention", func(c *Config) string { return formatDuration(c.Retention.Age) },
+		func(c *Config, v string) error { return setDuration(&c.Retention.Age, v) },
+	},
+	{
+		"retention_bytes", func(c *Config) string { return strconv.FormatInt(c.Retention.Bytes, 10) },
+		func(c *Config, v string) error { return setBytes(&c.Retention.Bytes, v, 0, 1<<62) },
+	},
+	{
+		"retention_count", func(c *Config) string { return strconv.FormatInt(c.Retention.Count, 10) },
+		func(c *Config, v string) error { return setBytes(&c.Retention.Count, v, 0, 1<<62) },
+	},
+	{
+		"segment_age", func(c *Config) string { return formatDuration(c.SegmentAge) },
+		func(c *Config, v string) error { return setDuration(&c.SegmentAge, v) },
+	},
+	{
+		"segment_bytes", func(c *Config) string { return strconv.FormatInt(c.SegmentBytes, 10) },
+		func(c *Config, v string) error {
+			var n int64
+			err := setBytes(&n, v, 0, 1<<30)
+			if err == nil && n != 0 && n < 4<<10 {
+				return fmt.Errorf("%q is below 4096", v)
+			}
+			c.SegmentBytes = n
+			return err
+		},
+	},
+}
+
+var hashNames = [...]string{wire.HashXXH64: "xxhash64", wire.HashMurmur2: "murmur2", wire.HashSum: "sum"}
+
+func setHash(h *wire.Hash, v string) error {
+	i := slices.Index(hashNames[:], v)
+	if i < 0 {
+		return fmt.Errorf("%q is not one of %s", v, strings.Join(hashNames[:], ", "))
+	}
+	*h = wire.Hash(i)
+	return nil
+}
+
+func setLevel(c *Config, v string) error {
+	level, err := wire.ParseLevel(v)
+	if err != nil || level < wire.LevelMemory || level > wire.LevelDisk {
+		return fmt.Errorf("%q is not one of memory, os, disk", v)
+	}
+	c.Level = level
+	return nil
+}
+
+// setDuration accepts Go durations and days ("7d"); 0 means unlimited or the default.
+func setDuration(d *time.Duration, v string) error {
+	parse := v
+	days := int64(0)
+	if i := strings.IndexByte(v, 'd'); i > 0 {
+		n, err := strconv.ParseInt(v[:i], 10, 32)
+		if err != nil || n < 0 || n > 36500 {
+			return fmt.Errorf("%q is not a duration such as 90s, 12h or 7d", v)
+		}
+		days, parse = n, v[i+1:]
+	}
+	var rest time.Duration
+	if parse != "" && parse != "0" {
+		var err error
+		if rest, err = time.ParseDuration(parse); err != nil || rest < 0 {
+			return fmt.Errorf("%q is not a duration such as 90s, 12h or 7d", v)
+		}
+	}
+	total := time.Duration(days)*24*time.Hour + rest
+	if total < 0 || total > 0 && total < time.Second {
+		return fmt.Errorf("%q is outside 1s to 100 years", v)
+	}
+	*d = total
+	return nil
+}
+
+func formatDuration(d time.Duration) string {
+	if d == 0 {
+		return "0"
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// setBytes accepts plain integers and the binary suffixes KiB, MiB and GiB.
+func setBytes(n *int64, v string, low, high int64) error {
+	digits, unit := v, int64(1)
+	for suffix, size := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if d, ok := strings.CutSuffix(v, suffix); ok {
+			digits, unit = d, size
+		}
+	}
+	i, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || i < 0 || i > high/unit || i*unit < low {
+		return fmt.Errorf("%q is not a number from %d to %d", v, low, high)
+	}
+	*n = i * unit
+	return nil
+}
+
+// With returns c with the given settings changed. An unknown key or a bad value is a *wire.Error
+// with CodeInvalid that names it.
+func (c Config) With(changes []wire.Setting) (Config, error) {
+	for _, change := range changes {
+		i := slices.IndexFunc(settings, func(s setting) bool { return s.key == change.Key })
+		if i < 0 {
+			return c, wire.Errorf(wire.CodeInvalid, "unknown topic setting %q (known: %s)", change.Key, settingKeys())
+		}
+		if err := settings[i].set(&c, change.Value); err != nil {
+			return c, wire.Errorf(wire.CodeInvalid, "topic setting %s: %v", change.Key, err)
+		}
+	}
+	return c, nil
+}
+
+// Settings returns every setting of c in key order.
+func (c Config) Settings() []wire.Setting {
+	out := make([]wire.Setting, len(settings))
+	for i, s := range settings {
+		out[i] = wire.Setting{Key: s.key, Value: s.get(&c)}
+	}
+	return out
+}
+
+func settingKeys() string {
+	keys := make([]string, len(settings))
+	for i, s := range settings {
+		keys[i] = s.key
+	}
+	return strings.Join(keys, ", ")
+}
+
+// CheckName returns a *wire.Error with CodeInvalid unless name may name a topic: 1 to 255 bytes of
+// letters, digits, '.', '_' and '-', in non-empty tokens between dots, so that every topic is also a
+// valid literal subject.
+func CheckName(name string) error {
+	if name == "" || len(name) > wire.MaxTopicName {
+		return wire.Errorf(wire.CodeInvalid, "a topic name has 1 to %d bytes, not %d", wire.MaxTopicName, len(name))
+	}
+	for _, token := range strings.Split(name, ".") {
+		if token == "" {
+			return wire.Errorf(wire.CodeInvalid, "topic name %q has an empty token", name)
+		}
+	}
+	for _, c := range []byte(name) {
+		if !isNameByte(c) {
+			return wire.Errorf(wire.CodeInvalid,
+				"topic name %q: %q is not allowed (letters, digits, '.', '_', '-')", name, string(rune(c)))
+		}
+	}
+	return nil
+}
+
+func isNameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		c == '.' || c == '_' || c == '-'
+}

@@ -1,0 +1,176 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Consumer state changes only through commands: each is appended to the partition's own log as a
+// state entry and then applied, under mu, by the same code that replays it after a restart.
+
+// replay rebuilds the consumer state from the log.
+func (p *Partition) replay() error {
+	if blob := p.log.State(); blob != nil {
+		state, err := group.Restore(blob)
+		if err != nil {
+			return fmt.Errorf("restore consumer state: %w", err)
+		}
+		p.state = state
+	}
+	err := p.log.Replay(func(e wire.Entry) error {
+		if e.Kind != wire.KindState {
+			return nil
+		}
+		// A group over the limit was refused when the entry was new, too.
+		if err := p.state.Apply(e.Payload[4:]); err != nil && !errors.Is(err, group.ErrTooMany) {
+			return fmt.Errorf("state entry %d: %w", e.Index, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.state.TruncatePrefix(p.First())
+	for _, q := range p.state.Queues() {
+		p.topic.registry.timed(p)
+		p.buryLater(q)
+	}
+	return nil
+}
+
+// snapshot is the checkpointer's hook. Holding mu keeps state entries out, so the state includes
+// every one of them below the log's next index.
+func (p *Partition) snapshot() ([]byte, uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state.AppendSnapshot(nil), p.log.Positions().NextIndex - 1
+}
+
+// logLocked appends a command and applies it. The returned index reaches durability later.
+func (p *Partition) logLocked(command []byte, now time.Time) (index uint64, err error) {
+	p.command = command[:0] // its memory is the next command's
+	p.payload = wire.AppendPayload(p.payload[:0], command)
+	_, index, err = p.log.Append(log.Batch{
+		Kind: wire.KindState, Term: term, Time: nowMs(now), Payload: p.payload,
+	})
+	if err != nil {
+		return 0, p.appendError(err)
+	}
+	if err := p.state.Apply(command); err != nil {
+		panic("partition: own command refused: " + err.Error())
+	}
+	return index, nil
+}
+
+// StateLevel is how durable commits and settlements become before they are answered.
+func (p *Partition) StateLevel() wire.Level { return p.stateLevel }
+
+// Commit stores a group's next offset. It returns the index of the state entry, to be awaited with
+// Reached and StateLevel. Offsets beyond the visible end are refused.
+func (p *Partition) Commit(groupName string, offset uint64, now time.Time) (index uint64, err error) {
+	if err := p.checkGroup(groupName); err != nil {
+		return 0, err
+	}
+	if err := p.CheckCommit(offset); err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.checkRoom(groupName, group.ModeOffsets); err != nil {
+		return 0, err
+	}
+	before, _ := p.state.Committed(groupName)
+	index, err = p.logLocked(group.AppendCommit(p.command[:0], groupName, offset, now), now)
+	if err == nil && offset > before.Offset {
+		p.ackedMessages.Add(offset - before.Offset)
+	}
+	return index, err
+}
+
+// CheckCommit refuses offsets beyond the visible end.
+func (p *Partition) CheckCommit(offset uint64) error {
+	if visible := p.Visible(); offset > visible {
+		return outOfRange(offset, p.First(), visible)
+	}
+	return nil
+}
+
+// Committed returns a group's committed offset and whether there is one.
+func (p *Partition) Committed(groupName string) (group.Commit, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state.Committed(groupName)
+}
+
+// DropGroup forgets a group or queue. It returns 0 when there is none.
+func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.state.Committed(groupName); !ok && p.state.Queue(groupName) == nil {
+		return 0, nil
+	}
+	return p.logLocked(group.AppendDrop(nil, groupName), now)
+}
+
+// Groups describes every group and queue of the partition.
+func (p *Partition) Groups(now time.Time) []wire.GroupInfo {
+	if p.log == nil {
+		return nil
+	}
+	visible := p.Visible()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var infos []wire.GroupInfo
+	for _, g := range p.state.Groups() {
+		info := wire.GroupInfo{
+			Group: g.Name, Mode: "group", Topic: p.topic.name, Partition: int(p.number), End: visible,
+		}
+		info.Offset = g.Offset
+		if g.Mode == group.ModeQueue {
+			q := p.state.Queue(g.Name)
+			s := q.Stats()
+			info.Mode, info.Lag = "queue", q.Backlog(visible)
+			info.InFlight, info.Retrying, info.Dead = s.InFlight, s.Redelivering, s.Dead
+		} else {
+			info.Lag = visible - min(visible, max(g.Offset, p.First()))
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+// checkRoom refuses a group more than the partition may have. The caller holds mu.
+func (p *Partition) checkRoom(name string, mode group.Mode) error {
+	if err := p.state.Check(name, mode); err != nil {
+		return wire.Errorf(wire.CodeLimit, "%s has no room for group %q: %v", p, name, err)
+	}
+	return nil
+}
+
+// truncated follows the log's start after retention or a purge moved it.
+func (p *Partition) truncated() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lostUndelivered.Add(p.state.TruncatePrefix(p.First()))
+}
+
+func (p *Partition) checkGroup(name string) error {
+	if err := p.Err(); err != nil {
+		return err
+	}
+	return CheckGroup(name)
+}
+
+// CheckGroup returns a *wire.Error with CodeInvalid unless name may name a group: the rules of topic
+// names.
+func CheckGroup(name string) error {
+	if err := CheckName(name); err != nil {
+		return wire.Errorf(wire.CodeInvalid, "group name: %s", err.(*wire.Error).Detail)
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package partition
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// The headers of a dead letter, in front of the record's own.
+const (
+	HeaderDeadTopic     = "rafka-dead-topic"      // where the record was
+	HeaderDeadPartition = "rafka-dead-partition"  // decimal
+	HeaderDeadOffset    = "rafka-dead-offset"     // decimal
+	HeaderDeadGroup     = "rafka-dead-group"      // the queue that gave up
+	HeaderDeadReason    = "rafka-dead-reason"     // what the last nack, reject or expiry said
+	HeaderDeadAttempts  = "rafka-dead-attempts"   // deliveries, decimal
+	HeaderDeadFirst     = "rafka-dead-first-time" // first failure, RFC 3339
+	HeaderDeadLast      = "rafka-dead-last-time"  // last failure, RFC 3339
+)
+
+// DeadLetterTopic returns the topic that a queue's dead letters go to when its policy names none.
+func DeadLetterTopic(topic, queue string) string { return topic + "." + queue + ".dlq" }
+
+// buryLater hands p to the burial goroutine when the queue has dead letters. The caller holds mu.
+func (p *Partition) buryLater(q *group.Queue) {
+	if q.Stats().Dead == 0 || p.burying {
+		return
+	}
+	p.burying = true
+	p.topic.registry.dead <- p // has room for every partition once
+}
+
+// runBurials moves dead letters to their topics until the registry closes. What it does not reach
+// stays in the queue's state and is buried after the next start.
+func (r *Registry) runBurials() {
+	for {
+		select {
+		case <-r.stop:
+			return
+		case p := <-r.dead:
+			if err := p.bury(); err != nil {
+				r.logger.Warn("dead letters kept back", "topic", p.topic.name, "partition", p.number, "err", err)
+				r.retryBurial(p)
+			}
+		}
+	}
+}
+
+// burialRetry is the pause after a dead letter could not be stored.
+const burialRetry = time.Second
+
+func (r *Registry) retryBurial(p *Partition) {
+	r.wg.Go(func() {
+		select {
+		case <-r.stop:
+		case <-time.After(burialRetry):
+			r.dead <- p
+		}
+	})
+}
+
+// bury publishes every dead letter of the partition and then marks them done. A crash in between
+// publishes them twice, never not at all.
+func (p *Partition) bury() error {
+	for {
+		name, policy, dead := p.nextDead()
+		if len(dead) == 0 {
+			return nil
+		}
+		target, err := p.deadLetterTopic(name, policy)
+		if err != nil {
+			return err
+		}
+		var buried []uint64
+		for _, d := range dead {
+			switch err := p.buryOne(target, name, d); {
+			case err == nil, wire.CodeOf(err) == wire.CodeOffsetOutOfRange, wire.CodeOf(err) == wire.CodeCorruptRange:
+				buried = append(buried, d.Offset) // also what retention or damage took meanwhile
+			default:
+				return err
+			}
+		}
+		if err := p.topic.registry.sync(); err != nil {
+			return err
+		}
+		if err := p.markBuried(name, buried); err != nil {
+			return err
+		}
+	}
+}
+
+// nextDead returns the dead letters of one queue; none ends the burial.
+func (p *Partition) nextDead() (name string, policy QueuePolicy, dead []group.Dead) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, q := range p.state.Queues() {
+		if q.Stats().Dead > 0 {
+			return name, q.Policy(), q.Dead()
+		}
+	}
+	p.burying = false
+	return "", QueuePolicy{}, nil
+}
+
+func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, error) {
+	name := policy.DeadLetter
+	if name == "" {
+		name = DeadLetterTopic(p.topic.name, queue)
+	}
+	r := p.topic.registry
+	if t := r.Topic(name); t != nil {
+		return t, nil
+	}
+	t, err := r.Create(name, 0, []wire.Setting{{Key: "durability", Value: p.topic.Config().Level.String()}})
+	if errors.Is(err, wire.CodeTopicExists) {
+		return t, nil
+	}
+	return t, err
+}
+
+// buryOne copies one record with the reason headers to the dead-letter topic.
+func (p *Partition) buryOne(target *Topic, queue string, d group.Dead) error {
+	var c log.Chunk
+	defer c.Release()
+	if err := p.ReadCold(&c, d.Offset, 1); err != nil {
+		return err
+	}
+	rec, err := recordAt(&c, d.Offset)
+	if err != nil {
+		return err
+	}
+	var h wire.Headers
+	h = h.Append(HeaderDeadTopic, []byte(p.topic.name))
+	h = h.Append(HeaderDeadPartition, strconv.AppendUint(nil, uint64(p.number), 10))
+	h = h.Append(HeaderDeadOffset, strconv.AppendUint(nil, d.Offset, 10))
+	h = h.Append(HeaderDeadGroup, []byte(queue))
+	h = h.Append(HeaderDeadReason, []byte(d.Reason))
+	h = h.Append(HeaderDeadAttempts, strconv.AppendUint(nil, uint64(d.Attempts), 10))
+	h = h.Append(HeaderDeadFirst, d.First.UTC().AppendFormat(nil, time.RFC3339Nano))
+	h = h.Append(HeaderDeadLast, d.Last.UTC().AppendFormat(nil, time.RFC3339Nano))
+	if len(h)+len(rec.Headers) <= wire.MaxHeaderBytes {
+		h = append(h, rec.Headers...)
+	}
+	rec.Headers = h
+	var b wire.BatchBuilder
+	b.Add(rec)
+	batch, err := wire.ViewBatch(b.Bytes())
+	if err != nil {
+		return err
+	}
+	now := p.topic.registry.opts.Now()
+	to := target.Place(rec.Key)
+	if _, _, err := to.Publish(&batch, nowMs(now)); err != nil {
+		return err
+	}
+	return nil
+}
+
+// markBuried logs that the dead letters are in their topic.
+func (p *Partition) markBuried(queue string, offsets []uint64) error {
+	now := p.topic.registry.opts.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.state.Queue(queue)
+	if q == nil || len(offsets) == 0 {
+		return nil
+	}
+	if command := q.PlanBuried(nil, offsets); len(command) > 0 {
+		if _, err := p.logLocked(command, now); err != nil {
+			return err
+		}
+	}
+	p.deadLettered.Add(uint64(len(offsets)))
+	return nil
+}

@@ -1,0 +1,103 @@
+package partition
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// The metadata log is a log like any other, with the zero identity. Its entries are changes of the
+// set of topics, as JSON so that a person can read them; its state is all topics.
+
+// change is one entry of the metadata log.
+type change struct {
+	Put      *record `json:"put,omitempty"`      // create the topic, or replace its configuration
+	Deleting string  `json:"deleting,omitempty"` // id of a topic whose logs are about to be removed
+	Deleted  string  `json:"deleted,omitempty"`  // id of a topic whose logs are gone
+}
+
+// record is a topic in the metadata log.
+type record struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Partitions int               `json:"partitions"`
+	Settings   map[string]string `json:"settings"`
+	Deleting   bool              `json:"deleting,omitempty"`
+}
+
+// metadata is the state of the metadata log.
+type metadata struct {
+	Version int                `json:"version"`
+	Topics  map[string]*record `json:"topics"` // by id
+}
+
+const metadataVersion = 1
+
+func newMetadata() *metadata {
+	return &metadata{Version: metadataVersion, Topics: map[string]*record{}}
+}
+
+// apply is the only place where metadata changes, when it is replayed and when it is new.
+func (m *metadata) apply(c change) {
+	switch {
+	case c.Put != nil:
+		m.Topics[c.Put.ID] = c.Put
+	case c.Deleting != "":
+		if t := m.Topics[c.Deleting]; t != nil {
+			t.Deleting = true
+		}
+	case c.Deleted != "":
+		delete(m.Topics, c.Deleted)
+	}
+}
+
+// replayMetadata rebuilds the metadata from its log.
+func replayMetadata(l *log.Log) (*metadata, error) {
+	m := newMetadata()
+	if blob := l.State(); blob != nil {
+		if err := json.Unmarshal(blob, m); err != nil {
+			return nil, fmt.Errorf("read topic metadata: %w", err)
+		}
+		if m.Version > metadataVersion {
+			return nil, fmt.Errorf("read topic metadata: format %d is newer than this broker", m.Version)
+		}
+	}
+	err := l.Replay(func(e wire.Entry) error {
+		if e.Kind != wire.KindConfig {
+			return nil
+		}
+		var c change
+		if err := json.Unmarshal(e.Payload[4:], &c); err != nil {
+			return fmt.Errorf("metadata entry %d: %w", e.Index, err)
+		}
+		m.apply(c)
+		return nil
+	})
+	return m, err
+}
+
+// recordOf returns the record of a topic.
+func recordOf(id [16]byte, name string, partitions int, c Config) *record {
+	r := &record{ID: uuid.UUID(id).String(), Name: name, Partitions: partitions, Settings: map[string]string{}}
+	for _, s := range c.Settings() {
+		r.Settings[s.Key] = s.Value
+	}
+	return r
+}
+
+// config returns the configuration in r.
+func (r *record) config() (Config, error) {
+	changes := make([]wire.Setting, 0, len(r.Settings))
+	for k, v := range r.Settings {
+		changes = append(changes, wire.Setting{Key: k, Value: v})
+	}
+	c, err := DefaultConfig().With(changes)
+	if err != nil {
+		return c, fmt.Errorf("topic %q in the metadata: %w", r.Name, err)
+	}
+	return c, nil
+}

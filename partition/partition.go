@@ -1,0 +1,297 @@
+package partition
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// term is the leader's term of a broker without a cluster.
+const term = 1
+
+// Partition is one ordered log of a topic together with the state of its consumers.
+type Partition struct {
+	topic  *Topic
+	number uint16
+	id     wire.Identity
+	log    *log.Log // nil when another broker owns the partition
+
+	// stateLevel is how durable commits and settlements become before they are answered.
+	stateLevel wire.Level
+
+	watchMu  sync.Mutex // held while watchers is replaced
+	watchers atomic.Pointer[[]*Watcher]
+
+	failure atomic.Pointer[wire.Error] // why writes are refused for good: storage failure or deletion
+
+	mu        sync.Mutex // guards state and burying, and orders state entries: held from append to apply
+	state     *group.State
+	burying   bool   // p is with the burial goroutine
+	seenFirst uint64 // the log's start that state knows; used by the timer goroutine only
+	command   []byte // scratch space for commands, guarded by mu
+	payload   []byte // scratch space for entries, guarded by mu
+
+	publishedMessages atomic.Uint64
+	publishedBytes    atomic.Uint64
+	deliveredMessages atomic.Uint64
+	deliveredBytes    atomic.Uint64
+	ackedMessages     atomic.Uint64
+	redelivered       atomic.Uint64
+	deadLettered      atomic.Uint64
+	lostUndelivered   atomic.Uint64
+}
+
+// Topic returns the partition's topic.
+func (p *Partition) Topic() *Topic { return p.topic }
+
+// Number returns the partition's number in its topic.
+func (p *Partition) Number() uint16 { return p.number }
+
+// Identity returns what every entry's checksum knows about this partition.
+func (p *Partition) Identity() wire.Identity { return p.id }
+
+// Err returns why the partition cannot be used at all here, nil when it can: another broker owns it
+// or the topic was deleted. A partition that only refuses writes is usable.
+func (p *Partition) Err() error {
+	if p.log == nil {
+		return p.topic.registry.notOwner(p)
+	}
+	if f := p.failure.Load(); f != nil && f.Code == wire.CodeTopicDeleted {
+		return f
+	}
+	return nil
+}
+
+// Failure returns the storage failure or deletion that ended writing, nil while there is none.
+// Entries that were not yet durable when it happened have an unknown outcome.
+func (p *Partition) Failure() error {
+	if f := p.failure.Load(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// Publish appends a checked batch and returns the offset of its first record and its entry's index.
+// The batch is in memory then; Flush and Reached lead further. The error is a *wire.Error and means
+// that nothing was appended.
+func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, err error) {
+	if p.log == nil {
+		return 0, 0, p.Err()
+	}
+	base, index, err = p.log.Append(log.Batch{
+		Kind: wire.KindData, Count: b.Count(), Term: term, Time: nowMs, Payload: b.Raw(),
+	})
+	if err != nil {
+		return 0, 0, p.appendError(err)
+	}
+	p.publishedMessages.Add(uint64(b.Count()))
+	p.publishedBytes.Add(uint64(len(b.Raw())))
+	if p.topic.Config().Level <= wire.LevelMemory {
+		p.moved()
+	}
+	return base, index, nil
+}
+
+// Flush asks for everything appended so far to reach the level, and returns at once. Watchers fire
+// when it did.
+func (p *Partition) Flush(level wire.Level) { p.log.Flush(level) }
+
+// Reached reports whether the entry at index has reached the level.
+func (p *Partition) Reached(index uint64, level wire.Level) bool {
+	switch pos := p.log.Positions(); {
+	case level <= wire.LevelMemory:
+		return index < pos.NextIndex
+	case level == wire.LevelOS:
+		return index < pos.WrittenIndex
+	default:
+		return index < pos.DurableIndex
+	}
+}
+
+// First returns the first offset that is still stored.
+func (p *Partition) First() uint64 { return p.log.Positions().First }
+
+// Next returns the offset the next record will get.
+func (p *Partition) Next() uint64 { return p.log.Positions().Next }
+
+// Visible returns the end of what consumers may read.
+func (p *Partition) Visible() uint64 {
+	switch pos := p.log.Positions(); p.topic.Config().Level {
+	case wire.LevelNone, wire.LevelMemory:
+		return pos.Next
+	case wire.LevelOS:
+		return pos.Written
+	default:
+		return pos.Durable
+	}
+}
+
+// Read fills c with whole visible entries from offset on, at most maxBytes but at least one entry.
+// With nothing visible c stays empty. log.ErrCold asks for ReadCold; other errors are *wire.Error.
+// The caller must Release c.
+func (p *Partition) Read(c *log.Chunk, offset uint64, maxBytes int) error {
+	if err := p.log.Read(c, offset, p.Visible(), maxBytes); err != nil {
+		return p.readError(offset, err)
+	}
+	return nil
+}
+
+// ReadCold is Read from the disk. It blocks, so it must not be called on an event loop.
+func (p *Partition) ReadCold(c *log.Chunk, offset uint64, maxBytes int) error {
+	if err := p.log.ReadCold(c, offset, p.Visible(), maxBytes); err != nil {
+		return p.readError(offset, err)
+	}
+	return nil
+}
+
+// CountDelivered adds to the partition's delivery counters.
+func (p *Partition) CountDelivered(messages, bytes int) {
+	p.deliveredMessages.Add(uint64(messages))
+	p.deliveredBytes.Add(uint64(bytes))
+}
+
+// Locate returns the offset that a position stands for. It may read the disk for PositionTime.
+func (p *Partition) Locate(pos wire.Position, groupName string) (uint64, error) {
+	first, visible := p.First(), p.Visible()
+	switch pos.Kind {
+	case wire.PositionFirst:
+		return first, nil
+	case wire.PositionEnd:
+		return visible, nil
+	case wire.PositionLast:
+		return max(first, visible-min(1, visible)), nil
+	case wire.PositionTime:
+		offset, err := p.log.OffsetAt(int64(pos.Value))
+		if err != nil {
+			return 0, p.readError(first, err)
+		}
+		return min(offset, visible), nil
+	case wire.PositionCommitted:
+		if c, ok := p.Committed(groupName); ok {
+			return max(c.Offset, first), nil
+		}
+		return first, nil
+	default:
+		if pos.Value > visible {
+			return 0, outOfRange(pos.Value, first, visible)
+		}
+		return pos.Value, nil
+	}
+}
+
+// Info describes the partition.
+func (p *Partition) Info() wire.PartitionInfo {
+	if p.log == nil {
+		return wire.PartitionInfo{Status: wire.StatusForeign}
+	}
+	pos, stats := p.log.Positions(), p.log.Stats()
+	info := wire.PartitionInfo{
+		First: pos.First, Visible: p.Visible(), Next: pos.Next, Bytes: uint64(stats.Bytes),
+	}
+	if stats.ReadOnly {
+		info.Status = wire.StatusReadOnly
+	}
+	return info
+}
+
+// Stats are the partition's counters since the broker started, and what its log holds.
+type Stats struct {
+	PublishedMessages, PublishedBytes uint64
+	DeliveredMessages, DeliveredBytes uint64
+	AckedMessages                     uint64 // settled for good, and messages covered by commits
+	Redelivered                       uint64 // leases of an attempt above the first
+	DeadLettered                      uint64
+	LostUndelivered                   uint64 // removed by retention before a queue delivered them
+	Log                               log.LogStats
+}
+
+// Stats returns a snapshot of the counters.
+func (p *Partition) Stats() Stats {
+	s := Stats{
+		PublishedMessages: p.publishedMessages.Load(), PublishedBytes: p.publishedBytes.Load(),
+		DeliveredMessages: p.deliveredMessages.Load(), DeliveredBytes: p.deliveredBytes.Load(),
+		AckedMessages: p.ackedMessages.Load(), Redelivered: p.redelivered.Load(),
+		DeadLettered: p.deadLettered.Load(), LostUndelivered: p.lostUndelivered.Load(),
+	}
+	if p.log != nil {
+		s.Log = p.log.Stats()
+	}
+	return s
+}
+
+// notify is the log's hook: positions moved, or the storage failed.
+func (p *Partition) notify(_ log.Positions, err error) {
+	if err != nil {
+		p.fail(&wire.Error{
+			Code: wire.CodeStorage, Retry: wire.RetryUnknown,
+			Detail: "the storage of " + p.String() + " failed: " + err.Error(),
+		})
+		return
+	}
+	p.moved()
+}
+
+// fail ends writing; the first reason stays, but deletion replaces every other.
+func (p *Partition) fail(e *wire.Error) {
+	if e.Code == wire.CodeTopicDeleted {
+		p.failure.Store(e)
+	} else {
+		p.failure.CompareAndSwap(nil, e)
+	}
+	p.moved()
+}
+
+// appendError translates what Append of the log returned. Nothing was appended in any case.
+func (p *Partition) appendError(err error) *wire.Error {
+	switch {
+	case errors.Is(err, log.ErrFull):
+		return wire.Errorf(wire.CodeStorageFull, "no room for %s; reads go on", p)
+	case errors.Is(err, log.ErrBusy):
+		return wire.Errorf(wire.CodeBusy, "%s: the disk is behind, send again later", p)
+	case errors.Is(err, log.ErrReadOnly):
+		return wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure; reads go on", p)
+	case errors.Is(err, log.ErrClosed):
+		if f := p.failure.Load(); f != nil {
+			return f
+		}
+		return wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
+	case errors.Is(err, log.ErrPayload):
+		return wire.Errorf(wire.CodeTooLarge, "%s: %v", p, err)
+	default:
+		return wire.Errorf(wire.CodeInternal, "append to %s: %v", p, err)
+	}
+}
+
+// readError translates what Read of the log returned. ErrCold passes as it is.
+func (p *Partition) readError(offset uint64, err error) error {
+	var corrupt *log.CorruptError
+	switch {
+	case errors.Is(err, log.ErrCold):
+		return err
+	case errors.As(err, &corrupt):
+		return &wire.Error{
+			Code: wire.CodeCorruptRange, First: corrupt.First, Next: corrupt.Next,
+			Detail: p.String() + ": " + corrupt.Error(),
+		}
+	case errors.Is(err, log.ErrTruncated), errors.Is(err, log.ErrOutOfRange):
+		return outOfRange(offset, p.First(), p.Visible())
+	case errors.Is(err, log.ErrClosed):
+		return p.appendError(err)
+	default:
+		return wire.Errorf(wire.CodeInternal, "read %s: %v", p, err)
+	}
+}
+
+func outOfRange(offset, first, next uint64) *wire.Error {
+	e := wire.Errorf(wire.CodeOffsetOutOfRange, "offset %d is outside [%d, %d]", offset, first, next)
+	e.First, e.Next = first, next
+	return e
+}
+
+// nowMs is t as the log counts time.
+func nowMs(t time.Time) int64 { return t.UnixMilli() }

@@ -1,0 +1,345 @@
+package partition
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// node is a registry over a store that can be closed and opened again.
+type node struct {
+	t     *testing.T
+	dir   string
+	opts  Options
+	store *log.Store
+	*Registry
+}
+
+func openNode(t *testing.T, dir string, o Options) *node {
+	t.Helper()
+	n := &node{t: t, dir: dir, opts: o}
+	n.open()
+	t.Cleanup(n.close)
+	return n
+}
+
+func (n *node) open() {
+	n.t.Helper()
+	var err error
+	n.store, err = log.Open(log.Options{Dir: n.dir, MemoryBytes: 64 << 20, Now: n.opts.Now, RetentionInterval: 10 * time.Millisecond})
+	require.NoError(n.t, err)
+	n.Registry, err = Open(n.store, n.dir != "", n.opts)
+	require.NoError(n.t, err)
+}
+
+func (n *node) close() {
+	if n.Registry == nil {
+		return
+	}
+	n.Registry.Close()
+	require.NoError(n.t, n.store.Close())
+	n.Registry = nil
+}
+
+func (n *node) reopen() {
+	n.close()
+	n.open()
+}
+
+func (n *node) create(name string, partitions int, kv ...string) *Topic {
+	n.t.Helper()
+	t, err := n.Create(name, partitions, pairs(kv...))
+	require.NoError(n.t, err)
+	return t
+}
+
+func pairs(kv ...string) (s []wire.Setting) {
+	for i := 0; i < len(kv); i += 2 {
+		s = append(s, wire.Setting{Key: kv[i], Value: kv[i+1]})
+	}
+	return s
+}
+
+// publish appends records and waits until they are visible.
+func publish(t *testing.T, p *Partition, values ...string) uint64 {
+	t.Helper()
+	var b wire.BatchBuilder
+	for _, v := range values {
+		b.Add(wire.Record{Key: []byte("k-" + v), Value: []byte(v)})
+	}
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	base, _, err := p.Publish(&batch, time.Now().UnixMilli())
+	require.NoError(t, err)
+	p.Flush(p.topic.Config().Level)
+	eventually(t, func() bool { return p.Visible() >= base+uint64(len(values)) })
+	return base
+}
+
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, 20*time.Second, time.Millisecond)
+}
+
+// values reads every visible value from an offset on.
+func values(t *testing.T, p *Partition, offset uint64) (got []string) {
+	t.Helper()
+	for _, r := range records(t, p, offset) {
+		got = append(got, string(r.Value))
+	}
+	return got
+}
+
+func records(t *testing.T, p *Partition, offset uint64) (got []wire.Record) {
+	t.Helper()
+	for offset < p.Visible() {
+		var c log.Chunk
+		require.NoError(t, p.ReadCold(&c, offset, 1<<20))
+		for ; offset < c.Next; offset++ {
+			r, err := recordAt(&c, offset)
+			require.NoError(t, err)
+			r.Value = append([]byte(nil), r.Value...)
+			r.Headers = append(wire.Headers(nil), r.Headers...)
+			r.Key = append([]byte(nil), r.Key...)
+			got = append(got, r)
+		}
+		c.Release()
+	}
+	return got
+}
+
+func code(t *testing.T, want wire.Code, err error) *wire.Error {
+	t.Helper()
+	require.ErrorIs(t, err, want)
+	return err.(*wire.Error)
+}
+
+func TestTopicsSurviveAReopen(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	orders := n.create("orders", 3, "durability", "os", "retention", "7d", "retention_bytes", "1GiB", "hash", "murmur2")
+	publish(t, orders.Partition(2), "a", "b")
+	_, err := n.Alter("orders", 5, pairs("retention_count", "100"))
+	require.NoError(t, err)
+	n.create("gone", 1)
+	require.NoError(t, n.Delete("gone"))
+	before := orders.Info()
+	n.reopen()
+
+	after := n.Topic("orders").Info()
+	require.Equal(t, before.ID, after.ID)
+	require.Equal(t, before.Settings, after.Settings)
+	require.Contains(t, after.Settings, wire.Setting{Key: "retention", Value: "168h"})
+	require.Len(t, after.Partitions, 5)
+	require.Equal(t, []string{"a", "b"}, values(t, n.Topic("orders").Partition(2), 0))
+	require.Nil(t, n.Topic("gone"))
+	require.Len(t, n.Topics(), 1)
+}
+
+func TestADeletedTopicComesBackEmptyWithAnotherIdentity(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	first := n.create("orders", 1)
+	publish(t, first.Partition(0), "old")
+	require.NoError(t, n.Delete("orders"))
+	code(t, wire.CodeTopicDeleted, first.Partition(0).Err())
+	code(t, wire.CodeTopicNotFound, n.Delete("orders"))
+	second := n.create("orders", 1)
+	require.NotEqual(t, first.ID(), second.ID())
+	n.reopen()
+	require.Zero(t, n.Topic("orders").Partition(0).Visible())
+	require.Equal(t, uint64(0), publish(t, n.Topic("orders").Partition(0), "new"))
+}
+
+func TestPurgeMovesTheStartForGood(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("orders", 1).Partition(0)
+	publish(t, p, "a")
+	publish(t, p, "b")
+	publish(t, p, "c")
+	require.NoError(t, n.Purge("orders", wire.AnyPartition, 2))
+	n.reopen()
+	p = n.Topic("orders").Partition(0)
+	require.Equal(t, uint64(2), p.First())
+	require.Equal(t, []string{"c"}, values(t, p, 2))
+	var c log.Chunk
+	e := code(t, wire.CodeOffsetOutOfRange, p.ReadCold(&c, 0, 100))
+	require.Equal(t, []uint64{2, 3}, []uint64{e.First, e.Next})
+	code(t, wire.CodePartitionNotFound, n.Purge("orders", 7, 0))
+}
+
+func TestBadTopicsAreRefusedWithTheReason(t *testing.T) {
+	n := openNode(t, "", Options{MaxPartitions: 10})
+	f := func(want wire.Code, text, name string, partitions int, kv ...string) {
+		t.Helper()
+		_, err := n.Create(name, partitions, pairs(kv...))
+		require.Contains(t, code(t, want, err).Detail, text)
+	}
+	f(wire.CodeInvalid, "1 to 255 bytes", "", 1)
+	f(wire.CodeInvalid, "1 to 255 bytes", strings.Repeat("a", 256), 1)
+	f(wire.CodeInvalid, "empty token", "a..b", 1)
+	f(wire.CodeInvalid, "empty token", ".a", 1)
+	f(wire.CodeInvalid, "empty token", "../etc", 1)
+	f(wire.CodeInvalid, "not allowed", "etc/passwd", 1)
+	f(wire.CodeInvalid, "not allowed", "a b", 1)
+	f(wire.CodeInvalid, "not allowed", "orders.>", 1)
+	f(wire.CodeInvalid, "not allowed", "a\x00b", 1)
+	f(wire.CodeInvalid, "1 to 1024", "a", 2000)
+	f(wire.CodeInvalid, "unknown topic setting \"colour\"", "a", 1, "colour", "red")
+	f(wire.CodeInvalid, "retention:", "a", 1, "retention", "soon")
+	f(wire.CodeInvalid, "hash:", "a", 1, "hash", "md5")
+	f(wire.CodeInvalid, "segment_bytes:", "a", 1, "segment_bytes", "12")
+	f(wire.CodeInvalid, "max_record_bytes:", "a", 1, "max_record_bytes", "16MiB")
+	f(wire.CodeUnsupported, "data directory", "a", 1, "durability", "disk")
+	f(wire.CodeLimit, "10 partitions", "a", 11)
+	n.create("b", 2)
+	f(wire.CodeTopicExists, "exists", "b", 2)
+	_, err := n.Alter("b", 1, nil)
+	code(t, wire.CodeInvalid, err)
+	_, err = n.Alter("c", 1, nil)
+	code(t, wire.CodeTopicNotFound, err)
+}
+
+func TestABrokerThatOwnsOnePartitionRefusesTheOthers(t *testing.T) {
+	n := openNode(t, "", Options{Own: 1, Total: 3})
+	topic := n.create("orders", 0)
+	require.Len(t, topic.Partitions(), 3)
+	publish(t, topic.Partition(1), "mine")
+	e := code(t, wire.CodeNotOwner, topic.Partition(2).Err())
+	require.Contains(t, e.Detail, "partition 1 of 3")
+	_, _, err := topic.Partition(0).Publish(&wire.Batch{}, 0)
+	code(t, wire.CodeNotOwner, err)
+	require.Equal(t, wire.StatusForeign, topic.Info().Partitions[0].Status)
+}
+
+func TestConsumersSeeOnlyWhatTheTopicsLevelAllows(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("orders", 1).Partition(0)
+	var b wire.BatchBuilder
+	b.Add(wire.Record{Value: []byte("x")})
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	_, index, err := p.Publish(&batch, 1)
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), p.Next())
+	require.Zero(t, p.Visible(), "nothing was flushed")
+	fired := make(chan struct{}, 1)
+	w := NewWatcher(func() { fired <- struct{}{} })
+	p.Watch(w)
+	w.Arm()
+	p.Flush(wire.LevelDisk)
+	for !p.Reached(index, wire.LevelDisk) {
+		<-fired
+		w.Arm()
+	}
+	require.Equal(t, uint64(1), p.Visible())
+	p.Unwatch(w)
+}
+
+func lease(t *testing.T, p *Partition, n int) []group.Lease {
+	t.Helper()
+	l, err := p.Lease(nil, "workers", n, 0, 1, time.Now())
+	require.NoError(t, err)
+	return l
+}
+
+func settle(t *testing.T, p *Partition, s Settlement) {
+	t.Helper()
+	_, lost, err := p.Settle("workers", s, time.Now())
+	require.NoError(t, err)
+	require.Zero(t, lost)
+}
+
+func TestQueuesAndCommitsSurviveAReopen(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	publish(t, p, "a", "b", "c", "d")
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{}, time.Now())
+	require.NoError(t, err)
+	_, err = p.Commit("audit", 3, time.Now())
+	require.NoError(t, err)
+	require.Len(t, lease(t, p, 3), 1)
+	settle(t, p, Settlement{Op: wire.OpAck, Ranges: []group.Settle{{First: 0, Count: 1, Attempt: 1}, {First: 2, Count: 1, Attempt: 1}}})
+	n.reopen()
+
+	p = n.Topic("jobs").Partition(0)
+	c, ok := p.Committed("audit")
+	require.True(t, ok)
+	require.Equal(t, uint64(3), c.Offset)
+	var left []uint64
+	for _, l := range lease(t, p, 10) {
+		for i := range l.Count {
+			left = append(left, l.First+uint64(i))
+		}
+	}
+	require.ElementsMatch(t, []uint64{1, 3}, left, "what was leased and not acked comes back")
+	infos := p.Groups(time.Now())
+	require.Len(t, infos, 2)
+	require.Equal(t, uint64(1), infos[0].Lag)
+	require.Equal(t, uint64(2), infos[1].Lag)
+}
+
+func TestDeadLettersGoToTheirTopicWithTheReason(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	publish(t, p, "good", "bad", "worse")
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{MaxDeliveries: 1}, time.Now())
+	require.NoError(t, err)
+	lease(t, p, 10)
+	settle(t, p, Settlement{Op: wire.OpAck, Ranges: []group.Settle{{First: 0, Count: 1, Attempt: 1}}})
+	settle(t, p, Settlement{Op: wire.OpReject, Ranges: []group.Settle{{First: 1, Count: 1, Attempt: 1}}, Reason: "no such user"})
+	settle(t, p, Settlement{Op: wire.OpNack, Ranges: []group.Settle{{First: 2, Count: 1, Attempt: 1}}, Delay: -1, Reason: "smtp timeout"})
+	dead := func() *Topic { return n.Topic("jobs.workers.dlq") }
+	eventually(t, func() bool { return dead() != nil && dead().Partition(0).Visible() == 2 })
+	eventually(t, func() bool { return p.Groups(time.Now())[0].Dead == 0 })
+
+	got := records(t, dead().Partition(0), 0)
+	require.Equal(t, "bad", string(got[0].Value))
+	require.Equal(t, "k-bad", string(got[0].Key))
+	header := func(r wire.Record, name string) string {
+		v, ok := r.Headers.Get(name)
+		require.True(t, ok, name)
+		return string(v)
+	}
+	require.Equal(t, "no such user", header(got[0], HeaderDeadReason))
+	require.Equal(t, "jobs", header(got[0], HeaderDeadTopic))
+	require.Equal(t, "1", header(got[0], HeaderDeadOffset))
+	require.Equal(t, "0", header(got[0], HeaderDeadPartition))
+	require.Equal(t, "workers", header(got[0], HeaderDeadGroup))
+	require.Equal(t, "smtp timeout", header(got[1], HeaderDeadReason))
+	require.Equal(t, "1", header(got[1], HeaderDeadAttempts))
+	_, err = time.Parse(time.RFC3339Nano, header(got[1], HeaderDeadLast))
+	require.NoError(t, err)
+	n.reopen()
+	require.Empty(t, lease(t, n.Topic("jobs").Partition(0), 10), "dead letters are done")
+	require.Equal(t, uint64(2), dead().Partition(0).Visible(), "and are not buried twice")
+}
+
+func TestExpiredLeasesWakeWorkers(t *testing.T) {
+	n := openNode(t, "", Options{})
+	p := n.create("jobs", 1).Partition(0)
+	publish(t, p, "a")
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{Lease: time.Millisecond, BackoffMin: time.Millisecond}, time.Now())
+	require.NoError(t, err)
+	require.Len(t, lease(t, p, 1), 1)
+	var again []group.Lease
+	eventually(t, func() bool { again = lease(t, p, 1); return len(again) == 1 })
+	require.Equal(t, uint32(2), uint32(again[0].Attempt))
+}
+
+func TestGroupsOverTheLimitAreRefusedAndDoNotStopAReopen(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	for i := range group.MaxGroups {
+		_, err := p.Commit("g"+strings.Repeat("x", i%200)+string(rune('a'+i/200%26))+string(rune('a'+i/5200)), 0, time.Now())
+		require.NoError(t, err)
+	}
+	_, err := p.Commit("one-more", 0, time.Now())
+	code(t, wire.CodeLimit, err)
+	n.reopen()
+	require.Len(t, n.Topic("jobs").Partition(0).Groups(time.Now()), group.MaxGroups)
+}

@@ -1,0 +1,209 @@
+package partition
+
+import (
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// QueuePolicy is how a queue treats messages that were not acknowledged.
+type QueuePolicy = group.Policy
+
+// OpenQueue makes a queue that starts at an offset, or changes the policy of one that exists.
+func (p *Partition) OpenQueue(name string, start uint64, policy QueuePolicy, now time.Time) (index uint64, err error) {
+	if err := p.checkGroup(name); err != nil {
+		return 0, err
+	}
+	if len(policy.DeadLetter) > wire.MaxTopicName {
+		return 0, wire.Errorf(wire.CodeInvalid, "a topic name has at most %d bytes", wire.MaxTopicName)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.checkRoom(name, group.ModeQueue); err != nil {
+		return 0, err
+	}
+	if index, err = p.logLocked(group.AppendOpen(nil, name, start, policy), now); err != nil {
+		return 0, err
+	}
+	p.topic.registry.timed(p)
+	return index, nil
+}
+
+// HasQueue reports whether the queue exists here.
+func (p *Partition) HasQueue(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state.Queue(name) != nil
+}
+
+// Lease takes up to limit messages for owner and appends them to dst in offset order. It returns dst
+// unchanged when nothing is deliverable now. It takes CodeGroupNotFound for a missing queue.
+func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
+	if err := p.Err(); err != nil {
+		return dst, err
+	}
+	visible := p.Visible()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.state.Queue(name)
+	if q == nil {
+		return dst, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+	}
+	had := len(dst)
+	dst = q.Lease(dst, limit, visible, lease, owner, now)
+	for _, l := range dst[had:] {
+		if l.Attempt > 1 {
+			p.redelivered.Add(uint64(l.Count))
+		}
+	}
+	return dst, nil
+}
+
+// Settlement says what to do with leased messages.
+type Settlement struct {
+	Op     wire.Op // OpAck, OpNack, OpReject or OpExtend
+	Ranges []group.Settle
+	Delay  time.Duration // OpNack: negative for the queue's backoff; OpExtend: the new lease
+	Reason string        // OpNack, OpReject
+}
+
+// Settle settles leased messages. lost is how many were not leased under the given attempt any
+// more. index is the state entry to be awaited, 0 when nothing was logged.
+func (p *Partition) Settle(name string, s Settlement, now time.Time) (index uint64, lost int, err error) {
+	if err := p.Err(); err != nil {
+		return 0, 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.state.Queue(name)
+	if q == nil {
+		return 0, 0, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+	}
+	command := p.command[:0]
+	switch s.Op {
+	case wire.OpAck:
+		command, lost = q.PlanAck(command, s.Ranges)
+	case wire.OpNack:
+		command, lost = q.PlanNack(command, s.Ranges, s.Delay, s.Reason, now)
+	case wire.OpReject:
+		command, lost = q.PlanReject(command, s.Ranges, s.Reason, now)
+	default:
+		return 0, q.Extend(s.Ranges, s.Delay, now), nil
+	}
+	if len(command) == 0 {
+		return 0, lost, nil
+	}
+	if index, err = p.logLocked(command, now); err != nil {
+		return 0, 0, err
+	}
+	if s.Op == wire.OpAck {
+		p.ackedMessages.Add(count(s.Ranges) - uint64(lost))
+	} else {
+		p.buryLater(q)
+	}
+	return index, lost, nil
+}
+
+func count(ranges []group.Settle) (n uint64) {
+	for _, r := range ranges {
+		n += uint64(r.Count)
+	}
+	return n
+}
+
+// ReturnLeases makes everything that owner holds in the queue deliverable at once: its connection
+// is gone.
+func (p *Partition) ReturnLeases(name string, owner uint64, now time.Time) {
+	p.mu.Lock()
+	q := p.state.Queue(name)
+	if q != nil {
+		q.ReleaseOwner(owner, now)
+	}
+	p.mu.Unlock()
+	if q != nil {
+		p.moved()
+	}
+}
+
+// timerInterval is how exactly lease expiry and redelivery keep their time.
+const timerInterval = 10 * time.Millisecond
+
+// timed remembers that p has queues whose leases and redeliveries need the clock.
+func (r *Registry) timed(p *Partition) {
+	r.timedMu.Lock()
+	defer r.timedMu.Unlock()
+	r.timers[p] = struct{}{}
+}
+
+// runTimers drives every partition with queues until the registry closes.
+func (r *Registry) runTimers() {
+	tick := time.NewTicker(timerInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-tick.C:
+			now := r.opts.Now()
+			for _, p := range r.timedPartitions() {
+				p.tick(now)
+			}
+		}
+	}
+}
+
+func (r *Registry) timedPartitions() []*Partition {
+	r.timedMu.Lock()
+	defer r.timedMu.Unlock()
+	due := r.due[:0]
+	for p := range r.timers {
+		if p.Err() != nil {
+			delete(r.timers, p)
+			continue
+		}
+		due = append(due, p)
+	}
+	r.due = due
+	return due
+}
+
+// tick follows retention, expires leases and wakes workers whose redeliveries came due.
+func (p *Partition) tick(now time.Time) {
+	if first := p.First(); first != p.seenFirst {
+		p.seenFirst = first
+		p.truncated()
+	}
+	if p.expire(now) {
+		p.moved()
+	}
+}
+
+func (p *Partition) expire(now time.Time) (due bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.state.Queues() {
+		if at, ok := q.Deadline(); !ok || at.After(now) {
+			continue
+		}
+		due = true
+		command, n := q.PlanExpire(p.command[:0], now)
+		if n == 0 {
+			continue
+		}
+		// A refused append leaves the leases expired; the next tick tries again.
+		if _, err := p.logLocked(command, now); err == nil {
+			p.buryLater(q)
+		}
+	}
+	return due
+}
+
+// FitsIn estimates how many of the partition's records fit in a number of bytes; at least 1.
+func (p *Partition) FitsIn(bytes int) int {
+	s := p.log.Stats()
+	if s.Records == 0 || s.Bytes <= 0 {
+		return 1
+	}
+	return max(1, int(uint64(bytes)*s.Records/uint64(s.Bytes)))
+}

@@ -1,0 +1,53 @@
+package partition
+
+import (
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+	"github.com/rafka-mq/rafka/wire/keyhash"
+)
+
+// recordAt finds the record at offset in a chunk and checks the batch it is in. The record is a view
+// of the chunk or, when it was compressed, of fresh memory.
+func recordAt(c *log.Chunk, offset uint64) (wire.Record, error) {
+	for _, b := range c.Slices {
+		for len(b) > 0 {
+			e, rest, err := wire.ViewEntry(b)
+			if err != nil {
+				return wire.Record{}, err
+			}
+			if e.Kind == wire.KindData && offset >= e.BaseOffset && offset < e.NextOffset() {
+				return recordIn(e, offset)
+			}
+			b = rest
+		}
+	}
+	return wire.Record{}, outOfRange(offset, c.Next, c.Next)
+}
+
+func recordIn(e wire.Entry, offset uint64) (wire.Record, error) {
+	batch, err := wire.ParseBatch(e.Payload)
+	if err != nil {
+		return wire.Record{}, err
+	}
+	if batch, err = codec.Unpack(batch, nil); err != nil {
+		return wire.Record{}, err
+	}
+	at := e.BaseOffset
+	for rec, err := range batch.Records() {
+		if err != nil {
+			return wire.Record{}, err
+		}
+		if at == offset {
+			return rec, nil
+		}
+		at++
+	}
+	return wire.Record{}, wire.ErrBatch
+}
+
+// Place returns the partition for a key, as the topic's hash says.
+func (t *Topic) Place(key []byte) *Partition {
+	parts := t.Partitions()
+	return parts[keyhash.Partition(t.Config().Hash, key, len(parts))]
+}

@@ -1,0 +1,473 @@
+package partition
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Options configures a Registry. The zero value of a field means its default.
+type Options struct {
+	// Defaults are the settings of topics that do not say otherwise, over DefaultConfig.
+	Defaults []wire.Setting
+	// Partitions is how many partitions a topic gets when nobody says. Default 1.
+	Partitions int
+	// MaxPartitions bounds all partitions of the broker together. Default 10,000.
+	MaxPartitions int
+	// Own and Total make this broker the owner of partition Own of every topic, out of Total.
+	// Total 0 means that it owns all partitions.
+	Own, Total int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Logger hears about topics; nil is silent.
+	Logger *slog.Logger
+}
+
+// defaultMaxPartitions is what a node is designed for: each partition costs memory even when idle.
+const defaultMaxPartitions = 10_000
+
+// Registry is every topic of a broker.
+type Registry struct {
+	store    *log.Store
+	meta     *log.Log
+	opts     Options
+	defaults Config
+	durable  bool // there is a data directory
+	logger   *slog.Logger
+
+	byName atomic.Pointer[map[string]*Topic] // replaced under mu, read without
+
+	mu sync.Mutex // held over every change of the set of topics, also while the disk is awaited
+
+	dataMu sync.Mutex // guards data, and is held from append to apply; taken behind mu
+	data   *metadata
+
+	timedMu sync.Mutex // guards timers
+	timers  map[*Partition]struct{}
+	due     []*Partition // reused by the timer goroutine
+
+	stop chan struct{}
+	wg   sync.WaitGroup
+	dead chan *Partition // partitions with dead letters to bury
+}
+
+// Open reads the topics of a store and opens their logs. The Registry does not close the store.
+func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Partitions = cmp.Or(o.Partitions, 1)
+	o.MaxPartitions = cmp.Or(o.MaxPartitions, defaultMaxPartitions)
+	if o.Total > 0 {
+		o.Partitions = o.Total
+	}
+	if o.Total < 0 || o.Own < 0 || o.Total > 0 && o.Own >= o.Total {
+		return nil, fmt.Errorf("partition: partition %d of %d does not exist", o.Own, o.Total)
+	}
+	if o.Partitions < 1 || o.Partitions > wire.MaxPartitions {
+		return nil, fmt.Errorf("partition: %d default partitions, 1 to %d are possible", o.Partitions, wire.MaxPartitions)
+	}
+	base := DefaultConfig()
+	if !durable {
+		base.Level = wire.LevelMemory
+	}
+	defaults, err := base.With(o.Defaults)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{
+		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger, timers: map[*Partition]struct{}{},
+		stop: make(chan struct{}), dead: make(chan *Partition, o.MaxPartitions),
+	}
+	if err := r.checkLevel(defaults); err != nil {
+		return nil, err
+	}
+	if err := r.load(); err != nil {
+		return nil, err
+	}
+	r.wg.Go(r.runTimers)
+	r.wg.Go(r.runBurials)
+	return r, nil
+}
+
+// Close stops the timers. The store is flushed and closed by its owner afterwards.
+func (r *Registry) Close() {
+	close(r.stop)
+	r.wg.Wait()
+}
+
+// load opens the metadata log and every topic in it, and finishes interrupted deletions.
+func (r *Registry) load() error {
+	meta, err := r.store.OpenLog(wire.Identity{}, log.Config{State: r.metaState})
+	if err != nil {
+		return fmt.Errorf("open topic metadata: %w", err)
+	}
+	r.meta = meta
+	if r.data, err = replayMetadata(meta); err != nil {
+		return err
+	}
+	topics := map[string]*Topic{}
+	for _, rec := range r.data.Topics {
+		id, err := uuid.Parse(rec.ID)
+		if err != nil {
+			return fmt.Errorf("topic %q in the metadata: %w", rec.Name, err)
+		}
+		if rec.Deleting {
+			if err := r.removeLogs(id, rec.Partitions); err != nil {
+				return err
+			}
+			if err := r.change(change{Deleted: rec.ID}); err != nil {
+				return err
+			}
+			continue
+		}
+		t, err := r.openTopic(id, rec)
+		if err != nil {
+			return err
+		}
+		topics[t.name] = t
+	}
+	r.byName.Store(&topics)
+	r.reportOrphans()
+	return nil
+}
+
+// reportOrphans names logs on the disk that belong to no topic. They are left alone: an operator
+// may want what is in them.
+func (r *Registry) reportOrphans() {
+	known := map[[16]byte]bool{{}: true}
+	for _, t := range *r.byName.Load() {
+		known[t.id] = true
+	}
+	for _, id := range r.store.Logs() {
+		if !known[id.Topic] {
+			r.logger.Warn("data of an unknown topic left alone", "topic", uuid.UUID(id.Topic).String(), "partition", id.Partition)
+		}
+	}
+}
+
+func (r *Registry) openTopic(id uuid.UUID, rec *record) (*Topic, error) {
+	c, err := rec.config()
+	if err != nil {
+		return nil, err
+	}
+	t := &Topic{registry: r, name: rec.Name, id: id}
+	t.config.Store(&c)
+	t.parts.Store(&[]*Partition{})
+	return t, r.grow(t, rec.Partitions)
+}
+
+// grow opens partitions until t has n.
+func (r *Registry) grow(t *Topic, n int) error {
+	parts := slices.Clone(t.Partitions())
+	for i := len(parts); i < n; i++ {
+		p, err := r.openPartition(t, i)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, p)
+	}
+	t.parts.Store(&parts)
+	return nil
+}
+
+func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
+	p := &Partition{
+		topic: t, number: uint16(number), state: group.New(), stateLevel: wire.LevelMemory,
+		id: wire.Identity{Topic: t.id, Partition: uint32(number)},
+	}
+	if r.durable {
+		p.stateLevel = wire.LevelDisk
+	}
+	if r.opts.Total > 0 && number != r.opts.Own {
+		return p, nil
+	}
+	l, err := r.store.OpenLog(p.id, p.logConfig())
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", p, err)
+	}
+	p.log = l
+	if err := p.replay(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", p, err)
+	}
+	return p, nil
+}
+
+func (p *Partition) logConfig() log.Config {
+	c := p.topic.Config()
+	return log.Config{
+		Retention: c.Retention, SegmentBytes: c.SegmentBytes, SegmentAge: c.SegmentAge,
+		Notify: p.notify, State: p.snapshot,
+	}
+}
+
+// metaState is the checkpointer's hook of the metadata log.
+func (r *Registry) metaState() ([]byte, uint64) {
+	r.dataMu.Lock()
+	defer r.dataMu.Unlock()
+	blob, err := json.Marshal(r.data)
+	if err != nil {
+		panic("partition: metadata cannot be encoded: " + err.Error())
+	}
+	return blob, r.meta.Positions().NextIndex - 1
+}
+
+// change appends one change of the metadata, waits until it is on the disk, and applies it. The
+// caller holds mu, except while loading.
+func (r *Registry) change(c change) error {
+	body, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode metadata: %w", err)
+	}
+	if err := r.appendChange(c, body); err != nil {
+		return wire.Errorf(wire.CodeStorage, "change the topic metadata: %v", err)
+	}
+	return r.sync()
+}
+
+// sync waits until everything appended so far is as durable as this broker can make it.
+func (r *Registry) sync() error {
+	if !r.durable {
+		return nil
+	}
+	if err := r.store.Sync(); err != nil {
+		return wire.Errorf(wire.CodeStorage, "flush: %v", err)
+	}
+	return nil
+}
+
+func (r *Registry) appendChange(c change, body []byte) error {
+	r.dataMu.Lock()
+	defer r.dataMu.Unlock()
+	_, _, err := r.meta.Append(log.Batch{
+		Kind: wire.KindConfig, Term: term, Time: nowMs(r.opts.Now()), Payload: wire.AppendPayload(nil, body),
+	})
+	if err == nil {
+		r.data.apply(c)
+	}
+	return err
+}
+
+// Topic returns the topic of a name, or nil. It takes no lock.
+func (r *Registry) Topic(name string) *Topic { return (*r.byName.Load())[name] }
+
+// TopicBytes is Topic for a name in a byte slice, without an allocation.
+func (r *Registry) TopicBytes(name []byte) *Topic { return (*r.byName.Load())[string(name)] }
+
+// Topics returns all topics in name order.
+func (r *Registry) Topics() []*Topic {
+	return slices.SortedFunc(maps.Values(*r.byName.Load()), func(a, b *Topic) int { return cmp.Compare(a.name, b.name) })
+}
+
+// Defaults returns the configuration of a topic about which nothing is said.
+func (r *Registry) Defaults() Config { return r.defaults }
+
+// Create makes a topic, durably. 0 partitions means the default. It returns the existing topic
+// together with CodeTopicExists when there is one.
+func (r *Registry) Create(name string, partitions int, changes []wire.Setting) (*Topic, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	c, err := r.defaults.With(changes)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkLevel(c); err != nil {
+		return nil, err
+	}
+	partitions = cmp.Or(partitions, r.opts.Partitions)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.Topic(name); t != nil {
+		return t, wire.Errorf(wire.CodeTopicExists, "topic %q exists", name)
+	}
+	if err := r.checkPartitions(0, partitions); err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeInternal, "make a topic id: %v", err)
+	}
+	rec := recordOf(id, name, partitions, c)
+	if err := r.change(change{Put: rec}); err != nil {
+		return nil, err
+	}
+	t, err := r.openTopic(id, rec)
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeStorage, "%v", err)
+	}
+	r.publish(func(m map[string]*Topic) { m[name] = t })
+	r.logger.Info("topic created", "topic", name, "partitions", partitions)
+	return t, nil
+}
+
+// Alter changes a topic's settings and, when partitions is not 0, raises the number of partitions.
+func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*Topic, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.Topic(name)
+	if t == nil {
+		return nil, r.NotFound(name)
+	}
+	c, err := t.Config().With(changes)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkLevel(c); err != nil {
+		return nil, err
+	}
+	have := len(t.Partitions())
+	partitions = cmp.Or(partitions, have)
+	if partitions < have {
+		return nil, wire.Errorf(wire.CodeInvalid, "topic %q has %d partitions; they can only grow", name, have)
+	}
+	if err := r.checkPartitions(have, partitions); err != nil {
+		return nil, err
+	}
+	if err := r.change(change{Put: recordOf(t.id, name, partitions, c)}); err != nil {
+		return nil, err
+	}
+	t.config.Store(&c)
+	for _, p := range t.Partitions() {
+		if p.log != nil {
+			p.log.SetConfig(p.logConfig())
+			p.moved() // another level may make more visible
+		}
+	}
+	if err := r.grow(t, partitions); err != nil {
+		return nil, wire.Errorf(wire.CodeStorage, "%v", err)
+	}
+	return t, nil
+}
+
+// Delete removes a topic and its data, durably.
+func (r *Registry) Delete(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.Topic(name)
+	if t == nil {
+		return r.NotFound(name)
+	}
+	id := uuid.UUID(t.id).String()
+	if err := r.change(change{Deleting: id}); err != nil {
+		return err
+	}
+	r.publish(func(m map[string]*Topic) { delete(m, name) })
+	for _, p := range t.Partitions() {
+		p.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
+	}
+	if err := r.removeLogs(t.id, len(t.Partitions())); err != nil {
+		return wire.Errorf(wire.CodeStorage, "delete topic %q: %v", name, err)
+	}
+	r.logger.Info("topic deleted", "topic", name)
+	return r.change(change{Deleted: id})
+}
+
+func (r *Registry) removeLogs(id [16]byte, partitions int) error {
+	for i := range partitions {
+		if r.opts.Total > 0 && i != r.opts.Own {
+			continue
+		}
+		if err := r.store.RemoveLog(wire.Identity{Topic: id, Partition: uint32(i)}); err != nil {
+			return fmt.Errorf("remove partition %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// Purge removes the records below an offset, durably, from one partition or from all.
+func (r *Registry) Purge(name string, partition uint16, before uint64) error {
+	t := r.Topic(name)
+	if t == nil {
+		return r.NotFound(name)
+	}
+	if partition != wire.AnyPartition && t.Partition(partition) == nil {
+		return NoPartition(t, partition)
+	}
+	for _, p := range t.Partitions() {
+		if partition != wire.AnyPartition && p.number != partition || p.log == nil {
+			continue
+		}
+		if err := p.purge(before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Partition) purge(before uint64) error {
+	if err := p.log.TruncatePrefix(min(before, p.Visible())); err != nil {
+		return wire.Errorf(wire.CodeStorage, "purge %s: %v", p, err)
+	}
+	p.truncated()
+	return nil
+}
+
+// publish replaces the map of topics. The caller holds mu.
+func (r *Registry) publish(edit func(map[string]*Topic)) {
+	next := maps.Clone(*r.byName.Load())
+	edit(next)
+	r.byName.Store(&next)
+}
+
+func (r *Registry) checkLevel(c Config) error {
+	if !r.durable && c.Level > wire.LevelMemory {
+		return wire.Errorf(wire.CodeUnsupported, "durability %s needs a data directory; this broker keeps data in memory only", c.Level)
+	}
+	return nil
+}
+
+// checkPartitions refuses counts over the limits. The caller holds mu.
+func (r *Registry) checkPartitions(have, want int) error {
+	if want < 1 || want > wire.MaxPartitions {
+		return wire.Errorf(wire.CodeInvalid, "a topic has 1 to %d partitions, not %d", wire.MaxPartitions, want)
+	}
+	if r.opts.Total > 0 && want != r.opts.Total {
+		return wire.Errorf(wire.CodeInvalid, "this broker owns partition %d of %d: topics have %d partitions", r.opts.Own, r.opts.Total, r.opts.Total)
+	}
+	total := want - have
+	for _, t := range *r.byName.Load() {
+		total += len(t.Partitions())
+	}
+	if total > r.opts.MaxPartitions {
+		return wire.Errorf(wire.CodeLimit, "the broker has room for %d partitions; this would make %d", r.opts.MaxPartitions, total)
+	}
+	return nil
+}
+
+// MaxLevel returns the highest durability this broker can reach.
+func (r *Registry) MaxLevel() wire.Level {
+	if r.durable {
+		return wire.LevelDisk
+	}
+	return wire.LevelMemory
+}
+
+// NotFound is the error for a topic that does not exist.
+func (r *Registry) NotFound(name string) *wire.Error {
+	return wire.Errorf(wire.CodeTopicNotFound, "topic %q does not exist", name)
+}
+
+// NoPartition is the error for a partition number that a topic does not have.
+func NoPartition(t *Topic, number uint16) *wire.Error {
+	return wire.Errorf(wire.CodePartitionNotFound, "topic %q has partitions 0 to %d, not %d", t.name, len(t.Partitions())-1, number)
+}
+
+func (r *Registry) notOwner(p *Partition) *wire.Error {
+	return wire.Errorf(wire.CodeNotOwner, "this broker owns partition %d of %d; %s belongs to another broker", r.opts.Own, r.opts.Total, p)
+}

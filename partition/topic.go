@@ -1,0 +1,49 @@
+package partition
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Topic is a name, a configuration and partitions.
+type Topic struct {
+	registry *Registry
+	name     string
+	id       [16]byte
+	config   atomic.Pointer[Config]
+	parts    atomic.Pointer[[]*Partition]
+}
+
+// Name returns the topic's name.
+func (t *Topic) Name() string { return t.name }
+
+// ID returns the topic's incarnation: a topic deleted and created again has another.
+func (t *Topic) ID() [16]byte { return t.id }
+
+// Config returns the topic's configuration. The caller must not modify it.
+func (t *Topic) Config() *Config { return t.config.Load() }
+
+// Partitions returns the topic's partitions in order. The caller must not modify the slice.
+func (t *Topic) Partitions() []*Partition { return *t.parts.Load() }
+
+// Partition returns one partition, or nil when there is no such number.
+func (t *Topic) Partition(number uint16) *Partition {
+	if parts := t.Partitions(); int(number) < len(parts) {
+		return parts[number]
+	}
+	return nil
+}
+
+// Info describes the topic.
+func (t *Topic) Info() wire.TopicInfo {
+	info := wire.TopicInfo{Topic: t.name, ID: t.id, Settings: t.Config().Settings()}
+	for _, p := range t.Partitions() {
+		info.Partitions = append(info.Partitions, p.Info())
+	}
+	return info
+}
+
+// String returns "topic/partition", the way a partition is written everywhere.
+func (p *Partition) String() string { return fmt.Sprintf("%s/%d", p.topic.name, p.number) }
