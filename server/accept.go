@@ -1,0 +1,86 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// listen opens the socket for clients and starts to accept.
+func (srv *Server) listen() error {
+	limit := raiseFileLimit()
+	srv.maxConns = int64(srv.opts.MaxConnections)
+	if srv.maxConns == 0 {
+		srv.maxConns = min(65536, max(16, limit-fdReserve))
+	}
+	if srv.opts.Listen == off {
+		return nil
+	}
+	l, err := net.Listen("tcp", srv.opts.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for clients: %w", err)
+	}
+	srv.listener = l
+	srv.wg.Go(func() { srv.accept(l) })
+	return nil
+}
+
+// admit counts a connection in and reports whether there is room for it.
+func (srv *Server) admit() bool {
+	if srv.connections.Add(1) <= srv.maxConns {
+		return true
+	}
+	srv.connections.Add(-1)
+	srv.metrics.refused.Add(1)
+	return false
+}
+
+// accept takes connections until the listener closes. A failing accept, for want of files for
+// example, is tried again: open connections are not affected.
+func (srv *Server) accept(l net.Listener) {
+	for pause := time.Duration(0); ; {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			srv.metrics.acceptErrors.Add(1)
+			srv.opts.Logger.Warn("accept connection", "err", err)
+			select {
+			case <-srv.stop:
+				return
+			case <-time.After(pause):
+			}
+			continue
+		}
+		pause = 0
+		srv.enrol(conn)
+	}
+}
+
+// refuseTimeout bounds how long a refused connection may take to read why.
+const refuseTimeout = 100 * time.Millisecond
+
+// enrol hands a connection to a loop, or tells it that there is no room.
+func (srv *Server) enrol(conn net.Conn) {
+	if !srv.admit() {
+		_ = conn.SetWriteDeadline(time.Now().Add(refuseTimeout))
+		_, _ = conn.Write(append(srv.appendInfo(nil, &session{}, conn), "-ERR 'maximum connections exceeded'\r\n"...))
+		_ = conn.Close()
+		return
+	}
+	g := srv.leastLoaded()
+	s := newSession(g.loop, srv.nextID.Add(1))
+	if _, err := g.client.EnrollContext(conn, s); err != nil {
+		srv.connections.Add(-1)
+		srv.metrics.acceptErrors.Add(1)
+		srv.opts.Logger.Warn("enrol connection", "err", err)
+		_ = conn.Close()
+	}
+}
+
+var _ transport = gnet.Conn(nil)

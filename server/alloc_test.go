@@ -1,0 +1,113 @@
+package server
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// sink is a transport that throws everything away.
+type sink struct{ bytes int }
+
+func (s *sink) Write(b []byte) (int, error) { s.bytes += len(b); return len(b), nil }
+func (s *sink) Writev(bs [][]byte) (int, error) {
+	n := 0
+	for _, b := range bs {
+		n += len(b)
+	}
+	s.bytes += n
+	return n, nil
+}
+func (s *sink) OutboundBuffered() int { return 0 }
+func (s *sink) Close() error          { return nil }
+func (s *sink) RemoteAddr() net.Addr  { return &net.TCPAddr{} }
+
+// bench is a session that is fed without a socket: the broker's own work and nothing else.
+type bench struct {
+	l   *loop
+	s   *session
+	now time.Time
+}
+
+// newBench logs a session in and resolves "orders" to handle 0.
+func newBench(tb testing.TB, o Options) (*bench, *Server) {
+	o.Listen = off
+	srv := startServer(tb, o)
+	l := newLoop(srv)
+	l.ring = func() {}
+	s := newSession(l, 1)
+	b := &bench{l: l, s: s, now: time.Now()}
+	srv.connections.Add(1)
+	s.open(&sink{}, b.now)
+	_, err := srv.registry.Create("orders", 1, nil)
+	require.NoError(tb, err)
+	b.feed(wire.AppendPreface(nil))
+	hello := wire.Hello{}
+	b.feed(request1(wire.OpHello, 0, 1, hello.Append))
+	resolve := wire.Resolve{Topic: "orders"}
+	b.feed(request1(wire.OpResolve, 0, 2, resolve.Append))
+	return b, srv
+}
+
+func (b *bench) feed(in []byte) {
+	b.s.receive(in, b.now)
+	b.l.endTurn(b.now)
+}
+
+func TestHotFramesCostNoAllocation(t *testing.T) {
+	f := func(name string, frame []byte) {
+		t.Helper()
+		b, srv := newBench(t, Options{Topics: []wire.Setting{{Key: "retention_bytes", Value: "16MiB"}}})
+		p := srv.registry.Topic("orders").Partition(0)
+		b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("0123456789"))))
+		_, err := p.OpenQueue("workers", 0, partition.QueuePolicy{}, b.now)
+		require.NoError(t, err)
+		for range 100 {
+			b.feed(frame)
+		}
+		if n := testing.AllocsPerRun(1000, func() { b.feed(frame) }); !raceEnabled {
+			require.Zero(t, n, name)
+		}
+		for c := range srv.metrics.failures {
+			require.Zero(t, srv.metrics.failures[c].Load(), "%s: %s", name, wire.Code(c))
+		}
+	}
+	f("publish", request1(wire.OpPublish, 0, 4, publishBody(0, 0, batchOf("0123456789"))))
+	fetch := wire.Fetch{MaxBytes: 64 << 10}
+	f("fetch", request1(wire.OpFetch, 0, 4, fetch.Append))
+	ack := wire.Settle{Group: []byte("workers"), Ranges: []wire.LeaseRange{{First: 0, Count: 1, Attempt: 1}}}
+	f("ack", request1(wire.OpAck, 0, 4, ack.Append))
+}
+
+func BenchmarkPublishFrame(b *testing.B) {
+	for _, shape := range []struct {
+		name  string
+		size  int
+		count int
+	}{{"16Bx1", 16, 1}, {"128Bx1", 128, 1}, {"128Bx100", 128, 100}, {"16Bx1000", 16, 1000}} {
+		b.Run(shape.name, func(b *testing.B) {
+			s, _ := newBench(b, Options{Topics: []wire.Setting{{Key: "retention_bytes", Value: "64MiB"}}})
+			values := make([]string, shape.count)
+			for i := range values {
+				values[i] = string(make([]byte, shape.size))
+			}
+			batch := batchOf(values...)
+			var turn []byte
+			n := max(1, (64<<10)/(len(batch)+14))
+			for i := range n {
+				turn = append(turn, request1(wire.OpPublish, 0, uint32(i), publishBody(0, 0, batch))...)
+			}
+			b.ReportAllocs()
+			b.SetBytes(int64(len(turn)))
+			for b.Loop() {
+				s.feed(turn)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/frame")
+		})
+	}
+}

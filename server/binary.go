@@ -1,0 +1,316 @@
+package server
+
+import (
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// binary is the binary protocol of one session.
+type binary struct {
+	s     *session
+	ready bool   // the hello was accepted
+	begun bool   // the preface was read
+	part  []byte // the start of a frame whose rest has not arrived; its capacity is the whole frame
+	need  int    // size of that frame, 0 while unknown
+
+	topics  []*partition.Topic // by handle
+	handles map[*partition.Topic]uint16
+	groups  map[string]string        // group names seen, so that a frame's name costs no allocation
+	subs    map[uint32]*subscription // by correlation id
+	leases  map[leaseKey]struct{}    // queues this connection took messages from
+	blocked []request                // waits for the peer to read earlier replies
+	waits   int                      // long polls and waiting leases
+	held    int                      // bytes of publishes that wait for durability
+	cold    int                      // reads with the workers
+
+	ack ackFrame // the last publish reply in the output buffer, to be extended
+
+	// Scratch space of the handlers, reused from frame to frame.
+	settle   wire.Settle
+	commit   wire.Commit
+	ranges   []group.Settle
+	leased   []group.Lease
+	leaseOut wire.Leased
+}
+
+// request is something that is tried again when the peer has read.
+type request interface{ retry(now time.Time) }
+
+// leaseKey names a queue on one partition.
+type leaseKey struct {
+	p     *partition.Partition
+	group string
+}
+
+func newBinary(s *session) *binary {
+	s.loop.srv.metrics.binarySessions.Add(1)
+	return &binary{s: s}
+}
+
+// feed consumes in: the preface, then frames. A frame whose rest is missing goes to a buffer of
+// exactly its size.
+func (b *binary) feed(in []byte, now time.Time) {
+	for len(in) > 0 && !b.s.closed {
+		if !b.begun {
+			in = b.feedPreface(in)
+			continue
+		}
+		if len(b.part) > 0 {
+			in = b.feedPart(in, now)
+			continue
+		}
+		f, rest, need, ok, err := wire.NextFrame(in, b.limit())
+		if err != nil {
+			b.refuseFrame(in, err)
+			return
+		}
+		if !ok {
+			b.keep(in, need)
+			return
+		}
+		b.dispatch(f, now)
+		in = rest
+	}
+}
+
+// limit is the largest frame: small before the login, when nobody vouches for the peer.
+func (b *binary) limit() int {
+	if b.ready {
+		return wire.MaxFrameBytes
+	}
+	return wire.MaxHelloBytes
+}
+
+func (b *binary) feedPreface(in []byte) (rest []byte) {
+	n := min(len(in), wire.PrefaceBytes-len(b.part))
+	b.part = append(b.part, in[:n]...)
+	if len(b.part) < wire.PrefaceBytes {
+		return in[n:]
+	}
+	version, err := wire.ParsePreface(b.part)
+	b.part, b.begun = nil, true
+	switch {
+	case err != nil:
+		b.fail(wire.OpHello, 0, wire.Errorf(wire.CodeMalformed, "the connection does not begin with a Rafka preface"))
+		b.s.close()
+	case version != wire.Version:
+		b.fail(wire.OpHello, 0, wire.Errorf(wire.CodeUnsupported,
+			"the client speaks protocol version %d, this broker version %d", version, wire.Version))
+		b.s.close()
+	}
+	return in[n:]
+}
+
+// keep stores the start of a frame.
+func (b *binary) keep(in []byte, need int) {
+	b.need = need
+	b.part = append(make([]byte, 0, max(need, wire.HeaderBytes)), in...)
+}
+
+// feedPart completes the frame that is kept, or keeps more of it.
+func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
+	if b.need == 0 { // not even the length is whole
+		n := min(len(in), 4-len(b.part))
+		b.part = append(b.part, in[:n]...)
+		in = in[n:]
+		_, _, need, _, err := wire.NextFrame(b.part, b.limit())
+		if err != nil {
+			b.refuseFrame(b.part, err)
+			return nil
+		}
+		if need > 0 {
+			b.keep(b.part, need)
+		}
+		return in
+	}
+	n := min(len(in), b.need-len(b.part))
+	b.part = append(b.part, in[:n]...)
+	if len(b.part) == b.need {
+		f, _, _, _, _ := wire.NextFrame(b.part, b.limit())
+		b.part, b.need = nil, 0 // dispatch only views the frame
+		b.dispatch(f, now)
+	}
+	return in[n:]
+}
+
+// refuseFrame answers a frame whose length is wrong; what follows cannot be understood.
+func (b *binary) refuseFrame(in []byte, err error) {
+	e := wire.Errorf(wire.CodeMalformed, "%v", err)
+	if err == wire.ErrFrameTooLarge {
+		e = wire.Errorf(wire.CodeTooLarge, "a frame has at most %d bytes", b.limit())
+	}
+	op := wire.OpHello
+	if len(in) > 4 && b.ready {
+		op = wire.Op(in[4]) &^ wire.OpReply
+	}
+	b.fail(op, 0, e)
+	b.s.loop.srv.metrics.malformed.Add(1)
+	b.s.close()
+}
+
+// dispatch looks the operation up and runs its handler.
+func (b *binary) dispatch(f wire.Frame, now time.Time) {
+	if f.Op == wire.OpPublish && b.ready { // the hot one
+		b.publish(f, now)
+		return
+	}
+	spec := &operations[f.Op]
+	switch {
+	case spec.handle == nil:
+		b.fail(f.Op&^wire.OpReply, f.Correlation, wire.Errorf(wire.CodeUnsupported, "unknown operation 0x%02x", uint8(f.Op)))
+	case f.Flags&^spec.flags != 0:
+		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnsupported, "unknown flags 0x%02x for %s", uint8(f.Flags&^spec.flags), f.Op))
+	case !b.ready && f.Op != wire.OpHello:
+		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnauthenticated, "the first frame must be hello, not %s", f.Op))
+		b.s.close()
+	default:
+		if err := spec.handle(b, f, now); err != nil {
+			b.failFrame(f, err)
+		}
+	}
+}
+
+// failFrame answers a request that failed. A body that cannot be decoded ends the connection: what
+// else the peer gets wrong is anybody's guess.
+func (b *binary) failFrame(f wire.Frame, err error) {
+	if err == wire.ErrMalformed {
+		b.s.loop.srv.metrics.malformed.Add(1)
+		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeMalformed, "the body of %s cannot be decoded", f.Op))
+		b.s.close()
+		return
+	}
+	b.fail(f.Op, f.Correlation, asWireError(err))
+}
+
+// fail appends an error reply.
+func (b *binary) fail(op wire.Op, correlation uint32, e *wire.Error) {
+	b.s.loop.srv.metrics.failed(e.Code)
+	out := b.s.buffer()
+	out.B = wire.AppendError(out.B, op, correlation, e)
+}
+
+// reply appends a reply whose body is what appendBody appends.
+func (b *binary) reply(f wire.Frame, flags wire.Flags, appendBody func(dst []byte) []byte) {
+	b.replyTo(f.Op, f.Correlation, flags, appendBody)
+}
+
+func (b *binary) replyTo(op wire.Op, correlation uint32, flags wire.Flags, appendBody func(dst []byte) []byte) {
+	out := b.s.buffer()
+	dst, at := wire.BeginFrame(out.B, op|wire.OpReply, flags, correlation)
+	if appendBody != nil {
+		dst = appendBody(dst)
+	}
+	out.B = wire.EndFrame(dst, at)
+}
+
+// waiting reports whether a preface, hello or frame is incomplete.
+func (b *binary) waiting() bool { return len(b.part) > 0 || !b.ready }
+
+// drain tells the peer to reconnect elsewhere, and answers what waits for more records.
+func (b *binary) drain(grace time.Duration, now time.Time) {
+	n := wire.Notice{Code: wire.CodeShutdown, GraceMs: uint32(grace.Milliseconds()), Detail: "the broker is shutting down"}
+	out := b.s.buffer()
+	dst, at := wire.BeginFrame(out.B, wire.OpNotice, 0, 0)
+	out.B = wire.EndFrame(n.Append(dst), at)
+}
+
+// unblock serves what waited for the peer to read, until it is blocked again.
+func (b *binary) unblock(now time.Time) bool {
+	for n := len(b.blocked); n > 0 && !b.s.blocked(); n-- { // a retry may wait again
+		r := b.blocked[0]
+		b.blocked[0] = nil
+		b.blocked = b.blocked[1:]
+		r.retry(now)
+	}
+	for _, sub := range b.subs {
+		if sub.stalled && !b.s.blocked() {
+			sub.stalled = false
+			sub.push(now)
+		}
+	}
+	if len(b.blocked) > 0 {
+		return true
+	}
+	for _, sub := range b.subs {
+		if sub.stalled {
+			return true
+		}
+	}
+	return false
+}
+
+// later tries r again when the peer has read.
+func (b *binary) later(r request) error {
+	if len(b.blocked) >= maxBlocked {
+		return wire.Errorf(wire.CodeLimit, "%d requests wait for this connection to read their replies", maxBlocked)
+	}
+	b.blocked = append(b.blocked, r)
+	b.s.block()
+	return nil
+}
+
+// ended gives back what the connection held.
+func (b *binary) ended(now time.Time) {
+	for _, sub := range b.subs {
+		sub.end()
+	}
+	for key := range b.leases {
+		key.p.ReturnLeases(key.group, b.s.id, now)
+	}
+	b.s.loop.srv.metrics.binarySessions.Add(-1)
+}
+
+// topic returns the topic of a handle.
+func (b *binary) topic(handle uint16) (*partition.Topic, error) {
+	if int(handle) >= len(b.topics) {
+		return nil, wire.Errorf(wire.CodeTopicNotFound, "handle %d was not resolved on this connection", handle)
+	}
+	return b.topics[handle], nil
+}
+
+// partition returns a partition of a handle's topic after asking whether the user may.
+func (b *binary) partition(handle, number uint16, action Action) (*partition.Partition, error) {
+	t, err := b.topic(handle)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.allowed(action, t.Name()); err != nil {
+		return nil, err
+	}
+	p := t.Partition(number)
+	if p == nil {
+		return nil, partition.NoPartition(t, number)
+	}
+	return p, p.Err()
+}
+
+// allowed asks whether the user may do action on a topic.
+func (b *binary) allowed(action Action, topic string) error {
+	return b.s.allowed(action, topic)
+}
+
+func (s *session) allowed(action Action, topic string) error {
+	if action == ActionNone || s.loop.srv.opts.Authorizer.Allowed(s.user, action, topic) {
+		return nil
+	}
+	return wire.Errorf(wire.CodeForbidden, "user %q may not do this on %q", s.user, topic)
+}
+
+// groupName returns name as a string. Names seen before cost no allocation.
+func (b *binary) groupName(name []byte) string {
+	if known, ok := b.groups[string(name)]; ok {
+		return known
+	}
+	if len(b.groups) >= 1024 {
+		b.groups = nil // a peer that invents names pays for it itself
+	}
+	if b.groups == nil {
+		b.groups = map[string]string{}
+	}
+	s := string(name)
+	b.groups[s] = s
+	return s
+}

@@ -1,0 +1,183 @@
+package server
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// commitOffsets stores a group's offsets on the partitions of one topic. All are checked before the
+// first is stored.
+func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
+	m := &b.commit
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	if m.Generation != 0 {
+		return wire.Errorf(wire.CodeFenced, "group %q has no members; its generation is 0", m.Group)
+	}
+	if len(m.Offsets) == 0 {
+		return wire.Errorf(wire.CodeInvalid, "a commit without offsets")
+	}
+	for _, o := range m.Offsets {
+		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
+		if err != nil {
+			return err
+		}
+		if err := p.CheckCommit(o.Offset); err != nil {
+			return err
+		}
+	}
+	j := b.newJoin(len(m.Offsets))
+	name := b.groupName(m.Group)
+	for i, o := range m.Offsets {
+		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
+		if err != nil {
+			return err
+		}
+		index, err := p.Commit(name, o.Offset, now)
+		if err != nil {
+			if i > 0 { // partly appended: the reply must say so
+				e := asWireError(err)
+				return &wire.Error{Code: e.Code, Retry: wire.RetryUnknown, Detail: e.Detail}
+			}
+			return err
+		}
+		b.awaitState(p, ack{b: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+	}
+	return nil
+}
+
+// newJoin returns what n acks lead to; one ack needs none.
+func (b *binary) newJoin(n int) *join {
+	if n == 1 {
+		return nil
+	}
+	return &join{left: n}
+}
+
+// awaitState answers when a state entry is as durable as such entries become here.
+func (b *binary) awaitState(p *partition.Partition, a ack) {
+	a.level = p.StateLevel()
+	if a.join != nil {
+		a.join.any = true
+	}
+	w := b.s.loop.watch(p)
+	if a.level <= wire.LevelMemory {
+		b.s.loop.pending++
+		w.answer(a, nil)
+		return
+	}
+	b.s.loop.flush(p, a.level)
+	w.await(a)
+}
+
+func (b *binary) committed(f wire.Frame, _ time.Time) error {
+	var m wire.Committed
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	t, err := b.topic(m.Handle)
+	if err != nil {
+		return err
+	}
+	if err := b.allowed(ActionConsume, t.Name()); err != nil {
+		return err
+	}
+	var reply wire.CommittedReply
+	for _, p := range t.Partitions() {
+		if c, ok := p.Committed(m.Group); ok {
+			reply.Offsets = append(reply.Offsets, wire.CommittedOffset{
+				Partition: p.Number(), Offset: c.Offset, Time: c.At.UnixMilli(),
+			})
+		}
+	}
+	b.reply(f, 0, reply.Append)
+	return nil
+}
+
+func (b *binary) listGroups(f wire.Frame, now time.Time) error {
+	var m wire.Groups
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	body, err := json.Marshal(b.s.groupInfos(m.Group, now))
+	if err != nil {
+		return wire.Errorf(wire.CodeInternal, "encode groups: %v", err)
+	}
+	if len(body) > maxFetchBytes {
+		return wire.Errorf(wire.CodeTooLarge, "the list of groups is over %d bytes; ask for one group", maxFetchBytes)
+	}
+	b.reply(f, 0, func(dst []byte) []byte { return append(dst, body...) })
+	return nil
+}
+
+// groupInfos describes the groups the user may see; name "" means all.
+func (s *session) groupInfos(name string, now time.Time) []wire.GroupInfo {
+	infos := []wire.GroupInfo{}
+	for _, t := range s.loop.srv.registry.Topics() {
+		if s.allowed(ActionDescribe, t.Name()) != nil {
+			continue
+		}
+		for _, p := range t.Partitions() {
+			for _, info := range p.Groups(now) {
+				if name == "" || info.Group == name {
+					infos = append(infos, info)
+				}
+			}
+		}
+	}
+	return infos
+}
+
+func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
+	var m wire.DeleteGroup
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	topics := b.s.loop.srv.registry.Topics()
+	if m.Topic != "" {
+		t := b.s.loop.srv.registry.Topic(m.Topic)
+		if t == nil {
+			return b.s.loop.srv.registry.NotFound(m.Topic)
+		}
+		topics = []*partition.Topic{t}
+	}
+	j := &join{left: 1}
+	for _, t := range topics {
+		if err := b.allowed(ActionAdmin, t.Name()); err != nil {
+			return err
+		}
+		for _, p := range t.Partitions() {
+			if p.Err() != nil {
+				continue
+			}
+			index, err := p.DropGroup(m.Group, now)
+			if err != nil {
+				return err
+			}
+			if index != 0 {
+				j.left++
+				b.awaitState(p, ack{b: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+			}
+		}
+	}
+	return b.finishJoin(j, f, "group", m.Group)
+}
+
+// finishJoin takes away the count that kept j open while it was being filled.
+func (b *binary) finishJoin(j *join, f wire.Frame, what, name string) error {
+	j.left--
+	switch {
+	case j.left > 0:
+		return nil
+	case !j.any:
+		return wire.Errorf(wire.CodeGroupNotFound, "%s %q does not exist", what, name)
+	case j.err != nil:
+		return j.err
+	}
+	b.replyTo(f.Op, f.Correlation, 0, nil)
+	return nil
+}

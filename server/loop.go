@@ -1,0 +1,210 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// job is work for a loop. It runs on the loop's goroutine.
+type job interface{ run(now time.Time) }
+
+// jobFunc is a job made of a function.
+type jobFunc func(now time.Time)
+
+func (f jobFunc) run(now time.Time) { f(now) }
+
+// loop owns sessions and what waits for them. Except for the inbox, everything in it belongs to the
+// one goroutine that drives it.
+type loop struct {
+	srv  *Server
+	ring func() // wakes the driver, which then calls drain; safe from any goroutine
+
+	isRunning func() bool // nil when the driver always runs
+
+	mu    sync.Mutex // guards inbox, rung and over
+	inbox []job
+	rung  bool // the driver was woken and has not drained yet
+	over  bool // the driver has ended: nothing runs any more
+
+	spare    []job // the inbox of the turn before, to be reused
+	sessions map[*session]struct{}
+	watches  map[*partition.Partition]*watch
+	flushes  []flush
+	dirty    []*session // sessions with output of this turn
+	stuck    map[*session]struct{}
+	timers   timerHeap
+	wakeAt   time.Time // when the alarm goes off; zero when it is not set
+	alarm    *time.Timer
+	pending  int // acknowledgements that wait for durability
+	draining bool
+	chunk    log.Chunk         // of hot reads; released before the handler returns
+	iov      [maxSlices][]byte // scratch space of writeChunk
+	gathered []byte            // entries of a lease reply; copied out before the handler returns
+}
+
+// flush is a partition to be flushed at the end of the turn.
+type flush struct {
+	p     *partition.Partition
+	level wire.Level
+}
+
+func newLoop(srv *Server) *loop {
+	l := &loop{
+		srv: srv, sessions: map[*session]struct{}{}, stuck: map[*session]struct{}{},
+		watches: map[*partition.Partition]*watch{},
+	}
+	l.alarm = time.AfterFunc(time.Hour, func() { l.post(jobFunc(l.tick)) })
+	l.alarm.Stop()
+	return l
+}
+
+// post hands a job to the loop. It may be called from any goroutine and never blocks. It reports
+// whether the job will run: not when the loop has ended.
+func (l *loop) post(j job) bool {
+	l.mu.Lock()
+	if l.over {
+		l.mu.Unlock()
+		return false
+	}
+	l.inbox = append(l.inbox, j)
+	ring := !l.rung
+	l.rung = true
+	l.mu.Unlock()
+	if ring {
+		l.ring()
+	}
+	return true
+}
+
+// finish ends the loop: it runs what was posted and takes nothing more.
+func (l *loop) finish(now time.Time) {
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
+	l.drain(now)
+	l.alarm.Stop()
+}
+
+// drain runs the posted jobs and ends the turn. What the jobs post runs in the next turn, so that a
+// loop never starves its sockets.
+func (l *loop) drain(now time.Time) {
+	l.mu.Lock()
+	jobs := l.inbox
+	l.inbox = l.spare[:0]
+	l.rung = false
+	l.mu.Unlock()
+	for i, j := range jobs {
+		l.runJob(j, now)
+		jobs[i] = nil
+	}
+	l.spare = jobs
+	l.endTurn(now)
+}
+
+// endTurn starts the flushes that this turn asked for and writes out every session's replies, once.
+func (l *loop) endTurn(now time.Time) {
+	for i, f := range l.flushes {
+		f.p.Flush(f.level)
+		l.flushes[i] = flush{}
+	}
+	l.flushes = l.flushes[:0]
+	for i, s := range l.dirty {
+		s.dirty = false
+		s.flushOut(now)
+		l.dirty[i] = nil
+	}
+	l.dirty = l.dirty[:0]
+	l.setAlarm(now)
+}
+
+// flush asks for p to be flushed to a level when the turn ends.
+func (l *loop) flush(p *partition.Partition, level wire.Level) {
+	for i := len(l.flushes) - 1; i >= 0; i-- {
+		if l.flushes[i].p == p {
+			l.flushes[i].level = max(l.flushes[i].level, level)
+			return
+		}
+	}
+	l.flushes = append(l.flushes, flush{p, level})
+}
+
+// runJob keeps a panic of one job from ending the loop and with it every connection on it.
+func (l *loop) runJob(j job, now time.Time) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.srv.panicked(r)
+		}
+	}()
+	j.run(now)
+}
+
+// tick runs what is due by the clock.
+func (l *loop) tick(now time.Time) {
+	l.wakeAt = time.Time{}
+	for w := l.timers.pop(now); w != nil; w = l.timers.pop(now) {
+		w.expire(now)
+	}
+	for s := range l.stuck {
+		s.unblock(now)
+	}
+}
+
+// setAlarm makes sure that tick runs when the next thing is due.
+func (l *loop) setAlarm(now time.Time) {
+	at, ok := l.timers.next()
+	if len(l.stuck) > 0 {
+		if retry := now.Add(retryInterval); !ok || retry.Before(at) {
+			at, ok = retry, true
+		}
+	}
+	if !ok || !l.wakeAt.IsZero() && !at.Before(l.wakeAt) {
+		return
+	}
+	l.wakeAt = at
+	l.alarm.Reset(at.Sub(now))
+}
+
+// sweep closes sessions that overstayed a timeout. The server posts it about once a second.
+func (l *loop) sweep(now time.Time) {
+	for s := range l.sessions {
+		s.checkTimeouts(now)
+	}
+	for p, w := range l.watches {
+		if w.idle() {
+			w.end(p)
+		}
+	}
+}
+
+// closeAll closes every session, after what is written was handed to the kernel.
+func (l *loop) closeAll(now time.Time) {
+	for s := range l.sessions {
+		s.flushOut(now)
+		s.close()
+	}
+}
+
+// running reports whether something drives the loop.
+func (l *loop) running() bool { return l.isRunning == nil || l.isRunning() }
+
+// drainSessions tells every session that the broker goes away and answers what waits for records. It
+// returns how many acknowledgements still wait for the disk.
+func (l *loop) drainSessions(grace time.Duration, now time.Time) int {
+	l.draining = true
+	for s := range l.sessions {
+		if s.proto != nil {
+			s.proto.drain(grace, now)
+		}
+	}
+	for _, w := range l.watches {
+		for _, q := range append([]*poll(nil), w.polls...) {
+			q.end()
+			q.last(now)
+		}
+	}
+	return l.pending
+}

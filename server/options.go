@@ -1,0 +1,144 @@
+package server
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// DefaultListen is the address a broker listens on when nobody says otherwise.
+const DefaultListen = "127.0.0.1:4222"
+
+// DefaultAdmin is the address of the admin HTTP server of the command line's broker.
+const DefaultAdmin = "127.0.0.1:8222"
+
+// Options configures a Server. The embedding program sets them once; New copies them. The zero value
+// of a field means its default.
+type Options struct {
+	// Listen is the address for clients, host:port; port 0 picks a free one. Default DefaultListen.
+	// "off" opens no socket: connections come from Dial only.
+	Listen string
+	// Admin is the address of the admin HTTP server. Default: none ("" or "off").
+	Admin string
+	// Dir is the data directory, created when missing. Empty keeps everything in memory.
+	Dir string
+	// Topics are settings for topics that do not say otherwise, as in "durability" = "os".
+	Topics []wire.Setting
+	// NoAutoCreate refuses to create topics that are published or subscribed to before they exist.
+	NoAutoCreate bool
+	// Partitions is how many partitions a topic gets when nobody says. Default 1.
+	Partitions int
+	// OwnPartition and TotalPartitions make this broker own one partition of every topic. Default
+	// 0 and 0: it owns all of them.
+	OwnPartition, TotalPartitions int
+	// MemoryBytes bounds the memory for stored records. Default: a quarter of the machine's, at most
+	// 1 GiB.
+	MemoryBytes int64
+	// Loops is the number of event loops. Default: the number of CPUs less one, from 1 to 16.
+	Loops int
+	// MaxConnections bounds open connections. Default: what the limit of open files leaves, at most
+	// 65,536.
+	MaxConnections int
+	// MaxInFlightBytes bounds a connection's publishes that wait for durability. Default 64 MiB.
+	MaxInFlightBytes int
+	// MaxPendingBytes bounds what a connection does not read; over it the connection is closed.
+	// Default 64 MiB.
+	MaxPendingBytes int
+	// IdleTimeout closes a connection that sent nothing for so long. Default 5 min.
+	IdleTimeout time.Duration
+	// HandshakeTimeout closes a connection that began a preface or a frame and did not finish it.
+	// Default 10 s.
+	HandshakeTimeout time.Duration
+	// SlowTimeout closes a connection that has unread output and reads none of it for so long.
+	// Default 10 s.
+	SlowTimeout time.Duration
+	// Name is the broker's name in greetings. Default "rafka".
+	Name string
+	// Version is the program's version in greetings. Default "dev".
+	Version string
+	// Authorizer decides who may do what. Default: everybody may do everything.
+	Authorizer Authorizer
+	// FS is the file system under the log; nil is the operating system's.
+	FS log.FS
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// Logger hears about lifecycle and failures; nil is silent.
+	Logger *slog.Logger
+}
+
+// off is the address that opens no socket.
+const off = "off"
+
+// Limits that are not options: nobody needs to change them.
+const (
+	// readBuffer is what one loop reads at once; larger reads gain nothing (measured).
+	readBuffer = 256 << 10
+	// softPending is the unread output at which pushes and fetch replies pause.
+	softPending = 256 << 10
+	// deliverBytes is the size of one pushed frame's entries.
+	deliverBytes = 256 << 10
+	// maxWaits bounds one session's long polls and waiting leases.
+	maxWaits = 4096
+	// maxSubscriptions bounds one session's push subscriptions.
+	maxSubscriptions = 65536
+	// maxHandles bounds the topics one session resolves; a handle has 16 bits.
+	maxHandles = 65535
+	// maxBlocked bounds one session's requests that wait for it to read earlier replies.
+	maxBlocked = 4096
+	// coldReaders is the number of goroutines that read the disk or wait for metadata.
+	coldReaders = 8
+	// coldQueue bounds the work that waits for them.
+	coldQueue = 4096
+	// retryInterval is how often a loop looks again at connections whose output is stuck: gnet does
+	// not say when it drained.
+	retryInterval = 5 * time.Millisecond
+	// fdReserve is the number of files kept back from connections: segments, commit log, admin.
+	fdReserve = 512
+	// maxSlices is how many slices one write takes: gnet closes connections at 1024, and more than 64
+	// gain nothing (measured).
+	maxSlices = 64
+	// idleBuffer is the largest output buffer that goes back to the pool.
+	idleBuffer = 1 << 20
+)
+
+func (o *Options) setDefaults() {
+	o.Listen = cmp.Or(o.Listen, DefaultListen)
+	o.Admin = cmp.Or(o.Admin, off)
+	o.Loops = cmp.Or(o.Loops, min(16, max(1, runtime.GOMAXPROCS(0)-1)))
+	o.MaxInFlightBytes = cmp.Or(o.MaxInFlightBytes, 64<<20)
+	o.MaxPendingBytes = cmp.Or(o.MaxPendingBytes, 64<<20)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 5*time.Minute)
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
+	o.SlowTimeout = cmp.Or(o.SlowTimeout, 10*time.Second)
+	o.Name = cmp.Or(o.Name, "rafka")
+	o.Version = cmp.Or(o.Version, "dev")
+	if o.Authorizer == nil {
+		o.Authorizer = Everybody{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Loops < 1 || o.Loops > 256:
+		return fmt.Errorf("server: %d event loops, 1 to 256 are possible", o.Loops)
+	case o.MaxConnections < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0:
+		return errors.New("server: negative limit")
+	case o.IdleTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
+		return errors.New("server: negative timeout")
+	case len(o.Name) > 255 || len(o.Version) > 255:
+		return errors.New("server: name or version over 255 bytes")
+	}
+	return nil
+}

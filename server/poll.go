@@ -1,0 +1,244 @@
+package server
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// poll is a request that waits for records: a fetch, or a lease of queue messages. It is registered
+// with the watch of every partition it could be answered from.
+type poll struct {
+	timed
+	b       *binary
+	watches []*watch
+	try     func(now time.Time) bool // answers when it can; reports whether it did
+	last    func(now time.Time)      // answers with what there is
+	fail    func(err error)          // answers with an error and ends the poll
+	started bool
+}
+
+// start tries at once and else waits until deadline for one of the partitions to move.
+func (q *poll) start(ps []*partition.Partition, deadline, now time.Time) error {
+	if q.try(now) {
+		return nil
+	}
+	if !deadline.After(now) || q.b.s.loop.draining {
+		q.last(now)
+		return nil
+	}
+	if q.b.waits >= maxWaits {
+		return wire.Errorf(wire.CodeLimit, "%d requests of this connection wait for records", maxWaits)
+	}
+	q.b.waits++
+	q.started = true
+	q.at, q.expire = deadline, func(now time.Time) { q.end(); q.last(now) }
+	l := q.b.s.loop
+	l.timers.add(&q.timed)
+	for _, p := range ps {
+		w := l.watch(p)
+		idle := w.idle()
+		w.polls = append(w.polls, q)
+		q.watches = append(q.watches, w)
+		if idle {
+			w.watcher.Arm()
+		}
+	}
+	l.post(&retryPoll{q}) // records that came before the watchers were armed
+	return nil
+}
+
+// retryPoll tries a poll once more.
+type retryPoll struct{ q *poll }
+
+func (r *retryPoll) run(now time.Time) { r.q.again(now) }
+
+func (q *poll) again(now time.Time) {
+	if !q.done && (q.b.s.closed || q.try(now)) {
+		q.end()
+	}
+}
+
+// end takes the poll out of everything that could wake it.
+func (q *poll) end() {
+	if q.done {
+		return
+	}
+	q.done = true
+	if q.started {
+		q.b.waits--
+	}
+	for _, w := range q.watches {
+		w.polls = slices.DeleteFunc(w.polls, func(o *poll) bool { return o == q })
+	}
+}
+
+// runPolls tries everything that waits for the partition.
+func (w *watch) runPolls(now time.Time) {
+	if len(w.polls) == 0 {
+		return
+	}
+	for _, q := range slices.Clone(w.polls) {
+		q.again(now)
+	}
+}
+
+// fetchRequest is one fetch until it is answered.
+type fetchRequest struct {
+	b           *binary
+	p           *partition.Partition
+	correlation uint32
+	offset      uint64
+	minBytes    int
+	maxBytes    int
+	wait        time.Duration
+	deadline    time.Time
+}
+
+// maxFetchBytes leaves room for the header of the reply frame and the body's fixed part.
+const maxFetchBytes = wire.MaxFrameBytes - wire.HeaderBytes - wire.EntriesFixed
+
+func (b *binary) fetch(f wire.Frame, now time.Time) error {
+	var m wire.Fetch
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	if err != nil {
+		return err
+	}
+	r := fetchRequest{
+		b: b, p: p, correlation: f.Correlation,
+		minBytes: int(m.MinBytes), maxBytes: min(max(1, int(m.MaxBytes)), maxFetchBytes),
+		wait: waitOf(m.MaxWaitMs),
+	}
+	r.minBytes = min(r.minBytes, r.maxBytes)
+	r.deadline = now.Add(r.wait)
+	if m.From.Kind == wire.PositionTime {
+		return r.startAt(m.From, m.Group)
+	}
+	if r.offset, err = p.Locate(m.From, m.Group); err != nil {
+		return err
+	}
+	return r.start(now)
+}
+
+// startAt finds the offset first. It is apart so that r stays off the heap in every other case.
+func (r fetchRequest) startAt(pos wire.Position, groupName string) error {
+	return r.b.locate(r.p, pos, groupName, wire.OpFetch, r.correlation, func(offset uint64, now time.Time) error {
+		r.offset = offset
+		return r.start(now)
+	})
+}
+
+func waitOf(ms uint32) time.Duration {
+	return time.Duration(min(ms, wire.MaxWaitMs)) * time.Millisecond
+}
+
+// locate finds the offset of a position with a worker, because it may read the disk.
+func (b *binary) locate(p *partition.Partition, pos wire.Position, groupName string, op wire.Op, correlation uint32,
+	then func(offset uint64, now time.Time) error,
+) error {
+	return b.work(op, correlation, func() (func(now time.Time) error, error) {
+		offset, err := p.Locate(pos, groupName)
+		return func(now time.Time) error { return then(offset, now) }, err
+	})
+}
+
+// start answers the fetch now, or when there are records, or when the peer has read.
+func (r *fetchRequest) start(now time.Time) error {
+	if r.b.s.blocked() || len(r.b.blocked) > 0 {
+		return r.b.later(r.escaped())
+	}
+	if done, err := r.serve(r.minBytes); done || err != nil {
+		return err
+	}
+	if r.wait == 0 {
+		_, err := r.serve(0)
+		return err
+	}
+	return r.escaped().poll(now)
+}
+
+// escaped returns r on the heap: a fetch that is answered at once stays off it.
+func (r *fetchRequest) escaped() *fetchRequest {
+	c := *r
+	return &c
+}
+
+func (r *fetchRequest) poll(now time.Time) error {
+	q := &poll{b: r.b}
+	serve := func(least int) bool {
+		if r.b.s.blocked() {
+			return r.b.later(r) == nil // answered when the peer has read
+		}
+		done, err := r.serve(least)
+		if err != nil {
+			r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+		}
+		return done || err != nil
+	}
+	q.try = func(time.Time) bool { return serve(r.minBytes) }
+	q.last = func(time.Time) { serve(0) }
+	q.fail = func(err error) {
+		q.end()
+		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+	}
+	return q.start([]*partition.Partition{r.p}, r.deadline, now)
+}
+
+// retry is called when the peer has read.
+func (r *fetchRequest) retry(now time.Time) {
+	if !now.Before(r.deadline) {
+		r.minBytes = 0
+	}
+	if done, err := r.serve(r.minBytes); err != nil {
+		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+	} else if !done {
+		if err := r.poll(now); err != nil {
+			r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+		}
+	}
+}
+
+// serve answers when at least least bytes of entries are there. It reports whether the fetch is
+// answered, or is with a worker that answers it.
+func (r *fetchRequest) serve(least int) (done bool, err error) {
+	c := &r.b.s.loop.chunk
+	defer c.Release()
+	err = r.p.Read(c, r.offset, r.maxBytes)
+	if errors.Is(err, log.ErrCold) {
+		return true, r.escaped().serveCold()
+	}
+	if err != nil || c.Bytes < least && c.Bytes < r.maxBytes {
+		return false, err
+	}
+	r.b.sendEntries(wire.OpFetch|wire.OpReply, r.correlation, r.p, r.offset, c)
+	return true, nil
+}
+
+// serveCold reads with a worker. Old records are always enough: nothing waits for more of them.
+func (r *fetchRequest) serveCold() error {
+	return r.b.workChunk(wire.OpFetch, r.correlation,
+		func(c *log.Chunk) error { return r.p.ReadCold(c, r.offset, r.maxBytes) },
+		func(c *log.Chunk, _ time.Time) {
+			r.b.sendEntries(wire.OpFetch|wire.OpReply, r.correlation, r.p, r.offset, c)
+		})
+}
+
+// sendEntries writes a frame with whole entries: a fetch reply or a delivery.
+func (b *binary) sendEntries(op wire.Op, correlation uint32, p *partition.Partition, offset uint64, c *log.Chunk) {
+	next := max(offset, c.Next)
+	body := wire.Entries{First: p.First(), Visible: p.Visible(), Next: next}
+	out := b.s.buffer()
+	out.B = wire.AppendHeader(out.B, op, 0, correlation, wire.EntriesFixed+c.Bytes)
+	out.B = body.AppendFixed(out.B)
+	if c.Bytes > 0 {
+		b.s.writeChunk(c)
+		p.CountDelivered(int(next-offset), c.Bytes)
+	}
+}

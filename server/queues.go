@@ -1,0 +1,337 @@
+package server
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+func milliseconds(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+// openQueue makes a queue on every partition of a topic that is here.
+func (b *binary) openQueue(f wire.Frame, now time.Time) error {
+	var m wire.OpenQueue
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	t, err := b.topic(m.Handle)
+	if err != nil {
+		return err
+	}
+	if err := b.allowed(ActionConsume, t.Name()); err != nil {
+		return err
+	}
+	if err := checkQueue(t, &m); err != nil {
+		return err
+	}
+	policy := partition.QueuePolicy{
+		Lease: milliseconds(m.LeaseMs), BackoffMin: milliseconds(m.BackoffMinMs),
+		BackoffMax: milliseconds(m.BackoffMaxMs), MaxDeliveries: int(m.MaxDeliveries), DeadLetter: m.DeadLetter,
+	}
+	// Starting by time may read the disk, on a worker; everything else is at hand.
+	return b.work(f.Op, f.Correlation, func() (func(time.Time) error, error) {
+		starts := make([]uint64, len(t.Partitions()))
+		for i, p := range t.Partitions()[:len(starts)] {
+			if p.Err() != nil {
+				continue
+			}
+			var err error
+			if starts[i], err = p.Locate(m.Start, m.Group); err != nil {
+				return nil, err
+			}
+		}
+		return func(now time.Time) error { return b.openQueues(f, t, &m, policy, starts, now) }, nil
+	})
+}
+
+func checkQueue(t *partition.Topic, m *wire.OpenQueue) error {
+	if err := partition.CheckGroup(m.Group); err != nil {
+		return err
+	}
+	if m.DeadLetter == t.Name() {
+		return wire.Errorf(wire.CodeInvalid, "topic %q cannot be its own dead-letter topic", m.DeadLetter)
+	}
+	name := m.DeadLetter
+	if name == "" {
+		name = partition.DeadLetterTopic(t.Name(), m.Group)
+	}
+	if err := partition.CheckName(name); err != nil {
+		return wire.Errorf(wire.CodeInvalid, "dead-letter topic: %s", asWireError(err).Detail)
+	}
+	return nil
+}
+
+func (b *binary) openQueues(f wire.Frame, t *partition.Topic, m *wire.OpenQueue, policy partition.QueuePolicy, starts []uint64, now time.Time) error {
+	j := &join{left: 1}
+	for i, start := range starts {
+		p := t.Partitions()[i]
+		if p.Err() != nil {
+			continue
+		}
+		index, err := p.OpenQueue(m.Group, start, policy, now)
+		if err != nil {
+			return err
+		}
+		j.left++
+		b.awaitState(p, ack{b: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+	}
+	return b.finishJoin(j, f, "topic", t.Name())
+}
+
+// leaseRequest is one lease until it is answered.
+type leaseRequest struct {
+	b           *binary
+	correlation uint32
+	parts       []*partition.Partition
+	next        int // partition to look at first, so that none starves
+	group       string
+	messages    int
+	bytes       int
+	lease       time.Duration
+}
+
+// maxLeased bounds the messages of one lease, so that the reply's ranges fit a frame.
+const maxLeased = 1 << 16
+
+// leaseReserve is the room in a frame for the ranges of a reply.
+const leaseReserve = 2 << 20
+
+func (b *binary) lease(f wire.Frame, now time.Time) error {
+	var m wire.Lease
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	parts, err := b.leasable(&m)
+	if err != nil {
+		return err
+	}
+	r := &leaseRequest{
+		b: b, correlation: f.Correlation, parts: parts, group: b.groupName(m.Group),
+		messages: min(max(1, int(m.MaxMessages)), maxLeased),
+		bytes:    min(max(1, int(m.MaxBytes)), wire.MaxFrameBytes-leaseReserve),
+		lease:    milliseconds(m.LeaseMs),
+	}
+	if b.s.blocked() || len(b.blocked) > 0 {
+		return b.later(&blockedLease{r, now.Add(waitOf(m.MaxWaitMs))})
+	}
+	return r.start(now.Add(waitOf(m.MaxWaitMs)), now)
+}
+
+// leasable returns the partitions that a lease may take from.
+func (b *binary) leasable(m *wire.Lease) ([]*partition.Partition, error) {
+	if m.Partition != wire.AnyPartition {
+		p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+		return []*partition.Partition{p}, err
+	}
+	t, err := b.topic(m.Handle)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.allowed(ActionConsume, t.Name()); err != nil {
+		return nil, err
+	}
+	var parts []*partition.Partition
+	for _, p := range t.Partitions() {
+		if err = p.Err(); err == nil {
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) == 0 {
+		return nil, err
+	}
+	return parts, nil
+}
+
+// blockedLease is a lease that waits for the peer to read.
+type blockedLease struct {
+	r        *leaseRequest
+	deadline time.Time
+}
+
+func (l *blockedLease) retry(now time.Time) {
+	if err := l.r.start(l.deadline, now); err != nil {
+		l.r.b.fail(wire.OpLease, l.r.correlation, asWireError(err))
+	}
+}
+
+func (r *leaseRequest) start(deadline, now time.Time) error {
+	r.next = int(r.b.s.loop.srv.leaseTurn.Add(1) % uint64(len(r.parts)))
+	q := &poll{b: r.b}
+	q.try = func(now time.Time) bool {
+		done, err := r.take(now)
+		if err != nil {
+			r.b.fail(wire.OpLease, r.correlation, asWireError(err))
+		}
+		return done || err != nil
+	}
+	q.last = func(time.Time) { r.reply(r.parts[0], nil, nil) }
+	q.fail = func(err error) {
+		q.end()
+		r.b.fail(wire.OpLease, r.correlation, asWireError(err))
+	}
+	return q.start(r.parts, deadline, now)
+}
+
+// take leases from the first partition that has something and answers.
+func (r *leaseRequest) take(now time.Time) (done bool, err error) {
+	for i := range r.parts {
+		p := r.parts[(r.next+i)%len(r.parts)]
+		limit := min(r.messages, p.FitsIn(r.bytes))
+		r.b.leased, err = p.Lease(r.b.leased[:0], r.group, limit, r.lease, r.b.s.id, now)
+		if err != nil {
+			return false, err
+		}
+		if len(r.b.leased) > 0 {
+			return true, r.serve(p, r.b.leased)
+		}
+	}
+	return false, nil
+}
+
+// serve answers with the leased messages, reading them on a worker when they are not in memory.
+func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error {
+	b := r.b
+	if b.leases == nil {
+		b.leases = map[leaseKey]struct{}{}
+	}
+	b.leases[leaseKey{p, r.group}] = struct{}{}
+	slices.SortFunc(leases, func(x, y group.Lease) int { return compare(x.First, y.First) })
+	g := gatherer{out: b.s.loop.gathered[:0]}
+	err := g.gather(p, leases, p.Read)
+	b.s.loop.gathered = g.out[:0]
+	if errors.Is(err, log.ErrCold) {
+		return r.serveCold(p, slices.Clone(leases))
+	}
+	return r.answer(p, leases, &g, err)
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) error {
+	return r.b.work(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
+		var g gatherer
+		err := g.gather(p, leases, p.ReadCold)
+		return func(time.Time) error { return r.answer(p, leases, &g, err) }, nil
+	})
+}
+
+// answer sends the leased messages that were gathered. The others go back to the queue, but for
+// those that are lost: the queue goes on behind them.
+func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *gatherer, err error) error {
+	sent, left := leases[:g.done], leases[g.done:]
+	if err != nil || len(left) > 0 {
+		r.giveBack(p, left, asWireError(err))
+	}
+	if len(sent) == 0 && err != nil {
+		return err
+	}
+	r.reply(p, sent, g.out)
+	p.CountDelivered(leasedCount(sent), len(g.out))
+	return nil
+}
+
+func leasedCount(leases []group.Lease) (n int) {
+	for _, l := range leases {
+		n += int(l.Count)
+	}
+	return n
+}
+
+// giveBack settles leased messages that were not sent.
+func (r *leaseRequest) giveBack(p *partition.Partition, leases []group.Lease, e *wire.Error) {
+	now := r.b.s.loop.srv.opts.Now()
+	for _, l := range leases {
+		lost, rest := splitLost(l, e)
+		for _, s := range []partition.Settlement{
+			{Op: wire.OpAck, Ranges: lost},
+			{Op: wire.OpNack, Ranges: rest, Reason: "not delivered"},
+		} {
+			if len(s.Ranges) == 0 {
+				continue
+			}
+			// A refused settlement leaves the lease to expire.
+			_, _, _ = p.Settle(r.group, s, now)
+		}
+	}
+}
+
+// splitLost parts a lease into what damage or retention took and what can be delivered again.
+func splitLost(l group.Lease, e *wire.Error) (lost, rest []group.Settle) {
+	end := l.First + uint64(l.Count)
+	from, to := end, end
+	switch {
+	case e == nil:
+	case e.Code == wire.CodeCorruptRange:
+		from, to = min(end, max(l.First, e.First)), min(end, e.Next)
+	case e.Code == wire.CodeOffsetOutOfRange: // e's range is what exists
+		from, to = l.First, min(end, max(l.First, e.First))
+	}
+	add := func(dst []group.Settle, first, next uint64) []group.Settle {
+		if first >= next {
+			return dst
+		}
+		return append(dst, group.Settle{First: first, Count: uint32(next - first), Attempt: l.Attempt})
+	}
+	if from >= to {
+		return nil, add(nil, l.First, end)
+	}
+	return add(nil, from, to), add(add(nil, l.First, from), to, end)
+}
+
+func (r *leaseRequest) reply(p *partition.Partition, leases []group.Lease, entries []byte) {
+	m := &r.b.leaseOut
+	m.Partition, m.Ranges, m.Bytes = p.Number(), m.Ranges[:0], entries
+	for _, l := range leases {
+		m.Ranges = append(m.Ranges, wire.LeaseRange{First: l.First, Count: l.Count, Attempt: l.Attempt})
+	}
+	r.b.replyTo(wire.OpLease, r.correlation, 0, m.Append)
+	m.Bytes = nil
+}
+
+// settleLeases serves ack, nack, reject and extend.
+func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
+	m := &b.settle
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	if err != nil {
+		return err
+	}
+	b.ranges = b.ranges[:0]
+	for _, g := range m.Ranges {
+		b.ranges = append(b.ranges, group.Settle{First: g.First, Count: g.Count, Attempt: g.Attempt})
+	}
+	index, lost, err := p.Settle(b.groupName(m.Group), partition.Settlement{
+		Op: f.Op, Ranges: b.ranges, Delay: time.Duration(m.Ms) * time.Millisecond, Reason: string(m.Reason),
+	}, now)
+	if err != nil {
+		return err
+	}
+	if level := min(p.Topic().Config().Level, p.StateLevel()); index != 0 && level > wire.LevelMemory {
+		b.s.loop.flush(p, level)
+		b.s.loop.watch(p).await(ack{b: b, op: f.Op, correlation: f.Correlation, level: level, index: index, base: uint64(lost)})
+		return nil
+	}
+	b.replySettled(f.Op, f.Correlation, uint32(lost))
+	return nil
+}
+
+func (b *binary) replySettled(op wire.Op, correlation, lost uint32) {
+	out := b.s.buffer()
+	dst, at := wire.BeginFrame(out.B, op|wire.OpReply, 0, correlation)
+	out.B = wire.EndFrame(wire.SettleReply{Lost: lost}.Append(dst), at)
+}

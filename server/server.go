@@ -1,0 +1,370 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Server is one broker.
+type Server struct {
+	opts     Options
+	id       [16]byte
+	store    *log.Store
+	registry *partition.Registry
+	metrics  metrics
+	started  time.Time
+
+	listener net.Listener
+	admin    *admin
+	loops    []*gnetLoop
+	elMu     sync.RWMutex // guards the el of every gnetLoop, set once
+	nextLoop atomic.Uint64
+	nextID   atomic.Uint64
+	maxConns int64
+
+	connections atomic.Int64
+	leaseTurn   atomic.Uint64
+
+	streamMu sync.Mutex // guards streams and stopping
+	streams  map[*loop]net.Conn
+	stopping bool
+
+	work    chan func()
+	workers sync.WaitGroup // ends when work is closed
+	wg      sync.WaitGroup // accept, sweep and stream goroutines
+	stop    chan struct{}
+	once    sync.Once
+	stopErr error
+}
+
+// New checks the options and returns a server that holds nothing yet.
+func New(o Options) (*Server, error) {
+	o.setDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("server: make an id: %w", err)
+	}
+	return &Server{
+		opts: o, id: id, streams: map[*loop]net.Conn{},
+		work: make(chan func(), coldQueue), stop: make(chan struct{}),
+	}, nil
+}
+
+// Start opens the storage, recovers what is in it and begins to serve. When it returns without an
+// error the broker accepts connections. After an error nothing is left open.
+func (srv *Server) Start() (err error) {
+	defer func() {
+		if err != nil {
+			srv.release(context.Background())
+		}
+	}()
+	srv.started = srv.opts.Now()
+	if err := srv.openStorage(); err != nil {
+		return err
+	}
+	for range coldReaders {
+		srv.workers.Go(srv.runWorker)
+	}
+	for range srv.opts.Loops {
+		g, err := startGnetLoop(srv)
+		if err != nil {
+			return fmt.Errorf("start event loop: %w", err)
+		}
+		srv.loops = append(srv.loops, g)
+	}
+	if srv.admin, err = startAdmin(srv); err != nil {
+		return err
+	}
+	if err := srv.listen(); err != nil {
+		return err
+	}
+	srv.wg.Go(srv.sweep)
+	srv.opts.Logger.Info("broker started", "took", time.Since(srv.started), "addr", srv.addrString(), "dir", srv.opts.Dir)
+	return nil
+}
+
+func (srv *Server) openStorage() (err error) {
+	srv.store, err = log.Open(log.Options{
+		Dir: srv.opts.Dir, FS: srv.opts.FS, Now: srv.opts.Now, Logger: srv.opts.Logger, MemoryBytes: srv.opts.MemoryBytes,
+	})
+	if err != nil {
+		return err
+	}
+	srv.registry, err = partition.Open(srv.store, srv.opts.Dir != "", partition.Options{
+		Defaults: srv.opts.Topics, Partitions: srv.opts.Partitions,
+		Own: srv.opts.OwnPartition, Total: srv.opts.TotalPartitions,
+		Now: srv.opts.Now, Logger: srv.opts.Logger,
+	})
+	return err
+}
+
+// Addr returns the address clients connect to, nil when no socket is open.
+func (srv *Server) Addr() net.Addr {
+	if srv.listener == nil {
+		return nil
+	}
+	return srv.listener.Addr()
+}
+
+// AdminAddr returns the address of the admin HTTP server, nil when there is none.
+func (srv *Server) AdminAddr() net.Addr {
+	if srv.admin == nil {
+		return nil
+	}
+	return srv.admin.listener.Addr()
+}
+
+func (srv *Server) addrString() string {
+	if a := srv.Addr(); a != nil {
+		return a.String()
+	}
+	return off
+}
+
+// Dial returns a connection to the broker within the process: no socket, the same protocol. It can
+// be a client's dialer.
+func (srv *Server) Dial(context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	if !srv.admit() {
+		return nil, wire.Errorf(wire.CodeLimit, "the broker has %d connections, its limit", srv.maxConns)
+	}
+	if !srv.goStream(ours) {
+		return nil, net.ErrClosed
+	}
+	return theirs, nil
+}
+
+// goStream serves conn on a goroutine unless the server is stopping.
+func (srv *Server) goStream(conn net.Conn) bool {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	if srv.stopping {
+		srv.connections.Add(-1)
+		return false
+	}
+	srv.wg.Go(func() { srv.serveStream(conn) })
+	return true
+}
+
+func (srv *Server) addStreamLoop(l *loop, conn net.Conn) bool {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	if srv.stopping {
+		srv.connections.Add(-1)
+		return false
+	}
+	srv.streams[l] = conn
+	return true
+}
+
+func (srv *Server) removeStreamLoop(l *loop) {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	delete(srv.streams, l)
+}
+
+// eachLoop calls f with every loop, those of streams included.
+func (srv *Server) eachLoop(f func(l *loop)) {
+	for _, g := range srv.loops {
+		f(g.loop)
+	}
+	srv.streamMu.Lock()
+	streams := make([]*loop, 0, len(srv.streams))
+	for l := range srv.streams {
+		streams = append(streams, l)
+	}
+	srv.streamMu.Unlock()
+	for _, l := range streams {
+		f(l)
+	}
+}
+
+// sweepInterval is how often timeouts are looked at.
+const sweepInterval = time.Second
+
+func (srv *Server) sweep() {
+	tick := time.NewTicker(min(sweepInterval, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
+	defer tick.Stop()
+	for {
+		select {
+		case <-srv.stop:
+			return
+		case <-tick.C:
+			srv.eachLoop(func(l *loop) { l.post(jobFunc(l.sweep)) })
+		}
+	}
+}
+
+// panicked reports a bug that was kept from ending the process.
+func (srv *Server) panicked(r any) {
+	srv.metrics.panics.Add(1)
+	srv.opts.Logger.Error("connection closed after a panic", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
+}
+
+// Shutdown stops the broker: it accepts nothing more, tells the clients, lets acknowledgements that
+// wait for the disk out, closes the connections and flushes the storage. When ctx ends first it
+// closes at once; what was acknowledged is safe in any case. Further calls return the first result.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.once.Do(func() {
+		srv.opts.Logger.Info("broker stopping")
+		srv.stopErr = srv.release(ctx)
+	})
+	return srv.stopErr
+}
+
+// drainPoll is how often a drain looks whether everything is out.
+const drainPoll = 2 * time.Millisecond
+
+func (srv *Server) release(ctx context.Context) error {
+	close(srv.stop)
+	srv.streamMu.Lock()
+	srv.stopping = true
+	srv.streamMu.Unlock()
+	var errs []error
+	if srv.listener != nil {
+		errs = append(errs, ignoreClosed(srv.listener.Close()))
+	}
+	if srv.registry != nil {
+		srv.drain(ctx)
+	}
+	srv.closeSessions(ctx)
+	for _, g := range srv.loops {
+		errs = append(errs, g.client.Stop())
+	}
+	srv.wg.Wait()
+	close(srv.work)
+	srv.workers.Wait()
+	if srv.admin != nil {
+		errs = append(errs, srv.admin.close())
+	}
+	if srv.registry != nil {
+		srv.registry.Close()
+	}
+	if srv.store != nil {
+		errs = append(errs, srv.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// drain tells every session and waits until no acknowledgement waits for the disk.
+func (srv *Server) drain(ctx context.Context) {
+	grace := time.Second
+	if at, ok := ctx.Deadline(); ok {
+		grace = max(0, time.Until(at))
+	}
+	for pending := srv.onLoops(ctx, func(l *loop, now time.Time) int { return l.drainSessions(grace, now) }); pending > 0; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(drainPoll):
+		}
+		pending = srv.onLoops(ctx, func(l *loop, _ time.Time) int { return l.pending })
+	}
+}
+
+// closeSessions closes every connection and waits until the sessions are gone.
+func (srv *Server) closeSessions(ctx context.Context) {
+	for left := 1; left > 0; {
+		left = srv.onLoops(ctx, func(l *loop, now time.Time) int {
+			l.closeAll(now)
+			return len(l.sessions)
+		})
+		select {
+		case <-ctx.Done():
+			srv.closeStreams()
+			return
+		case <-time.After(drainPoll):
+		}
+	}
+}
+
+// closeStreams cuts connections whose loop is stuck in a write.
+func (srv *Server) closeStreams() {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	for _, conn := range srv.streams {
+		_ = conn.Close()
+	}
+}
+
+// onLoops runs f on every loop that has had a connection and returns the sum of what they return.
+func (srv *Server) onLoops(ctx context.Context, f func(l *loop, now time.Time) int) int {
+	results, n := make(chan int, 64), 0
+	srv.eachLoop(func(l *loop) {
+		if !l.running() {
+			return
+		}
+		posted := l.post(jobFunc(func(now time.Time) {
+			r := f(l, now)
+			select {
+			case results <- r:
+			case <-ctx.Done():
+			}
+		}))
+		if posted {
+			n++
+		}
+	})
+	sum := 0
+	for range n {
+		select {
+		case r := <-results:
+			sum += r
+		case <-ctx.Done():
+			return sum
+		}
+	}
+	return sum
+}
+
+// asWireError returns err as it crosses the network. It is the only such mapping.
+func asWireError(err error) *wire.Error {
+	if err == nil {
+		return nil
+	}
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if c := wire.CodeOf(err); c != wire.CodeInternal {
+		return wire.Errorf(c, "%v", err)
+	}
+	return wire.Errorf(wire.CodeInternal, "%v", err)
+}
+
+// leastLoaded returns the loop for the next connection: they take turns.
+func (srv *Server) leastLoaded() *gnetLoop {
+	return srv.loops[int(srv.nextLoop.Add(1))%len(srv.loops)]
+}
+
+// topicNames returns every topic's name in order.
+func (srv *Server) topicNames() []string {
+	var names []string
+	for _, t := range srv.registry.Topics() {
+		names = append(names, t.Name())
+	}
+	return slices.Clip(names)
+}

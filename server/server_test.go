@@ -1,0 +1,233 @@
+package server
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// eachKind runs a test against a broker in memory and one with a data directory, over TCP and over
+// the in-memory connection.
+func eachKind(t *testing.T, f func(t *testing.T, srv *Server, login func() *peer)) {
+	t.Helper()
+	for name, dir := range map[string]func() string{
+		"memory": func() string { return "" },
+		"file":   t.TempDir,
+	} {
+		t.Run(name+" over tcp", func(t *testing.T) {
+			srv := startServer(t, Options{Dir: dir()})
+			f(t, srv, func() *peer { return login(t, srv) })
+		})
+		t.Run(name+" in process", func(t *testing.T) {
+			srv := startServer(t, Options{Dir: dir()})
+			f(t, srv, func() *peer {
+				conn, err := srv.Dial(context.Background())
+				require.NoError(t, err)
+				p := greet(t, conn)
+				p.hello()
+				return p
+			})
+		})
+	}
+}
+
+func TestPublishedRecordsAreFetchedBack(t *testing.T) {
+	eachKind(t, func(t *testing.T, _ *Server, login func() *peer) {
+		p := login()
+		h := p.resolve("orders").Handle
+		require.Equal(t, uint64(0), p.publish(h, 0, "a", "b"))
+		require.Equal(t, uint64(2), p.publish(h, 0, "c\xff\x00"))
+		values, reply := p.fetch(wire.Fetch{Handle: h, MaxBytes: 1 << 20})
+		require.Equal(t, []string{"a", "b", "c\xff\x00"}, values)
+		require.Equal(t, uint64(3), reply.Next)
+		require.Equal(t, uint64(3), reply.Visible)
+		values, reply = p.fetch(wire.Fetch{Handle: h, From: wire.Position{Value: 3}, MaxBytes: 1 << 20})
+		require.Empty(t, values)
+		require.Equal(t, uint64(3), reply.Next)
+	})
+}
+
+func TestPipelinedPublishesShareAcks(t *testing.T) {
+	eachKind(t, func(t *testing.T, _ *Server, login func() *peer) {
+		p := login()
+		h := p.resolve("orders").Handle
+		var burst []byte
+		const n = 500
+		for i := range uint32(n) {
+			burst = append(burst, request1(wire.OpPublish, 0, 1000+i, publishBody(h, 0, batchOf("x")))...)
+		}
+		p.write(burst)
+		frames := 0
+		for next := uint32(0); next < n; frames++ {
+			f := p.read()
+			require.Equal(t, 1000+next, f.Correlation)
+			var reply wire.PublishReply
+			require.NoError(t, reply.Parse(f.Body, f.Flags))
+			require.Equal(t, uint64(next), reply.Base)
+			next += 1 + reply.Extra
+		}
+		require.Less(t, frames, n)
+	})
+}
+
+func TestLongPollWaitsForTheNextRecord(t *testing.T) {
+	eachKind(t, func(t *testing.T, _ *Server, login func() *peer) {
+		reader, writer := login(), login()
+		h := reader.resolve("orders").Handle
+		m := wire.Fetch{Handle: h, MinBytes: 1, MaxBytes: 1 << 20, MaxWaitMs: 10_000}
+		id := reader.send(wire.OpFetch, 0, m.Append)
+		writer.publish(writer.resolve("orders").Handle, 0, "late")
+		f := reader.read()
+		require.Equal(t, id, f.Correlation)
+		var reply wire.Entries
+		require.NoError(t, reply.Parse(f.Body))
+		require.Equal(t, []string{"late"}, valuesOf(t, reply.Bytes))
+	})
+}
+
+func TestSubscriptionGetsBacklogAndLiveRecordsOnce(t *testing.T) {
+	eachKind(t, func(t *testing.T, _ *Server, login func() *peer) {
+		reader, writer := login(), login()
+		wh, rh := writer.resolve("orders").Handle, reader.resolve("orders").Handle
+		writer.publish(wh, 0, "0", "1")
+		m := wire.Subscribe{Handle: rh, From: wire.Position{Kind: wire.PositionFirst}, Credit: 1 << 20}
+		id := reader.send(wire.OpSubscribe, 0, m.Append)
+		require.Equal(t, wire.OpSubscribe|wire.OpReply, reader.read().Op)
+		writer.publish(wh, 0, "2")
+		writer.publish(wh, 0, "3")
+		var got []string
+		for len(got) < 4 {
+			f := reader.read()
+			require.Equal(t, wire.OpDeliver, f.Op)
+			require.Equal(t, id, f.Correlation)
+			var e wire.Entries
+			require.NoError(t, e.Parse(f.Body))
+			got = append(got, valuesOf(t, e.Bytes)...)
+		}
+		require.Equal(t, []string{"0", "1", "2", "3"}, got)
+	})
+}
+
+func TestSubscriptionStopsWithoutCredit(t *testing.T) {
+	srv := startServer(t, Options{})
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	for range 10 {
+		p.publish(h, 0, "0123456789")
+	}
+	entry := uint32(wire.StampBytes + len(batchOf("0123456789")))
+	m := wire.Subscribe{Handle: h, From: wire.Position{Kind: wire.PositionFirst}, Credit: 3 * entry}
+	id := p.send(wire.OpSubscribe, 0, m.Append)
+	p.read()
+	count := func() (n int) {
+		f := p.read()
+		for f.Op == wire.OpDeliver {
+			var e wire.Entries
+			require.NoError(t, e.Parse(f.Body))
+			n += len(valuesOf(t, e.Bytes))
+			f = p.read()
+		}
+		require.Equal(t, wire.OpPing|wire.OpReply, f.Op)
+		return n
+	}
+	p.send(wire.OpPing, 0, nil)
+	require.Equal(t, 3, count())
+	p.send(wire.OpCredit, 0, wire.Credit{Subscription: id, Bytes: 2 * entry}.Append)
+	p.send(wire.OpPing, 0, nil)
+	require.Equal(t, 2, count())
+}
+
+func TestQueueLeasesEachMessageOnce(t *testing.T) {
+	eachKind(t, func(t *testing.T, _ *Server, login func() *peer) {
+		p, other := login(), login()
+		h := p.resolve("jobs").Handle
+		p.publish(h, 0, "a", "b", "c", "d")
+		open := wire.OpenQueue{Handle: h, Group: "workers", Start: wire.Position{Kind: wire.PositionFirst}}
+		require.Zero(t, p.call(wire.OpOpenQueue, 0, open.Append).Flags)
+		first, second := lease(p, h, 2), lease(other, other.resolve("jobs").Handle, 10)
+		require.Equal(t, []string{"a", "b"}, valuesOf(t, first.Bytes))
+		require.Equal(t, []string{"c", "d"}, valuesOf(t, second.Bytes))
+
+		ack := wire.Settle{Handle: h, Group: []byte("workers"), Ranges: first.Ranges}
+		var settled wire.SettleReply
+		require.NoError(t, settled.Parse(p.call(wire.OpAck, 0, ack.Append).Body))
+		require.Zero(t, settled.Lost)
+		require.NoError(t, settled.Parse(p.call(wire.OpAck, 0, ack.Append).Body))
+		require.Equal(t, uint32(2), settled.Lost, "an ack counts once")
+
+		require.NoError(t, other.conn.Close())
+		again := waitLease(t, p, h)
+		require.Equal(t, []string{"c", "d"}, valuesOf(t, again.Bytes), "a dead worker's messages come back")
+	})
+}
+
+func lease(p *peer, h uint16, n uint32) wire.Leased {
+	p.t.Helper()
+	m := wire.Lease{Handle: h, Partition: wire.AnyPartition, Group: []byte("workers"), MaxMessages: n, MaxBytes: 1 << 20}
+	f := p.call(wire.OpLease, 0, m.Append)
+	require.Zero(p.t, f.Flags, "%q", f.Body)
+	var reply wire.Leased
+	require.NoError(p.t, reply.Parse(f.Body))
+	return reply
+}
+
+func waitLease(t *testing.T, p *peer, h uint16) wire.Leased {
+	t.Helper()
+	m := wire.Lease{
+		Handle: h, Partition: wire.AnyPartition, Group: []byte("workers"),
+		MaxMessages: 10, MaxBytes: 1 << 20, MaxWaitMs: 10_000,
+	}
+	f := p.call(wire.OpLease, 0, m.Append)
+	require.Zero(t, f.Flags, "%q", f.Body)
+	var reply wire.Leased
+	require.NoError(t, reply.Parse(f.Body))
+	return reply
+}
+
+func TestCommittedOffsetsAreReadBack(t *testing.T) {
+	eachKind(t, func(t *testing.T, _ *Server, login func() *peer) {
+		p := login()
+		h := p.resolve("orders").Handle
+		p.publish(h, 0, "a", "b", "c")
+		m := wire.Commit{Handle: h, Group: []byte("audit"), Offsets: []wire.PartitionOffset{{Partition: 0, Offset: 2}}}
+		require.Zero(t, p.call(wire.OpCommit, 0, m.Append).Flags)
+		var reply wire.CommittedReply
+		q := wire.Committed{Handle: h, Group: "audit"}
+		require.NoError(t, reply.Parse(p.call(wire.OpCommitted, 0, q.Append).Body))
+		require.Len(t, reply.Offsets, 1)
+		require.Equal(t, uint64(2), reply.Offsets[0].Offset)
+		values, _ := p.fetch(wire.Fetch{
+			Handle: h, MaxBytes: 1 << 20, Group: "audit", From: wire.Position{Kind: wire.PositionCommitted},
+		})
+		require.Equal(t, "c", values[len(values)-1])
+
+		m.Offsets[0].Offset = 4
+		e := p.refused(wire.CodeOffsetOutOfRange, wire.OpCommit, 0, m.Append)
+		require.Equal(t, uint64(3), e.Next)
+	})
+}
+
+func TestEverythingIsThereAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	srv := startServer(t, Options{Dir: dir})
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	p.publish(h, 0, "a", "b")
+	m := wire.Commit{Handle: h, Group: []byte("audit"), Offsets: []wire.PartitionOffset{{Offset: 1}}}
+	require.Zero(t, p.call(wire.OpCommit, 0, m.Append).Flags)
+	require.NoError(t, srv.Shutdown(context.Background()))
+
+	srv = startServer(t, Options{Dir: dir})
+	p = login(t, srv)
+	h = p.resolve("orders").Handle
+	values, _ := p.fetch(wire.Fetch{Handle: h, MaxBytes: 1 << 20})
+	require.Equal(t, []string{"a", "b"}, values)
+	var reply wire.CommittedReply
+	q := wire.Committed{Handle: h, Group: "audit"}
+	require.NoError(t, reply.Parse(p.call(wire.OpCommitted, 0, q.Append).Body))
+	require.Equal(t, uint64(1), reply.Offsets[0].Offset)
+	require.Equal(t, uint64(2), p.publish(h, 0, "c"))
+}

@@ -1,0 +1,238 @@
+package server
+
+import (
+	"time"
+
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// protocol is what a session speaks once its first byte was seen.
+type protocol interface {
+	// feed consumes all of in, keeping what it needs. It may close the session.
+	feed(in []byte, now time.Time)
+	// ended is called once when the connection is gone.
+	ended(now time.Time)
+	// drain tells the peer that the broker is going away within grace.
+	drain(grace time.Duration, now time.Time)
+	// unblock goes on with what waited for the peer to read. It returns whether anything still waits.
+	unblock(now time.Time) bool
+	// waiting reports whether the peer owes the rest of something it began to send.
+	waiting() bool
+}
+
+// session is one connection. It belongs to its loop's goroutine.
+type session struct {
+	loop  *loop
+	t     transport
+	id    uint64
+	proto protocol                   // nil until the first byte
+	out   *bytebufferpool.ByteBuffer // replies of this turn; nil between turns
+
+	user   string
+	dirty  bool // in loop.dirty
+	closed bool // closing or gone: nothing is read or written any more
+	gone   bool // ended was called
+
+	lastRead  time.Time
+	stuckAt   time.Time // since when the peer reads nothing of its pending output
+	stuckLeft int       // pending output then
+}
+
+func newSession(l *loop, id uint64) *session { return &session{loop: l, id: id} }
+
+// open greets the peer.
+func (s *session) open(t transport, now time.Time) {
+	s.t, s.lastRead = t, now
+	s.loop.sessions[s] = struct{}{}
+	s.loop.srv.metrics.opened.Add(1)
+	s.buffer().B = s.loop.srv.appendInfo(s.buffer().B, s, t)
+	if s.loop.draining {
+		s.close()
+	}
+}
+
+// receive feeds bytes to the session. A panic closes this connection and no other.
+func (s *session) receive(in []byte, now time.Time) {
+	if s.closed || len(in) == 0 {
+		return
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			s.loop.srv.panicked(r)
+			s.close()
+		}
+	}()
+	s.lastRead = now
+	if s.proto == nil {
+		s.proto = s.sniff(in[0])
+		if s.proto == nil {
+			s.close()
+			return
+		}
+	}
+	s.proto.feed(in, now)
+}
+
+// sniff chooses the protocol by the first byte. For a protocol that is not ours it says so and
+// returns nil.
+func (s *session) sniff(first byte) protocol {
+	switch {
+	case wire.IsBinary(first):
+		return newBinary(s)
+	case first == 0x16:
+		s.loop.srv.metrics.rejected.Add(1)
+		s.write("-ERR 'this port speaks plain text, not TLS'\r\n")
+		return nil
+	case isTextStart(first):
+		return newText(s)
+	}
+	s.loop.srv.metrics.rejected.Add(1)
+	s.write("-ERR 'unknown protocol: a Rafka client begins with its preface, a person or a NATS client with a letter'\r\n")
+	return nil
+}
+
+// buffer returns the turn's output buffer and marks the session for writing.
+func (s *session) buffer() *bytebufferpool.ByteBuffer {
+	if s.out == nil {
+		s.out = outPool.Get()
+	}
+	if !s.dirty {
+		s.dirty = true
+		s.loop.dirty = append(s.loop.dirty, s)
+	}
+	return s.out
+}
+
+// outPool holds output buffers of sessions between turns. A buffer is taken by session.buffer and
+// put back by session.flushOut, both on the session's loop.
+var outPool bytebufferpool.Pool
+
+func (s *session) write(text string) {
+	b := s.buffer()
+	b.B = append(b.B, text...)
+}
+
+// flushOut hands the turn's output to the transport.
+func (s *session) flushOut(now time.Time) {
+	if s.out == nil {
+		return
+	}
+	if len(s.out.B) > 0 && !s.gone {
+		// An error means that the connection is gone; the transport ends the session.
+		_, _ = s.t.Write(s.out.B)
+		s.loop.srv.metrics.bytesOut.Add(uint64(len(s.out.B)))
+	}
+	s.dropOut()
+	if s.closed && !s.gone {
+		_ = s.t.Close()
+		return
+	}
+	s.checkPending(now)
+}
+
+func (s *session) dropOut() {
+	if cap(s.out.B) <= idleBuffer {
+		outPool.Put(s.out)
+	}
+	s.out = nil
+}
+
+// writeChunk writes what is in the output buffer, then the chunk's slices, at once: the slices are
+// only valid until the chunk is released.
+func (s *session) writeChunk(c *log.Chunk) {
+	b := s.buffer()
+	iov := append(s.loop.iov[:0], b.B)
+	size := len(b.B) + c.Bytes
+	for _, slice := range c.Slices {
+		if len(iov) == cap(iov) {
+			_, _ = s.t.Writev(iov)
+			iov = iov[:0]
+		}
+		iov = append(iov, slice)
+	}
+	if !s.gone {
+		_, _ = s.t.Writev(iov)
+	}
+	b.B = b.B[:0]
+	s.loop.srv.metrics.bytesOut.Add(uint64(size))
+}
+
+// blocked reports whether the peer has to read before it is sent more.
+func (s *session) blocked() bool { return s.t.OutboundBuffered() >= softPending }
+
+// checkPending notices output that the peer does not read.
+func (s *session) checkPending(now time.Time) {
+	pending := s.t.OutboundBuffered()
+	switch {
+	case pending == 0:
+		s.stuckAt = time.Time{}
+	case pending > s.loop.srv.opts.MaxPendingBytes:
+		s.slow()
+	case s.stuckAt.IsZero() || pending < s.stuckLeft:
+		s.stuckAt, s.stuckLeft = now, pending
+	}
+}
+
+// slow closes the connection of a peer that does not read.
+func (s *session) slow() {
+	s.loop.srv.metrics.slowConsumers.Add(1)
+	s.loop.srv.opts.Logger.Warn("slow connection closed", "conn", s.id, "bytes", s.t.OutboundBuffered())
+	s.close()
+}
+
+// checkTimeouts closes a session that overstayed one of its timeouts.
+func (s *session) checkTimeouts(now time.Time) {
+	if s.closed {
+		return
+	}
+	s.checkPending(now)
+	o := &s.loop.srv.opts
+	quiet := now.Sub(s.lastRead)
+	switch {
+	case !s.stuckAt.IsZero() && now.Sub(s.stuckAt) > o.SlowTimeout:
+		s.slow()
+	case s.proto != nil && s.proto.waiting() && quiet > o.HandshakeTimeout:
+		s.loop.srv.metrics.timeouts.Add(1)
+		s.close()
+	case quiet > o.IdleTimeout:
+		s.loop.srv.metrics.timeouts.Add(1)
+		s.close()
+	}
+}
+
+// block remembers that something waits for the peer to read.
+func (s *session) block() { s.loop.stuck[s] = struct{}{} }
+
+// unblock goes on with what waited for the peer to read.
+func (s *session) unblock(now time.Time) {
+	if s.closed || s.proto == nil || !s.blocked() && !s.proto.unblock(now) {
+		delete(s.loop.stuck, s)
+	}
+}
+
+// close ends the session after the turn's output.
+func (s *session) close() {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.buffer()
+}
+
+// ended releases what the session holds. The connection is gone.
+func (s *session) ended(now time.Time) {
+	if s.gone {
+		return
+	}
+	s.closed, s.gone = true, true
+	delete(s.loop.sessions, s)
+	delete(s.loop.stuck, s)
+	s.loop.srv.metrics.closed.Add(1)
+	s.loop.srv.connections.Add(-1)
+	if s.proto != nil {
+		s.proto.ended(now)
+	}
+}

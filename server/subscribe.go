@@ -1,0 +1,242 @@
+package server
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// subscription pushes a partition's entries to one connection. It keeps a cursor, not a buffer: what
+// the peer has no credit for stays in the log.
+type subscription struct {
+	b           *binary
+	w           *watch
+	p           *partition.Partition
+	correlation uint32
+	cursor      uint64
+	credit      int64 // bytes the peer still takes; below zero after an entry larger than what was left
+	granted     int64 // the first credit: with all of it back, nothing is outstanding
+	maxBytes    int
+	stalled     bool // waits for the peer to read
+	cold        bool // a worker reads for it
+}
+
+func (b *binary) subscribe(f wire.Frame, now time.Time) error {
+	var m wire.Subscribe
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	if err != nil {
+		return err
+	}
+	if _, ok := b.subs[f.Correlation]; ok {
+		return wire.Errorf(wire.CodeInvalid, "subscription %d exists on this connection", f.Correlation)
+	}
+	if len(b.subs) >= maxSubscriptions {
+		return wire.Errorf(wire.CodeLimit, "a connection has at most %d subscriptions", maxSubscriptions)
+	}
+	if m.Credit == 0 {
+		return wire.Errorf(wire.CodeInvalid, "a subscription without credit would never get anything")
+	}
+	sub := &subscription{
+		b: b, p: p, correlation: f.Correlation, credit: int64(m.Credit), granted: int64(m.Credit),
+		maxBytes: deliverBytes,
+	}
+	if m.MaxBytes > 0 {
+		sub.maxBytes = min(int(m.MaxBytes), maxFetchBytes)
+	}
+	if m.From.Kind == wire.PositionTime {
+		return b.locate(p, m.From, m.Group, f.Op, f.Correlation, sub.start)
+	}
+	offset, err := p.Locate(m.From, m.Group)
+	if err != nil {
+		return err
+	}
+	return sub.start(offset, now)
+}
+
+// start registers the subscription and pushes its backlog.
+func (sub *subscription) start(offset uint64, now time.Time) error {
+	b := sub.b
+	if _, ok := b.subs[sub.correlation]; ok {
+		return wire.Errorf(wire.CodeInvalid, "subscription %d exists on this connection", sub.correlation)
+	}
+	if b.subs == nil {
+		b.subs = map[uint32]*subscription{}
+	}
+	sub.cursor = offset
+	b.subs[sub.correlation] = sub
+	sub.w = b.s.loop.watch(sub.p)
+	sub.w.subs = append(sub.w.subs, sub)
+	b.s.loop.srv.metrics.subscriptions.Add(1)
+	b.replyTo(wire.OpSubscribe, sub.correlation, 0, wire.SubscribeReply{Offset: offset}.Append)
+	sub.w.watcher.Arm()
+	sub.push(now)
+	return nil
+}
+
+// push sends what is visible and covered by credit.
+func (sub *subscription) push(now time.Time) {
+	for !sub.cold && !sub.stalled && sub.credit > 0 && !sub.b.s.closed {
+		if sub.b.s.blocked() {
+			sub.stalled = true
+			sub.b.s.block()
+			return
+		}
+		if sub.cursor >= sub.p.Visible() {
+			return
+		}
+		if !sub.pushOnce() {
+			return
+		}
+	}
+}
+
+// pushOnce sends one frame. It reports whether another may follow at once.
+func (sub *subscription) pushOnce() bool {
+	c := &sub.b.s.loop.chunk
+	defer c.Release()
+	err := sub.p.Read(c, sub.cursor, sub.room())
+	switch {
+	case errors.Is(err, log.ErrCold):
+		return sub.pushCold()
+	case err != nil:
+		return sub.failed(err)
+	case c.Bytes == 0 || !sub.covers(c):
+		return false
+	}
+	sub.send(c)
+	return true
+}
+
+// room is how many bytes of entries the next frame may have.
+func (sub *subscription) room() int { return int(min(int64(sub.maxBytes), max(1, sub.credit))) }
+
+// covers reports whether the credit takes the chunk. One entry larger than all credit is sent when
+// nothing else is outstanding.
+func (sub *subscription) covers(c *log.Chunk) bool {
+	return int64(c.Bytes) <= sub.credit || sub.credit >= sub.granted
+}
+
+func (sub *subscription) send(c *log.Chunk) {
+	sub.b.sendEntries(wire.OpDeliver, sub.correlation, sub.p, sub.cursor, c)
+	sub.cursor = max(sub.cursor, c.Next)
+	sub.credit -= int64(c.Bytes)
+}
+
+// pushCold reads with a worker and goes on from there.
+func (sub *subscription) pushCold() bool {
+	sub.cold = true
+	cursor, room := sub.cursor, sub.room()
+	err := sub.b.s.loop.srv.enqueue(func() {
+		c := new(log.Chunk)
+		err := sub.p.ReadCold(c, cursor, room)
+		sub.b.s.loop.post(jobFunc(func(now time.Time) {
+			defer c.Release()
+			sub.cold = false
+			switch {
+			case sub.w == nil || sub.b.s.closed:
+				return
+			case err != nil && !sub.failed(err):
+				return
+			case err == nil && c.Bytes > 0 && sub.covers(c):
+				sub.send(c)
+			case err == nil:
+				return
+			}
+			sub.push(now)
+		}))
+	})
+	if err != nil {
+		sub.cold = false
+		sub.stalled = true // tried again with the stuck ones
+		sub.b.s.block()
+	}
+	return false
+}
+
+// failed deals with a failed read. Damage is reported and stepped over; everything else ends the
+// subscription. It reports whether pushing goes on.
+func (sub *subscription) failed(err error) bool {
+	e := asWireError(err)
+	if e.Code == wire.CodeCorruptRange && e.Next > sub.cursor {
+		sub.b.fail(wire.OpDeliver&^wire.OpReply, sub.correlation, e)
+		sub.cursor = e.Next
+		return true
+	}
+	sub.fail(e)
+	return false
+}
+
+// fail ends the subscription with an error.
+func (sub *subscription) fail(e *wire.Error) {
+	out := sub.b.s.buffer()
+	dst, at := wire.BeginFrame(out.B, wire.OpDeliver, wire.FlagError, sub.correlation)
+	out.B = wire.EndFrame(e.Append(dst), at)
+	delete(sub.b.subs, sub.correlation)
+	sub.end()
+}
+
+// end takes the subscription from its watch.
+func (sub *subscription) end() {
+	if sub.w == nil {
+		return
+	}
+	sub.w.subs = slices.DeleteFunc(sub.w.subs, func(o *subscription) bool { return o == sub })
+	sub.w = nil
+	sub.b.s.loop.srv.metrics.subscriptions.Add(-1)
+}
+
+// maxCredit bounds what credit adds up to, so that it cannot overflow.
+const maxCredit = 1 << 40
+
+func (b *binary) credit(f wire.Frame, now time.Time) error {
+	var m wire.Credit
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	sub, ok := b.subs[m.Subscription]
+	if !ok {
+		return nil // it ended while the credit was on its way
+	}
+	sub.credit = min(sub.credit+int64(m.Bytes), maxCredit)
+	sub.push(now)
+	return nil
+}
+
+func (b *binary) unsubscribe(f wire.Frame, _ time.Time) error {
+	var m wire.Unsubscribe
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	sub, ok := b.subs[m.Subscription]
+	if !ok {
+		return wire.Errorf(wire.CodeSubscriptionNotFound, "subscription %d does not exist on this connection", m.Subscription)
+	}
+	delete(b.subs, m.Subscription)
+	sub.end()
+	b.reply(f, 0, nil)
+	return nil
+}
+
+// offsets answers which offset a position stands for.
+func (b *binary) offsets(f wire.Frame, _ time.Time) error {
+	var m wire.Offsets
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	if err != nil {
+		return err
+	}
+	return b.locate(p, m.From, m.Group, f.Op, f.Correlation, func(offset uint64, _ time.Time) error {
+		reply := wire.OffsetsReply{Offset: offset, First: p.First(), Visible: p.Visible()}
+		b.replyTo(wire.OpOffsets, f.Correlation, 0, reply.Append)
+		return nil
+	})
+}

@@ -1,0 +1,177 @@
+package server
+
+import (
+	"time"
+
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// watch is everything on one loop that waits for one partition. It is a job: it runs when the
+// partition moved.
+type watch struct {
+	loop    *loop
+	p       *partition.Partition
+	watcher *partition.Watcher
+	acks    [2]ackQueue // waiting for the kernel, for the device
+	subs    []*subscription
+	polls   []*poll
+}
+
+// watch returns the loop's watch of p.
+func (l *loop) watch(p *partition.Partition) *watch {
+	w := l.watches[p]
+	if w == nil {
+		w = &watch{loop: l, p: p}
+		w.watcher = partition.NewWatcher(func() { l.post(w) })
+		l.watches[p] = w
+		p.Watch(w.watcher)
+	}
+	return w
+}
+
+// idle reports whether nothing waits.
+func (w *watch) idle() bool {
+	return len(w.subs) == 0 && len(w.polls) == 0 && w.acks[0].len() == 0 && w.acks[1].len() == 0
+}
+
+// end stops watching.
+func (w *watch) end(p *partition.Partition) {
+	p.Unwatch(w.watcher)
+	delete(w.loop.watches, p)
+}
+
+// run looks at what the partition's move lets go on.
+func (w *watch) run(now time.Time) {
+	w.watcher.Arm()
+	w.releaseAcks()
+	for _, sub := range w.subs {
+		sub.push(now)
+	}
+	w.runPolls(now)
+	if w.idle() {
+		return
+	}
+	if err := w.p.Err(); err != nil {
+		w.endAll(err, now)
+	}
+}
+
+// endAll ends what waits for a partition that is gone.
+func (w *watch) endAll(err error, now time.Time) {
+	for _, sub := range append([]*subscription(nil), w.subs...) {
+		sub.fail(asWireError(err))
+	}
+	for _, q := range append([]*poll(nil), w.polls...) {
+		q.fail(err)
+	}
+}
+
+// ack is a reply that waits until an entry has reached a level.
+type ack struct {
+	b           *binary
+	op          wire.Op
+	correlation uint32
+	level       wire.Level
+	index       uint64
+	base        uint64 // OpPublish: offset of the first record; settlements: messages lost
+	count       uint32 // OpPublish: records
+	held        int    // OpPublish: bytes that count against the session's limit
+	join        *join  // set when the reply waits for several partitions
+}
+
+// join is a reply that several acks lead to.
+type join struct {
+	left int
+	any  bool // something was waited for
+	err  error
+}
+
+// ackQueue is a queue of acks in index order: acks join at the end as entries are appended.
+type ackQueue struct {
+	items []ack
+	head  int
+}
+
+func (q *ackQueue) len() int { return len(q.items) - q.head }
+
+func (q *ackQueue) push(a ack) { q.items = append(q.items, a) }
+
+func (q *ackQueue) pop() ack {
+	a := q.items[q.head]
+	q.items[q.head] = ack{}
+	q.head++
+	switch {
+	case q.head == len(q.items):
+		q.items, q.head = q.items[:0], 0
+	case q.head > 1024 && q.head*2 > len(q.items):
+		q.items = append(q.items[:0], q.items[q.head:]...)
+		q.head = 0
+	}
+	return a
+}
+
+// await lets a wait until its entry reached its level.
+func (w *watch) await(a ack) {
+	q := &w.acks[0]
+	if a.level > wire.LevelOS {
+		q = &w.acks[1]
+	}
+	idle := w.idle()
+	q.push(a)
+	w.loop.pending++
+	if idle {
+		w.arm(a.index, a.level)
+	}
+}
+
+// arm begins to wait. What happened before the watcher was armed would be missed, so it looks once.
+func (w *watch) arm(index uint64, level wire.Level) {
+	w.watcher.Arm()
+	if w.p.Reached(index, level) || w.p.Failure() != nil {
+		w.loop.post(w)
+	}
+}
+
+// releaseAcks answers what has reached its level, or everything that a storage failure left unknown.
+func (w *watch) releaseAcks() {
+	for i, level := range [...]wire.Level{wire.LevelOS, wire.LevelDisk} {
+		q := &w.acks[i]
+		for q.len() > 0 && w.p.Reached(q.items[q.head].index, level) {
+			w.answer(q.pop(), nil)
+		}
+	}
+	if err := w.p.Failure(); err != nil {
+		for i := range w.acks {
+			for w.acks[i].len() > 0 {
+				w.answer(w.acks[i].pop(), err)
+			}
+		}
+	}
+}
+
+// answer sends one reply, unless its connection is gone.
+func (w *watch) answer(a ack, err error) {
+	w.loop.pending--
+	a.b.held -= a.held
+	if a.join != nil {
+		if a.join.left--; a.join.err == nil {
+			a.join.err = err
+		}
+		if a.join.left > 0 {
+			return
+		}
+		err = a.join.err
+	}
+	switch {
+	case a.b.s.closed:
+	case err != nil:
+		a.b.fail(a.op, a.correlation, asWireError(err))
+	case a.op == wire.OpPublish:
+		a.b.acknowledge(w.p, a.correlation, a.base, a.count, a.level)
+	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject:
+		a.b.replySettled(a.op, a.correlation, uint32(a.base))
+	default:
+		a.b.replyTo(a.op, a.correlation, 0, nil)
+	}
+}
