@@ -7,13 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
 )
 
 // small are options with files small enough that every path is taken with little data.
-func small(dir string) log.Options {
+func small(disk *faultfs.Disk) log.Options {
 	return log.Options{
-		Dir: dir, MemoryBytes: 8 << 20, SegmentBytes: 16 << 10, CommitFileBytes: 32 << 10,
+		Dir: "/data", FS: disk, MemoryBytes: 8 << 20, SegmentBytes: 16 << 10, CommitFileBytes: 32 << 10,
 		CommitLogBytes: 128 << 10, Poison: true, CheckpointInterval: time.Hour,
 	}
 }
@@ -65,14 +66,14 @@ func appendN(t *testing.T, l *log.Log, from, n uint64) {
 }
 
 func TestReopenAfterClose(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, small(dir))
+	disk := faultfs.New()
+	s := open(t, small(disk))
 	l := openLog(t, s, identity(1), log.Config{})
 	appendN(t, l, 0, 500)
 	want, p := readAll(t, l), l.Positions()
 	require.NoError(t, s.Close())
 
-	s = open(t, small(dir))
+	s = open(t, small(disk))
 	require.Equal(t, []wire.Identity{identity(1)}, s.Logs())
 	l = openLog(t, s, identity(1), log.Config{})
 	got := l.Positions()
@@ -83,7 +84,7 @@ func TestReopenAfterClose(t *testing.T) {
 	want = readAll(t, l)
 	require.NoError(t, s.Close())
 
-	s = open(t, small(dir))
+	s = open(t, small(disk))
 	l = openLog(t, s, identity(1), log.Config{})
 	require.Equal(t, want, readAll(t, l))
 	require.Greater(t, l.Stats().Segments, 5)
@@ -91,9 +92,25 @@ func TestReopenAfterClose(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+func TestReopenOnTheOperatingSystem(t *testing.T) {
+	o := log.Options{Dir: t.TempDir() + "/a/b", MemoryBytes: 8 << 20, SegmentBytes: 256 << 10, CommitFileBytes: 1 << 20}
+	s := open(t, o)
+	_, err := log.Open(o)
+	require.ErrorIs(t, err, log.ErrLocked)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 1000)
+	require.NoError(t, s.Sync())
+	want := readAll(t, l)
+	require.NoError(t, s.Close())
+	s = open(t, o)
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, want, readAll(t, l))
+	require.NoError(t, s.Close())
+}
+
 func TestFlushTellsWhatIsDurable(t *testing.T) {
 	for _, level := range []wire.Level{wire.LevelOS, wire.LevelDisk} {
-		s := open(t, small(t.TempDir()))
+		s := open(t, small(faultfs.New()))
 		told := make(chan log.Positions, 100)
 		l := openLog(t, s, identity(1), log.Config{Notify: func(p log.Positions, err error) {
 			require.NoError(t, err)
@@ -114,17 +131,17 @@ func TestFlushTellsWhatIsDurable(t *testing.T) {
 }
 
 func TestTwoStoresOnOneDirectory(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, small(dir))
-	_, err := log.Open(small(dir))
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	_, err := log.Open(small(disk))
 	require.ErrorIs(t, err, log.ErrLocked)
 	require.NoError(t, s.Close())
-	s = open(t, small(dir))
+	s = open(t, small(disk))
 	require.NoError(t, s.Close())
 }
 
 func TestColdReadsUnderMemoryPressure(t *testing.T) {
-	o := small(t.TempDir())
+	o := small(faultfs.New())
 	o.MemoryBytes = 1 << 20
 	s := open(t, o)
 	l := openLog(t, s, identity(1), log.Config{})
@@ -150,8 +167,8 @@ func TestColdReadsUnderMemoryPressure(t *testing.T) {
 }
 
 func TestStateAndReplay(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, small(dir))
+	disk := faultfs.New()
+	s := open(t, small(disk))
 	var l *log.Log
 	state := func() ([]byte, uint64) {
 		return []byte("upto"), l.Positions().NextIndex - 1
@@ -166,7 +183,7 @@ func TestStateAndReplay(t *testing.T) {
 	state = func() ([]byte, uint64) { return []byte("upto"), 10 }
 	require.NoError(t, s.Close())
 
-	s = open(t, small(dir))
+	s = open(t, small(disk))
 	l = openLog(t, s, identity(1), log.Config{})
 	require.Equal(t, "upto", string(l.State()))
 	var got []uint64
@@ -180,8 +197,8 @@ func TestStateAndReplay(t *testing.T) {
 }
 
 func TestRemoveLogIsDurable(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, small(dir))
+	disk := faultfs.New()
+	s := open(t, small(disk))
 	a, b := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
 	appendN(t, a, 0, 50)
 	appendN(t, b, 0, 50)
@@ -190,14 +207,14 @@ func TestRemoveLogIsDurable(t *testing.T) {
 	_, _, err := a.Append(data(1, 1, 10))
 	require.ErrorIs(t, err, log.ErrClosed)
 	require.NoError(t, s.Close())
-	s = open(t, small(dir))
+	s = open(t, small(disk))
 	require.Equal(t, []wire.Identity{identity(2)}, s.Logs())
 	require.NoError(t, s.Close())
 }
 
 func TestTruncatePrefix(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, small(dir))
+	disk := faultfs.New()
+	s := open(t, small(disk))
 	l := openLog(t, s, identity(1), log.Config{})
 	appendN(t, l, 0, 500)
 	next := l.Positions().Next
@@ -212,7 +229,7 @@ func TestTruncatePrefix(t *testing.T) {
 	want := readAll(t, l)
 	require.NoError(t, s.Close())
 
-	s = open(t, small(dir))
+	s = open(t, small(disk))
 	l = openLog(t, s, identity(1), log.Config{})
 	require.Equal(t, want, readAll(t, l))
 	require.Equal(t, p.First, l.Positions().First)
@@ -222,7 +239,7 @@ func TestTruncatePrefix(t *testing.T) {
 	want = readAll(t, l)
 	require.Len(t, want, 10)
 	require.NoError(t, s.Close())
-	s = open(t, small(dir))
+	s = open(t, small(disk))
 	l = openLog(t, s, identity(1), log.Config{})
 	require.Equal(t, want, readAll(t, l))
 	require.NoError(t, s.Close())
@@ -231,8 +248,8 @@ func TestTruncatePrefix(t *testing.T) {
 func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
 	for _, filed := range []bool{false, true} {
 		for _, at := range []uint64{500, 499, 300, 17, 2, 1} {
-			dir := t.TempDir()
-			s := open(t, small(dir))
+			disk := faultfs.New()
+			s := open(t, small(disk))
 			l := openLog(t, s, identity(1), log.Config{})
 			appendN(t, l, 0, 500)
 			all := readAll(t, l)
@@ -243,7 +260,9 @@ func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
 			}
 			require.NoError(t, l.TruncateSuffix(at))
 			require.Equal(t, at, l.Positions().NextIndex)
-			require.Equal(t, all[:at-1], readAll(t, l))
+			got := readAll(t, l)
+			require.Len(t, got, int(at-1))
+			require.Equal(t, all[:at-1], append([]wire.Entry{}, got...))
 			_, index, err := l.Append(log.Batch{Kind: wire.KindData, Count: 1, Term: 2, Payload: payload(7, 77)})
 			require.NoError(t, err)
 			require.Equal(t, at, index)
@@ -252,7 +271,7 @@ func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
 			require.Equal(t, uint64(2), term)
 			want := readAll(t, l)
 			require.NoError(t, s.Close())
-			s = open(t, small(dir))
+			s = open(t, small(disk))
 			l = openLog(t, s, identity(1), log.Config{})
 			require.Equal(t, want, readAll(t, l))
 			require.NoError(t, s.Close())
@@ -261,7 +280,7 @@ func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
 }
 
 func TestEntriesTermsAndTimes(t *testing.T) {
-	s := open(t, small(t.TempDir()))
+	s := open(t, small(faultfs.New()))
 	l := openLog(t, s, identity(1), log.Config{})
 	for i := range uint64(600) {
 		b := data(i, 1, 200)

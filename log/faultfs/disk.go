@@ -1,0 +1,540 @@
+// Package faultfs is a simulated disk for tests: a log.FS in memory that loses power, runs full,
+// tears writes and fails on demand.
+//
+// A Disk keeps what a real one keeps: bytes that were synced, and names whose directory was synced.
+// PowerCut returns the disk as it could be after a power failure: every byte that was not synced may
+// be old or new, every name that was not synced may be missing. The rest of a Disk's life is
+// deterministic: the same calls with the same seed do the same.
+package faultfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/rafka-mq/rafka/log"
+)
+
+// ErrInjected is the cause of every failure that Fail asked for.
+var ErrInjected = errors.New("faultfs: injected failure")
+
+// Op is a kind of operation that can fail.
+type Op string
+
+// The operations.
+const (
+	OpWrite    Op = "write"
+	OpSync     Op = "sync"
+	OpSyncDir  Op = "syncdir"
+	OpAllocate Op = "allocate"
+	OpRename   Op = "rename"
+	OpRemove   Op = "remove"
+	OpOpen     Op = "open"
+)
+
+// pageBytes is the unit in which unsynced bytes survive a power cut or not.
+const pageBytes = 512
+
+// node is a file's content.
+type node struct {
+	now    []byte         // what reads see
+	synced []byte         // what is on the device for sure
+	dirty  map[int64]bool // pages that were written since the last sync
+	space  int64          // bytes reserved
+}
+
+// Disk is a simulated disk. All methods are safe for concurrent use.
+type Disk struct {
+	mu       sync.Mutex // guards the rest
+	files    map[string]*node
+	dirs     map[string]bool
+	durable  map[string]*node // names after the last SyncDir of their directory
+	durDirs  map[string]bool
+	locked   map[string]bool
+	capacity int64 // bytes; 0 is unlimited
+	calls    int   // operations that change something
+	crashAt  int   // the call at which power fails; 0 is never
+	dead     bool
+	fail     func(op Op, name string) error
+	short    bool
+}
+
+// New returns an empty disk with the directory "/".
+func New() *Disk {
+	return &Disk{
+		files: map[string]*node{}, dirs: map[string]bool{"/": true}, locked: map[string]bool{},
+		durable: map[string]*node{}, durDirs: map[string]bool{"/": true},
+	}
+}
+
+// Fail makes f decide about every operation: an error makes it fail. nil ends that. f must not use
+// the disk.
+func (d *Disk) Fail(f func(op Op, name string) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = f
+}
+
+// ShortWrites makes every second write of more than one byte stop half way without an error.
+func (d *Disk) ShortWrites(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.short = on
+}
+
+// SetCapacity limits the bytes of all files; 0 is unlimited. More than is free now fails with ENOSPC.
+func (d *Disk) SetCapacity(n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.capacity = n
+}
+
+// Used returns the bytes that all files take.
+func (d *Disk) Used() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.usedLocked()
+}
+
+func (d *Disk) usedLocked() int64 {
+	n := int64(0)
+	for _, f := range d.files {
+		n += f.space
+	}
+	return n
+}
+
+// CrashAt makes the power fail at the n-th changing operation from now on: it and all later ones
+// fail, and only PowerCut is of use. Calls returns how many there were so far.
+func (d *Disk) CrashAt(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.crashAt = d.calls + n
+}
+
+// Calls returns the number of changing operations so far.
+func (d *Disk) Calls() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.calls
+}
+
+// beginLocked counts an operation and decides whether it fails.
+func (d *Disk) beginLocked(op Op, name string) error {
+	d.calls++
+	if d.crashAt != 0 && d.calls >= d.crashAt {
+		d.dead = true
+	}
+	if d.dead {
+		return &fs.PathError{Op: string(op), Path: name, Err: ErrInjected}
+	}
+	if d.fail != nil {
+		if err := d.fail(op, name); err != nil {
+			return &fs.PathError{Op: string(op), Path: name, Err: err}
+		}
+	}
+	return nil
+}
+
+// Clone returns the disk as it is, with nothing locked: what the next process sees after a kill.
+func (d *Disk) Clone() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := New()
+	for name, n := range d.files {
+		c.files[name] = n.clone()
+	}
+	for name := range d.dirs {
+		c.dirs[name] = true
+	}
+	c.settle()
+	return c
+}
+
+func (n *node) clone() *node {
+	return &node{now: slices.Clone(n.now), space: n.space}
+}
+
+// settle makes everything durable.
+func (d *Disk) settle() {
+	for name, n := range d.files {
+		n.synced, n.dirty = slices.Clone(n.now), nil
+		d.durable[name] = n
+	}
+	for name := range d.dirs {
+		d.durDirs[name] = true
+	}
+}
+
+// PowerCut returns a disk as it could be after the power failed now. Each page that was not synced
+// is the old or the new one, and a page under way may be torn, as rng says.
+func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := New()
+	for name := range d.durDirs {
+		c.dirs[name] = true
+	}
+	names := make([]string, 0, len(d.durable))
+	for name := range d.durable {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		c.files[name] = d.durable[name].afterCut(rng)
+	}
+	c.settle()
+	return c
+}
+
+func (n *node) afterCut(rng *rand.Rand) *node {
+	out := slices.Clone(n.synced)
+	pages := make([]int64, 0, len(n.dirty))
+	for p := range n.dirty {
+		pages = append(pages, p)
+	}
+	slices.Sort(pages)
+	for _, p := range pages {
+		from := p * pageBytes
+		to := min(from+pageBytes, int64(len(n.now)))
+		if rng.IntN(2) == 0 || from >= to {
+			continue
+		}
+		if rng.IntN(8) == 0 {
+			to = from + rng.Int64N(to-from) // torn
+		}
+		if int64(len(out)) < to {
+			out = append(out, make([]byte, to-int64(len(out)))...)
+		}
+		copy(out[from:to], n.now[from:to])
+	}
+	return &node{now: out, space: max(n.space, int64(len(out)))}
+}
+
+// Names returns the names of all files, in order.
+func (d *Disk) Names() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := make([]string, 0, len(d.files))
+	for name := range d.files {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Bytes returns a copy of a file.
+func (d *Disk) Bytes(name string) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := d.files[name]; n != nil {
+		return slices.Clone(n.now)
+	}
+	return nil
+}
+
+// SetBytes replaces a file, durably.
+func (d *Disk) SetBytes(name string, b []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := &node{now: slices.Clone(b), synced: slices.Clone(b), space: int64(len(b))}
+	d.files[name], d.durable[name] = n, n
+}
+
+// Delete removes a file, durably.
+func (d *Disk) Delete(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.files, name)
+	delete(d.durable, name)
+}
+
+// Open implements log.FS.
+func (d *Disk) Open(name string, write, create bool) (log.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.files[name]
+	if n == nil {
+		if !create || !d.dirs[path.Dir(name)] {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		if err := d.beginLocked(OpOpen, name); err != nil {
+			return nil, err
+		}
+		n = &node{}
+		d.files[name] = n
+	}
+	return &file{disk: d, node: n, name: name, writable: write}, nil
+}
+
+// Rename implements log.FS.
+func (d *Disk) Rename(oldName, newName string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.beginLocked(OpRename, newName); err != nil {
+		return err
+	}
+	n := d.files[oldName]
+	if n == nil {
+		return &fs.PathError{Op: "rename", Path: oldName, Err: fs.ErrNotExist}
+	}
+	delete(d.files, oldName)
+	d.files[newName] = n
+	return nil
+}
+
+// Remove implements log.FS.
+func (d *Disk) Remove(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.beginLocked(OpRemove, name); err != nil {
+		return err
+	}
+	if d.files[name] == nil && !d.dirs[name] {
+		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
+	}
+	delete(d.files, name)
+	delete(d.dirs, name)
+	return nil
+}
+
+// MakeDir implements log.FS.
+func (d *Disk) MakeDir(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dirs[name] {
+		return nil
+	}
+	if !d.dirs[path.Dir(name)] {
+		return &fs.PathError{Op: "mkdir", Path: name, Err: fs.ErrNotExist}
+	}
+	if err := d.beginLocked(OpOpen, name); err != nil {
+		return err
+	}
+	d.dirs[name] = true
+	return nil
+}
+
+// ReadDir implements log.FS.
+func (d *Disk) ReadDir(name string) ([]log.DirEntry, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.dirs[name] {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+	}
+	var list []log.DirEntry
+	for file, n := range d.files {
+		if path.Dir(file) == name {
+			list = append(list, log.DirEntry{Name: path.Base(file), Size: int64(len(n.now))})
+		}
+	}
+	for dir := range d.dirs {
+		if path.Dir(dir) == name && dir != "/" {
+			list = append(list, log.DirEntry{Name: path.Base(dir), Dir: true})
+		}
+	}
+	slices.SortFunc(list, func(a, b log.DirEntry) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// SyncDir implements log.FS.
+func (d *Disk) SyncDir(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.beginLocked(OpSyncDir, name); err != nil {
+		return err
+	}
+	for file := range d.durable {
+		if path.Dir(file) == name {
+			delete(d.durable, file)
+		}
+	}
+	for file, n := range d.files {
+		if path.Dir(file) == name {
+			d.durable[file] = n
+		}
+	}
+	for dir := range d.durDirs {
+		if path.Dir(dir) == name && !d.dirs[dir] {
+			delete(d.durDirs, dir)
+		}
+	}
+	for dir := range d.dirs {
+		if path.Dir(dir) == name {
+			d.durDirs[dir] = true
+		}
+	}
+	return nil
+}
+
+// Lock implements log.FS.
+func (d *Disk) Lock(name string) (io.Closer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.locked[name] {
+		return nil, log.ErrLocked
+	}
+	d.locked[name] = true
+	return closer(func() { delete(d.locked, name) }).with(d), nil
+}
+
+type lock struct {
+	disk    *Disk
+	release func()
+}
+
+type closer func()
+
+func (c closer) with(d *Disk) io.Closer { return &lock{disk: d, release: c} }
+
+// Close releases the lock.
+func (l *lock) Close() error {
+	l.disk.mu.Lock()
+	defer l.disk.mu.Unlock()
+	l.release()
+	return nil
+}
+
+// file is an open file.
+type file struct {
+	disk     *Disk
+	node     *node
+	name     string
+	writable bool
+}
+
+func (f *file) ReadAt(b []byte, pos int64) (int, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if pos >= int64(len(f.node.now)) {
+		return 0, io.EOF
+	}
+	n := copy(b, f.node.now[pos:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *file) WriteAt(b []byte, pos int64) (int, error) {
+	d := f.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !f.writable {
+		return 0, &fs.PathError{Op: "write", Path: f.name, Err: fs.ErrPermission}
+	}
+	if err := d.beginLocked(OpWrite, f.name); err != nil {
+		if d.dead && len(b) > 1 {
+			f.write(b[:len(b)/2], pos) // the write under way gets half way
+		}
+		return 0, err
+	}
+	if d.short && d.calls%2 == 0 && len(b) > 1 {
+		b = b[:len(b)/2]
+	}
+	if err := f.reserve(pos + int64(len(b))); err != nil {
+		return 0, err
+	}
+	f.write(b, pos)
+	return len(b), nil
+}
+
+func (f *file) reserve(n int64) error {
+	more := n - f.node.space
+	if more <= 0 {
+		return nil
+	}
+	if d := f.disk; d.capacity != 0 && d.usedLocked()+more > d.capacity {
+		return &fs.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
+	}
+	f.node.space = n
+	return nil
+}
+
+func (f *file) write(b []byte, pos int64) {
+	n := f.node
+	end := pos + int64(len(b))
+	if int64(len(n.now)) < end {
+		n.now = append(n.now, make([]byte, end-int64(len(n.now)))...)
+	}
+	copy(n.now[pos:], b)
+	n.touch(pos, end)
+}
+
+func (n *node) touch(from, to int64) {
+	if n.dirty == nil {
+		n.dirty = map[int64]bool{}
+	}
+	for p := from / pageBytes; p*pageBytes < to; p++ {
+		n.dirty[p] = true
+	}
+}
+
+func (f *file) Sync() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.disk.beginLocked(OpSync, f.name); err != nil {
+		return err
+	}
+	n := f.node
+	if len(n.synced) > len(n.now) {
+		n.synced = n.synced[:len(n.now)]
+	}
+	n.synced = append(n.synced, make([]byte, len(n.now)-len(n.synced))...)
+	for p := range n.dirty {
+		from, to := p*pageBytes, min((p+1)*pageBytes, int64(len(n.now)))
+		if from < to {
+			copy(n.synced[from:to], n.now[from:to])
+		}
+	}
+	n.dirty = nil
+	return nil
+}
+
+func (f *file) Allocate(size int64) error {
+	d := f.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.beginLocked(OpAllocate, f.name); err != nil {
+		return err
+	}
+	if err := f.reserve(size); err != nil {
+		return err
+	}
+	if n := f.node; int64(len(n.now)) < size {
+		n.now = append(n.now, make([]byte, size-int64(len(n.now)))...)
+	}
+	return nil
+}
+
+func (f *file) Truncate(size int64) error {
+	d := f.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.beginLocked(OpWrite, f.name); err != nil {
+		return err
+	}
+	n := f.node
+	if int64(len(n.now)) > size {
+		n.now = n.now[:size:size]
+		n.touch(size, size+1)
+		n.space = size
+	} else {
+		n.now = append(n.now, make([]byte, size-int64(len(n.now)))...)
+	}
+	return nil
+}
+
+func (f *file) Size() (int64, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	return int64(len(f.node.now)), nil
+}
+
+func (f *file) Close() error { return nil }
