@@ -99,11 +99,9 @@ func (c *Client) settle(ctx context.Context) error {
 	select {
 	case <-ran:
 	case <-ctx.Done():
-		c.stop() // ends the handlers' contexts, which is what the runs wait for
-		<-ran
+		c.stop() // ends the handlers' contexts; their runs end when they return
 		return context.Cause(ctx)
 	case <-c.done:
-		<-ran
 		return nil
 	}
 	err := c.flushQueues(ctx)
@@ -148,12 +146,8 @@ func (c *Client) down(err error) {
 	c.mu.Lock()
 	c.conn = nil
 	c.changeLocked()
-	queues := make([]*QueueConsumer, 0, len(c.queues))
-	for q := range c.queues {
-		queues = append(queues, q)
-	}
 	c.mu.Unlock()
-	for _, q := range queues {
+	for _, q := range c.openQueues() {
 		q.onLost()
 	}
 	if c.ctx.Err() != nil {
@@ -218,6 +212,10 @@ func (c *Client) end() {
 	c.mu.Unlock()
 	for f := range feeds {
 		f.end(err)
+	}
+	for _, q := range c.openQueues() {
+		q.fail(err)
+		q.wg.Wait()
 	}
 	c.producer.end(err)
 }

@@ -20,6 +20,7 @@ type cursor struct {
 	base    uint64 // offset of records[0]
 	time    int64  // append time of the batch
 	unpack  []byte // memory for decompression
+	keep    bool   // decompress every batch into memory of its own, which stays valid
 }
 
 // reset starts over with other entries and keeps the memory.
@@ -60,6 +61,9 @@ func (c *cursor) open(e *wire.Entry) error {
 		return wire.ErrBatch
 	}
 	if b.Codec() != wire.CodecNone {
+		if c.keep {
+			c.unpack = nil
+		}
 		if b, err = codec.Unpack(b, c.unpack); err != nil {
 			return err
 		}
@@ -89,14 +93,15 @@ func (c *cursor) take(m *Message) {
 	c.next++
 }
 
-// drain appends the rest of the current batch to ms. The messages are views of the entries, or of
-// memory that the cursor gives up.
+// skip steps over the current record.
+func (c *cursor) skip() { c.next++ }
+
+// drain appends the rest of the current batch to ms.
 func (c *cursor) drain(ms []Message, topic string, partition int) []Message {
 	ms = slices.Grow(ms, len(c.records)-c.next)
 	for c.next < len(c.records) {
 		ms = append(ms, Message{Topic: topic, Partition: partition})
 		c.take(&ms[len(ms)-1])
 	}
-	c.unpack = nil
 	return ms
 }

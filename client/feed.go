@@ -1,14 +1,313 @@
 package client
 
-import "github.com/rafka-mq/rafka/wire"
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
 
-type feed struct{}
+	"github.com/rafka-mq/rafka/wire"
+)
 
-func (f *feed) resume(cn *conn) {}
-func (f *feed) end(err error)   {}
+// feed is a topic's partitions being pushed to this client. It outlives connections: each partition
+// resumes at the offset behind the last one received, so nothing is lost or repeated.
+type feed struct {
+	c      *Client
+	topic  string
+	window int            // bytes that may be delivered and not yet released, per partition
+	sink   func(delivery) // takes what arrives, in order for each partition; must not block
 
-type part struct{}
+	mu    sync.Mutex // guards the fields below and those of the parts
+	id    [16]byte   // the topic's incarnation, once known
+	known bool
+	ended bool
+	parts []*part
+}
 
-func (s *part) onEntries(cn *conn, f *frame) error { return nil }
-func (s *part) onEnd(cn *conn, e *wire.Error)      {}
-func (s *part) onLost(cn *conn)                    {}
+// part is one partition of a feed.
+type part struct {
+	f         *feed
+	partition uint16
+	next      uint64 // offset to receive next
+	conn      *conn  // that carries the subscription; nil while there is none
+	sub       uint32 // names the subscription on conn
+	seed      uint32 // of the entries' checksums
+	held      int    // bytes delivered and not released
+	owed      int    // bytes released and not credited to the broker
+	pauser    pauser
+}
+
+// delivery is what a partition hands to the sink: entries, a range that was skipped, or the end.
+type delivery struct {
+	part    *part
+	buf     *buffer // holds entries
+	entries []byte
+	seed    uint32
+	from    uint64 // messages before this offset are not wanted
+	err     error
+	final   bool // err ends the feed
+}
+
+// newFeed prepares to read from the given offsets on.
+func (c *Client) newFeed(topic string, window int, from map[int]uint64, sink func(delivery)) *feed {
+	f := &feed{c: c, topic: topic, window: window, sink: sink}
+	for p, off := range from {
+		f.parts = append(f.parts, &part{f: f, partition: uint16(p), next: off, pauser: newPauser()})
+	}
+	return f
+}
+
+// start begins on the live connection, or on the next one.
+func (f *feed) start() error {
+	c := f.c
+	c.mu.Lock()
+	cn, err := c.conn, c.err
+	if err == nil {
+		c.feeds[f] = struct{}{}
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if cn != nil {
+		f.resume(cn)
+	}
+	return nil
+}
+
+// resume subscribes to every partition on a new connection.
+func (f *feed) resume(cn *conn) {
+	cn.resolveLater(f.topic, false, func(b *binding, err error) {
+		_, cut := lost(err)
+		switch {
+		case err == nil && f.sameTopic(b):
+			for _, p := range f.parts {
+				p.subscribe(b)
+			}
+		case err == nil:
+			we := wire.Errorf(wire.CodeTopicDeleted, "the topic was deleted and made again")
+			f.end(explain(we, wire.OpSubscribe, f.topic, anyPartition))
+		case cut: // the next connection resumes
+		case retryLater(err):
+			f.later(cn, jitter(time.Second/2), func() { f.resume(cn) })
+		default:
+			f.end(explain(err, wire.OpSubscribe, f.topic, anyPartition))
+		}
+	})
+}
+
+// later runs do after d, unless the connection is gone by then.
+func (f *feed) later(cn *conn, d time.Duration, do func()) {
+	time.AfterFunc(d, func() {
+		if cn.alive() {
+			do()
+		}
+	})
+}
+
+func (f *feed) sameTopic(b *binding) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.known && f.id != b.ID {
+		return false
+	}
+	f.id, f.known = b.ID, true
+	return true
+}
+
+// close ends the feed without a word to the sink.
+func (f *feed) close() {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	f.c.mu.Lock()
+	delete(f.c.feeds, f)
+	f.c.mu.Unlock()
+	for _, p := range f.parts {
+		p.unsubscribe()
+	}
+}
+
+// end closes the feed and tells the sink why, once.
+func (f *feed) end(err error) {
+	f.mu.Lock()
+	first := !f.ended
+	f.ended = true
+	f.mu.Unlock()
+	if !first {
+		return
+	}
+	f.close()
+	f.sink(delivery{part: f.parts[0], err: err, final: true})
+}
+
+// subscribe asks for the partition from the next offset on.
+func (p *part) subscribe(b *binding) {
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	if p.f.ended || p.conn == b.conn {
+		return
+	}
+	m := wire.Subscribe{
+		Handle: b.Handle, Partition: p.partition, From: At(p.next).wire(),
+		Credit: uint32(max(1, p.f.window-p.held)),
+	}
+	id, err := b.conn.enqueue(wire.OpSubscribe, 0, m.Append, func(_ *frame, err error) {
+		if we, ok := err.(*wire.Error); ok {
+			p.onRefused(b.conn, we)
+		}
+	}, p)
+	if err == nil {
+		p.conn, p.sub, p.owed = b.conn, id, 0
+		p.seed = b.seed(int(p.partition))
+	}
+}
+
+// onRefused takes an error reply to a subscribe.
+func (p *part) onRefused(cn *conn, we *wire.Error) {
+	p.f.mu.Lock()
+	id := p.sub
+	p.f.mu.Unlock()
+	cn.unregister(id)
+	p.onEnd(cn, we)
+}
+
+func (p *part) unsubscribe() {
+	p.f.mu.Lock()
+	cn, id := p.conn, p.sub
+	p.conn = nil
+	p.f.mu.Unlock()
+	if cn != nil {
+		cn.unregister(id)
+		cn.ask(wire.OpUnsubscribe, 0, wire.Unsubscribe{Subscription: id}.Append, func(*frame, error) {})
+	}
+}
+
+// unregister has deliveries under id ignored.
+func (cn *conn) unregister(id uint32) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	delete(cn.subs, id)
+}
+
+// onEntries takes a delivery. An error ends the connection.
+func (p *part) onEntries(cn *conn, f *frame) error {
+	var e wire.Entries
+	if err := e.Parse(f.Body); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	p.f.mu.Lock()
+	if p.f.ended || p.conn != cn {
+		p.f.mu.Unlock()
+		return nil
+	}
+	if e.Next < p.next || p.held > p.f.window+wire.MaxFrameBytes {
+		p.f.mu.Unlock()
+		return fmt.Errorf("%w: a delivery goes back, or beyond the credit", ErrProtocol)
+	}
+	d := delivery{part: p, seed: p.seed, from: p.next}
+	p.next = e.Next
+	p.held += len(e.Bytes)
+	p.pauser = newPauser()
+	p.f.mu.Unlock()
+	if len(e.Bytes) == 0 {
+		return nil
+	}
+	d.buf = f.keep()
+	d.entries = d.buf.body[wire.EntriesFixed:]
+	p.f.sink(d)
+	return nil
+}
+
+// release gives a delivery's memory back and lets the broker send as much again. Credit goes out in
+// large pieces, or when nothing is left to read: an entry over the credit waits for that.
+func (p *part) release(d *delivery) {
+	n := len(d.entries)
+	p.f.c.buffers.put(d.buf)
+	d.buf, d.entries = nil, nil
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	p.held -= n
+	p.owed += n
+	if p.conn == nil || p.held > 0 && 2*p.owed < p.f.window {
+		return
+	}
+	credit := wire.Credit{Subscription: p.sub, Bytes: uint32(p.owed)}
+	p.owed = 0
+	p.conn.tell(wire.OpCredit, 0, credit.Append)
+}
+
+// onLost forgets the subscription of a dead connection.
+func (p *part) onLost(cn *conn) {
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	if p.conn == cn {
+		p.conn = nil
+	}
+}
+
+// onEnd goes on where the broker ended the subscription, or ends the feed when it cannot.
+func (p *part) onEnd(cn *conn, we *wire.Error) {
+	p.onLost(cn)
+	p.f.mu.Lock()
+	next, pause := p.next, p.pauser.step()
+	p.f.mu.Unlock()
+	if skip, ok := skipped(we, next); ok {
+		p.f.mu.Lock()
+		p.next = skip.Next
+		p.f.mu.Unlock()
+		p.f.sink(delivery{part: p, err: explain(skip, wire.OpSubscribe, p.f.topic, int(p.partition))})
+		p.again(cn)
+		return
+	}
+	if we.Retry == wire.RetryLater {
+		p.f.later(cn, pause, func() { p.again(cn) })
+		return
+	}
+	p.f.end(explain(we, wire.OpSubscribe, p.f.topic, int(p.partition)))
+}
+
+// skipped returns the range that has to be left out to go on: damaged messages, or messages that
+// retention removed.
+func skipped(we *wire.Error, next uint64) (*wire.Error, bool) {
+	skip := *we
+	switch we.Code {
+	case wire.CodeCorruptRange:
+		return &skip, we.Next > next
+	case wire.CodeOffsetOutOfRange:
+		skip.First, skip.Next = next, we.First
+		return &skip, we.First > next
+	}
+	return nil, false
+}
+
+// again subscribes once more on the same connection.
+func (p *part) again(cn *conn) {
+	cn.resolveLater(p.f.topic, false, func(b *binding, err error) {
+		if err == nil {
+			p.subscribe(b)
+		}
+	})
+}
+
+// origins resolves where to start in each of the topic's partitions, nil meaning all of them.
+func (c *Client) origins(ctx context.Context, topic string, partitions []int, p Position, group string) (map[int]uint64, error) {
+	if partitions == nil {
+		info, err := c.Topic(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		for i := range info.Partitions {
+			partitions = append(partitions, i)
+		}
+	}
+	from := make(map[int]uint64, len(partitions))
+	for _, i := range partitions {
+		o, err := c.offsets(ctx, topic, i, p, group)
+		if err != nil {
+			return nil, err
+		}
+		from[i] = o.Offset
+	}
+	return from, nil
+}

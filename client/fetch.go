@@ -87,7 +87,8 @@ func (r *FetchRequest) read(body []byte, b *binding, from Position) (Fetched, er
 	if from.kind == fromOffset {
 		skip = from.value
 	}
-	var cur cursor
+	f.Messages = make([]Message, 0, countRecords(e.Bytes))
+	cur := cursor{keep: true}
 	cur.reset(e.Bytes, b.seed(r.Partition), skip)
 	for {
 		ok, err := cur.more()
@@ -98,6 +99,20 @@ func (r *FetchRequest) read(body []byte, b *binding, from Position) (Fetched, er
 			return f, nil
 		}
 		f.Messages = cur.drain(f.Messages, r.Topic, r.Partition)
+	}
+}
+
+// countRecords adds up what the stamps say, to reserve memory once. Nothing was checked yet, so the
+// sum is not trusted beyond what the bytes could hold.
+func countRecords(entries []byte) int {
+	n, rest := 0, entries
+	for {
+		e, behind, err := wire.ViewEntry(rest)
+		if err != nil {
+			return n
+		}
+		n += min(int(e.Count), len(e.Payload))
+		rest = behind
 	}
 }
 

@@ -104,7 +104,12 @@ func (fr *frameReader) fill() error {
 }
 
 func (fr *frameReader) large(need int) (frame, error) {
-	b := fr.pool.get(need)
+	var b *buffer
+	if op := fr.buf[fr.r:fr.w][4:]; len(op) > 0 && wire.Op(op[0]) == wire.OpDeliver {
+		b = fr.pool.get(need) // comes back when its messages were read
+	} else {
+		b = &buffer{mem: make([]byte, need)} // goes to the user for good
+	}
 	n := copy(b.mem, fr.buf[fr.r:fr.w])
 	fr.r, fr.w = 0, 0
 	if _, err := io.ReadFull(fr.src, b.mem[n:need]); err != nil {

@@ -1,0 +1,170 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Subscription says what to read. The user sets its fields.
+type Subscription struct {
+	Topic      string
+	Partitions []int    // default: all that exist now
+	From       Position // default: the start
+	Group      string   // whose committed offsets Committed means
+	// CreditBytes bounds what is received ahead, over all partitions. Default 8 MiB; every partition
+	// gets at least 64 KiB.
+	CreditBytes int
+}
+
+const (
+	defaultCredit = 8 << 20
+	leastCredit   = 64 << 10
+)
+
+// Consumer is a stream of messages that the broker pushes. Nothing of it is stored on the broker.
+// Messages of one partition come in order. It is not safe for concurrent use, except for Close.
+type Consumer struct {
+	f *feed
+
+	mu      sync.Mutex // guards the fields below
+	arrived []delivery
+	closed  bool
+
+	wake  chan struct{} // tells the reader that arrived or closed changed
+	batch []delivery    // taken from arrived
+	at    int           // index in batch
+	open  *delivery     // being read, else nil
+	walk  cursor
+	msg   Message
+	err   error // why it ended
+}
+
+// Subscribe starts to read a topic. The connection is repaired without losing or repeating a
+// message. Close the consumer when done.
+func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, error) {
+	set(&s.CreditBytes, defaultCredit)
+	from, err := c.origins(ctx, s.Topic, s.Partitions, s.From, s.Group)
+	if err != nil {
+		return nil, err
+	}
+	if len(from) == 0 {
+		return nil, noPartition(wire.OpSubscribe, s.Topic, anyPartition)
+	}
+	k := &Consumer{wake: make(chan struct{}, 1)}
+	k.f = c.newFeed(s.Topic, max(leastCredit, s.CreditBytes/len(from)), from, k.arrive)
+	if err := k.f.start(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// arrive is the feed's sink.
+func (k *Consumer) arrive(d delivery) {
+	k.mu.Lock()
+	k.arrived = append(k.arrived, d)
+	k.mu.Unlock()
+	k.signal()
+}
+
+func (k *Consumer) signal() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Next waits for the next message. The message and all it holds are valid until the next call; see
+// Message.Clone. Errors are of three kinds. The context's: call again. An *Error with
+// wire.CodeCorruptRange or wire.CodeOffsetOutOfRange: the messages in [Err.First, Err.Next) of its
+// partition are damaged or were removed, and reading goes on behind them with the next call. Any
+// other: the stream has ended, for example because the topic was deleted, and every further call
+// returns the same.
+func (k *Consumer) Next(ctx context.Context) (*Message, error) {
+	for {
+		if k.open != nil {
+			ok, err := k.walk.more()
+			if ok {
+				k.walk.take(&k.msg)
+				return &k.msg, nil
+			}
+			p := k.open.part
+			p.release(k.open)
+			k.open = nil
+			if err != nil {
+				k.fail(fmt.Errorf("%s/%d: %w", p.f.topic, p.partition, err))
+			}
+		}
+		d, err := k.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if d.err != nil {
+			if d.final {
+				k.err = d.err
+			}
+			return nil, d.err
+		}
+		k.open = d
+		k.walk.reset(d.entries, d.seed, d.from)
+		k.msg.Topic, k.msg.Partition = d.part.f.topic, int(d.part.partition)
+	}
+}
+
+// take waits for the next delivery.
+func (k *Consumer) take(ctx context.Context) (*delivery, error) {
+	for {
+		if k.err != nil {
+			return nil, k.err
+		}
+		if k.at < len(k.batch) {
+			k.at++
+			return &k.batch[k.at-1], nil
+		}
+		k.mu.Lock()
+		k.batch, k.arrived, k.at = k.arrived, k.batch[:0], 0
+		closed := k.closed
+		k.mu.Unlock()
+		if closed {
+			k.err = ErrClosed
+		}
+		if len(k.batch) > 0 || closed {
+			continue
+		}
+		select {
+		case <-k.wake:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (k *Consumer) fail(err error) {
+	k.err = err
+	k.f.close()
+}
+
+// Messages walks the messages until the stream or ctx ends; the last step then holds the error.
+// Skipped ranges are steps with an error, as for Next, and do not end it.
+func (k *Consumer) Messages(ctx context.Context) iter.Seq2[*Message, error] {
+	return func(yield func(*Message, error) bool) {
+		for {
+			m, err := k.Next(ctx)
+			if !yield(m, err) || err != nil && (k.err != nil || ctx.Err() != nil) {
+				return
+			}
+		}
+	}
+}
+
+// Close ends the stream; a waiting Next returns ErrClosed. It may be called twice.
+func (k *Consumer) Close() {
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
+	k.f.close()
+	k.signal()
+}

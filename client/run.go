@@ -1,0 +1,113 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// finishTime bounds what Run does after its context has ended: the last commit or acknowledgements.
+const finishTime = 5 * time.Second
+
+// Run reads the source and calls h for every message, until ctx ends, h returns ErrStop, the client
+// is closed, or reading becomes impossible, for example because the topic was deleted. It then waits
+// for the running handlers, and commits or acknowledges what they finished. Run returns nil after
+// ErrStop, ErrClosed after Close, the context's cause, or what made reading impossible. Nothing is
+// ever committed that a handler has not returned from.
+//
+// Every message is handled at least once: a crash, or a connection lost before the commit, has
+// messages handled again.
+func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
+	s = s.withDefaults()
+	if err := s.validate(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	closing := c.closing
+	if !closing {
+		c.runs.Add(1)
+	}
+	c.mu.Unlock()
+	if closing {
+		return ErrClosed
+	}
+	defer c.runs.Done()
+	if s.queue {
+		return c.runQueue(ctx, s, h)
+	}
+	return c.runGroup(ctx, s, h)
+}
+
+// crew is the workers of a Run. Whoever has work for them calls wake.
+type crew struct {
+	c      *Client
+	ctx    context.Context // of the handlers
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex // guards the fields below and what the crew works on
+	cond    sync.Cond  // of mu
+	stopped bool
+	err     error // why
+}
+
+// gather starts a crew that stops with ctx or when the client begins to close. dismiss must be called
+// when its workers are gone.
+func (c *Client) gather(ctx context.Context) (cr *crew, dismiss func()) {
+	cr = &crew{c: c}
+	cr.cond.L = &cr.mu
+	cr.ctx, cr.cancel = context.WithCancelCause(ctx)
+	stops := []func() bool{
+		context.AfterFunc(ctx, func() { cr.stop(context.Cause(ctx)) }),
+		context.AfterFunc(c.wind, func() { cr.stop(ErrClosed) }),
+		context.AfterFunc(c.ctx, func() { cr.cancel(ErrClosed) }),
+	}
+	return cr, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cr.cancel(nil)
+	}
+}
+
+// stop has the workers end after the messages they are handling. The first reason counts.
+func (cr *crew) stop(err error) {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	if !cr.stopped {
+		cr.stopped, cr.err = true, err
+	}
+	cr.cond.Broadcast()
+}
+
+func (cr *crew) wake() {
+	cr.mu.Lock()
+	cr.cond.Broadcast()
+	cr.mu.Unlock()
+}
+
+func (cr *crew) isStopped() bool {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	return cr.stopped
+}
+
+// work runs n workers until the crew stops, and returns why it did; nil after ErrStop.
+func (cr *crew) work(n int, worker func()) error {
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(worker)
+	}
+	wg.Wait()
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	if errors.Is(cr.err, ErrStop) {
+		return nil
+	}
+	return cr.err
+}
+
+// finishing returns the context for what is left to do after ctx may have ended.
+func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+}

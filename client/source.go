@@ -1,0 +1,158 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Source says what Run and OpenQueue read. Make one with Group or Queue and set what differs from
+// the defaults.
+type Source struct {
+	Name   string // of the group or queue
+	Topics []string
+	queue  bool
+
+	// Workers is how many handlers run at once. Default 1. In a group the messages of one partition
+	// are always handled one after the other.
+	Workers int
+	// From is where a new group or queue starts. Default: the start. A queue cannot start at AfterStart
+	// or BeforeEnd.
+	From Position
+	// BackoffMin and BackoffMax bound the pause before a message whose handler failed is handled again;
+	// it doubles with every attempt. Default for groups 100 ms and 30 s, for queues the broker's.
+	BackoffMin, BackoffMax time.Duration
+	// MaxDeliveries is after how many attempts a message is given up. Default for groups: never; for
+	// queues the broker's.
+	MaxDeliveries int
+	// DeadLetter is the topic for messages that were given up or rejected. Default for queues
+	// "<topic>.<queue>.dlq"; for groups none: such messages are skipped and reported to
+	// Options.OnError.
+	DeadLetter string
+
+	// CommitInterval is how often a group's progress is committed. Default 1 s.
+	CommitInterval time.Duration
+	// CreditBytes bounds what a group receives ahead. Default 8 MiB per topic.
+	CreditBytes int
+
+	// Lease is how long a worker of a queue owns a message before the broker gives it to another. Run
+	// extends it while the message waits or is handled. Default 30 s.
+	Lease time.Duration
+	// MaxLease ends extending: a handler that takes longer loses its message, and its context ends.
+	// Default 15 min.
+	MaxLease time.Duration
+	// Prefetch is how many messages of a queue Run leases ahead. Default 32 for each worker, at most
+	// 1000.
+	Prefetch int
+}
+
+// Group names a group: it reads the messages of its topics in order, partition by partition, and
+// commits how far it got.
+func Group(name string, topics ...string) Source { return Source{Name: name, Topics: topics} }
+
+// Queue names a queue: each message of its topics goes to one worker, wherever that runs, and is
+// settled by itself.
+func Queue(name string, topics ...string) Source {
+	return Source{Name: name, Topics: topics, queue: true}
+}
+
+const maxPrefetch = 1000
+
+func (s Source) withDefaults() Source {
+	set(&s.Workers, 1)
+	set(&s.CommitInterval, time.Second)
+	set(&s.CreditBytes, defaultCredit)
+	set(&s.Lease, 30*time.Second)
+	set(&s.MaxLease, max(15*time.Minute, s.Lease))
+	set(&s.Prefetch, min(maxPrefetch, 32*s.Workers))
+	if !s.queue {
+		set(&s.BackoffMin, 100*time.Millisecond)
+		set(&s.BackoffMax, max(30*time.Second, s.BackoffMin))
+	}
+	return s
+}
+
+func (s *Source) validate() error {
+	switch {
+	case s.Name == "" || len(s.Topics) == 0:
+		return errors.New("client: a source needs a name and a topic")
+	case s.Workers < 0, s.MaxDeliveries < 0, s.Prefetch < 0, s.CreditBytes < 0:
+		return errors.New("client: negative number in the source")
+	case s.BackoffMin < 0, s.BackoffMax < 0, s.Lease < 0, s.MaxLease < 0, s.CommitInterval < 0:
+		return errors.New("client: negative duration in the source")
+	case s.queue && (s.From.kind == afterStart || s.From.kind == beforeEnd || s.From.kind == fromCommitted):
+		return fmt.Errorf("client: a queue cannot start at %q", s.From)
+	}
+	return nil
+}
+
+// Handler handles one message. What it returns decides what becomes of the message:
+//
+//	nil                 it is done: committed or acknowledged
+//	RetryAfter(d, err)  again after d
+//	Reject(err)         never again: to the dead-letter topic
+//	ErrStop             it is done, and Run ends
+//	any other error     again after a backoff that grows with each attempt
+//
+// The message is valid until the handler returns; see Message.Clone. The context ends when Run's
+// does, when the message's lease is lost, or when Close runs out of time. Handlers run on as many
+// goroutines as the source has workers.
+type Handler func(ctx context.Context, m *Message) error
+
+// RetryAfter has a message handled again after d. A negative d means the backoff.
+func RetryAfter(d time.Duration, err error) error { return &retryError{after: d, err: err} }
+
+type retryError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *retryError) Error() string { return fmt.Sprintf("retry after %v: %v", e.after, e.err) }
+
+func (e *retryError) Unwrap() error { return e.err }
+
+// Reject gives a message up.
+func Reject(err error) error { return &rejectError{err} }
+
+type rejectError struct{ err error }
+
+func (e *rejectError) Error() string { return fmt.Sprintf("rejected: %v", e.err) }
+
+func (e *rejectError) Unwrap() error { return e.err }
+
+// verdict is what a handler decided.
+type verdict struct {
+	done   bool
+	stop   bool
+	reject bool
+	after  time.Duration // until the next attempt; negative for the backoff
+	reason string
+}
+
+func judge(err error) verdict {
+	if err == nil {
+		return verdict{done: true}
+	}
+	if errors.Is(err, ErrStop) {
+		return verdict{done: true, stop: true}
+	}
+	if r, ok := errors.AsType[*rejectError](err); ok {
+		return verdict{reject: true, reason: fmt.Sprint(r.err)}
+	}
+	if r, ok := errors.AsType[*retryError](err); ok {
+		return verdict{after: r.after, reason: fmt.Sprint(r.err)}
+	}
+	return verdict{after: -1, reason: err.Error()}
+}
+
+// backoff returns the pause behind the given attempt, from 1.
+func (s *Source) backoff(attempt int) time.Duration {
+	d := s.BackoffMin
+	for range attempt - 1 {
+		if d = 2 * d; d >= s.BackoffMax {
+			return jitter(s.BackoffMax)
+		}
+	}
+	return jitter(d)
+}
