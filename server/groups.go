@@ -45,7 +45,7 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 			}
 			return err
 		}
-		b.awaitState(p, ack{b: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+		b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
 	}
 	return nil
 }
@@ -56,22 +56,6 @@ func (b *binary) newJoin(n int) *join {
 		return nil
 	}
 	return &join{left: n}
-}
-
-// awaitState answers when a state entry is as durable as such entries become here.
-func (b *binary) awaitState(p *partition.Partition, a ack) {
-	a.level = p.StateLevel()
-	if a.join != nil {
-		a.join.any = true
-	}
-	w := b.s.loop.watch(p)
-	if a.level <= wire.LevelMemory {
-		b.s.loop.pending++
-		w.answer(a, nil)
-		return
-	}
-	b.s.loop.flush(p, a.level)
-	w.await(a)
 }
 
 func (b *binary) committed(f wire.Frame, _ time.Time) error {
@@ -160,7 +144,7 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 			}
 			if index != 0 {
 				j.left++
-				b.awaitState(p, ack{b: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+				b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
 			}
 		}
 	}

@@ -40,7 +40,7 @@ func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
 	clientIP, _ := splitAddr(c.RemoteAddr())
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Proto: 1,
-		Host: host, Port: port, MaxPayload: srv.maxPayload(), ClientID: int32(s.id & 0x7fffffff), ClientIP: clientIP,
+		Host: host, Port: port, Headers: true, MaxPayload: srv.maxPayload(), ClientID: int32(s.id & 0x7fffffff), ClientIP: clientIP,
 		LameDuck: s.loop != nil && s.loop.draining, Rafka: srv.opts.Version, Binary: wire.Version,
 	})
 	if err != nil {

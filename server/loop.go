@@ -6,6 +6,7 @@ import (
 
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/subject"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -44,6 +45,13 @@ type loop struct {
 	chunk    log.Chunk         // of hot reads; released before the handler returns
 	iov      [maxSlices][]byte // scratch space of writeChunk
 	gathered []byte            // entries of a lease reply; copied out before the handler returns
+
+	message   uint64                // live messages routed, to tell them apart
+	matches   subject.Matches[live] // of the message that is routed
+	handoffs  map[*loop]*handoff    // of this turn
+	interests map[*partition.Topic]interest
+	builder   wire.BatchBuilder // of the record that a text session publishes
+	header    []byte            // of a record that is routed
 }
 
 // flush is a partition to be flushed at the end of the turn.
@@ -89,9 +97,16 @@ func (l *loop) finish(now time.Time) {
 	l.alarm.Stop()
 }
 
-// drain runs the posted jobs and ends the turn. What the jobs post runs in the next turn, so that a
-// loop never starves its sockets.
+// drain runs the posted jobs and ends the turn.
 func (l *loop) drain(now time.Time) {
+	l.runInbox(now)
+	l.endTurn(now)
+}
+
+// runInbox runs the posted jobs. What they post runs the next time, so that a loop never starves its
+// sockets. It also comes before the bytes of a connection: what was handed over before the peer wrote
+// them is delivered before them.
+func (l *loop) runInbox(now time.Time) {
 	l.mu.Lock()
 	jobs := l.inbox
 	l.inbox = l.spare[:0]
@@ -102,7 +117,6 @@ func (l *loop) drain(now time.Time) {
 		jobs[i] = nil
 	}
 	l.spare = jobs
-	l.endTurn(now)
 }
 
 // endTurn starts the flushes that this turn asked for and writes out every session's replies, once.
@@ -112,7 +126,9 @@ func (l *loop) endTurn(now time.Time) {
 		l.flushes[i] = flush{}
 	}
 	l.flushes = l.flushes[:0]
-	for i, s := range l.dirty {
+	l.sendHandoffs()
+	for i := 0; i < len(l.dirty); i++ { // writing out may close a session, which makes it dirty again
+		s := l.dirty[i]
 		s.dirty = false
 		s.flushOut(now)
 		l.dirty[i] = nil

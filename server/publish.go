@@ -62,6 +62,7 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	b.s.loop.routeBatch(p.Topic(), &batch)
 	if level > wire.LevelMemory {
 		b.s.loop.flush(p, level)
 	}
@@ -69,7 +70,7 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	case quiet:
 	case level > wire.LevelMemory:
 		b.s.loop.watch(p).await(ack{
-			b: b, op: f.Op, correlation: f.Correlation, level: level,
+			to: b, op: f.Op, correlation: f.Correlation, level: level,
 			index: index, base: base, count: batch.Count(), held: len(m.Batch),
 		})
 		b.held += len(m.Batch)

@@ -78,7 +78,7 @@ func (b *binary) openQueues(f wire.Frame, t *partition.Topic, m *wire.OpenQueue,
 			return err
 		}
 		j.left++
-		b.awaitState(p, ack{b: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+		b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
 	}
 	return b.finishJoin(j, f, "topic", t.Name())
 }
@@ -323,7 +323,7 @@ func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
 	}
 	if level := min(p.Topic().Config().Level, p.StateLevel()); index != 0 && level > wire.LevelMemory {
 		b.s.loop.flush(p, level)
-		b.s.loop.watch(p).await(ack{b: b, op: f.Op, correlation: f.Correlation, level: level, index: index, base: uint64(lost)})
+		b.s.loop.watch(p).await(ack{to: b, op: f.Op, correlation: f.Correlation, level: level, index: index, base: uint64(lost)})
 		return nil
 	}
 	b.replySettled(f.Op, f.Correlation, uint32(lost))

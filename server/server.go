@@ -15,6 +15,7 @@ import (
 
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/subject"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -34,6 +35,9 @@ type Server struct {
 	nextLoop atomic.Uint64
 	nextID   atomic.Uint64
 	maxConns int64
+
+	live *subject.Index[live] // subscriptions of text sessions
+	open bool                 // everybody may do everything
 
 	connections atomic.Int64
 	leaseTurn   atomic.Uint64
@@ -60,8 +64,9 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: make an id: %w", err)
 	}
+	_, open := o.Authorizer.(Everybody)
 	return &Server{
-		opts: o, id: id, streams: map[*loop]net.Conn{},
+		opts: o, id: id, live: subject.NewIndex[live](), open: open, streams: map[*loop]net.Conn{},
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
 	}, nil
 }

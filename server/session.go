@@ -21,6 +21,9 @@ type protocol interface {
 	unblock(now time.Time) bool
 	// waiting reports whether the peer owes the rest of something it began to send.
 	waiting() bool
+	// quiet is called about once a second with the time since the peer sent anything. Over limit it
+	// is called for the last time: the connection closes.
+	quiet(idle, limit time.Duration)
 }
 
 // session is one connection. It belongs to its loop's goroutine.
@@ -133,6 +136,17 @@ func (s *session) flushOut(now time.Time) {
 	s.checkPending(now)
 }
 
+// spill hands output to the transport before the turn ends, so that a turn with much output does not
+// hold all of it.
+func (s *session) spill(now time.Time) {
+	if !s.gone {
+		_, _ = s.t.Write(s.out.B)
+	}
+	s.loop.srv.metrics.bytesOut.Add(uint64(len(s.out.B)))
+	s.out.B = s.out.B[:0]
+	s.checkPending(now)
+}
+
 func (s *session) dropOut() {
 	if cap(s.out.B) <= idleBuffer {
 		outPool.Put(s.out)
@@ -198,8 +212,13 @@ func (s *session) checkTimeouts(now time.Time) {
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.close()
 	case quiet > o.IdleTimeout:
+		if s.proto != nil {
+			s.proto.quiet(quiet, o.IdleTimeout)
+		}
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.close()
+	case s.proto != nil:
+		s.proto.quiet(quiet, o.IdleTimeout)
 	}
 }
 

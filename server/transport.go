@@ -95,6 +95,7 @@ func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
 	if err != nil {
 		return gnet.Close
 	}
+	g.loop.runInbox(now)
 	s.receive(in, now)
 	if _, err := c.Discard(-1); err != nil {
 		return gnet.Close
@@ -171,6 +172,7 @@ func (srv *Server) serveStream(conn net.Conn) {
 		select {
 		case in, ok := <-chunks:
 			if open = ok; ok {
+				l.runInbox(now())
 				s.receive(in, now())
 				taken <- struct{}{}
 				l.endTurn(now())

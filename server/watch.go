@@ -69,7 +69,7 @@ func (w *watch) endAll(err error, now time.Time) {
 
 // ack is a reply that waits until an entry has reached a level.
 type ack struct {
-	b           *binary
+	to          acknowledger
 	op          wire.Op
 	correlation uint32
 	level       wire.Level
@@ -78,6 +78,13 @@ type ack struct {
 	count       uint32 // OpPublish: records
 	held        int    // OpPublish: bytes that count against the session's limit
 	join        *join  // set when the reply waits for several partitions
+}
+
+// acknowledger is who waits for an ack: a session of either protocol.
+type acknowledger interface {
+	// acknowledged is called once on the loop, also when the connection is gone. An error means that
+	// the level was not reached, or that this is not known.
+	acknowledged(p *partition.Partition, a ack, err error)
 }
 
 // join is a reply that several acks lead to.
@@ -138,22 +145,41 @@ func (w *watch) releaseAcks() {
 	for i, level := range [...]wire.Level{wire.LevelOS, wire.LevelDisk} {
 		q := &w.acks[i]
 		for q.len() > 0 && w.p.Reached(q.items[q.head].index, level) {
-			w.answer(q.pop(), nil)
+			w.loop.answer(w.p, q.pop(), nil)
 		}
 	}
 	if err := w.p.Failure(); err != nil {
 		for i := range w.acks {
 			for w.acks[i].len() > 0 {
-				w.answer(w.acks[i].pop(), err)
+				w.loop.answer(w.p, w.acks[i].pop(), err)
 			}
 		}
 	}
 }
 
-// answer sends one reply, unless its connection is gone.
-func (w *watch) answer(a ack, err error) {
-	w.loop.pending--
-	a.b.held -= a.held
+// awaitLevel lets a wait until its entry reached its level, at once for what is in memory.
+func (l *loop) awaitLevel(p *partition.Partition, a ack) {
+	if a.level <= wire.LevelMemory {
+		l.pending++
+		l.answer(p, a, nil)
+		return
+	}
+	l.flush(p, a.level)
+	l.watch(p).await(a)
+}
+
+// awaitState lets a wait until a state entry is as durable as such entries become here.
+func (l *loop) awaitState(p *partition.Partition, a ack) {
+	a.level = p.StateLevel()
+	if a.join != nil {
+		a.join.any = true
+	}
+	l.awaitLevel(p, a)
+}
+
+// answer ends one wait. Of those that lead to one reply, the last one does.
+func (l *loop) answer(p *partition.Partition, a ack, err error) {
+	l.pending--
 	if a.join != nil {
 		if a.join.left--; a.join.err == nil {
 			a.join.err = err
@@ -163,15 +189,21 @@ func (w *watch) answer(a ack, err error) {
 		}
 		err = a.join.err
 	}
+	a.to.acknowledged(p, a, err)
+}
+
+// acknowledged sends one reply, unless the connection is gone.
+func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
+	b.held -= a.held
 	switch {
-	case a.b.s.closed:
+	case b.s.closed:
 	case err != nil:
-		a.b.fail(a.op, a.correlation, asWireError(err))
+		b.fail(a.op, a.correlation, asWireError(err))
 	case a.op == wire.OpPublish:
-		a.b.acknowledge(w.p, a.correlation, a.base, a.count, a.level)
+		b.acknowledge(p, a.correlation, a.base, a.count, a.level)
 	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject:
-		a.b.replySettled(a.op, a.correlation, uint32(a.base))
+		b.replySettled(a.op, a.correlation, uint32(a.base))
 	default:
-		a.b.replyTo(a.op, a.correlation, 0, nil)
+		b.replyTo(a.op, a.correlation, 0, nil)
 	}
 }

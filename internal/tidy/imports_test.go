@@ -35,7 +35,7 @@ var rules = map[string]rule{
 	"partition": {ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "group"}, theirs: []string{"github.com/google/uuid"}},
 
 	"server": {
-		ours: []string{"wire", "wire/keyhash", "log", "partition", "group", "subject", "auth"},
+		ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "partition", "group", "subject", "auth"},
 		theirs: []string{
 			"github.com/panjf2000/gnet/v2", "github.com/valyala/bytebufferpool", "github.com/google/uuid",
 			"github.com/prometheus/client_golang", "golang.org/x/sys",

@@ -1,0 +1,254 @@
+package server
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/rafka-mq/rafka/subject"
+)
+
+// What NATS clients compare with, to the letter.
+const (
+	errUnknown    = "Unknown Protocol Operation"
+	errAuth       = "Authorization Violation"
+	errSubject    = "Invalid Subject"
+	errPublishTo  = "Invalid Publish Subject"
+	errTooManySub = "maximum subscriptions exceeded"
+)
+
+// fail tells the peer about an error. A program takes what it does not know for the end of the
+// connection, so everything but the errors of NATS goes to people only.
+func (t *text) fail(reason string) {
+	out := t.s.buffer()
+	out.B = append(append(append(out.B, "-ERR '"...), reason...), "'\r\n"...)
+}
+
+// refuse ends the connection: what follows cannot be trusted.
+func (t *text) refuse(reason string) {
+	t.fail(reason)
+	t.s.loop.srv.metrics.malformed.Add(1)
+	t.s.close()
+}
+
+// malformed answers a command that cannot be understood. A person may try again.
+func (t *text) malformed(reason string) {
+	if t.person {
+		t.fail(reason)
+		return
+	}
+	t.refuse(reason)
+}
+
+func (t *text) ok() {
+	if t.verbose {
+		t.s.write("+OK\r\n")
+	}
+}
+
+// friendly reports whether the peer reads errors that NATS does not know.
+func (t *text) friendly() bool { return t.person || !t.connected }
+
+// dispatch runs a command that has no payload.
+func (t *text) dispatch(verb, args []byte, now time.Time) {
+	if string(verb) == "CONNECT" {
+		t.connect(args)
+		return
+	}
+	if isHTTP(verb) && !t.person && !t.connected {
+		t.refuseHTTP()
+		return
+	}
+	if !t.admitted() {
+		return
+	}
+	switch string(verb) {
+	case "PING":
+		t.s.write("PONG\r\n")
+	case "SUB":
+		t.subscribe(args)
+	case "UNSUB":
+		t.unsubscribe(args)
+	case "PONG", "INFO", "+OK", "-ERR":
+	default:
+		t.human(string(verb), args, now)
+	}
+}
+
+// admitted logs a peer in that sent no CONNECT, as nobody in particular.
+func (t *text) admitted() bool { return t.loggedIn || t.logIn(Credentials{}) }
+
+func (t *text) logIn(c Credentials) bool {
+	c.Remote = t.s.t.RemoteAddr().String()
+	user, err := t.s.loop.srv.opts.Authorizer.Login(c)
+	if err != nil {
+		t.refuse(errAuth)
+		return false
+	}
+	if t.loggedIn && user != t.s.user {
+		t.dropSubscriptions() // they were another user's
+	}
+	t.s.user, t.loggedIn = user, true
+	return true
+}
+
+// connectOptions are the fields of CONNECT that mean something here.
+type connectOptions struct {
+	Verbose      bool   `json:"verbose"`
+	Pedantic     bool   `json:"pedantic"`
+	Echo         bool   `json:"echo"`
+	Headers      bool   `json:"headers"`
+	NoResponders bool   `json:"no_responders"`
+	Protocol     int    `json:"protocol"`
+	User         string `json:"user"`
+	Password     string `json:"pass"`
+	Token        string `json:"auth_token"`
+}
+
+func (t *text) connect(args []byte) {
+	o := connectOptions{Verbose: true, Pedantic: true, Echo: true}
+	err := json.Unmarshal(args, &o)
+	switch {
+	case err != nil:
+		t.refuse("Invalid Connect Options")
+		return
+	case o.Protocol != 0 && o.Protocol != 1:
+		t.refuse("invalid client protocol")
+		return
+	case o.NoResponders && !o.Headers:
+		t.refuse("no responders requires headers support")
+		return
+	case !t.logIn(o.credentials()):
+		return
+	}
+	t.connected, t.async = true, o.Protocol == 1
+	t.verbose, t.pedantic, t.echo = o.Verbose, o.Pedantic, o.Echo
+	t.headers, t.noResponders = o.Headers, o.NoResponders
+	t.ok()
+}
+
+func (o *connectOptions) credentials() Credentials {
+	switch {
+	case o.Token != "":
+		return Credentials{Mechanism: "token", Secret: []byte(o.Token)}
+	case o.User != "":
+		return Credentials{Mechanism: "plain", Secret: []byte(o.User + "\x00" + o.Password)}
+	}
+	return Credentials{}
+}
+
+// live is what a text session knows about one of its subscriptions.
+type live struct {
+	t         *text
+	sid       string
+	max       uint64 // deliveries until it ends by itself; 0 for no end
+	delivered uint64
+}
+
+// liveSub is a subscription in the server's index. But for the session it belongs to, its value is
+// for the session's loop alone.
+type liveSub = subject.Sub[live]
+
+// subBytes is about what a subscription costs besides its names.
+const subBytes = 300
+
+func (t *text) subscribe(args []byte) {
+	var f [3][]byte
+	n := fields(f[:], args)
+	if n != 2 && n != 3 {
+		t.malformed("usage: SUB subject [queue] sid")
+		return
+	}
+	pattern, queue, sid := string(f[0]), "", string(f[n-1])
+	if n == 3 {
+		queue = string(f[1])
+	}
+	if t.s.allowed(ActionConsume, pattern) != nil {
+		t.forbidSubscription(pattern, queue)
+		return
+	}
+	size := subBytes + len(sid) + len(pattern) + len(queue)
+	switch _, exists := t.subs[sid]; {
+	case !subject.Valid(f[0]):
+		t.fail(errSubject)
+		return
+	case exists:
+	case t.subBytes+size > maxSubBytes:
+		t.fail(errTooManySub)
+		return
+	default:
+		if t.subs == nil {
+			t.subs = map[string]*liveSub{}
+		}
+		t.subs[sid] = t.s.loop.srv.live.Insert(pattern, queue, live{t: t, sid: sid})
+		t.subBytes += size
+		t.s.loop.srv.metrics.subscriptions.Add(1)
+	}
+	t.ok()
+}
+
+func (t *text) forbidSubscription(pattern, queue string) {
+	reason := `Permissions Violation for Subscription to "` + pattern + `"`
+	if queue != "" {
+		reason += ` using queue "` + queue + `"`
+	}
+	t.fail(reason)
+}
+
+func (t *text) unsubscribe(args []byte) {
+	var f [2][]byte
+	n := fields(f[:], args)
+	limit := 0
+	if n == 2 {
+		var ok bool
+		if limit, ok = parseSize(f[1]); !ok {
+			n = 0
+		}
+	}
+	if n != 1 && n != 2 {
+		t.malformed("usage: UNSUB sid [max]")
+		return
+	}
+	if sub := t.subs[string(f[0])]; sub != nil {
+		sub.Value.max = uint64(limit)
+		if sub.Value.delivered >= sub.Value.max {
+			t.dropSubscription(sub)
+		}
+	}
+	t.ok()
+}
+
+func (t *text) dropSubscription(sub *liveSub) {
+	delete(t.subs, sub.Value.sid)
+	t.subBytes -= subBytes + len(sub.Value.sid) + len(sub.Pattern()) + len(sub.Queue())
+	t.s.loop.srv.live.Remove(sub)
+	t.s.loop.srv.metrics.subscriptions.Add(-1)
+}
+
+func (t *text) dropSubscriptions() {
+	for _, sub := range t.subs {
+		t.dropSubscription(sub)
+	}
+}
+
+// isHTTP reports whether a line begins as an HTTP request does.
+func isHTTP(verb []byte) bool {
+	switch string(verb) {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE":
+		return true
+	}
+	return false
+}
+
+// refuseHTTP tells a browser where to look instead.
+func (t *text) refuseHTTP() {
+	body := "This port is for Rafka and NATS clients."
+	if a := t.s.loop.srv.AdminAddr(); a != nil {
+		body += " HTTP is at http://" + a.String() + "/"
+	}
+	body += "\n"
+	t.s.write("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: " +
+		strconv.Itoa(len(body)) + "\r\n\r\n" + body)
+	t.s.loop.srv.metrics.rejected.Add(1)
+	t.s.close()
+}

@@ -1,0 +1,191 @@
+package server
+
+import (
+	"bytes"
+	"time"
+)
+
+func lineEnd(in []byte) int { return bytes.IndexByte(in, '\n') }
+
+// command runs the command at the start of in and returns how many bytes it took. When the command
+// is not whole it returns 0 and how many bytes it needs, 0 when not even the line is whole. The
+// command only views in.
+func (t *text) command(in []byte, now time.Time) (used, need int) {
+	end := lineEnd(in)
+	if end > maxLine || end < 0 && len(in) > maxLine {
+		t.refuse("maximum control line exceeded")
+		return len(in), 0
+	}
+	if end < 0 {
+		return 0, 0
+	}
+	verb, args := cutVerb(in[:end])
+	used = end + 1
+	if len(verb) == 0 { // a person pressed return
+		return used, 0
+	}
+	var scratch [maxVerb]byte
+	name := upper(scratch[:0], verb)
+	switch string(name) {
+	case "PUB":
+		return t.commandPublish(in, args, used, false, now)
+	case "HPUB":
+		return t.commandPublish(in, args, used, true, now)
+	}
+	t.dispatch(name, args, now)
+	return used, 0
+}
+
+// commandPublish runs PUB or HPUB, whose payload follows the line of the given length.
+func (t *text) commandPublish(in, args []byte, line int, header bool, now time.Time) (used, need int) {
+	if !t.admitted() {
+		return line, 0
+	}
+	l, ok := parsePublish(args, header)
+	switch {
+	case !ok && header:
+		t.refuse("usage: HPUB subject [reply] header-bytes all-bytes")
+		return line, 0
+	case !ok:
+		t.refuse("usage: PUB subject [reply] bytes")
+		return line, 0
+	case l.size > t.s.loop.srv.maxPayload():
+		t.refuse("Maximum Payload Violation")
+		return line, 0
+	case header && t.connected && !t.headers:
+		t.refuse("message headers not supported")
+		return line, 0
+	}
+	n := trailer(in[line:], l.size)
+	switch {
+	case n < 0:
+		return 0, line - n
+	case n == 0 || n == 1 && t.connected:
+		t.refuse(errUnknown)
+		return line, 0
+	}
+	body := in[line : line+l.size : line+l.size]
+	m := message{subject: l.subject, reply: l.reply, header: body[:l.header:l.header], payload: body[l.header:]}
+	t.publish(&m, now)
+	return line + l.size + n, 0
+}
+
+// trailer returns the size of the line end behind a payload of size bytes: 2, or 1 for a bare line
+// feed, or 0 when something else is there. When the bytes are missing it returns, negated, how many
+// are needed from the start of the payload.
+func trailer(b []byte, size int) int {
+	switch {
+	case len(b) <= size:
+		return -(size + 1)
+	case b[size] == '\n':
+		return 1
+	case b[size] != '\r':
+		return 0
+	case len(b) <= size+1:
+		return -(size + 2)
+	case b[size+1] != '\n':
+		return 0
+	}
+	return 2
+}
+
+// maxVerb is longer than every verb.
+const maxVerb = 16
+
+// upper appends the verb in capitals to dst. What is too long for a verb stays as it is.
+func upper(dst, verb []byte) []byte {
+	if len(verb) > maxVerb {
+		return append(dst, "?"...)
+	}
+	for _, c := range verb {
+		if c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// cutVerb parts a line into the verb and its arguments, both without blanks around them.
+func cutVerb(line []byte) (verb, args []byte) {
+	line = trimBlanks(line)
+	i := 0
+	for i < len(line) && !isBlank(line[i]) {
+		i++
+	}
+	return line[:i], trimBlanks(line[i:])
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' }
+
+func trimBlanks(b []byte) []byte {
+	for len(b) > 0 && isBlank(b[0]) {
+		b = b[1:]
+	}
+	for len(b) > 0 && isBlank(b[len(b)-1]) {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// fields cuts args at blanks into dst and returns their number, len(dst)+1 when there are more.
+func fields(dst [][]byte, args []byte) (n int) {
+	for len(args) > 0 {
+		i := 0
+		for i < len(args) && !isBlank(args[i]) {
+			i++
+		}
+		if n == len(dst) {
+			return n + 1
+		}
+		dst[n] = args[:i]
+		n++
+		args = trimBlanks(args[i:])
+	}
+	return n
+}
+
+// publishLine is the control line of PUB and HPUB.
+type publishLine struct {
+	subject, reply []byte
+	header         int // bytes of the payload that are the header
+	size           int // bytes of the payload, header included
+}
+
+// parsePublish parses "subject [reply] size" and, for HPUB, "subject [reply] header-size size".
+func parsePublish(args []byte, header bool) (l publishLine, ok bool) {
+	var f [4][]byte
+	sizes := 1
+	if header {
+		sizes = 2
+	}
+	n := fields(f[:2+sizes], args)
+	if n != 1+sizes && n != 2+sizes {
+		return l, false
+	}
+	l.subject = f[0]
+	if n == 2+sizes {
+		l.reply = f[1]
+	}
+	if l.size, ok = parseSize(f[n-1]); !ok {
+		return l, false
+	}
+	if header {
+		l.header, ok = parseSize(f[n-2])
+	}
+	return l, ok && l.header <= l.size
+}
+
+// parseSize parses up to nine decimal digits and nothing else.
+func parseSize(b []byte) (n int, ok bool) {
+	if len(b) == 0 || len(b) > 9 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, true
+}

@@ -1,0 +1,258 @@
+package server
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rafka-mq/rafka/subject"
+)
+
+// message is one live message. Its slices are views, valid until the message was routed.
+type message struct {
+	subject []byte
+	reply   []byte // where an answer goes; nil for nowhere
+	header  []byte // a whole NATS header block; nil for none
+	payload []byte
+	from    *text // a session whose own subscriptions do not get the message; nil for none
+}
+
+// route hands a message to every live subscription that matches, and to one member of each queue
+// group. Subscriptions of other loops get it at the end of the turn, in order. It returns how many
+// get it.
+func (l *loop) route(m *message) (receivers int) {
+	if l.srv.live.Len() == 0 {
+		return 0
+	}
+	l.message++
+	l.matches.Reset()
+	l.srv.live.Match(&l.matches, m.subject)
+	for _, sub := range l.matches.Subs {
+		if l.send(sub, m) {
+			receivers++
+		}
+	}
+	for i := range l.matches.Groups {
+		if l.sendGroup(&l.matches.Groups[i], m) {
+			receivers++
+		}
+	}
+	return receivers
+}
+
+// send hands a message to a subscription, wherever it is. It reports whether that took it.
+func (l *loop) send(sub *liveSub, m *message) bool {
+	t := sub.Value.t
+	if t == m.from || sub.Gone() {
+		return false
+	}
+	if t.s.loop == l {
+		return t.deliver(sub, m)
+	}
+	l.handoffTo(t.s.loop).add(sub, m, l.message)
+	return true
+}
+
+// sendGroup hands a message to a random member of a queue group that takes it.
+func (l *loop) sendGroup(g *subject.Group[live], m *message) bool {
+	n := g.Len()
+	if n == 0 {
+		return false
+	}
+	for i, first := 0, rand.IntN(n); i < n; i++ {
+		if l.send(g.At((first+i)%n), m) {
+			return true
+		}
+	}
+	return false
+}
+
+// spillBytes is the output of one turn at which it goes to the transport before the turn ends.
+const spillBytes = 512 << 10
+
+// deliver sends a message to one of the session's subscriptions. It reports whether that took it.
+func (t *text) deliver(sub *liveSub, m *message) bool {
+	v := &sub.Value
+	if t.s.closed || sub.Gone() {
+		return false
+	}
+	v.delivered++
+	out := t.s.buffer()
+	out.B = appendMessage(out.B, m, v.sid, t.headers)
+	if v.max > 0 && v.delivered >= v.max {
+		t.dropSubscription(sub)
+	}
+	if len(out.B) >= spillBytes {
+		t.s.spill(t.s.loop.srv.opts.Now())
+	}
+	return true
+}
+
+// appendMessage appends MSG or, to a peer that understands headers, HMSG.
+func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
+	header := m.header
+	if !headers {
+		header = nil
+	}
+	if len(header) > 0 {
+		dst = append(dst, 'H')
+	}
+	dst = append(dst, "MSG "...)
+	dst = append(dst, m.subject...)
+	dst = append(dst, ' ')
+	dst = append(dst, sid...)
+	dst = append(dst, ' ')
+	if len(m.reply) > 0 {
+		dst = append(dst, m.reply...)
+		dst = append(dst, ' ')
+	}
+	if len(header) > 0 {
+		dst = strconv.AppendInt(dst, int64(len(header)), 10)
+		dst = append(dst, ' ')
+	}
+	dst = strconv.AppendInt(dst, int64(len(header)+len(m.payload)), 10)
+	dst = append(dst, '\r', '\n')
+	dst = append(dst, header...)
+	dst = append(dst, m.payload...)
+	return append(dst, '\r', '\n')
+}
+
+// noResponder tells a requester that nobody got its request.
+func (l *loop) noResponder(t *text, m *message) {
+	var found subject.Matches[live]
+	l.srv.live.Match(&found, m.reply)
+	for _, sub := range found.Subs {
+		if sub.Value.t != t {
+			continue
+		}
+		header := append([]byte("NATS/1.0 503\r\nNats-Subject: "), m.subject...)
+		answer := message{subject: m.reply, header: append(header, "\r\n\r\n"...)}
+		out := t.s.buffer()
+		out.B = appendMessage(out.B, &answer, sub.Value.sid, true)
+		return
+	}
+}
+
+// handoff carries the messages of one turn of one loop to the subscriptions of another. It is a job
+// of the other loop. Whatever the number of subscriptions, a message is copied into it once.
+type handoff struct {
+	to      *loop
+	bytes   []byte
+	parcels []parcel
+	subs    []*liveSub
+}
+
+// parcel is one message in a handoff.
+type parcel struct {
+	message                uint64 // number of the message in its turn
+	subject, reply, header int    // sizes, in this order in bytes
+	size                   int    // of all, payload included
+	subs                   int    // next ones in subs
+	from                   *text
+}
+
+// handoffs are taken by loop.handoffTo and put back when the other loop has run them.
+var handoffs = sync.Pool{New: func() any { return new(handoff) }}
+
+// maxHandoff is the size at which a handoff does not wait for the end of the turn.
+const maxHandoff = 1 << 20
+
+func (l *loop) handoffTo(to *loop) *handoff {
+	h := l.handoffs[to]
+	if h != nil && len(h.bytes) >= maxHandoff && h.parcels[len(h.parcels)-1].message != l.message {
+		h.post()
+		h = nil
+	}
+	if h == nil {
+		if l.handoffs == nil {
+			l.handoffs = map[*loop]*handoff{}
+		}
+		h = handoffs.Get().(*handoff)
+		h.to = to
+		l.handoffs[to] = h
+	}
+	return h
+}
+
+// sendHandoffs posts what this turn has for other loops. It comes before the turn's own output: who
+// reads a PONG may rely on every message before it being on its way.
+func (l *loop) sendHandoffs() {
+	for to, h := range l.handoffs {
+		delete(l.handoffs, to)
+		h.post()
+	}
+}
+
+func (h *handoff) post() {
+	if !h.to.post(h) {
+		h.recycle()
+	}
+}
+
+func (h *handoff) add(sub *liveSub, m *message, number uint64) {
+	h.subs = append(h.subs, sub)
+	if n := len(h.parcels); n > 0 && h.parcels[n-1].message == number {
+		h.parcels[n-1].subs++
+		return
+	}
+	h.parcels = append(h.parcels, parcel{
+		message: number, subject: len(m.subject), reply: len(m.reply), header: len(m.header),
+		size: len(m.subject) + len(m.reply) + len(m.header) + len(m.payload), subs: 1, from: m.from,
+	})
+	h.bytes = append(h.bytes, m.subject...)
+	h.bytes = append(h.bytes, m.reply...)
+	h.bytes = append(h.bytes, m.header...)
+	h.bytes = append(h.bytes, m.payload...)
+}
+
+// run delivers on the other loop.
+func (h *handoff) run(time.Time) {
+	bytes, subs := h.bytes, h.subs
+	for i := range h.parcels {
+		p := &h.parcels[i]
+		m := p.view(bytes)
+		for _, sub := range subs[:p.subs] {
+			if !sub.Value.t.deliver(sub, &m) && sub.Queue() != "" {
+				h.to.routeQueue(sub.Queue(), &m)
+			}
+		}
+		bytes, subs = bytes[p.size:], subs[p.subs:]
+	}
+	h.recycle()
+}
+
+// view returns the parcel's message, which starts at b.
+func (p *parcel) view(b []byte) message {
+	cut := func(n int) []byte {
+		v := b[:n:n]
+		b = b[n:]
+		return v
+	}
+	payload := p.size - p.subject - p.reply - p.header
+	return message{subject: cut(p.subject), reply: cut(p.reply), header: cut(p.header), payload: cut(payload), from: p.from}
+}
+
+// recycle gives the handoff's memory to another one.
+func (h *handoff) recycle() {
+	clear(h.subs)
+	clear(h.parcels)
+	if cap(h.bytes) > 2*maxHandoff {
+		h.bytes = nil
+	}
+	*h = handoff{bytes: h.bytes[:0], parcels: h.parcels[:0], subs: h.subs[:0]}
+	handoffs.Put(h)
+}
+
+// routeQueue hands a message to another member of a queue group: the one that was chosen has left
+// meanwhile.
+func (l *loop) routeQueue(queue string, m *message) {
+	l.message++
+	l.matches.Reset()
+	l.srv.live.Match(&l.matches, m.subject)
+	for i := range l.matches.Groups {
+		if g := &l.matches.Groups[i]; g.Queue == queue {
+			l.sendGroup(g, m)
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/subject"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// keyHeader is the header that carries a record's key in text mode.
+const keyHeader = "rafka-key"
+
+// publish serves PUB and HPUB: live subscribers get the message and, when a topic has exactly the
+// subject's name, the topic does, too. Subjects never become topics by themselves: they may be
+// inboxes.
+func (t *text) publish(m *message, now time.Time) {
+	l := t.s.loop
+	if !l.srv.open && t.s.allowed(ActionPublish, string(m.subject)) != nil {
+		t.fail(`Permissions Violation for Publish to "` + string(m.subject) + `"`)
+		return
+	}
+	var stored stored
+	topic := l.srv.registry.TopicBytes(m.subject)
+	if topic != nil {
+		var ok bool
+		if stored, ok = t.store(topic, m, now); !ok {
+			return
+		}
+	}
+	if t.pedantic && !subject.Literal(m.subject) {
+		t.fail(errPublishTo)
+	}
+	t.ok()
+	if !t.echo {
+		m.from = t
+	}
+	receivers := l.route(m)
+	switch {
+	case len(m.reply) == 0:
+	case topic != nil:
+		t.awaitStored(stored, m)
+	case receivers == 0 && t.noResponders:
+		l.noResponder(t, m)
+	}
+}
+
+// stored is where a message was appended.
+type stored struct {
+	p           *partition.Partition
+	base, index uint64
+}
+
+// stallInterval is how often a publish that found the disk behind is tried again.
+const stallInterval = retryInterval
+
+// stall lets the session wait instead of dropping a message: nobody would hear that it was refused.
+func (t *text) stall(m *message, now time.Time) {
+	later := message{
+		subject: slices.Clone(m.subject), reply: slices.Clone(m.reply),
+		header: slices.Clone(m.header), payload: append([]byte{}, m.payload...),
+	}
+	t.pause()
+	t.s.loop.timers.add(&timed{at: now.Add(stallInterval), expire: func(now time.Time) {
+		if t.s.closed {
+			return
+		}
+		t.paused = false
+		t.publish(&later, now)
+		if !t.paused {
+			t.resume(now)
+		}
+	}})
+}
+
+// store appends a message to a topic. It reports whether that is done; when not, it has dealt with
+// the message.
+func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s stored, ok bool) {
+	l := t.s.loop
+	if t.held > l.srv.opts.MaxInFlightBytes {
+		t.stall(m, now)
+		return s, false
+	}
+	if len(m.reply) > 0 && !l.srv.open && t.s.allowed(ActionPublish, string(m.reply)) != nil {
+		t.fail(`Permissions Violation for Publish to "` + string(m.reply) + `"`) // the ack would go there
+		return s, false
+	}
+	s, err := t.append(topic, m, now)
+	switch {
+	case errors.Is(err, wire.CodeBusy):
+		t.stall(m, now)
+		return s, false
+	case err != nil:
+		t.refuseStore(topic, m, asWireError(err))
+		return s, false
+	}
+	if level := topic.Config().Level; level > wire.LevelMemory {
+		l.flush(s.p, level)
+	}
+	return s, true
+}
+
+// awaitStored answers on the reply subject when the message is as durable as its topic asks for.
+func (t *text) awaitStored(s stored, m *message) {
+	t.held += len(m.payload)
+	t.s.loop.awaitLevel(s.p, ack{
+		to: &storedAck{t: t, reply: slices.Clone(m.reply)},
+		op: wire.OpPublish, level: s.p.Topic().Config().Level,
+		index: s.index, base: s.base, count: 1, held: len(m.payload),
+	})
+}
+
+// append makes a record of the message and appends it to the partition of its key or, without one,
+// to the partition whose turn it is.
+func (t *text) append(topic *partition.Topic, m *message, now time.Time) (s stored, err error) {
+	l := t.s.loop
+	rec := wire.Record{Value: m.payload}
+	if len(m.header) > 0 {
+		if rec.Key, rec.Headers, err = parseHeader(m.header); err != nil {
+			return s, err
+		}
+	}
+	if s.p = topic.Place(rec.Key); rec.Key == nil {
+		s.p = t.nextPartition(topic)
+	}
+	if err := s.p.Err(); err != nil {
+		return s, err
+	}
+	l.builder.Reset()
+	l.builder.Add(rec)
+	batch, err := wire.ViewBatch(l.builder.Bytes())
+	if err == nil {
+		err = batch.Validate(topic.Config().MaxRecord)
+	}
+	if err != nil {
+		return s, batchError(err, topic.Config().MaxRecord)
+	}
+	s.base, s.index, err = s.p.Publish(&batch, now.UnixMilli())
+	return s, err
+}
+
+// nextPartition returns the partition for records without a key: another one with every turn, so
+// that what was sent together stays together.
+func (t *text) nextPartition(topic *partition.Topic) *partition.Partition {
+	parts := topic.Partitions()
+	for i := range parts {
+		if p := parts[(t.turn+i)%len(parts)]; p.Err() == nil && p.Failure() == nil {
+			return p
+		}
+	}
+	return parts[t.turn%len(parts)]
+}
+
+// parseHeader translates a NATS header block. The line of the key becomes the record's key; lines
+// that are no header are left out.
+func parseHeader(block []byte) (key []byte, headers wire.Headers, err error) {
+	_, rest, _ := bytes.Cut(block, crlf)
+	for len(rest) > 0 {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, crlf)
+		name, value, ok := bytes.Cut(line, []byte{':'})
+		if !ok || len(name) == 0 {
+			continue
+		}
+		value = bytes.Trim(value, " \t")
+		if bytes.EqualFold(name, []byte(keyHeader)) {
+			key = value
+			continue
+		}
+		headers = headers.Append(string(name), value)
+	}
+	switch {
+	case len(headers) > wire.MaxHeaderBytes:
+		return nil, nil, wire.Errorf(wire.CodeTooLarge, "the headers of a record have at most %d bytes", wire.MaxHeaderBytes)
+	case len(key) > wire.MaxKeyBytes:
+		return nil, nil, wire.Errorf(wire.CodeTooLarge, "a key has at most %d bytes", wire.MaxKeyBytes)
+	}
+	return key, headers, nil
+}
+
+var crlf = []byte("\r\n")
+
+// refuseStore tells whoever can be told that a topic refused a message: the reply subject or, without
+// one, a person.
+func (t *text) refuseStore(topic *partition.Topic, m *message, e *wire.Error) {
+	t.s.loop.srv.metrics.failed(e.Code)
+	if len(m.reply) > 0 {
+		t.ok()
+		t.s.loop.route(&message{subject: m.reply, payload: appendStoreError(nil, topic.Name(), e)})
+		return
+	}
+	if t.friendly() {
+		t.failError(e)
+		return
+	}
+	t.ok()
+}
+
+// storedAck answers a publish to a topic on its reply subject.
+type storedAck struct {
+	t     *text
+	reply []byte
+}
+
+func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
+	k.t.held -= a.held
+	m := message{subject: k.reply}
+	if err != nil {
+		m.payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
+	} else {
+		m.payload = appendStored(nil, p, a.base, a.level)
+	}
+	k.t.s.loop.route(&m)
+}
+
+// appendStored appends the JSON of a publish that reached its level. Names need no escaping.
+func appendStored(dst []byte, p *partition.Partition, offset uint64, level wire.Level) []byte {
+	dst = append(append(dst, `{"topic":"`...), p.Topic().Name()...)
+	dst = strconv.AppendUint(append(dst, `","partition":`...), uint64(p.Number()), 10)
+	dst = strconv.AppendUint(append(dst, `,"offset":`...), offset, 10)
+	dst = append(append(dst, `,"level":"`...), level.String()...)
+	return append(dst, `"}`...)
+}
+
+// storeError is the JSON of a publish that failed.
+type storeError struct {
+	Topic string `json:"topic"`
+	Error struct {
+		Code    wire.Code `json:"code"`
+		Name    string    `json:"name"`
+		Message string    `json:"message"`
+	} `json:"error"`
+}
+
+func appendStoreError(dst []byte, topic string, e *wire.Error) []byte {
+	var s storeError
+	s.Topic, s.Error.Code, s.Error.Name, s.Error.Message = topic, e.Code, e.Code.String(), e.Detail
+	body, err := json.Marshal(s)
+	if err != nil {
+		panic("server: error cannot be encoded: " + err.Error())
+	}
+	return append(dst, body...)
+}

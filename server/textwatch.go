@@ -1,0 +1,107 @@
+package server
+
+import (
+	"bytes"
+	"encoding/base64"
+
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+// interest is whether any live subscription matches a topic's name.
+type interest struct {
+	version uint64 // of the index when it was looked at
+	name    []byte
+	any     bool
+}
+
+const (
+	// maxInterests bounds a loop's memory of topics: it is above the number of topics a broker has,
+	// and deleted ones must not pile up.
+	maxInterests = 16 << 10
+	// maxLiveBatch bounds what a compressed batch may unfold to on an event loop. Producers make
+	// batches of a few megabytes; what is larger is stored but reaches no live subscriber.
+	maxLiveBatch = 16 << 20
+)
+
+// routeBatch hands the records that were appended to a topic to the live subscriptions of its name.
+// Without any it costs one atomic load.
+func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
+	if l.srv.live.Len() == 0 {
+		return
+	}
+	in := l.interestIn(topic)
+	if !in.any {
+		return
+	}
+	if _, size := batch.Packed(); batch.Codec() != wire.CodecNone && size > maxLiveBatch {
+		return
+	}
+	plain, err := codec.Unpack(*batch, nil)
+	if err != nil {
+		return // no consumer can open it either
+	}
+	for rec, err := range plain.Records() {
+		if err != nil {
+			return
+		}
+		l.header = appendHeader(l.header[:0], &rec)
+		l.route(&message{subject: in.name, header: l.header, payload: rec.Value})
+	}
+}
+
+func (l *loop) interestIn(topic *partition.Topic) interest {
+	in, known := l.interests[topic]
+	if !known {
+		if l.interests == nil || len(l.interests) >= maxInterests {
+			l.interests = map[*partition.Topic]interest{}
+		}
+		in.name = []byte(topic.Name())
+	}
+	version := l.srv.live.Version(in.name)
+	if known && in.version == version {
+		return in
+	}
+	l.matches.Reset()
+	l.srv.live.Match(&l.matches, in.name)
+	in.version, in.any = version, !l.matches.Empty()
+	l.interests[topic] = in
+	return in
+}
+
+// appendHeader appends a record's key and headers as a NATS header block, nothing when it has none.
+// A key that does not fit a line is written in base64.
+func appendHeader(dst []byte, rec *wire.Record) []byte {
+	if rec.Key == nil && len(rec.Headers) == 0 {
+		return dst
+	}
+	dst = append(dst, "NATS/1.0\r\n"...)
+	switch {
+	case rec.Key == nil:
+	case oneLine(rec.Key):
+		dst = append(append(append(dst, keyHeader+": "...), rec.Key...), crlf...)
+	default:
+		dst = append(base64.StdEncoding.AppendEncode(append(dst, keyHeader+"-base64: "...), rec.Key), crlf...)
+	}
+	for name, value := range rec.Headers.All() {
+		if !oneLine(name) || bytes.IndexByte(name, ':') >= 0 || len(name) == 0 {
+			continue // NATS has no way to write it
+		}
+		dst = append(append(dst, name...), ": "...)
+		at := len(dst)
+		dst = append(dst, value...)
+		for i, c := range dst[at:] {
+			if c == '\r' || c == '\n' {
+				dst[at+i] = ' '
+			}
+		}
+		dst = append(dst, crlf...)
+	}
+	return append(dst, crlf...)
+}
+
+// oneLine reports whether b stays whole as the value of a header line.
+func oneLine(b []byte) bool {
+	return bytes.IndexByte(b, '\r') < 0 && bytes.IndexByte(b, '\n') < 0 && len(bytes.Trim(b, " \t")) == len(b)
+}
