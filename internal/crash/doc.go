@@ -1,0 +1,6 @@
+// Package crash holds the test that kills brokers. A broker runs in a process of its own, producers,
+// a queue worker and a committing group work against it, and at random moments it is killed with
+// SIGKILL and started again on the same data. Afterwards every acknowledged record must be there
+// once, in its place and byte for byte, nothing may be there that was never sent, and nothing that
+// was seen or settled may be undone.
+package crash
