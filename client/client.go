@@ -112,8 +112,9 @@ func (c *Client) settle(ctx context.Context) error {
 func (c *Client) session(cn *conn) {
 	defer close(c.done)
 	for cn != nil {
-		stop := context.AfterFunc(c.ctx, func() { cn.fail(ErrClosed) })
-		err := cn.serve()
+		live := cn // the function may run when cn is the next one already
+		stop := context.AfterFunc(c.ctx, func() { live.fail(ErrClosed) })
+		err := live.serve()
 		stop()
 		c.down(err)
 		cn = c.redial()
