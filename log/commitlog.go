@@ -45,6 +45,7 @@ type commitLog struct {
 	next     uint64 // number of the next file
 	lsn      uint64 // of the next chunk
 	synced   uint64 // chunks below are on the device
+	marked   uint64 // lsn behind the last mark
 	abandon  uint64 // what the next file's header says
 	older    []commitFile
 	spares   []string
@@ -305,6 +306,12 @@ func (c *commitLog) close() error {
 	return errors.Join(err, c.open.Close())
 }
 
+// markable reports whether a mark would tell something new: everything is durable, and no chunk in
+// the file says so.
+func (c *commitLog) markable() bool {
+	return c.open != nil && c.synced == c.lsn && c.marked < c.lsn
+}
+
 // mark records that everything so far is durable, without an fsync of its own. It is what tells
 // damage to old data from a torn tail.
 func (c *commitLog) mark() error {
@@ -315,9 +322,7 @@ func (c *commitLog) mark() error {
 	if err := c.append(h, nil); err != nil {
 		return err
 	}
-	if c.synced == c.lsn-1 {
-		c.synced = c.lsn // nobody depends on a mark
-	}
+	c.marked = c.lsn
 	return c.flush()
 }
 

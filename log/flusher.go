@@ -74,13 +74,12 @@ func (s *Store) markSynced() {
 	s.round.Lock()
 	defer s.round.Unlock()
 	c := s.commits
-	if c.open == nil || c.synced != c.lsn || c.lsn == s.marked {
+	if !c.markable() {
 		return
 	}
 	if err := c.mark(); err != nil {
 		s.failRoundLocked(nil, c.lsn, err)
 	}
-	s.marked = c.lsn
 }
 
 // retrySpace ends the state of a full disk when the reserve can be made again.

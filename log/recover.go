@@ -22,22 +22,17 @@ func (s *Store) recover() error {
 	if s.lock, err = f.Lock(path.Join(dir, lockName)); err != nil {
 		return fmt.Errorf("lock %s: %w", dir, err)
 	}
-	root, damaged, err := readCheckpoint(f, dir)
-	lost := errors.Is(err, errCheckpoint)
-	if err != nil && !lost && !missing(err) {
+	root, known, err := s.readRoot()
+	if err != nil {
 		return fmt.Errorf("open checkpoint: %w", err)
-	}
-	if damaged || lost {
-		s.reportDamage(path.Join(dir, checkpointName), 0, errCheckpoint)
 	}
 	s.removed = root.removed
 	for i := range root.logs {
 		s.restore(&root.logs[i])
 	}
-	if err := s.findSegments(root.removed); err != nil {
+	if err := s.findSegments(root.removed, known); err != nil {
 		return err
 	}
-	known := err == nil
 	s.replaying = true
 	defer func() { s.replaying = false }()
 	if err := s.replayCommits(&root, known); err != nil {
@@ -50,6 +45,44 @@ func (s *Store) recover() error {
 		s.noteFull()
 	}
 	return nil
+}
+
+// readRoot reads the checkpoint and reports whether it is there and intact. A new directory gets one
+// at once, so that a missing one is a lost one.
+func (s *Store) readRoot() (root checkpoint, known bool, err error) {
+	f, dir := s.options.FS, s.options.Dir
+	root, damaged, err := readCheckpoint(f, dir)
+	switch {
+	case err == nil:
+		if damaged {
+			s.reportDamage(path.Join(dir, checkpointName), 0, errCheckpoint)
+		}
+		return root, true, nil
+	case missing(err):
+		fresh, err := s.fresh()
+		if err != nil {
+			return root, false, err
+		}
+		if fresh {
+			root = checkpoint{floor: 1, lsn: 1, file: 1, created: s.nowMs()}
+			return root, true, root.write(f, dir)
+		}
+	case !errors.Is(err, errCheckpoint):
+		return root, false, err
+	}
+	s.reportDamage(path.Join(dir, checkpointName), 0, errCheckpoint)
+	return checkpoint{}, false, nil
+}
+
+// fresh reports whether the directory never held a log.
+func (s *Store) fresh() (bool, error) {
+	for _, part := range []string{commitDir, partitionsDir} {
+		list, err := s.options.FS.ReadDir(path.Join(s.options.Dir, part))
+		if err != nil || len(list) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // makeDirs creates the directory with its fixed parts.
@@ -93,7 +126,7 @@ func (s *Store) restore(r *logRecord) {
 
 // findSegments lists the directories of the logs. Those of removed logs are deleted now; others that
 // the checkpoint does not know are kept and their entries used.
-func (s *Store) findSegments(removed []tombstone) error {
+func (s *Store) findSegments(removed []tombstone, known bool) error {
 	dir := path.Join(s.options.Dir, partitionsDir)
 	dirs, err := s.options.FS.ReadDir(dir)
 	if err != nil {
@@ -116,7 +149,7 @@ func (s *Store) findSegments(removed []tombstone) error {
 		case slices.ContainsFunc(removed, func(t tombstone) bool { return t.id == id }):
 			err = s.removeDir(path.Join(dir, d.Name))
 		default:
-			err = s.salvage(id, files)
+			err = s.salvage(id, files, known)
 		}
 		if err != nil {
 			return err
@@ -170,7 +203,7 @@ func (l *Log) checkActive() {
 
 // salvage makes a log from segments that no checkpoint knows: the checkpoint was lost, or the
 // process died before its first one.
-func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
+func (s *Store) salvage(id wire.Identity, files []DirEntry, known bool) error {
 	l := newLog(s, id)
 	for _, d := range files {
 		if at, ok := parseSegmentName(d.Name); ok {
@@ -189,7 +222,7 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 		l.prev = h.start
 	}
 	l.first = l.prev.offset
-	end, err := l.salvageLast()
+	end, err := l.salvageLast(known)
 	if err != nil {
 		return err
 	}
@@ -204,8 +237,9 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	return nil
 }
 
-// salvageLast finds where the last segment ends and makes it durable.
-func (l *Log) salvageLast() (place, error) {
+// salvageLast finds where the last segment ends and makes it durable. With an intact checkpoint the
+// segment was being written when the process died: what is behind damage is in the commit log.
+func (l *Log) salvageLast(known bool) (place, error) {
 	last := l.segments[len(l.segments)-1]
 	f, err := l.store.options.FS.Open(last.path, true, false)
 	if err != nil {
@@ -218,7 +252,7 @@ func (l *Log) salvageLast() (place, error) {
 		end, last.data = h.start, h.data
 	}
 	if info, err := readFooter(f, last.size); err == nil {
-		l.spoiled = true
+		l.spoiled, last.end, last.data = true, info.next, 0
 		return info.next, f.Sync()
 	}
 	w := walker{file: f, seed: l.seed, pos: last.data, end: last.size, index: last.start.index, zero: true}
@@ -228,7 +262,7 @@ func (l *Log) salvageLast() (place, error) {
 		if err != nil {
 			return place{}, err
 		}
-		if !ok {
+		if !ok || st.bad && known {
 			break
 		}
 		if !st.bad {

@@ -35,6 +35,8 @@ type replay struct {
 	highest  uint64 // lsn behind the highest chunk seen
 	cut      bool   // a torn tail was met: nothing behind it counts
 	cutLsn   uint64
+	tornLog  *Log  // the log of the chunk with the tear, if any
+	tornAt   place // where that chunk starts: what is behind counts, but not from this file
 }
 
 // replayCommits reads the commit log twice: for the highest synced mark, and to apply it.
@@ -302,6 +304,7 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 		}
 		if h.lsn >= r.synced {
 			r.tear(name, int64(it.pos+headerBytes+pos))
+			r.tornLog, r.tornAt = l, later(l.filed, h.first)
 			return nil
 		}
 		next := resyncEntry(it.payload, pos, l.seed, l.next.index)
@@ -337,6 +340,8 @@ func (l *Log) skipTo(at place) {
 		l.noteLost(lost)
 	}
 	l.store.lost.Add(at.index - l.next.index)
+	l.store.logger.Error("entries lost in the commit log", "path", l.dir(), "index", l.next.index, "next", at.index,
+		"offset", lost.first, "end", lost.next)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.slabs); n > 0 {
@@ -397,7 +402,13 @@ func (r *replay) finish(root *checkpoint) error {
 		if durable {
 			l.walNext, l.written, l.durable = l.next, l.next, l.next
 		}
+		if l == r.tornLog {
+			l.walNext, l.written, l.durable = r.tornAt, r.tornAt, r.tornAt
+		}
 		l.mu.Unlock()
+	}
+	if r.tornLog != nil {
+		r.tornLog.Flush(wire.LevelDisk)
 	}
 	return c.recycle(root.floor)
 }

@@ -148,7 +148,8 @@ func (w *segmentWriter) roll(at place) error {
 	s.data, s.size = int64(len(header)), int64(len(header))
 	err = f.Truncate(0) // a temporary file of a life that ended early
 	if err == nil {
-		err = f.Allocate(s.size + allocateFirst)
+		w.allocated = s.size + min(allocateFirst, w.limit)
+		err = f.Allocate(w.allocated)
 	}
 	if err == nil {
 		err = writeFull(f, header, 0)
@@ -162,7 +163,7 @@ func (w *segmentWriter) roll(at place) error {
 	if err != nil {
 		return fmt.Errorf("create segment: %w", errors.Join(err, f.Close()))
 	}
-	w.file, w.allocated = f, s.size+allocateFirst
+	w.file = f
 	w.use(s)
 	w.created = append(w.created, s.path)
 	return nil

@@ -46,7 +46,6 @@ type Store struct {
 	commits *commitLog
 	jobs    []job
 	taken   []*Log
-	marked  uint64 // lsn behind the last mark
 
 	mu     sync.Mutex // guards:
 	logs   map[wire.Identity]*Log

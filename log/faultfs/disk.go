@@ -330,17 +330,28 @@ func (d *Disk) ReadDir(name string) ([]log.DirEntry, error) {
 	}
 	var list []log.DirEntry
 	for file, n := range d.files {
-		if path.Dir(file) == name {
+		if within(file, name) {
 			list = append(list, log.DirEntry{Name: path.Base(file), Size: int64(len(n.now))})
 		}
 	}
 	for dir := range d.dirs {
-		if path.Dir(dir) == name && dir != "/" {
+		if within(dir, name) {
 			list = append(list, log.DirEntry{Name: path.Base(dir), Dir: true})
 		}
 	}
 	slices.SortFunc(list, func(a, b log.DirEntry) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+// within reports whether name is directly in dir.
+func within(name, dir string) bool {
+	if dir != "/" {
+		if !strings.HasPrefix(name, dir) {
+			return false
+		}
+		name = name[len(dir):]
+	}
+	return len(name) > 1 && name[0] == '/' && strings.IndexByte(name[1:], '/') < 0
 }
 
 // SyncDir implements log.FS.
@@ -351,22 +362,22 @@ func (d *Disk) SyncDir(name string) error {
 		return err
 	}
 	for file := range d.durable {
-		if path.Dir(file) == name {
+		if within(file, name) {
 			delete(d.durable, file)
 		}
 	}
 	for file, n := range d.files {
-		if path.Dir(file) == name {
+		if within(file, name) {
 			d.durable[file] = n
 		}
 	}
 	for dir := range d.durDirs {
-		if path.Dir(dir) == name && !d.dirs[dir] {
+		if within(dir, name) && !d.dirs[dir] {
 			delete(d.durDirs, dir)
 		}
 	}
 	for dir := range d.dirs {
-		if path.Dir(dir) == name {
+		if within(dir, name) {
 			d.durDirs[dir] = true
 		}
 	}

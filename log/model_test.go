@@ -1,0 +1,269 @@
+package log_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// modelLog is what a log must hold.
+type modelLog struct {
+	id      wire.Identity
+	log     *log.Log
+	first   uint64 // lowest First that is allowed
+	entries []wire.Entry
+	state   int // entries that the owner's state includes
+}
+
+func (m *modelLog) next() (offset, index uint64) {
+	if len(m.entries) == 0 {
+		return 0, 1
+	}
+	e := m.entries[len(m.entries)-1]
+	return e.NextOffset(), e.Index + 1
+}
+
+// model drives a store with random operations on a simulated disk and compares it with slices.
+type model struct {
+	t       *testing.T
+	rng     *rand.Rand
+	disk    *faultfs.Disk
+	options log.Options
+	store   *log.Store
+	logs    []*modelLog
+	seq     uint64
+}
+
+func newModel(t *testing.T, seed uint64) *model {
+	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 1)), disk: faultfs.New()}
+	for i := range 3 {
+		m.logs = append(m.logs, &modelLog{id: identity(byte(i + 1))})
+	}
+	m.open()
+	return m
+}
+
+func (m *model) open() {
+	m.options = small(m.disk)
+	m.store = open(m.t, m.options)
+	for _, ml := range m.logs {
+		ml.log = openLog(m.t, m.store, ml.id, log.Config{State: ml.snapshot})
+		m.check(ml)
+		m.checkReplay(ml)
+	}
+}
+
+// snapshot is the owner's state hook: how many entries there are. Appends are not concurrent here.
+func (m *modelLog) snapshot() ([]byte, uint64) {
+	index := m.log.Positions().NextIndex - 1
+	return fmt.Append(nil, index), index
+}
+
+func (m *model) checkReplay(ml *modelLog) {
+	from := uint64(0)
+	if b := ml.log.State(); len(b) > 0 {
+		_, err := fmt.Sscan(string(b), &from)
+		require.NoError(m.t, err)
+	}
+	p := ml.log.Positions()
+	from = max(from+1, p.FirstIndex)
+	require.NoError(m.t, ml.log.Replay(func(e wire.Entry) error {
+		if e.Index != from {
+			return fmt.Errorf("replay of %d, not %d", e.Index, from)
+		}
+		from++
+		return nil
+	}))
+	require.Equal(m.t, p.NextIndex, from, "replay must reach the end")
+}
+
+// check compares everything that can be read.
+func (m *model) check(ml *modelLog) {
+	p := ml.log.Positions()
+	offset, index := ml.next()
+	require.Equal(m.t, offset, p.Next)
+	require.Equal(m.t, index, p.NextIndex)
+	require.GreaterOrEqual(m.t, p.First, ml.first)
+	var want []wire.Entry
+	for _, e := range ml.entries {
+		if e.Kind == wire.KindData && e.NextOffset() > p.First {
+			want = append(want, e)
+		}
+	}
+	got := readAll(m.t, ml.log)
+	require.Len(m.t, got, len(want))
+	for i := range want {
+		require.Equal(m.t, want[i], got[i])
+	}
+}
+
+func (m *model) step() {
+	ml := m.logs[m.rng.IntN(len(m.logs))]
+	switch n := m.rng.IntN(100); {
+	case n < 60:
+		m.append(ml)
+	case n < 70:
+		ml.log.Flush(wire.LevelOS + wire.Level(m.rng.IntN(2)))
+	case n < 76:
+		m.tolerate(m.store.Sync())
+	case n < 80:
+		m.tolerate(m.store.Checkpoint())
+	case n < 82:
+		offset, _ := ml.next()
+		if offset = m.rng.Uint64N(offset/2 + 1); m.tolerate(ml.log.TruncatePrefix(offset)) {
+			ml.first = max(ml.first, offset)
+		}
+	case n < 90:
+		m.readSome(ml)
+	case n < 92:
+		m.check(ml)
+	}
+}
+
+// tolerate accepts the failures that a dying disk causes.
+func (m *model) tolerate(err error) bool {
+	if err != nil && !errors.Is(err, faultfs.ErrInjected) && !errors.Is(err, log.ErrReadOnly) {
+		require.NoError(m.t, err)
+	}
+	return err == nil
+}
+
+func (m *model) append(ml *modelLog) {
+	for range 1 + m.rng.IntN(20) {
+		size := 20 + m.rng.IntN(300)
+		if m.rng.IntN(40) == 0 {
+			size = m.rng.IntN(40 << 10)
+		}
+		b := data(m.seq, 1+m.rng.Uint32N(5), size)
+		if m.rng.IntN(6) == 0 {
+			b.Kind, b.Count = wire.KindState, 0
+		}
+		m.seq++
+		base, index, err := ml.log.Append(b)
+		if errors.Is(err, log.ErrReadOnly) {
+			return
+		}
+		require.NoError(m.t, err)
+		offset, next := ml.next()
+		require.Equal(m.t, offset, base)
+		require.Equal(m.t, next, index)
+		ml.entries = append(ml.entries, wire.Entry{Stamp: wire.Stamp{
+			Length: uint32(len(b.Payload)), Kind: b.Kind, Count: b.Count, Term: 1, Index: index,
+			BaseOffset: base, Time: b.Time,
+		}, Payload: b.Payload})
+	}
+}
+
+func (m *model) readSome(ml *modelLog) {
+	p := ml.log.Positions()
+	if p.First >= p.Next {
+		return
+	}
+	from := p.First + m.rng.Uint64N(p.Next-p.First)
+	got := readFrom(m.t, ml.log, from, min(p.Next, from+20))
+	for _, e := range got {
+		i, ok := slices.BinarySearchFunc(ml.entries, e.Index, func(a wire.Entry, x uint64) int { return int(a.Index) - int(x) })
+		require.True(m.t, ok)
+		require.Equal(m.t, ml.entries[i], e)
+	}
+}
+
+// restart opens what after left of the disk. Entries that were promised must be there, and what is
+// there must be a prefix of what was appended.
+func (m *model) restart(after func() *faultfs.Disk, promised func(p log.Positions) uint64) {
+	floors := make([]uint64, len(m.logs))
+	for i, ml := range m.logs {
+		floors[i] = promised(ml.log.Positions())
+	}
+	old, disk := m.store, after()
+	_ = old.Close() // on a disk that nobody looks at any more
+	m.disk = disk
+	o := small(m.disk)
+	o.Logger = slog.New(slog.NewTextHandler(m.t.Output(), nil))
+	s := open(m.t, o)
+	for i, ml := range m.logs {
+		l := openLog(m.t, s, ml.id, log.Config{})
+		next := l.Positions().NextIndex
+		require.GreaterOrEqual(m.t, next, floors[i], "acknowledged entries are lost")
+		keep := len(ml.entries)
+		for keep > 0 && ml.entries[keep-1].Index >= next {
+			keep--
+		}
+		ml.entries = ml.entries[:keep]
+		require.Zero(m.t, l.Stats().Corrupt)
+	}
+	require.Zero(m.t, s.Stats().Damage)
+	require.Zero(m.t, s.Stats().LostEntries)
+	// Recovery is idempotent: a kill right after it changes nothing.
+	m.disk = m.disk.Clone()
+	require.NoError(m.t, s.Close())
+	m.open()
+}
+
+func written(p log.Positions) uint64 { return p.WrittenIndex }
+
+func durable(p log.Positions) uint64 { return p.DurableIndex }
+
+func TestModelWithCleanRestarts(t *testing.T) {
+	for seed := range uint64(6) {
+		m := newModel(t, seed)
+		for range 4 {
+			for range 150 {
+				m.step()
+			}
+			require.NoError(t, m.store.Close())
+			m.disk = m.disk.Clone()
+			m.open()
+		}
+		require.NoError(t, m.store.Close())
+	}
+}
+
+func TestModelWithKills(t *testing.T) {
+	for seed := range uint64(12) {
+		m := newModel(t, seed)
+		for range 8 {
+			for range 1 + m.rng.IntN(80) {
+				m.step()
+			}
+			m.restart(m.disk.Clone, written)
+		}
+		require.NoError(t, m.store.Close())
+	}
+}
+
+func TestModelWithPowerCuts(t *testing.T) {
+	for seed := range uint64(25) {
+		m := newModel(t, seed)
+		for range 8 {
+			for range 1 + m.rng.IntN(80) {
+				m.step()
+			}
+			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
+		}
+		require.NoError(t, m.store.Close())
+	}
+}
+
+func TestModelWithPowerCutsAtEveryCall(t *testing.T) {
+	for seed := range uint64(60) {
+		m := newModel(t, seed)
+		for range 4 {
+			m.disk.CrashAt(1 + m.rng.IntN(150))
+			for range 60 {
+				m.step()
+			}
+			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
+		}
+		require.NoError(t, m.store.Close())
+	}
+}
