@@ -233,7 +233,7 @@ func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) e
 func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *gatherer, err error) error {
 	sent, left := leases[:g.done], leases[g.done:]
 	if err != nil || len(left) > 0 {
-		r.giveBack(p, left, asWireError(err))
+		giveBack(p, r.group, left, asWireError(err), r.b.s.loop.srv.opts.Now())
 	}
 	if len(sent) == 0 && err != nil {
 		return err
@@ -250,9 +250,8 @@ func leasedCount(leases []group.Lease) (n int) {
 	return n
 }
 
-// giveBack settles leased messages that were not sent.
-func (r *leaseRequest) giveBack(p *partition.Partition, leases []group.Lease, e *wire.Error) {
-	now := r.b.s.loop.srv.opts.Now()
+// giveBack settles leased messages of a queue that were not sent.
+func giveBack(p *partition.Partition, queue string, leases []group.Lease, e *wire.Error, now time.Time) {
 	for _, l := range leases {
 		lost, rest := splitLost(l, e)
 		for _, s := range []partition.Settlement{
@@ -263,7 +262,7 @@ func (r *leaseRequest) giveBack(p *partition.Partition, leases []group.Lease, e 
 				continue
 			}
 			// A refused settlement leaves the lease to expire.
-			_, _, _ = p.Settle(r.group, s, now)
+			_, _, _ = p.Settle(queue, s, now)
 		}
 	}
 }

@@ -36,8 +36,9 @@ type Server struct {
 	nextID   atomic.Uint64
 	maxConns int64
 
-	live *subject.Index[live] // subscriptions of text sessions
-	open bool                 // everybody may do everything
+	live  *subject.Index[live] // subscriptions of text sessions
+	open  bool                 // everybody may do everything
+	verbs map[string]humanVerb
 
 	connections atomic.Int64
 	leaseTurn   atomic.Uint64
@@ -66,7 +67,7 @@ func New(o Options) (*Server, error) {
 	}
 	_, open := o.Authorizer.(Everybody)
 	return &Server{
-		opts: o, id: id, live: subject.NewIndex[live](), open: open, streams: map[*loop]net.Conn{},
+		opts: o, id: id, live: subject.NewIndex[live](), open: open, verbs: humanTable(), streams: map[*loop]net.Conn{},
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
 	}, nil
 }

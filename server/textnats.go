@@ -71,7 +71,7 @@ func (t *text) dispatch(verb, args []byte, now time.Time) {
 		t.unsubscribe(args)
 	case "PONG", "INFO", "+OK", "-ERR":
 	default:
-		t.human(string(verb), args, now)
+		t.human(verb, args, now)
 	}
 }
 

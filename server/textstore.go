@@ -67,14 +67,10 @@ func (t *text) stall(m *message, now time.Time) {
 	}
 	t.pause()
 	t.s.loop.timers.add(&timed{at: now.Add(stallInterval), expire: func(now time.Time) {
-		if t.s.closed {
-			return
-		}
-		t.paused = false
-		t.publish(&later, now)
-		if !t.paused {
-			t.resume(now)
-		}
+		t.after(now, nil, func(now time.Time) error {
+			t.publish(&later, now)
+			return nil
+		})
 	}})
 }
 

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+const (
+	// fetchCount is how many records FETCH shows when nobody says, and maxFetchCount the most.
+	fetchCount    = 10
+	maxFetchCount = 10_000
+	// fetchTextBytes is the output at which FETCH stops before the next record.
+	fetchTextBytes = 1 << 20
+)
+
+func (t *text) fetch(args []string, _ time.Time) error {
+	p, from, err := t.place(args[0], ActionConsume)
+	if err != nil {
+		return err
+	}
+	count, err := parseCount(args, 1, fetchCount, maxFetchCount)
+	if err != nil {
+		return err
+	}
+	offset, err := startOf(p, from)
+	if err != nil {
+		return err
+	}
+	// On a worker: the records may be on the disk, and compressed.
+	return t.work(func() (func(time.Time) error, error) {
+		show := shower{p: p, verb: "RECORD", limit: count}
+		next, err := show.from(offset)
+		return func(time.Time) error {
+			t.show(&show)
+			t.line("+OK %s, next %d", counted(show.count, "record"), next)
+			return nil
+		}, err
+	})
+}
+
+// startOf returns the offset that FETCH begins at.
+func startOf(p *partition.Partition, from string) (uint64, error) {
+	kind := wire.PositionOffset
+	var offset uint64
+	switch from {
+	case "", "first":
+		kind = wire.PositionFirst
+	case "last":
+		kind = wire.PositionLast
+	default:
+		var err error
+		if offset, err = parseOffset(from); err != nil {
+			return 0, err
+		}
+	}
+	return p.Locate(wire.Position{Kind: kind, Value: offset}, "")
+}
+
+// show writes what a shower collected.
+func (t *text) show(show *shower) {
+	out := t.s.buffer()
+	out.B = append(out.B, show.out...)
+	show.p.CountDelivered(show.count, len(show.out))
+	if len(out.B) >= spillBytes {
+		t.s.spill(t.s.loop.srv.opts.Now())
+	}
+}
+
+// shower writes records for a person to read.
+type shower struct {
+	p     *partition.Partition
+	verb  string // what each record's line begins with
+	extra string // what it ends with
+	limit int    // records at most
+	count int    // records in out
+	out   []byte
+}
+
+// from adds records from an offset on until there are enough of them, and returns the offset behind.
+// An error after some records waits for the next call: what was found is shown.
+func (s *shower) from(offset uint64) (next uint64, err error) {
+	for s.count < s.limit && len(s.out) < fetchTextBytes {
+		behind, err := s.chunk(offset)
+		if err != nil && s.count > 0 {
+			return offset, nil
+		}
+		if err != nil || behind == offset {
+			return offset, err
+		}
+		offset = behind
+	}
+	return offset, nil
+}
+
+// chunk adds records of one read, which begins at offset, and returns the offset behind them.
+func (s *shower) chunk(offset uint64) (next uint64, err error) {
+	var c log.Chunk
+	defer c.Release()
+	const maxBytes = 256 << 10
+	err = s.p.Read(&c, offset, maxBytes)
+	if errors.Is(err, log.ErrCold) {
+		err = s.p.ReadCold(&c, offset, maxBytes)
+	}
+	if err != nil {
+		return offset, err
+	}
+	for _, b := range c.Slices {
+		for len(b) > 0 {
+			e, rest, err := wire.ViewEntry(b)
+			if err != nil {
+				return offset, err
+			}
+			if e.Kind == wire.KindData {
+				if offset, err = s.entry(&e, offset); err != nil || s.full() {
+					return offset, err
+				}
+			}
+			b = rest
+		}
+	}
+	return max(offset, c.Next), nil
+}
+
+func (s *shower) full() bool { return s.count >= s.limit || len(s.out) >= fetchTextBytes }
+
+// entry adds the records of an entry from offset on, and returns the offset behind the last one.
+func (s *shower) entry(e *wire.Entry, offset uint64) (next uint64, err error) {
+	batch, err := wire.ParseBatch(e.Payload)
+	if err != nil {
+		return offset, err
+	}
+	if batch, err = codec.Unpack(batch, nil); err != nil {
+		return offset, err
+	}
+	at := e.BaseOffset
+	for rec, err := range batch.Records() {
+		if err != nil {
+			return offset, err
+		}
+		if at >= offset {
+			if s.full() {
+				return at, nil
+			}
+			s.record(at, &rec, e.Time)
+			offset = at + 1
+		}
+		at++
+	}
+	return offset, nil
+}
+
+// record adds one record: a line with its place, its size and all that is known about it, then the
+// value.
+func (s *shower) record(offset uint64, rec *wire.Record, appended int64) {
+	out := append(append(append(s.out, s.verb...), ' '), s.p.String()...)
+	out = strconv.AppendUint(append(out, '@'), offset, 10)
+	out = strconv.AppendInt(append(out, ' '), int64(len(rec.Value)), 10)
+	at := rec.Time
+	if at == 0 {
+		at = appended
+	}
+	out = time.UnixMilli(at).UTC().AppendFormat(append(out, " time="...), "2006-01-02T15:04:05.000Z")
+	if rec.Key != nil {
+		out = strconv.AppendQuote(append(out, " key="...), string(rec.Key))
+	}
+	if len(rec.Subject) > 0 {
+		out = strconv.AppendQuote(append(out, " subject="...), string(rec.Subject))
+	}
+	for name, value := range rec.Headers.All() {
+		out = strconv.AppendQuote(append(out, " header="...), string(name)+": "+string(value))
+	}
+	if rec.Value == nil {
+		out = append(out, " tombstone"...)
+	}
+	out = append(append(out, s.extra...), crlf...)
+	s.out = append(append(out, rec.Value...), crlf...)
+	s.count++
+}

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// maxTextLease is the most messages that LEASE takes at once.
+	maxTextLease = 100
+	// maxTextLeases bounds the messages that one text session works on.
+	maxTextLeases = 10_000
+)
+
+// textLease names a message that a text session works on.
+type textLease struct {
+	p      *partition.Partition
+	queue  string
+	offset uint64
+}
+
+// lease opens the queue on every partition that does not have it yet, and then takes messages.
+func (t *text) lease(args []string, now time.Time) error {
+	topic, err := t.find(args[0], ActionConsume)
+	if err != nil {
+		return err
+	}
+	count, err := parseCount(args, 2, 1, maxTextLease)
+	if err != nil {
+		return err
+	}
+	queue := args[1]
+	if err := checkQueue(topic, &wire.OpenQueue{Group: queue}); err != nil {
+		return err
+	}
+	if len(t.leases)+count > maxTextLeases {
+		return wire.Errorf(wire.CodeLimit, "%d messages of this connection are leased", len(t.leases))
+	}
+	var opened []ack
+	var at []*partition.Partition
+	for _, p := range topic.Partitions() {
+		if p.Err() != nil || p.HasQueue(queue) {
+			continue
+		}
+		index, err := p.OpenQueue(queue, p.First(), partition.QueuePolicy{}, now)
+		if err != nil {
+			return err
+		}
+		opened, at = append(opened, ack{index: index}), append(at, p)
+	}
+	if len(opened) == 0 {
+		return t.take(topic, queue, count, now)
+	}
+	t.pause()
+	wait := &textWait{t, func(now time.Time) error { return t.take(topic, queue, count, now) }}
+	j := &join{left: len(opened)}
+	for i, a := range opened {
+		a.to, a.join = wait, j
+		t.s.loop.awaitState(at[i], a)
+	}
+	return nil
+}
+
+// take leases messages from the first partition that has any, and shows them.
+func (t *text) take(topic *partition.Topic, queue string, count int, now time.Time) error {
+	parts := topic.Partitions()
+	first := int(t.s.loop.srv.leaseTurn.Add(1) % uint64(len(parts)))
+	for i := range parts {
+		p := parts[(first+i)%len(parts)]
+		if p.Err() != nil {
+			continue
+		}
+		leases, err := p.Lease(nil, queue, count, 0, t.s.id, now)
+		if err != nil {
+			return err
+		}
+		if len(leases) > 0 {
+			return t.showLeases(p, queue, leases)
+		}
+	}
+	t.line("+OK nothing to do")
+	return nil
+}
+
+func (t *text) showLeases(p *partition.Partition, queue string, leases []group.Lease) error {
+	if t.queues == nil {
+		t.queues, t.leases = map[leaseKey]struct{}{}, map[textLease]uint32{}
+	}
+	t.queues[leaseKey{p, queue}] = struct{}{}
+	err := t.work(func() (func(time.Time) error, error) {
+		show, shown, err := showLeased(p, leases)
+		return func(now time.Time) error {
+			if err != nil {
+				giveBack(p, queue, leases[shown:], asWireError(err), now)
+			}
+			for _, l := range leases[:shown] {
+				for i := range uint64(l.Count) {
+					t.leases[textLease{p, queue, l.First + i}] = l.Attempt
+				}
+			}
+			t.show(show)
+			if show.count == 0 && err != nil {
+				return err
+			}
+			t.line("+OK %s", counted(show.count, "message"))
+			return nil
+		}, nil
+	})
+	if err != nil {
+		giveBack(p, queue, leases, nil, t.s.loop.srv.opts.Now())
+	}
+	return err
+}
+
+// showLeased collects the messages of leases, whole leases only, and returns how many there are.
+func showLeased(p *partition.Partition, leases []group.Lease) (show *shower, shown int, err error) {
+	show = &shower{p: p, verb: "LEASED"}
+	for i, l := range leases {
+		show.extra = fmt.Sprintf(" attempt=%d", l.Attempt)
+		for offset, end := l.First, l.First+uint64(l.Count); offset < end; {
+			one := shower{p: p, verb: show.verb, extra: show.extra, limit: int(end - offset)}
+			next, err := one.from(offset)
+			if err == nil && next == offset {
+				err = outOfRange(p, offset)
+			}
+			if err != nil {
+				return show, i, err
+			}
+			show.out, show.count, offset = append(show.out, one.out...), show.count+one.count, next
+		}
+	}
+	return show, len(leases), nil
+}
+
+func (t *text) ack(args []string, now time.Time) error {
+	return t.settle(args, partition.Settlement{Op: wire.OpAck}, now)
+}
+
+func (t *text) nack(args []string, now time.Time) error {
+	s := partition.Settlement{Op: wire.OpNack, Delay: -1, Reason: "NACK"}
+	if len(args) > 2 {
+		var err error
+		if s.Delay, err = time.ParseDuration(args[2]); err != nil || s.Delay < 0 || s.Delay > maxTextDelay {
+			return wire.Errorf(wire.CodeInvalid, "%q is not a delay such as 500ms or 10s, at most %s", args[2], maxTextDelay)
+		}
+	}
+	return t.settle(args, s, now)
+}
+
+// maxTextDelay is what the binary protocol can say, too.
+const maxTextDelay = 24 * 24 * time.Hour
+
+func (t *text) reject(args []string, now time.Time) error {
+	reason := strings.Join(args[2:], " ")
+	if reason == "" {
+		reason = "REJECT"
+	}
+	return t.settle(args, partition.Settlement{Op: wire.OpReject, Reason: reason[:min(len(reason), wire.MaxReasonBytes)]}, now)
+}
+
+// settle settles one message and answers when that is durable.
+func (t *text) settle(args []string, s partition.Settlement, now time.Time) error {
+	p, word, err := t.place(args[0], ActionConsume)
+	if err != nil {
+		return err
+	}
+	offset, err := parseOffset(word)
+	if err != nil {
+		return err
+	}
+	queue := args[1]
+	key := textLease{p, queue, offset}
+	attempt, leased := t.leases[key]
+	if !leased {
+		return wire.Errorf(wire.CodeLeaseLost, "%s@%d of queue %q is not leased on this connection", p, offset, queue)
+	}
+	s.Ranges = []group.Settle{{First: offset, Count: 1, Attempt: attempt}}
+	index, lost, err := p.Settle(queue, s, now)
+	if err != nil {
+		return err
+	}
+	delete(t.leases, key)
+	if lost > 0 {
+		return wire.Errorf(wire.CodeLeaseLost, "the lease of %s@%d ended", p, offset)
+	}
+	t.waitFor(p, index, min(p.Topic().Config().Level, p.StateLevel()), fmt.Sprintf("%s@%d settled", p, offset))
+	return nil
+}
