@@ -73,7 +73,7 @@ func (srv *Server) enrol(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	g := srv.leastLoaded()
+	g := srv.turn()
 	s := newSession(g.loop, srv.nextID.Add(1))
 	if _, err := g.client.EnrollContext(conn, s); err != nil {
 		srv.connections.Add(-1)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +30,6 @@ type Server struct {
 	listener net.Listener
 	admin    *admin
 	loops    []*gnetLoop
-	elMu     sync.RWMutex // guards the el of every gnetLoop, set once
 	nextLoop atomic.Uint64
 	nextID   atomic.Uint64
 	maxConns int64
@@ -361,16 +359,7 @@ func asWireError(err error) *wire.Error {
 	return wire.Errorf(wire.CodeInternal, "%v", err)
 }
 
-// leastLoaded returns the loop for the next connection: they take turns.
-func (srv *Server) leastLoaded() *gnetLoop {
-	return srv.loops[int(srv.nextLoop.Add(1))%len(srv.loops)]
-}
-
-// topicNames returns every topic's name in order.
-func (srv *Server) topicNames() []string {
-	var names []string
-	for _, t := range srv.registry.Topics() {
-		names = append(names, t.Name())
-	}
-	return slices.Clip(names)
+// turn returns the loop for the next connection: they take turns.
+func (srv *Server) turn() *gnetLoop {
+	return srv.loops[srv.nextLoop.Add(1)%uint64(len(srv.loops))]
 }

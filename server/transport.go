@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -28,7 +29,7 @@ type gnetLoop struct {
 	gnet.BuiltinEventEngine
 	loop   *loop
 	client *gnet.Client
-	el     gnet.EventLoop // set with the first connection; nothing rings before
+	el     atomic.Pointer[gnet.EventLoop] // set with the first connection
 }
 
 func startGnetLoop(srv *Server) (*gnetLoop, error) {
@@ -48,24 +49,16 @@ func startGnetLoop(srv *Server) (*gnetLoop, error) {
 	return g, client.Start()
 }
 
-// ring wakes the loop through gnet.
+// ring wakes the loop through gnet. Before the first connection nobody waits, and OnOpen drains.
 func (g *gnetLoop) ring() {
-	el := g.eventLoop()
-	if el == nil {
-		return // no connection yet; OnOpen drains
+	if el := g.el.Load(); el != nil {
+		// The only error is that the engine is shutting down, and then nobody waits any more.
+		_ = (*el).Execute(context.Background(), g)
 	}
-	// The only error is that the engine is shutting down, and then nobody waits any more.
-	_ = el.Execute(context.Background(), g)
-}
-
-func (g *gnetLoop) eventLoop() gnet.EventLoop {
-	g.loop.srv.elMu.RLock()
-	defer g.loop.srv.elMu.RUnlock()
-	return g.el
 }
 
 // running reports whether gnet has shown its event loop, which it does with the first connection.
-func (g *gnetLoop) running() bool { return g.eventLoop() != nil }
+func (g *gnetLoop) running() bool { return g.el.Load() != nil }
 
 // Run is called by gnet for every ring.
 func (g *gnetLoop) Run(context.Context) error {
@@ -75,10 +68,9 @@ func (g *gnetLoop) Run(context.Context) error {
 
 // OnOpen is called by gnet for every enrolled connection.
 func (g *gnetLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	if g.el == nil {
-		g.loop.srv.elMu.Lock()
-		g.el = c.EventLoop()
-		g.loop.srv.elMu.Unlock()
+	if g.el.Load() == nil {
+		el := c.EventLoop()
+		g.el.Store(&el)
 		defer func() { g.loop.drain(g.loop.srv.opts.Now()) }()
 	}
 	s := c.Context().(*session)
