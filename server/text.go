@@ -1,6 +1,10 @@
 package server
 
-import "time"
+import (
+	"time"
+
+	"github.com/rafka-mq/rafka/partition"
+)
 
 // text is the text protocol of one session: the NATS client protocol, and verbs for people.
 type text struct {
@@ -30,8 +34,9 @@ type text struct {
 	turn     int                 // chooses the partition of records without a key
 	held     int                 // bytes of publishes whose acknowledgement waits
 	leases   map[textLease]uint32
-	queues   map[leaseKey]struct{} // queues this connection took messages from
-	pings    int                   // PINGs since the peer sent something
+	queues   map[leaseKey]struct{}           // queues this connection took messages from
+	recent   map[*partition.Partition]uint64 // a person's publishes: the last index
+	pings    int                             // PINGs since the peer sent something
 }
 
 // Limits of text sessions.

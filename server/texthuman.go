@@ -65,9 +65,35 @@ func (t *text) human(verb, args []byte, now time.Time) {
 		t.fail("usage: " + strings.TrimSpace(v.name+" "+v.usage))
 		return
 	}
+	if t.seeOwn(func(now time.Time) error { return v.serve(t, f, now) }) {
+		return
+	}
 	if err := v.serve(t, f, now); err != nil {
 		t.failError(asWireError(err))
 	}
+}
+
+// seeOwn lets a command wait until what the person published before is visible. It returns false when
+// nothing is to be waited for.
+func (t *text) seeOwn(then func(now time.Time) error) bool {
+	var waits []ack
+	var at []*partition.Partition
+	for p, index := range t.recent {
+		if level := p.Topic().Config().Level; p.Failure() == nil && !p.Reached(index, level) {
+			waits, at = append(waits, ack{index: index, level: level}), append(at, p)
+		}
+	}
+	clear(t.recent)
+	if len(waits) == 0 {
+		return false
+	}
+	t.pause()
+	wait, j := &textWait{t, then}, &join{left: len(waits)}
+	for i, a := range waits {
+		a.to, a.join = wait, j
+		t.s.loop.awaitLevel(at[i], a)
+	}
+	return true
 }
 
 // failError tells a person about an error of the broker.

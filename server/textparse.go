@@ -64,6 +64,7 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 		t.refuse(errUnknown)
 		return line, 0
 	}
+	t.headers = t.headers || header // who sends headers can read them
 	body := in[line : line+l.size : line+l.size]
 	m := message{subject: l.subject, reply: l.reply, header: body[:l.header:l.header], payload: body[l.header:]}
 	t.publish(&m, now)

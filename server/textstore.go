@@ -97,8 +97,20 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 	}
 	if level := topic.Config().Level; level > wire.LevelMemory {
 		l.flush(s.p, level)
+		t.remember(s)
 	}
 	return s, true
+}
+
+// remember keeps where a person's publishes are, for the commands that want to see them.
+func (t *text) remember(s stored) {
+	if !t.friendly() {
+		return
+	}
+	if t.recent == nil {
+		t.recent = map[*partition.Partition]uint64{}
+	}
+	t.recent[s.p] = s.index
 }
 
 // awaitStored answers on the reply subject when the message is as durable as its topic asks for.
