@@ -346,6 +346,10 @@ func (s *Store) removeStale() error {
 	var errs []error
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
+		if l.filed.index == firstIndex {
+			l.mu.Unlock()
+			continue // an orphan that nobody uses, or nothing to replace the files with
+		}
 		stale := l.stale
 		l.stale = nil
 		for _, seg := range l.segments {

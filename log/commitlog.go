@@ -251,6 +251,10 @@ func (c *commitLog) recycle(floor uint64) error {
 		}
 		errs = append(errs, c.retire(f))
 	}
+	if len(keep) < len(c.older) {
+		// A spare is written under its new name only when it cannot come back under the old one.
+		errs = append(errs, c.fs.SyncDir(c.dir))
+	}
 	clear(c.older[len(keep):])
 	c.older = keep
 	return errors.Join(errs...)

@@ -214,7 +214,7 @@ func written(p log.Positions) uint64 { return p.WrittenIndex }
 func durable(p log.Positions) uint64 { return p.DurableIndex }
 
 func TestModelWithCleanRestarts(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		m := newModel(t, seed)
 		for range 4 {
 			for range 150 {
@@ -229,7 +229,7 @@ func TestModelWithCleanRestarts(t *testing.T) {
 }
 
 func TestModelWithKills(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(5) {
 		m := newModel(t, seed)
 		for range 8 {
 			for range 1 + m.rng.IntN(80) {
@@ -242,7 +242,7 @@ func TestModelWithKills(t *testing.T) {
 }
 
 func TestModelWithPowerCuts(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(7) {
 		m := newModel(t, seed)
 		for range 8 {
 			for range 1 + m.rng.IntN(80) {
@@ -255,7 +255,7 @@ func TestModelWithPowerCuts(t *testing.T) {
 }
 
 func TestModelWithPowerCutsAtEveryCall(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(25) {
 		m := newModel(t, seed)
 		for range 4 {
 			m.disk.CrashAt(1 + m.rng.IntN(150))

@@ -148,8 +148,10 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 			l.adopt(files)
 		case slices.ContainsFunc(removed, func(t tombstone) bool { return t.id == id }):
 			err = s.removeDir(path.Join(dir, d.Name))
+		case known:
+			s.orphan(id, files)
 		default:
-			err = s.salvage(id, files, known)
+			err = s.salvage(id, files)
 		}
 		if err != nil {
 			return err
@@ -201,9 +203,20 @@ func (l *Log) checkActive() {
 	}
 }
 
-// salvage makes a log from segments that no checkpoint knows: the checkpoint was lost, or the
-// process died before its first one.
-func (s *Store) salvage(id wire.Identity, files []DirEntry, known bool) error {
+// orphan notes a directory that an intact checkpoint does not know: the process died before the
+// first checkpoint of the log. What was acknowledged is in the commit log, so the files do not
+// count; they are deleted when the log is filed, and kept when nobody opens it.
+func (s *Store) orphan(id wire.Identity, files []DirEntry) {
+	l := newLog(s, id)
+	for _, d := range files {
+		l.stale = append(l.stale, path.Join(l.dir(), d.Name))
+	}
+	s.logs[id] = l
+	s.logger.Warn("directory of a log that is not in the checkpoint", "path", l.dir())
+}
+
+// salvage makes a log from its segments after the checkpoint was lost.
+func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	l := newLog(s, id)
 	for _, d := range files {
 		if at, ok := parseSegmentName(d.Name); ok {
@@ -215,14 +228,14 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry, known bool) error {
 	if len(l.segments) == 0 {
 		return nil
 	}
-	s.logger.Warn("log is not in the checkpoint: using its segments", "path", l.dir())
+	s.logger.Warn("checkpoint is lost: using all segments", "path", l.dir())
 	s.logs[id] = l
 	l.prev = l.segments[0].start
 	if h, err := s.readHeader(l.segments[0].path); err == nil {
 		l.prev = h.start
 	}
 	l.first = l.prev.offset
-	end, err := l.salvageLast(known)
+	end, err := l.salvageLast()
 	if err != nil {
 		return err
 	}
@@ -237,9 +250,8 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry, known bool) error {
 	return nil
 }
 
-// salvageLast finds where the last segment ends and makes it durable. With an intact checkpoint the
-// segment was being written when the process died: what is behind damage is in the commit log.
-func (l *Log) salvageLast(known bool) (place, error) {
+// salvageLast finds where the last segment ends and makes it durable.
+func (l *Log) salvageLast() (place, error) {
 	last := l.segments[len(l.segments)-1]
 	f, err := l.store.options.FS.Open(last.path, true, false)
 	if err != nil {
@@ -262,7 +274,7 @@ func (l *Log) salvageLast(known bool) (place, error) {
 		if err != nil {
 			return place{}, err
 		}
-		if !ok || st.bad && known {
+		if !ok {
 			break
 		}
 		if !st.bad {

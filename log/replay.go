@@ -31,12 +31,11 @@ type replay struct {
 	floor    uint64
 	synced   uint64 // chunks below were durable: damage there is no torn tail
 	start    uint64 // lsn of the first chunk that counts
-	expected uint64 // lsn of the next chunk
+	expected uint64 // lsn behind the last chunk that counts
 	highest  uint64 // lsn behind the highest chunk seen
 	cut      bool   // a torn tail was met: nothing behind it counts
-	cutLsn   uint64
-	tornLog  *Log  // the log of the chunk with the tear, if any
-	tornAt   place // where that chunk starts: what is behind counts, but not from this file
+	tornLog  *Log   // the log of the chunk with the tear, if any
+	tornAt   place  // where that chunk starts: what is behind counts, but not from this file
 }
 
 // replayCommits reads the commit log twice: for the highest synced mark, and to apply it.
@@ -228,8 +227,10 @@ func (r *replay) apply(file *replayFile, b []byte) error {
 			return false
 		}
 		if it.damage {
-			r.damaged(name, it)
-			return !r.cut
+			if r.expected < file.limit {
+				r.damaged(name, it)
+			}
+			return !r.cut && r.expected < file.limit
 		}
 		h := &it.header
 		file.end = max(file.end, h.lsn+1)
@@ -239,8 +240,11 @@ func (r *replay) apply(file *replayFile, b []byte) error {
 		if h.lsn >= r.floor && h.kind == chunkEntries {
 			err = r.applyChunk(name, &it)
 		}
+		if err != nil || r.cut {
+			return false
+		}
 		r.expected = max(r.expected, h.lsn+1)
-		return err == nil
+		return true
 	})
 	file.end = max(file.end, file.header.first)
 	return err
@@ -257,7 +261,7 @@ func (r *replay) damaged(name string, it chunkItem) {
 
 // tear cuts the commit log here: the rest was never acknowledged as durable.
 func (r *replay) tear(name string, pos int64) {
-	r.cut, r.cutLsn = true, r.expected
+	r.cut = true
 	r.store.torn.Add(1)
 	r.store.logger.Warn("commit log has a torn tail: cut", "path", name, "pos", pos)
 }
@@ -380,10 +384,7 @@ func (r *replay) finish(root *checkpoint) error {
 	s, c := r.store, r.store.commits
 	c.lsn = max(r.highest, root.lsn, r.expected, 1)
 	c.next = max(c.next, root.file)
-	c.abandon, c.synced = c.lsn, c.lsn
-	if r.cut {
-		c.abandon = r.cutLsn
-	}
+	c.abandon, c.synced = r.expected, c.lsn
 	durable := true
 	for i := range r.files {
 		f := &r.files[i]
