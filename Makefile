@@ -1,6 +1,7 @@
 # make run    builds the broker and starts it with its data in ./data
 # make test   is the whole test suite, the demo scripts included
 # make check  adds the race detector, the linters and the other platforms
+# make test-crash  kills a broker CYCLES times under load
 # make fuzz   runs every fuzz target for FUZZTIME
 
 GO       ?= go
@@ -13,7 +14,9 @@ GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 
 DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 
-.PHONY: build run test demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+CYCLES   ?= 50
+
+.PHONY: build run test test-crash demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -24,6 +27,9 @@ run: build
 test: vet
 	$(GO) test ./...
 	$(MAKE) demos
+
+test-crash:
+	RAFKA_CRASH_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 60m -v ./internal/crash
 
 demos: build
 	for demo in $(DEMOS); do RAFKA=bin/rafka scripts/$$demo.sh || exit 1; done
