@@ -855,6 +855,11 @@ func (c *fakeConn) leaseLater(f wire.Frame, t *fakeTopic, q *fakeQueue, m *wire.
 }
 
 func (c *fakeConn) tryLease(f wire.Frame, t *fakeTopic, q *fakeQueue, m *wire.Lease) bool {
+	select {
+	case <-c.gone:
+		return false
+	default:
+	}
 	for i, p := range t.parts {
 		pi := uint16(i)
 		var offs []uint64

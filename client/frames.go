@@ -114,6 +114,9 @@ func (fr *frameReader) large(need int) (frame, error) {
 	fr.r, fr.w = 0, 0
 	if _, err := io.ReadFull(fr.src, b.mem[n:need]); err != nil {
 		fr.pool.put(b)
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
 		return frame{}, err
 	}
 	f, _, _, ok, err := wire.NextFrame(b.mem[:need], fr.limit)

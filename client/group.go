@@ -140,10 +140,10 @@ func (r *groupRun) worker() {
 func (r *groupRun) take() *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.ready) == 0 && !r.stopped {
+	for len(r.ready) == 0 && !r.stoppedLocked() {
 		r.cond.Wait()
 	}
-	if r.stopped {
+	if r.stoppedLocked() {
 		return nil
 	}
 	t := r.ready[0]

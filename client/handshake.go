@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 
 // Version is what the client tells the broker about itself.
 const Version = "0.1.0"
+
+// maxHelloReply bounds the first frame. It holds two short names or an error, and the limit tells a
+// TLS alert, whose first bytes would be a large frame, from a broker.
+const maxHelloReply = 4 << 10
 
 // connect dials the brokers in turn, starting behind the one tried last, and returns the first
 // connection that logged in. The error holds what happened at each of them.
@@ -44,8 +49,8 @@ func permanent(err error) bool {
 	return false
 }
 
-// login opens one connection. The preface and the hello leave at once: the greeting is skipped when
-// it arrives, not waited for, except by TLS, which it precedes.
+// login opens one connection. The preface and the hello, or TLS, begin at once: the greeting is
+// skipped when it arrives, not waited for.
 func (c *Client) login(ctx context.Context, e endpoint) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
 	defer cancel()
@@ -79,10 +84,15 @@ func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, e
 		nc = &greeted{Conn: t}
 	}
 	cn := newConn(c, nc, line)
-	if _, err := nc.Write(c.appendHello(nil)); err != nil {
-		return nil, err
-	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = nc.Write(c.appendHello(nil)) }) // both sides speak first, and a pipe holds nothing
+	cn.frames.limit = maxHelloReply
 	f, err := cn.frames.next()
+	cn.frames.limit = wire.MaxFrameBytes
+	if err != nil {
+		_ = nc.Close()
+	}
+	wg.Wait()
 	if err != nil {
 		return nil, c.explainHello(err, e)
 	}
@@ -101,10 +111,6 @@ func (c *Client) startTLS(ctx context.Context, e endpoint, line *greeted) (*tls.
 	if config.ServerName == "" {
 		config.ServerName = e.host
 	}
-	if err := line.skip(); err != nil {
-		return nil, err
-	}
-	line.passed = true
 	t := tls.Client(line, config)
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
@@ -147,7 +153,8 @@ func (cn *conn) onHello(f *frame) error {
 
 // explainHello adds what a person would want to know about a broken login.
 func (c *Client) explainHello(err error, e endpoint) error {
-	if e.tls || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, ErrProtocol) {
+	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if e.tls || !cut && !errors.Is(err, wire.ErrFrameTooLarge) {
 		return err
 	}
 	return fmt.Errorf("%w: no broker answered; does it want TLS (rafkas://%s)?", err, e.addr)

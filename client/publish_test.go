@@ -14,7 +14,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 
 func TestAPublishedMessageIsFetchedAsItWas(t *testing.T) {
 	b := startBroker(t)

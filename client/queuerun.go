@@ -66,7 +66,7 @@ func (r *queueRun) worker() {
 func (r *queueRun) take() *Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for !r.stopped {
+	for !r.stoppedLocked() {
 		for range r.queues {
 			r.turn++
 			q := r.queues[r.turn%len(r.queues)]

@@ -46,23 +46,24 @@ func (cn *conn) dispatch(f *frame) error {
 }
 
 func (cn *conn) onReply(f *frame) error {
-	r, ok := cn.take(f.Correlation, f.Op&^wire.OpReply)
-	if f.Flags&wire.FlagError == 0 {
-		if !ok {
-			return fmt.Errorf("%w: a %s reply to no request", ErrProtocol, f.Op)
+	var we *wire.Error
+	if f.Flags&wire.FlagError != 0 {
+		var err error
+		if we, err = parseError(f); err != nil {
+			return err
 		}
+	}
+	r, ok := cn.take(f.Correlation, f.Op&^wire.OpReply)
+	switch {
+	case ok && we == nil:
 		r.reply(f, nil)
-		cn.closeIfDrained()
-		return nil
-	}
-	we, err := parseError(f)
-	if err != nil {
-		return err
-	}
-	if !ok { // an error about the connection itself, such as CodeMalformed
+	case ok:
+		r.reply(nil, we)
+	case we != nil: // about the connection itself, such as CodeMalformed
 		return fmt.Errorf("refused by the broker: %w", we)
+	default:
+		return fmt.Errorf("%w: a %s reply to no request", ErrProtocol, f.Op)
 	}
-	r.reply(nil, we)
 	cn.closeIfDrained()
 	return nil
 }

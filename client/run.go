@@ -89,6 +89,17 @@ func (cr *crew) wake() {
 func (cr *crew) isStopped() bool {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
+	return cr.stoppedLocked()
+}
+
+// stoppedLocked reports whether to end, without waiting for anybody to call stop.
+func (cr *crew) stoppedLocked() bool {
+	if !cr.stopped && cr.ctx.Err() != nil {
+		cr.stopped, cr.err = true, context.Cause(cr.ctx)
+	}
+	if !cr.stopped && cr.c.wind.Err() != nil {
+		cr.stopped, cr.err = true, ErrClosed
+	}
 	return cr.stopped
 }
 

@@ -1,0 +1,265 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/server"
+	"github.com/rafka-mq/rafka/server/servertest"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// brokers runs a test against a broker in memory without a socket, and one on disk with a socket.
+func brokers(t *testing.T, test func(t *testing.T, b *servertest.Broker, c *client.Client)) {
+	t.Run("in memory", func(t *testing.T) {
+		b := servertest.Start(t, servertest.Options{})
+		test(t, b, connect(t, b, client.Options{Dialer: b.Dial}))
+	})
+	t.Run("on disk", func(t *testing.T) {
+		b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
+		test(t, b, connect(t, b, client.Options{}))
+	})
+}
+
+func connect(t testing.TB, b *servertest.Broker, o client.Options) *client.Client {
+	t.Helper()
+	o.ReconnectMin, o.ReconnectMax = time.Millisecond, 20*time.Millisecond
+	c, err := client.Dial(within(t), b.Addr, o)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = c.Close(ctx)
+	})
+	return c
+}
+
+func value(i int) string { return fmt.Sprintf("value %06d", i) }
+
+func TestARealBrokerStoresWhatIsPublished(t *testing.T) {
+	brokers(t, func(t *testing.T, _ *servertest.Broker, c *client.Client) {
+		_, err := c.CreateTopic(within(t), "t", client.TopicOptions{Partitions: 3})
+		require.NoError(t, err)
+		const n = 5000
+		var mu sync.Mutex
+		perPartition := map[int]uint64{}
+		for i := range n {
+			m := &client.Message{Topic: "t", Key: []byte(value(i % 50)), Value: []byte(value(i)), Headers: []client.Header{{Name: "n", Value: []byte(value(i))}}}
+			require.NoError(t, c.PublishAsync(within(t), m, func(r client.Receipt, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				require.NoError(t, err)
+				require.Equal(t, perPartition[r.Partition], r.Offset)
+				perPartition[r.Partition]++
+			}))
+		}
+		require.NoError(t, c.Flush(within(t)))
+
+		k, err := c.Subscribe(within(t), client.Subscription{Topic: "t", CreditBytes: 1})
+		require.NoError(t, err)
+		defer k.Close()
+		next := map[int]uint64{}
+		last := map[string]string{}
+		for range n {
+			m, err := k.Next(within(t))
+			require.NoError(t, err)
+			require.Equal(t, next[m.Partition], m.Offset)
+			next[m.Partition]++
+			require.Less(t, last[string(m.Key)], string(m.Value), "messages of one key stay in order")
+			last[string(m.Key)] = string(m.Value)
+			require.Equal(t, string(m.Value), string(m.Header("n")))
+		}
+		require.Equal(t, perPartition, next)
+		for p := range 3 {
+			o, err := c.Offsets(within(t), "t", p, client.End())
+			require.NoError(t, err)
+			require.Equal(t, next[p], o.Offset)
+			f, err := c.Fetch(within(t), client.FetchRequest{Topic: "t", Partition: p, From: client.Last()})
+			require.NoError(t, err)
+			require.Len(t, f.Messages, 1)
+			require.Equal(t, next[p]-1, f.Messages[0].Offset)
+		}
+	})
+}
+
+func TestARealBrokerServesEveryCodec(t *testing.T) {
+	for _, codec := range []wire.Codec{wire.CodecS2, wire.CodecZstd, wire.CodecLZ4} {
+		b := servertest.Start(t, servertest.Options{})
+		c := connect(t, b, client.Options{Dialer: b.Dial, Codec: codec, Linger: 5 * time.Millisecond})
+		for i := range 300 {
+			require.NoError(t, c.PublishAsync(within(t), &client.Message{Topic: "t", Value: []byte(value(i))}, nil))
+		}
+		require.NoError(t, c.Flush(within(t)))
+		f, err := c.Fetch(within(t), client.FetchRequest{Topic: "t", From: client.At(100)})
+		require.NoError(t, err)
+		require.Len(t, f.Messages, 200)
+		require.Equal(t, value(100), string(f.Messages[0].Value))
+	}
+}
+
+func TestARealBrokerRunsAQueue(t *testing.T) {
+	brokers(t, func(t *testing.T, _ *servertest.Broker, c *client.Client) {
+		_, err := c.CreateTopic(within(t), "jobs", client.TopicOptions{Partitions: 2})
+		require.NoError(t, err)
+		const n = 1000
+		for i := range n {
+			require.NoError(t, c.PublishAsync(within(t), &client.Message{Topic: "jobs", Value: []byte(value(i))}, nil))
+		}
+		require.NoError(t, c.Flush(within(t)))
+		s := client.Queue("workers", "jobs")
+		s.Workers, s.BackoffMin, s.BackoffMax, s.MaxDeliveries = 4, 5*time.Millisecond, 10*time.Millisecond, 3
+		var mu sync.Mutex
+		handled := map[string]int{}
+		settled := 0
+		ctx, cancel := context.WithCancel(within(t))
+		defer cancel()
+		err = c.Run(ctx, s, func(_ context.Context, m *client.Message) error {
+			mu.Lock()
+			defer mu.Unlock()
+			defer func() {
+				if settled == n {
+					cancel()
+				}
+			}()
+			v := string(m.Value)
+			if handled[v]++; v == value(7) {
+				if m.Attempt == 3 {
+					settled++
+				}
+				return errors.New("always")
+			}
+			if v == value(8) && m.Attempt == 1 {
+				return client.RetryAfter(time.Millisecond, errors.New("once"))
+			}
+			settled++
+			return nil
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Len(t, handled, n)
+		require.Equal(t, 3, handled[value(7)])
+		require.Equal(t, 2, handled[value(8)])
+
+		var dead client.Fetched
+		require.Eventually(t, func() bool {
+			dead, err = c.Fetch(within(t), client.FetchRequest{Topic: "jobs.workers.dlq", MaxWait: time.Second})
+			return err == nil && len(dead.Messages) == 1
+		}, 10*time.Second, 10*time.Millisecond)
+		require.Equal(t, value(7), string(dead.Messages[0].Value))
+		require.Equal(t, "always", string(dead.Messages[0].Header("rafka-dead-reason")))
+		infos, err := c.Groups(within(t), "workers")
+		require.NoError(t, err)
+		require.Len(t, infos, 2)
+		for _, g := range infos {
+			require.Zero(t, g.Lag)
+			require.Zero(t, g.InFlight)
+		}
+	})
+}
+
+func TestAGroupGoesOnOverRestarts(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
+	c := connect(t, b, client.Options{})
+	const n = 600
+	publish := func(from, to int) {
+		for i := from; i < to; i++ {
+			require.NoError(t, c.PublishAsync(within(t), &client.Message{Topic: "t", Value: []byte(value(i))}, nil))
+		}
+		require.NoError(t, c.Flush(within(t)))
+	}
+	publish(0, n/2)
+	s := client.Group("g", "t")
+	s.CommitInterval = 5 * time.Millisecond
+	var seen atomic.Int64
+	next := 0
+	ran := make(chan error)
+	go func() {
+		ran <- c.Run(within(t), s, func(_ context.Context, m *client.Message) error {
+			if i := int(m.Offset); i > next {
+				return client.ErrStop // a gap: the test fails below
+			} else if i == next {
+				next++
+			}
+			seen.Store(int64(next))
+			if next == n {
+				return client.ErrStop
+			}
+			return nil
+		})
+	}()
+	require.Eventually(t, func() bool { return seen.Load() == n/2 }, 10*time.Second, time.Millisecond)
+	b.Restart()
+	publish(n/2, n)
+	require.NoError(t, <-ran)
+	require.Equal(t, n, next)
+	offsets, err := c.Committed(within(t), "g", "t")
+	require.NoError(t, err)
+	require.Equal(t, map[int]uint64{0: n}, offsets)
+}
+
+func TestEveryPublishHasOneOutcomeOverRestarts(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
+	c := connect(t, b, client.Options{})
+	_, err := c.EnsureTopic(within(t), "t", client.TopicOptions{Partitions: 1})
+	require.NoError(t, err)
+	const n = 30_000
+	var mu sync.Mutex
+	acked, unknown, outcomes := map[string]bool{}, 0, 0
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range n {
+			v := value(i)
+			require.NoError(t, c.PublishAsync(within(t), &client.Message{Topic: "t", Value: []byte(v)}, func(_ client.Receipt, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				outcomes++
+				switch {
+				case err == nil:
+					acked[v] = true
+				case errors.Is(err, client.ErrUnknownOutcome):
+					unknown++
+				default:
+					require.NoError(t, err)
+				}
+			}))
+		}
+	})
+	for range 3 {
+		b.Restart()
+	}
+	wg.Wait()
+	require.NoError(t, c.Flush(within(t)))
+	require.Equal(t, n, outcomes)
+
+	stored := map[string]int{}
+	last := ""
+	for next := uint64(0); ; {
+		f, err := c.Fetch(within(t), client.FetchRequest{Topic: "t", From: client.At(next)})
+		require.NoError(t, err)
+		for _, m := range f.Messages {
+			stored[string(m.Value)]++
+			require.Less(t, last, string(m.Value), "in order")
+			last = string(m.Value)
+		}
+		if next = f.Next; next == f.Visible {
+			break
+		}
+	}
+	for v := range acked {
+		require.Equal(t, 1, stored[v], v)
+	}
+	require.LessOrEqual(t, len(stored), len(acked)+unknown)
+}
