@@ -131,8 +131,9 @@ func (p *slabPool) unmapLocked(s *slab) {
 // put takes back a slab without references.
 func (p *slabPool) put(s *slab) {
 	if p.poison {
-		for i := range s.mem {
-			s.mem[i] = poisonByte
+		s.mem[0] = poisonByte
+		for n := 1; n < len(s.mem); n *= 2 {
+			copy(s.mem[n:], s.mem[:n])
 		}
 	}
 	s.used, s.sealed, s.marks = 0, false, s.marks[:0]
