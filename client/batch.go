@@ -88,31 +88,52 @@ func (b *batch) settle(a answer) {
 	}
 }
 
-// batchPool recycles batches with their memory.
+// batchPool recycles batches with their memory. It is not a sync.Pool, which every garbage collection
+// empties: growing batches anew cost 80 bytes a message.
 type batchPool struct {
-	pool sync.Pool
-	keep int // a batch of more bytes is left to the garbage collector
+	keepBytes int // a batch of more bytes is left to the garbage collector
+	keep      int // batches held at most
+
+	mu   sync.Mutex // guards free
+	free []*batch
 }
 
 func (p *batchPool) get(l *lane, level wire.Level) *batch {
-	b, ok := p.pool.Get().(*batch)
-	if !ok {
+	b := p.pop()
+	if b == nil {
 		b = new(batch)
 	}
 	b.lane, b.level = l, level
 	return b
 }
 
+func (p *batchPool) pop() *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.free)
+	if n == 0 {
+		return nil
+	}
+	b := p.free[n-1]
+	p.free[n-1] = nil
+	p.free = p.free[:n-1]
+	return b
+}
+
 // put takes back a finished batch. Its bytes were copied to the connection, so nobody reads them.
 func (p *batchPool) put(b *batch) {
-	if b.builder.Size() > p.keep || cap(b.packed) > 2*p.keep {
+	if b.builder.Size() > p.keepBytes || cap(b.packed) > 2*p.keepBytes {
 		return
 	}
 	poison(b.builder.Records())
 	b.builder.Reset()
 	clear(b.done)
 	*b = batch{builder: b.builder, done: b.done[:0], packed: b.packed[:0], flushes: b.flushes[:0]}
-	p.pool.Put(b)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) < p.keep {
+		p.free = append(p.free, b)
+	}
 }
 
 // flush waits until a set of batches is finished.

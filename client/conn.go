@@ -30,6 +30,8 @@ type conn struct {
 	written atomic.Uint64 // stream position behind the bytes that the kernel took; set by the writer
 	line    *greeted      // counts what was received
 
+	refreshed time.Time // when a failure last had all topics looked up; the reader's
+
 	mu       sync.Mutex // guards the fields below
 	out      []byte     // frames to write
 	queued   uint64     // stream position behind out

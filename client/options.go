@@ -38,7 +38,7 @@ type Options struct {
 	// MaxBatchBytes closes a batch; a larger message travels alone. Default 256 KiB, at most 4 MiB.
 	MaxBatchBytes int
 	// MaxBufferedBytes bounds the messages that wait for an answer; publishing blocks at the limit.
-	// Default 64 MiB.
+	// About as much memory as was needed is kept for reuse. Default 64 MiB.
 	MaxBufferedBytes int
 	// MaxInFlight bounds the batches of one partition that are on the way at once. Default 5.
 	MaxInFlight int

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -28,7 +29,8 @@ type producer struct {
 func (p *producer) init(c *Client) {
 	p.c = c
 	p.budget = newBudget(c.opts.MaxBufferedBytes)
-	p.batches.keep = 2 * c.opts.MaxBatchBytes
+	p.batches.keepBytes = 2 * c.opts.MaxBatchBytes
+	p.batches.keep = max(4, c.opts.MaxBufferedBytes/c.opts.MaxBatchBytes)
 	p.waiters.New = func() any { return newWaiter() }
 	p.topics = map[string]*topic{}
 }
@@ -82,6 +84,9 @@ func (w *waiter) finish(r Receipt, err error) {
 // the context's error, and then the message is not sent.
 func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt, error)) error {
 	p := &c.producer
+	if ctx.Err() != nil {
+		return fmt.Errorf("publish %s: %w", m.Topic, context.Cause(ctx))
+	}
 	for {
 		t, err := p.topic(ctx, m.Topic)
 		if err != nil {
@@ -229,6 +234,20 @@ func (p *producer) all() []*topic {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return slices.Collect(maps.Values(p.topics))
+}
+
+// refreshEvery is how often the producer asks again what it knows about its topics, to learn of new
+// partitions.
+const refreshEvery = 30 * time.Second
+
+// refresh asks for the topics again that are bound on cn. Their old handles serve meanwhile.
+func (p *producer) refresh(cn *conn) {
+	for _, t := range p.all() {
+		if b := t.binding.Load(); b != nil && b.conn == cn {
+			cn.forget(b, t.name)
+			t.resolve(cn, false)
+		}
+	}
 }
 
 // drop forgets a topic; what waits for it ends with err.

@@ -436,6 +436,48 @@ func TestADeletedTopicIsFoundAgainUnderItsNewHandle(t *testing.T) {
 	require.Equal(t, []string{"new"}, b.values("t", 0))
 }
 
+func TestNewPartitionsAreFound(t *testing.T) {
+	b := startBroker(t)
+	topic := b.create("t", 1)
+	c := dial(t, b, Options{})
+	_, err := c.Publish(within(t), &Message{Topic: "t"})
+	require.NoError(t, err)
+	b.mu.Lock()
+	topic.parts = append(topic.parts, &fakePart{changed: make(chan struct{})})
+	b.mu.Unlock()
+	c.producer.refresh(c.current())
+	eventually(t, func() bool {
+		_, err := c.Publish(within(t), &Message{Topic: "t", Partition: 1, Pinned: true})
+		return err == nil
+	})
+}
+
+func TestFireAndForgetFindsATopicThatWasMadeAgain(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	c := dial(t, b, Options{Level: wire.LevelNone})
+	_, err := c.Publish(within(t), &Message{Topic: "t"})
+	require.NoError(t, err)
+	eventually(t, func() bool { return len(b.values("t", 0)) == 1 })
+	b.remove("t")
+	eventually(t, func() bool {
+		_, err := c.Publish(within(t), &Message{Topic: "t"})
+		require.NoError(t, err)
+		return len(b.values("t", 0)) > 0
+	})
+}
+
+func TestAContextThatHasEndedSendsNothing(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b, Options{})
+	ctx, cancel := context.WithCancel(within(t))
+	cancel()
+	_, err := c.Publish(ctx, &Message{Topic: "t"})
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, ErrUnknownOutcome)
+	require.Zero(t, b.count(wire.OpPublish))
+}
+
 func TestLingerGathersMessages(t *testing.T) {
 	b := startBroker(t)
 	c := dial(t, b, Options{Linger: 20 * time.Millisecond})

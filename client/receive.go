@@ -10,9 +10,10 @@ import (
 )
 
 func (cn *conn) readLoop() {
+	var f frame // one for all: it escapes into the handlers
 	for {
-		f, err := cn.frames.next()
-		if err != nil {
+		var err error
+		if f, err = cn.frames.next(); err != nil {
 			cn.fail(fmt.Errorf("read: %w", err))
 			return
 		}
@@ -117,6 +118,10 @@ func (cn *conn) onPublishFailed(f *frame) error {
 	r, ok := cn.take(f.Correlation, wire.OpPublish)
 	if !ok { // a publish at wire.LevelNone, long counted as done
 		cn.c.report(explain(we, wire.OpPublish, "", anyPartition))
+		if we.Code == wire.CodeTopicNotFound && time.Since(cn.refreshed) > time.Second {
+			cn.refreshed = time.Now() // nobody knows which topic it was
+			cn.c.producer.refresh(cn)
+		}
 		return nil
 	}
 	r.batch.lane.answered(r.batch, answer{err: we})
@@ -217,7 +222,12 @@ func (cn *conn) probeLoop() {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	next := time.Now().Add(refreshEvery)
 	for {
+		if time.Now().After(next) {
+			next = time.Now().Add(refreshEvery)
+			cn.c.producer.refresh(cn)
+		}
 		before := cn.line.reads.Load()
 		cn.ask(wire.OpPing, 0, nil, func(*frame, error) {})
 		select {
