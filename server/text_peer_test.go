@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"net"
@@ -212,4 +213,43 @@ func TestTextTranscripts(t *testing.T) {
 			newTextBroker(t, Options{Dir: t.TempDir()}).transcript(string(script))
 		})
 	}
+}
+
+// textClient is a text session over a real connection.
+type textClient struct {
+	t    testing.TB
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func greetText(t testing.TB, srv *Server) *textClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", srv.Addr().String())
+	require.NoError(t, err)
+	return newTextClient(t, conn)
+}
+
+func newTextClient(t testing.TB, conn net.Conn) *textClient {
+	t.Helper()
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(waitLimit)))
+	c := &textClient{t: t, conn: conn, r: bufio.NewReader(conn)}
+	line, err := c.r.ReadString('\n')
+	require.NoError(t, err)
+	require.Regexp(t, `^INFO \{.*\}\r\n$`, line)
+	return c
+}
+
+func (c *textClient) write(s string) {
+	c.t.Helper()
+	_, err := c.conn.Write([]byte(s))
+	require.NoError(c.t, err)
+}
+
+// expect reads the next line.
+func (c *textClient) expect(line string) {
+	c.t.Helper()
+	got, err := c.r.ReadString('\n')
+	require.NoError(c.t, err)
+	require.Equal(c.t, line+"\r\n", got)
 }

@@ -175,7 +175,7 @@ func parseHeader(block []byte) (key []byte, headers wire.Headers, err error) {
 		if !ok || len(name) == 0 {
 			continue
 		}
-		value = bytes.Trim(value, " \t")
+		value = trimBlanks(value)
 		if bytes.EqualFold(name, []byte(keyHeader)) {
 			key = value
 			continue

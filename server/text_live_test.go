@@ -1,0 +1,547 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+const quietProgram = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n"
+
+// program opens a session as a NATS client does.
+func (b *textBroker) program(lines ...string) *textPeer {
+	p := b.peer()
+	p.feed(quietProgram)
+	for _, line := range lines {
+		p.feed(line + "\r\n")
+	}
+	require.Empty(b.t, p.take())
+	return p
+}
+
+// topic makes a topic on the server.
+func (b *textBroker) topic(name string, settings ...wire.Setting) {
+	b.t.Helper()
+	_, err := b.srv.registry.Create(name, 1, settings)
+	require.NoError(b.t, err)
+}
+
+func TestBinaryPublishesReachLiveSubscribers(t *testing.T) {
+	srv := startServer(t, Options{})
+	p := login(t, srv)
+	topic := p.resolve("orders")
+	nc, plain := natsClient(t, srv), greetText(t, srv)
+	plain.write("SUB orders 7\r\n")
+	plain.expect("+OK")
+	sub, err := nc.SubscribeSync("ord*")
+	require.NoError(t, err)
+	all, err := nc.SubscribeSync(">")
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+
+	records := []wire.Record{
+		{Value: []byte("plain")},
+		{Value: []byte("keyed"), Key: []byte("alice"), Headers: wire.Headers{}.Append("Trace", []byte("1")).Append("Bad", []byte("a\r\nb: c"))},
+		{Value: []byte("binary key"), Key: []byte{0xff, '\n'}},
+		{Value: nil},
+	}
+	var b wire.BatchBuilder
+	for _, r := range records {
+		b.Add(r)
+	}
+	publish := func(batch []byte) {
+		f := p.call(wire.OpPublish, 0, publishBody(topic.Handle, 0, batch))
+		require.Zero(t, f.Flags&wire.FlagError, "%q", f.Body)
+	}
+	publish(b.Bytes())
+	for _, c := range []wire.Codec{wire.CodecS2, wire.CodecZstd, wire.CodecLZ4} {
+		publish(b.AppendCompressed(nil, c, codec.Compress(nil, c, b.Records())))
+	}
+	for range 4 {
+		for _, want := range records {
+			plain.expect(fmt.Sprintf("MSG orders 7 %d", len(want.Value)))
+			plain.expect(string(want.Value))
+			m := natsMessage(t, all)
+			require.Equal(t, "orders", m.Subject)
+			require.Equal(t, string(want.Value), string(m.Data))
+			switch string(want.Key) {
+			case "alice":
+				require.Equal(t, "alice", m.Header.Get("rafka-key"))
+				require.Equal(t, "1", m.Header.Get("Trace"))
+				require.Equal(t, "a  b: c", m.Header.Get("Bad"))
+			case "":
+				require.Empty(t, m.Header)
+			default:
+				require.Equal(t, "/wo=", m.Header.Get("rafka-key-base64"))
+			}
+		}
+	}
+	n, _, err := sub.Pending()
+	require.NoError(t, err)
+	require.Zero(t, n, "ord* is a literal token")
+	require.NoError(t, all.Unsubscribe())
+	require.NoError(t, nc.Flush())
+	plain.write("UNSUB 7\r\n")
+	plain.expect("+OK")
+	publish(b.Bytes())
+	plain.write("PING\r\n")
+	plain.expect("PONG")
+}
+
+// A batch whose records cannot be opened, or unfold to too much, is stored and routed to nobody.
+func TestUnreadableBatchIsNotRouted(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("orders")
+	sub := b.program("SUB orders 1")
+	var builder wire.BatchBuilder
+	builder.Add(wire.Record{Value: []byte("x")})
+	for _, packed := range [][]byte{{1, 2, 3}, {}} {
+		batch, err := wire.ParseBatch(builder.AppendCompressed(nil, wire.CodecZstd, packed))
+		require.NoError(t, err)
+		b.loops[0].routeBatch(b.srv.registry.Topic("orders"), &batch)
+	}
+	builder.Reset()
+	builder.Add(wire.Record{Value: make([]byte, maxLiveBatch+1)})
+	batch, err := wire.ParseBatch(builder.AppendCompressed(nil, wire.CodecZstd, codec.Compress(nil, wire.CodecZstd, builder.Records())))
+	require.NoError(t, err)
+	b.loops[0].routeBatch(b.srv.registry.Topic("orders"), &batch)
+	b.turn()
+	require.Empty(t, sub.take())
+}
+
+// A message is copied once for all subscriptions of another loop, and keeps its order.
+func TestHandoffBetweenLoops(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	far := b.program("SUB a 1", "SUB a 2", "SUB > 3") // on loop 0
+	near := b.program()                               // on loop 1
+	near.feed("PUB a 1\r\nx\r\nPUB b r 2\r\nyz\r\nPUB a 0\r\n\r\n")
+	require.Empty(t, far.take(), "the other loop has not turned")
+	b.turn()
+	require.Equal(t, "MSG a 3 1\r\nx\r\nMSG a 1 1\r\nx\r\nMSG a 2 1\r\nx\r\n"+
+		"MSG b 3 r 2\r\nyz\r\nMSG a 3 0\r\n\r\nMSG a 1 0\r\n\r\nMSG a 2 0\r\n\r\n", far.take())
+	big := strings.Repeat("x", 700<<10)
+	near.feed(strings.Repeat(fmt.Sprintf("PUB a %d\r\n%s\r\n", len(big), big), 4))
+	b.turn()
+	require.Equal(t, 3*4, strings.Count(far.take(), big))
+}
+
+// A member of a queue group that left while its message was on the way is replaced by another one.
+func TestQueueMemberLeavesWhileItsMessageTravels(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	gone, publisher, stays := b.program("SUB work crew 1"), b.program(), b.program("SUB work crew 1")
+	const n = 50
+	for range n {
+		publisher.feed("PUB work 1\r\nx\r\n")
+	}
+	gone.feed("UNSUB 1\r\nPING\r\n") // its loop has not looked into its inbox
+	gone.s.loop.endTurn(b.now())
+	b.turn()
+	b.turn()
+	got := strings.Count(gone.take(), "MSG") + strings.Count(stays.take(), "MSG")
+	require.Equal(t, n, got)
+}
+
+func TestClosedQueueMemberIsSkipped(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	closed, publisher, stays := b.program("SUB work crew 1"), b.program(), b.program("SUB work crew 1")
+	closed.s.close()
+	for range 20 {
+		publisher.feed("PUB work 1\r\nx\r\n")
+	}
+	b.turn()
+	b.turn()
+	require.Equal(t, 20, strings.Count(stays.take(), "MSG"))
+}
+
+// A subscriber that does not read is closed without an error, as NATS does, and others are not hurt.
+func TestSlowTextConsumerIsClosed(t *testing.T) {
+	b := newTextBroker(t, Options{MaxPendingBytes: 1 << 20})
+	slow, publisher, other := b.program("SUB a 1"), b.program(), b.program("SUB a 1")
+	slow.m.unread = 2 << 20
+	publisher.feed("PUB a 1\r\nx\r\n")
+	b.turn()
+	require.True(t, slow.m.closed)
+	require.Equal(t, "MSG a 1 1\r\nx\r\n", slow.take())
+	require.Equal(t, "MSG a 1 1\r\nx\r\n", other.take())
+	publisher.feed("PUB a 1\r\ny\r\n")
+	b.turn()
+	require.Empty(t, slow.take())
+	require.Equal(t, "MSG a 1 1\r\ny\r\n", other.take())
+	require.EqualValues(t, 1, b.srv.metrics.slowConsumers.Load())
+}
+
+// One message to very many subscriptions of one session does not pile up in memory.
+func TestFanOutOnOneSessionIsBounded(t *testing.T) {
+	b := newTextBroker(t, Options{MaxPendingBytes: 4 << 20})
+	p := b.program()
+	for i := range 200 {
+		p.feed(fmt.Sprintf("SUB a %d\r\n", i))
+	}
+	p.m.unread = 5 << 20 // the transport keeps what it is given
+	big := strings.Repeat("x", 1<<20)
+	p.feed(fmt.Sprintf("PUB a %d\r\n%s\r\n", len(big), big))
+	require.True(t, p.m.closed)
+	require.Less(t, p.m.out.Len(), 4<<20)
+}
+
+func TestTextQuietPeerIsAskedAndClosed(t *testing.T) {
+	b := newTextBroker(t, Options{IdleTimeout: 5 * time.Minute})
+	p := b.program()
+	sweep := func(after time.Duration) string {
+		b.clock.Add(after.Milliseconds())
+		for _, l := range b.loops {
+			l.sweep(b.now())
+			l.endTurn(b.now())
+		}
+		return p.take()
+	}
+	require.Empty(t, sweep(time.Minute))
+	require.Equal(t, "PING\r\n", sweep(time.Minute+time.Second))
+	require.Empty(t, sweep(time.Minute))
+	require.Equal(t, "PING\r\n", sweep(time.Minute))
+	p.feed("PONG\r\n")
+	require.Empty(t, sweep(time.Minute))
+	require.Equal(t, "PING\r\n", sweep(2*time.Minute))
+	require.Equal(t, "PING\r\n", sweep(2*time.Minute-time.Second))
+	require.Equal(t, "-ERR 'Stale Connection'\r\n", sweep(2*time.Minute))
+	require.True(t, p.m.closed)
+}
+
+// A program that began a command must finish it; a person may think about it.
+func TestTextUnfinishedCommand(t *testing.T) {
+	b := newTextBroker(t, Options{HandshakeTimeout: 10 * time.Second})
+	program, person := b.program(), b.peer()
+	program.feed("PUB a 5\r\nhe")
+	person.feed("PUB a 5\r\nhe")
+	b.clock.Add(11_000)
+	for _, l := range b.loops {
+		l.sweep(b.now())
+		l.endTurn(b.now())
+	}
+	require.True(t, program.m.closed)
+	require.False(t, person.m.closed)
+	person.feed("llo\r\n")
+	require.Equal(t, "+OK\r\n", person.take())
+}
+
+func TestTextDrain(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	program, old, person := b.program(), b.peer(), b.peer()
+	old.feed("CONNECT {\"verbose\":false}\r\n")
+	require.Equal(t, "+OK 0 topics", person.ask("TOPICS"))
+	for _, l := range b.loops {
+		l.drainSessions(time.Second, b.now())
+		l.endTurn(b.now())
+	}
+	require.Regexp(t, `^INFO \{.*"ldm":true.*\}\r\n$`, program.take())
+	require.Empty(t, old.take())
+	require.Equal(t, "-ERR 'the broker is shutting down'\r\n", person.take())
+}
+
+// Too much memory of subscriptions is refused as NATS does, and the connection lives.
+func TestTextSubscriptionLimit(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	p := b.program()
+	session := p.s.proto.(*text)
+	session.subBytes = maxSubBytes - 2*subBytes
+	p.feed("SUB a 1\r\nSUB a 2\r\nPING\r\n")
+	require.Equal(t, "-ERR 'maximum subscriptions exceeded'\r\nPONG\r\n", p.take())
+	p.feed("UNSUB 1\r\nSUB a 3\r\nPING\r\n")
+	require.Equal(t, "PONG\r\n", p.take())
+	p.feed("UNSUB 3\r\n")
+	require.Equal(t, maxSubBytes-2*subBytes, session.subBytes)
+}
+
+// What is sent while a command waits runs behind it, up to a limit.
+func TestTextPause(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	p := b.peer()
+	p.feed("TOPIC a\r\nPUB a 1\r\nx\r\nFETCH a/0@0\r\nPING\r\n")
+	for range 1000 {
+		p.s.receive([]byte("PING\r\n"), b.now()) // before the loop looks whether TOPIC is done
+	}
+	p.s.loop.endTurn(b.now())
+	require.Empty(t, p.take(), "TOPIC waits for a worker")
+	require.Equal(t, "+OK topic \"a\" created with 1 partition\r\n", p.line())
+	require.Equal(t, "+OK\r\n", p.line())
+	require.Regexp(t, "^RECORD a/0@0 1 ", p.line())
+	require.Equal(t, "x\r\n", p.line())
+	require.Equal(t, "+OK 1 record, next 1\r\n", p.line())
+	for range 1001 {
+		require.Equal(t, "PONG\r\n", p.line())
+	}
+	session := p.s.proto.(*text)
+	require.Empty(t, session.backlog)
+
+	session.pause()
+	chunk := strings.Repeat("PING\r\n", 100_000)
+	for range maxBacklog/len(chunk) + 1 {
+		p.feed(chunk)
+	}
+	require.True(t, p.m.closed)
+	require.Equal(t, "-ERR 'too much was sent while a command waits'\r\n", p.take())
+	require.LessOrEqual(t, len(session.backlog), maxBacklog)
+	session.after(b.now(), nil, nil) // the command ends after the connection
+	require.Empty(t, p.take())
+}
+
+// A publish that finds too much waiting for the disk waits, too: its message is not lost.
+func TestTextPublishStalls(t *testing.T) {
+	b := newTextBroker(t, Options{Dir: t.TempDir(), MaxInFlightBytes: 100})
+	b.topic("orders")
+	p := b.program("SUB in 1")
+	session := p.s.proto.(*text)
+	session.held = 101
+	p.feed("PUB orders in 2\r\nhi\r\nPING\r\n")
+	require.True(t, session.paused)
+	b.clock.Add(6)
+	p.s.loop.tick(b.now())
+	require.True(t, session.paused, "still too much")
+	session.held = 0
+	b.clock.Add(6)
+	p.s.loop.tick(b.now())
+	p.s.loop.endTurn(b.now())
+	require.Equal(t, "PONG\r\n", p.line())
+	require.Regexp(t, `^MSG in 1 \d+\r\n$`, p.line())
+	require.Equal(t, `{"topic":"orders","partition":0,"offset":0,"level":"disk"}`+"\r\n", p.line())
+	require.Zero(t, session.held)
+}
+
+// The errors of a topic go to the reply subject or to a person, never to a program as -ERR.
+func TestTextPublishThatATopicRefuses(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("small", wire.Setting{Key: "max_record_bytes", Value: "10"})
+	program, person := b.program("SUB in 1"), b.peer()
+	const big = "20\r\n01234567890123456789\r\n"
+	program.feed("PUB small " + big + "PING\r\n")
+	require.Equal(t, "PONG\r\n", program.take())
+	program.feed("PUB small in " + big)
+	require.Regexp(t, `^MSG in 1 \d+\r\n\{"topic":"small","error":\{"code":3,"name":"TOO_LARGE","message":".*"\}\}\r\n$`, program.take())
+	person.feed("PUB small " + big)
+	require.Equal(t, "-ERR 'TOO_LARGE: a record of this topic has at most 10 bytes'\r\n", person.take())
+	person.feed("PUB small in " + big)
+	require.Equal(t, "+OK\r\n", person.take())
+	header := "NATS/1.0\r\nA: " + strings.Repeat("x", wire.MaxHeaderBytes) + "\r\n\r\n"
+	person.feed(fmt.Sprintf("HPUB small %d %d\r\n%s\r\n", len(header), len(header), header))
+	require.Regexp(t, "^-ERR 'TOO_LARGE: the headers", person.take())
+	header = "NATS/1.0\r\nrafka-key: " + strings.Repeat("x", wire.MaxKeyBytes+1) + "\r\n\r\n"
+	person.feed(fmt.Sprintf("HPUB small %d %d\r\n%s\r\n", len(header), len(header), header))
+	require.Regexp(t, "^-ERR 'TOO_LARGE: a key", person.take())
+	require.Zero(t, b.srv.registry.Topic("small").Partition(0).Next())
+}
+
+func TestTextKeysAndPartitions(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	_, err := b.srv.registry.Create("orders", 4, nil)
+	require.NoError(t, err)
+	topic := b.srv.registry.Topic("orders")
+	p := b.program()
+	const header = "NATS/1.0\r\nRAFKA-Key:  alice \r\nA: 1\r\nnonsense\r\n: x\r\n\r\n"
+	for range 5 {
+		p.feed(fmt.Sprintf("HPUB orders %d %d\r\n%sx\r\n", len(header), len(header)+1, header))
+	}
+	require.EqualValues(t, 5, topic.Place([]byte("alice")).Next())
+	require.Regexp(t, `RECORD orders/\d@0 1 time=\S+ key="alice" header="A: 1"$`,
+		b.peer().ask(fmt.Sprintf("FETCH %s@0 1", topic.Place([]byte("alice")))))
+	for range 8 {
+		p.feed("PUB orders 1\r\nx\r\nPUB orders 1\r\nx\r\n")
+	}
+	for _, part := range topic.Partitions() {
+		require.GreaterOrEqual(t, part.Next(), uint64(4), "records without a key take turns by read")
+	}
+}
+
+// A connection that ends gives back what it leased, and a delayed message waits for its time.
+func TestTextLeasesReturn(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("jobs")
+	first, second := b.peer(), b.peer()
+	first.feed("PUB jobs 1\r\nx\r\n")
+	require.Equal(t, "+OK\r\n", first.line())
+	require.Regexp(t, "^LEASED jobs/0@0 1 .* attempt=1$", first.ask("LEASE jobs crew"))
+	require.Equal(t, "x\r\n", first.line())
+	require.Equal(t, "+OK 1 message\r\n", first.line())
+	require.Equal(t, "+OK nothing to do", second.ask("LEASE jobs crew"))
+	require.Regexp(t, "LEASE_LOST", second.ask("ACK jobs/0@0 crew"))
+	first.end()
+	require.Regexp(t, "^LEASED jobs/0@0 1 .* attempt=2$", second.ask("LEASE jobs crew 5"))
+	second.line()
+	second.line()
+	require.Equal(t, "+OK jobs/0@0 settled", second.ask("NACK jobs/0@0 crew 10s"))
+	require.Equal(t, "+OK nothing to do", second.ask("LEASE jobs crew"))
+	b.clock.Add(11_000)
+	require.Regexp(t, "^LEASED jobs/0@0 1 .* attempt=3$", second.ask("LEASE jobs crew"))
+}
+
+// Records on the disk are read like those in memory, and a compressed batch like a plain one.
+func TestTextFetchOpensBatches(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("orders")
+	p := b.srv.registry.Topic("orders").Partition(0)
+	var builder wire.BatchBuilder
+	for i := range 5 {
+		builder.Add(wire.Record{Value: fmt.Appendf(nil, "r%d", i), Subject: []byte("s"), Time: int64(1000 + i)})
+	}
+	builder.Add(wire.Record{Value: nil, Key: []byte{0xff}, Time: 2000})
+	for _, c := range []wire.Codec{wire.CodecNone, wire.CodecZstd} {
+		batch, err := wire.ParseBatch(builder.AppendCompressed(nil, c, codec.Compress(nil, c, builder.Records())))
+		require.NoError(t, err)
+		_, _, err = p.Publish(&batch, 1)
+		require.NoError(t, err)
+	}
+	peer := b.peer()
+	require.Equal(t, `RECORD orders/0@3 2 time=1970-01-01T00:00:01.003Z subject="s"`, peer.ask("FETCH orders/0@3 5"))
+	expect := func(lines ...string) {
+		for _, want := range lines {
+			require.Equal(t, want+"\r\n", peer.line())
+		}
+	}
+	expect("r3",
+		`RECORD orders/0@4 2 time=1970-01-01T00:00:01.004Z subject="s"`, "r4",
+		`RECORD orders/0@5 0 time=1970-01-01T00:00:02.000Z key="\xff" tombstone`, "",
+		`RECORD orders/0@6 2 time=1970-01-01T00:00:01.000Z subject="s"`, "r0",
+		`RECORD orders/0@7 2 time=1970-01-01T00:00:01.001Z subject="s"`, "r1",
+		"+OK 5 records, next 8")
+}
+
+// picky allows one action on one name.
+type picky struct {
+	action Action
+	name   string
+}
+
+func (picky) Login(c Credentials) (string, error) {
+	if c.Mechanism == "token" && string(c.Secret) != "good" {
+		return "", wire.CodeUnauthenticated
+	}
+	if c.Mechanism == "plain" && string(c.Secret) != "ann\x00pw" {
+		return "", wire.CodeUnauthenticated
+	}
+	return c.Mechanism, nil
+}
+
+func (a picky) Allowed(_ string, action Action, name string) bool {
+	return action == a.action && name == a.name
+}
+
+// Every verb asks for its action on what it names.
+func TestTextVerbsAskWhetherTheyMay(t *testing.T) {
+	verbs := []struct {
+		action Action
+		name   string
+		send   string
+		denied string
+	}{
+		{ActionPublish, "jobs", "PUB jobs 0\r\n", `Permissions Violation for Publish to "jobs"`},
+		{ActionPublish, "live", "PUB live 0\r\n", `Permissions Violation for Publish to "live"`},
+		{ActionConsume, "live.*", "SUB live.* 1", `Permissions Violation for Subscription to "live.*"`},
+		{ActionConsume, "live.*", "SUB live.* crew 1", `Permissions Violation for Subscription to "live.*" using queue "crew"`},
+		{ActionAdmin, "new", "TOPIC new", `FORBIDDEN: .*"new"`},
+		{ActionDescribe, "jobs", "TOPIC jobs", `FORBIDDEN: .*"jobs"`},
+		{ActionDescribe, "", "STATS", `FORBIDDEN: .*""`},
+		{ActionConsume, "jobs", "FETCH jobs/0@0", `FORBIDDEN: .*"jobs"`},
+		{ActionConsume, "jobs", "LEASE jobs crew", `FORBIDDEN: .*"jobs"`},
+		{ActionConsume, "jobs", "ACK jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
+		{ActionConsume, "jobs", "NACK jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
+		{ActionConsume, "jobs", "REJECT jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
+		{ActionConsume, "jobs", "COMMIT jobs/0 0 crew", `FORBIDDEN: .*"jobs"`},
+		{ActionConsume, "jobs", "COMMITTED crew jobs", `FORBIDDEN: .*"jobs"`},
+	}
+	for _, v := range verbs {
+		t.Run(v.send, func(t *testing.T) {
+			allowed := newTextBroker(t, Options{Authorizer: picky{v.action, v.name}})
+			allowed.topic("jobs")
+			require.NotRegexp(t, v.denied, allowed.peer().ask(v.send))
+			denied := newTextBroker(t, Options{Authorizer: picky{v.action, "other"}})
+			denied.topic("jobs")
+			p := denied.peer()
+			require.Regexp(t, "^-ERR '"+v.denied+".*'$", p.ask(v.send))
+			require.False(t, p.m.closed)
+		})
+	}
+}
+
+// A topic's acknowledgement goes only where the publisher could have written himself.
+func TestTextAckNeedsTheRightToItsSubject(t *testing.T) {
+	b := newTextBroker(t, Options{Authorizer: picky{ActionPublish, "jobs"}})
+	b.topic("jobs")
+	p := b.peer()
+	require.Equal(t, `-ERR 'Permissions Violation for Publish to "secret"'`, p.ask("PUB jobs secret 0\r\n"))
+	require.Zero(t, b.srv.registry.Topic("jobs").Partition(0).Next())
+}
+
+func TestTextListsShowOnlyWhatMayBeSeen(t *testing.T) {
+	b := newTextBroker(t, Options{Authorizer: picky{ActionDescribe, "seen"}})
+	b.topic("seen")
+	b.topic("hidden")
+	p := b.peer()
+	require.Regexp(t, "^seen ", p.ask("TOPICS"))
+	require.Equal(t, "+OK 1 topic\r\n", p.line())
+	require.Equal(t, "+OK 0 lines", p.ask("GROUPS"))
+}
+
+// locked lets nobody in without credentials.
+type locked struct{ picky }
+
+func (l locked) Login(c Credentials) (string, error) {
+	if c.Mechanism == "" {
+		return "", wire.CodeUnauthenticated
+	}
+	return l.picky.Login(c)
+}
+
+func TestTextLogin(t *testing.T) {
+	b := newTextBroker(t, Options{Authorizer: locked{picky{ActionConsume, "a"}}})
+	f := func(in, want string, closed bool) {
+		t.Helper()
+		out, isClosed := b.play(in)
+		require.Equal(t, want, out, in)
+		require.Equal(t, closed, isClosed, in)
+	}
+	const refused = "-ERR 'Authorization Violation'\r\n"
+	f("PING\r\n", refused, true)
+	f("SUB a 1\r\nCONNECT {\"auth_token\":\"good\"}\r\n", refused, true)
+	f("PUB a 1\r\nx\r\n", refused, true)
+	f("HPUB a 1 1\r\nx\r\n", refused, true)
+	f("TOPICS\r\n", refused, true)
+	f("nonsense\r\n", refused, true)
+	f("CONNECT {}\r\n", refused, true)
+	f("CONNECT {\"auth_token\":\"bad\"}\r\nPING\r\n", refused, true)
+	f("CONNECT {\"user\":\"ann\",\"pass\":\"no\"}\r\nPING\r\n", refused, true)
+	f("CONNECT {\"auth_token\":\"good\"}\r\nPING\r\n", "+OK\r\nPONG\r\n", false)
+	f("CONNECT {\"verbose\":false,\"user\":\"ann\",\"pass\":\"pw\"}\r\nPING\r\n", "PONG\r\n", false)
+	// Another user does not inherit subscriptions.
+	f("CONNECT {\"auth_token\":\"good\"}\r\nSUB a 1\r\nUNSUB 1 5\r\nCONNECT {\"user\":\"ann\",\"pass\":\"pw\"}\r\nSUB a 1\r\n",
+		"+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n", false)
+}
+
+// An in-memory connection has a loop of its own; messages cross to and from it.
+func TestTextOverAnInMemoryConnection(t *testing.T) {
+	srv := startServer(t, Options{})
+	conn, err := srv.Dial(context.Background())
+	require.NoError(t, err)
+	inside := newTextClient(t, conn)
+	inside.write("SUB a 1\r\n")
+	inside.expect("+OK")
+	outside := greetText(t, srv)
+	outside.write("SUB b 1\r\nPUB a 2\r\nhi\r\n")
+	outside.expect("+OK")
+	outside.expect("+OK")
+	inside.expect("MSG a 1 2")
+	inside.expect("hi")
+	inside.write("PUB b 2\r\nho\r\n")
+	inside.expect("+OK")
+	outside.expect("MSG b 1 2")
+	outside.expect("ho")
+	require.NoError(t, conn.Close())
+	require.Eventually(t, func() bool { return srv.live.Len() == 1 }, waitLimit, time.Millisecond)
+	outside.write("PUB a 2\r\nhi\r\n")
+	outside.expect("+OK")
+}
