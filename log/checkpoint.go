@@ -13,7 +13,7 @@ import (
 const (
 	checkpointName   = "checkpoint"
 	checkpointMagic  = 0x3154504b6b6652 // "RfkKPT1"
-	checkpointHeader = 64
+	checkpointHeader = 72
 	recordBytes      = 136
 )
 
@@ -25,6 +25,7 @@ type checkpoint struct {
 	floor   uint64 // chunks below are not needed
 	lsn     uint64 // of the next chunk
 	file    uint64 // number of the next commit log file
+	open    uint64 // number of a file that must exist; 0 when there is none
 	created int64  // ms
 	logs    []logRecord
 	removed []tombstone
@@ -50,8 +51,9 @@ type tombstone struct {
 
 // append appends the encoded checkpoint, two identical copies one behind the other:
 //
-//	header (64): magic u64, version u32, crc u32, copy length u64, floor u64, next lsn u64,
-//	             next file u64, created i64, logs u32, tombstones u32
+//	header (72): magic u64, version u32, crc u32, copy length u64, floor u64, next lsn u64,
+//	             next file u64, created i64, logs u32, tombstones u32,
+//	             open file u64
 //	log (136):   topic 16, partition u32, state length u32, first u64,
 //	             prev offset, index, term, time; filed offset, index, term, time: u64 each,
 //	             active base offset u64, active base index u64, active size u64 (0: sealed), state index u64,
@@ -71,6 +73,7 @@ func (c *checkpoint) append(dst []byte) []byte {
 	dst = le.AppendUint64(dst, uint64(c.created))
 	dst = le.AppendUint32(dst, uint32(len(c.logs)))
 	dst = le.AppendUint32(dst, uint32(len(c.removed)))
+	dst = le.AppendUint64(dst, c.open)
 	for i := range c.logs {
 		dst = c.logs[i].append(dst)
 	}
@@ -133,7 +136,7 @@ func (c *checkpoint) parseCopy(b []byte) error {
 	}
 	*c = checkpoint{
 		floor: le.Uint64(b[24:]), lsn: le.Uint64(b[32:]), file: le.Uint64(b[40:]),
-		created: int64(le.Uint64(b[48:])),
+		created: int64(le.Uint64(b[48:])), open: le.Uint64(b[64:]),
 	}
 	logs, removed := le.Uint32(b[56:]), le.Uint32(b[60:])
 	b = b[checkpointHeader:]

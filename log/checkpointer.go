@@ -173,9 +173,6 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 		planned[p.log] = p
 	}
 	root := &checkpoint{floor: lsn, created: s.nowMs(), removed: s.removed}
-	s.round.Lock()
-	root.lsn, root.file = s.commits.lsn, s.commits.next
-	s.round.Unlock()
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
 		if l.lowLsn != 0 {
@@ -190,6 +187,9 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 			root.logs = append(root.logs, r)
 		}
 	}
+	s.round.Lock()
+	root.lsn, root.file, root.open = s.commits.lsn, s.commits.next, s.commits.newest(root.floor)
+	s.round.Unlock()
 	slices.SortFunc(root.logs, func(a, b logRecord) int { return compareIdentity(a.id, b.id) })
 	return root
 }
@@ -237,8 +237,8 @@ func (l *Log) plan() *plan {
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,
 		limit: l.config.SegmentBytes, nowMs: s.nowMs(), state: state,
+		spanMs: l.config.SegmentAge.Milliseconds(),
 	}
-	p.writer.oldest = p.writer.nowMs - l.config.SegmentAge.Milliseconds()
 	if n := len(l.segments); n > 0 && !l.spoiled {
 		active := *l.segments[n-1]
 		p.writer.use(&active)

@@ -294,6 +294,17 @@ func (c *commitLog) keepReserve() error {
 	return nil
 }
 
+// newest returns the number of the newest file that a checkpoint with this floor leaves; 0 is none.
+func (c *commitLog) newest(floor uint64) uint64 {
+	if c.open != nil {
+		return c.number
+	}
+	if n := len(c.older); n > 0 && c.older[n-1].end > floor {
+		return c.older[n-1].file
+	}
+	return 0
+}
+
 // dropReserve removes the reserve file and reports whether there was one.
 func (c *commitLog) dropReserve() bool {
 	had := c.reserved

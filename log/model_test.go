@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -213,8 +215,16 @@ func written(p log.Positions) uint64 { return p.WrittenIndex }
 
 func durable(p log.Positions) uint64 { return p.DurableIndex }
 
+// seeds returns how many seeds a model test runs: n, or as often as RAFKA_SEEDS says.
+func seeds(n uint64) uint64 {
+	if times, err := strconv.ParseUint(os.Getenv("RAFKA_SEEDS"), 10, 32); err == nil {
+		return n * times
+	}
+	return n
+}
+
 func TestModelWithCleanRestarts(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range seeds(5) {
 		m := newModel(t, seed)
 		for range 4 {
 			for range 150 {
@@ -229,7 +239,7 @@ func TestModelWithCleanRestarts(t *testing.T) {
 }
 
 func TestModelWithKills(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range seeds(12) {
 		m := newModel(t, seed)
 		for range 8 {
 			for range 1 + m.rng.IntN(80) {
@@ -242,7 +252,7 @@ func TestModelWithKills(t *testing.T) {
 }
 
 func TestModelWithPowerCuts(t *testing.T) {
-	for seed := range uint64(7) {
+	for seed := range seeds(25) {
 		m := newModel(t, seed)
 		for range 8 {
 			for range 1 + m.rng.IntN(80) {
@@ -255,7 +265,7 @@ func TestModelWithPowerCuts(t *testing.T) {
 }
 
 func TestModelWithPowerCutsAtEveryCall(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range seeds(80) {
 		m := newModel(t, seed)
 		for range 4 {
 			m.disk.CrashAt(1 + m.rng.IntN(150))

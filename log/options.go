@@ -104,8 +104,8 @@ type Config struct {
 	Retention Retention
 	// SegmentBytes overrides Options.SegmentBytes.
 	SegmentBytes int64
-	// SegmentAge is the age of its first entry at which a segment is sealed, so that retention by
-	// age can drop it. Default 1 h, or a quarter of Retention.Age when that is less.
+	// SegmentAge bounds how far the append times in one segment lie apart, so that retention by age
+	// can drop it. Default 1 h, or a quarter of Retention.Age when that is less.
 	SegmentAge time.Duration
 	// Notify is called after Written or Durable moved, or with the error of a storage failure: what
 	// was appended and not yet Durable is then unknown. It is called without locks, never

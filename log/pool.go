@@ -25,6 +25,9 @@ var (
 	readyCeiling = [classes]int{256, 64, 2}
 )
 
+// readyPart bounds what is kept ready: one part in 8 of the budget.
+const readyPart = 8
+
 // foundryIdle is how long a class must be quiet before its ready slabs are reduced.
 const foundryIdle = 2 * time.Second
 
@@ -202,6 +205,7 @@ func (p *slabPool) wanted(class int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.closed && len(p.free[class]) < p.target[class] &&
+		p.mapped-p.used+int64(slabBytes[class]) <= p.budget/readyPart &&
 		p.mapped+int64(slabBytes[class]) <= p.budget
 }
 

@@ -57,13 +57,23 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	}
 	r.expected = max(r.floor, 1)
 	r.start = r.expected
-	if len(r.files) == 0 && root.lsn > root.floor || known && len(r.files) > 0 && r.files[0].header.first > r.start {
+	if r.missing(root, known) {
 		s.reportDamage(s.commits.dir, 0, errMissing)
 	}
 	if err := r.each(r.apply); err != nil {
 		return err
 	}
 	return r.finish(root)
+}
+
+// missing reports whether a file that the checkpoint needs is not there.
+func (r *replay) missing(root *checkpoint, known bool) bool {
+	if !known {
+		return false
+	}
+	open := func(f replayFile) bool { return f.header.file == root.open }
+	return root.open != 0 && !slices.ContainsFunc(r.files, open) ||
+		len(r.files) > 0 && r.files[0].header.first > r.start
 }
 
 // list finds the files of the commit log.
@@ -191,8 +201,9 @@ func chunks(b []byte, file, from uint64, f func(chunkItem) bool) {
 // nextChunk returns what stands at pos and where it ends; 0 when nothing follows.
 func nextChunk(b []byte, file, from uint64, pos int) (chunkItem, int) {
 	var h chunkHeader
-	if h.parse(b[pos:], file) && !h.tail && h.lsn >= from && int64(len(b)-pos) >= h.size() {
-		return chunkItem{header: h, pos: pos, payload: b[pos+headerBytes:][:h.length:h.length]}, pos + int(h.size())
+	if h.parse(b[pos:], file) && !h.tail && h.lsn >= from && len(b)-pos >= headerBytes+int(h.length) {
+		end := min(pos+int(h.size()), len(b)) // the tail copy may be cut off
+		return chunkItem{header: h, pos: pos, payload: b[pos+headerBytes:][:h.length:h.length]}, end
 	}
 	for q := pos + chunkAlign; q+headerBytes <= len(b); q += chunkAlign {
 		if le.Uint32(b[q:]) != chunkMagic || !h.parse(b[q:], file) || h.lsn < from {
@@ -206,7 +217,7 @@ func nextChunk(b []byte, file, from uint64, pos int) (chunkItem, int) {
 			payload := b[pos+headerBytes:][:h.length:h.length]
 			return chunkItem{header: h, pos: pos, payload: payload}, q + headerBytes
 		}
-		if start < pos || int64(len(b)-start) < h.size() {
+		if start < pos {
 			continue
 		}
 		return chunkItem{pos: pos, damage: true}, start
@@ -411,7 +422,7 @@ func (r *replay) finish(root *checkpoint) error {
 	if r.tornLog != nil {
 		r.tornLog.Flush(wire.LevelDisk)
 	}
-	return c.recycle(root.floor)
+	return nil
 }
 
 func (c *commitLog) syncFile(name string) error {

@@ -23,7 +23,7 @@ type segmentWriter struct {
 	id     wire.Identity
 	limit  int64 // bytes at which a segment is sealed
 	nowMs  int64
-	oldest int64 // append time below which the first entry of a segment makes it roll
+	spanMs int64 // append times of one segment lie at most this far apart
 	state  snapshot
 
 	active   *segment   // the last of segments; nil before the first
@@ -75,7 +75,7 @@ func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
 	if used == s.data {
 		return false
 	}
-	return used+int64(st.Size()) > w.limit || s.first != 0 && s.first < w.oldest
+	return used+int64(st.Size()) > w.limit || s.first != 0 && st.Time-s.first > w.spanMs
 }
 
 // note keeps the index of the active segment for the entry that will stand behind pending bytes.

@@ -59,6 +59,21 @@ type Store struct {
 // when a newer version wrote it. Damage never makes it fail: what is lost is reported to the logger,
 // in Stats, and by the reads it hits.
 func Open(o Options) (*Store, error) {
+	s, err := openStill(o)
+	if err != nil {
+		return nil, err
+	}
+	if !s.memoryOnly() {
+		s.done.Go(func() { s.flush(s.stop) })
+		s.done.Go(func() { s.runCheckpoints(s.stop) })
+	}
+	s.done.Go(func() { s.pool.foundry(s.stop) })
+	s.done.Go(func() { s.retain(s.stop) })
+	return s, nil
+}
+
+// openStill opens a store without its goroutines.
+func openStill(o Options) (*Store, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -74,11 +89,7 @@ func Open(o Options) (*Store, error) {
 			s.abandon()
 			return nil, err
 		}
-		s.done.Go(func() { s.flush(s.stop) })
-		s.done.Go(func() { s.runCheckpoints(s.stop) })
 	}
-	s.done.Go(func() { s.pool.foundry(s.stop) })
-	s.done.Go(func() { s.retain(s.stop) })
 	return s, nil
 }
 

@@ -1,0 +1,261 @@
+package log_test
+
+import (
+	"errors"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// survivors opens a store on a damaged disk and reads the log, going on behind every corrupt range.
+// What it returns is intact: every checksum was checked.
+func survivors(t *testing.T, disk *faultfs.Disk, id wire.Identity) (s *log.Store, l *log.Log, got map[uint64]wire.Entry, lost []log.CorruptError) {
+	t.Helper()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l = openLog(t, s, id, log.Config{})
+	got = make(map[uint64]wire.Entry)
+	p := l.Positions()
+	var c log.Chunk
+	for offset := p.First; offset < p.Next; {
+		err := l.ReadCold(&c, offset, p.Next, 4<<10)
+		if bad, ok := errors.AsType[*log.CorruptError](err); ok {
+			require.Equal(t, offset, bad.First)
+			lost = append(lost, *bad)
+		} else {
+			require.NoError(t, err)
+		}
+		for _, e := range entries(t, id, &c) {
+			e.Payload = append([]byte(nil), e.Payload...)
+			got[e.Index] = e
+		}
+		require.Greater(t, c.Next, offset)
+		offset = c.Next
+		c.Release()
+	}
+	return s, l, got, lost
+}
+
+func commitFiles(d *faultfs.Disk) []string {
+	var names []string
+	for _, name := range d.Names() {
+		if path.Dir(name) == "/data/commit" && strings.HasSuffix(name, ".log") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// TestTornTailAtEveryByte damages the commit log behind every byte of its last chunks in four ways.
+// None of these chunks was vouched for by a later one, so what is behind the damage is a torn tail.
+func TestTornTailAtEveryByte(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 5)
+	require.NoError(t, s.Sync())
+	name := commitFiles(disk)[0]
+	from := end(disk.Bytes(name))
+	for i := range uint64(3) {
+		_, _, err := l.Append(data(i, 1, 60+int(i)*30))
+		require.NoError(t, err)
+		l.Flush(wire.LevelOS)
+		eventually(t, "written", func() bool { p := l.Positions(); return p.WrittenIndex == p.NextIndex })
+	}
+	whole := disk.Clone()
+	all := readAll(t, l)
+	require.NoError(t, s.Close())
+	bytes := whole.Bytes(name)
+	to := end(bytes)
+	require.Greater(t, to, from+3*200)
+
+	for cut := from; cut <= to; cut++ {
+		for way, tear := range map[string]func(b []byte) []byte{
+			"truncate": func(b []byte) []byte { return b[:cut] },
+			"zeros":    func(b []byte) []byte { clear(b[cut:]); return b },
+			"noise": func(b []byte) []byte {
+				for i := cut; i < to; i++ {
+					b[i] = byte(i*7 + 13)
+				}
+				return b
+			},
+			"stale": func(b []byte) []byte { copy(b[cut:to], bytes[4096:]); return b },
+		} {
+			torn := whole.Clone()
+			torn.SetBytes(name, tear(append([]byte(nil), bytes...)))
+			s, l, got, lost := survivors(t, torn, identity(1))
+			require.Empty(t, lost, way)
+			next := l.Positions().NextIndex
+			require.GreaterOrEqual(t, next, uint64(6), way)
+			require.Len(t, got, int(next-1), way)
+			for i := uint64(1); i < next; i++ {
+				require.Equal(t, all[i-1], got[i], way)
+			}
+			if cut >= to-80 {
+				require.Equal(t, uint64(9), next, "the tail copy alone may be missing")
+			}
+			appendN(t, l, 50, 1)
+			require.NoError(t, s.Sync())
+			want := readAll(t, l)
+			s.Drop()
+			s, l, _, lost = survivors(t, torn, identity(1))
+			require.Empty(t, lost)
+			require.Equal(t, want, readAll(t, l), "the cut tail must not come back")
+			s.Drop()
+		}
+	}
+}
+
+// end returns the position behind the last byte that is not zero.
+func end(b []byte) int {
+	n := len(b)
+	for n > 0 && b[n-1] == 0 {
+		n--
+	}
+	return n
+}
+
+// damagedDisk returns a disk with every kind of file: sealed segments, an active one, a checkpoint,
+// and a commit log with entries that are marked as durable.
+func damagedDisk(t *testing.T) (*faultfs.Disk, []wire.Entry) {
+	t.Helper()
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 60)
+	require.NoError(t, s.Sync())
+	require.NoError(t, s.Checkpoint())
+	appendN(t, l, 60, 20)
+	require.NoError(t, s.Sync())
+	appendN(t, l, 80, 20)
+	require.NoError(t, s.Sync())
+	before := end(disk.Bytes(commitFiles(disk)[0]))
+	eventually(t, "mark", func() bool { return end(disk.Bytes(commitFiles(disk)[0])) > before })
+	all := readAll(t, l)
+	after := disk.Clone()
+	require.NoError(t, s.Close())
+	return after, all
+}
+
+// TestOneFlippedBitCostsAtMostOneBatch flips one bit at a time in every file.
+func TestOneFlippedBitCostsAtMostOneBatch(t *testing.T) {
+	disk, all := damagedDisk(t)
+	reported := 0
+	for _, name := range disk.Names() {
+		bytes := disk.Bytes(name)
+		step := 1
+		if len(bytes) > 1000 {
+			step = 1 + len(bytes)/60
+		}
+		for pos := 0; pos < end(bytes); pos += step {
+			b := append([]byte(nil), bytes...)
+			b[pos] ^= 1 << (pos % 8)
+			flipped := disk.Clone()
+			flipped.SetBytes(name, b)
+			s, l, got, lost := survivors(t, flipped, identity(1))
+			require.Equal(t, all[len(all)-1].NextOffset(), l.Positions().Next, "%s at %d: offsets move", name, pos)
+			missing := 0
+			for _, want := range all {
+				if e, ok := got[want.Index]; ok {
+					require.Equal(t, want, e)
+				} else {
+					missing++
+				}
+			}
+			require.LessOrEqual(t, missing, 1, "%s at %d", name, pos)
+			require.Len(t, lost, missing, "%s at %d", name, pos)
+			if missing > 0 {
+				reported++
+				require.Equal(t, 1, l.Stats().Corrupt)
+				appendN(t, l, 100, 1) // the store is usable
+				require.NoError(t, s.Checkpoint())
+			}
+			s.Drop()
+		}
+	}
+	require.Greater(t, reported, 50)
+}
+
+func TestMissingFilesAreReportedAndCostOnlyThemselves(t *testing.T) {
+	disk, all := damagedDisk(t)
+	for _, name := range disk.Names() {
+		if path.Base(name) == "LOCK" {
+			continue
+		}
+		less := disk.Clone()
+		less.Delete(name)
+		s, l, got, lost := survivors(t, less, identity(1))
+		for _, e := range got {
+			require.Equal(t, all[e.Index-1], e)
+		}
+		if len(got) < len(all) {
+			require.NotZero(t, len(lost)+int(s.Stats().Damage), name)
+		}
+		appendN(t, l, 100, 5)
+		require.NoError(t, s.Close())
+		s, l, _, _ = survivors(t, less, identity(1))
+		require.NoError(t, s.Close())
+		_ = l
+	}
+}
+
+func TestMisdirectedSegmentIsFound(t *testing.T) {
+	disk, all := damagedDisk(t)
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(2), log.Config{})
+	appendN(t, l, 0, 60)
+	require.NoError(t, s.Close())
+	var foreign []byte
+	for _, name := range disk.Names() {
+		if strings.Contains(name, "/02010203") && strings.Contains(name, "/00000000000000000000-") {
+			foreign = disk.Bytes(name)
+		}
+	}
+	require.NotEmpty(t, foreign)
+	for _, name := range disk.Names() {
+		if strings.Contains(name, "/01010203") && strings.Contains(name, "/00000000000000000000-") {
+			disk.SetBytes(name, foreign)
+		}
+	}
+	s, _, got, lost := survivors(t, disk, identity(1))
+	require.NotEmpty(t, lost)
+	for _, e := range got {
+		require.Equal(t, all[e.Index-1], e)
+	}
+	require.NoError(t, s.Close())
+}
+
+func TestNewerFormatIsRefused(t *testing.T) {
+	disk, _ := damagedDisk(t)
+	for _, name := range disk.Names() {
+		if path.Base(name) == "checkpoint" {
+			disk.SetBytes(name, log.NewerCheckpoint())
+		}
+	}
+	_, err := log.Open(small(disk))
+	require.ErrorIs(t, err, log.ErrVersion)
+	_, err = log.Open(small(disk))
+	require.ErrorIs(t, err, log.ErrVersion, "a refused open releases the lock")
+}
+
+func TestTruncatedFilesNeverPanic(t *testing.T) {
+	disk, all := damagedDisk(t)
+	for _, name := range disk.Names() {
+		bytes := disk.Bytes(name)
+		for cut := 0; cut < len(bytes); cut += 1 + len(bytes)/60 {
+			short := disk.Clone()
+			short.SetBytes(name, bytes[:cut])
+			s, _, got, _ := survivors(t, short, identity(1))
+			for _, e := range got {
+				require.Equal(t, all[e.Index-1], e)
+			}
+			s.Drop()
+		}
+	}
+}
