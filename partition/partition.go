@@ -20,6 +20,7 @@ type Partition struct {
 	number uint16
 	id     wire.Identity
 	log    *log.Log // nil when another broker owns the partition
+	opened uint64   // next offset when the partition was opened
 
 	// stateLevel is how durable commits and settlements become before they are answered.
 	stateLevel wire.Level
@@ -36,7 +37,6 @@ type Partition struct {
 	command   []byte // scratch space for commands, guarded by mu
 	payload   []byte // scratch space for entries, guarded by mu
 
-	publishedMessages atomic.Uint64
 	publishedBytes    atomic.Uint64
 	deliveredMessages atomic.Uint64
 	deliveredBytes    atomic.Uint64
@@ -89,7 +89,6 @@ func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, err
 	if err != nil {
 		return 0, 0, p.appendError(err)
 	}
-	p.publishedMessages.Add(uint64(b.Count()))
 	p.publishedBytes.Add(uint64(len(b.Raw())))
 	if p.topic.Config().Level <= wire.LevelMemory {
 		p.moved()
@@ -212,14 +211,15 @@ type Stats struct {
 
 // Stats returns a snapshot of the counters.
 func (p *Partition) Stats() Stats {
+	if p.log == nil {
+		return Stats{}
+	}
 	s := Stats{
-		PublishedMessages: p.publishedMessages.Load(), PublishedBytes: p.publishedBytes.Load(),
+		Log:               p.log.Stats(),
+		PublishedMessages: p.Next() - p.opened, PublishedBytes: p.publishedBytes.Load(),
 		DeliveredMessages: p.deliveredMessages.Load(), DeliveredBytes: p.deliveredBytes.Load(),
 		AckedMessages: p.ackedMessages.Load(), Redelivered: p.redelivered.Load(),
 		DeadLettered: p.deadLettered.Load(), LostUndelivered: p.lostUndelivered.Load(),
-	}
-	if p.log != nil {
-		s.Log = p.log.Stats()
 	}
 	return s
 }

@@ -201,7 +201,7 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", p, err)
 	}
-	p.log = l
+	p.log, p.opened = l, l.Positions().Next
 	if err := p.replay(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", p, err)
 	}

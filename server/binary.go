@@ -29,6 +29,7 @@ type binary struct {
 	ack ackFrame // the last publish reply in the output buffer, to be extended
 
 	// Scratch space of the handlers, reused from frame to frame.
+	batch    wire.Batch
 	settle   wire.Settle
 	commit   wire.Commit
 	ranges   []group.Settle

@@ -45,8 +45,8 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	batch, err := wire.ParseBatch(m.Batch)
-	if err == nil {
+	batch := &b.batch
+	if err = batch.Parse(m.Batch); err == nil {
 		err = batch.Validate(config.MaxRecord)
 	}
 	if err != nil {
@@ -58,11 +58,11 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if b.s.loop.draining {
 		return wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
 	}
-	base, index, err := p.Publish(&batch, now.UnixMilli())
+	base, index, err := p.Publish(batch, now.UnixMilli())
 	if err != nil {
 		return err
 	}
-	b.s.loop.routeBatch(p.Topic(), &batch)
+	b.s.loop.routeBatch(p.Topic(), batch)
 	if level > wire.LevelMemory {
 		b.s.loop.flush(p, level)
 	}

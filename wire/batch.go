@@ -86,47 +86,70 @@ type Batch struct {
 }
 
 // ParseBatch reads the header of the batch that fills b and checks its checksum. The records are
-// not walked; see Validate. The batch is a view of b. It returns ErrBatchChecksum or ErrBatch.
+// not walked; see Validate. The batch is a view of b. It returns ErrBatch or ErrBatchChecksum.
 func ParseBatch(b []byte) (Batch, error) {
-	if len(b) < minBatch {
-		return Batch{}, ErrBatch
-	}
-	if crc32.Checksum(b[4:], castagnoli) != le.Uint32(b) {
-		return Batch{}, ErrBatchChecksum
-	}
-	return ViewBatch(b)
+	var batch Batch
+	err := batch.Parse(b)
+	return batch, err
 }
 
 // ViewBatch is ParseBatch for bytes whose checksum was already checked.
 func ViewBatch(b []byte) (Batch, error) {
-	if len(b) < minBatch || b[4]&^attrKnown != 0 || b[4]&attrCodec > byte(CodecLZ4) {
-		return Batch{}, ErrBatch
+	var batch Batch
+	err := batch.view(b)
+	return batch, err
+}
+
+// Parse is ParseBatch into a batch that is reused: the broker's publish path copies nothing twice.
+// After an error the batch must not be used.
+func (b *Batch) Parse(raw []byte) error {
+	if len(raw) < minBatch {
+		return ErrBatch
 	}
-	attrs := b[4]
-	count, rest, ok := uvarint(b[5:])
+	if crc32.Checksum(raw[4:], castagnoli) != le.Uint32(raw) {
+		return ErrBatchChecksum
+	}
+	return b.view(raw)
+}
+
+func (b *Batch) view(raw []byte) error {
+	if len(raw) < minBatch || raw[4]&^attrKnown != 0 || raw[4]&attrCodec > byte(CodecLZ4) {
+		return ErrBatch
+	}
+	count, rest, ok := uvarint(raw[5:])
 	if !ok || count == 0 || count > MaxBatchRecords {
-		return Batch{}, ErrBatch
+		return ErrBatch
 	}
-	batch := Batch{raw: b, count: uint32(count)}
+	b.raw, b.records, b.count = raw, rest, uint32(count)
+	b.unpacked, b.baseTime, b.producer = 0, 0, Producer{}
+	if raw[4] == 0 { // the plain batch: nothing optional
+		return nil
+	}
+	return b.viewOptional(raw[4], rest)
+}
+
+// viewOptional reads the fields that the attributes announce.
+func (b *Batch) viewOptional(attrs byte, rest []byte) error {
+	ok := true
 	if attrs&attrTime != 0 {
-		if batch.baseTime, rest, ok = varint(rest); !ok {
-			return Batch{}, ErrBatch
+		if b.baseTime, rest, ok = varint(rest); !ok {
+			return ErrBatch
 		}
 	}
 	if attrs&attrProducer != 0 {
-		if rest, ok = batch.producer.parse(rest); !ok {
-			return Batch{}, ErrBatch
+		if rest, ok = b.producer.parse(rest); !ok {
+			return ErrBatch
 		}
 	}
 	if attrs&attrCodec != 0 {
 		var size uint64
 		if size, rest, ok = uvarint(rest); !ok || size > MaxDecompressedBytes {
-			return Batch{}, ErrBatch
+			return ErrBatch
 		}
-		batch.unpacked = uint32(size)
+		b.unpacked = uint32(size)
 	}
-	batch.records = rest
-	return batch, nil
+	b.records = rest
+	return nil
 }
 
 func (p *Producer) parse(b []byte) (rest []byte, ok bool) {
