@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/log"
@@ -42,6 +43,7 @@ type loop struct {
 	alarm    *time.Timer
 	pending  int // acknowledgements that wait for durability
 	draining bool
+	turning  bool              // between the start of a turn and its end
 	chunk    log.Chunk         // of hot reads; released before the handler returns
 	iov      [maxSlices][]byte // scratch space of writeChunk
 	gathered []byte            // entries of a lease reply; copied out before the handler returns
@@ -49,6 +51,9 @@ type loop struct {
 	message   uint64                // live messages routed, to tell them apart
 	matches   subject.Matches[live] // of the message that is routed
 	handoffs  map[*loop]*handoff    // of this turn
+	mailed    []*loop               // other loops with full inboxes
+	crowded   []*session            // text sessions whose peers are far behind
+	mail      atomic.Int64          // bytes of live messages handed over and not yet delivered
 	interests map[*partition.Topic]interest
 	builder   wire.BatchBuilder // of the record that a text session publishes
 	header    []byte            // of a record that is routed
@@ -107,6 +112,7 @@ func (l *loop) drain(now time.Time) {
 // sockets. It also comes before the bytes of a connection: what was handed over before the peer wrote
 // them is delivered before them.
 func (l *loop) runInbox(now time.Time) {
+	l.turning = true
 	l.mu.Lock()
 	jobs := l.inbox
 	l.inbox = l.spare[:0]
@@ -121,6 +127,7 @@ func (l *loop) runInbox(now time.Time) {
 
 // endTurn starts the flushes that this turn asked for and writes out every session's replies, once.
 func (l *loop) endTurn(now time.Time) {
+	l.turning = true
 	for i, f := range l.flushes {
 		f.p.Flush(f.level)
 		l.flushes[i] = flush{}
@@ -131,10 +138,22 @@ func (l *loop) endTurn(now time.Time) {
 		s := l.dirty[i]
 		s.dirty = false
 		s.flushOut(now)
+		l.crowd(s)
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
+	l.holdBack()
 	l.setAlarm(now)
+	l.turning = false
+}
+
+// sessionEnded is called when a connection is gone. That may be noticed in the middle of a turn, by a
+// write to it.
+func (l *loop) sessionEnded(s *session, now time.Time) {
+	l.runJob(jobFunc(s.ended), now)
+	if !l.turning {
+		l.endTurn(now)
+	}
 }
 
 // flush asks for p to be flushed to a level when the turn ends.

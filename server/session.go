@@ -129,11 +129,13 @@ func (s *session) flushOut(now time.Time) {
 		s.loop.srv.metrics.bytesOut.Add(uint64(len(s.out.B)))
 	}
 	s.dropOut()
-	if s.closed && !s.gone {
+	switch {
+	case s.gone:
+	case s.closed:
 		_ = s.t.Close()
-		return
+	default:
+		s.checkPending(now)
 	}
-	s.checkPending(now)
 }
 
 // spill hands output to the transport before the turn ends, so that a turn with much output does not
@@ -144,7 +146,9 @@ func (s *session) spill(now time.Time) {
 	}
 	s.loop.srv.metrics.bytesOut.Add(uint64(len(s.out.B)))
 	s.out.B = s.out.B[:0]
-	s.checkPending(now)
+	if !s.gone {
+		s.checkPending(now)
+	}
 }
 
 func (s *session) dropOut() {

@@ -50,6 +50,9 @@ func (l *loop) send(sub *liveSub, m *message) bool {
 	if t.s.loop == l {
 		return t.deliver(sub, m)
 	}
+	if l.overwhelmed(sub) {
+		return false
+	}
 	l.handoffTo(t.s.loop).add(sub, m, l.message)
 	return true
 }
@@ -181,10 +184,14 @@ func (l *loop) sendHandoffs() {
 	for to, h := range l.handoffs {
 		delete(l.handoffs, to)
 		h.post()
+		if to.mail.Load() > softMail {
+			l.mailed = append(l.mailed, to)
+		}
 	}
 }
 
 func (h *handoff) post() {
+	h.to.mail.Add(int64(len(h.bytes)))
 	if !h.to.post(h) {
 		h.recycle()
 	}
@@ -235,6 +242,7 @@ func (p *parcel) view(b []byte) message {
 
 // recycle gives the handoff's memory to another one.
 func (h *handoff) recycle() {
+	h.to.mail.Add(-int64(len(h.bytes)))
 	clear(h.subs)
 	clear(h.parcels)
 	if cap(h.bytes) > 2*maxHandoff {

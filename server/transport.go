@@ -98,9 +98,7 @@ func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
 
 // OnClose is called by gnet when a connection is gone.
 func (g *gnetLoop) OnClose(c gnet.Conn, _ error) gnet.Action {
-	s := c.Context().(*session)
-	g.loop.runJob(jobFunc(s.ended), g.loop.srv.opts.Now())
-	g.loop.endTurn(g.loop.srv.opts.Now())
+	g.loop.sessionEnded(c.Context().(*session), g.loop.srv.opts.Now())
 	return gnet.None
 }
 
