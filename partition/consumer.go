@@ -139,9 +139,29 @@ func (p *Partition) Groups(now time.Time) []wire.GroupInfo {
 		} else {
 			info.Lag = visible - min(visible, max(g.Offset, p.First()))
 		}
+		if info.Lag > 0 {
+			info.LagSeconds = p.ageAt(max(info.Offset, p.First()), visible, now)
+		}
 		infos = append(infos, info)
 	}
 	return infos
+}
+
+// ageAt returns the age in seconds of the record at offset. For one that is not in memory it is the
+// age of the oldest record: an upper bound, without reading the disk.
+func (p *Partition) ageAt(offset, limit uint64, now time.Time) float64 {
+	var c log.Chunk
+	defer c.Release()
+	at := p.log.Stats().Oldest
+	if p.log.Read(&c, offset, limit, 1) == nil && len(c.Slices) > 0 {
+		if e, _, err := wire.ViewEntry(c.Slices[0]); err == nil {
+			at = time.UnixMilli(e.Time)
+		}
+	}
+	if at.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(at).Seconds())
 }
 
 // checkRoom refuses a group more than the partition may have. The caller holds mu.

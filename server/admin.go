@@ -1,8 +1,178 @@
 package server
 
-import "net"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
 
-type admin struct{ listener net.Listener }
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-func startAdmin(*Server) (*admin, error) { return nil, nil }
-func (a *admin) close() error            { return a.listener.Close() }
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// admin is the HTTP server for people and monitors. It has no login: it belongs on the loopback
+// address or behind something that has one.
+type admin struct {
+	srv      *Server
+	listener net.Listener
+	http     *http.Server
+	wg       sync.WaitGroup
+}
+
+// adminTimeout bounds reading a request and its headers. Answers may take longer: a profile runs for
+// as long as asked.
+const adminTimeout = 10 * time.Second
+
+// startAdmin listens on the admin address; nil when there is none.
+func startAdmin(srv *Server) (*admin, error) {
+	if srv.opts.Admin == off {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", srv.opts.Admin)
+	if err != nil {
+		return nil, fmt.Errorf("listen for admin HTTP: %w", err)
+	}
+	a := &admin{srv: srv, listener: l}
+	a.http = &http.Server{
+		Handler: a.routes(), ReadTimeout: adminTimeout, ReadHeaderTimeout: adminTimeout, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(srv.opts.Logger.Handler(), slog.LevelDebug),
+	}
+	a.wg.Go(func() {
+		if err := a.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			srv.opts.Logger.Error("admin HTTP ended", "err", err)
+		}
+	})
+	return a, nil
+}
+
+// adminGrace is how long requests under way may take when the broker stops.
+const adminGrace = time.Second
+
+func (a *admin) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
+	defer cancel()
+	err := a.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = a.http.Close()
+	}
+	a.wg.Wait()
+	return err
+}
+
+func (a *admin) routes() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collector{a.srv}, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", a.index)
+	mux.HandleFunc("GET /livez", a.live)
+	mux.HandleFunc("GET /healthz", a.health)
+	mux.HandleFunc("GET /readyz", a.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /varz", a.json(func() any { return a.srv.Stats(a.srv.opts.Now()) }))
+	mux.HandleFunc("GET /topicz", a.json(a.topics))
+	mux.HandleFunc("GET /groupz", a.json(a.groups))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+const adminIndex = `rafka admin
+/healthz      200 unless the storage failed
+/readyz       200 when the broker takes publishes; says what is wrong
+/livez        200 while the process answers
+/metrics      Prometheus
+/varz         totals, JSON
+/topicz       topics, JSON
+/groupz       groups and queues, JSON
+/debug/pprof  profiles
+`
+
+func (a *admin) index(w http.ResponseWriter, _ *http.Request) { a.text(w, http.StatusOK, adminIndex) }
+
+func (a *admin) live(w http.ResponseWriter, _ *http.Request) { a.text(w, http.StatusOK, "ok\n") }
+
+// health fails when no partition can be written any more: a restart may help then.
+func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
+	if s := a.srv.store.Stats(); s.Logs > 0 && s.ReadOnly == s.Logs {
+		a.text(w, http.StatusServiceUnavailable, "every partition is read-only after a storage failure\n")
+		return
+	}
+	a.text(w, http.StatusOK, "ok\n")
+}
+
+// ready fails while publishes would be refused.
+func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
+	s := a.srv.store.Stats()
+	switch {
+	case a.srv.isStopping():
+		a.text(w, http.StatusServiceUnavailable, "the broker is shutting down\n")
+	case s.Full:
+		a.text(w, http.StatusServiceUnavailable, "the disk is full; reads go on\n")
+	case s.ReadOnly > 0:
+		a.text(w, http.StatusServiceUnavailable,
+			fmt.Sprintf("%d partitions are read-only after a storage failure\n", s.ReadOnly))
+	default:
+		a.text(w, http.StatusOK, "ok\n")
+	}
+}
+
+// topic is a topic in /topicz.
+type topic struct {
+	Topic      string               `json:"topic"`
+	Settings   map[string]string    `json:"settings"`
+	Partitions []wire.PartitionInfo `json:"partitions"`
+}
+
+func (a *admin) topics() any {
+	list := []topic{}
+	for _, t := range a.srv.registry.Topics() {
+		info := t.Info()
+		settings := map[string]string{}
+		for _, s := range info.Settings {
+			settings[s.Key] = s.Value
+		}
+		list = append(list, topic{Topic: info.Topic, Settings: settings, Partitions: info.Partitions})
+	}
+	return list
+}
+
+func (a *admin) groups() any {
+	list := []wire.GroupInfo{}
+	now := a.srv.opts.Now()
+	for _, t := range a.srv.registry.Topics() {
+		for _, p := range t.Partitions() {
+			list = append(list, p.Groups(now)...)
+		}
+	}
+	return list
+}
+
+// json answers with what get returns.
+func (a *admin) json(get func() any) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		// An error means that the reader is gone.
+		_ = json.NewEncoder(w).Encode(get())
+	}
+}
+
+func (a *admin) text(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // as above
+}

@@ -158,6 +158,7 @@ func (b *binary) dispatch(f wire.Frame, now time.Time) {
 		b.publish(f, now)
 		return
 	}
+	b.s.loop.turn.requests++
 	spec := &operations[f.Op]
 	switch {
 	case spec.handle == nil:
@@ -168,6 +169,7 @@ func (b *binary) dispatch(f wire.Frame, now time.Time) {
 		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnauthenticated, "the first frame must be hello, not %s", f.Op))
 		b.s.close()
 	default:
+		b.s.loop.srv.metrics.requests[f.Op].Add(1)
 		if err := spec.handle(b, f, now); err != nil {
 			b.failFrame(f, err)
 		}
@@ -188,7 +190,7 @@ func (b *binary) failFrame(f wire.Frame, err error) {
 
 // fail appends an error reply.
 func (b *binary) fail(op wire.Op, correlation uint32, e *wire.Error) {
-	b.s.loop.srv.metrics.failed(e.Code)
+	b.s.loop.srv.metrics.failed(op, e.Code)
 	out := b.s.buffer()
 	out.B = wire.AppendError(out.B, op, correlation, e)
 }
@@ -263,6 +265,9 @@ func (b *binary) ended(now time.Time) {
 	}
 	for key := range b.leases {
 		key.p.ReturnLeases(key.group, b.s.id, now)
+	}
+	if b.leases != nil {
+		b.s.loop.srv.metrics.workers.Add(-1)
 	}
 	b.s.loop.srv.metrics.binarySessions.Add(-1)
 }

@@ -43,8 +43,10 @@ type loop struct {
 	alarm    *time.Timer
 	pending  int // acknowledgements that wait for durability
 	draining bool
-	turning  bool              // between the start of a turn and its end
-	chunk    log.Chunk         // of hot reads; released before the handler returns
+	turning  bool      // between the start of a turn and its end
+	chunk    log.Chunk // of hot reads; released before the handler returns
+	turn     turnCount
+	clock    time.Time         // when the current move of a partition was noticed
 	iov      [maxSlices][]byte // scratch space of writeChunk
 	gathered []byte            // entries of a lease reply; copied out before the handler returns
 
@@ -128,6 +130,9 @@ func (l *loop) runInbox(now time.Time) {
 // endTurn starts the flushes that this turn asked for and writes out every session's replies, once.
 func (l *loop) endTurn(now time.Time) {
 	l.turning = true
+	if l.turn != (turnCount{}) {
+		l.turn.settle(&l.srv.metrics, l.srv.opts.Now().Sub(now))
+	}
 	for i, f := range l.flushes {
 		f.p.Flush(f.level)
 		l.flushes[i] = flush{}

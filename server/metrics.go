@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -21,11 +22,65 @@ type metrics struct {
 	binarySessions atomic.Int64
 	textSessions   atomic.Int64
 	subscriptions  atomic.Int64
+	workers        atomic.Int64 // connections that have leased from a queue
 
-	failures [64]atomic.Uint64 // error replies by code; codes over the end count as the last
+	failedPublishes atomic.Uint64
+	failures        [64]atomic.Uint64  // error replies by code; codes over the end count as the last
+	requests        [128]atomic.Uint64 // by operation
+
+	publish  histogram // from a publish's bytes to its acknowledgement
+	consume  histogram // from a fetch, lease or move of a partition to the entries
+	response histogram // of every request that is answered in the turn it came in
+
+	rates rates
 }
 
 // failed counts an error reply.
-func (m *metrics) failed(c wire.Code) {
+func (m *metrics) failed(op wire.Op, c wire.Code) {
 	m.failures[min(int(c), len(m.failures)-1)].Add(1)
+	if op == wire.OpPublish {
+		m.failedPublishes.Add(1)
+	}
+}
+
+// sumFailures returns how many error replies had one of the codes.
+func (m *metrics) sumFailures(codes ...wire.Code) (n uint64) {
+	for _, c := range codes {
+		n += m.failures[c].Load()
+	}
+	return n
+}
+
+// connectionErrors counts connections that did not end well.
+func (m *metrics) connectionErrors() uint64 {
+	return m.refused.Load() + m.rejected.Load() + m.acceptErrors.Load() + m.timeouts.Load() +
+		m.slowConsumers.Load() + m.malformed.Load() + m.panics.Load()
+}
+
+// rateWindow is over how many sweeps a throughput is averaged.
+const rateWindow = 5
+
+// rates remembers totals of the last seconds. The sweep goroutine writes, the collector reads.
+type rates struct {
+	published, consumed atomic.Uint64 // messages per second
+
+	samples []rateSample // owned by the sweep goroutine
+}
+
+type rateSample struct {
+	at                  time.Time
+	published, consumed uint64
+}
+
+// sample notes the totals of now and computes the rates since the oldest sample kept.
+func (r *rates) sample(now time.Time, published, consumed uint64) {
+	r.samples = append(r.samples, rateSample{now, published, consumed})
+	if len(r.samples) > rateWindow+1 {
+		r.samples = append(r.samples[:0], r.samples[1:]...)
+	}
+	oldest := r.samples[0]
+	if took := now.Sub(oldest.at).Seconds(); took > 0 {
+		r.published.Store(uint64(float64(published-oldest.published)/took + 0.5))
+		r.consumed.Store(uint64(float64(consumed-oldest.consumed)/took + 0.5))
+	}
 }

@@ -240,5 +240,6 @@ func (b *binary) sendEntries(op wire.Op, correlation uint32, p *partition.Partit
 	if c.Bytes > 0 {
 		b.s.writeChunk(c)
 		p.CountDelivered(int(next-offset), c.Bytes)
+		b.s.loop.turn.deliveries++
 	}
 }

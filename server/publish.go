@@ -22,6 +22,7 @@ type ackFrame struct {
 
 // publish appends a batch. It is the hot path: no allocation, one copy, inside Publish.
 func (b *binary) publish(f wire.Frame, now time.Time) {
+	b.s.loop.turn.requested++
 	if f.Flags&^wire.FlagLevel != 0 {
 		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnsupported, "unknown flags 0x%02x for publish", uint8(f.Flags)))
 		return
@@ -72,9 +73,11 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 		b.s.loop.watch(p).await(ack{
 			to: b, op: f.Op, correlation: f.Correlation, level: level,
 			index: index, base: base, count: batch.Count(), held: len(m.Batch),
+			arrived: now.UnixNano(),
 		})
 		b.held += len(m.Batch)
 	default:
+		b.s.loop.turn.publishes++
 		b.acknowledge(p, f.Correlation, base, batch.Count(), level)
 	}
 	return nil

@@ -198,6 +198,7 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 	b := r.b
 	if b.leases == nil {
 		b.leases = map[leaseKey]struct{}{}
+		b.s.loop.srv.metrics.workers.Add(1)
 	}
 	b.leases[leaseKey{p, r.group}] = struct{}{}
 	slices.SortFunc(leases, func(x, y group.Lease) int { return compare(x.First, y.First) })
@@ -240,6 +241,7 @@ func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *g
 	}
 	r.reply(p, sent, g.out)
 	p.CountDelivered(leasedCount(sent), len(g.out))
+	r.b.s.loop.turn.deliveries++
 	return nil
 }
 

@@ -199,18 +199,28 @@ func (srv *Server) eachLoop(f func(l *loop)) {
 	}
 }
 
+// isStopping reports whether Shutdown was called.
+func (srv *Server) isStopping() bool {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	return srv.stopping
+}
+
 // sweepInterval is how often timeouts are looked at.
 const sweepInterval = time.Second
 
 func (srv *Server) sweep() {
 	tick := time.NewTicker(min(sweepInterval, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
 	defer tick.Stop()
+	srv.metrics.rates.sample(srv.opts.Now(), 0, 0)
 	for {
 		select {
 		case <-srv.stop:
 			return
 		case <-tick.C:
 			srv.eachLoop(func(l *loop) { l.post(jobFunc(l.sweep)) })
+			st := srv.Stats(srv.opts.Now())
+			srv.metrics.rates.sample(srv.opts.Now(), st.Published, st.Delivered)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (t *text) seeOwn(then func(now time.Time) error) bool {
 
 // failError tells a person about an error of the broker.
 func (t *text) failError(e *wire.Error) {
-	t.s.loop.srv.metrics.failed(e.Code)
+	t.s.loop.srv.metrics.failed(0, e.Code)
 	t.fail(oneLineOf(e.Error()))
 }
 

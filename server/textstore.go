@@ -196,7 +196,7 @@ var crlf = []byte("\r\n")
 // refuseStore tells whoever can be told that a topic refused a message: the reply subject or, without
 // one, a person.
 func (t *text) refuseStore(topic *partition.Topic, m *message, e *wire.Error) {
-	t.s.loop.srv.metrics.failed(e.Code)
+	t.s.loop.srv.metrics.failed(wire.OpPublish, e.Code)
 	if len(m.reply) > 0 {
 		t.ok()
 		t.s.loop.route(&message{subject: m.reply, payload: appendStoreError(nil, topic.Name(), e)})

@@ -43,6 +43,7 @@ func (w *watch) end(p *partition.Partition) {
 
 // run looks at what the partition's move lets go on.
 func (w *watch) run(now time.Time) {
+	w.loop.clock = now
 	w.watcher.Arm()
 	w.releaseAcks()
 	for _, sub := range w.subs {
@@ -77,6 +78,7 @@ type ack struct {
 	base        uint64 // OpPublish: offset of the first record; settlements: messages lost
 	count       uint32 // OpPublish: records
 	held        int    // OpPublish: bytes that count against the session's limit
+	arrived     int64  // OpPublish: when it came in, in nanoseconds; for the latency metric
 	join        *join  // set when the reply waits for several partitions
 }
 
@@ -200,6 +202,7 @@ func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 	case err != nil:
 		b.fail(a.op, a.correlation, asWireError(err))
 	case a.op == wire.OpPublish:
+		b.s.loop.srv.metrics.publish.observe(time.Duration(b.s.loop.clock.UnixNano()-a.arrived), 1)
 		b.acknowledge(p, a.correlation, a.base, a.count, a.level)
 	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject:
 		b.replySettled(a.op, a.correlation, uint32(a.base))

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// latencyBounds are the upper ends of the latency buckets, from what one event loop turn takes to
+// what a stuck disk takes.
+var latencyBounds = [...]time.Duration{
+	10 * time.Microsecond, 25 * time.Microsecond, 50 * time.Microsecond, 100 * time.Microsecond,
+	250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
+	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
+	500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+// histogram counts latencies. It may be observed and read from any goroutine.
+type histogram struct {
+	counts [len(latencyBounds) + 1]atomic.Uint64
+	sum    atomic.Int64 // nanoseconds
+}
+
+// observe counts n events that took d.
+func (h *histogram) observe(d time.Duration, n uint64) {
+	i := 0
+	for i < len(latencyBounds) && d > latencyBounds[i] {
+		i++
+	}
+	h.counts[i].Add(n)
+	h.sum.Add(int64(d) * int64(n))
+}
+
+// read returns the cumulative counts by upper bound in seconds, as Prometheus wants them.
+func (h *histogram) read() (count uint64, sum float64, buckets map[float64]uint64) {
+	buckets = make(map[float64]uint64, len(latencyBounds))
+	for i := range h.counts {
+		count += h.counts[i].Load()
+		if i < len(latencyBounds) {
+			buckets[latencyBounds[i].Seconds()] = count
+		}
+	}
+	return count, time.Duration(h.sum.Load()).Seconds(), buckets
+}
+
+// turnCount is what a loop did in its current turn. It is turned into latencies once, when the turn
+// ends, so that counting costs no clock reading per message.
+type turnCount struct {
+	requested  uint64 // publishes that came in
+	publishes  uint64 // publishes that were acknowledged
+	requests   uint64 // other requests
+	deliveries uint64 // frames with entries
+}
+
+// settle counts what the turn that started at start answered.
+func (c *turnCount) settle(m *metrics, took time.Duration) {
+	if n := c.requests + c.publishes; n > 0 {
+		m.response.observe(took, n)
+	}
+	if c.requested > 0 {
+		m.requests[wire.OpPublish].Add(c.requested)
+	}
+	if c.publishes > 0 {
+		m.publish.observe(took, c.publishes)
+	}
+	if c.deliveries > 0 {
+		m.consume.observe(took, c.deliveries)
+	}
+	*c = turnCount{}
+}
