@@ -48,7 +48,7 @@ const (
 	maxLine = 4096 + 16
 	// maxBacklog bounds what a session sends while a command of it waits.
 	maxBacklog = 8 << 20
-	// maxSubBytes bounds the memory of a session's live subscriptions: about 200,000 of them.
+	// maxSubBytes bounds the memory of a session's live subscriptions: more than 100,000 of them.
 	maxSubBytes = 64 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
 	keepBuffer = 64 << 10

@@ -253,3 +253,14 @@ func (c *textClient) expect(line string) {
 	require.NoError(c.t, err)
 	require.Equal(c.t, line+"\r\n", got)
 }
+
+// The session in the manual is what the broker says.
+func TestTextModeManual(t *testing.T) {
+	script, err := os.ReadFile("../docs/text-mode.md")
+	require.NoError(t, err)
+	require.Contains(t, string(script), "\nyou> ")
+	newTextBroker(t, Options{Dir: t.TempDir()}).transcript(string(script))
+	for _, v := range humanVerbs() {
+		require.Contains(t, string(script), "`"+v.name, "%s is not in the manual", v.name)
+	}
+}

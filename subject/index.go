@@ -1,6 +1,7 @@
 package subject
 
 import (
+	"bytes"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -87,26 +88,25 @@ func (x *Index[V]) Version(subject []byte) uint64 {
 	return x.versions[x.shard(firstToken(subject))].Load() + x.wildFirst.Load()
 }
 
-func firstToken[T ~string | ~[]byte](s T) T {
-	for i := range len(s) {
-		if s[i] == '.' {
-			return s[:i]
-		}
-	}
-	return s
+func firstToken(s []byte) []byte {
+	token, _, _ := bytes.Cut(s, dot)
+	return token
 }
 
 func (x *Index[V]) shard(token []byte) uint64 { return maphash.Bytes(x.seed, token) % versionShards }
 
-// changed raises the version of a pattern. The caller holds mu, and calls it after the change is
-// visible to readers.
-func (x *Index[V]) changed(pattern string, by int64) {
+// changed raises the version of the pattern that ends at n. The caller holds mu, and calls it after
+// the change is visible to readers.
+func (x *Index[V]) changed(n *node[V], by int64) {
 	x.count.Add(by)
-	switch first := firstToken(pattern); first {
+	for n.parent != x.root {
+		n = n.parent
+	}
+	switch n.token {
 	case anyToken, allRest:
 		x.wildFirst.Add(1)
 	default:
-		x.versions[maphash.String(x.seed, first)%versionShards].Add(1)
+		x.versions[maphash.String(x.seed, n.token)%versionShards].Add(1)
 	}
 }
 
@@ -126,7 +126,7 @@ func (x *Index[V]) Insert(pattern, queue string, v V) *Sub[V] {
 	}
 	s := &Sub[V]{Value: v, bucket: n.bucket(queue)}
 	s.bucket.add(s)
-	x.changed(pattern, +1)
+	x.changed(n, +1)
 	return s
 }
 
@@ -205,7 +205,6 @@ func (x *Index[V]) Remove(s *Sub[V]) {
 	if s.gone.Swap(true) {
 		return
 	}
-	pattern := s.Pattern()
 	b := s.bucket
 	b.gone++
 	switch subs := *b.subs.Load(); {
@@ -214,7 +213,7 @@ func (x *Index[V]) Remove(s *Sub[V]) {
 	case b.gone*2 > len(subs):
 		b.compact(subs)
 	}
-	x.changed(pattern, -1)
+	x.changed(b.node, -1)
 }
 
 // compact leaves out what is gone. Half of it is, so a removal costs constant time on average.
