@@ -8,6 +8,8 @@ func (c *cli) commands() []*cobra.Command {
 		c.serveCommand(),
 		c.devCommand(),
 		c.pubCommand(),
+		c.subCommand(),
+		c.consumeCommand(),
 		c.topicCommand(),
 		c.groupCommand(),
 		c.checkCommand(),

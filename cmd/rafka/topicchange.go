@@ -253,5 +253,3 @@ func planPurge(ctx context.Context, cl *client.Client, topic string, only uint16
 	}
 	return cuts, nil
 }
-
-const positionHelp = "start, end, an offset, +10, -10, @2026-11-22T10:00 or @-1h"

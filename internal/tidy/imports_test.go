@@ -41,6 +41,7 @@ var rules = map[string]rule{
 			"github.com/prometheus/client_golang", "golang.org/x/sys",
 		},
 	},
+	"internal/crash":    {},
 	"server/servertest": {ours: []string{"server", "wire"}},
 
 	"client": {
@@ -52,6 +53,7 @@ var rules = map[string]rule{
 	"bench": {
 		ours: []string{"wire", "wire/codec", "client", "server"},
 		theirs: []string{
+			"github.com/panjf2000/gnet/v2", "golang.org/x/sys",
 			"github.com/HdrHistogram/hdrhistogram-go", "github.com/dustin/go-humanize",
 			"github.com/schollz/progressbar/v3", "github.com/jedib0t/go-pretty/v6",
 			"github.com/spf13/cobra", "github.com/spf13/pflag",

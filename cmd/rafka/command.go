@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/rafka-mq/rafka/client"
+)
+
+// exitRetry is the exit code of a command that wants its message again later: EX_TEMPFAIL.
+const exitRetry = 75
+
+// commandGrace is what a command gets between SIGINT and the end when the run is stopped.
+const commandGrace = 10 * time.Second
+
+// runCommand runs command for m and turns its exit code into the answer for the broker.
+func (c *cli) runCommand(ctx context.Context, command string, m *client.Message) error {
+	start := time.Now()
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Stdin = bytes.NewReader(m.Value)
+	cmd.Stdout, cmd.Stderr = c.stdout, c.stderr
+	cmd.Env = append(os.Environ(),
+		"RAFKA_TOPIC="+m.Topic,
+		"RAFKA_PARTITION="+strconv.Itoa(m.Partition),
+		"RAFKA_OFFSET="+strconv.FormatUint(m.Offset, 10),
+		"RAFKA_KEY="+string(bytes.ReplaceAll(m.Key, []byte{0}, nil)), // a variable cannot hold a zero byte
+		"RAFKA_ATTEMPT="+strconv.Itoa(m.Attempt),
+	)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = commandGrace
+	err := cmd.Run()
+	took := time.Since(start).Round(time.Millisecond)
+	place := fmt.Sprintf("%s/%d@%d", m.Topic, m.Partition, m.Offset)
+	if err == nil {
+		c.sayf("%s ok %s", place, took)
+		return nil
+	}
+	// The command's stdin may close before it has read all: that is its own business.
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == exitRetry {
+		c.sayf("%s later %s (attempt %d)", place, took, m.Attempt)
+		return client.RetryAfter(-1, err)
+	}
+	c.sayf("%s failed %s (attempt %d): %v", place, took, m.Attempt, err)
+	return err
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const consumeExample = `  rafka consume orders --group audit                    in order, offsets are committed
+  rafka consume orders --queue mailer --exec ./send.sh --workers 8
+  rafka consume orders --queue mailer -n 1 -o raw       take one message
+  rafka consume orders --group audit --exit-on-end      everything there is, then end`
+
+// consumption is the flags of rafka consume.
+type consumption struct {
+	topic     string
+	group     string
+	queue     string
+	from      string
+	command   string
+	workers   int
+	limit     int
+	forTime   time.Duration
+	exitOnEnd bool
+
+	lease         time.Duration
+	maxDeliveries int
+	deadLetter    string
+}
+
+func (c *cli) consumeCommand() *cobra.Command {
+	var o consumption
+	cmd := &cobra.Command{
+		Use:   "consume TOPIC (--group GROUP | --queue QUEUE)",
+		Short: "read as a group (in order) or as a queue (message by message)",
+		Long: `Read messages that count as done afterwards: a group commits its offset, a queue acknowledges each
+message. Without --exec a message is done when it is printed.
+
+With --exec the command is run by sh for every message, with the value on stdin and RAFKA_TOPIC,
+RAFKA_PARTITION, RAFKA_OFFSET, RAFKA_KEY and RAFKA_ATTEMPT in the environment. Exit code 0 is done, 75
+is try again later, everything else is a failure: a queue counts it and gives up after its maximum
+of deliveries, a group tries the same message again.`,
+		Example:           consumeExample,
+		Args:              exactly(1, "TOPIC"),
+		Annotations:       map[string]string{"raw": "yes"},
+		ValidArgsFunction: c.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.topic = args[0]
+			source, err := o.source(cmd)
+			if err != nil {
+				return err
+			}
+			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
+				return c.consume(cmd.Context(), cl, &o, source)
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&o.group, "group", "", "read as this group: every message in order, offsets committed")
+	fs.StringVar(&o.queue, "queue", "", "read as this queue: every message to one worker, acknowledged by itself")
+	fs.StringVar(&o.from, "from", "start", "where a new group or queue starts: "+positionHelp)
+	fs.StringVar(&o.command, "exec", "", "run this command for every message")
+	fs.IntVarP(&o.workers, "workers", "w", 1, "messages handled at the same time")
+	fs.IntVarP(&o.limit, "count", "n", 0, "end after this many messages")
+	fs.DurationVar(&o.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
+	fs.BoolVar(&o.exitOnEnd, "exit-on-end", false, "end when nothing is left to do: nothing unread, in work or waiting for another try")
+	fs.DurationVar(&o.lease, "lease", 0, "queue: how long a message may be in work; 0 for the queue's own")
+	fs.IntVar(&o.maxDeliveries, "max-deliveries", 0, "queue: give a message up after this many; 0 for the queue's own")
+	fs.StringVar(&o.deadLetter, "dead-letter", "", "queue: topic for messages given up; TOPIC.QUEUE.dlq when empty")
+	return cmd
+}
+
+// prefetch is how many messages of a queue are leased ahead when --count asks for many.
+const prefetch = 100
+
+// source checks the flags and returns what to read.
+func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
+	if (o.group == "") == (o.queue == "") {
+		return client.Source{}, usagef(cmd, "say who reads: --group GROUP for order, --queue QUEUE for sharing work")
+	}
+	from, err := client.ParsePosition(o.from)
+	if err != nil {
+		return client.Source{}, usagef(cmd, "from: %v", err)
+	}
+	if o.workers < 1 || o.limit < 0 || o.forTime < 0 || o.lease < 0 || o.maxDeliveries < 0 {
+		return client.Source{}, usagef(cmd, "--workers is at least 1, and no number can be negative")
+	}
+	s := client.Group(o.group, o.topic)
+	if o.queue != "" {
+		s = client.Queue(o.queue, o.topic)
+		s.Lease, s.MaxDeliveries, s.DeadLetter = o.lease, o.maxDeliveries, o.deadLetter
+	}
+	s.From = from
+	s.Workers = o.workers
+	if o.limit > 0 {
+		s.Workers = min(o.workers, o.limit)
+		s.Prefetch = min(o.limit, prefetch) // what is not wanted stays with the others
+	}
+	return s, nil
+}
+
+// name is the group or queue.
+func (o *consumption) name() string {
+	if o.queue != "" {
+		return o.queue
+	}
+	return o.group
+}
+
+func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s client.Source) error {
+	if _, err := cl.Topic(ctx, o.topic); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if o.forTime > 0 {
+		timer := time.AfterFunc(o.forTime, func() { cancel(errTimeUp) })
+		defer timer.Stop()
+	}
+	watched := make(chan struct{})
+	if o.exitOnEnd {
+		start, err := startOffsets(ctx, cl, o, s.From)
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer close(watched)
+			c.cancelWhenDone(ctx, cl, o, start, cancel)
+		}()
+	} else {
+		close(watched)
+	}
+	w := &worker{c: c, o: o, out: c.newMessageWriter()}
+	err := cl.Run(ctx, s, w.handle)
+	cancel(nil)
+	<-watched
+	c.sayf("%d done, %d failed", w.done.Load(), w.failed.Load())
+	if err == nil || errors.Is(context.Cause(ctx), errEnough) {
+		return nil
+	}
+	return ended(ctx, err, o.limit > 0)
+}
+
+// worker handles the messages of rafka consume.
+type worker struct {
+	c    *cli
+	o    *consumption
+	out  *messageWriter
+	took atomic.Int64 // messages taken, to hold --count
+
+	done, failed atomic.Int64
+}
+
+// handle is a client.Handler: it prints m or runs the command on it.
+func (w *worker) handle(ctx context.Context, m *client.Message) error {
+	nth := w.took.Add(1)
+	if w.o.limit > 0 && nth > int64(w.o.limit) {
+		w.took.Add(-1)
+		return client.RetryAfter(0, errEnough)
+	}
+	err := w.work(ctx, m)
+	switch {
+	case err != nil:
+		w.failed.Add(1)
+		w.took.Add(-1)
+		return err
+	case w.done.Add(1) == int64(w.o.limit):
+		return client.ErrStop
+	}
+	return nil
+}
+
+func (w *worker) work(ctx context.Context, m *client.Message) error {
+	if w.o.command == "" {
+		return w.out.write(m, true)
+	}
+	return w.c.runCommand(ctx, w.o.command, m)
+}
+
+// donePoll is how often --exit-on-end looks whether anything is left.
+const donePoll = 50 * time.Millisecond
+
+// cancelWhenDone ends the run as soon as the group has nothing left to do.
+func (c *cli) cancelWhenDone(ctx context.Context, cl *client.Client, o *consumption, start map[int]uint64, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(donePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		// A failed look is no reason to end: the client repairs its connection.
+		if left, err := leftToDo(ctx, cl, o, start); err == nil && !left {
+			cancel(errEnough)
+			return
+		}
+	}
+}
+
+// startOffsets returns where a group that has committed nothing starts.
+func startOffsets(ctx context.Context, cl *client.Client, o *consumption, from client.Position) (map[int]uint64, error) {
+	info, err := cl.Topic(ctx, o.topic)
+	if err != nil {
+		return nil, err
+	}
+	start := make(map[int]uint64)
+	for p, state := range info.Partitions {
+		if state.Status == wire.StatusForeign {
+			continue
+		}
+		r, err := cl.Offsets(ctx, o.topic, p, from)
+		if err != nil {
+			return nil, err
+		}
+		start[p] = r.Offset
+	}
+	return start, nil
+}
+
+// leftToDo reports whether the group has not finished everything visible in the topic. A partition
+// of which the broker knows nothing of the group counts from its start.
+func leftToDo(ctx context.Context, cl *client.Client, o *consumption, start map[int]uint64) (bool, error) {
+	info, err := cl.Topic(ctx, o.topic)
+	if err != nil {
+		return false, err
+	}
+	groups, err := cl.Groups(ctx, o.name())
+	if err != nil && !errors.Is(err, wire.CodeGroupNotFound) {
+		return false, err
+	}
+	known := make(map[int]bool)
+	for _, g := range groups {
+		if g.Topic != o.topic {
+			continue
+		}
+		known[g.Partition] = true
+		if g.Lag > 0 || g.InFlight > 0 || g.Retrying > 0 {
+			return true, nil
+		}
+	}
+	for p, state := range info.Partitions {
+		if !known[p] && state.Visible > max(state.First, start[p]) && state.Status != wire.StatusForeign {
+			return true, nil
+		}
+	}
+	return false, nil
+}

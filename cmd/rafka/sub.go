@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const subExample = `  rafka sub orders                          what comes from now on
+  rafka sub orders --from start --exit-on-end
+  rafka sub orders --from -10 -o jsonl      the last ten of every partition, and on
+  rafka sub orders --from @-1h -n 100 -o raw`
+
+const positionHelp = "start, end, last, an offset, +10, -10, @2026-11-22T10:00 or @-1h"
+
+// errEnough ends the reading when everything asked for was read.
+var errEnough = errors.New("enough")
+
+// reading is the flags of rafka sub.
+type reading struct {
+	topic     string
+	from      string
+	position  client.Position
+	partition int
+	limit     int
+	forTime   time.Duration
+	exitOnEnd bool
+}
+
+func (c *cli) subCommand() *cobra.Command {
+	var r reading
+	cmd := &cobra.Command{
+		Use:   "sub TOPIC",
+		Short: "read a topic without a group; nothing is committed",
+		Long: `Read messages and print them: time, place, key, value and headers; with -o jsonl as JSON (bytes
+that are not text as base64), with -o raw the value alone. Nothing is committed.`,
+		Example:           subExample,
+		Args:              exactly(1, "TOPIC"),
+		Annotations:       map[string]string{"raw": "yes"},
+		ValidArgsFunction: c.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.topic = args[0]
+			if err := r.prepare(cmd); err != nil {
+				return err
+			}
+			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
+				return c.read(cmd.Context(), cl, &r)
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&r.from, "from", "end", "where to start: "+positionHelp)
+	fs.IntVarP(&r.partition, "partition", "p", -1, "read this partition only")
+	fs.IntVarP(&r.limit, "count", "n", 0, "end after this many messages")
+	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
+	fs.BoolVar(&r.exitOnEnd, "exit-on-end", false, "end when everything that was there at the start is read")
+	return cmd
+}
+
+func (r *reading) prepare(cmd *cobra.Command) error {
+	var err error
+	if r.position, err = client.ParsePosition(r.from); err != nil {
+		return usagef(cmd, "from: %v", err)
+	}
+	if r.partition < -1 || r.partition >= wire.MaxPartitions {
+		return usagef(cmd, "partition %d does not exist", r.partition)
+	}
+	if r.limit < 0 || r.forTime < 0 {
+		return usagef(cmd, "--count and --for cannot be negative")
+	}
+	return nil
+}
+
+// read prints messages until enough is read or ctx ends, and says how many.
+func (c *cli) read(ctx context.Context, cl *client.Client, r *reading) error {
+	if r.forTime > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.forTime, errTimeUp)
+		defer cancel()
+	}
+	out := c.newMessageWriter()
+	n := 0
+	// emit prints one message; last says that no other one is at hand.
+	emit := func(m *client.Message, last bool) error {
+		n++
+		enough := r.limit > 0 && n >= r.limit
+		if err := out.write(m, last || enough); err != nil {
+			return err
+		}
+		if enough {
+			return errEnough
+		}
+		return nil
+	}
+	var err error
+	if r.exitOnEnd {
+		err = c.readToEnd(ctx, cl, r, emit)
+	} else {
+		err = c.follow(ctx, cl, r, emit)
+	}
+	err = errors.Join(ended(ctx, err, r.limit > 0), out.flush())
+	c.sayf("%d read, nothing committed", n)
+	return err
+}
+
+// errTimeUp is why reading ended when --for ran out.
+var errTimeUp = errors.New("the time given by --for is up")
+
+// ended turns the end of a reading into the error to report. Running out of --for is the plan, unless
+// a number of messages was asked for.
+func ended(ctx context.Context, err error, counted bool) error {
+	switch {
+	case errors.Is(err, errEnough):
+		return nil
+	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errTimeUp):
+		if counted {
+			return &failure{exit: exitTimeout, name: "TIMEOUT", err: errTimeUp}
+		}
+		return nil
+	}
+	return err
+}
+
+// follow reads by subscription, without end.
+func (c *cli) follow(ctx context.Context, cl *client.Client, r *reading, emit func(*client.Message, bool) error) error {
+	partitions, err := ownedPartitions(ctx, cl, r)
+	if err != nil {
+		return err
+	}
+	s := client.Subscription{Topic: r.topic, From: r.position, Partitions: partitions}
+	consumer, err := cl.Subscribe(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	c.sayf("reading %s from %s", r.topic, r.from)
+	for m, err := range consumer.Messages(ctx) {
+		if _, ok := c.skipped(err); ok {
+			continue
+		}
+		if err == nil {
+			err = emit(m, true)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// skipped says that damaged messages are left out, when that is what err is, and returns the offset
+// at which reading goes on.
+func (c *cli) skipped(err error) (next uint64, ok bool) {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || e.Err.Code != wire.CodeCorruptRange {
+		return 0, false
+	}
+	c.sayf("%s/%d: messages %d to %d are damaged and left out", e.Topic, e.Partition, e.Err.First, e.Err.Next-1)
+	return e.Err.Next, true
+}
+
+// ownedPartitions returns the partitions to read when it is not all of them: the one asked for, or
+// those that this broker owns.
+func ownedPartitions(ctx context.Context, cl *client.Client, r *reading) ([]int, error) {
+	if r.partition >= 0 {
+		return []int{r.partition}, nil
+	}
+	info, err := cl.Topic(ctx, r.topic)
+	if err != nil {
+		return nil, err
+	}
+	var owned []int
+	for p, state := range info.Partitions {
+		if state.Status != wire.StatusForeign {
+			owned = append(owned, p)
+		}
+	}
+	if len(owned) == len(info.Partitions) {
+		return nil, nil
+	}
+	return owned, nil
+}
+
+// readToEnd fetches every partition from the position to what is visible now.
+func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit func(*client.Message, bool) error) error {
+	info, err := cl.Topic(ctx, r.topic)
+	if err != nil {
+		return err
+	}
+	if r.partition >= len(info.Partitions) {
+		return fmt.Errorf("topic %s has %d partitions: %w", r.topic, len(info.Partitions), wire.CodePartitionNotFound)
+	}
+	for p, state := range info.Partitions {
+		if r.partition >= 0 && p != r.partition || state.Status == wire.StatusForeign {
+			continue
+		}
+		if err := c.readPartition(ctx, cl, r, p, state.Visible, emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cli) readPartition(ctx context.Context, cl *client.Client, r *reading, p int, end uint64, emit func(*client.Message, bool) error) error {
+	from := r.position
+	for {
+		f, err := cl.Fetch(ctx, client.FetchRequest{Topic: r.topic, Partition: p, From: from})
+		if next, ok := c.skipped(err); ok {
+			from = client.At(next)
+			if next >= end {
+				return nil
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for i := range f.Messages {
+			m := &f.Messages[i]
+			if m.Offset >= end {
+				return nil
+			}
+			if err := emit(m, i == len(f.Messages)-1); err != nil {
+				return err
+			}
+		}
+		if f.Next >= end || len(f.Messages) == 0 {
+			return nil
+		}
+		from = client.At(f.Next)
+	}
+}
