@@ -56,19 +56,6 @@ type fakePart struct {
 	changed chan struct{}
 }
 
-// fakeQueue leases each offset of partition 0 and 1… in order; nacked offsets return at once.
-type fakeQueue struct {
-	next    map[uint16]uint64
-	again   map[uint16][]uint64
-	attempt map[[2]uint64]uint32
-	leased  map[[2]uint64]*fakeConn
-	acked   map[[2]uint64]bool
-	dead    map[[2]uint64]string
-	extends int
-	delays  []int32
-	open    wire.OpenQueue
-}
-
 type fakeConn struct {
 	b       *broker
 	nc      net.Conn
@@ -133,6 +120,13 @@ func (b *broker) setHook(h func(c *fakeConn, f wire.Frame) bool) {
 	b.mu.Lock()
 	b.hook = h
 	b.mu.Unlock()
+}
+
+// locked runs f, which may end the test, while the broker stands still.
+func (b *broker) locked(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
 }
 
 func (b *broker) ops() []wire.Op {
@@ -715,188 +709,6 @@ func (c *fakeConn) admin(f wire.Frame) error {
 	}
 	return nil
 }
-
-func (q *fakeQueue) release(c *fakeConn) {
-	for k, owner := range q.leased {
-		if owner == c {
-			delete(q.leased, k)
-			q.again[uint16(k[0])] = append(q.again[uint16(k[0])], k[1])
-		}
-	}
-}
-
-func (c *fakeConn) queue(f wire.Frame) error {
-	if f.Op == wire.OpOpenQueue {
-		var m wire.OpenQueue
-		if err := m.Parse(f.Body); err != nil {
-			return wire.CodeMalformed
-		}
-		t, err := c.topic(m.Handle)
-		if err != nil {
-			return err
-		}
-		if t.queues[m.Group] == nil {
-			t.queues[m.Group] = &fakeQueue{
-				next: map[uint16]uint64{}, again: map[uint16][]uint64{}, attempt: map[[2]uint64]uint32{},
-				leased: map[[2]uint64]*fakeConn{}, acked: map[[2]uint64]bool{}, dead: map[[2]uint64]string{},
-			}
-		}
-		t.queues[m.Group].open = m
-		c.reply(f, 0, nil)
-		return nil
-	}
-	var m wire.Settle
-	if err := m.Parse(f.Body); err != nil {
-		return wire.CodeMalformed
-	}
-	t, err := c.topic(m.Handle)
-	if err != nil {
-		return err
-	}
-	q := t.queues[string(m.Group)]
-	if q == nil {
-		return wire.CodeGroupNotFound
-	}
-	c.reply(f, 0, wire.SettleReply{Lost: q.settle(f.Op, &m, c)}.Append(nil))
-	p := t.parts[m.Partition]
-	close(p.changed)
-	p.changed = make(chan struct{})
-	return nil
-}
-
-func (q *fakeQueue) settle(op wire.Op, m *wire.Settle, c *fakeConn) (lost uint32) {
-	if op == wire.OpExtend {
-		q.extends++
-	}
-	for _, r := range m.Ranges {
-		for off := r.First; off < r.First+uint64(r.Count); off++ {
-			k := [2]uint64{uint64(m.Partition), off}
-			if q.leased[k] != c || q.attempt[k] != r.Attempt {
-				lost++
-				continue
-			}
-			switch op {
-			case wire.OpAck:
-				q.acked[k] = true
-			case wire.OpNack:
-				q.delays = append(q.delays, m.Ms)
-				q.again[m.Partition] = append(q.again[m.Partition], off)
-			case wire.OpReject:
-				q.dead[k] = string(m.Reason)
-			case wire.OpExtend:
-				continue
-			}
-			delete(q.leased, k)
-		}
-	}
-	return lost
-}
-
-func (c *fakeConn) lease(f wire.Frame) error {
-	var m wire.Lease
-	if err := m.Parse(f.Body); err != nil {
-		return wire.CodeMalformed
-	}
-	c.b.mu.Lock()
-	defer c.b.mu.Unlock()
-	t, err := c.topic(m.Handle)
-	if err != nil {
-		return err
-	}
-	q := t.queues[string(m.Group)]
-	if q == nil {
-		return wire.CodeGroupNotFound
-	}
-	if c.tryLease(f, t, q, &m) {
-		return nil
-	}
-	max := m
-	max.Group = slices.Clone(m.Group)
-	c.b.wg.Go(func() { c.leaseLater(f, t, q, &max) })
-	return nil
-}
-
-func (c *fakeConn) leaseLater(f wire.Frame, t *fakeTopic, q *fakeQueue, m *wire.Lease) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(m.MaxWaitMs)*time.Millisecond)
-	defer cancel()
-	for {
-		c.b.mu.Lock()
-		if c.tryLease(f, t, q, m) {
-			c.b.mu.Unlock()
-			return
-		}
-		wake := make(chan struct{}, 1)
-		for _, p := range t.parts {
-			changed := p.changed
-			c.b.wg.Go(func() {
-				select {
-				case <-changed:
-				case <-ctx.Done():
-				case <-c.gone:
-				}
-				select {
-				case wake <- struct{}{}:
-				default:
-				}
-			})
-		}
-		c.b.mu.Unlock()
-		<-wake
-		select {
-		case <-c.gone:
-			return
-		default:
-		}
-		if ctx.Err() != nil {
-			c.reply(f, 0, (&wire.Leased{}).Append(nil))
-			return
-		}
-	}
-}
-
-func (c *fakeConn) tryLease(f wire.Frame, t *fakeTopic, q *fakeQueue, m *wire.Lease) bool {
-	select {
-	case <-c.gone:
-		return false
-	default:
-	}
-	for i, p := range t.parts {
-		pi := uint16(i)
-		var offs []uint64
-		for len(q.again[pi]) > 0 && len(offs) < int(m.MaxMessages) {
-			offs = append(offs, q.again[pi][0])
-			q.again[pi] = q.again[pi][1:]
-		}
-		for q.next[pi] < p.next && len(offs) < int(m.MaxMessages) {
-			offs = append(offs, q.next[pi])
-			q.next[pi]++
-		}
-		if len(offs) == 0 {
-			continue
-		}
-		slices.Sort(offs)
-		l := wire.Leased{Partition: pi}
-		for _, off := range offs {
-			k := [2]uint64{uint64(i), off}
-			q.attempt[k]++
-			q.leased[k] = c
-			l.Ranges = append(l.Ranges, wire.LeaseRange{First: off, Count: 1, Attempt: q.attempt[k]})
-			e, _ := p.from(off, 1)
-			if len(l.Bytes) == 0 || !endsWith(l.Bytes, e) {
-				l.Bytes = append(l.Bytes, e...)
-			}
-		}
-		c.reply(f, 0, l.Append(nil))
-		return true
-	}
-	return false
-}
-
-func endsWith(b, tail []byte) bool {
-	return len(b) >= len(tail) && string(b[len(b)-len(tail):]) == string(tail)
-}
-
-// helpers for tests
 
 func dial(t testing.TB, b *broker, o Options) *Client {
 	t.Helper()

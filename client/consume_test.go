@@ -248,9 +248,9 @@ func TestAGroupHandlesInOrderAndGoesOnWhereItCommitted(t *testing.T) {
 		done[uint16(p)] = uint64(len(got))
 	}
 	mu.Unlock()
-	b.mu.Lock()
-	require.Equal(t, done, topic.committed["g"])
-	b.mu.Unlock()
+	b.locked(func() {
+		require.Equal(t, done, topic.committed["g"])
+	})
 	s.Workers = 4
 	require.NoError(t, c.Run(within(t), s, h))
 	for p := range 3 {
@@ -384,13 +384,13 @@ func TestCloseLetsHandlersFinishAndCommits(t *testing.T) {
 		require.ErrorIs(t, <-ran, ErrClosed)
 		require.NoError(t, <-closed)
 		require.Equal(t, []string{text(0)}, b.values("out", 0))
-		b.mu.Lock()
-		if queue {
-			require.Equal(t, map[[2]uint64]bool{{0, 0}: true}, topic.queues["g"].acked)
-		} else {
+		b.locked(func() {
+			if queue {
+				require.Equal(t, map[[2]uint64]bool{{0, 0}: true}, topic.queues["g"].acked)
+				return
+			}
 			require.Equal(t, map[uint16]uint64{0: 1}, topic.committed["g"])
-		}
-		b.mu.Unlock()
+		})
 		require.ErrorIs(t, c.Run(within(t), s, nil), ErrClosed)
 	}
 }
@@ -509,12 +509,12 @@ func TestAPulledMessageIsSettledByHand(t *testing.T) {
 	require.NoError(t, ms[2].Reject(within(t), "bad"))
 	require.ErrorIs(t, ms[2].Nack(within(t), 0), ErrNotLeased)
 	require.NoError(t, q.Flush(within(t)))
-	b.mu.Lock()
 	fq := topic.queues["q"]
-	require.Equal(t, map[[2]uint64]bool{{0, 0}: true, {0, 1}: true}, fq.acked)
-	require.Equal(t, 1, fq.extends)
-	delete(fq.leased, [2]uint64{0, 3}) // its lease ends
-	b.mu.Unlock()
+	b.locked(func() {
+		require.Equal(t, map[[2]uint64]bool{{0, 0}: true, {0, 1}: true}, fq.acked)
+		require.Equal(t, 1, fq.extends)
+		delete(fq.leased, [2]uint64{0, 3}) // its lease ends
+	})
 	require.ErrorIs(t, ms[3].Nack(within(t), time.Second), wire.CodeLeaseLost)
 
 	ms, err = q.Fetch(within(t), 1)

@@ -132,3 +132,14 @@ func restamp(b []byte) {
 	copy(e.Payload, fixed[:4])
 	e.Stamp.Put(b, cursorID.Seed())
 }
+
+func TestACloneOutlivesItsMessage(t *testing.T) {
+	buf := []byte("keyvalueheader")
+	m := &Message{Topic: "t", Key: buf[:3], Value: buf[3:8], Headers: []Header{{"h", buf[8:]}}, Offset: 7}
+	c := m.Clone()
+	clear(buf)
+	require.Equal(t, &Message{
+		Topic: "t", Key: []byte("key"), Value: []byte("value"), Headers: []Header{{"h", []byte("header")}}, Offset: 7,
+	}, c)
+	require.Nil(t, (&Message{}).Clone().Value)
+}

@@ -1,0 +1,264 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// leaseWait is how long one lease request waits at the broker. It is short, because a request
+	// that nobody waits for any more may still bring messages.
+	leaseWait = 5 * time.Second
+	// leaseBytes bounds the reply to one lease request.
+	leaseBytes = 4 << 20
+)
+
+// lease is the right to settle one message.
+type lease struct {
+	q         *QueueConsumer
+	b         *binding // of the connection that leased
+	partition uint16
+	offset    uint64
+	attempt   uint32
+	since     time.Time
+	settled   bool                    // guarded by q.mu
+	gone      bool                    // settled because it was lost; guarded by q.mu
+	lose      context.CancelCauseFunc // ends the handler's context; guarded by q.mu; may be nil
+}
+
+// errLeaseLost is the cause in the context of a handler whose lease is gone.
+var errLeaseLost = fmt.Errorf("client: %w", wire.CodeLeaseLost)
+
+// pull leases messages while they are wanted.
+func (q *QueueConsumer) pull() {
+	pause := newPauser()
+	for {
+		n := q.missing()
+		if n == 0 {
+			select {
+			case <-q.asked:
+				continue
+			case <-q.ctx.Done():
+				return
+			}
+		}
+		err := q.lease(n)
+		if err == nil {
+			pause = newPauser()
+			continue
+		}
+		if !q.canGoOn(err) {
+			q.fail(explain(err, wire.OpLease, q.topic, anyPartition))
+			return
+		}
+		if pause.wait(q.ctx) != nil {
+			return
+		}
+	}
+}
+
+// missing returns how many messages to lease now. Run leases ahead, in groups: whenever half of what
+// it wants is used up. Fetch takes what one request brings.
+func (q *QueueConsumer) missing() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	enough := 0
+	if q.renews {
+		enough = q.want / 2
+	}
+	if len(q.ready) > enough || q.want == 0 || q.closed {
+		return 0
+	}
+	return q.want - len(q.ready)
+}
+
+// canGoOn reports whether leasing may work later, after repairing what can be repaired.
+func (q *QueueConsumer) canGoOn(err error) bool {
+	if q.ctx.Err() != nil {
+		return true // the caller notices
+	}
+	if _, cut := lost(err); cut || retryLater(err) {
+		return true
+	}
+	if code := wire.CodeOf(err); code != wire.CodeGroupNotFound && code != wire.CodeTopicNotFound {
+		return false
+	}
+	return q.open(q.ctx) == nil // the broker was restarted, or somebody deleted the queue
+}
+
+// fail ends leasing for good. The first reason counts.
+func (q *QueueConsumer) fail(err error) {
+	q.mu.Lock()
+	q.err = cmp.Or(q.err, err)
+	q.changeLocked()
+	q.mu.Unlock()
+	q.arrive()
+}
+
+// lease asks for n messages and waits for the answer.
+func (q *QueueConsumer) lease(n int) error {
+	cn, err := q.c.live(q.ctx)
+	if err != nil {
+		return err
+	}
+	b, err := cn.resolve(q.ctx, q.topic, false)
+	if err != nil {
+		return err
+	}
+	q.flushAcks()
+	m := wire.Lease{
+		Handle: b.Handle, Partition: wire.AnyPartition, Group: q.group, MaxMessages: uint32(n),
+		MaxBytes: leaseBytes, MaxWaitMs: milliseconds(leaseWait), LeaseMs: milliseconds(q.s.Lease),
+	}
+	done := make(chan error, 1)
+	cn.ask(wire.OpLease, 0, m.Append, func(f *frame, err error) {
+		if err == nil {
+			err = q.onLeased(b, f, n)
+		} else if wire.CodeOf(err) == wire.CodeTopicNotFound {
+			cn.forget(b, q.topic)
+		}
+		done <- err
+	})
+	select {
+	case err = <-done:
+	case <-q.ctx.Done():
+		err = context.Cause(q.ctx)
+	}
+	return err
+}
+
+// onLeased takes the messages of a reply.
+func (q *QueueConsumer) onLeased(b *binding, f *frame, limit int) error {
+	now := time.Now()
+	var l wire.Leased
+	buf := f.keep() // the messages' for good
+	if err := l.Parse(buf.body); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	ms, err := q.messages(b, &l, limit, now)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	closed := q.closed
+	if !closed {
+		q.ready = append(q.ready, ms...)
+		for _, m := range ms {
+			q.held[m.lease] = struct{}{}
+		}
+		q.changeLocked()
+	}
+	q.mu.Unlock()
+	if closed {
+		q.giveBack(ms)
+		return nil
+	}
+	q.arrive()
+	return nil
+}
+
+// messages makes a message of every record that the ranges name.
+func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time.Time) ([]*Message, error) {
+	total := 0
+	for _, r := range l.Ranges {
+		total += int(r.Count)
+		if total > limit {
+			return nil, fmt.Errorf("%w: more messages leased than asked for", ErrProtocol)
+		}
+	}
+	if total == 0 {
+		return nil, nil
+	}
+	slab, leases := make([]Message, 0, total), make([]lease, 0, total)
+	ms := make([]*Message, 0, total)
+	walk := cursor{keep: true}
+	walk.reset(l.Bytes, b.seed(int(l.Partition)), l.Ranges[0].First)
+	ranges := l.Ranges
+	for {
+		ok, err := walk.more()
+		if err != nil {
+			return nil, fmt.Errorf("%s/%d: %w", q.topic, l.Partition, err)
+		}
+		if !ok {
+			return ms, nil
+		}
+		off := walk.offset()
+		for len(ranges) > 0 && off >= ranges[0].First+uint64(ranges[0].Count) {
+			ranges = ranges[1:]
+		}
+		if len(ranges) == 0 {
+			return ms, nil
+		}
+		if off < ranges[0].First || len(ms) == total {
+			walk.skip()
+			continue
+		}
+		leases = append(leases, lease{
+			q: q, b: b, partition: l.Partition, offset: off, attempt: ranges[0].Attempt, since: now,
+		})
+		slab = append(slab, Message{
+			Topic: q.topic, Partition: int(l.Partition), Attempt: int(ranges[0].Attempt), lease: &leases[len(leases)-1],
+		})
+		m := &slab[len(slab)-1]
+		walk.take(m)
+		ms = append(ms, m)
+	}
+}
+
+// onLost forgets everything that was leased on the connection that is gone.
+func (q *QueueConsumer) onLost() {
+	q.mu.Lock()
+	n := q.acks.drop()
+	for l := range q.held {
+		q.loseLocked(l)
+	}
+	q.ready = nil
+	q.changeLocked()
+	q.mu.Unlock()
+	if n > 0 {
+		q.reportLost(n)
+	}
+	q.arrive()
+}
+
+// loseLocked lets a lease go, and ends the context of its handler.
+func (q *QueueConsumer) loseLocked(l *lease) {
+	q.settleLocked(l)
+	l.gone = true
+	if l.lose != nil {
+		l.lose(errLeaseLost)
+	}
+}
+
+// reportLost tells that settled messages will be delivered again.
+func (q *QueueConsumer) reportLost(n int) {
+	we := wire.Errorf(wire.CodeLeaseLost, "%d messages were settled too late and will be delivered again", n)
+	q.c.report(explain(we, wire.OpAck, q.topic, anyPartition))
+}
+
+// giveBack has messages that nobody handled delivered to somebody else at once.
+func (q *QueueConsumer) giveBack(ms []*Message) {
+	byBinding := map[*binding]map[uint16][]wire.LeaseRange{}
+	q.mu.Lock()
+	for _, m := range ms {
+		l := m.lease
+		if l.settled {
+			continue
+		}
+		q.settleLocked(l)
+		if byBinding[l.b] == nil {
+			byBinding[l.b] = map[uint16][]wire.LeaseRange{}
+		}
+		byBinding[l.b][l.partition] = appendRange(byBinding[l.b][l.partition], l)
+	}
+	q.mu.Unlock()
+	for b, parts := range byBinding {
+		for p, ranges := range parts {
+			q.send(wire.OpNack, b, p, ranges, 0)
+		}
+	}
+}
