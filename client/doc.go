@@ -32,5 +32,6 @@
 //
 // It does not detect duplicates, and members of one group do not share partitions yet: run one
 // process per group, with as many workers as you like. Queues share work between any number of
-// processes.
+// processes. A Consumer and a group that are running do not notice partitions that are added to
+// their topic; publishers and queues do.
 package client
