@@ -56,6 +56,7 @@ type loop struct {
 	mailed    []*loop               // other loops with full inboxes
 	crowded   []*session            // text sessions whose peers are far behind
 	mail      atomic.Int64          // bytes of live messages handed over and not yet delivered
+	tight     atomic.Bool           // waits for a subscriber to read
 	interests map[*partition.Topic]interest
 	builder   wire.BatchBuilder // of the record that a text session publishes
 	header    []byte            // of a record that is routed

@@ -43,7 +43,7 @@ func (b *textBroker) on(tr transport, lines string) *session {
 // A subscriber that reads slower than others publish holds them back instead of being closed.
 func TestSlowReaderHoldsPublishersBack(t *testing.T) {
 	b := newTextBroker(t, Options{MaxPendingBytes: 1 << 20})
-	tr := &slowTransport{takes: 10 << 10}
+	tr := &slowTransport{takes: 110 << 10} // at least one Flush is tried
 	s := b.on(tr, "SUB a 1\r\n")
 	publisher := b.program()
 	message := "PUB a 102400\r\n" + strings.Repeat("x", 100<<10) + "\r\n"
@@ -87,9 +87,29 @@ func TestDeadReaderIsWaitedForOnce(t *testing.T) {
 	require.True(t, s.closed)
 }
 
+// While a loop waits for a subscriber, others hand it little.
+func TestLoopThatWaitsTakesLittleMail(t *testing.T) {
+	b := newTextBroker(t, Options{MaxPendingBytes: 4 << 20})
+	far := b.loops[0]
+	tr := &slowTransport{takes: 100}
+	b.on(tr, "SUB a 1\r\n")
+	far.mail.Store(tightMail + 1)
+	tr.unread = 3 << 20
+	b.loops[1].route(&message{subject: []byte("a")})
+	b.loops[1].endTurn(b.now())
+	require.False(t, far.mailFull())
+	far.drain(b.now())
+	require.True(t, far.mailFull())
+	tr.unread = 0
+	far.route(&message{subject: []byte("a")})
+	far.endTurn(b.now())
+	require.False(t, far.mailFull())
+}
+
 // A loop that delivers nothing of what it is handed does not make others keep it all.
 func TestOverwhelmedLoopLosesItsSubscribers(t *testing.T) {
-	b := newTextBroker(t, Options{})
+	const hardMail = 16 << 20
+	b := newTextBroker(t, Options{MaxPendingBytes: hardMail})
 	far, publisher := b.program("SUB a 1"), b.program()
 	message := "PUB a 1048000\r\n" + strings.Repeat("x", 1_048_000) + "\r\n"
 	start := time.Now()

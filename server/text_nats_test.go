@@ -208,3 +208,24 @@ func TestNATSNoEcho(t *testing.T) {
 		require.LessOrEqual(t, n, 1)
 	}
 }
+
+// A publisher that is faster than a subscriber is held back, on the same loop and on another one.
+func TestNATSFastPublisherLosesNothing(t *testing.T) {
+	for _, loops := range []int{1, 2} {
+		srv := startServer(t, Options{Loops: loops, MaxPendingBytes: 8 << 20})
+		reader, writer := natsClient(t, srv), natsClient(t, srv)
+		var got atomic.Int64
+		sub, err := reader.Subscribe("fast", func(*nats.Msg) { got.Add(1) })
+		require.NoError(t, err)
+		require.NoError(t, sub.SetPendingLimits(-1, -1))
+		require.NoError(t, reader.Flush())
+		const n = 50_000
+		payload := make([]byte, 1024)
+		for range n {
+			require.NoError(t, writer.Publish("fast", payload))
+		}
+		require.NoError(t, writer.FlushTimeout(waitLimit))
+		require.Eventually(t, func() bool { return got.Load() == n }, waitLimit, time.Millisecond)
+		require.Zero(t, srv.metrics.slowConsumers.Load())
+	}
+}

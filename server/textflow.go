@@ -11,11 +11,20 @@ const (
 	holdBudget = 10 * time.Millisecond
 	// holdStep is how often it looks whether they did.
 	holdStep = 100 * time.Microsecond
-	// softMail is the size of what one loop was handed and has not delivered, at which those who hand
-	// over wait. Four times that is given up on: the subscribers are closed as too slow.
-	softMail = 16 << 20
-	hardMail = 4 * softMail
+	// tightMail is what a loop may be handed while it waits for a subscriber itself: all of it adds to
+	// what that one has to read.
+	tightMail = 256 << 10
 )
+
+// crowdBytes is the unread output of a session at which the loop waits for it.
+func (l *loop) crowdBytes() int { return l.srv.opts.MaxPendingBytes / 2 }
+
+// mailFull reports whether those who hand messages to the loop should wait: the rest of what a session
+// may leave unread must not come at once. It may be called from any goroutine.
+func (l *loop) mailFull() bool {
+	mail := int(l.mail.Load())
+	return mail > l.srv.opts.MaxPendingBytes/4 || mail > tightMail && l.tight.Load()
+}
 
 // flusher is a transport that keeps output and can try again to get rid of it.
 type flusher interface{ Flush() error }
@@ -27,7 +36,7 @@ func (l *loop) crowd(s *session) {
 		return
 	}
 	pending := s.t.OutboundBuffered()
-	if pending <= l.srv.opts.MaxPendingBytes/2 {
+	if pending <= l.crowdBytes() {
 		t.numb = 0
 		return
 	}
@@ -40,6 +49,7 @@ func (l *loop) crowd(s *session) {
 // holdBack gives the crowded sessions and the loops with full inboxes a little time. A session that
 // takes nothing in it is not waited for again until it has read.
 func (l *loop) holdBack() {
+	l.tight.Store(len(l.crowded) > 0)
 	if len(l.crowded) == 0 && len(l.mailed) == 0 {
 		return
 	}
@@ -66,10 +76,10 @@ func (l *loop) relieve() (behind bool) {
 		}
 		// An error means that the connection is gone; the transport ends the session.
 		_ = s.t.(flusher).Flush()
-		behind = behind || s.t.OutboundBuffered() > l.srv.opts.MaxPendingBytes/2
+		behind = behind || s.t.OutboundBuffered() > l.crowdBytes()
 	}
 	for _, to := range l.mailed {
-		behind = behind || to.mail.Load() > softMail
+		behind = behind || to.mailFull()
 	}
 	return behind
 }
@@ -77,11 +87,15 @@ func (l *loop) relieve() (behind bool) {
 // overwhelmed reports whether a loop has so much to deliver that a subscription on it is given up.
 // The subscription is taken out at once, its connection by its own loop.
 func (l *loop) overwhelmed(sub *liveSub) bool {
-	to := sub.Value.t.s.loop
-	if to.mail.Load() < hardMail {
+	s := sub.Value.t.s
+	if int(s.loop.mail.Load()) < l.srv.opts.MaxPendingBytes {
 		return false
 	}
 	l.srv.live.Remove(sub)
-	to.post(jobFunc(func(time.Time) { sub.Value.t.s.slow() }))
+	s.loop.post(jobFunc(func(time.Time) {
+		if !s.closed {
+			s.slow()
+		}
+	}))
 	return true
 }

@@ -184,7 +184,7 @@ func (l *loop) sendHandoffs() {
 	for to, h := range l.handoffs {
 		delete(l.handoffs, to)
 		h.post()
-		if to.mail.Load() > softMail {
+		if to.mailFull() {
 			l.mailed = append(l.mailed, to)
 		}
 	}
