@@ -153,7 +153,7 @@ func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	}
 	s.round.Lock()
 	defer s.round.Unlock()
-	if err := s.commits.recycle(root.floor); err != nil {
+	if err := s.commits.recycle(root.floor, root.open); err != nil {
 		s.logger.Warn("recycle commit log", "err", err)
 	}
 	return nil
@@ -218,10 +218,10 @@ func (p *plan) amend(r *logRecord) {
 // entry that is not filed.
 func (l *Log) plan() *plan {
 	l.mu.Lock()
-	hook := l.config.State
+	hook, ready := l.config.State, l.ready
 	state := l.state
 	l.mu.Unlock()
-	if hook != nil {
+	if hook != nil && ready {
 		state.blob, state.index = hook()
 	}
 	l.mu.Lock()
@@ -251,6 +251,9 @@ func (p *plan) file() error {
 	w := &p.writer
 	if len(p.spans) == 0 {
 		return nil
+	}
+	if err := p.log.removeJunk(); err != nil {
+		return err
 	}
 	if w.active == nil {
 		if err := p.log.store.makeLogDir(w.dir); err != nil {
@@ -291,7 +294,7 @@ func (p *plan) undo() {
 	if p.low != 0 {
 		l.lowLsn = p.low
 	}
-	l.stale = append(l.stale, p.writer.created...)
+	l.junk = append(l.junk, p.writer.created...)
 }
 
 // fail undoes the plan. A full disk is tried again later; any other error makes the log read-only,
@@ -340,16 +343,35 @@ func (p *plan) commit() {
 	}
 }
 
+// removeJunk unlinks files that never counted. The caller holds filing.
+func (l *Log) removeJunk() error {
+	l.mu.Lock()
+	junk := l.junk
+	l.mu.Unlock()
+	if len(junk) == 0 {
+		return nil
+	}
+	f := l.store.options.FS
+	for _, name := range junk {
+		if err := removeQuietly(f, name); err != nil {
+			return err
+		}
+	}
+	if err := f.SyncDir(l.dir()); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.junk = nil
+	l.mu.Unlock()
+	return nil
+}
+
 // removeStale unlinks segment files that no longer count. They were given up by a durable
 // checkpoint.
 func (s *Store) removeStale() error {
 	var errs []error
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
-		if l.filed.index == firstIndex {
-			l.mu.Unlock()
-			continue // an orphan that nobody uses, or nothing to replace the files with
-		}
 		stale := l.stale
 		l.stale = nil
 		for _, seg := range l.segments {

@@ -49,8 +49,9 @@ type commitLog struct {
 	abandon  uint64 // what the next file's header says
 	older    []commitFile
 	spares   []string
-	bytes    int64 // written since the last checkpoint covered everything
-	reserved bool  // the reserve file exists
+	bytes    int64         // written since the last checkpoint covered everything
+	reserved bool          // the reserve file exists
+	spent    chan struct{} // rung when a spare may be missing
 
 	open   File // nil when the next chunk starts a file
 	name   string
@@ -65,7 +66,7 @@ func newCommitLog(o *Options) *commitLog {
 	return &commitLog{
 		fs: o.FS, dir: path.Join(o.Dir, commitDir), size: o.CommitFileBytes,
 		nowMs: func() int64 { return o.Now().UnixMilli() },
-		next:  1, lsn: 1, synced: 1, abandon: 1,
+		next:  1, lsn: 1, synced: 1, abandon: 1, spent: make(chan struct{}, 1),
 	}
 }
 
@@ -190,12 +191,16 @@ func (c *commitLog) giveUp(lsn uint64) {
 // on a full disk from the reserve.
 func (c *commitLog) start(n int64) error {
 	h := commitHeader{file: c.next, first: c.lsn, abandon: c.abandon, created: c.nowMs()}
-	room := max(c.size, commitDataPos+n)
+	room := max(min(c.size, smallFileBytes), commitDataPos+n)
+	if len(c.spares) > 0 && commitDataPos+n <= c.size {
+		room = c.size
+	}
 	from := path.Join(c.dir, commitName(c.next)+tempExt)
 	if room == c.size && len(c.spares) > 0 {
 		from = path.Join(c.dir, c.spares[len(c.spares)-1])
 		c.spares = c.spares[:len(c.spares)-1]
 	}
+	ring(c.spent)
 	f, err := c.prepare(from, room, &h)
 	if err != nil && isFull(err) && c.reserved && room == c.size {
 		from = path.Join(c.dir, reserveName)
@@ -225,7 +230,13 @@ func (c *commitLog) prepare(name string, room int64, h *commitHeader) (File, err
 	h.append(block[:0])
 	h.append(block[commitHeaderCopy:commitHeaderCopy])
 	if err = f.Allocate(room); err == nil {
-		if err = writeFull(f, block, 0); err == nil {
+		if path.Ext(name) == tempExt {
+			err = fill(f, room)
+		}
+		if err == nil {
+			err = writeFull(f, block, 0)
+		}
+		if err == nil {
 			err = f.Sync()
 		}
 	}
@@ -240,23 +251,23 @@ func (c *commitLog) prepare(name string, room int64, h *commitHeader) (File, err
 }
 
 // recycle turns files without a chunk from floor on into spares, and removes those that are too
-// many or of another size.
-func (c *commitLog) recycle(floor uint64) error {
+// many or of another size. The file numbered keep stays: the checkpoint says that it exists.
+func (c *commitLog) recycle(floor, keep uint64) error {
 	var errs []error
-	keep := c.older[:0]
+	kept := c.older[:0]
 	for _, f := range c.older {
-		if f.end > floor {
-			keep = append(keep, f)
+		if f.end > floor || f.file == keep {
+			kept = append(kept, f)
 			continue
 		}
 		errs = append(errs, c.retire(f))
 	}
-	if len(keep) < len(c.older) {
+	if len(kept) < len(c.older) {
 		// A spare is written under its new name only when it cannot come back under the old one.
 		errs = append(errs, c.fs.SyncDir(c.dir))
 	}
-	clear(c.older[len(keep):])
-	c.older = keep
+	clear(c.older[len(kept):])
+	c.older = kept
 	return errors.Join(errs...)
 }
 

@@ -135,8 +135,9 @@ func damagedDisk(t *testing.T) (*faultfs.Disk, []wire.Entry) {
 	require.NoError(t, s.Sync())
 	appendN(t, l, 80, 20)
 	require.NoError(t, s.Sync())
-	before := end(disk.Bytes(commitFiles(disk)[0]))
-	eventually(t, "mark", func() bool { return end(disk.Bytes(commitFiles(disk)[0])) > before })
+	newest := func() int { names := commitFiles(disk); return end(disk.Bytes(names[len(names)-1])) }
+	before := newest()
+	eventually(t, "mark", func() bool { return newest() > before+100 })
 	all := readAll(t, l)
 	after := disk.Clone()
 	require.NoError(t, s.Close())

@@ -71,8 +71,11 @@ type Log struct {
 	segments []*segment // in order; replaced as a whole, never changed
 	spoiled  bool       // the last segment must not be written to
 	stale    []string   // files to unlink after the next checkpoint
-	state    snapshot
-	unfiled  int64 // bytes of the entries that are not filed; of all in a memory-only store
+	junk     []string   // files that never counted, to unlink before the next file is made
+	state    snapshot   // of the last checkpoint
+	found    snapshot   // when the store was opened, for the owner to start from
+	ready    bool       // the owner replayed or appended: its state can be asked for
+	unfiled  int64      // bytes of the entries that are not filed; of all in a memory-only store
 
 	rounds      int    // checkpoint ticks since the log became dirty
 	quiet       uint64 // next index when the log was last seen to grow
@@ -92,6 +95,7 @@ func (l *Log) Append(b Batch) (base, index uint64, err error) {
 	if err := l.refuseLocked(&b); err != nil {
 		return 0, 0, err
 	}
+	l.ready = true
 	s, err := l.roomLocked(wire.StampBytes + len(b.Payload))
 	if err != nil {
 		return 0, 0, err

@@ -113,7 +113,7 @@ type Config struct {
 	Notify func(p Positions, err error)
 	// State returns the owner's encoded state and the index of the last entry it includes. It is
 	// called without locks by the checkpointer; the owner takes the lock it also holds around
-	// Append. The blob is kept; the owner must not modify it afterwards.
+	// Append. It is first called after Replay returned, or after the first append. The blob is kept; the owner must not modify it afterwards.
 	State func() (blob []byte, index uint64)
 }
 

@@ -163,7 +163,9 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 	return nil
 }
 
-// adopt takes the listed segments that count; the others are unlinked after the next checkpoint.
+// adopt takes the listed segments that count. The others are of checkpoints that were not completed,
+// or were dropped already. They must be gone before the next file is made: among later segments they
+// would look as if they counted.
 func (l *Log) adopt(files []DirEntry) {
 	var active *segment
 	sealed := l.spoiled
@@ -176,7 +178,7 @@ func (l *Log) adopt(files []DirEntry) {
 		seg := &segment{path: path.Join(l.dir(), d.Name), start: at, size: d.Size}
 		switch {
 		case !ok || active == nil || at.index < l.prev.index || at.index > active.start.index:
-			l.stale = append(l.stale, seg.path)
+			l.junk = append(l.junk, seg.path)
 		case at.index < active.start.index:
 			l.segments = append(l.segments, seg)
 		case sealed:
@@ -209,7 +211,7 @@ func (l *Log) checkActive() {
 func (s *Store) orphan(id wire.Identity, files []DirEntry) {
 	l := newLog(s, id)
 	for _, d := range files {
-		l.stale = append(l.stale, path.Join(l.dir(), d.Name))
+		l.junk = append(l.junk, path.Join(l.dir(), d.Name))
 	}
 	s.logs[id] = l
 	s.logger.Warn("directory of a log that is not in the checkpoint", "path", l.dir())
@@ -222,7 +224,7 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 		if at, ok := parseSegmentName(d.Name); ok {
 			l.segments = append(l.segments, &segment{path: path.Join(l.dir(), d.Name), start: at, size: d.Size})
 		} else {
-			l.stale = append(l.stale, path.Join(l.dir(), d.Name))
+			l.junk = append(l.junk, path.Join(l.dir(), d.Name))
 		}
 	}
 	if len(l.segments) == 0 {

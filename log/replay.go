@@ -73,7 +73,7 @@ func (r *replay) missing(root *checkpoint, known bool) bool {
 	}
 	open := func(f replayFile) bool { return f.header.file == root.open }
 	return root.open != 0 && !slices.ContainsFunc(r.files, open) ||
-		len(r.files) > 0 && r.files[0].header.first > r.start
+		len(r.files) > 0 && r.files[0].header.abandon > r.start
 }
 
 // list finds the files of the commit log.
@@ -411,6 +411,7 @@ func (r *replay) finish(root *checkpoint) error {
 	}
 	for _, l := range s.logs {
 		l.mu.Lock()
+		l.found = l.state
 		if durable {
 			l.walNext, l.written, l.durable = l.next, l.next, l.next
 		}

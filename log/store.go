@@ -66,6 +66,7 @@ func Open(o Options) (*Store, error) {
 	if !s.memoryOnly() {
 		s.done.Go(func() { s.flush(s.stop) })
 		s.done.Go(func() { s.runCheckpoints(s.stop) })
+		s.done.Go(func() { s.runSpares(s.stop) })
 	}
 	s.done.Go(func() { s.pool.foundry(s.stop) })
 	s.done.Go(func() { s.retain(s.stop) })

@@ -92,27 +92,36 @@ func (l *Log) walkSegment(seg *segment, bound, from uint64, fn func(wire.Entry) 
 	}
 }
 
-// State returns the owner's state as it was found when the store was opened, or as the last
-// checkpoint took it; nil when there is none. The caller must not modify it.
+// State returns the owner's state as it was found when the store was opened; nil when there is none,
+// and after Replay. The caller must not modify it.
 func (l *Log) State() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.state.blob
+	return l.found.blob
 }
 
 // Replay calls fn for every intact entry behind the state, in order, so that the owner can rebuild
-// what the state does not include. The entry is valid during the call. Call it once, before the
-// first append. It stops at the first error of fn and returns it.
+// what State does not include. The entry is valid during the call. Call it once, before the first
+// append; Config.State is not called before it returned. It stops at the first error of fn and
+// returns it.
 func (l *Log) Replay(fn func(e wire.Entry) error) error {
 	l.mu.Lock()
-	from := max(l.state.index+1, l.prev.index)
+	from := max(l.found.index+1, l.prev.index)
 	l.mu.Unlock()
+	defer l.replayed()
 	var failed error
 	err := l.walk(from, func(e wire.Entry) bool {
 		failed = fn(e)
 		return failed == nil
 	})
 	return errors.Join(failed, err)
+}
+
+// replayed notes that the owner has its state.
+func (l *Log) replayed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.found, l.ready = snapshot{}, true
 }
 
 // Prev returns index and term of the entry in front of the first one that is held; 0 and 0 for a log
