@@ -13,6 +13,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.topicCommand(),
 		c.groupCommand(),
 		c.checkCommand(),
+		c.benchCommand(),
 		c.versionCommand(),
 	}
 }

@@ -1,0 +1,196 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+)
+
+// Config configures Compare. The user sets it; zero fields mean the defaults.
+type Config struct {
+	// Rounds is how often each figure and each floor is measured. Default 5.
+	Rounds int
+	// Duration of one measurement of a rate. Default 1 s.
+	Duration time.Duration
+	// RoundTrips and Syncs are the samples of one latency measurement. Default 10,000 and 500.
+	RoundTrips, Syncs int
+	// Only runs the scenarios whose name contains it. Default: all.
+	Only string
+	// Full adds the scenarios that take long.
+	Full bool
+	// Dir is where data directories are made. Default: the system's temporary directory.
+	Dir string
+	// Progress is told what is measured. Default: nobody.
+	Progress func(done, total int, what string)
+
+	ctx context.Context
+}
+
+func (c *Config) setDefaults() {
+	c.Rounds = cmp.Or(c.Rounds, 5)
+	c.Duration = cmp.Or(c.Duration, time.Second)
+	c.RoundTrips = cmp.Or(c.RoundTrips, 10_000)
+	c.Syncs = cmp.Or(c.Syncs, 500)
+	c.Dir = cmp.Or(c.Dir, os.TempDir())
+	if c.Progress == nil {
+		c.Progress = func(int, int, string) {}
+	}
+}
+
+// Figure is one line of a report.
+type Figure struct {
+	Name   string    `json:"name"`
+	Unit   string    `json:"unit"`
+	Ours   float64   `json:"ours"`  // median
+	Floor  float64   `json:"floor"` // median, 0 without a floor
+	Ratio  float64   `json:"ratio"` // ours / floor, 0 without a floor
+	Target string    `json:"target"`
+	OK     bool      `json:"ok"`
+	Rounds []float64 `json:"rounds"` // ours, in order
+	Floors []float64 `json:"floors"`
+}
+
+// Report is what Compare found.
+type Report struct {
+	Machine string   `json:"machine"`
+	Command string   `json:"command"`
+	Rounds  int      `json:"rounds"`
+	Figures []Figure `json:"figures"`
+}
+
+// Compare measures every scenario beside its floor, in alternating rounds. It stops at the first
+// failure: a figure of a broker that lost something is no figure.
+func Compare(ctx context.Context, c Config) (Report, error) {
+	c.setDefaults()
+	c.ctx = ctx
+	r := Report{Machine: machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
+	var chosen []scenario
+	for _, s := range scenarios() {
+		if strings.Contains(s.Name, c.Only) && (!s.Full || c.Full) {
+			chosen = append(chosen, s)
+			r.Figures = append(r.Figures, Figure{Name: s.Name, Unit: s.Unit, Target: s.Target})
+		}
+	}
+	for round := range c.Rounds {
+		for i, s := range chosen {
+			if err := ctx.Err(); err != nil {
+				return r, err
+			}
+			c.Progress(round*len(chosen)+i, c.Rounds*len(chosen), s.Name)
+			if err := r.Figures[i].measure(&c, &s); err != nil {
+				return r, fmt.Errorf("%s: %w", s.Name, err)
+			}
+		}
+	}
+	for i := range r.Figures {
+		r.Figures[i].judge(&chosen[i])
+	}
+	return r, nil
+}
+
+// measure adds one round.
+func (f *Figure) measure(c *Config, s *scenario) error {
+	if s.floor != nil {
+		v, err := s.floor(c)
+		if err != nil {
+			return fmt.Errorf("floor: %w", err)
+		}
+		f.Floors = append(f.Floors, v)
+	}
+	v, err := s.ours(c)
+	f.Rounds = append(f.Rounds, v)
+	return err
+}
+
+func (f *Figure) judge(s *scenario) {
+	f.Ours, f.Floor = median(f.Rounds), median(f.Floors)
+	v := f.Ours
+	if f.Floor > 0 {
+		f.Ratio = f.Ours / f.Floor
+		v = f.Ratio
+	}
+	f.OK = v >= s.Goal
+	if s.Less {
+		f.OK = v <= s.Goal
+	}
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+// machine describes where the figures come from.
+func machine() string {
+	cpu := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				cpu = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+				break
+			}
+		}
+	}
+	kernel, _ := exec.Command("uname", "-sr").Output() // only a label
+	return fmt.Sprintf("%s, %d cores, %s, %s", cpu, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.Version())
+}
+
+// Write prints the report as a table, or as JSON when format is "json" or "jsonl".
+func (r Report) Write(w io.Writer, format string) error {
+	if strings.HasPrefix(format, "json") {
+		e := json.NewEncoder(w)
+		if format == "json" {
+			e.SetIndent("", "  ")
+		}
+		return e.Encode(r)
+	}
+	t := r.table()
+	t.SetStyle(table.StyleLight)
+	_, err := fmt.Fprintf(w, "%s\nmedian of %d alternating rounds: %s\n%s\n", r.Machine, r.Rounds, r.Command, t.Render())
+	return err
+}
+
+// Markdown returns the report for docs/benchmarks.md.
+func (r Report) Markdown() string {
+	return fmt.Sprintf("%s. Medians of %d alternating rounds, `%s`.\n\n%s\n", r.Machine, r.Rounds, r.Command, r.table().RenderMarkdown())
+}
+
+func (r Report) table() table.Writer {
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"figure", "ours", "floor", "unit", "ratio", "target", "met"})
+	for _, f := range r.Figures {
+		floor, ratio, met := "-", "-", "no"
+		if f.Floor > 0 {
+			floor, ratio = number(f.Floor), fmt.Sprintf("%.2f", f.Ratio)
+		}
+		if f.OK {
+			met = "yes"
+		}
+		t.AppendRow(table.Row{f.Name, number(f.Ours), floor, f.Unit, ratio, f.Target, met})
+	}
+	return t
+}
+
+func number(v float64) string {
+	switch {
+	case v >= 1000:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}

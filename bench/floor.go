@@ -1,0 +1,166 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+
+	"github.com/panjf2000/gnet/v2"
+	"github.com/panjf2000/gnet/v2/pkg/logging"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Floors are the servers to compare with. They run as processes of their own, started by Compare.
+//
+//	sink N      reads frames of N bytes with blocking calls and acknowledges what one read brought
+//	source N    answers each fetch with N bytes, with blocking calls
+//	gnet-echo   an echo on gnet with one loop
+//	net-echo    an echo with a goroutine per connection
+func Floor(kind, size string, out io.Writer) error {
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	serve, ok := map[string]func(*fdConn, int) error{"sink": sink, "source": source}[kind]
+	switch {
+	case ok:
+		fmt.Fprintln(out, l.Addr())
+		return serveBlocking(l, n, serve)
+	case kind == "net-echo":
+		fmt.Fprintln(out, l.Addr())
+		return netEcho(l)
+	case kind == "gnet-echo":
+		fmt.Fprintln(out, l.Addr())
+		return gnetEcho(l)
+	}
+	return errors.Join(fmt.Errorf("no floor is called %q", kind), l.Close())
+}
+
+func serveBlocking(l net.Listener, n int, serve func(*fdConn, int) error) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		c, err := blocking(conn.(*net.TCPConn))
+		if err != nil {
+			return err
+		}
+		go func() {
+			runtime.LockOSThread()
+			_ = serve(c, n) // ends with the connection
+			c.close()
+		}()
+	}
+}
+
+// sink acknowledges as the broker does: one frame for what one read brought.
+func sink(c *fdConn, frame int) error {
+	left, id := 0, uint32(0)
+	var out []byte
+	for {
+		b, err := c.read()
+		if err != nil {
+			return err
+		}
+		n := (left + len(b)) / frame
+		left = (left + len(b)) % frame
+		if n == 0 {
+			continue
+		}
+		flags := wire.Flags(wire.LevelMemory)
+		if n > 1 {
+			flags |= wire.FlagRange
+		}
+		dst, at := wire.BeginFrame(out[:0], wire.OpPublish|wire.OpReply, flags, id)
+		out = wire.EndFrame(wire.PublishReply{Base: uint64(id), Extra: uint32(n - 1)}.Append(dst, flags), at)
+		if err := c.write(out); err != nil {
+			return err
+		}
+		id += uint32(n)
+	}
+}
+
+// source answers every request with the same bytes, as a fetch reply.
+func source(c *fdConn, size int) error {
+	body := wire.Entries{Bytes: make([]byte, size)}
+	for {
+		f, err := c.frame()
+		if err != nil {
+			return err
+		}
+		body.Next++
+		head := wire.AppendHeader(nil, f.Op|wire.OpReply, 0, f.Correlation, wire.EntriesFixed+size)
+		if err := c.write(body.AppendFixed(head)); err != nil {
+			return err
+		}
+		if err := c.write(body.Bytes); err != nil {
+			return err
+		}
+	}
+}
+
+func netEcho(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn})
+		}()
+	}
+}
+
+// echo is a gnet server that sends back what it gets.
+type echo struct{ gnet.BuiltinEventEngine }
+
+func (*echo) OnTraffic(c gnet.Conn) gnet.Action {
+	b, err := c.Peek(-1)
+	if err != nil {
+		return gnet.Close
+	}
+	_, _ = c.Write(b)
+	_, _ = c.Discard(-1)
+	return gnet.None
+}
+
+func gnetEcho(l net.Listener) error {
+	client, err := gnet.NewClient(&echo{}, gnet.WithNumEventLoop(1), gnet.WithReadBufferCap(256<<10),
+		gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithLogLevel(logging.ErrorLevel))
+	if err == nil {
+		err = client.Start()
+	}
+	for err == nil {
+		var conn net.Conn
+		if conn, err = l.Accept(); err == nil {
+			_, err = client.Enroll(conn)
+		}
+	}
+	return err
+}
+
+// bareFile is a preallocated, written file for the floors of the disk.
+func bareFile(dir string, size int64) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "floor")
+	if err != nil {
+		return nil, err
+	}
+	block := make([]byte, 1<<20)
+	for at := int64(0); at < size; at += int64(len(block)) {
+		if _, err := f.WriteAt(block, at); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return f, f.Sync()
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/bench"
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const benchExample = `  rafka bench pub --msgs 1000000 --size 128
+  rafka bench pub --rate 50000 --duration 10s        # open loop: latency counts from the due time
+  rafka bench pubsub --readers 4
+  rafka bench durable --clients 16 --duration 5s
+  rafka bench fetch --msgs 1000000
+  rafka bench compare                                # our figures beside their floors; needs no broker`
+
+// benchKind is one of the loads.
+type benchKind struct {
+	name, short string
+	run         func(context.Context, bench.Load) (bench.Result, error)
+	readers     int // default of --readers
+}
+
+var benchKinds = []benchKind{
+	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, 1},
+	{"sub", "receive a topic from its start by push", bench.Subscribe, 1},
+	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, 1},
+	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, 1},
+	{"fanout", "pubsub with 10 subscribers", bench.PubSub, 10},
+	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, 1},
+	{"durable", "publish at level disk from many clients, one message in flight each", bench.Durable, 1},
+}
+
+func (c *cli) benchCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "bench",
+		Short:   "measure a broker, or this program against its floors",
+		Example: benchExample,
+		Args:    exactly(0, ""),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, k := range benchKinds {
+		cmd.AddCommand(c.benchLoad(k))
+	}
+	cmd.AddCommand(c.benchCompare(), c.benchFloor())
+	return cmd
+}
+
+func (c *cli) benchLoad(k benchKind) *cobra.Command {
+	var l bench.Load
+	var level, codec, size string
+	cmd := &cobra.Command{
+		Use:   k.name,
+		Short: k.short,
+		Args:  exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := benchFlags(cmd, &l, level, codec, size); err != nil {
+				return err
+			}
+			l.Server = c.server
+			l.Options = client.Options{Name: "rafka-bench", User: c.user, Password: c.password, Token: c.token}
+			finish := c.benchProgress(&l, k.name)
+			r, err := k.run(cmd.Context(), l)
+			finish()
+			if err != nil {
+				return err
+			}
+			return c.printBench(r)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
+	f.StringVar(&size, "size", "128", "bytes of a message, with units (1KiB)")
+	f.IntVarP(&l.Messages, "msgs", "n", 0, "how many messages; default 1,000,000 where it applies")
+	f.DurationVarP(&l.Duration, "duration", "d", 0, "for how long, instead of --msgs")
+	f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on time whatever the broker does (0: as fast as they are taken)")
+	f.IntVar(&l.Clients, "clients", 0, "publishing connections")
+	f.IntVar(&l.Readers, "readers", k.readers, "subscribers")
+	f.IntVar(&l.Partitions, "partitions", 1, "partitions of a topic that is created")
+	f.StringVar(&level, "durability", "default", "wait for at least: memory, os or disk")
+	f.StringVar(&codec, "codec", "none", "compress with none, s2, zstd or lz4")
+	return cmd
+}
+
+func benchFlags(cmd *cobra.Command, l *bench.Load, level, codec, size string) error {
+	n, err := humanize.ParseBytes(size)
+	if err != nil || n == 0 || n > wire.DefaultMaxRecordBytes {
+		return usagef(cmd, "--size %s is not between 1 and 1MiB", size)
+	}
+	l.Size = int(n)
+	if l.Level, err = wire.ParseLevel(level); err != nil {
+		return usagef(cmd, "--durability %s: %v", level, err)
+	}
+	var ok bool
+	if l.Codec, ok = wire.ParseCodec(codec); !ok {
+		return usagef(cmd, "--codec %s is not none, s2, zstd or lz4", codec)
+	}
+	return nil
+}
+
+// benchProgress draws a bar on a terminal and returns what ends it.
+func (c *cli) benchProgress(l *bench.Load, what string) (finish func()) {
+	if !c.errTTY {
+		return func() {}
+	}
+	bar := progressbar.NewOptions(1000, progressbar.OptionSetWriter(c.stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+	l.Progress = func(share float64) { _ = bar.Set(int(share * 1000)) }
+	return func() { _ = bar.Finish() }
+}
+
+func (c *cli) printBench(r bench.Result) error {
+	pairs := [][2]string{
+		{"what", r.What},
+		{"messages", humanize.Comma(int64(r.Messages))},
+		{"took", fmt.Sprintf("%.3f s", r.Seconds)},
+		{"rate", humanize.Comma(int64(r.MessagesPerSecond)) + " msg/s"},
+		{"payload", fmt.Sprintf("%.1f MB/s", r.BytesPerSecond/1e6)},
+	}
+	if l := r.Latency; l != nil {
+		pairs = append(pairs, [2]string{
+			"latency",
+			fmt.Sprintf("p50 %.0f us  p90 %.0f us  p99 %.0f us  p99.9 %.0f us  max %.0f us", l.P50, l.P90, l.P99, l.P999, l.Max),
+		})
+	}
+	if r.Late > 0 {
+		pairs = append(pairs, [2]string{"late", humanize.Comma(int64(r.Late)) + " messages could not be sent on time"})
+	}
+	return c.printOne(r, pairs)
+}
+
+func (c *cli) benchCompare() *cobra.Command {
+	var cfg bench.Config
+	var write string
+	cmd := &cobra.Command{
+		Use:   "compare",
+		Short: "measure this program beside the floors, in alternating rounds",
+		Args:  exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Progress = func(done, total int, what string) { c.sayf("%d/%d  %s", done+1, total, what) }
+			r, err := bench.Compare(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if write != "" {
+				if err := writeBetweenMarkers(write, r.Markdown()); err != nil {
+					return err
+				}
+			}
+			return r.Write(c.stdout, c.output)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Rounds, "rounds", 5, "how often each figure and its floor are measured")
+	f.DurationVar(&cfg.Duration, "duration", time.Second, "of one measurement of a rate")
+	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a round trip measurement")
+	f.IntVar(&cfg.Syncs, "syncs", 500, "samples of a flush measurement")
+	f.StringVar(&cfg.Only, "only", "", "only figures whose name contains this")
+	f.BoolVar(&cfg.Full, "full", false, "also what takes long: reopening 10 GB")
+	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
+	f.StringVar(&write, "write", "", "also write the table into this Markdown file, between its markers")
+	return cmd
+}
+
+const (
+	benchBegin = "<!-- begin: rafka bench compare -->"
+	benchEnd   = "<!-- end -->"
+)
+
+// writeBetweenMarkers replaces what stands between the markers of a file.
+func writeBetweenMarkers(name, text string) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := strings.Cut(string(b), benchBegin)
+	_, tail, ok2 := strings.Cut(rest, benchEnd)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no lines %q and %q", filepath.Base(name), benchBegin, benchEnd)
+	}
+	return os.WriteFile(name, []byte(head+benchBegin+"\n"+text+benchEnd+tail), 0o644)
+}
+
+// benchFloor is what compare starts; it is no command for people.
+func (c *cli) benchFloor() *cobra.Command {
+	return &cobra.Command{
+		Use: "floor KIND SIZE", Hidden: true, Args: exactly(2, "KIND and SIZE"),
+		RunE: func(_ *cobra.Command, args []string) error { return bench.Floor(args[0], args[1], c.stdout) },
+	}
+}
