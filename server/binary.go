@@ -1,7 +1,10 @@
 package server
 
 import (
+	"slices"
 	"time"
+
+	"github.com/valyala/bytebufferpool"
 
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/partition"
@@ -10,11 +13,12 @@ import (
 
 // binary is the binary protocol of one session.
 type binary struct {
-	s     *session
-	ready bool   // the hello was accepted
-	begun bool   // the preface was read
-	part  []byte // the start of a frame whose rest has not arrived; its capacity is the whole frame
-	need  int    // size of that frame, 0 while unknown
+	s      *session
+	ready  bool                       // the hello was accepted
+	begun  bool                       // the preface was read
+	part   []byte                     // the start of a frame whose rest has not arrived; its capacity is the whole frame
+	need   int                        // size of that frame, 0 while unknown
+	pooled *bytebufferpool.ByteBuffer // where part's memory is from, nil when it is its own
 
 	topics  []*partition.Topic // by handle
 	handles map[*partition.Topic]uint16
@@ -105,10 +109,32 @@ func (b *binary) feedPreface(in []byte) (rest []byte) {
 	return in[n:]
 }
 
-// keep stores the start of a frame.
+// keep stores the start of a frame. Large frames come one behind the other, so their buffer is
+// taken from a pool: touching fresh memory costs more than filling it.
 func (b *binary) keep(in []byte, need int) {
 	b.need = need
+	if need > pooledPart {
+		b.pooled = partPool.Get()
+		b.part = append(slices.Grow(b.pooled.B[:0], need), in...)
+		return
+	}
 	b.part = append(make([]byte, 0, max(need, wire.HeaderBytes)), in...)
+}
+
+// pooledPart is the size from which a partial frame's buffer is pooled.
+const pooledPart = 16 << 10
+
+// partPool holds buffers of partial frames. A buffer is taken by keep and put back by dropPart, when
+// the frame was dispatched or the connection ended; both on the session's loop.
+var partPool bytebufferpool.Pool
+
+// dropPart forgets the partial frame.
+func (b *binary) dropPart(part []byte) {
+	if b.pooled != nil {
+		b.pooled.B = part[:0]
+		partPool.Put(b.pooled)
+		b.pooled = nil
+	}
 }
 
 // feedPart completes the frame that is kept, or keeps more of it.
@@ -131,8 +157,10 @@ func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
 	b.part = append(b.part, in[:n]...)
 	if len(b.part) == b.need {
 		f, _, _, _, _ := wire.NextFrame(b.part, b.limit())
-		b.part, b.need = nil, 0 // dispatch only views the frame
-		b.dispatch(f, now)
+		part := b.part
+		b.part, b.need = nil, 0
+		b.dispatch(f, now) // only views the frame
+		b.dropPart(part)
 	}
 	return in[n:]
 }
@@ -260,6 +288,8 @@ func (b *binary) later(r request) error {
 
 // ended gives back what the connection held.
 func (b *binary) ended(now time.Time) {
+	b.dropPart(b.part)
+	b.part = nil
 	for _, sub := range b.subs {
 		sub.end()
 	}
