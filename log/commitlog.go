@@ -202,7 +202,8 @@ func (c *commitLog) start(n int64) error {
 	}
 	ring(c.spent)
 	f, err := c.prepare(from, room, &h)
-	if err != nil && isFull(err) && c.reserved && room == c.size {
+	if err != nil && isFull(err) && c.reserved && commitDataPos+n <= c.size {
+		room = c.size
 		from = path.Join(c.dir, reserveName)
 		c.reserved = false
 		f, err = c.prepare(from, room, &h)

@@ -112,6 +112,14 @@ func TestTornTailAtEveryByte(t *testing.T) {
 	}
 }
 
+// committed returns how many bytes of all commit log files are in use.
+func committed(disk *faultfs.Disk) (n int) {
+	for _, name := range commitFiles(disk) {
+		n += end(disk.Bytes(name))
+	}
+	return n
+}
+
 // end returns the position behind the last byte that is not zero.
 func end(b []byte) int {
 	n := len(b)
@@ -195,14 +203,14 @@ func TestMissingFilesAreReportedAndCostOnlyThemselves(t *testing.T) {
 		for _, e := range got {
 			require.Equal(t, all[e.Index-1], e)
 		}
-		if len(got) < len(all) {
+		// That the newest commit log file is missing cannot be known when no checkpoint followed it.
+		if names := commitFiles(disk); len(got) < len(all) && name != names[len(names)-1] {
 			require.NotZero(t, len(lost)+int(s.Stats().Damage), name)
 		}
 		appendN(t, l, 100, 5)
 		require.NoError(t, s.Close())
-		s, l, _, _ = survivors(t, less, identity(1))
+		s, _, _, _ = survivors(t, less, identity(1))
 		require.NoError(t, s.Close())
-		_ = l
 	}
 }
 

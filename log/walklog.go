@@ -184,39 +184,50 @@ func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
 // (milliseconds since 1970) or later, not below the start of the log; the next offset when there is
 // none. Append times never go back. It may wait for the disk.
 func (l *Log) OffsetAt(ms int64) (uint64, error) {
-	from, first, next, err := l.indexAt(ms)
-	if err != nil {
-		return 0, err
+	p := l.Positions()
+	from, ok := l.memoryIndexAt(ms)
+	if !ok {
+		var err error
+		if from, err = l.fileIndexAt(ms); err != nil {
+			return 0, err
+		}
 	}
-	found := next
-	err = l.walk(from, func(e wire.Entry) bool {
-		if e.Kind != wire.KindData || e.Time < ms || e.NextOffset() <= first {
+	found := p.Next
+	err := l.walk(from, func(e wire.Entry) bool {
+		if e.Kind != wire.KindData || e.Time < ms || e.NextOffset() <= p.First {
 			return true
 		}
 		found = e.BaseOffset
 		return false
 	})
-	return max(found, first), err
+	return max(found, p.First), err
 }
 
-// indexAt returns the index of an entry at or not far in front of the first one with a time of ms.
-func (l *Log) indexAt(ms int64) (from, first, next uint64, err error) {
+// memoryIndexAt returns the index of an entry at or a little before the first one with a time of ms,
+// and whether that one is in memory.
+func (l *Log) memoryIndexAt(ms int64) (uint64, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	first, next = l.first, l.next.offset
-	if n := len(l.slabs); n > 0 && l.slabs[0].start.time < ms {
-		i, _ := slices.BinarySearchFunc(l.slabs, ms, func(s *slab, x int64) int { return compareTime(s.end.time, x) })
-		return markBefore(l.slabs[min(i, n-1)].marks, l.slabs[min(i, n-1)].start.index, ms), first, next, nil
+	n := len(l.slabs)
+	if n == 0 || l.slabs[0].start.time >= ms && len(l.segments) > 0 {
+		return 0, false
 	}
-	segments := l.segments
+	i, _ := slices.BinarySearchFunc(l.slabs, ms, func(s *slab, x int64) int { return compareTime(s.end.time, x) })
+	s := l.slabs[min(i, n-1)]
+	return markBefore(s.marks, s.start.index, ms), true
+}
+
+// fileIndexAt is memoryIndexAt for what is in segments.
+func (l *Log) fileIndexAt(ms int64) (uint64, error) {
+	l.mu.Lock()
+	segments, filed := l.segments, l.filed.index
 	l.mu.Unlock()
-	defer l.mu.Lock()
 	lo, hi := 0, len(segments)
 	for lo < hi {
 		mid := (lo + hi) / 2
 		end, err := l.segmentEnd(segments, mid)
 		if err != nil {
-			return 0, 0, 0, err
+			return 0, err
 		}
 		if end.time < ms {
 			lo = mid + 1
@@ -225,16 +236,9 @@ func (l *Log) indexAt(ms int64) (from, first, next uint64, err error) {
 		}
 	}
 	if lo == len(segments) {
-		return l.afterSegments(), first, next, nil
+		return filed, nil
 	}
-	from, err = l.segmentIndexAt(segments, lo, ms)
-	return from, first, next, err
-}
-
-func (l *Log) afterSegments() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.filed.index
+	return l.segmentIndexAt(segments, lo, ms)
 }
 
 func (l *Log) segmentIndexAt(segments []*segment, i int, ms int64) (uint64, error) {

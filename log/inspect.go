@@ -1,0 +1,315 @@
+package log
+
+import (
+	"errors"
+	"iter"
+	"path"
+	"strings"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// ItemKind says what an Item describes.
+type ItemKind string
+
+// The kinds of items, in the order in which they come.
+const (
+	ItemCheckpoint ItemKind = "checkpoint"  // the checkpoint file
+	ItemLog        ItemKind = "log"         // one log in the checkpoint
+	ItemSegment    ItemKind = "segment"     // a segment file; its entries follow
+	ItemCommitFile ItemKind = "commit-file" // a commit log file; its chunks follow
+	ItemChunk      ItemKind = "chunk"       // a chunk; its entries follow
+	ItemEntry      ItemKind = "entry"
+	ItemDamage     ItemKind = "damage" // bytes that match no checksum
+	ItemOther      ItemKind = "other"  // a file that holds no entries, or that is not ours
+)
+
+// Item is one thing in a data directory. Fields that do not apply are zero.
+type Item struct {
+	Kind     ItemKind
+	Path     string // file, below the directory
+	Pos      int64  // byte position in it
+	Bytes    int64  // size
+	Identity wire.Identity
+	Stamp    wire.Stamp // of an entry; Payload is not kept
+	First    uint64     // first offset of a log, segment or chunk
+	Next     uint64     // next offset
+	Index    uint64     // index of the first entry
+	Lsn      uint64     // of a chunk; the floor of the checkpoint
+	Synced   uint64     // of a chunk
+	Sealed   bool       // a segment has an intact footer
+	Counted  bool       // the checkpoint counts it: a log's active segment up to Bytes, or the commit log from Lsn on
+	Err      error      // of damage
+}
+
+// Inspect walks all files of a data directory without changing or locking it. On the directory of a
+// running store the result is a best effort: what is being written may look damaged. A read error is
+// yielded once and ends the walk.
+func Inspect(dir string) iter.Seq2[Item, error] { return InspectFS(OS, dir) }
+
+// InspectFS is Inspect on another file system.
+func InspectFS(f FS, dir string) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		in := &inspector{fs: f, dir: dir, yield: yield, active: map[wire.Identity]logRecord{}}
+		if err := in.run(); err != nil && !errors.Is(err, errStopped) {
+			yield(Item{}, err)
+		}
+	}
+}
+
+var errStopped = errors.New("stopped")
+
+type inspector struct {
+	fs     FS
+	dir    string
+	yield  func(Item, error) bool
+	active map[wire.Identity]logRecord // of the checkpoint
+	floor  uint64
+	logs   []wire.Identity // seen in directories
+}
+
+func (in *inspector) emit(it Item) error {
+	if !in.yield(it, nil) {
+		return errStopped
+	}
+	return nil
+}
+
+func (in *inspector) run() error {
+	if err := in.checkpoint(); err != nil {
+		return err
+	}
+	if err := in.partitions(); err != nil {
+		return err
+	}
+	return in.commits()
+}
+
+func (in *inspector) checkpoint() error {
+	c, damaged, err := readCheckpoint(in.fs, in.dir)
+	if err != nil {
+		return in.damage(checkpointName, 0, err)
+	}
+	if damaged {
+		if err := in.damage(checkpointName, 0, errCheckpoint); err != nil {
+			return err
+		}
+	}
+	in.floor = c.floor
+	if err := in.emit(Item{Kind: ItemCheckpoint, Path: checkpointName, Lsn: c.floor}); err != nil {
+		return err
+	}
+	for _, r := range c.logs {
+		in.active[r.id] = r
+		it := Item{
+			Kind: ItemLog, Path: path.Join(partitionsDir, logDir(r.id)), Identity: r.id,
+			First: r.first, Next: r.filed.offset, Index: r.prev.index, Bytes: r.size,
+		}
+		if err := in.emit(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (in *inspector) partitions() error {
+	dirs, err := in.fs.ReadDir(path.Join(in.dir, partitionsDir))
+	if err != nil && !missing(err) {
+		return err
+	}
+	for _, d := range dirs {
+		name := path.Join(partitionsDir, d.Name)
+		id, ok := parseLogDir(d.Name)
+		if !ok || !d.Dir {
+			if err := in.emit(Item{Kind: ItemOther, Path: name, Bytes: d.Size}); err != nil {
+				return err
+			}
+			continue
+		}
+		in.logs = append(in.logs, id)
+		files, err := in.fs.ReadDir(path.Join(in.dir, name))
+		if err != nil {
+			return err
+		}
+		for i, f := range files {
+			bound := uint64(0)
+			if i+1 < len(files) {
+				if next, ok := parseSegmentName(files[i+1].Name); ok {
+					bound = next.index
+				}
+			}
+			if err := in.segment(id, path.Join(name, f.Name), f, bound); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// segment yields a segment file and its entries.
+func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound uint64) error {
+	start, ok := parseSegmentName(d.Name)
+	if !ok {
+		return in.emit(Item{Kind: ItemOther, Path: name, Bytes: d.Size})
+	}
+	f, err := in.fs.Open(path.Join(in.dir, name), false, false)
+	if missing(err) {
+		return nil // deleted meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	it := Item{Kind: ItemSegment, Path: name, Identity: id, First: start.offset, Index: start.index, Bytes: d.Size}
+	w := walker{file: f, seed: id.Seed(), pos: segmentHeader, end: d.Size, index: start.index, bound: bound, zero: true}
+	info, footer := readFooter(f, d.Size)
+	if footer == nil {
+		it.Sealed, it.Next, w.end = true, info.next.offset, info.dataEnd
+	}
+	r, known := in.active[id]
+	switch {
+	case known && r.active.index == start.index && r.size > 0:
+		it.Counted, it.Bytes, it.Next = true, r.size, r.filed.offset
+		w.end = min(r.size, d.Size)
+		if d.Size < r.size {
+			footer = errMissing
+		} else {
+			footer = nil
+		}
+	case known && start.index >= r.prev.index && start.index <= r.active.index:
+		it.Counted = true
+	default:
+		footer = nil // not counted: not expected to be whole
+	}
+	if err := in.emit(it); err != nil {
+		return err
+	}
+	if h, err := readSegmentHeader(f); err == nil && h.id == id {
+		w.pos = h.data
+	} else if err := in.damage(name, 0, errSegmentHeader); err != nil {
+		return err
+	}
+	if footer != nil {
+		if err := in.damage(name, d.Size, footer); err != nil {
+			return err
+		}
+	}
+	return in.entries(name, &w, it.Counted)
+}
+
+func (in *inspector) damage(name string, pos int64, err error) error {
+	return in.emit(Item{Kind: ItemDamage, Path: name, Pos: pos, Err: err})
+}
+
+// entries yields the entries of a walk.
+func (in *inspector) entries(name string, w *walker, counted bool) error {
+	for {
+		st, ok, err := w.next()
+		if err != nil || !ok {
+			return err
+		}
+		it := Item{
+			Kind: ItemEntry, Path: name, Pos: st.pos, Bytes: st.end - st.pos, Stamp: st.entry.Stamp,
+			First: st.entry.BaseOffset, Next: st.entry.NextOffset(), Index: st.entry.Index, Counted: counted,
+		}
+		if st.bad {
+			if !counted {
+				return nil // the end of a file that was given up
+			}
+			it.Kind, it.Err = ItemDamage, errEntry
+		}
+		if err := in.emit(it); err != nil {
+			return err
+		}
+	}
+}
+
+// commits yields the files of the commit log.
+func (in *inspector) commits() error {
+	list, err := in.fs.ReadDir(path.Join(in.dir, commitDir))
+	if err != nil && !missing(err) {
+		return err
+	}
+	for _, d := range list {
+		name := path.Join(commitDir, d.Name)
+		if _, ok := parseCommitName(d.Name); !ok {
+			if err := in.emit(Item{Kind: ItemOther, Path: name, Bytes: d.Size}); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := in.commitFile(name, strings.TrimSuffix(d.Name, commitExt)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (in *inspector) commitFile(name, number string) error {
+	b, err := readFile(in.fs, path.Join(in.dir, name))
+	if missing(err) {
+		return nil // recycled meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	var h commitHeader
+	h.file, _ = parseCommitName(number + commitExt)
+	if err := in.emit(Item{Kind: ItemCommitFile, Path: name, Bytes: int64(len(b))}); err != nil {
+		return err
+	}
+	ok, err := h.parse(b)
+	if !ok {
+		if err := in.damage(name, 0, errors.Join(errChunk, err)); err != nil {
+			return err
+		}
+		if len(b) >= commitDataPos {
+			_, _ = h.parse(b[commitHeaderCopy:]) // the copy, or what the name says
+		}
+	}
+	chunks(b, h.file, 0, func(it chunkItem) bool {
+		err = in.chunk(name, &it)
+		return err == nil
+	})
+	return err
+}
+
+// chunk yields a chunk and its entries.
+func (in *inspector) chunk(name string, c *chunkItem) error {
+	if c.damage {
+		err := errChunk
+		if c.torn {
+			err = errTorn
+		}
+		return in.damage(name, int64(c.pos), err)
+	}
+	h := &c.header
+	counted := h.lsn >= in.floor
+	err := in.emit(Item{
+		Kind: ItemChunk, Path: name, Pos: int64(c.pos), Bytes: h.size(), Identity: h.id, Lsn: h.lsn, Synced: h.synced,
+		First: h.first.offset, Next: h.next.offset, Index: h.first.index, Counted: counted,
+	})
+	if err != nil {
+		return err
+	}
+	for pos := 0; pos < len(c.payload); {
+		at := int64(c.pos + headerBytes + pos)
+		e, _, err := wire.ParseEntry(c.payload[pos:], h.id.Seed())
+		if err != nil {
+			if err := in.damage(name, at, errEntry); err != nil {
+				return err
+			}
+			pos = resyncEntry(c.payload, pos, h.id.Seed(), 0)
+			continue
+		}
+		err = in.emit(Item{
+			Kind: ItemEntry, Path: name, Pos: at, Bytes: int64(e.Size()), Identity: h.id, Stamp: e.Stamp,
+			First: e.BaseOffset, Next: e.NextOffset(), Index: e.Index, Counted: counted,
+		})
+		if err != nil {
+			return err
+		}
+		pos += e.Size()
+	}
+	return nil
+}
