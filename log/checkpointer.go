@@ -381,6 +381,7 @@ func (s *Store) removeStale() error {
 		if len(stale) == 0 {
 			continue
 		}
+		s.views.forget(func(name string) bool { return slices.Contains(stale, name) })
 		for _, name := range stale {
 			errs = append(errs, removeQuietly(s.options.FS, name))
 		}

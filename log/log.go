@@ -23,8 +23,8 @@ type Batch struct {
 }
 
 // Positions says how far a log got. Offsets count records from 0, indexes count entries from 1; all
-// ranges are half-open. First <= Durable <= Written <= Next, except that First may be ahead of
-// Durable and Written after TruncatePrefix. In a memory-only store Written and Durable stay 0.
+// ranges are half-open. Durable <= Written <= Next, and First <= Next. They never go back, except by
+// TruncateSuffix. In a memory-only store Written and Durable stay 0.
 type Positions struct {
 	First   uint64 // offset of the first record that can be read
 	Next    uint64 // offset of the next record
@@ -49,6 +49,7 @@ type Log struct {
 	config Config
 	failed error // why the log refuses appends, nil while it is healthy
 	closed bool
+	ending bool // the store is closing: nothing more is appended
 
 	slabs []*slab // the newest entries, in order, never overlapping
 	grown int64   // bytes appended since the log was idle; picks the slab class
@@ -114,7 +115,7 @@ func (l *Log) Append(b Batch) (base, index uint64, err error) {
 // refuseLocked says why b cannot be appended now.
 func (l *Log) refuseLocked(b *Batch) error {
 	switch {
-	case l.closed:
+	case l.closed || l.ending:
 		return ErrClosed
 	case l.failed != nil:
 		return ErrReadOnly

@@ -108,8 +108,8 @@ type Config struct {
 	// can drop it. Default 1 h, or a quarter of Retention.Age when that is less.
 	SegmentAge time.Duration
 	// Notify is called after Written or Durable moved, or with the error of a storage failure: what
-	// was appended and not yet Durable is then unknown. It is called without locks, never
-	// concurrently with itself from the flusher, and must not block.
+	// was appended and is not yet Durable is then unknown. It is called without locks and must not
+	// block. Two calls can overlap, so positions can arrive out of order: the highest count.
 	Notify func(p Positions, err error)
 	// State returns the owner's encoded state and the index of the last entry it includes. It is
 	// called without locks by the checkpointer; the owner takes the lock it also holds around

@@ -106,8 +106,9 @@ func (s *Store) abandon() {
 	}
 }
 
-// Close flushes and files everything, and releases the directory. Chunks that are still held stay
-// valid until they are released. It returns what could not be made durable.
+// Close refuses appends, flushes and files everything, and releases the directory. It still calls
+// the hooks. Chunks that are held stay valid until they are released. It returns what could not be
+// made durable.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -116,6 +117,11 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		l.ending = true
+		l.mu.Unlock()
+	}
 	close(s.stop)
 	s.done.Wait()
 	var err error

@@ -110,6 +110,71 @@ func TestReopenOnTheOperatingSystem(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+func TestLargestEntriesThroughFiles(t *testing.T) {
+	disk := faultfs.New()
+	o := small(disk)
+	o.MemoryBytes = 64 << 20
+	s := open(t, o)
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range uint64(3) {
+		_, _, err := l.Append(data(i, 1, wire.MaxFrameBytes-int(i)))
+		require.NoError(t, err)
+		appendN(t, l, i, 3)
+	}
+	require.NoError(t, s.Sync())
+	want := readAll(t, l)
+	killed := disk.Clone()
+	require.NoError(t, s.Close())
+	for _, d := range []*faultfs.Disk{disk, killed} {
+		o.FS = d
+		s = open(t, o)
+		require.Equal(t, want, readAll(t, openLog(t, s, identity(1), log.Config{})))
+		require.NoError(t, s.Close())
+	}
+}
+
+func TestThousandIdlePartitionsFitIn100MB(t *testing.T) {
+	s := open(t, log.Options{})
+	for i := range 1000 {
+		l := openLog(t, s, wire.Identity{Partition: uint32(i)}, log.Config{})
+		appendN(t, l, 0, 50)
+	}
+	require.Less(t, s.Stats().MemoryMapped, int64(90<<20))
+	require.NoError(t, s.Close())
+}
+
+func TestIdleMemoryIsSmall(t *testing.T) {
+	s := open(t, log.Options{Dir: t.TempDir()})
+	openLog(t, s, identity(1), log.Config{})
+	eventually(t, "ready slabs", func() bool { return s.Stats().MemoryMapped > 1<<20 })
+	require.Less(t, s.Stats().MemoryMapped, int64(4<<20))
+	require.NoError(t, s.Close())
+}
+
+func TestClosedStoreRefusesEverything(t *testing.T) {
+	s := open(t, small(faultfs.New()))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 1)
+	require.NoError(t, s.Close())
+	_, _, err := l.Append(data(1, 1, 10))
+	require.ErrorIs(t, err, log.ErrClosed)
+	var c log.Chunk
+	require.ErrorIs(t, l.Read(&c, 0, 1, 1), log.ErrClosed)
+	_, err = s.OpenLog(identity(1), log.Config{})
+	require.ErrorIs(t, err, log.ErrClosed)
+	require.ErrorIs(t, s.Close(), log.ErrClosed)
+	l.Flush(wire.LevelDisk)
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for _, o := range []log.Options{
+		{MemoryBytes: 1}, {SegmentBytes: 1}, {CommitFileBytes: 1}, {CommitLogBytes: -1}, {RetentionInterval: -1},
+	} {
+		_, err := log.Open(o)
+		require.Error(t, err)
+	}
+}
+
 func TestFlushTellsWhatIsDurable(t *testing.T) {
 	for _, level := range []wire.Level{wire.LevelOS, wire.LevelDisk} {
 		s := open(t, small(faultfs.New()))

@@ -1,6 +1,9 @@
 package log
 
-import "errors"
+import (
+	"errors"
+	"path"
+)
 
 // ErrState is returned by TruncateSuffix for an index that the owner's state already includes.
 var ErrState = errors.New("log: the owner's state includes the entries to cut")
@@ -140,6 +143,7 @@ func (l *Log) cutSegments(index uint64) error {
 	for _, s := range l.segments[n:] {
 		l.stale = append(l.stale, s.path)
 	}
+	l.store.views.forget(func(name string) bool { return path.Dir(name) == l.dir() })
 	l.segments = l.segments[:n:n]
 	if short != nil {
 		l.segments = append(l.segments[:n-1:n-1], short)
