@@ -229,8 +229,8 @@ func (b *Batch) Validate(maxRecord int) error {
 	}
 	rest := b.records
 	for range b.count {
-		body, next, ok := lengthPrefixed(rest, MaxFrameBytes)
-		if !ok || !validRecord(body) {
+		body, next, ok := splitRecord(rest)
+		if !ok || body[0] != 0 && !validRecord(body) {
 			return ErrBatch
 		}
 		if len(body) > maxRecord {
@@ -244,14 +244,28 @@ func (b *Batch) Validate(maxRecord int) error {
 	return nil
 }
 
+// splitRecord splits off a record's body, at least one byte. Lengths of one and two bytes, which are
+// nearly all, take the short way: this runs once for every record that is published.
+func splitRecord(b []byte) (body, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return nil, nil, false
+	}
+	n, at := int(b[0]), 1
+	if n >= 0x80 {
+		if b[1] == 0 || b[1] >= 0x80 {
+			body, rest, ok = lengthPrefixed(b, MaxFrameBytes)
+			return body, rest, ok && len(body) > 0
+		}
+		n, at = n&0x7f|int(b[1])<<7, 2
+	}
+	if n == 0 || n > len(b)-at {
+		return nil, nil, false
+	}
+	return b[at : at+n], b[at+n:], true
+}
+
 // validRecord is Record.parse without building the record; the plain cases return early.
 func validRecord(b []byte) bool {
-	if len(b) == 0 {
-		return false
-	}
-	if b[0] == 0 {
-		return true
-	}
 	if b[0] == recordKey && len(b) > 1 && b[1] < 0x80 {
 		return int(b[1]) <= len(b)-2
 	}
