@@ -121,7 +121,7 @@ func Publish(ctx context.Context, l Load) (Result, error) {
 	l.setDefaults()
 	p := newPublishing(&l)
 	took, err := p.run(ctx)
-	r := newResult("publish", p.acked.Load(), l.Size, took)
+	r := newResult("publish", total(p.acked), l.Size, took)
 	r.Latency, r.Late = p.latencies(), p.late.Load()
 	return r, err
 }
@@ -129,14 +129,32 @@ func Publish(ctx context.Context, l Load) (Result, error) {
 // publishing is a publish load under way.
 type publishing struct {
 	l     *Load
-	acked atomic.Uint64
+	acked []paddedCount // by client
+	sent  []paddedCount
 	late  atomic.Uint64
-	sent  atomic.Uint64
 	rec   *recorder // of open loops: closed loops measure their own queue
 	fail  atomic.Pointer[error]
 }
 
-func newPublishing(l *Load) *publishing { return &publishing{l: l, rec: newRecorder()} }
+// paddedCount is a counter with a cache line of its own: the sender's and the receiver's goroutine
+// would slow each other down on a shared one.
+type paddedCount struct {
+	n atomic.Uint64
+	_ [56]byte
+}
+
+func total(counts []paddedCount) (n uint64) {
+	for i := range counts {
+		n += counts[i].n.Load()
+	}
+	return n
+}
+
+func newPublishing(l *Load) *publishing {
+	return &publishing{
+		l: l, rec: newRecorder(), acked: make([]paddedCount, l.Clients), sent: make([]paddedCount, l.Clients),
+	}
+}
 
 func (p *publishing) latencies() *Latency {
 	if p.l.Rate == 0 {
@@ -171,8 +189,8 @@ func (p *publishing) run(ctx context.Context) (time.Duration, error) {
 	if err := errors.Join(errs...); err != nil {
 		return took, err
 	}
-	if p.acked.Load() != p.sent.Load() {
-		return took, fmt.Errorf("%d messages sent, %d acknowledged", p.sent.Load(), p.acked.Load())
+	if sent, acked := total(p.sent), total(p.acked); acked != sent {
+		return took, fmt.Errorf("%d messages sent, %d acknowledged", sent, acked)
 	}
 	return took, nil
 }
@@ -185,7 +203,7 @@ func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, 
 			p.fail.CompareAndSwap(nil, &err)
 			return
 		}
-		p.acked.Add(1)
+		p.acked[worker].n.Add(1)
 	}
 	share := p.l.Messages / p.l.Clients
 	if worker < p.l.Messages%p.l.Clients {
@@ -205,7 +223,7 @@ func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, 
 		if err := c.PublishAsync(ctx, m, callback); err != nil {
 			return err
 		}
-		p.sent.Add(1)
+		p.sent[worker].n.Add(1)
 	}
 	return c.Flush(ctx)
 }
