@@ -2,6 +2,7 @@
 # make test   is the whole test suite, the demo scripts included
 # make check  adds the race detector, the linters and the other platforms
 # make test-crash  kills a broker CYCLES times under load
+# make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make fuzz   runs every fuzz target for FUZZTIME
 
 GO       ?= go
@@ -15,8 +16,9 @@ GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 
 CYCLES   ?= 50
+ROUNDS   ?= 5
 
-.PHONY: build run test test-crash demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash bench demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -30,6 +32,9 @@ test: vet
 
 test-crash:
 	RAFKA_CRASH_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 60m -v ./internal/crash
+
+bench: build
+	bin/rafka bench compare --rounds $(ROUNDS) --write docs/benchmarks.md
 
 demos: build
 	for demo in $(DEMOS); do RAFKA=bin/rafka scripts/$$demo.sh || exit 1; done

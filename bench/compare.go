@@ -30,13 +30,15 @@ type Config struct {
 	Full bool
 	// Dir is where data directories are made. Default: the system's temporary directory.
 	Dir string
+	// Program is the rafka to measure, which also holds the floors. Default: this program.
+	Program string
 	// Progress is told what is measured. Default: nobody.
 	Progress func(done, total int, what string)
 
 	ctx context.Context
 }
 
-func (c *Config) setDefaults() {
+func (c *Config) setDefaults() (err error) {
 	c.Rounds = cmp.Or(c.Rounds, 5)
 	c.Duration = cmp.Or(c.Duration, time.Second)
 	c.RoundTrips = cmp.Or(c.RoundTrips, 10_000)
@@ -45,6 +47,10 @@ func (c *Config) setDefaults() {
 	if c.Progress == nil {
 		c.Progress = func(int, int, string) {}
 	}
+	if c.Program == "" {
+		c.Program, err = os.Executable()
+	}
+	return err
 }
 
 // Figure is one line of a report.
@@ -71,7 +77,9 @@ type Report struct {
 // Compare measures every scenario beside its floor, in alternating rounds. It stops at the first
 // failure: a figure of a broker that lost something is no figure.
 func Compare(ctx context.Context, c Config) (Report, error) {
-	c.setDefaults()
+	if err := c.setDefaults(); err != nil {
+		return Report{}, err
+	}
 	c.ctx = ctx
 	r := Report{Machine: machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
 	var chosen []scenario

@@ -22,13 +22,9 @@ type process struct {
 // startLimit is how long a server may take to listen.
 const startLimit = 30 * time.Second
 
-// startFloor starts this program as a floor.
-func startFloor(kind string, size int) (*process, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(path, "bench", "floor", kind, strconv.Itoa(size))
+// startFloor starts the program as a floor.
+func startFloor(c *Config, kind string, size int) (*process, error) {
+	cmd := exec.Command(c.Program, "bench", "floor", kind, strconv.Itoa(size))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -46,12 +42,8 @@ func startFloor(kind string, size int) (*process, error) {
 	return p, nil
 }
 
-// startBroker starts this program as a broker. A dir of "" keeps data in memory.
-func startBroker(dir string, args ...string) (*process, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
+// startBroker starts the program as a broker. A dir of "" keeps data in memory.
+func startBroker(c *Config, dir string, args ...string) (*process, error) {
 	ports, err := os.MkdirTemp("", "rafka-bench-ports")
 	if err != nil {
 		return nil, err
@@ -64,7 +56,7 @@ func startBroker(dir string, args ...string) (*process, error) {
 	} else {
 		args = append(args, "--data", dir)
 	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(c.Program, args...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -79,13 +71,13 @@ func startBroker(dir string, args ...string) (*process, error) {
 	return nil, errors.Join(errors.New("the broker did not start"), p.stop())
 }
 
-// startDiskBroker starts a broker on a fresh directory under base.
-func startDiskBroker(base string, args ...string) (*process, error) {
-	dir, err := os.MkdirTemp(base, "rafka-bench")
+// startDiskBroker starts a broker on a fresh directory.
+func startDiskBroker(c *Config, args ...string) (*process, error) {
+	dir, err := os.MkdirTemp(c.Dir, "rafka-bench")
 	if err != nil {
 		return nil, err
 	}
-	p, err := startBroker(dir, args...)
+	p, err := startBroker(c, dir, args...)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

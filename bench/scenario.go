@@ -33,8 +33,8 @@ func with(p *process, err error, f func(p *process) (float64, error)) (float64, 
 }
 
 // memoryBroker runs f against a broker in memory that keeps little.
-func memoryBroker(f func(p *process) (float64, error)) (float64, error) {
-	p, err := startBroker("", "--retention-bytes", "64MiB")
+func memoryBroker(c *Config, f func(p *process) (float64, error)) (float64, error) {
+	p, err := startBroker(c, "", "--retention-bytes", "64MiB")
 	return with(p, err, f)
 }
 
@@ -49,7 +49,7 @@ func publishScenario(size, count int, goal float64) scenario {
 		Name: fmt.Sprintf("publish acked, memory, %d B x %d", size, count), Unit: "MB/s",
 		Target: fmt.Sprintf(">= %.1f x raw sink", goal), Goal: goal,
 		floor: func(c *Config) (float64, error) {
-			p, err := startFloor("sink", len(frame))
+			p, err := startFloor(c, "sink", len(frame))
 			return with(p, err, func(p *process) (float64, error) {
 				conn, err := dialFD(p.addr)
 				if err != nil {
@@ -61,7 +61,7 @@ func publishScenario(size, count int, goal float64) scenario {
 			})
 		},
 		ours: func(c *Config) (float64, error) {
-			return memoryBroker(func(p *process) (float64, error) {
+			return memoryBroker(c, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
 					return 0, err
@@ -74,23 +74,25 @@ func publishScenario(size, count int, goal float64) scenario {
 	}
 }
 
-// clientScenario compares the Go client with the raw driver, both against our broker.
-func clientScenario() scenario {
+// clientScenario compares the Go client, one message a call, with the raw driver and its batches of
+// count, both against our broker.
+func clientScenario(count int) scenario {
 	return scenario{
-		Name: "publish acked through the Go client, 128 B, async", Unit: "M msg/s", Target: ">= 0.5 x raw driver (x 100)", Goal: 0.5,
+		Name: fmt.Sprintf("publish acked through the Go client, 128 B, against x %d", count), Unit: "M msg/s",
+		Target: fmt.Sprintf(">= 0.5 x raw driver, 128 B x %d", count), Goal: 0.5,
 		floor: func(c *Config) (float64, error) {
-			return memoryBroker(func(p *process) (float64, error) {
+			return memoryBroker(c, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
 					return 0, err
 				}
 				defer s.close()
-				rate, err := publishRate(s.fdConn, frameOf(128, 100), 100, c.Duration)
-				return rate * 100 / 1e6, err
+				rate, err := publishRate(s.fdConn, frameOf(128, count), count, c.Duration)
+				return rate * float64(count) / 1e6, err
 			})
 		},
 		ours: func(c *Config) (float64, error) {
-			return memoryBroker(func(p *process) (float64, error) {
+			return memoryBroker(c, func(p *process) (float64, error) {
 				r, err := Publish(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Duration: c.Duration, Clients: 1, Partitions: 1})
 				return r.MessagesPerSecond / 1e6, err
 			})
@@ -112,7 +114,7 @@ func roundTripScenario(p float64, goal float64) scenario {
 		Name: fmt.Sprintf("publish round trip p%g, 64 B", p), Unit: "us",
 		Target: fmt.Sprintf("<= %.2f x gnet echo", goal), Goal: goal, Less: true,
 		floor: func(c *Config) (float64, error) {
-			p, err := startFloor("gnet-echo", 0)
+			p, err := startFloor(c, "gnet-echo", 0)
 			return with(p, err, func(p *process) (float64, error) {
 				conn, err := dialFD(p.addr)
 				if err != nil {
@@ -123,7 +125,7 @@ func roundTripScenario(p float64, goal float64) scenario {
 			})
 		},
 		ours: func(c *Config) (float64, error) {
-			return memoryBroker(func(p *process) (float64, error) {
+			return memoryBroker(c, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
 					return 0, err
@@ -149,7 +151,7 @@ func syncScenario() scenario {
 			return percentile(took, 50), nil
 		},
 		ours: func(c *Config) (float64, error) {
-			p, err := startDiskBroker(c.Dir)
+			p, err := startDiskBroker(c)
 			return with(p, err, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
@@ -170,7 +172,7 @@ const diskWriters = 256
 
 // durableRate keeps diskWriters publishes in flight, each its own 4 KiB frame, over partitions.
 func durableRate(c *Config, partitions int) (float64, error) {
-	p, err := startDiskBroker(c.Dir, "--default-topic-partitions", fmt.Sprint(partitions))
+	p, err := startDiskBroker(c, "--default-topic-partitions", fmt.Sprint(partitions))
 	return with(p, err, func(p *process) (float64, error) {
 		s, err := login(p.addr, "bench")
 		if err != nil {
@@ -240,7 +242,7 @@ func fetchScenario(name string, goal float64, backlog int, args ...string) scena
 	return scenario{
 		Name: name, Unit: "MB/s", Target: fmt.Sprintf(">= %.1f x raw source", goal), Goal: goal,
 		floor: func(c *Config) (float64, error) {
-			p, err := startFloor("source", fetchBytes)
+			p, err := startFloor(c, "source", fetchBytes)
 			return with(p, err, func(p *process) (float64, error) {
 				conn, err := dialFD(p.addr)
 				if err != nil {
@@ -251,7 +253,7 @@ func fetchScenario(name string, goal float64, backlog int, args ...string) scena
 			})
 		},
 		ours: func(c *Config) (float64, error) {
-			p, err := startDiskBroker(c.Dir, args...)
+			p, err := startDiskBroker(c, args...)
 			return with(p, err, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
@@ -316,7 +318,7 @@ func pushScenario(subscribers int, goal float64) scenario {
 	return scenario{
 		Name: fmt.Sprintf("push to %d subscribers, 128 B", subscribers), Unit: "MB/s", Target: fmt.Sprintf(">= %.0f MB/s", goal), Goal: goal,
 		ours: func(c *Config) (float64, error) {
-			return memoryBroker(func(p *process) (float64, error) { return pushRate(p.addr, subscribers, c.Duration) })
+			return memoryBroker(c, func(p *process) (float64, error) { return pushRate(p.addr, subscribers, c.Duration) })
 		},
 	}
 }
@@ -404,7 +406,7 @@ func idleScenario() scenario {
 	return scenario{
 		Name: "memory, idle broker", Unit: "MB", Target: "<= 30 MB", Goal: 30, Less: true,
 		ours: func(c *Config) (float64, error) {
-			p, err := startDiskBroker(c.Dir)
+			p, err := startDiskBroker(c)
 			return with(p, err, func(p *process) (float64, error) { return p.residentBytes() / mega, nil })
 		},
 	}
@@ -415,7 +417,7 @@ func idleConnectionsScenario() scenario {
 	return scenario{
 		Name: "memory, per idle connection", Unit: "KB", Target: "<= 2 KB", Goal: 2, Less: true,
 		ours: func(c *Config) (float64, error) {
-			return memoryBroker(func(p *process) (float64, error) {
+			return memoryBroker(c, func(p *process) (float64, error) {
 				var conns []net.Conn
 				defer func() {
 					for _, conn := range conns {
@@ -446,7 +448,7 @@ func idlePartitionsScenario() scenario {
 	return scenario{
 		Name: "memory, 1,000 idle partitions with a record each", Unit: "MB", Target: "<= 100 MB", Goal: 100, Less: true,
 		ours: func(c *Config) (float64, error) {
-			p, err := startDiskBroker(c.Dir, "--default-topic-partitions", "1000")
+			p, err := startDiskBroker(c, "--default-topic-partitions", "1000")
 			return with(p, err, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
@@ -469,7 +471,7 @@ func startScenario() scenario {
 		Name: "start to first greeted connection", Unit: "ms", Target: "<= 50 ms", Goal: 50, Less: true,
 		ours: func(c *Config) (float64, error) {
 			start := time.Now()
-			p, err := startDiskBroker(c.Dir)
+			p, err := startDiskBroker(c)
 			return with(p, err, func(p *process) (float64, error) { return sinceGreeted(p, start) })
 		},
 	}
@@ -489,7 +491,7 @@ func reopenScenario() scenario {
 	return scenario{
 		Name: "reopen with 10 GB after kill -9", Unit: "ms", Target: "<= 1,000 ms", Goal: 1000, Less: true, Full: true,
 		ours: func(c *Config) (float64, error) {
-			p, err := startDiskBroker(c.Dir)
+			p, err := startDiskBroker(c)
 			if err != nil {
 				return 0, err
 			}
@@ -505,7 +507,7 @@ func reopenScenario() scenario {
 				return 0, err
 			}
 			start := time.Now()
-			p, err = startBroker(dir)
+			p, err = startBroker(c, dir)
 			return with(p, err, func(p *process) (float64, error) { return sinceGreeted(p, start) })
 		},
 	}
@@ -517,7 +519,8 @@ func scenarios() []scenario {
 		publishScenario(128, 100, 0.7),
 		publishScenario(1024, 10, 0.7),
 		publishScenario(16, 1, 0.4),
-		clientScenario(),
+		clientScenario(1),
+		clientScenario(100),
 		roundTripScenario(50, 1.15),
 		roundTripScenario(99, 1.5),
 		syncScenario(),

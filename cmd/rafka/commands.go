@@ -14,6 +14,8 @@ func (c *cli) commands() []*cobra.Command {
 		c.groupCommand(),
 		c.checkCommand(),
 		c.benchCommand(),
+		c.inspectCommand(),
+		c.verifyCommand(),
 		c.versionCommand(),
 	}
 }

@@ -64,6 +64,7 @@ var rules = map[string]rule{
 	"cmd/rafka": {
 		ours: []string{"wire", "log", "client", "server", "bench", "config"},
 		theirs: []string{
+			"github.com/google/uuid",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/dustin/go-humanize",
 			"github.com/jedib0t/go-pretty/v6", "github.com/schollz/progressbar/v3", "golang.org/x/term",
 		},

@@ -1,0 +1,92 @@
+package bench
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/server"
+	"github.com/rafka-mq/rafka/server/servertest"
+)
+
+func load(t *testing.T, b *servertest.Broker) Load {
+	t.Helper()
+	return Load{
+		Server: b.Addr, Topic: "load", Messages: 500, Size: 100, Partitions: 3,
+		Options: client.Options{Dialer: b.Dial},
+	}
+}
+
+func TestEveryLoadCountsWhatItDid(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	for name, run := range map[string]func(context.Context, Load) (Result, error){
+		"publish": Publish, "fetch": FetchAll, "subscribe": Subscribe, "round trip": RoundTrip,
+	} {
+		l := load(t, b)
+		l.Topic = "load-" + string(name[0])
+		r, err := run(t.Context(), l)
+		require.NoError(t, err, name)
+		require.Equal(t, uint64(500), r.Messages, name)
+		require.Equal(t, uint64(50_000), r.Bytes, name)
+		require.Positive(t, r.MessagesPerSecond, name)
+	}
+	l := load(t, b)
+	l.Readers = 3
+	r, err := PubSub(t.Context(), l)
+	require.NoError(t, err)
+	require.Equal(t, uint64(1500), r.Messages)
+}
+
+func TestAnOpenLoopCountsFromTheDueTime(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	l := load(t, b)
+	l.Messages, l.Rate, l.Clients = 200, 2000, 2
+	r, err := Publish(t.Context(), l)
+	require.NoError(t, err)
+	require.Equal(t, uint64(200), r.Messages)
+	require.NotNil(t, r.Latency)
+	require.GreaterOrEqual(t, r.Seconds, 0.09, "200 messages at 2,000 a second take a tenth of a second")
+}
+
+func TestDurableLoadsReachTheDisk(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Dir: t.TempDir()}})
+	l := load(t, b)
+	l.Clients, l.Messages = 4, 100
+	r, err := Durable(t.Context(), l)
+	require.NoError(t, err)
+	require.Equal(t, uint64(100), r.Messages)
+}
+
+func TestMediansAndVerdicts(t *testing.T) {
+	f := Figure{Rounds: []float64{9, 1, 5}, Floors: []float64{10, 10, 10}}
+	f.judge(&scenario{Goal: 0.5})
+	require.Equal(t, []any{5.0, 10.0, 0.5, true}, []any{f.Ours, f.Floor, f.Ratio, f.OK})
+	f.judge(&scenario{Goal: 0.4, Less: true})
+	require.False(t, f.OK)
+	require.Equal(t, 2.5, median([]float64{4, 1, 2, 3}))
+	require.Zero(t, median(nil))
+}
+
+// TestCompareMeasures runs two real scenarios, with this program as broker and floor.
+func TestCompareMeasures(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rafka")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/rafka-mq/rafka/cmd/rafka").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, only := range []string{"16 B x 1", "round trip p50", "one in flight", "fetch from memory"} {
+		r, err := Compare(t.Context(), Config{Program: path, Rounds: 1, Duration: 20 * time.Millisecond, RoundTrips: 50, Syncs: 5, Only: only, Dir: t.TempDir()})
+		require.NoError(t, err, only)
+		require.Len(t, r.Figures, 1, only)
+		require.Positive(t, r.Figures[0].Ours, only)
+		require.Positive(t, r.Figures[0].Floor, only)
+		require.Contains(t, r.Markdown(), r.Figures[0].Name)
+		var table strings.Builder
+		require.NoError(t, r.Write(&table, "table"), only)
+		require.Contains(t, table.String(), r.Figures[0].Target)
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// item is one line of rafka inspect.
+type item struct {
+	Kind      string `json:"kind"`
+	Path      string `json:"path"`
+	Pos       int64  `json:"pos"`
+	Bytes     int64  `json:"bytes"`
+	Topic     string `json:"topic,omitempty"` // the id
+	Partition uint32 `json:"partition,omitempty"`
+	First     uint64 `json:"first,omitempty"`
+	Next      uint64 `json:"next,omitempty"`
+	Index     uint64 `json:"index,omitempty"`
+	Lsn       uint64 `json:"lsn,omitempty"`
+	Sealed    bool   `json:"sealed,omitempty"`
+	Entry     string `json:"entry,omitempty"` // its kind
+	Time      string `json:"time,omitempty"`
+	Damage    string `json:"damage,omitempty"`
+}
+
+var entryKinds = map[wire.Kind]string{
+	wire.KindData: "data", wire.KindTerm: "term", wire.KindConfig: "config", wire.KindState: "state",
+}
+
+func newItem(it log.Item) item {
+	o := item{
+		Kind: string(it.Kind), Path: it.Path, Pos: it.Pos, Bytes: it.Bytes,
+		First: it.First, Next: it.Next, Index: it.Index, Lsn: it.Lsn, Sealed: it.Sealed,
+	}
+	if it.Identity != (wire.Identity{}) {
+		o.Topic, o.Partition = uuid.UUID(it.Identity.Topic).String(), it.Identity.Partition
+	}
+	if it.Kind == log.ItemEntry {
+		o.Entry = entryKinds[it.Stamp.Kind]
+		o.Time = time.UnixMilli(it.Stamp.Time).UTC().Format(time.RFC3339Nano)
+	}
+	if it.Err != nil {
+		o.Damage = it.Err.Error()
+	}
+	return o
+}
+
+// String is the line for people: the depth shows what is inside what.
+func (o item) String() string {
+	indent := map[string]string{"log": "  ", "chunk": "  ", "entry": "    ", "damage": "    "}[o.Kind]
+	s := fmt.Sprintf("%s%s at %d, %d bytes", indent, o.Kind, o.Pos, o.Bytes)
+	if indent == "" {
+		s = fmt.Sprintf("%s  %s, %s", o.Path, o.Kind, humanize.IBytes(uint64(o.Bytes)))
+	}
+	if o.Topic != "" {
+		s += fmt.Sprintf("  %s/%d", o.Topic, o.Partition)
+	}
+	if o.Next > 0 || o.Index > 0 {
+		s += fmt.Sprintf("  offsets [%d, %d) index %d", o.First, o.Next, o.Index)
+	}
+	if o.Entry != "" {
+		s += "  " + o.Entry + "  " + o.Time
+	}
+	if o.Lsn > 0 {
+		s += fmt.Sprintf("  lsn %d", o.Lsn)
+	}
+	if o.Sealed {
+		s += "  sealed"
+	}
+	if o.Damage != "" {
+		s += "  DAMAGED: " + o.Damage
+	}
+	return s
+}
+
+func (c *cli) inspectCommand() *cobra.Command {
+	var entries bool
+	cmd := &cobra.Command{
+		Use:   "inspect DIR",
+		Short: "print what is inside the files of a data directory",
+		Long: `Print the checkpoint, the segments and the commit log of a data directory, and with --entries every
+entry in them. Nothing is changed or locked; next to a running broker it is a best effort.`,
+		Example: "  rafka inspect ./data\n  rafka inspect ./data --entries -o jsonl",
+		Args:    exactly(1, "DIR"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkDataDir(args[0]); err != nil {
+				return err
+			}
+			all := []item{}
+			for it, err := range log.Inspect(args[0]) {
+				if err != nil {
+					return err
+				}
+				if it.Kind == log.ItemEntry && !entries {
+					continue
+				}
+				switch o := newItem(it); c.output {
+				case "json":
+					all = append(all, o)
+				case "jsonl":
+					if err := c.printJSON(o); err != nil {
+						return err
+					}
+				default:
+					fmt.Fprintln(c.stdout, o)
+				}
+			}
+			if c.output == "json" {
+				return c.printJSON(all)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&entries, "entries", false, "every entry too")
+	return cmd
+}
+
+// verification is what rafka verify prints.
+type verification struct {
+	Files   int    `json:"files"`
+	Bytes   int64  `json:"bytes"`
+	Chunks  uint64 `json:"chunks"`
+	Entries uint64 `json:"entries"`
+	Records uint64 `json:"records"`
+	Damage  []item `json:"damage"`
+	More    int    `json:"more_damage"`
+}
+
+func (c *cli) verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify DIR",
+		Short: "check every checksum in a data directory",
+		Long: `Read every file of a data directory and check every checksum. Nothing is changed. The exit code is 1 when
+there is damage; a torn end of the commit log after a crash is damage of that kind until the broker has
+started once more.`,
+		Args: exactly(1, "DIR"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkDataDir(args[0]); err != nil {
+				return err
+			}
+			r, err := log.Verify(args[0])
+			if err != nil {
+				return err
+			}
+			v := verification{
+				Files: r.Files, Bytes: r.Bytes, Chunks: r.Chunks, Entries: r.Entries, Records: r.Records,
+				Damage: []item{}, More: r.More,
+			}
+			for _, it := range r.Damage {
+				v.Damage = append(v.Damage, newItem(it))
+			}
+			err = c.printOne(v, [][2]string{
+				{"files", fmt.Sprint(v.Files)},
+				{"bytes", humanize.IBytes(uint64(v.Bytes))},
+				{"chunks", fmt.Sprint(v.Chunks)},
+				{"entries", fmt.Sprint(v.Entries)},
+				{"records", fmt.Sprint(v.Records)},
+				{"damaged", fmt.Sprint(len(v.Damage) + v.More)},
+			})
+			if err != nil || len(v.Damage) == 0 {
+				return err
+			}
+			if !c.asJSON() {
+				for _, d := range v.Damage {
+					c.sayf("%s at byte %d: %s", d.Path, d.Pos, d.Damage)
+				}
+			}
+			return &failure{
+				exit: exitFailed, name: "DAMAGED", err: fmt.Errorf("%d damaged places in %s", len(v.Damage)+v.More, args[0]),
+				hint: "a broker on this directory goes on and reports the lost ranges; restore a copy to get them back",
+			}
+		},
+	}
+}
+
+// checkDataDir refuses what is no data directory.
+func checkDataDir(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "commit")); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return &failure{
+				exit: exitNotFound, name: "NO_DATA", err: fmt.Errorf("%s is not a data directory", dir),
+				hint: "name the directory of serve --data",
+			}
+		}
+		return err
+	}
+	return nil
+}
