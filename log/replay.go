@@ -29,18 +29,21 @@ type replay struct {
 	store    *Store
 	files    []replayFile
 	floor    uint64
-	synced   uint64 // chunks below were durable: damage there is no torn tail
-	start    uint64 // lsn of the first chunk that counts
-	expected uint64 // lsn behind the last chunk that counts
-	highest  uint64 // lsn behind the highest chunk seen
-	cut      bool   // a torn tail was met: nothing behind it counts
-	tornLog  *Log   // the log of the chunk with the tear, if any
-	tornAt   place  // where that chunk starts: what is behind counts, but not from this file
+	synced   uint64      // chunks below were durable: damage there is no torn tail
+	start    uint64      // lsn of the first chunk that counts
+	expected uint64      // lsn behind the last chunk that counts
+	highest  uint64      // lsn behind the highest chunk seen
+	buf      []byte      // memory of load
+	loaded   *replayFile // what is in buf
+	cut      bool        // a torn tail was met: nothing behind it counts
+	tornLog  *Log        // the log of the chunk with the tear, if any
+	tornAt   place       // where that chunk starts: what is behind counts, but not from this file
 }
 
 // replayCommits reads the commit log twice: for the highest synced mark, and to apply it.
 func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	r := &replay{store: s, floor: root.floor, synced: root.floor}
+	defer r.release()
 	if err := r.list(known); err != nil {
 		return err
 	}
@@ -117,7 +120,6 @@ func (r *replay) each(f func(file *replayFile, b []byte) error) error {
 		}
 		if len(b) > 0 {
 			err = f(file, b)
-			unmapMemory(b)
 		}
 		if err != nil {
 			return err
@@ -126,8 +128,13 @@ func (r *replay) each(f func(file *replayFile, b []byte) error) error {
 	return nil
 }
 
-// load reads a whole file to memory outside the Go heap.
+// load reads a whole file to memory outside the Go heap, the same for all files: pages that were
+// touched before are much cheaper. The file that is there already is not read again.
 func (r *replay) load(file *replayFile) ([]byte, error) {
+	if r.loaded == file {
+		return r.buf[:file.size], nil
+	}
+	r.loaded = nil
 	c := r.store.commits
 	f, err := c.fs.Open(path.Join(c.dir, file.name), false, false)
 	if err != nil {
@@ -137,15 +144,26 @@ func (r *replay) load(file *replayFile) ([]byte, error) {
 	if file.size == 0 {
 		return nil, nil
 	}
-	b, err := mapMemory(int(file.size))
-	if err != nil {
-		return nil, err
+	if int64(len(r.buf)) < file.size {
+		r.release()
+		if r.buf, err = mapMemory(int(file.size)); err != nil {
+			return nil, err
+		}
 	}
+	b := r.buf[:file.size]
 	if err := readFull(f, b, 0); err != nil {
-		unmapMemory(b)
 		return nil, err
 	}
+	r.loaded = file
 	return b, nil
+}
+
+// release gives the memory of load back.
+func (r *replay) release() {
+	if r.buf != nil {
+		unmapMemory(r.buf)
+		r.buf = nil
+	}
 }
 
 // survey reads the header of a file and the synced marks in it.
