@@ -200,7 +200,6 @@ func (c *commitLog) start(n int64) error {
 		from = path.Join(c.dir, c.spares[len(c.spares)-1])
 		c.spares = c.spares[:len(c.spares)-1]
 	}
-	ring(c.spent)
 	f, err := c.prepare(from, room, &h)
 	if err != nil && isFull(err) && c.reserved && commitDataPos+n <= c.size {
 		room = c.size
@@ -218,6 +217,7 @@ func (c *commitLog) start(n int64) error {
 		return errors.Join(err, f.Close())
 	}
 	c.open, c.number, c.room, c.pos, c.bufPos = f, h.file, room, commitDataPos, commitDataPos
+	ring(c.spent)
 	return nil
 }
 

@@ -16,7 +16,7 @@ const (
 	classes
 )
 
-var slabBytes = [classes]int{64 << 10, 1 << 20, wire.MaxFrameBytes + 64<<10}
+var slabBytes = [classes]int{32 << 10, 1 << 20, wire.MaxFrameBytes + 64<<10}
 
 // readyFloor is how many populated slabs an idle store keeps, readyCeiling how many it prepares when
 // they are taken faster than they are made.

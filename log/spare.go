@@ -31,16 +31,17 @@ func fill(f File, n int64) error {
 	return nil
 }
 
-// runSpares keeps files ready until stop is closed.
+// runSpares keeps files ready until stop is closed. It begins when the first file is in use: filling
+// one earlier would hold up the first flush.
 func (s *Store) runSpares(stop <-chan struct{}) {
 	for n := 0; ; n++ {
-		if err := s.makeSpare(fmt.Sprintf("%016x-%d", time.Now().UnixNano(), n)); err != nil && !isFull(err) {
-			s.logger.Warn("prepare a commit log file", "err", err)
-		}
 		select {
 		case <-stop:
 			return
 		case <-s.commits.spent:
+		}
+		if err := s.makeSpare(fmt.Sprintf("%016x-%d", time.Now().UnixNano(), n)); err != nil && !isFull(err) {
+			s.logger.Warn("prepare a commit log file", "err", err)
 		}
 	}
 }
