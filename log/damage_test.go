@@ -112,14 +112,6 @@ func TestTornTailAtEveryByte(t *testing.T) {
 	}
 }
 
-// committed returns how many bytes of all commit log files are in use.
-func committed(disk *faultfs.Disk) (n int) {
-	for _, name := range commitFiles(disk) {
-		n += end(disk.Bytes(name))
-	}
-	return n
-}
-
 // end returns the position behind the last byte that is not zero.
 func end(b []byte) int {
 	n := len(b)

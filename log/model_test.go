@@ -23,7 +23,6 @@ type modelLog struct {
 	log     *log.Log
 	first   uint64 // lowest First that is allowed
 	entries []wire.Entry
-	state   int // entries that the owner's state includes
 }
 
 func (m *modelLog) next() (offset, index uint64) {

@@ -171,7 +171,7 @@ func (r *replay) survey(file *replayFile, b []byte) error {
 	ok, err := file.header.parse(b)
 	if !ok && err == nil && len(b) >= commitDataPos {
 		r.store.reportDamage(path.Join(r.store.commits.dir, file.name), 0, errChunk)
-		ok, err = file.header.parse(b[commitHeaderCopy:])
+		_, err = file.header.parse(b[commitHeaderCopy:])
 	}
 	if err != nil {
 		return fmt.Errorf("commit log %s: %w", file.name, err)

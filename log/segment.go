@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"path"
 	"strconv"
 	"strings"
 
@@ -58,8 +57,6 @@ type segment struct {
 	indexed bool   // marks cover everything up to size
 	marks   []mark // of an active segment; those of sealed ones are loaded when needed
 }
-
-func (s *segment) name() string { return path.Base(s.path) }
 
 func segmentName(at place) string {
 	return fmt.Sprintf("%020d-%020d%s", at.offset, at.index, segmentExt)
