@@ -176,7 +176,11 @@ func (r *logRecord) parse(b []byte) (rest []byte, ok bool) {
 	return b[align(n):], r.size >= 0 && r.prev.index >= firstIndex && r.filed.index >= r.prev.index
 }
 
-// write replaces the checkpoint file. After an error the old one counts.
+// errUncertain is the error of a checkpoint that may or may not count after a restart.
+var errUncertain = errors.New("checkpoint may or may not be durable")
+
+// write replaces the checkpoint file. After an error the old one counts, but after errUncertain
+// either can.
 func (c *checkpoint) write(f FS, dir string) error {
 	name := path.Join(dir, checkpointName)
 	if err := writeFile(f, name+tempExt, c.append(nil)); err != nil {
@@ -185,7 +189,10 @@ func (c *checkpoint) write(f FS, dir string) error {
 	if err := f.Rename(name+tempExt, name); err != nil {
 		return fmt.Errorf("replace checkpoint: %w", err)
 	}
-	return f.SyncDir(dir)
+	if err := f.SyncDir(dir); err != nil {
+		return fmt.Errorf("%w: %w", errUncertain, err)
+	}
+	return nil
 }
 
 // writeFile creates a durable file; its name is durable after SyncDir.

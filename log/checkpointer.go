@@ -87,6 +87,9 @@ func (s *Store) checkpoint(which func(*Log) bool) error {
 
 // checkpointLocked files the logs for which which returns true and replaces the checkpoint file.
 func (s *Store) checkpointLocked(which func(*Log) bool) error {
+	if s.broken != nil {
+		return s.broken
+	}
 	s.round.Lock()
 	lsn, bytes := s.commits.lsn, s.commits.bytes
 	s.round.Unlock()
@@ -138,6 +141,9 @@ func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	if isFull(err) {
 		s.noteFull()
 	}
+	if errors.Is(err, errUncertain) {
+		s.failAll(err)
+	}
 	if err != nil {
 		s.failures.Add(1)
 		return err
@@ -157,6 +163,17 @@ func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 		s.logger.Warn("recycle commit log", "err", err)
 	}
 	return nil
+}
+
+// failAll makes every log read-only and ends all checkpoints: no file that either of two checkpoints
+// counts may be touched. The caller holds filing.
+func (s *Store) failAll(err error) {
+	s.broken = errors.Join(ErrReadOnly, err)
+	s.logger.Error("store is read-only", "err", err)
+	for _, l := range s.openLogs() {
+		l.fail(s.broken)
+		l.notify(s.broken)
+	}
 }
 
 // releaseReserve gives the space of the reserve back to a full disk.

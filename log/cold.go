@@ -47,7 +47,8 @@ func (l *Log) ReadCold(c *Chunk, offset, limit uint64, maxBytes int) error {
 		if at.seg == nil {
 			return l.lost(c, l.dir(), 0, offset, min(at.end.offset, limit), errMissing)
 		}
-		err = l.readSegment(c, at, offset, min(limit, at.limit), maxBytes)
+		// A segment can have more than counts of it: what a checkpoint wrote that was not completed.
+		err = l.readSegment(c, at, offset, min(limit, at.end.offset), maxBytes)
 		if missing(err) {
 			if l.has(at.seg) {
 				return l.lost(c, at.seg.path, 0, offset, min(at.end.offset, limit), err)
@@ -63,7 +64,6 @@ type location struct {
 	seg   *segment // nil when the offset is in a gap in front of the first segment
 	end   place    // where what follows starts
 	bound uint64   // for Store.view
-	limit uint64   // the log's next offset
 }
 
 // locate finds the segment that has or should have offset.
@@ -73,7 +73,7 @@ func (l *Log) locate(offset uint64) (location, bool) {
 	if offset < l.first || len(l.slabs) > 0 && offset >= l.slabs[0].start.offset {
 		return location{}, false
 	}
-	at := location{end: l.filed, limit: l.next.offset}
+	at := location{end: l.filed}
 	if l.spoiled {
 		at.bound = l.filed.index
 	}

@@ -180,9 +180,13 @@ func (c *commitLog) seal() {
 	c.open, c.buf = nil, c.buf[:0]
 }
 
-// giveUp stops writing to the open file after a failure. Chunks from lsn on do not count.
-func (c *commitLog) giveUp(lsn uint64) {
-	c.abandon = lsn
+// giveUp stops writing to the open file after a failure. What was not durable in it does not count;
+// the caller writes it again to the next file.
+func (c *commitLog) giveUp() {
+	if c.open == nil {
+		return // the next file could not be made: what it has to say about the last one stays
+	}
+	c.abandon = c.synced
 	c.seal()
 	c.synced = c.lsn
 }

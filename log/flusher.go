@@ -21,8 +21,8 @@ type job struct {
 	end   place
 	disk  bool
 	os    bool
-	err   error // the log was read-only before the round
-	first uint64
+	err   error  // the log was read-only before the round
+	first uint64 // lsn of its first chunk in this round; 0 when it has none
 	last  uint64 // lsn of its last chunk that may not be durable yet; 0 when all are
 	done  bool
 }
@@ -78,7 +78,7 @@ func (s *Store) markSynced() {
 		return
 	}
 	if err := c.mark(); err != nil {
-		s.failRoundLocked(nil, c.lsn, err)
+		s.failRoundLocked(nil, err)
 	}
 }
 
@@ -101,7 +101,6 @@ func (s *Store) retrySpace() {
 func (s *Store) runRound() (stuck bool) {
 	s.round.Lock()
 	jobs := s.collectLocked()
-	first := s.commits.lsn
 	wrote, err := s.writeLocked(jobs)
 	if err == nil {
 		s.publishWritten(jobs)
@@ -114,7 +113,7 @@ func (s *Store) runRound() (stuck bool) {
 		stuck = true
 		s.postponeLocked(jobs[:wrote], jobs[wrote:])
 	default:
-		s.failRoundLocked(jobs, first, err)
+		s.failRoundLocked(jobs, err)
 	}
 	s.walBytes.Store(s.commits.bytes)
 	over := s.commits.bytes > s.options.CommitLogBytes
@@ -175,9 +174,10 @@ func (l *Log) job() job {
 	switch {
 	case l.closed:
 		j.err = ErrClosed
-	case l.failed != nil:
+	case l.failed != nil && l.walNext.index >= l.written.index:
 		j.err = l.failed
 	default:
+		j.err = l.failed
 		j.spans = l.spansLocked(nil, l.walNext.index)
 	}
 	return j
@@ -209,7 +209,9 @@ func (s *Store) writeLocked(jobs []job) (int, error) {
 	safe := 0 // jobs whose chunks are durable because a new file was started behind them
 	for i := range jobs {
 		j := &jobs[i]
-		j.first = c.lsn
+		if len(j.spans) > 0 {
+			j.first = c.lsn
+		}
 		for k := range j.spans {
 			p := &j.spans[k]
 			file := c.number
@@ -242,12 +244,12 @@ func (j *job) release() {
 func (s *Store) publishWritten(jobs []job) {
 	for i := range jobs {
 		j := &jobs[i]
-		if j.err != nil {
+		if j.err != nil && j.first == 0 {
 			continue
 		}
 		l := j.log
 		l.mu.Lock()
-		if l.lowLsn == 0 && j.last >= j.first {
+		if l.lowLsn == 0 && j.first != 0 {
 			l.lowLsn = j.first
 		}
 		l.lastLsn = j.last
@@ -255,7 +257,7 @@ func (s *Store) publishWritten(jobs []job) {
 		l.written = later(l.written, j.end)
 		l.mu.Unlock()
 		j.done = true
-		if j.os {
+		if j.os && j.err == nil {
 			l.notify(nil)
 		}
 	}
@@ -295,13 +297,8 @@ func (s *Store) publishDurable(jobs []job) {
 // postponeLocked gives up the open file on a full disk. The jobs in front of it are safe; the others
 // stay dirty and are written when there is space.
 func (s *Store) postponeLocked(safe, rest []job) {
-	c := s.commits
 	s.noteFull()
-	at := c.lsn
-	if len(rest) > 0 {
-		at = rest[0].first
-	}
-	c.giveUp(at)
+	s.commits.giveUp()
 	s.publishWritten(safe)
 	s.publishDurable(safe)
 	for i := range rest {
@@ -332,10 +329,10 @@ func (s *Store) postponeLocked(safe, rest []job) {
 
 // failRoundLocked handles a failed write or fsync. The logs of the round become read-only: what they
 // appended is unknown. Other logs go on in a new file.
-func (s *Store) failRoundLocked(jobs []job, first uint64, err error) {
+func (s *Store) failRoundLocked(jobs []job, err error) {
 	s.logger.Error("commit log failed", "err", err)
 	s.failures.Add(1)
-	s.commits.giveUp(first)
+	s.commits.giveUp()
 	for i := range jobs {
 		j := &jobs[i]
 		j.release()
@@ -348,12 +345,13 @@ func (s *Store) failRoundLocked(jobs []job, first uint64, err error) {
 	s.rewriteLocked()
 }
 
-// rewriteLocked makes healthy logs with chunks that were written but never made durable write them
-// again: after a failed fsync the kernel may have dropped them.
+// rewriteLocked makes logs with chunks that were written but never made durable write them again:
+// after a failed fsync the kernel may have dropped them. Read-only logs do so too, for what they
+// acknowledged at wire.LevelOS before.
 func (s *Store) rewriteLocked() {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
-		again := l.failed == nil && !l.closed && l.durable.index < l.walNext.index
+		again := !l.closed && l.durable.index < l.walNext.index
 		if again {
 			l.walNext = l.durable
 		}

@@ -158,6 +158,7 @@ func (w *segmentWriter) roll(at place) error {
 		err = f.Sync()
 	}
 	if err == nil {
+		w.created = append(w.created, s.path) // also when it fails half way
 		err = errors.Join(w.fs.Rename(s.path+tempExt, s.path), w.fs.SyncDir(w.dir))
 	}
 	if err != nil {
@@ -165,7 +166,6 @@ func (w *segmentWriter) roll(at place) error {
 	}
 	w.file = f
 	w.use(s)
-	w.created = append(w.created, s.path)
 	return nil
 }
 
