@@ -160,7 +160,10 @@ func (c *commitLog) makeRoom(n int64) error {
 		return nil
 	}
 	if c.open != nil {
-		if err := errors.Join(c.flush(), c.sync()); err != nil {
+		if err := c.flush(); err != nil {
+			return err
+		}
+		if err := c.sync(); err != nil {
 			return err
 		}
 		c.abandon = c.lsn
@@ -259,34 +262,43 @@ func (c *commitLog) prepare(name string, room int64, h *commitHeader) (File, err
 // many or of another size. The file numbered keep stays: the checkpoint says that it exists.
 func (c *commitLog) recycle(floor, keep uint64) error {
 	var errs []error
+	var spares []string
 	kept := c.older[:0]
 	for _, f := range c.older {
 		if f.end > floor || f.file == keep {
 			kept = append(kept, f)
 			continue
 		}
-		errs = append(errs, c.retire(f))
+		spare, err := c.retire(f, maxSpares-len(c.spares)-len(spares))
+		if spare != "" {
+			spares = append(spares, spare)
+		}
+		errs = append(errs, err)
 	}
 	if len(kept) < len(c.older) {
-		// A spare is written under its new name only when it cannot come back under the old one.
-		errs = append(errs, c.fs.SyncDir(c.dir))
+		// A spare is written to only when it cannot come back under its old name.
+		err := c.fs.SyncDir(c.dir)
+		if err == nil {
+			c.spares = append(c.spares, spares...)
+		}
+		errs = append(errs, err)
 	}
 	clear(c.older[len(kept):])
 	c.older = kept
 	return errors.Join(errs...)
 }
 
-func (c *commitLog) retire(f commitFile) error {
+// retire makes a file a spare and returns its new name, or removes it when there is no want of more.
+func (c *commitLog) retire(f commitFile, want int) (spare string, err error) {
 	name := path.Join(c.dir, f.name)
-	if f.size != c.size || len(c.spares) >= maxSpares {
-		return c.fs.Remove(name)
+	if f.size != c.size || want <= 0 {
+		return "", c.fs.Remove(name)
 	}
-	spare := commitName(f.file) + spareExt
+	spare = commitName(f.file) + spareExt
 	if err := c.fs.Rename(name, path.Join(c.dir, spare)); err != nil {
-		return err
+		return "", err
 	}
-	c.spares = append(c.spares, spare)
-	return nil
+	return spare, nil
 }
 
 // keepReserve makes sure that the reserve file exists. It is what lets commits and the appends under
@@ -333,7 +345,13 @@ func (c *commitLog) close() error {
 	if c.open == nil {
 		return nil
 	}
-	err := errors.Join(c.flush(), c.sync(), c.mark())
+	err := c.flush()
+	if err == nil {
+		err = c.sync()
+	}
+	if err == nil {
+		err = c.mark()
+	}
 	return errors.Join(err, c.open.Close())
 }
 
