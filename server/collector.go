@@ -63,6 +63,7 @@ func (e emitter) histogram(name, help string, h *histogram) {
 
 func (c collector) broker(e emitter, now time.Time) {
 	m, st := &c.srv.metrics, c.srv.Stats(now)
+	published, consumed := m.rates.read()
 	e.gauge("rafka_build_info", "The version that runs; always 1.", 1, "version", c.srv.opts.Version)
 	e.gauge("rafka_uptime_seconds", "Time since the broker started.", st.Uptime)
 	e.counter("rafka_messages_published_total", "Messages appended.", float64(st.Published))
@@ -71,8 +72,8 @@ func (c collector) broker(e emitter, now time.Time) {
 	e.histogram("rafka_publish_latency_seconds", "From the arrival of a publish to its acknowledgement.", &m.publish)
 	e.histogram("rafka_consume_latency_seconds", "From when messages could be handed out to when they were.", &m.consume)
 	e.histogram("rafka_broker_response_latency_seconds", "Of requests that need not wait for records or the disk.", &m.response)
-	e.gauge("rafka_publish_throughput_messages_per_second", "Messages appended, over the last five seconds.", float64(m.rates.published.Load()))
-	e.gauge("rafka_consume_throughput_messages_per_second", "Messages handed out, over the last five seconds.", float64(m.rates.consumed.Load()))
+	e.gauge("rafka_publish_throughput_messages_per_second", "Messages appended, over the last five seconds.", published)
+	e.gauge("rafka_consume_throughput_messages_per_second", "Messages handed out, over the last five seconds.", consumed)
 	e.gauge("rafka_active_connections", "Open client connections.", float64(st.Connections))
 	e.gauge("rafka_active_topics", "Topics.", float64(st.Topics))
 	e.gauge("rafka_active_consumers", "Push subscriptions, and connections that lease from queues.", float64(m.subscriptions.Load()+m.workers.Load()))

@@ -3,8 +3,6 @@ package server
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/rafka-mq/rafka/wire"
 )
 
 // latencyBounds are the upper ends of the latency buckets, from what one event loop turn takes to
@@ -23,8 +21,12 @@ type histogram struct {
 	sum    atomic.Int64 // nanoseconds
 }
 
-// observe counts n events that took d.
+// observe counts n events that took d each.
 func (h *histogram) observe(d time.Duration, n uint64) {
+	if n == 0 {
+		return
+	}
+	d = max(0, d) // the clock may be set back
 	i := 0
 	for i < len(latencyBounds) && d > latencyBounds[i] {
 		i++
@@ -43,30 +45,4 @@ func (h *histogram) read() (count uint64, sum float64, buckets map[float64]uint6
 		}
 	}
 	return count, time.Duration(h.sum.Load()).Seconds(), buckets
-}
-
-// turnCount is what a loop did in its current turn. It is turned into latencies once, when the turn
-// ends, so that counting costs no clock reading per message.
-type turnCount struct {
-	requested  uint64 // publishes that came in
-	publishes  uint64 // publishes that were acknowledged
-	requests   uint64 // other requests
-	deliveries uint64 // frames with entries
-}
-
-// settle counts what the turn that started at start answered.
-func (c *turnCount) settle(m *metrics, took time.Duration) {
-	if n := c.requests + c.publishes; n > 0 {
-		m.response.observe(took, n)
-	}
-	if c.requested > 0 {
-		m.requests[wire.OpPublish].Add(c.requested)
-	}
-	if c.publishes > 0 {
-		m.publish.observe(took, c.publishes)
-	}
-	if c.deliveries > 0 {
-		m.consume.observe(took, c.deliveries)
-	}
-	*c = turnCount{}
 }

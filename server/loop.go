@@ -131,9 +131,7 @@ func (l *loop) runInbox(now time.Time) {
 // endTurn starts the flushes that this turn asked for and writes out every session's replies, once.
 func (l *loop) endTurn(now time.Time) {
 	l.turning = true
-	if l.turn != (turnCount{}) {
-		l.turn.settle(&l.srv.metrics, l.srv.opts.Now().Sub(now))
-	}
+	l.settleTurn(now)
 	for i, f := range l.flushes {
 		f.p.Flush(f.level)
 		l.flushes[i] = flush{}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +19,10 @@ type metrics struct {
 	slowConsumers  atomic.Uint64
 	malformed      atomic.Uint64
 	panics         atomic.Uint64
+	bytesIn        atomic.Uint64
 	bytesOut       atomic.Uint64
+	published      tally // appended by clients
+	delivered      tally // handed to consumers
 	binarySessions atomic.Int64
 	textSessions   atomic.Int64
 	subscriptions  atomic.Int64
@@ -60,9 +64,9 @@ func (m *metrics) connectionErrors() uint64 {
 // rateWindow is over how many sweeps a throughput is averaged.
 const rateWindow = 5
 
-// rates remembers totals of the last seconds. The sweep goroutine writes, the collector reads.
+// rates are messages per second over the last sweeps. The sweep goroutine writes, the collector reads.
 type rates struct {
-	published, consumed atomic.Uint64 // messages per second
+	published, consumed atomic.Uint64 // bits of a float64
 
 	samples []rateSample // owned by the sweep goroutine
 }
@@ -73,14 +77,21 @@ type rateSample struct {
 }
 
 // sample notes the totals of now and computes the rates since the oldest sample kept.
-func (r *rates) sample(now time.Time, published, consumed uint64) {
-	r.samples = append(r.samples, rateSample{now, published, consumed})
+func (m *metrics) sample(now time.Time) {
+	r := &m.rates
+	last := rateSample{now, m.published.messages.Load(), m.delivered.messages.Load()}
+	r.samples = append(r.samples, last)
 	if len(r.samples) > rateWindow+1 {
 		r.samples = append(r.samples[:0], r.samples[1:]...)
 	}
 	oldest := r.samples[0]
 	if took := now.Sub(oldest.at).Seconds(); took > 0 {
-		r.published.Store(uint64(float64(published-oldest.published)/took + 0.5))
-		r.consumed.Store(uint64(float64(consumed-oldest.consumed)/took + 0.5))
+		r.published.Store(math.Float64bits(float64(last.published-oldest.published) / took))
+		r.consumed.Store(math.Float64bits(float64(last.consumed-oldest.consumed) / took))
 	}
+}
+
+// read returns messages published and consumed per second.
+func (r *rates) read() (published, consumed float64) {
+	return math.Float64frombits(r.published.Load()), math.Float64frombits(r.consumed.Load())
 }

@@ -96,7 +96,7 @@ func (b *binary) stats(f wire.Frame, now time.Time) error {
 	if err := b.allowed(ActionDescribe, ""); err != nil {
 		return err
 	}
-	body := b.s.loop.srv.statsJSON(now)
+	body := b.s.loop.statsJSON(now)
 	b.reply(f, 0, func(dst []byte) []byte { return append(dst, body...) })
 	return nil
 }

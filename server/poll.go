@@ -239,7 +239,6 @@ func (b *binary) sendEntries(op wire.Op, correlation uint32, p *partition.Partit
 	out.B = body.AppendFixed(out.B)
 	if c.Bytes > 0 {
 		b.s.writeChunk(c)
-		p.CountDelivered(int(next-offset), c.Bytes)
-		b.s.loop.turn.deliveries++
+		b.s.loop.delivered(p, int(next-offset), c.Bytes)
 	}
 }

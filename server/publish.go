@@ -63,6 +63,7 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	b.s.loop.turn.published.add(int(batch.Count()), len(m.Batch))
 	b.s.loop.routeBatch(p.Topic(), batch)
 	if level > wire.LevelMemory {
 		b.s.loop.flush(p, level)

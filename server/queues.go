@@ -240,8 +240,7 @@ func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *g
 		return err
 	}
 	r.reply(p, sent, g.out)
-	p.CountDelivered(leasedCount(sent), len(g.out))
-	r.b.s.loop.turn.deliveries++
+	r.b.s.loop.delivered(p, leasedCount(sent), len(g.out))
 	return nil
 }
 

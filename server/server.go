@@ -212,15 +212,14 @@ const sweepInterval = time.Second
 func (srv *Server) sweep() {
 	tick := time.NewTicker(min(sweepInterval, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
 	defer tick.Stop()
-	srv.metrics.rates.sample(srv.opts.Now(), 0, 0)
+	srv.metrics.sample(srv.opts.Now())
 	for {
 		select {
 		case <-srv.stop:
 			return
 		case <-tick.C:
 			srv.eachLoop(func(l *loop) { l.post(jobFunc(l.sweep)) })
-			st := srv.Stats(srv.opts.Now())
-			srv.metrics.rates.sample(srv.opts.Now(), st.Published, st.Delivered)
+			srv.metrics.sample(srv.opts.Now())
 		}
 	}
 }

@@ -69,6 +69,7 @@ func (s *session) receive(in []byte, now time.Time) {
 		}
 	}()
 	s.lastRead = now
+	s.loop.turn.received += uint64(len(in))
 	if s.proto == nil {
 		s.proto = s.sniff(in[0])
 		if s.proto == nil {

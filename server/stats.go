@@ -5,46 +5,48 @@ import (
 	"time"
 )
 
-// Stats is the answer to the stats operation, to the text verb STATS and to /varz.
+// Stats is the answer to the stats operation, to the text verb STATS and to /varz. Counters begin at
+// 0 with the broker.
 type Stats struct {
 	Name        string  `json:"name"`
 	Version     string  `json:"version"`
 	Uptime      float64 `json:"uptime_seconds"`
-	Connections int64   `json:"connections"`
+	Connections int64   `json:"connections"` // open now
 	Topics      int     `json:"topics"`
 	Partitions  int     `json:"partitions"`
-	Published   uint64  `json:"published_messages"`
-	Delivered   uint64  `json:"delivered_messages"`
-	BytesIn     uint64  `json:"published_bytes"`
-	BytesOut    uint64  `json:"delivered_bytes"`
-	Stored      uint64  `json:"stored_messages"`
-	StoredBytes int64   `json:"stored_bytes"`
+	Published   uint64  `json:"published_messages"` // appended by clients
+	Delivered   uint64  `json:"delivered_messages"` // handed to consumers
+	BytesIn     uint64  `json:"published_bytes"`    // of batches
+	BytesOut    uint64  `json:"delivered_bytes"`    // of entries
+	Stored      uint64  `json:"stored_messages"`    // now
+	StoredBytes int64   `json:"stored_bytes"`       // now
 }
 
-// Stats returns what the broker counts.
+// Stats returns what the broker counts. What an event loop does in its current turn is not in it yet.
 func (srv *Server) Stats(now time.Time) Stats {
+	m := &srv.metrics
 	st := Stats{
 		Name: srv.opts.Name, Version: srv.opts.Version, Uptime: now.Sub(srv.started).Seconds(),
 		Connections: srv.connections.Load(),
+		Published:   m.published.messages.Load(), BytesIn: m.published.bytes.Load(),
+		Delivered: m.delivered.messages.Load(), BytesOut: m.delivered.bytes.Load(),
 	}
 	for _, t := range srv.registry.Topics() {
 		st.Topics++
 		for _, p := range t.Partitions() {
-			s := p.Stats()
+			s := p.Stats().Log
 			st.Partitions++
-			st.Published += s.PublishedMessages
-			st.Delivered += s.DeliveredMessages
-			st.BytesIn += s.PublishedBytes
-			st.BytesOut += s.DeliveredBytes
-			st.Stored += s.Log.Records
-			st.StoredBytes += s.Log.Bytes
+			st.Stored += s.Records
+			st.StoredBytes += s.Bytes
 		}
 	}
 	return st
 }
 
-func (srv *Server) statsJSON(now time.Time) []byte {
-	body, err := json.Marshal(srv.Stats(now))
+// statsJSON returns the statistics with what the current turn, which began at start, did so far.
+func (l *loop) statsJSON(start time.Time) []byte {
+	l.settleTurn(start)
+	body, err := json.Marshal(l.srv.Stats(start))
 	if err != nil {
 		panic("server: statistics cannot be encoded: " + err.Error())
 	}

@@ -66,7 +66,9 @@ func startOf(p *partition.Partition, from string) (uint64, error) {
 func (t *text) show(show *shower) {
 	out := t.s.buffer()
 	out.B = append(out.B, show.out...)
-	show.p.CountDelivered(show.count, len(show.out))
+	if show.count > 0 {
+		t.s.loop.delivered(show.p, show.count, len(show.out))
+	}
 	if len(out.B) >= spillBytes {
 		t.s.spill(t.s.loop.srv.opts.Now())
 	}

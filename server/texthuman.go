@@ -187,7 +187,7 @@ func (t *text) stats(_ []string, now time.Time) error {
 	if err := t.s.allowed(ActionDescribe, ""); err != nil {
 		return err
 	}
-	t.line("+OK %s", t.s.loop.srv.statsJSON(now))
+	t.line("+OK %s", t.s.loop.statsJSON(now))
 	return nil
 }
 

@@ -44,7 +44,7 @@ func (t *text) publish(m *message, now time.Time) {
 	switch {
 	case len(m.reply) == 0:
 	case topic != nil:
-		t.awaitStored(stored, m)
+		t.awaitStored(stored, m, now)
 	case receivers == 0 && t.noResponders:
 		l.noResponder(t, m)
 	}
@@ -114,12 +114,13 @@ func (t *text) remember(s stored) {
 }
 
 // awaitStored answers on the reply subject when the message is as durable as its topic asks for.
-func (t *text) awaitStored(s stored, m *message) {
+func (t *text) awaitStored(s stored, m *message, now time.Time) {
 	t.held += len(m.payload)
 	t.s.loop.awaitLevel(s.p, ack{
 		to: &storedAck{t: t, reply: slices.Clone(m.reply)},
 		op: wire.OpPublish, level: s.p.Topic().Config().Level,
 		index: s.index, base: s.base, count: 1, held: len(m.payload),
+		arrived: now.UnixNano(),
 	})
 }
 
@@ -148,7 +149,9 @@ func (t *text) append(topic *partition.Topic, m *message, now time.Time) (s stor
 	if err != nil {
 		return s, batchError(err, topic.Config().MaxRecord)
 	}
-	s.base, s.index, err = s.p.Publish(&batch, now.UnixMilli())
+	if s.base, s.index, err = s.p.Publish(&batch, now.UnixMilli()); err == nil {
+		l.turn.published.add(1, len(l.builder.Bytes()))
+	}
 	return s, err
 }
 
@@ -217,13 +220,14 @@ type storedAck struct {
 
 func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
 	k.t.held -= a.held
-	m := message{subject: k.reply}
+	m, l := message{subject: k.reply}, k.t.s.loop
 	if err != nil {
 		m.payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
 	} else {
+		l.acknowledged(a)
 		m.payload = appendStored(nil, p, a.base, a.level)
 	}
-	k.t.s.loop.route(&m)
+	l.route(&m)
 }
 
 // appendStored appends the JSON of a publish that reached its level. Names need no escaping.

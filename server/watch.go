@@ -202,7 +202,7 @@ func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 	case err != nil:
 		b.fail(a.op, a.correlation, asWireError(err))
 	case a.op == wire.OpPublish:
-		b.s.loop.srv.metrics.publish.observe(time.Duration(b.s.loop.clock.UnixNano()-a.arrived), 1)
+		b.s.loop.acknowledged(a)
 		b.acknowledge(p, a.correlation, a.base, a.count, a.level)
 	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject:
 		b.replySettled(a.op, a.correlation, uint32(a.base))
