@@ -163,8 +163,8 @@ func (c *cli) eachLine(ctx context.Context, r io.Reader, fn func(line []byte) er
 		}
 		line := part
 		if long != nil {
-			line = append(long, part...)
-			long = nil
+			long = append(long, part...)
+			line, long = long, nil
 		}
 		if len(line) > 0 {
 			if err := fn(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
