@@ -31,7 +31,7 @@ func dialFD(addr string) (*fdConn, error) {
 
 // blocking takes a connection out of the Go runtime's poller.
 func blocking(conn *net.TCPConn) (*fdConn, error) {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err

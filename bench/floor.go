@@ -15,7 +15,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Floors are the servers to compare with. They run as processes of their own, started by Compare.
+// Floor is one of the servers to compare with. It runs as a process of its own, started by Compare.
 //
 //	sink N      reads frames of N bytes with blocking calls and acknowledges what one read brought
 //	source N    answers each fetch with N bytes, with blocking calls

@@ -36,7 +36,7 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 			return buf.body, nil
 		case cut && sent && r.once:
 			return nil, &unknownError{r.explain(err)}
-		case err == context.Cause(bounded) && r.once:
+		case err == context.Cause(bounded) && r.once: //nolint:errorlint // a cause inside a lost connection is the next case
 			return nil, &unknownError{r.explain(err)}
 		case cut:
 		case b != nil && !renewed && wire.CodeOf(err) == wire.CodeTopicNotFound:

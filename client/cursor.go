@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -34,7 +35,7 @@ func (c *cursor) reset(entries []byte, seed uint32, from uint64) {
 func (c *cursor) more() (bool, error) {
 	for c.next >= len(c.records) {
 		e, rest, err := wire.ParseEntry(c.entries, c.seed)
-		if err == wire.ErrEnd && len(c.entries) == 0 {
+		if errors.Is(err, wire.ErrEnd) && len(c.entries) == 0 {
 			return false, nil
 		}
 		if err != nil {

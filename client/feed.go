@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -153,7 +154,7 @@ func (p *part) subscribe(b *binding) {
 		Credit: uint32(max(1, p.f.window-p.held)),
 	}
 	id, err := b.conn.enqueue(wire.OpSubscribe, 0, m.Append, func(_ *frame, err error) {
-		if we, ok := err.(*wire.Error); ok {
+		if we, ok := errors.AsType[*wire.Error](err); ok {
 			p.onRefused(b.conn, we)
 		}
 	}, p)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -161,7 +162,7 @@ func (r *groupRun) handle(t *task) time.Duration {
 	d := t.open
 	if d.err != nil { // a range that cannot be read
 		r.c.report(d.err)
-		if e, ok := d.err.(*Error); ok {
+		if e, ok := errors.AsType[*Error](d.err); ok {
 			t.done.Store(e.Err.Next)
 		}
 		t.open = nil

@@ -13,5 +13,5 @@ func physicalMemory() int64 {
 	if unix.Sysinfo(&info) != nil {
 		return 4 << 30
 	}
-	return int64(uint64(info.Totalram) * uint64(info.Unit))
+	return int64(uint64(info.Totalram) * uint64(info.Unit)) //nolint:unconvert // 32 bits on some machines
 }

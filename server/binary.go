@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -168,7 +169,7 @@ func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
 // refuseFrame answers a frame whose length is wrong; what follows cannot be understood.
 func (b *binary) refuseFrame(in []byte, err error) {
 	e := wire.Errorf(wire.CodeMalformed, "%v", err)
-	if err == wire.ErrFrameTooLarge {
+	if errors.Is(err, wire.ErrFrameTooLarge) {
 		e = wire.Errorf(wire.CodeTooLarge, "a frame has at most %d bytes", b.limit())
 	}
 	op := wire.OpHello
@@ -207,7 +208,7 @@ func (b *binary) dispatch(f wire.Frame, now time.Time) {
 // failFrame answers a request that failed. A body that cannot be decoded ends the connection: what
 // else the peer gets wrong is anybody's guess.
 func (b *binary) failFrame(f wire.Frame, err error) {
-	if err == wire.ErrMalformed {
+	if errors.Is(err, wire.ErrMalformed) {
 		b.s.loop.srv.metrics.malformed.Add(1)
 		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeMalformed, "the body of %s cannot be decoded", f.Op))
 		b.s.close()

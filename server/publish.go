@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"time"
 
 	"github.com/rafka-mq/rafka/partition"
@@ -96,12 +97,10 @@ func (b *binary) publishLevel(asked, topic wire.Level) (level wire.Level, quiet 
 
 // batchError translates why a batch was refused.
 func batchError(err error, maxRecord int) *wire.Error {
-	switch err {
-	case wire.ErrRecordTooLarge:
+	if errors.Is(err, wire.ErrRecordTooLarge) {
 		return wire.Errorf(wire.CodeTooLarge, "a record of this topic has at most %d bytes", maxRecord)
-	default:
-		return wire.Errorf(wire.CodeCorruptBatch, "%v", err)
 	}
+	return wire.Errorf(wire.CodeCorruptBatch, "%v", err)
 }
 
 // acknowledge appends the reply to a publish, or extends the last one when this publish follows it

@@ -130,7 +130,7 @@ func (b *Batch) view(raw []byte) error {
 
 // viewOptional reads the fields that the attributes announce.
 func (b *Batch) viewOptional(attrs byte, rest []byte) error {
-	ok := true
+	var ok bool
 	if attrs&attrTime != 0 {
 		if b.baseTime, rest, ok = varint(rest); !ok {
 			return ErrBatch
@@ -281,7 +281,7 @@ func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 		panic("wire: cut outside the batch")
 	}
 	start := b.records
-	ok := true
+	var ok bool
 	for range from {
 		if _, start, ok = lengthPrefixed(start, MaxFrameBytes); !ok {
 			return dst, ErrBatch

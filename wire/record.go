@@ -150,7 +150,7 @@ func (r *Record) parse(b []byte, base int64) bool {
 	}
 	flags, b := b[0], b[1:]
 	*r = Record{Time: base}
-	ok := true
+	var ok bool
 	if flags&recordTime != 0 {
 		var delta int64
 		if delta, b, ok = varint(b); !ok || delta == 0 {
