@@ -117,11 +117,53 @@ func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, er
 	return p.logLocked(group.AppendDrop(nil, groupName), now)
 }
 
-// Groups describes every group and queue of the partition.
-func (p *Partition) Groups(now time.Time) []wire.GroupInfo {
+// Groups describes every group and queue of the partition. It does not wait for the disk: LagSeconds
+// is 0 when the oldest message not yet done is only there.
+func (p *Partition) Groups(now time.Time) []wire.GroupInfo { return p.describe(p.Read, now) }
+
+// GroupsCold is Groups with every LagSeconds. It may wait for the disk, so it must not be called on an
+// event loop.
+func (p *Partition) GroupsCold(now time.Time) []wire.GroupInfo { return p.describe(p.ReadCold, now) }
+
+// AppendTimeCold returns when the record at offset was appended, the zero time when it cannot be read.
+// It may wait for the disk.
+func (p *Partition) AppendTimeCold(offset uint64) time.Time { return appendTime(p.ReadCold, offset) }
+
+// reader is Read or ReadCold.
+type reader func(c *log.Chunk, offset uint64, maxBytes int) error
+
+func appendTime(read reader, offset uint64) time.Time {
+	var c log.Chunk
+	defer c.Release()
+	if read(&c, offset, 1) != nil || len(c.Slices) == 0 {
+		return time.Time{}
+	}
+	e, _, err := wire.ViewEntry(c.Slices[0])
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(e.Time)
+}
+
+func (p *Partition) describe(read reader, now time.Time) []wire.GroupInfo {
 	if p.log == nil {
 		return nil
 	}
+	infos := p.groupInfos()
+	for i := range infos {
+		g := &infos[i]
+		if g.Lag == 0 {
+			continue
+		}
+		if at := appendTime(read, max(g.Offset, p.First())); !at.IsZero() {
+			g.LagSeconds = max(0, now.Sub(at).Seconds())
+		}
+	}
+	return infos
+}
+
+// groupInfos describes the groups without the ages of their messages: those are read without mu.
+func (p *Partition) groupInfos() []wire.GroupInfo {
 	visible := p.Visible()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,29 +181,9 @@ func (p *Partition) Groups(now time.Time) []wire.GroupInfo {
 		} else {
 			info.Lag = visible - min(visible, max(g.Offset, p.First()))
 		}
-		if info.Lag > 0 {
-			info.LagSeconds = p.ageAt(max(info.Offset, p.First()), visible, now)
-		}
 		infos = append(infos, info)
 	}
 	return infos
-}
-
-// ageAt returns the age in seconds of the record at offset. For one that is not in memory it is the
-// age of the oldest record: an upper bound, without reading the disk.
-func (p *Partition) ageAt(offset, limit uint64, now time.Time) float64 {
-	var c log.Chunk
-	defer c.Release()
-	at := p.log.Stats().Oldest
-	if p.log.Read(&c, offset, limit, 1) == nil && len(c.Slices) > 0 {
-		if e, _, err := wire.ViewEntry(c.Slices[0]); err == nil {
-			at = time.UnixMilli(e.Time)
-		}
-	}
-	if at.IsZero() {
-		return 0
-	}
-	return max(0, now.Sub(at).Seconds())
 }
 
 // checkRoom refuses a group more than the partition may have. The caller holds mu.

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,13 +70,18 @@ func pairs(kv ...string) (s []wire.Setting) {
 // publish appends records and waits until they are visible.
 func publish(t *testing.T, p *Partition, values ...string) uint64 {
 	t.Helper()
+	return publishAt(t, p, time.Now(), values...)
+}
+
+func publishAt(t *testing.T, p *Partition, now time.Time, values ...string) uint64 {
+	t.Helper()
 	var b wire.BatchBuilder
 	for _, v := range values {
 		b.Add(wire.Record{Key: []byte("k-" + v), Value: []byte(v)})
 	}
 	batch, err := wire.ParseBatch(b.Bytes())
 	require.NoError(t, err)
-	base, _, err := p.Publish(&batch, time.Now().UnixMilli())
+	base, _, err := p.Publish(&batch, now.UnixMilli())
 	require.NoError(t, err)
 	p.Flush(p.topic.Config().Level)
 	eventually(t, func() bool { return p.Visible() >= base+uint64(len(values)) })
@@ -342,4 +348,32 @@ func TestGroupsOverTheLimitAreRefusedAndDoNotStopAReopen(t *testing.T) {
 	code(t, wire.CodeLimit, err)
 	n.reopen()
 	require.Len(t, n.Topic("jobs").Partition(0).Groups(time.Now()), group.MaxGroups)
+}
+
+// TestLagOnTheDiskHasItsAge reopens a partition, so that nothing of it is in memory.
+func TestLagOnTheDiskHasItsAge(t *testing.T) {
+	var shift atomic.Int64 // of the clock
+	now := func() time.Time { return time.Unix(1_800_000_000+shift.Load(), 0) }
+	n := openNode(t, t.TempDir(), Options{Now: now})
+	p := n.create("orders", 1).Partition(0)
+	publishAt(t, p, now(), "a", "b")
+	shift.Add(100)
+	publishAt(t, p, now(), "c")
+	shift.Add(100)
+	_, err := p.Commit("audit", 2, now())
+	require.NoError(t, err)
+	_, err = p.Commit("late", 0, now())
+	require.NoError(t, err)
+	n.close()
+	n.open()
+	p = n.Topic("orders").Partition(0)
+	want := map[string]float64{"audit": 100, "late": 200}
+	for _, g := range p.GroupsCold(now()) {
+		require.Equal(t, want[g.Group], g.LagSeconds, g.Group)
+	}
+	require.Equal(t, int64(1_800_000_000), p.AppendTimeCold(0).Unix())
+	require.Zero(t, p.AppendTimeCold(3))
+	for _, g := range p.Groups(now()) {
+		require.Zero(t, g.LagSeconds, "without reading the disk")
+	}
 }

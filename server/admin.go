@@ -28,9 +28,13 @@ type admin struct {
 	wg       sync.WaitGroup
 }
 
-// adminTimeout bounds reading a request and its headers. Answers may take longer: a profile runs for
-// as long as asked.
-const adminTimeout = 10 * time.Second
+const (
+	// adminTimeout bounds reading a request and its headers.
+	adminTimeout = 10 * time.Second
+	// answerTimeout bounds an answer, with the time the reader takes. Profiles get what they were
+	// asked for in addition.
+	answerTimeout = 30 * time.Second
+)
 
 // startAdmin listens on the admin address; nil when there is none.
 func startAdmin(srv *Server) (*admin, error) {
@@ -43,7 +47,8 @@ func startAdmin(srv *Server) (*admin, error) {
 	}
 	a := &admin{srv: srv, listener: l}
 	a.http = &http.Server{
-		Handler: a.routes(), ReadTimeout: adminTimeout, ReadHeaderTimeout: adminTimeout, IdleTimeout: time.Minute,
+		Handler: a.routes(), ReadTimeout: adminTimeout, ReadHeaderTimeout: adminTimeout,
+		WriteTimeout: answerTimeout, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(srv.opts.Logger.Handler(), slog.LevelDebug),
 	}
 	a.wg.Go(func() {
@@ -68,10 +73,13 @@ func (a *admin) close() error {
 	return err
 }
 
+// maxScrapes bounds the scrapes under way: each looks at every partition.
+const maxScrapes = 4
+
 func (a *admin) routes() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		collector{a.srv}, collectors.NewGoCollector(),
+		collector{a.srv, &oldestTimes{}}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	mux := http.NewServeMux()
@@ -79,10 +87,14 @@ func (a *admin) routes() http.Handler {
 	mux.HandleFunc("GET /livez", a.live)
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.HandleFunc("GET /readyz", a.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /varz", a.json(func() any { return a.srv.Stats(a.srv.opts.Now()) }))
-	mux.HandleFunc("GET /topicz", a.json(a.topics))
-	mux.HandleFunc("GET /groupz", a.json(a.groups))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: maxScrapes,
+		ErrorLog:            slog.NewLogLogger(a.srv.opts.Logger.Handler(), slog.LevelWarn),
+	}))
+	mux.HandleFunc("GET /varz", a.vars)
+	mux.HandleFunc("GET /connz", a.conns)
+	mux.HandleFunc("GET /topicz", a.topics)
+	mux.HandleFunc("GET /groupz", a.groups)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -93,10 +105,11 @@ func (a *admin) routes() http.Handler {
 
 const adminIndex = `rafka admin
 /healthz      200 unless the storage failed
-/readyz       200 when the broker takes publishes; says what is wrong
+/readyz       200 when clients are served; says what does not work
 /livez        200 while the process answers
 /metrics      Prometheus
 /varz         totals, JSON
+/connz        connections, JSON
 /topicz       topics, JSON
 /groupz       groups and queues, JSON
 /debug/pprof  profiles
@@ -104,31 +117,8 @@ const adminIndex = `rafka admin
 
 func (a *admin) index(w http.ResponseWriter, _ *http.Request) { a.text(w, http.StatusOK, adminIndex) }
 
-func (a *admin) live(w http.ResponseWriter, _ *http.Request) { a.text(w, http.StatusOK, "ok\n") }
-
-// health fails when no partition can be written any more: a restart may help then.
-func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
-	if s := a.srv.store.Stats(); s.Logs > 0 && s.ReadOnly == s.Logs {
-		a.text(w, http.StatusServiceUnavailable, "every partition is read-only after a storage failure\n")
-		return
-	}
-	a.text(w, http.StatusOK, "ok\n")
-}
-
-// ready fails while publishes would be refused.
-func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
-	s := a.srv.store.Stats()
-	switch {
-	case a.srv.isStopping():
-		a.text(w, http.StatusServiceUnavailable, "the broker is shutting down\n")
-	case s.Full:
-		a.text(w, http.StatusServiceUnavailable, "the disk is full; reads go on\n")
-	case s.ReadOnly > 0:
-		a.text(w, http.StatusServiceUnavailable,
-			fmt.Sprintf("%d partitions are read-only after a storage failure\n", s.ReadOnly))
-	default:
-		a.text(w, http.StatusOK, "ok\n")
-	}
+func (a *admin) vars(w http.ResponseWriter, _ *http.Request) {
+	a.json(w, a.srv.Stats(a.srv.opts.Now()))
 }
 
 // topic is a topic in /topicz.
@@ -138,7 +128,7 @@ type topic struct {
 	Partitions []wire.PartitionInfo `json:"partitions"`
 }
 
-func (a *admin) topics() any {
+func (a *admin) topics(w http.ResponseWriter, _ *http.Request) {
 	list := []topic{}
 	for _, t := range a.srv.registry.Topics() {
 		info := t.Info()
@@ -148,27 +138,24 @@ func (a *admin) topics() any {
 		}
 		list = append(list, topic{Topic: info.Topic, Settings: settings, Partitions: info.Partitions})
 	}
-	return list
+	a.json(w, list)
 }
 
-func (a *admin) groups() any {
+func (a *admin) groups(w http.ResponseWriter, _ *http.Request) {
 	list := []wire.GroupInfo{}
 	now := a.srv.opts.Now()
 	for _, t := range a.srv.registry.Topics() {
 		for _, p := range t.Partitions() {
-			list = append(list, p.Groups(now)...)
+			list = append(list, p.GroupsCold(now)...)
 		}
 	}
-	return list
+	a.json(w, list)
 }
 
-// json answers with what get returns.
-func (a *admin) json(get func() any) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		// An error means that the reader is gone.
-		_ = json.NewEncoder(w).Encode(get())
-	}
+func (a *admin) json(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	// An error means that the reader is gone.
+	_ = json.NewEncoder(w).Encode(v)
 }
 
 func (a *admin) text(w http.ResponseWriter, status int, body string) {

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,32 +105,46 @@ func TestLagIsTold(t *testing.T) {
 	require.Equal(t, uint64(2), groups[0].Lag)
 }
 
-func TestHealthEndpoints(t *testing.T) {
+func TestEveryPageAnswers(t *testing.T) {
 	srv := startServer(t, Options{Admin: "127.0.0.1:0"})
 	login(t, srv).resolve("orders")
-	for _, path := range []string{"/healthz", "/readyz", "/livez", "/", "/varz", "/topicz", "/groupz", "/debug/pprof/cmdline"} {
+	_, index := get(t, srv, "/")
+	for _, path := range []string{
+		"/healthz", "/readyz", "/livez", "/metrics", "/varz", "/connz", "/topicz", "/groupz",
+		"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/goroutine",
+	} {
 		status, body := get(t, srv, path)
 		require.Equal(t, http.StatusOK, status, path)
 		require.NotEmpty(t, body, path)
+		require.True(t, strings.HasPrefix(path, "/debug") || strings.Contains(index, path), path)
+	}
+	for _, path := range []string{"/varz", "/connz", "/topicz", "/groupz"} {
+		_, body := get(t, srv, path)
+		require.True(t, json.Valid([]byte(body)), path)
 	}
 	_, body := get(t, srv, "/topicz")
 	require.Contains(t, body, `"orders"`)
 	status, _ := get(t, srv, "/nothing")
 	require.Equal(t, http.StatusNotFound, status)
+	r, err := http.Post("http://"+srv.AdminAddr().String()+"/varz", "text/plain", nil)
+	require.NoError(t, err)
+	require.NoError(t, r.Body.Close())
+	require.Equal(t, http.StatusMethodNotAllowed, r.StatusCode)
 }
 
-// TestEveryMetricIsDocumented compares the source with the operations page, both ways.
-func TestEveryMetricIsDocumented(t *testing.T) {
-	source, err := os.ReadFile("collector.go")
-	require.NoError(t, err)
-	page, err := os.ReadFile("../docs/operations.md")
-	require.NoError(t, err)
-	names := func(text string) map[string]bool {
-		found := map[string]bool{}
-		for _, n := range regexp.MustCompile(`rafka_[a-z_]+`).FindAllString(text, -1) {
-			found[n] = true
-		}
-		return found
+func TestTheAdminServerHasTimeouts(t *testing.T) {
+	srv := startServer(t, Options{Admin: "127.0.0.1:0"})
+	h := srv.admin.http
+	require.NotNil(t, h.ErrorLog)
+	for _, d := range []time.Duration{h.ReadTimeout, h.ReadHeaderTimeout, h.WriteTimeout, h.IdleTimeout} {
+		require.Positive(t, d)
 	}
-	require.Equal(t, names(string(source)), names(string(page)))
+	require.NotEqual(t, http.Handler(http.DefaultServeMux), h.Handler)
+}
+
+func TestAnAdminAddressInUseFailsTheStart(t *testing.T) {
+	first := startServer(t, Options{Admin: "127.0.0.1:0"})
+	srv, err := New(Options{Listen: "127.0.0.1:0", Admin: first.AdminAddr().String()})
+	require.NoError(t, err)
+	require.ErrorContains(t, srv.Start(), "listen for admin HTTP")
 }

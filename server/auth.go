@@ -24,7 +24,8 @@ type Credentials struct {
 	Remote    string // address of the peer
 }
 
-// Authorizer decides who may do what. Its methods are called on event loops and must not block.
+// Authorizer decides who may do what. Its methods are called on event loops and
+// workers, several at a time, and must not block.
 type Authorizer interface {
 	// Login returns the user for credentials, or an error that ends the connection.
 	Login(c Credentials) (user string, err error)

@@ -82,31 +82,38 @@ func (b *binary) committed(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
+// listGroups describes groups on a worker: how old a lag is may be on the disk.
 func (b *binary) listGroups(f wire.Frame, now time.Time) error {
 	var m wire.Groups
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	body, err := json.Marshal(b.s.groupInfos(m.Group, now))
-	if err != nil {
-		return wire.Errorf(wire.CodeInternal, "encode groups: %v", err)
-	}
-	if len(body) > maxFetchBytes {
-		return wire.Errorf(wire.CodeTooLarge, "the list of groups is over %d bytes; ask for one group", maxFetchBytes)
-	}
-	b.reply(f, 0, func(dst []byte) []byte { return append(dst, body...) })
-	return nil
+	op, correlation, srv, user := f.Op, f.Correlation, b.s.loop.srv, b.s.user
+	return b.work(op, correlation, func() (func(time.Time) error, error) {
+		infos := srv.groupInfos(user, m.Group, func(p *partition.Partition) []wire.GroupInfo { return p.GroupsCold(now) })
+		body, err := json.Marshal(infos)
+		switch {
+		case err != nil:
+			return nil, wire.Errorf(wire.CodeInternal, "encode groups: %v", err)
+		case len(body) > maxFetchBytes:
+			return nil, wire.Errorf(wire.CodeTooLarge, "the list of groups is over %d bytes; ask for one group", maxFetchBytes)
+		}
+		return func(time.Time) error {
+			b.replyTo(op, correlation, 0, func(dst []byte) []byte { return append(dst, body...) })
+			return nil
+		}, nil
+	})
 }
 
-// groupInfos describes the groups the user may see; name "" means all.
-func (s *session) groupInfos(name string, now time.Time) []wire.GroupInfo {
+// groupInfos describes the groups a user may see; name "" means all.
+func (srv *Server) groupInfos(user, name string, of func(p *partition.Partition) []wire.GroupInfo) []wire.GroupInfo {
 	infos := []wire.GroupInfo{}
-	for _, t := range s.loop.srv.registry.Topics() {
-		if s.allowed(ActionDescribe, t.Name()) != nil {
+	for _, t := range srv.registry.Topics() {
+		if !srv.opts.Authorizer.Allowed(user, ActionDescribe, t.Name()) {
 			continue
 		}
 		for _, p := range t.Partitions() {
-			for _, info := range p.Groups(now) {
+			for _, info := range of(p) {
 				if name == "" || info.Group == name {
 					infos = append(infos, info)
 				}

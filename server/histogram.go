@@ -18,7 +18,7 @@ var latencyBounds = [...]time.Duration{
 // histogram counts latencies. It may be observed and read from any goroutine.
 type histogram struct {
 	counts [len(latencyBounds) + 1]atomic.Uint64
-	sum    atomic.Int64 // nanoseconds
+	sum    atomic.Uint64 // nanoseconds; starting over after 2^64 is what counters may do
 }
 
 // observe counts n events that took d each.
@@ -32,7 +32,7 @@ func (h *histogram) observe(d time.Duration, n uint64) {
 		i++
 	}
 	h.counts[i].Add(n)
-	h.sum.Add(int64(d) * int64(n))
+	h.sum.Add(uint64(d) * n)
 }
 
 // read returns the cumulative counts by upper bound in seconds, as Prometheus wants them.
@@ -44,5 +44,5 @@ func (h *histogram) read() (count uint64, sum float64, buckets map[float64]uint6
 			buckets[latencyBounds[i].Seconds()] = count
 		}
 	}
-	return count, time.Duration(h.sum.Load()).Seconds(), buckets
+	return count, float64(h.sum.Load()) / 1e9, buckets
 }

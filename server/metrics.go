@@ -35,6 +35,7 @@ type metrics struct {
 	publish  histogram // from a publish's bytes to its acknowledgement
 	consume  histogram // from a fetch, lease or move of a partition to the entries
 	response histogram // of every request that is answered in the turn it came in
+	fsync    histogram // of flushes to the device
 
 	rates rates
 }

@@ -71,7 +71,7 @@ func (b *binary) hello(f wire.Frame, _ time.Time) error {
 		b.s.close()
 		return nil
 	}
-	b.s.user, b.ready = user, true
+	b.s.user, b.s.name, b.ready = user, m.Name, true
 	defaults := srv.registry.Defaults()
 	reply := wire.HelloReply{
 		Version: wire.Version, ServerID: srv.id, ServerName: srv.opts.Name, ServerVersion: srv.opts.Version,

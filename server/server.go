@@ -27,6 +27,8 @@ type Server struct {
 	metrics  metrics
 	started  time.Time
 
+	accepting atomic.Bool // between Start and Shutdown
+
 	listener net.Listener
 	admin    *admin
 	loops    []*gnetLoop
@@ -99,13 +101,14 @@ func (srv *Server) Start() (err error) {
 		return err
 	}
 	srv.wg.Go(srv.sweep)
+	srv.accepting.Store(true)
 	srv.opts.Logger.Info("broker started", "took", time.Since(srv.started), "addr", srv.addrString(), "dir", srv.opts.Dir)
 	return nil
 }
 
 func (srv *Server) openStorage() (err error) {
 	srv.store, err = log.Open(log.Options{
-		Dir: srv.opts.Dir, FS: srv.opts.FS, Now: srv.opts.Now, Logger: srv.opts.Logger, MemoryBytes: srv.opts.MemoryBytes,
+		Dir: srv.opts.Dir, FS: timeSyncs(srv.opts.FS, &srv.metrics.fsync), Now: srv.opts.Now, Logger: srv.opts.Logger, MemoryBytes: srv.opts.MemoryBytes,
 	})
 	if err != nil {
 		return err
@@ -199,13 +202,6 @@ func (srv *Server) eachLoop(f func(l *loop)) {
 	}
 }
 
-// isStopping reports whether Shutdown was called.
-func (srv *Server) isStopping() bool {
-	srv.streamMu.Lock()
-	defer srv.streamMu.Unlock()
-	return srv.stopping
-}
-
 // sweepInterval is how often timeouts are looked at.
 const sweepInterval = time.Second
 
@@ -245,6 +241,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 const drainPoll = 2 * time.Millisecond
 
 func (srv *Server) release(ctx context.Context) error {
+	srv.accepting.Store(false)
 	close(srv.stop)
 	srv.streamMu.Lock()
 	srv.stopping = true

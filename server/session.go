@@ -24,6 +24,8 @@ type protocol interface {
 	// quiet is called about once a second with the time since the peer sent anything. Over limit it
 	// is called for the last time: the connection closes.
 	quiet(idle, limit time.Duration)
+	// describe fills in what only the protocol knows.
+	describe(c *Connection)
 }
 
 // session is one connection. It belongs to its loop's goroutine.
@@ -35,10 +37,14 @@ type session struct {
 	out   *bytebufferpool.ByteBuffer // replies of this turn; nil between turns
 
 	user   string
-	dirty  bool // in loop.dirty
-	closed bool // closing or gone: nothing is read or written any more
-	gone   bool // ended was called
+	name   string // what the peer calls itself
+	dirty  bool   // in loop.dirty
+	closed bool   // closing or gone: nothing is read or written any more
+	gone   bool   // ended was called
 
+	opened    time.Time
+	received  uint64 // bytes
+	sent      uint64 // bytes
 	lastRead  time.Time
 	stuckAt   time.Time // since when the peer reads nothing of its pending output
 	stuckLeft int       // pending output then
@@ -48,7 +54,7 @@ func newSession(l *loop, id uint64) *session { return &session{loop: l, id: id} 
 
 // open greets the peer.
 func (s *session) open(t transport, now time.Time) {
-	s.t, s.lastRead = t, now
+	s.t, s.opened, s.lastRead = t, now, now
 	s.loop.sessions[s] = struct{}{}
 	s.loop.srv.metrics.opened.Add(1)
 	s.buffer().B = s.loop.srv.appendInfo(s.buffer().B, s, t)
@@ -69,6 +75,7 @@ func (s *session) receive(in []byte, now time.Time) {
 		}
 	}()
 	s.lastRead = now
+	s.received += uint64(len(in))
 	s.loop.turn.received += uint64(len(in))
 	if s.proto == nil {
 		s.proto = s.sniff(in[0])
@@ -127,7 +134,7 @@ func (s *session) flushOut(now time.Time) {
 	if len(s.out.B) > 0 && !s.gone {
 		// An error means that the connection is gone; the transport ends the session.
 		_, _ = s.t.Write(s.out.B)
-		s.loop.srv.metrics.bytesOut.Add(uint64(len(s.out.B)))
+		s.countSent(len(s.out.B))
 	}
 	s.dropOut()
 	switch {
@@ -145,7 +152,7 @@ func (s *session) spill(now time.Time) {
 	if !s.gone {
 		_, _ = s.t.Write(s.out.B)
 	}
-	s.loop.srv.metrics.bytesOut.Add(uint64(len(s.out.B)))
+	s.countSent(len(s.out.B))
 	s.out.B = s.out.B[:0]
 	if !s.gone {
 		s.checkPending(now)
@@ -176,7 +183,12 @@ func (s *session) writeChunk(c *log.Chunk) {
 		_, _ = s.t.Writev(iov)
 	}
 	b.B = b.B[:0]
-	s.loop.srv.metrics.bytesOut.Add(uint64(size))
+	s.countSent(size)
+}
+
+func (s *session) countSent(n int) {
+	s.sent += uint64(n)
+	s.loop.srv.metrics.bytesOut.Add(uint64(n))
 }
 
 // blocked reports whether the peer has to read before it is sent more.

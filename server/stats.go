@@ -24,23 +24,14 @@ type Stats struct {
 
 // Stats returns what the broker counts. What an event loop does in its current turn is not in it yet.
 func (srv *Server) Stats(now time.Time) Stats {
-	m := &srv.metrics
-	st := Stats{
+	m, s := &srv.metrics, srv.survey()
+	return Stats{
 		Name: srv.opts.Name, Version: srv.opts.Version, Uptime: now.Sub(srv.started).Seconds(),
-		Connections: srv.connections.Load(),
-		Published:   m.published.messages.Load(), BytesIn: m.published.bytes.Load(),
+		Connections: srv.connections.Load(), Topics: len(s.topics), Partitions: s.partitions,
+		Published: m.published.messages.Load(), BytesIn: m.published.bytes.Load(),
 		Delivered: m.delivered.messages.Load(), BytesOut: m.delivered.bytes.Load(),
+		Stored: s.log.records, StoredBytes: s.log.bytes,
 	}
-	for _, t := range srv.registry.Topics() {
-		st.Topics++
-		for _, p := range t.Partitions() {
-			s := p.Stats().Log
-			st.Partitions++
-			st.Stored += s.Records
-			st.StoredBytes += s.Bytes
-		}
-	}
-	return st
 }
 
 // statsJSON returns the statistics with what the current turn, which began at start, did so far.

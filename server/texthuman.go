@@ -375,7 +375,7 @@ func (t *text) groups(args []string, now time.Time) error {
 	if len(args) > 0 {
 		name = args[0]
 	}
-	infos := t.s.groupInfos(name, now)
+	infos := t.s.loop.srv.groupInfos(t.s.user, name, func(p *partition.Partition) []wire.GroupInfo { return p.Groups(now) })
 	for _, g := range infos {
 		if g.Mode == "queue" {
 			t.line("%s %s/%d mode=queue offset=%d end=%d lag=%d leased=%d retrying=%d dead=%d",

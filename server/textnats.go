@@ -103,6 +103,7 @@ type connectOptions struct {
 	User         string `json:"user"`
 	Password     string `json:"pass"`
 	Token        string `json:"auth_token"`
+	Name         string `json:"name"`
 }
 
 func (t *text) connect(args []byte) {
@@ -122,6 +123,7 @@ func (t *text) connect(args []byte) {
 		return
 	}
 	t.connected, t.async = true, o.Protocol == 1
+	t.s.name = o.Name
 	t.verbose, t.pedantic, t.echo = o.Verbose, o.Pedantic, o.Echo
 	t.headers, t.noResponders = o.Headers, o.NoResponders
 	t.ok()

@@ -46,8 +46,8 @@ func (c *cli) benchCommand() *cobra.Command {
 		Use:     "bench",
 		Short:   "measure a broker, or this program against its floors",
 		Example: benchExample,
-		Args:    exactly(0, ""),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:    cobra.ArbitraryArgs,
+		RunE:    onlySubcommands,
 	}
 	for _, k := range benchKinds {
 		cmd.AddCommand(c.benchLoad(k))

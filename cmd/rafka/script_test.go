@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 )
 
@@ -125,11 +126,17 @@ func wait(ts *testscript.TestScript, what string, done func() bool) {
 func TestExamplesInTheHelpExist(t *testing.T) {
 	c := newCLI(nil, nil, nil, func(string) (string, bool) { return "", false })
 	root := c.rootCommand()
-	for _, cmd := range append(root.Commands(), root) {
-		require.NotEmpty(t, cmd.Short, cmd.Name())
-		for line := range strings.SplitSeq(cmd.Example, "\n") {
+	checkExamples(t, c, root)
+}
+
+func checkExamples(t *testing.T, c *cli, cmd *cobra.Command) {
+	t.Helper()
+	for _, sub := range cmd.Commands() {
+		require.True(t, sub.Hidden || sub.Short != "", sub.CommandPath())
+		for line := range strings.SplitSeq(sub.Example, "\n") {
 			checkExample(t, c, line)
 		}
+		checkExamples(t, c, sub)
 	}
 }
 

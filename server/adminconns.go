@@ -1,0 +1,126 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Connection describes a client connection in /connz. Bytes and times are from when it was asked for.
+type Connection struct {
+	ID            uint64  `json:"id"`
+	Remote        string  `json:"remote"`
+	Protocol      string  `json:"protocol"` // "binary" or "text"; "" before the first byte
+	Name          string  `json:"name"`     // as the client says
+	User          string  `json:"user"`
+	Open          float64 `json:"open_seconds"`
+	Idle          float64 `json:"idle_seconds"` // since the client last sent something
+	Received      uint64  `json:"received_bytes"`
+	Sent          uint64  `json:"sent_bytes"`
+	Pending       int     `json:"pending_bytes"`   // sent, and not yet read by the client
+	InFlight      int     `json:"in_flight_bytes"` // of publishes that wait for the disk
+	Waiting       int     `json:"waiting"`         // requests that wait for records
+	Subscriptions int     `json:"subscriptions"`
+}
+
+// connections is the answer of /connz.
+type connections struct {
+	Total       int64        `json:"total"` // open now
+	Connections []Connection `json:"connections"`
+	Next        uint64       `json:"next,omitempty"`       // "after" of the next page; absent on the last one
+	Incomplete  bool         `json:"incomplete,omitempty"` // an event loop was too busy to answer
+}
+
+const (
+	// connLimit is how many connections /connz lists when nobody says, and maxConnLimit the most: an
+	// event loop serves nobody while it writes down its own.
+	connLimit    = 1000
+	maxConnLimit = 10_000
+	// connWait is how long /connz waits for event loops.
+	connWait = 2 * time.Second
+)
+
+// conns lists connections in the order of their ids: limit of them, behind the id after.
+func (a *admin) conns(w http.ResponseWriter, r *http.Request) {
+	limit, err := queryNumber(r, "limit", connLimit)
+	after, err2 := queryNumber(r, "after", 0)
+	if err != nil || err2 != nil || limit == 0 {
+		a.text(w, http.StatusBadRequest, "usage: /connz?limit=1000&after=ID\n")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), connWait)
+	defer cancel()
+	a.json(w, a.srv.describeConnections(ctx, after, int(min(limit, maxConnLimit))))
+}
+
+// queryNumber returns a parameter of the request's address.
+func queryNumber(r *http.Request, name string, fallback uint64) (uint64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return fallback, nil
+	}
+	return strconv.ParseUint(text, 10, 64)
+}
+
+// describeConnections asks every loop for its connections behind an id.
+func (srv *Server) describeConnections(ctx context.Context, after uint64, limit int) connections {
+	var mu sync.Mutex // guards list: a loop that is late still adds to it
+	list := []Connection{}
+	srv.onLoops(ctx, func(l *loop, now time.Time) int {
+		found := l.describeSessions(after, limit, now)
+		mu.Lock()
+		defer mu.Unlock()
+		list = append(list, found...)
+		return 0
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	c := connections{Total: srv.connections.Load(), Connections: slices.Clone(list), Incomplete: ctx.Err() != nil}
+	slices.SortFunc(c.Connections, func(a, b Connection) int { return cmp.Compare(a.ID, b.ID) })
+	if len(c.Connections) > limit {
+		c.Connections = c.Connections[:limit]
+		c.Next = c.Connections[limit-1].ID
+	}
+	return c
+}
+
+// describeSessions returns the first sessions behind an id: one more than limit, if there are, so that
+// the caller sees that there are.
+func (l *loop) describeSessions(after uint64, limit int, now time.Time) []Connection {
+	found := make([]*session, 0, len(l.sessions))
+	for s := range l.sessions {
+		if s.id > after && !s.closed {
+			found = append(found, s)
+		}
+	}
+	slices.SortFunc(found, func(a, b *session) int { return cmp.Compare(a.id, b.id) })
+	found = found[:min(len(found), limit+1)]
+	list := make([]Connection, len(found))
+	for i, s := range found {
+		s.describe(&list[i], now)
+	}
+	return list
+}
+
+func (s *session) describe(c *Connection, now time.Time) {
+	*c = Connection{
+		ID: s.id, Remote: s.t.RemoteAddr().String(), Name: s.name, User: s.user,
+		Open: ageOf(s.opened, now), Idle: ageOf(s.lastRead, now),
+		Received: s.received, Sent: s.sent, Pending: s.t.OutboundBuffered(),
+	}
+	if s.proto != nil {
+		s.proto.describe(c)
+	}
+}
+
+func (b *binary) describe(c *Connection) {
+	c.Protocol, c.InFlight, c.Waiting, c.Subscriptions = "binary", b.held, b.waits, len(b.subs)
+}
+
+func (t *text) describe(c *Connection) {
+	c.Protocol, c.InFlight, c.Subscriptions = "text", t.held, len(t.subs)
+}

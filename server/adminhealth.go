@@ -1,0 +1,76 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/rafka-mq/rafka/partition"
+)
+
+// live answers while the process does.
+func (a *admin) live(w http.ResponseWriter, _ *http.Request) { a.text(w, http.StatusOK, "ok\n") }
+
+// storageFailed is why nothing can be written any more.
+const storageFailed = "the storage failed: every partition is read-only\n"
+
+// health fails when no partition can be written any more: a restart may help then.
+func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
+	if a.failed() {
+		a.text(w, http.StatusServiceUnavailable, storageFailed)
+		return
+	}
+	a.text(w, http.StatusOK, "ok\n")
+}
+
+// failed reports whether the storage as a whole refuses writes, topic metadata included.
+func (a *admin) failed() bool {
+	s := a.srv.store.Stats()
+	return s.Logs > 0 && s.ReadOnly == s.Logs
+}
+
+// ready fails while the broker is of no use to a client. What it can only do in part is listed and
+// leaves it ready: whoever reads or uses other topics is still served.
+func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
+	switch {
+	case !a.srv.accepting.Load():
+		a.text(w, http.StatusServiceUnavailable, "the broker is starting or shutting down\n")
+	case a.failed():
+		a.text(w, http.StatusServiceUnavailable, storageFailed)
+	default:
+		a.text(w, http.StatusOK, "ok\n"+a.degraded())
+	}
+}
+
+// maxReadOnlyListed bounds the partitions that /readyz names: the list is for a person.
+const maxReadOnlyListed = 100
+
+// degraded returns a line for everything that does not work.
+func (a *admin) degraded() string {
+	var lines strings.Builder
+	if a.srv.store.Stats().Full {
+		lines.WriteString("degraded: the disk is full: publishes are refused, reads go on\n")
+	}
+	n := 0
+	for _, p := range a.readOnly() {
+		if n++; n <= maxReadOnlyListed {
+			fmt.Fprintf(&lines, "degraded: %s is read-only after a storage failure\n", p)
+		}
+	}
+	if n > maxReadOnlyListed {
+		fmt.Fprintf(&lines, "degraded: %d more partitions are read-only\n", n-maxReadOnlyListed)
+	}
+	return lines.String()
+}
+
+// readOnly returns the partitions that refuse writes after a storage failure.
+func (a *admin) readOnly() (list []*partition.Partition) {
+	for _, t := range a.srv.registry.Topics() {
+		for _, p := range t.Partitions() {
+			if p.Err() == nil && p.Failure() != nil {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}

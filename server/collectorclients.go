@@ -1,0 +1,40 @@
+package server
+
+import "github.com/rafka-mq/rafka/wire"
+
+// connections emits what is known about clients as a whole.
+func (c collector) connections(e *emitter) {
+	m := &c.srv.metrics
+	e.gauge("rafka_active_connections", "Open client connections.", float64(c.srv.connections.Load()))
+	e.gauge("rafka_active_consumers", "Push subscriptions, and connections that lease from queues.",
+		float64(m.subscriptions.Load()+m.workers.Load()))
+	const speak = "Open client connections that speak a protocol."
+	e.gauge("rafka_connections", speak, float64(m.binarySessions.Load()), "protocol", "binary")
+	e.gauge("rafka_connections", speak, float64(m.textSessions.Load()), "protocol", "text")
+	e.counter("rafka_connections_opened_total", "Connections accepted.", float64(m.opened.Load()))
+	e.counter("rafka_connections_closed_total", "Connections that ended.", float64(m.closed.Load()))
+	e.counter("rafka_connections_refused_total", "Connections over the limit.", float64(m.refused.Load()))
+	e.counter("rafka_slow_consumers_total", "Connections closed because they did not read.", float64(m.slowConsumers.Load()))
+	e.counter("rafka_received_bytes_total", "Bytes read from clients.", float64(m.bytesIn.Load()))
+	e.counter("rafka_sent_bytes_total", "Bytes written to clients.", float64(m.bytesOut.Load()))
+	e.counter("rafka_connection_errors_total", "Connections refused, rejected, timed out, too slow or malformed.",
+		float64(m.connectionErrors()))
+}
+
+// requests emits requests and error replies.
+func (c collector) requests(e *emitter) {
+	m := &c.srv.metrics
+	e.counter("rafka_partition_errors_total", "Requests for topics, partitions or offsets that are not here.",
+		float64(m.sumFailures(wire.CodeTopicNotFound, wire.CodeTopicDeleted, wire.CodePartitionNotFound,
+			wire.CodeNotOwner, wire.CodeOffsetOutOfRange)))
+	for op := range m.requests {
+		if n := m.requests[op].Load(); n > 0 {
+			e.counter("rafka_requests_total", "Requests of the binary protocol, by operation.", float64(n), "op", wire.Op(op).String())
+		}
+	}
+	for code := range m.failures {
+		if n := m.failures[code].Load(); n > 0 {
+			e.counter("rafka_error_replies_total", "Error replies, by the name of their code.", float64(n), "code", wire.Code(code).String())
+		}
+	}
+}

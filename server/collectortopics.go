@@ -1,0 +1,93 @@
+package server
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// topics emits the series of topics and of partitions.
+func (c collector) topics(e *emitter, topics []topicSurvey) {
+	partitions := 0
+	for i := range topics {
+		t := &topics[i]
+		if e.room(cutTopics, i) {
+			t.emit(e)
+		}
+		for _, p := range t.parts {
+			if e.room(cutPartitions, partitions) {
+				p.emit(e, t.topic.Name())
+			}
+			partitions++
+		}
+	}
+}
+
+func (t *topicSurvey) emit(e *emitter) {
+	topic := []string{"topic", t.topic.Name()}
+	s := &t.sum
+	e.counter("rafka_topic_published_messages_total", "Messages appended.", float64(s.PublishedMessages), topic...)
+	e.counter("rafka_topic_published_bytes_total", "Bytes of batches appended.", float64(s.PublishedBytes), topic...)
+	e.counter("rafka_topic_delivered_messages_total", "Messages handed to consumers.", float64(s.DeliveredMessages), topic...)
+	e.counter("rafka_topic_delivered_bytes_total", "Bytes of entries handed to consumers.", float64(s.DeliveredBytes), topic...)
+	e.counter("rafka_topic_acked_messages_total", "Messages acknowledged in queues or covered by commits.", float64(s.AckedMessages), topic...)
+	e.counter("rafka_topic_redelivered_messages_total", "Deliveries after the first.", float64(s.Redelivered), topic...)
+	e.counter("rafka_topic_dead_lettered_messages_total", "Messages moved to a dead-letter topic.", float64(s.DeadLettered), topic...)
+	e.counter("rafka_topic_dropped_messages_total", "Messages that retention removed before a queue delivered them.", float64(s.LostUndelivered), topic...)
+	e.gauge("rafka_topic_segments", "Segment files.", float64(t.log.segments), topic...)
+}
+
+func (p *partitionSurvey) emit(e *emitter, topic string) {
+	labels := []string{"topic", topic, "partition", strconv.Itoa(p.number)}
+	e.gauge("rafka_partition_start_offset", "First offset stored.", float64(p.first), labels...)
+	e.gauge("rafka_partition_end_offset", "End of what consumers may read.", float64(p.limit), labels...)
+	e.gauge("rafka_partition_size_bytes", "Bytes stored.", float64(p.bytes), labels...)
+}
+
+// groups emits the series of groups and queues, summed over the partitions of a topic.
+func (c collector) groups(e *emitter, now time.Time) {
+	n := 0
+	for _, t := range c.srv.registry.Topics() {
+		sums := map[string]*wire.GroupInfo{}
+		for _, p := range t.Partitions() {
+			for _, g := range p.GroupsCold(now) {
+				addGroup(sums, &g)
+			}
+		}
+		for _, g := range slices.SortedFunc(maps.Values(sums), byGroup) {
+			if e.room(cutGroups, n) {
+				emitGroup(e, g)
+			}
+			n++
+		}
+	}
+}
+
+func byGroup(a, b *wire.GroupInfo) int { return cmp.Compare(a.Group, b.Group) }
+
+// addGroup adds what one partition knows about a group.
+func addGroup(sums map[string]*wire.GroupInfo, g *wire.GroupInfo) {
+	s := sums[g.Group]
+	if s == nil {
+		s = &wire.GroupInfo{Group: g.Group, Topic: g.Topic}
+		sums[g.Group] = s
+	}
+	s.Lag += g.Lag
+	s.LagSeconds = max(s.LagSeconds, g.LagSeconds)
+	s.InFlight += g.InFlight
+	s.Retrying += g.Retrying
+	s.Dead += g.Dead
+}
+
+func emitGroup(e *emitter, g *wire.GroupInfo) {
+	labels := []string{"group", g.Group, "topic", g.Topic}
+	e.gauge("rafka_group_lag_messages", "Messages not yet done.", float64(g.Lag), labels...)
+	e.gauge("rafka_group_lag_seconds", "Age of the oldest message not yet done.", g.LagSeconds, labels...)
+	e.gauge("rafka_group_in_flight_messages", "Messages leased now.", float64(g.InFlight), labels...)
+	e.gauge("rafka_group_retrying_messages", "Messages that wait for their redelivery.", float64(g.Retrying), labels...)
+	e.gauge("rafka_group_dead_messages", "Messages on their way to the dead-letter topic.", float64(g.Dead), labels...)
+}
