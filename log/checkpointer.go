@@ -183,6 +183,13 @@ func (s *Store) releaseReserve() bool {
 	return s.commits.dropReserve()
 }
 
+// releaseSpares gives the space of spares that are not needed at once back to a full disk.
+func (s *Store) releaseSpares() error {
+	s.round.Lock()
+	defer s.round.Unlock()
+	return s.commits.dropSpares()
+}
+
 // root returns the checkpoint that makes the plans true.
 func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 	planned := make(map[*Log]*plan, len(plans))
@@ -254,7 +261,7 @@ func (l *Log) plan() *plan {
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,
 		limit: l.config.SegmentBytes, nowMs: s.nowMs(), state: state,
-		spanMs: l.config.SegmentAge.Milliseconds(),
+		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece,
 	}
 	if n := len(l.segments); n > 0 && !l.spoiled {
 		active := *l.segments[n-1]
@@ -321,7 +328,7 @@ func (p *plan) fail() error {
 	l := p.log
 	if isFull(p.err) {
 		l.store.noteFull()
-		return p.err
+		return errors.Join(p.err, l.store.releaseSpares())
 	}
 	l.store.failures.Add(1)
 	l.mu.Lock()

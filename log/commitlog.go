@@ -20,7 +20,6 @@ const (
 	// stagingBytes is how much is collected for one write. Larger runs are written from their slab.
 	stagingBytes = 1 << 20
 	directBytes  = 256 << 10
-	maxSpares    = 2
 )
 
 // isFull reports whether an error says that the disk is full, which is not a failure of the disk.
@@ -48,12 +47,15 @@ type commitLog struct {
 	marked   uint64 // lsn behind the last mark
 	abandon  uint64 // what the next file's header says
 	older    []commitFile
-	spares   []string
+	spares   []spare
+	maximum  int           // of spares
 	bytes    int64         // written since the last checkpoint covered everything
 	reserved bool          // the reserve file exists
 	spent    chan struct{} // rung when a spare may be missing
 
-	open   File // nil when the next chunk starts a file
+	bulk   bool  // the file before was written in rounds so large that blocks need not be filled
+	syncs  int64 // of the open file
+	open   File  // nil when the next chunk starts a file
 	name   string
 	number uint64
 	room   int64 // size of the open file
@@ -65,8 +67,9 @@ type commitLog struct {
 func newCommitLog(o *Options) *commitLog {
 	return &commitLog{
 		fs: o.FS, dir: path.Join(o.Dir, commitDir), size: o.CommitFileBytes,
-		nowMs: func() int64 { return o.Now().UnixMilli() },
-		next:  1, lsn: 1, synced: 1, abandon: 1, spent: make(chan struct{}, 1),
+		maximum: int(o.CommitLogBytes/o.CommitFileBytes) + 1,
+		nowMs:   func() int64 { return o.Now().UnixMilli() },
+		next:    1, lsn: 1, synced: 1, abandon: 1, spent: make(chan struct{}, 1),
 	}
 }
 
@@ -149,6 +152,7 @@ func (c *commitLog) sync() error {
 	if err := c.open.Sync(); err != nil {
 		return err
 	}
+	c.syncs++
 	c.synced = c.lsn
 	return nil
 }
@@ -180,6 +184,7 @@ func (c *commitLog) seal() {
 	// What was written is synced, or given up: an error of Close adds nothing.
 	_ = c.open.Close()
 	c.older = append(c.older, commitFile{name: c.name, file: c.number, end: c.lsn, size: c.room})
+	c.bulk = c.pos >= c.syncs*bulkBytes
 	c.open, c.buf = nil, c.buf[:0]
 }
 
@@ -198,17 +203,9 @@ func (c *commitLog) giveUp() {
 // on a full disk from the reserve.
 func (c *commitLog) start(n int64) error {
 	h := commitHeader{file: c.next, first: c.lsn, abandon: c.abandon, created: c.nowMs()}
-	room := max(min(c.size, smallFileBytes), commitDataPos+n)
-	if len(c.spares) > 0 && commitDataPos+n <= c.size {
-		room = c.size
-	}
-	from := path.Join(c.dir, commitName(c.next)+tempExt)
-	if room == c.size && len(c.spares) > 0 {
-		from = path.Join(c.dir, c.spares[len(c.spares)-1])
-		c.spares = c.spares[:len(c.spares)-1]
-	}
+	from, room := c.source(commitDataPos + n)
 	f, err := c.prepare(from, room, &h)
-	if err != nil && isFull(err) && c.reserved && commitDataPos+n <= c.size {
+	if isFull(err) && c.reserved && commitDataPos+n <= c.size {
 		room = c.size
 		from = path.Join(c.dir, reserveName)
 		c.reserved = false
@@ -224,6 +221,7 @@ func (c *commitLog) start(n int64) error {
 		return errors.Join(err, f.Close())
 	}
 	c.open, c.number, c.room, c.pos, c.bufPos = f, h.file, room, commitDataPos, commitDataPos
+	c.syncs = 0
 	ring(c.spent)
 	return nil
 }
@@ -238,8 +236,8 @@ func (c *commitLog) prepare(name string, room int64, h *commitHeader) (File, err
 	h.append(block[:0])
 	h.append(block[commitHeaderCopy:commitHeaderCopy])
 	if err = f.Allocate(room); err == nil {
-		if path.Ext(name) == tempExt {
-			err = fill(f, room)
+		if path.Ext(name) == tempExt && !c.bulk {
+			err = fill(f, 0, room)
 		}
 		if err == nil {
 			err = writeFull(f, block, 0)
@@ -262,16 +260,16 @@ func (c *commitLog) prepare(name string, room int64, h *commitHeader) (File, err
 // many or of another size. The file numbered keep stays: the checkpoint says that it exists.
 func (c *commitLog) recycle(floor, keep uint64) error {
 	var errs []error
-	var spares []string
+	var spares []spare
 	kept := c.older[:0]
 	for _, f := range c.older {
 		if f.end > floor || f.file == keep {
 			kept = append(kept, f)
 			continue
 		}
-		spare, err := c.retire(f, maxSpares-len(c.spares)-len(spares))
-		if spare != "" {
-			spares = append(spares, spare)
+		name, err := c.retire(f, c.maximum-len(c.spares)-len(spares))
+		if name != "" {
+			spares = append(spares, spare{name: name, filled: c.size})
 		}
 		errs = append(errs, err)
 	}
@@ -289,16 +287,16 @@ func (c *commitLog) recycle(floor, keep uint64) error {
 }
 
 // retire makes a file a spare and returns its new name, or removes it when there is no want of more.
-func (c *commitLog) retire(f commitFile, want int) (spare string, err error) {
-	name := path.Join(c.dir, f.name)
+func (c *commitLog) retire(f commitFile, want int) (name string, err error) {
+	old := path.Join(c.dir, f.name)
 	if f.size != c.size || want <= 0 {
-		return "", c.fs.Remove(name)
+		return "", c.fs.Remove(old)
 	}
-	spare = commitName(f.file) + spareExt
-	if err := c.fs.Rename(name, path.Join(c.dir, spare)); err != nil {
+	name = commitName(f.file) + spareExt
+	if err := c.fs.Rename(old, path.Join(c.dir, name)); err != nil {
 		return "", err
 	}
-	return spare, nil
+	return name, nil
 }
 
 // keepReserve makes sure that the reserve file exists. It is what lets commits and the appends under

@@ -222,6 +222,7 @@ func (s *Store) writeLocked(jobs []job) (int, error) {
 			if err := c.append(h, p.bytes()); err != nil {
 				return safe, err
 			}
+			s.written.Add(h.size())
 			if c.number != file {
 				safe = i
 			}
@@ -275,7 +276,9 @@ func (s *Store) syncLocked(jobs []job) error {
 	for i := range jobs {
 		if j := &jobs[i]; j.err == nil && j.disk && j.last >= s.commits.synced {
 			s.syncs.Add(1)
-			return s.commits.sync()
+			err := s.commits.sync()
+			s.synced.Store(time.Now().UnixNano())
+			return err
 		}
 	}
 	return nil

@@ -2,24 +2,47 @@ package log
 
 import (
 	"fmt"
+	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
+// hugePage is the size that mapped memory is aligned to when it is large enough, so that the kernel
+// backs it with huge pages. In memory of small pages the first copy to every page takes 2.5 us, ten
+// times what it takes in a huge page.
+const hugePage = 2 << 20
+
 // mapMemory returns n bytes of zeroed memory outside the Go heap, already backed by pages: the first
-// touch of a page costs 11-28 us, a populated one 0.06-0.6 us.
+// touch of a page costs 11-28 us, a populated one 0.06-0.6 us. Whole pages of it may be unmapped alone.
 func mapMemory(n int) ([]byte, error) {
-	mem, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	extra := 0
+	if n >= hugePage {
+		extra = hugePage
+	}
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(n+extra), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes: %w", n, err)
+	}
+	mem := unsafe.Slice((*byte)(p), n+extra)
+	if extra > 0 {
+		head := -int(uintptr(p)) & (hugePage - 1)
+		page := os.Getpagesize()
+		unmapMemory(mem[:head])
+		unmapMemory(mem[min((head+n+page-1)&^(page-1), len(mem)):])
+		mem = mem[head : head+n : head+n]
+		preferHuge(mem)
 	}
 	populate(mem)
 	return mem, nil
 }
 
 func unmapMemory(mem []byte) {
-	if err := unix.Munmap(mem); err != nil {
-		panic("log: unmapping a slab: " + err.Error())
+	if len(mem) == 0 {
+		return
+	}
+	if err := unix.MunmapPtr(unsafe.Pointer(&mem[0]), uintptr(len(mem))); err != nil {
+		panic("log: unmapping memory: " + err.Error())
 	}
 }
 

@@ -2,6 +2,9 @@ package log
 
 import "golang.org/x/sys/unix"
 
+// preferHuge asks for huge pages. The only error is that the kernel has none.
+func preferHuge(mem []byte) { _ = unix.Madvise(mem, unix.MADV_HUGEPAGE) }
+
 func populate(mem []byte) {
 	if unix.Madvise(mem, unix.MADV_POPULATE_WRITE) != nil {
 		touch(mem)

@@ -113,12 +113,31 @@ func (p *slabPool) makeLocked(class int) *slab {
 			p.unmapLocked(s)
 		}
 	}
-	mem, err := mapMemory(slabBytes[class])
+	fresh := p.mapSlabs(class, p.budget-p.mapped)
+	if len(fresh) == 0 {
+		return nil
+	}
+	p.mapped += int64(len(fresh)) * size
+	p.free[class] = append(p.free[class], fresh[1:]...)
+	return fresh[0]
+}
+
+// mapSlabs maps one slab, or as many as fill a huge page when there is room for them.
+func (p *slabPool) mapSlabs(class int, room int64) []*slab {
+	size := slabBytes[class]
+	n := 1
+	if class == classNormal && room >= hugePage {
+		n = hugePage / size
+	}
+	mem, err := mapMemory(n * size)
 	if err != nil {
 		return nil
 	}
-	p.mapped += size
-	return newSlab(p, class, mem)
+	fresh := make([]*slab, n)
+	for i := range fresh {
+		fresh[i] = newSlab(p, class, mem[i*size:(i+1)*size:(i+1)*size])
+	}
+	return fresh
 }
 
 func newSlab(p *slabPool, class int, mem []byte) *slab {
@@ -187,26 +206,32 @@ func (p *slabPool) foundry(stop <-chan struct{}) {
 // prepare maps slabs until every class has as many ready as wanted.
 func (p *slabPool) prepare() {
 	for class := range classes {
-		for p.wanted(class) {
-			mem, err := mapMemory(slabBytes[class])
-			if err != nil {
+		for {
+			room := p.wanted(class)
+			if room == 0 {
+				break
+			}
+			fresh := p.mapSlabs(class, room)
+			if len(fresh) == 0 {
 				return
 			}
-			s := newSlab(p, class, mem)
 			p.mu.Lock()
-			p.mapped += int64(len(mem))
-			p.free[class] = append(p.free[class], s)
+			p.mapped += int64(len(fresh) * slabBytes[class])
+			p.free[class] = append(p.free[class], fresh...)
 			p.mu.Unlock()
 		}
 	}
 }
 
-func (p *slabPool) wanted(class int) bool {
+// wanted returns how many bytes of slabs of a class may be made ready, 0 when none are wanted.
+func (p *slabPool) wanted(class int) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && len(p.free[class]) < p.target[class] &&
-		p.mapped-p.used+int64(slabBytes[class]) <= p.budget/readyPart &&
-		p.mapped+int64(slabBytes[class]) <= p.budget
+	room := min(p.budget/readyPart-(p.mapped-p.used), p.budget-p.mapped)
+	if p.closed || len(p.free[class]) >= p.target[class] || room < int64(slabBytes[class]) {
+		return 0
+	}
+	return room
 }
 
 // trim halves what is kept ready in classes that were quiet since the last call.

@@ -25,6 +25,7 @@ type segmentWriter struct {
 	nowMs  int64
 	spanMs int64 // append times of one segment lie at most this far apart
 	state  snapshot
+	piece  func() int // see Store.piece
 
 	active   *segment   // the last of segments; nil before the first
 	segments []*segment // replaces the log's active segment: a copy of it, and what came after
@@ -109,10 +110,31 @@ func (w *segmentWriter) put(b []byte, end place) error {
 			return err
 		}
 	}
-	if err := writeFull(w.file, b, s.size); err != nil {
+	if err := w.writePieces(b, s.size); err != nil {
 		return err
 	}
 	s.size, s.end = need, end
+	return nil
+}
+
+// writePieces writes b at a position of the file, flushing as often as others need it.
+func (w *segmentWriter) writePieces(b []byte, at int64) error {
+	for len(b) > 0 {
+		n := w.piece()
+		if n == 0 || n > len(b) {
+			n = len(b)
+		}
+		if err := writeFull(w.file, b[:n], at); err != nil {
+			return err
+		}
+		b, at = b[n:], at+int64(n)
+		if w.piece() == 0 {
+			continue
+		}
+		if err := w.file.Sync(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

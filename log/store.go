@@ -30,6 +30,9 @@ type Store struct {
 	torn     atomic.Uint64 // torn tails cut at the start
 	lost     atomic.Uint64 // entries lost in the commit log
 	walBytes atomic.Int64  // commitLog.bytes, for Stats
+	written  atomic.Int64  // bytes of all rounds
+	synced   atomic.Int64  // when a round was last made durable, ns
+	paced    bool          // the goroutines run
 
 	wake        chan struct{} // capacity 1; rings the flusher
 	checkpoints chan struct{} // capacity 1; rings the checkpointer
@@ -65,6 +68,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	if !s.memoryOnly() {
+		s.paced = true
 		s.done.Go(func() { s.flush(s.stop) })
 		s.done.Go(func() { s.runCheckpoints(s.stop) })
 		s.done.Go(func() { s.runSpares(s.stop) })
