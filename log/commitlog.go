@@ -127,13 +127,20 @@ func (c *commitLog) writeStaged() error {
 	return err
 }
 
-// flush writes what was collected with an end mark behind it.
+// pageBytes is the size of a page of the page cache.
+const pageBytes = 4 << 10
+
+// pageEnd returns the first start of a page at or behind pos.
+func pageEnd(pos int64) int64 { return (pos + pageBytes - 1) &^ (pageBytes - 1) }
+
+// flush writes what was collected with an end mark behind it, up to the end of a page: the kernel
+// would have to read the rest of a page of a recycled file that it does not remember.
 func (c *commitLog) flush() error {
 	if c.open == nil {
 		return nil
 	}
-	if n := min(endBytes, c.room-c.pos); n > 0 {
-		var zeros [endBytes]byte
+	if n := min(pageEnd(c.pos+endBytes), c.room) - c.pos; n > 0 {
+		var zeros [endBytes + pageBytes]byte
 		c.buf = append(c.buf, zeros[:n]...)
 	}
 	err := c.writeStaged()
