@@ -77,8 +77,9 @@ const off = "off"
 
 // Limits that are not options: nobody needs to change them.
 const (
-	// readBuffer is what one loop reads at once; larger reads gain nothing (measured).
-	readBuffer = 256 << 10
+	// readBuffer is what one loop reads at once. Publishing reaches 2.3 GB/s with 256 KiB, 3.2 with
+	// 512 KiB and 3.5 with 1 MiB; but for as long as what was read takes, nobody else is served.
+	readBuffer = 512 << 10
 	// softPending is the unread output at which pushes and fetch replies pause.
 	softPending = 256 << 10
 	// deliverBytes is the size of one pushed frame's entries.

@@ -43,12 +43,12 @@ func (id Identity) Seed() uint32 {
 //
 //	0        4       8      9       10      12      16     24      32            40           48
 //	+--------+-------+------+-------+-------+-------+------+-------+-------------+------------+---------+
-//	| length | crc   | kind | flags | zero  | count | term | index | base offset | append ms  | payload |
+//	| crc    | length| kind | flags | zero  | count | term | index | base offset | append ms  | payload |
 //	+--------+-------+------+-------+-------+-------+------+-------+-------------+------------+---------+
 //
-// length counts the payload's bytes. crc covers the partition's identity, the length, bytes 8 to 48
-// and the first four bytes of the payload, which are the payload's own checksum: the stamp vouches
-// for the batch it stands in front of. A length of 0 is the end of what was written.
+// crc covers the partition's identity, bytes 4 to 48 and the first four bytes of the payload, which
+// are the payload's own checksum: the stamp vouches for the batch it stands in front of. length counts
+// the payload's bytes. Zeros in place of both are the end of what was written.
 type Stamp struct {
 	Length     uint32 // payload bytes, at least 4
 	Kind       Kind
@@ -74,7 +74,7 @@ func (s *Stamp) Size() int { return StampBytes + int(s.Length) }
 // the partition's Identity.Seed.
 func (s *Stamp) Put(b []byte, seed uint32) {
 	_ = b[StampBytes+3]
-	le.PutUint32(b[0:], s.Length)
+	le.PutUint32(b[4:], s.Length)
 	b[8] = byte(s.Kind)
 	b[9] = s.Flags
 	b[10], b[11] = 0, 0
@@ -83,19 +83,18 @@ func (s *Stamp) Put(b []byte, seed uint32) {
 	le.PutUint64(b[24:], s.Index)
 	le.PutUint64(b[32:], s.BaseOffset)
 	le.PutUint64(b[40:], uint64(s.Time))
-	le.PutUint32(b[4:], stampChecksum(b, seed))
+	le.PutUint32(b[0:], stampChecksum(b, seed))
 }
 
 func stampChecksum(b []byte, seed uint32) uint32 {
-	crc := crc32.Update(seed, castagnoli, b[0:4])
-	return crc32.Update(crc, castagnoli, b[8:StampBytes+4])
+	return crc32.Update(seed, castagnoli, b[4:StampBytes+4])
 }
 
 // View sets s from an entry whose checksum was checked before, or is about to be checked with
 // Check. b must have StampBytes bytes.
 func (s *Stamp) View(b []byte) {
 	_ = b[StampBytes-1]
-	s.Length = le.Uint32(b[0:])
+	s.Length = le.Uint32(b[4:])
 	s.Kind = Kind(b[8])
 	s.Flags = b[9]
 	s.Count = le.Uint32(b[12:])
@@ -111,10 +110,10 @@ func CheckStamp(b []byte, seed uint32) bool {
 	if len(b) < StampBytes+4 {
 		return false
 	}
-	n := le.Uint32(b)
+	n := le.Uint32(b[4:])
 	return n >= 4 && n <= MaxFrameBytes && b[10] == 0 && b[11] == 0 &&
 		b[8] >= byte(KindData) && b[8] <= byte(KindState) && b[9]&^StampCut == 0 &&
-		stampChecksum(b, seed) == le.Uint32(b[4:])
+		stampChecksum(b, seed) == le.Uint32(b)
 }
 
 // Entry is a stamp with its payload.
@@ -139,10 +138,13 @@ func ParseEntry(b []byte, seed uint32) (Entry, []byte, error) {
 
 // ViewEntry is ParseEntry without any checksum, for bytes that were checked before.
 func ViewEntry(b []byte) (Entry, []byte, error) {
-	if len(b) < 4 || le.Uint32(b) == 0 {
+	if len(b) < 8 {
+		return Entry{}, nil, shortEnd(b)
+	}
+	if le.Uint64(b) == 0 {
 		return Entry{}, nil, ErrEnd
 	}
-	n := le.Uint32(b)
+	n := le.Uint32(b[4:])
 	if n < 4 || n > MaxFrameBytes {
 		return Entry{}, nil, ErrEntry
 	}
@@ -154,6 +156,16 @@ func ViewEntry(b []byte) (Entry, []byte, error) {
 	end := StampBytes + int(n)
 	e.Payload = b[StampBytes:end:end]
 	return e, b[end:], nil
+}
+
+// shortEnd tells the end, zeros or nothing, from the start of an entry that is cut.
+func shortEnd(b []byte) error {
+	for _, c := range b {
+		if c != 0 {
+			return ErrShort
+		}
+	}
+	return ErrEnd
 }
 
 // PayloadOK reports whether a payload matches its own checksum, its first four bytes.
