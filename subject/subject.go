@@ -77,3 +77,38 @@ func Match(pattern, subject []byte) bool {
 		pattern, subject = patternRest, subjectRest
 	}
 }
+
+// Covers reports whether every subject that other matches is matched by pattern, too. Both must be
+// Valid.
+func Covers(pattern, other []byte) bool {
+	for {
+		p, patternRest, morePattern := bytes.Cut(pattern, dot)
+		o, otherRest, moreOther := bytes.Cut(other, dot)
+		switch {
+		case string(p) == allRest:
+			return true
+		case string(o) == allRest || string(p) != anyToken && !bytes.Equal(p, o):
+			return false
+		case !morePattern || !moreOther:
+			return morePattern == moreOther
+		}
+		pattern, other = patternRest, otherRest
+	}
+}
+
+// Overlap reports whether there is a subject that both patterns match. Both must be Valid.
+func Overlap(a, b []byte) bool {
+	for {
+		x, restA, moreA := bytes.Cut(a, dot)
+		y, restB, moreB := bytes.Cut(b, dot)
+		switch {
+		case string(x) == allRest || string(y) == allRest:
+			return true
+		case string(x) != anyToken && string(y) != anyToken && !bytes.Equal(x, y):
+			return false
+		case !moreA || !moreB:
+			return moreA == moreB
+		}
+		a, b = restA, restB
+	}
+}

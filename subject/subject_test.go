@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 func TestValidAndLiteral(t *testing.T) {
@@ -106,5 +107,36 @@ func FuzzMatchAgreesWithIndex(f *testing.F) {
 		x.Match(&m, subject)
 		require.True(t, m.Empty())
 		require.True(t, x.root.empty())
+	})
+}
+
+// TestCoversAndOverlap compares both with all subjects of up to four tokens out of a small alphabet.
+func TestCoversAndOverlap(t *testing.T) {
+	var subjects []string
+	grow := []string{""}
+	for range 4 {
+		var next []string
+		for _, s := range grow {
+			for _, token := range []string{"a", "b", "c"} {
+				next = append(next, strings.TrimPrefix(s+"."+token, "."))
+			}
+		}
+		subjects, grow = append(subjects, next...), next
+	}
+	token := rapid.SampledFrom([]string{"a", "b", "*", ">"})
+	pattern := rapid.Custom(func(t *rapid.T) string {
+		return strings.Join(rapid.SliceOfN(token, 1, 3).Draw(t, "tokens"), ".")
+	}).Filter(func(s string) bool { return Valid([]byte(s)) })
+	rapid.Check(t, func(t *rapid.T) {
+		p, o := pattern.Draw(t, "pattern"), pattern.Draw(t, "other")
+		covers, overlap := true, false
+		for _, s := range subjects {
+			inP, inO := Match([]byte(p), []byte(s)), Match([]byte(o), []byte(s))
+			covers = covers && (inP || !inO)
+			overlap = overlap || inP && inO
+		}
+		require.Equal(t, covers, Covers([]byte(p), []byte(o)), "%s covers %s", p, o)
+		require.Equal(t, overlap, Overlap([]byte(p), []byte(o)), "%s overlaps %s", p, o)
+		require.Equal(t, overlap, Overlap([]byte(o), []byte(p)), "%s overlaps %s", o, p)
 	})
 }

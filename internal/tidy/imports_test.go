@@ -27,7 +27,7 @@ var rules = map[string]rule{
 
 	"group":   {},
 	"subject": {},
-	"auth":    {theirs: []string{"golang.org/x/crypto", "github.com/nats-io/nkeys"}},
+	"auth":    {ours: []string{"subject"}, theirs: []string{"golang.org/x/crypto", "github.com/nats-io/nkeys"}},
 
 	"log":         {ours: []string{"wire"}, theirs: []string{"golang.org/x/sys"}},
 	"log/faultfs": {ours: []string{"log"}},

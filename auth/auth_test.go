@@ -1,0 +1,235 @@
+package auth
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+	"github.com/stretchr/testify/require"
+)
+
+func policy(t *testing.T, c Config) *Policy {
+	t.Helper()
+	p, err := New(c)
+	require.NoError(t, err)
+	return p
+}
+
+func refused(t *testing.T, p *Policy, c Credentials) {
+	t.Helper()
+	who, err := p.Login(&c)
+	require.ErrorIs(t, err, ErrRefused)
+	require.Nil(t, who)
+}
+
+func accepted(t *testing.T, p *Policy, name string, c Credentials) *Principal {
+	t.Helper()
+	who, err := p.Login(&c)
+	require.NoError(t, err)
+	require.Equal(t, name, who.Name())
+	return who
+}
+
+func TestNothingConfiguredLetsEverybodyIn(t *testing.T) {
+	for _, p := range []*Policy{nil, policy(t, Config{})} {
+		who, err := p.Login(&Credentials{User: "x", Password: "y"})
+		require.NoError(t, err)
+		require.True(t, p.Open())
+		require.False(t, p.Required())
+		require.True(t, who.MayPublish([]byte("a")) && who.MaySubscribe([]byte(">"), nil) && who.MayAdmin([]byte("a")))
+		require.True(t, who.MayReceive([]byte("a")))
+		require.Nil(t, who.Responses())
+	}
+}
+
+func TestLogins(t *testing.T) {
+	bcrypted, err := HashBcrypt("secret")
+	require.NoError(t, err)
+	argoned, err := HashArgon2id("secret")
+	require.NoError(t, err)
+	key, err := nkeys.CreateUser()
+	require.NoError(t, err)
+	public, err := key.PublicKey()
+	require.NoError(t, err)
+	p := policy(t, Config{Users: []User{
+		{Name: "plain", Password: "secret"}, {Name: "bcrypt", Password: bcrypted}, {Name: "argon", Password: argoned},
+		{NKey: public}, {Name: "ann@example.com"}, {Name: "spiffe://here/ann"},
+	}})
+	require.True(t, p.Required())
+	require.True(t, p.NKeys())
+	for _, name := range []string{"plain", "bcrypt", "argon"} {
+		accepted(t, p, name, Credentials{User: name, Password: "secret"})
+		refused(t, p, Credentials{User: name, Password: "Secret"})
+		refused(t, p, Credentials{User: name})
+	}
+	refused(t, p, Credentials{})
+	refused(t, p, Credentials{User: "nobody", Password: "secret"})
+	refused(t, p, Credentials{User: "plain", Password: strings.Repeat("x", maxSecret+1)})
+	refused(t, p, Credentials{Token: "secret"})
+	refused(t, p, Credentials{User: "ann@example.com"}) // by certificate only
+	refused(t, p, Credentials{User: public})
+
+	nonce := NewNonce()
+	signature, err := key.Sign([]byte(nonce))
+	require.NoError(t, err)
+	accepted(t, p, public, Credentials{NKey: public, Nonce: nonce, Signature: signature})
+	refused(t, p, Credentials{NKey: public, Nonce: NewNonce(), Signature: signature})
+	refused(t, p, Credentials{NKey: public, Signature: signature})
+	refused(t, p, Credentials{NKey: "plain", Nonce: nonce, Signature: signature})
+
+	accepted(t, p, "ann@example.com", Credentials{Certificate: &x509.Certificate{EmailAddresses: []string{"x", "ann@example.com"}}})
+	accepted(t, p, "spiffe://here/ann", Credentials{Certificate: &x509.Certificate{URIs: []*url.URL{{Scheme: "spiffe", Host: "here", Path: "/ann"}}}})
+	refused(t, p, Credentials{Certificate: &x509.Certificate{DNSNames: []string{"ann"}, Subject: pkix.Name{CommonName: "plain"}}})
+}
+
+func TestTheOneLogin(t *testing.T) {
+	p := policy(t, Config{Token: "t0ken"})
+	accepted(t, p, "", Credentials{Token: "t0ken"})
+	refused(t, p, Credentials{Token: "t0ke"})
+	refused(t, p, Credentials{User: "t0ken", Password: "t0ken"})
+	p = policy(t, Config{User: "ann", Password: "pw", NoAuthUser: "ann"})
+	accepted(t, p, "ann", Credentials{User: "ann", Password: "pw"})
+	accepted(t, p, "ann", Credentials{})
+	refused(t, p, Credentials{User: "ann", Password: "p"})
+	require.False(t, p.Required())
+	require.False(t, p.Open())
+}
+
+func TestPermissions(t *testing.T) {
+	p := policy(t, Config{Users: []User{{Name: "u", Password: "p", Permissions: &Permissions{
+		Publish:   Rule{Allow: []string{"orders.>", "log"}, Deny: []string{"orders.secret.*"}},
+		Subscribe: Rule{Allow: []string{"orders.>", "jobs workers", "all w.*"}, Deny: []string{"orders.secret.>", "orders.eu q"}},
+		Admin:     []string{"orders.*"},
+	}}}})
+	who := accepted(t, p, "u", Credentials{User: "u", Password: "p"})
+	for subject, want := range map[string]bool{
+		"orders.eu": true, "log": true, "orders": false, "orders.secret.x": false, "orders.secret.x.y": true, "other": false,
+	} {
+		require.Equal(t, want, who.MayPublish([]byte(subject)), subject)
+	}
+	for _, c := range []struct {
+		pattern, queue string
+		want           bool
+	}{
+		{"orders.eu", "", true}, {"orders.*", "", true}, {"orders.>", "any", true}, {">", "", false}, {"orders", "", false},
+		{"orders.secret.x", "", false}, {"orders.secret.>", "", false}, {"orders.secret.x", "q", false},
+		{"jobs", "", false}, {"jobs", "workers", true}, {"jobs", "others", false}, {"all", "w.1", true}, {"all", "x.1", false},
+		{"orders.eu", "q", false}, {"orders.eu", "r", true},
+	} {
+		require.Equal(t, c.want, who.MaySubscribe([]byte(c.pattern), []byte(c.queue)), "%+v", c)
+	}
+	require.True(t, who.Filters())
+	require.False(t, who.MayReceive([]byte("orders.secret.x")), "orders.> overlaps what is denied")
+	require.True(t, who.MayReceive([]byte("orders.eu")))
+	require.True(t, who.MayAdmin([]byte("orders.eu")))
+	require.False(t, who.MayAdmin([]byte("log")))
+}
+
+func TestDefaultPermissions(t *testing.T) {
+	p := policy(t, Config{
+		Default: &Permissions{Publish: Rule{Allow: []string{"a"}}},
+		Users:   []User{{Name: "u", Password: "p"}, {Name: "own", Password: "p", Permissions: &Permissions{}}},
+	})
+	require.False(t, accepted(t, p, "u", Credentials{User: "u", Password: "p"}).MayPublish([]byte("b")))
+	own := accepted(t, p, "own", Credentials{User: "own", Password: "p"})
+	require.True(t, own.MayPublish([]byte("b")))
+	require.False(t, own.MayAdmin([]byte("b")))
+}
+
+func TestResponses(t *testing.T) {
+	p := policy(t, Config{Users: []User{{Name: "u", Password: "p", Permissions: &Permissions{Responses: &Responses{}}}}})
+	who := accepted(t, p, "u", Credentials{User: "u", Password: "p"})
+	require.False(t, who.MayPublish([]byte("inbox")))
+	now := time.Unix(1, 0)
+	var r Replies
+	require.False(t, r.Take([]byte("inbox"), now))
+	r.Note([]byte("inbox"), who.Responses(), now)
+	require.True(t, r.Take([]byte("inbox"), now))
+	require.False(t, r.Take([]byte("inbox"), now))
+	r.Note([]byte("late"), who.Responses(), now)
+	require.False(t, r.Take([]byte("late"), now.Add(defaultResponseTTL+1)))
+	many := &Responses{Max: -1, TTL: time.Second}
+	for range maxReplies + 10 {
+		r.Note([]byte(NewNonce()), many, now)
+	}
+	require.LessOrEqual(t, len(r.until), maxReplies)
+}
+
+func TestWrongConfigurationsAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		want   string
+		config Config
+	}{
+		{"needs a password", Config{User: "u"}},
+		{"not both", Config{User: "u", Password: "p", Token: "t"}},
+		{"without a name", Config{Users: []User{{}}}},
+		{"is there twice", Config{Users: []User{{Name: "u"}, {Name: "u"}}}},
+		{"is there twice", Config{User: "u", Password: "p", Users: []User{{Name: "u"}}}},
+		{"is malformed", Config{Users: []User{{Name: "u", Password: "$argon2id$v=19$m=1"}}}},
+		{"is malformed", Config{Token: "$2a$10$short"}},
+		{"not a user", Config{Token: "t", NoAuthUser: "x"}},
+		{"not a public user nkey", Config{Users: []User{{NKey: "UABC"}}}},
+		{"no name", Config{Users: []User{{NKey: "UABC", Name: "u"}}}},
+		{"is not a subject", Config{Token: "t", Default: &Permissions{Publish: Rule{Deny: []string{"a..b"}}}}},
+		{"is not a subject", Config{Token: "t", Default: &Permissions{Subscribe: Rule{Allow: []string{"a b c"}}}}},
+		{"negative", Config{Token: "t", Default: &Permissions{Responses: &Responses{TTL: -1}}}},
+		{"control character", Config{Users: []User{{Name: "u\n"}}}},
+	} {
+		_, err := New(c.config)
+		require.ErrorContains(t, err, c.want)
+	}
+}
+
+func TestRenew(t *testing.T) {
+	c := Config{Token: "t", Users: []User{{Name: "a", Password: "1"}, {Name: "b", Password: "1"}, {Name: "c", Password: "1"}}}
+	p := policy(t, c)
+	token := accepted(t, p, "", Credentials{Token: "t"})
+	a := accepted(t, p, "a", Credentials{User: "a", Password: "1"})
+	b := accepted(t, p, "b", Credentials{User: "b", Password: "1"})
+	gone := accepted(t, p, "c", Credentials{User: "c", Password: "1"})
+	next := policy(t, Config{Token: "t", Users: []User{{Name: "a", Password: "1", Permissions: &Permissions{}}, {Name: "b", Password: "2"}}})
+	who, ok := next.Renew(a)
+	require.True(t, ok)
+	require.False(t, who.MayAdmin([]byte("x")), "the new permissions")
+	_, ok = next.Renew(b)
+	require.False(t, ok, "another password")
+	_, ok = next.Renew(gone)
+	require.False(t, ok)
+	_, ok = next.Renew(token)
+	require.True(t, ok)
+	_, ok = policy(t, Config{Token: "u"}).Renew(token)
+	require.False(t, ok)
+	_, ok = next.Renew(nil)
+	require.False(t, ok, "who was nobody must log in now")
+	_, ok = policy(t, Config{}).Renew(a)
+	require.True(t, ok)
+}
+
+func TestWarnings(t *testing.T) {
+	hash, err := HashBcrypt("x")
+	require.NoError(t, err)
+	c := Config{Users: []User{{Name: "a", Password: hash}}}
+	require.Empty(t, c.Warnings())
+	c.Users = append(c.Users, User{Name: "b", Password: "x"})
+	require.Len(t, c.Warnings(), 1)
+}
+
+func FuzzHash(f *testing.F) {
+	f.Add("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c29tZXRoaW5nc29tZXRoaW5n", "x")
+	f.Add("$2a$04$abc", "x")
+	f.Fuzz(func(_ *testing.T, secret, said string) {
+		if h, err := parseArgon2id(secret); err == nil && (h.memory > 1024 || h.time > 2) {
+			return // right, and slow
+		}
+		if isBcrypt(secret) {
+			return
+		}
+		if checkSecret(secret) == nil {
+			matches(secret, said)
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/rafka-mq/rafka/subject"
+)
+
+// Config is who may connect. The zero value lets everybody do everything.
+type Config struct {
+	// User and Password are the one login of everybody. Password may be a hash, as in User.
+	User, Password string
+	// Token is the one token of everybody; it may be a hash, too.
+	Token string
+	// Users have logins and permissions of their own.
+	Users []User
+	// Default is what users may do about whom nothing is said; nil is everything.
+	Default *Permissions
+	// NoAuthUser is the name of the user that connections without credentials are; "" for none.
+	NoAuthUser string
+}
+
+// User is one login.
+type User struct {
+	// Name is given with the password. For a client certificate it is one of the certificate's names.
+	Name string
+	// Password is as it is, or its bcrypt ("$2a$…") or argon2id ("$argon2id$v=19$m=…,t=…,p=…$salt$hash")
+	// hash. A user without one logs in by certificate only.
+	Password string
+	// NKey is a public user nkey ("U…"): a login signs the connection's nonce. It excludes Name and
+	// Password.
+	NKey string
+	// Permissions are what the user may do; nil is Config.Default.
+	Permissions *Permissions
+}
+
+// Permissions are what a user may do. Deny beats allow.
+type Permissions struct {
+	// Publish are the subjects and topics that may be published to.
+	Publish Rule
+	// Subscribe are the subjects and topics that may be read. A pattern may have a queue group behind a
+	// blank: it then speaks of subscriptions in that group only.
+	Subscribe Rule
+	// Responses lets the user publish to the reply subjects of messages it received; nil does not.
+	Responses *Responses
+	// Admin are the topics that may be created, changed, purged and deleted. A user with permissions
+	// that does not have it may do none of that.
+	Admin []string
+}
+
+// Rule is a list of patterns with * and > that are allowed, empty for all, and one of those that are
+// not.
+type Rule struct {
+	Allow, Deny []string
+}
+
+// Responses bounds answers.
+type Responses struct {
+	// Max is how many messages may go to one reply subject; 0 is 1, -1 is any number.
+	Max int
+	// TTL is for how long; 0 is two minutes.
+	TTL time.Duration
+}
+
+const (
+	defaultResponses   = 1
+	defaultResponseTTL = 2 * time.Minute
+)
+
+// Empty reports whether nothing is configured: everybody may do everything.
+func (c *Config) Empty() bool {
+	return c.User == "" && c.Password == "" && c.Token == "" && len(c.Users) == 0
+}
+
+// validate returns what is wrong with c.
+func (c *Config) validate() error {
+	if (c.User == "") != (c.Password == "") {
+		return errors.New("auth: a user needs a password, and a password a user")
+	}
+	if c.User != "" && c.Token != "" {
+		return errors.New("auth: either a user with a password or a token, not both")
+	}
+	names := map[string]bool{c.User: c.User != ""}
+	for i := range c.Users {
+		u := &c.Users[i]
+		if err := u.validate(); err != nil {
+			return err
+		}
+		if names[u.key()] {
+			return fmt.Errorf("auth: user %q is there twice", u.key())
+		}
+		names[u.key()] = true
+	}
+	for _, secret := range []string{c.Password, c.Token} {
+		if err := checkSecret(secret); err != nil {
+			return fmt.Errorf("auth: %w", err)
+		}
+	}
+	if c.NoAuthUser != "" && !names[c.NoAuthUser] {
+		return fmt.Errorf("auth: no_auth_user %q is not a user", c.NoAuthUser)
+	}
+	return c.Default.validate("the default permissions")
+}
+
+// key is what tells users apart.
+func (u *User) key() string {
+	if u.NKey != "" {
+		return u.NKey
+	}
+	return u.Name
+}
+
+func (u *User) validate() error {
+	switch {
+	case u.NKey != "" && (u.Name != "" || u.Password != ""):
+		return fmt.Errorf("auth: user %q has an nkey: it takes no name and no password", u.key())
+	case u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey):
+		return fmt.Errorf("auth: %q is not a public user nkey: it begins with U", u.NKey)
+	case u.key() == "":
+		return errors.New("auth: a user without a name")
+	case strings.ContainsFunc(u.Name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("auth: user %q: a control character in the name", u.Name)
+	}
+	if err := checkSecret(u.Password); err != nil {
+		return fmt.Errorf("auth: user %q: %w", u.Name, err)
+	}
+	return u.Permissions.validate(fmt.Sprintf("user %q", u.key()))
+}
+
+func (p *Permissions) validate(whose string) error {
+	if p == nil {
+		return nil
+	}
+	for _, list := range [][]string{p.Publish.Allow, p.Publish.Deny, p.Admin} {
+		for _, pattern := range list {
+			if !subject.Valid([]byte(pattern)) {
+				return fmt.Errorf("auth: %s: %q is not a subject", whose, pattern)
+			}
+		}
+	}
+	for _, list := range [][]string{p.Subscribe.Allow, p.Subscribe.Deny} {
+		for _, entry := range list {
+			pattern, queue, both := strings.Cut(entry, " ")
+			if !subject.Valid([]byte(pattern)) || both && !subject.Valid([]byte(queue)) {
+				return fmt.Errorf("auth: %s: %q is not a subject, or a subject and a queue group", whose, entry)
+			}
+		}
+	}
+	if r := p.Responses; r != nil && (r.Max < -1 || r.TTL < 0) {
+		return fmt.Errorf("auth: %s: negative allow_responses", whose)
+	}
+	return nil
+}
+
+// Warnings returns sentences about secrets that are in the configuration as they are.
+func (c *Config) Warnings() []string {
+	plain := 0
+	for _, u := range c.Users {
+		if u.Password != "" && !isHash(u.Password) {
+			plain++
+		}
+	}
+	if c.Password != "" && !isHash(c.Password) || c.Token != "" && !isHash(c.Token) {
+		plain++
+	}
+	if plain == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d passwords or tokens are in the configuration as they are: rafka passwd makes hashes", plain)}
+}

@@ -1,0 +1,177 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+
+	"github.com/nats-io/nkeys"
+)
+
+// ErrRefused is what every failed login returns: it does not say what was wrong.
+var ErrRefused = errors.New("authorization violation")
+
+// Credentials are what a connection says about itself. Empty fields were not said.
+type Credentials struct {
+	User, Password string
+	Token          string
+	NKey           string            // public key
+	Signature      []byte            // of Nonce, made with NKey
+	Nonce          string            // what this connection was told to sign
+	Certificate    *x509.Certificate // verified; nil when there is none, or its names mean nothing
+}
+
+// empty reports whether nothing was said.
+func (c *Credentials) empty() bool {
+	return c.User == "" && c.Password == "" && c.Token == "" && c.NKey == "" && len(c.Signature) == 0
+}
+
+// Policy is a Config that was checked. It never changes.
+type Policy struct {
+	config    Config
+	users     map[string]*user
+	everybody *user // of the one login; nil when there is none
+	decoy     string
+}
+
+// user is a User that was checked, with its permissions compiled.
+type user struct {
+	User
+	rights *rights
+}
+
+// New returns the policy of c, or says what is wrong with it.
+func New(c Config) (*Policy, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	p := &Policy{config: c, users: map[string]*user{}}
+	if c.User != "" || c.Token != "" {
+		p.everybody = &user{User: User{Name: c.User, Password: c.Password}, rights: compile(c.Default)}
+		if c.User != "" {
+			p.users[c.User] = p.everybody
+		}
+	}
+	for _, u := range c.Users {
+		rights := u.Permissions
+		if rights == nil {
+			rights = c.Default
+		}
+		p.users[u.key()] = &user{User: u, rights: compile(rights)}
+		if isHash(u.Password) {
+			p.decoy = u.Password // a wrong name takes as long as a wrong password
+		}
+	}
+	return p, nil
+}
+
+// Required reports whether a connection must log in before it may do anything.
+func (p *Policy) Required() bool {
+	return p != nil && !p.config.Empty() && p.config.NoAuthUser == ""
+}
+
+// Open reports whether everybody may do everything.
+func (p *Policy) Open() bool { return p == nil || p.config.Empty() }
+
+// NKeys reports whether anybody logs in with an nkey, which needs a nonce.
+func (p *Policy) NKeys() bool {
+	if p == nil {
+		return false
+	}
+	for _, u := range p.users {
+		if u.NKey != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// NewNonce returns what a connection signs with its nkey.
+func NewNonce() string {
+	b := make([]byte, 11)
+	_, _ = rand.Read(b) // never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// Login returns who has the credentials, or ErrRefused. It may take long.
+func (p *Policy) Login(c *Credentials) (*Principal, error) {
+	if p.Open() {
+		return nil, nil //nolint:nilnil // nobody in particular, who may do everything
+	}
+	u, ok := p.check(c)
+	if !ok {
+		return nil, ErrRefused
+	}
+	who := &Principal{user: u}
+	if u.key() == "" {
+		who.token = p.config.Token
+	}
+	return who, nil
+}
+
+// check finds the user of the credentials. What is said counts before what a certificate says, and
+// that before the user of those who say nothing.
+func (p *Policy) check(c *Credentials) (*user, bool) {
+	switch {
+	case c.NKey != "":
+		u := p.users[c.NKey]
+		return u, u != nil && u.NKey != "" && signed(c)
+	case c.User != "":
+		u := p.users[c.User]
+		if u == nil || u.NKey != "" || u.Password == "" {
+			_ = matches(p.decoy, c.Password)
+			return nil, false
+		}
+		return u, matches(u.Password, c.Password)
+	case c.Token != "":
+		return p.everybody, p.config.Token != "" && matches(p.config.Token, c.Token)
+	}
+	if c.Certificate != nil {
+		for _, name := range names(c.Certificate) {
+			if u := p.users[name]; u != nil && u.NKey == "" {
+				return u, true
+			}
+		}
+	}
+	u := p.users[p.config.NoAuthUser]
+	return u, u != nil && p.config.NoAuthUser != "" && c.empty()
+}
+
+// signed reports whether the credentials sign the nonce.
+func signed(c *Credentials) bool {
+	key, err := nkeys.FromPublicKey(c.NKey)
+	return err == nil && c.Nonce != "" && key.Verify([]byte(c.Nonce), c.Signature) == nil
+}
+
+// names returns what a certificate calls its owner: its mail addresses, DNS names and URIs, and its
+// subject as RFC 2253 writes it. They are compared whole.
+func names(c *x509.Certificate) []string {
+	list := append([]string(nil), c.EmailAddresses...)
+	list = append(list, c.DNSNames...)
+	for _, u := range c.URIs {
+		list = append(list, u.String())
+	}
+	return append(list, c.Subject.String())
+}
+
+// Renew returns who a principal of an earlier policy is under this one, and false when its login is no
+// longer valid: the user is gone or has other credentials.
+func (p *Policy) Renew(who *Principal) (*Principal, bool) {
+	switch {
+	case p.Open():
+		return nil, true
+	case who == nil:
+		return nil, false
+	case who.user.key() == "": // of the token
+		if p.everybody == nil || p.config.Token == "" || p.config.Token != who.token {
+			return nil, false
+		}
+		return &Principal{user: p.everybody, token: who.token}, true
+	}
+	u := p.users[who.user.key()]
+	if u == nil || u.Password != who.user.Password {
+		return nil, false
+	}
+	return &Principal{user: u}, true
+}

@@ -1,0 +1,229 @@
+package auth
+
+import (
+	"strings"
+	"time"
+
+	"github.com/rafka-mq/rafka/subject"
+)
+
+// Principal is who a connection is. A nil Principal may do everything.
+type Principal struct {
+	user  *user
+	token string // of a login by token: it has no other name
+}
+
+// rights are compiled Permissions; nil is everything.
+type rights struct {
+	publish   patterns
+	subscribe patterns
+	admin     []string
+	responses *Responses
+}
+
+// patterns is a compiled Rule.
+type patterns struct {
+	allow, deny []entry
+}
+
+// entry is one pattern of a Rule.
+type entry struct {
+	pattern []byte
+	queue   []byte // of subscriptions in this queue group only; nil for all
+}
+
+func compile(p *Permissions) *rights {
+	if p == nil {
+		return nil
+	}
+	r := &rights{publish: compileRule(p.Publish), subscribe: compileRule(p.Subscribe), admin: p.Admin}
+	if p.Responses != nil {
+		c := *p.Responses
+		if c.Max == 0 {
+			c.Max = defaultResponses
+		}
+		if c.TTL == 0 {
+			c.TTL = defaultResponseTTL
+		}
+		r.responses = &c
+		if len(p.Publish.Allow) == 0 {
+			// As in NATS: who may answer may publish nothing else unless it is said.
+			r.publish.deny = append(r.publish.deny, entry{pattern: []byte(">")})
+		}
+	}
+	return r
+}
+
+func compileRule(r Rule) patterns {
+	list := func(from []string) (to []entry) {
+		for _, s := range from {
+			pattern, queue, both := strings.Cut(s, " ")
+			e := entry{pattern: []byte(pattern)}
+			if both {
+				e.queue = []byte(queue)
+			}
+			to = append(to, e)
+		}
+		return to
+	}
+	return patterns{allow: list(r.Allow), deny: list(r.Deny)}
+}
+
+// Name returns the user's name or public nkey, "" for nobody in particular.
+func (p *Principal) Name() string {
+	if p == nil {
+		return ""
+	}
+	return p.user.key()
+}
+
+func (p *Principal) rights() *rights {
+	if p == nil {
+		return nil
+	}
+	return p.user.rights
+}
+
+// MayPublish reports whether the user may publish to a subject or topic.
+func (p *Principal) MayPublish(to []byte) bool {
+	r := p.rights()
+	return r == nil || r.publish.allows(to, subject.Match)
+}
+
+// MaySubscribe reports whether the user may subscribe to a pattern, as a member of a queue group
+// unless queue is empty. Some of the messages may still be kept from it: see MayReceive.
+func (p *Principal) MaySubscribe(pattern, queue []byte) bool {
+	r := p.rights()
+	if r == nil {
+		return true
+	}
+	for _, e := range r.subscribe.deny {
+		if e.speaksOf(queue) && subject.Covers(e.pattern, pattern) {
+			return false
+		}
+	}
+	if len(r.subscribe.allow) == 0 {
+		return true
+	}
+	for _, e := range r.subscribe.allow {
+		if e.speaksOf(queue) && subject.Covers(e.pattern, pattern) {
+			return true
+		}
+	}
+	return false
+}
+
+// speaksOf reports whether e is about subscriptions of a queue group, "" for none.
+func (e *entry) speaksOf(queue []byte) bool {
+	return e.queue == nil || len(queue) > 0 && subject.Match(e.queue, queue)
+}
+
+// Filters reports whether messages may have to be kept from the user's subscriptions.
+func (p *Principal) Filters() bool {
+	r := p.rights()
+	return r != nil && len(r.subscribe.deny) > 0
+}
+
+// MayReceive reports whether the user may see a message on a subject, whatever it subscribed to.
+func (p *Principal) MayReceive(on []byte) bool {
+	if !p.Filters() {
+		return true
+	}
+	for _, e := range p.rights().subscribe.deny {
+		if e.queue == nil && subject.Match(e.pattern, on) {
+			return false
+		}
+	}
+	return true
+}
+
+// MayAdmin reports whether the user may create, change and delete a topic.
+func (p *Principal) MayAdmin(topic []byte) bool {
+	r := p.rights()
+	if r == nil {
+		return true
+	}
+	for _, pattern := range r.admin {
+		if subject.Match([]byte(pattern), topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// Responses returns how the user may answer what it received, nil when it may not beyond what it may
+// publish anyway.
+func (p *Principal) Responses() *Responses {
+	if r := p.rights(); r != nil {
+		return r.responses
+	}
+	return nil
+}
+
+// allows reports whether s is allowed: deny beats allow, and no allow is all.
+func (p *patterns) allows(s []byte, match func(pattern, s []byte) bool) bool {
+	for _, e := range p.deny {
+		if match(e.pattern, s) {
+			return false
+		}
+	}
+	for _, e := range p.allow {
+		if match(e.pattern, s) {
+			return true
+		}
+	}
+	return len(p.allow) == 0
+}
+
+// Replies are the reply subjects that a connection may answer to because it received them. The zero
+// value is ready. It belongs to one goroutine.
+type Replies struct {
+	until map[string]reply
+}
+
+type reply struct {
+	left int // -1 for any number
+	at   time.Time
+}
+
+// maxReplies bounds the memory of one connection's Replies.
+const maxReplies = 65536
+
+// Note lets the connection answer to a reply subject, as r says.
+func (rs *Replies) Note(to []byte, r *Responses, now time.Time) {
+	if rs.until == nil {
+		rs.until = map[string]reply{}
+	}
+	if len(rs.until) >= maxReplies {
+		rs.prune(now)
+	}
+	rs.until[string(to)] = reply{left: r.Max, at: now.Add(r.TTL)}
+}
+
+// prune forgets what has expired, or everything when nothing has.
+func (rs *Replies) prune(now time.Time) {
+	for to, r := range rs.until {
+		if now.After(r.at) {
+			delete(rs.until, to)
+		}
+	}
+	if len(rs.until) >= maxReplies {
+		clear(rs.until)
+	}
+}
+
+// Take reports whether one more message may go to a reply subject, and counts it.
+func (rs *Replies) Take(to []byte, now time.Time) bool {
+	r, ok := rs.until[string(to)]
+	switch {
+	case !ok:
+		return false
+	case now.After(r.at) || r.left == 0:
+		delete(rs.until, string(to))
+		return false
+	case r.left > 0:
+		r.left--
+		rs.until[string(to)] = r
+	}
+	return true
+}

@@ -1,0 +1,126 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+)
+
+const (
+	bcryptPrefix   = "$2"
+	argon2idPrefix = "$argon2id$"
+	// bcryptCost is what one check costs: about 60 ms.
+	bcryptCost = 10
+	// maxSecret bounds what is hashed.
+	maxSecret = 1024
+	// The bounds of argon2id hashes: a configuration must not be able to stop the broker.
+	maxArgonMemory = 1 << 20 // KiB
+	maxArgonTime   = 64
+)
+
+// errHash is returned for what begins like a hash and is none.
+var errHash = errors.New("the hash of the password is malformed")
+
+// isHash reports whether a configured secret is the hash of one.
+func isHash(secret string) bool {
+	return strings.HasPrefix(secret, argon2idPrefix) || isBcrypt(secret)
+}
+
+// isBcrypt reports whether secret has the form of a bcrypt hash: "$2", a letter, "$".
+func isBcrypt(secret string) bool {
+	return len(secret) > 4 && strings.HasPrefix(secret, bcryptPrefix) && strings.IndexByte("abxy", secret[2]) >= 0 && secret[3] == '$'
+}
+
+// checkSecret refuses hashes that are malformed.
+func checkSecret(secret string) error {
+	switch {
+	case len(secret) > maxSecret:
+		return fmt.Errorf("a password of over %d bytes", maxSecret)
+	case isBcrypt(secret):
+		if _, err := bcrypt.Cost([]byte(secret)); err != nil {
+			return errHash
+		}
+	case strings.HasPrefix(secret, argon2idPrefix):
+		if _, err := parseArgon2id(secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// matches compares what a client said with a configured secret, in a time that does not depend on
+// where they differ.
+func matches(configured, said string) bool {
+	switch {
+	case len(said) > maxSecret:
+		return false
+	case isBcrypt(configured):
+		return bcrypt.CompareHashAndPassword([]byte(configured), []byte(said)) == nil
+	case strings.HasPrefix(configured, argon2idPrefix):
+		h, err := parseArgon2id(configured)
+		return err == nil && h.matches(said)
+	}
+	a, b := sha256.Sum256([]byte(configured)), sha256.Sum256([]byte(said))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
+
+// argon2id is a hash in the PHC string format, as the reference implementation prints it.
+type argon2id struct {
+	memory, time uint32
+	threads      uint8
+	salt, sum    []byte
+}
+
+func parseArgon2id(s string) (h argon2id, err error) {
+	parts := strings.Split(s, "$")
+	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != "v=19" {
+		return h, errHash
+	}
+	if n, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &h.memory, &h.time, &h.threads); n != 3 || err != nil {
+		return h, errHash
+	}
+	salt, saltErr := base64.RawStdEncoding.DecodeString(parts[4])
+	sum, sumErr := base64.RawStdEncoding.DecodeString(parts[5])
+	h.salt, h.sum = salt, sum
+	if saltErr != nil || sumErr != nil || len(salt) < 8 || len(sum) < 16 || len(sum) > 64 ||
+		h.time == 0 || h.time > maxArgonTime || h.threads == 0 || h.memory > maxArgonMemory {
+		return h, errHash
+	}
+	return h, nil
+}
+
+func (h argon2id) matches(said string) bool {
+	sum := argon2.IDKey([]byte(said), h.salt, h.time, h.memory, h.threads, uint32(len(h.sum)))
+	return subtle.ConstantTimeCompare(sum, h.sum) == 1
+}
+
+// HashBcrypt returns the bcrypt hash of a password of 1 to 72 bytes.
+func HashBcrypt(password string) (string, error) {
+	if password == "" {
+		return "", errors.New("the password is empty")
+	}
+	h, err := bcrypt.GenerateFromPassword([]byte(password), bcryptCost)
+	return string(h), err
+}
+
+// HashArgon2id returns the argon2id hash of a password of 1 to 1,024 bytes, with the parameters that
+// RFC 9106 recommends where memory is scarce.
+func HashArgon2id(password string) (string, error) {
+	if password == "" || len(password) > maxSecret {
+		return "", fmt.Errorf("a password has 1 to %d bytes", maxSecret)
+	}
+	h := argon2id{memory: 64 << 10, time: 3, threads: 4, salt: make([]byte, 16)}
+	if _, err := rand.Read(h.salt); err != nil {
+		return "", err
+	}
+	sum := argon2.IDKey([]byte(password), h.salt, h.time, h.memory, h.threads, 32)
+	return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$%s$%s", h.memory, h.time, h.threads,
+		base64.RawStdEncoding.EncodeToString(h.salt), base64.RawStdEncoding.EncodeToString(sum)), nil
+}
