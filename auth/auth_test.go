@@ -56,8 +56,12 @@ func TestLogins(t *testing.T) {
 	public, err := key.PublicKey()
 	require.NoError(t, err)
 	p := policy(t, Config{Users: []User{
-		{Name: "plain", Password: "secret"}, {Name: "bcrypt", Password: bcrypted}, {Name: "argon", Password: argoned},
-		{NKey: public}, {Name: "ann@example.com"}, {Name: "spiffe://here/ann"},
+		{Name: "plain", Password: "secret"},
+		{Name: "bcrypt", Password: bcrypted},
+		{Name: "argon", Password: argoned},
+		{NKey: public},
+		{Name: "ann@example.com"},
+		{Name: "spiffe://here/ann"},
 	}})
 	require.True(t, p.Required())
 	require.True(t, p.NKeys())
@@ -115,10 +119,21 @@ func TestPermissions(t *testing.T) {
 		pattern, queue string
 		want           bool
 	}{
-		{"orders.eu", "", true}, {"orders.*", "", true}, {"orders.>", "any", true}, {">", "", false}, {"orders", "", false},
-		{"orders.secret.x", "", false}, {"orders.secret.>", "", false}, {"orders.secret.x", "q", false},
-		{"jobs", "", false}, {"jobs", "workers", true}, {"jobs", "others", false}, {"all", "w.1", true}, {"all", "x.1", false},
-		{"orders.eu", "q", false}, {"orders.eu", "r", true},
+		{"orders.eu", "", true},
+		{"orders.*", "", true},
+		{"orders.>", "any", true},
+		{">", "", false},
+		{"orders", "", false},
+		{"orders.secret.x", "", false},
+		{"orders.secret.>", "", false},
+		{"orders.secret.x", "q", false},
+		{"jobs", "", false},
+		{"jobs", "workers", true},
+		{"jobs", "others", false},
+		{"all", "w.1", true},
+		{"all", "x.1", false},
+		{"orders.eu", "q", false},
+		{"orders.eu", "r", true},
 	} {
 		require.Equal(t, c.want, who.MaySubscribe([]byte(c.pattern), []byte(c.queue)), "%+v", c)
 	}

@@ -211,8 +211,9 @@ func (p *Partition) checkGroup(name string) error {
 // CheckGroup returns a *wire.Error with CodeInvalid unless name may name a group: the rules of topic
 // names.
 func CheckGroup(name string) error {
-	if err := CheckName(name); err != nil {
-		return wire.Errorf(wire.CodeInvalid, "group name: %s", err.(*wire.Error).Detail)
+	var refused *wire.Error
+	if errors.As(CheckName(name), &refused) {
+		return wire.Errorf(wire.CodeInvalid, "group name: %s", refused.Detail)
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func New(o Options) (*Server, error) {
 func (srv *Server) Start() (err error) {
 	defer func() {
 		if err != nil {
-			srv.release(context.Background())
+			err = errors.Join(err, srv.release(context.Background()))
 		}
 	}()
 	srv.started = srv.opts.Now()
