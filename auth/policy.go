@@ -22,9 +22,17 @@ type Credentials struct {
 	Certificate    *x509.Certificate // verified; nil when there is none, or its names mean nothing
 }
 
-// empty reports whether nothing was said.
-func (c *Credentials) empty() bool {
+// Empty reports whether nothing was said.
+func (c *Credentials) Empty() bool {
 	return c.User == "" && c.Password == "" && c.Token == "" && c.NKey == "" && len(c.Signature) == 0
+}
+
+// Name returns who the credentials say they are of, "" for nobody in particular.
+func (c *Credentials) Name() string {
+	if c.NKey != "" {
+		return c.NKey
+	}
+	return c.User
 }
 
 // Policy is a Config that was checked. It never changes.
@@ -135,7 +143,7 @@ func (p *Policy) check(c *Credentials) (*user, bool) {
 		}
 	}
 	u := p.users[p.config.NoAuthUser]
-	return u, u != nil && p.config.NoAuthUser != "" && c.empty()
+	return u, u != nil && p.config.NoAuthUser != "" && c.Empty()
 }
 
 // signed reports whether the credentials sign the nonce.

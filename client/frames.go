@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -131,6 +132,7 @@ func (fr *frameReader) large(need int) (frame, error) {
 type greeted struct {
 	net.Conn
 	passed bool
+	info   []byte        // the line's JSON
 	rest   []byte        // read behind the line, not handed out yet
 	reads  atomic.Uint64 // counts the reads that brought something; a silent connection stands still
 }
@@ -138,11 +140,8 @@ type greeted struct {
 var infoPrefix = []byte("INFO ")
 
 func (g *greeted) Read(p []byte) (int, error) {
-	if !g.passed {
-		if err := g.skip(); err != nil {
-			return 0, err
-		}
-		g.passed = true
+	if err := g.pass(); err != nil {
+		return 0, err
 	}
 	if len(g.rest) > 0 {
 		n := copy(p, g.rest)
@@ -156,6 +155,30 @@ func (g *greeted) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// pass skips the line unless that is done.
+func (g *greeted) pass() error {
+	if g.passed {
+		return nil
+	}
+	err := g.skip()
+	g.passed = err == nil
+	return err
+}
+
+// nonce returns what the greeting asks to be signed, "" when it asks for nothing.
+func (g *greeted) nonce() (string, error) {
+	if err := g.pass(); err != nil || len(g.info) == 0 {
+		return "", err
+	}
+	var info struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := json.Unmarshal(g.info, &info); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return info.Nonce, nil
+}
+
 // skip reads until it knows whether there is a line, and where it ends.
 func (g *greeted) skip() error {
 	buf := make([]byte, 0, 4<<10)
@@ -166,7 +189,7 @@ func (g *greeted) skip() error {
 			return wrongProtocol(buf)
 		}
 		if end := bytes.Index(buf, []byte("\r\n")); end >= 0 {
-			g.rest = buf[end+2:]
+			g.info, g.rest = buf[len(infoPrefix):end], buf[end+2:]
 			return nil
 		}
 		if len(buf) > maxInfo {

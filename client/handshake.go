@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -75,7 +74,7 @@ func (c *Client) login(ctx context.Context, e endpoint) (*conn, error) {
 }
 
 func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, error) {
-	var nc net.Conn = line
+	nc := line
 	if e.tls {
 		t, err := c.startTLS(ctx, e, line)
 		if err != nil {
@@ -83,9 +82,13 @@ func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, e
 		}
 		nc = &greeted{Conn: t}
 	}
+	hello, err := c.newHello(line, nc)
+	if err != nil {
+		return nil, err
+	}
 	cn := newConn(c, nc, line)
 	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = nc.Write(c.appendHello(nil)) }) // both sides speak first, and a pipe holds nothing
+	wg.Go(func() { _, _ = nc.Write(hello) }) // both sides speak first, and a pipe holds nothing
 	cn.frames.limit = maxHelloReply
 	f, err := cn.frames.next()
 	cn.frames.limit = wire.MaxFrameBytes
@@ -118,16 +121,31 @@ func (c *Client) startTLS(ctx context.Context, e endpoint, line *greeted) (*tls.
 	return t, nil
 }
 
-func (c *Client) appendHello(dst []byte) []byte {
+// newHello returns the preface and the hello. An nkey signs the nonce of the greeting, which comes
+// before TLS or within it.
+func (c *Client) newHello(outer, inner *greeted) ([]byte, error) {
 	h := wire.Hello{Name: c.opts.Name, Version: Version}
 	switch {
+	case c.opts.NKey != "":
+		nonce, err := outer.nonce()
+		if err == nil && nonce == "" && inner != outer {
+			nonce, err = inner.nonce()
+		}
+		if err != nil {
+			return nil, err
+		}
+		signature, err := c.opts.SignNonce([]byte(nonce))
+		if err != nil {
+			return nil, fmt.Errorf("sign the broker's nonce: %w", err)
+		}
+		h.Mechanism, h.Credentials = "nkey", append([]byte(c.opts.NKey+"\x00"), signature...)
 	case c.opts.Token != "":
 		h.Mechanism, h.Credentials = "token", []byte(c.opts.Token)
 	case c.opts.User != "":
 		h.Mechanism, h.Credentials = "plain", []byte(c.opts.User+"\x00"+c.opts.Password)
 	}
-	dst, at := wire.BeginFrame(wire.AppendPreface(dst), wire.OpHello, 0, 0)
-	return wire.EndFrame(h.Append(dst), at)
+	dst, at := wire.BeginFrame(wire.AppendPreface(nil), wire.OpHello, 0, 0)
+	return wire.EndFrame(h.Append(dst), at), nil
 }
 
 func (cn *conn) onHello(f *frame) error {

@@ -19,6 +19,10 @@ type Options struct {
 	Token string
 	// User and Password log in with a password; the address may carry them too. Default: none.
 	User, Password string
+	// NKey is a public user nkey ("U…") to log in with; SignNonce signs what the broker asks to be
+	// signed, with the key's private half. Default: none.
+	NKey      string
+	SignNonce func(nonce []byte) (signature []byte, err error)
 	// TLS is the configuration for rafkas:// addresses, and turns TLS on for addresses without a
 	// scheme. Default: the system's roots, the address's host name.
 	TLS *tls.Config
@@ -115,6 +119,8 @@ func (o *Options) validate() error {
 		return errors.New("client: MaxBatchBytes outside 1 B to 4 MiB")
 	case o.MaxBufferedBytes < 0, o.MaxInFlight < 0, o.Linger < 0, o.RequestTimeout < 0, o.PingInterval < 0:
 		return errors.New("client: negative option")
+	case (o.NKey == "") != (o.SignNonce == nil):
+		return errors.New("client: NKey and SignNonce go together")
 	case o.ReconnectMin < 0 || o.ReconnectMax < o.ReconnectMin:
 		return errors.New("client: ReconnectMax below ReconnectMin")
 	case !o.Level.Valid() || o.Codec > wire.CodecLZ4:

@@ -108,7 +108,7 @@ func (l *loop) describeSessions(after uint64, limit int, now time.Time) []Connec
 
 func (s *session) describe(c *Connection, now time.Time) {
 	*c = Connection{
-		ID: s.id, Remote: s.t.RemoteAddr().String(), Name: s.name, User: s.user,
+		ID: s.id, Remote: s.t.RemoteAddr().String(), Name: s.name, User: s.who.Name(),
 		Open: ageOf(s.opened, now), Idle: ageOf(s.lastRead, now),
 		Received: s.received, Sent: s.sent, Pending: s.t.OutboundBuffered(),
 	}

@@ -14,12 +14,13 @@ import (
 
 // binary is the binary protocol of one session.
 type binary struct {
-	s      *session
-	ready  bool                       // the hello was accepted
-	begun  bool                       // the preface was read
-	part   []byte                     // the start of a frame whose rest has not arrived; its capacity is the whole frame
-	need   int                        // size of that frame, 0 while unknown
-	pooled *bytebufferpool.ByteBuffer // where part's memory is from, nil when it is its own
+	s       *session
+	ready   bool                       // the hello was accepted
+	begun   bool                       // the preface was read
+	part    []byte                     // the start of a frame whose rest has not arrived; its capacity is the whole frame
+	backlog []byte                     // what came while the login was checked
+	need    int                        // size of that frame, 0 while unknown
+	pooled  *bytebufferpool.ByteBuffer // where part's memory is from, nil when it is its own
 
 	topics  []*partition.Topic // by handle
 	handles map[*partition.Topic]uint16
@@ -60,6 +61,10 @@ func newBinary(s *session) *binary {
 // exactly its size.
 func (b *binary) feed(in []byte, now time.Time) {
 	for len(in) > 0 && !b.s.closed {
+		if b.s.judging {
+			b.wait(in)
+			return
+		}
 		if !b.begun {
 			in = b.feedPreface(in)
 			continue
@@ -80,6 +85,16 @@ func (b *binary) feed(in []byte, now time.Time) {
 		b.dispatch(f, now)
 		in = rest
 	}
+}
+
+// wait keeps what a peer sends while its login is checked.
+func (b *binary) wait(in []byte) {
+	if len(b.backlog)+len(in) > maxStranger {
+		b.fail(wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "over %d bytes before the reply to hello", maxStranger))
+		b.s.close()
+		return
+	}
+	b.backlog = append(b.backlog, in...)
 }
 
 // limit is the largest frame: small before the login, when nobody vouches for the peer.
@@ -246,7 +261,12 @@ func (b *binary) quiet(time.Duration, time.Duration) {}
 
 // drain tells the peer to reconnect elsewhere, and answers what waits for more records.
 func (b *binary) drain(grace time.Duration, now time.Time) {
-	n := wire.Notice{Code: wire.CodeShutdown, GraceMs: uint32(grace.Milliseconds()), Detail: "the broker is shutting down"}
+	b.notice(wire.CodeShutdown, grace, "the broker is shutting down")
+}
+
+// notice tells the peer something it did not ask for.
+func (b *binary) notice(code wire.Code, grace time.Duration, detail string) {
+	n := wire.Notice{Code: code, GraceMs: uint32(grace.Milliseconds()), Detail: detail}
 	out := b.s.buffer()
 	dst, at := wire.BeginFrame(out.B, wire.OpNotice, 0, 0)
 	out.B = wire.EndFrame(n.Append(dst), at)
@@ -330,13 +350,6 @@ func (b *binary) partition(handle, number uint16, action Action) (*partition.Par
 // allowed asks whether the user may do action on a topic.
 func (b *binary) allowed(action Action, topic string) error {
 	return b.s.allowed(action, topic)
-}
-
-func (s *session) allowed(action Action, topic string) error {
-	if action == ActionNone || s.loop.srv.opts.Authorizer.Allowed(s.user, action, topic) {
-		return nil
-	}
-	return wire.Errorf(wire.CodeForbidden, "user %q may not do this on %q", s.user, topic)
 }
 
 // groupName returns name as a string. Names seen before cost no allocation.

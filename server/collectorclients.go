@@ -19,6 +19,8 @@ func (c collector) connections(e *emitter) {
 	e.counter("rafka_sent_bytes_total", "Bytes written to clients.", float64(m.bytesOut.Load()))
 	e.counter("rafka_connection_errors_total", "Connections refused, rejected, timed out, too slow or malformed.",
 		float64(m.connectionErrors()))
+	e.counter("rafka_auth_failures_total", "Logins refused.", float64(m.authFailures.Load()))
+	e.counter("rafka_permission_denials_total", "Requests that the user had no permission for.", float64(m.denials.Load()))
 }
 
 // requests emits requests and error replies.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -88,9 +89,9 @@ func (b *binary) listGroups(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	op, correlation, srv, user := f.Op, f.Correlation, b.s.loop.srv, b.s.user
+	op, correlation, srv, who := f.Op, f.Correlation, b.s.loop.srv, b.s.who
 	return b.work(op, correlation, func() (func(time.Time) error, error) {
-		infos := srv.groupInfos(user, m.Group, func(p *partition.Partition) []wire.GroupInfo { return p.GroupsCold(now) })
+		infos := srv.groupInfos(who, m.Group, func(p *partition.Partition) []wire.GroupInfo { return p.GroupsCold(now) })
 		body, err := json.Marshal(infos)
 		switch {
 		case err != nil:
@@ -106,10 +107,10 @@ func (b *binary) listGroups(f wire.Frame, now time.Time) error {
 }
 
 // groupInfos describes the groups a user may see; name "" means all.
-func (srv *Server) groupInfos(user, name string, of func(p *partition.Partition) []wire.GroupInfo) []wire.GroupInfo {
+func (srv *Server) groupInfos(who *auth.Principal, name string, of func(p *partition.Partition) []wire.GroupInfo) []wire.GroupInfo {
 	infos := []wire.GroupInfo{}
 	for _, t := range srv.registry.Topics() {
-		if !srv.opts.Authorizer.Allowed(user, ActionDescribe, t.Name()) {
+		if !allows(who, ActionDescribe, t.Name()) {
 			continue
 		}
 		for _, p := range t.Partitions() {
@@ -136,11 +137,13 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 		}
 		topics = []*partition.Topic{t}
 	}
-	j := &join{left: 1}
-	for _, t := range topics {
+	for _, t := range topics { // all or none
 		if err := b.allowed(ActionAdmin, t.Name()); err != nil {
 			return err
 		}
+	}
+	j := &join{left: 1}
+	for _, t := range topics {
 		for _, p := range t.Partitions() {
 			if p.Err() != nil {
 				continue

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"net"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ type peer struct {
 	conn net.Conn
 	r    *bufio.Reader
 	next uint32
+	info info // the greeting
 }
 
 // connect dials the server and skips its greeting.
@@ -56,6 +58,7 @@ func greet(t testing.TB, conn net.Conn) *peer {
 	line, err := p.r.ReadString('\n')
 	require.NoError(t, err)
 	require.Regexp(t, `^INFO \{.*\}\r\n$`, line)
+	require.NoError(t, json.Unmarshal([]byte(line[5:]), &p.info))
 	return p
 }
 

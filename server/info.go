@@ -26,6 +26,8 @@ type info struct {
 	MaxPayload int    `json:"max_payload"`
 	ClientID   int32  `json:"client_id"`
 	ClientIP   string `json:"client_ip"`
+	Auth       bool   `json:"auth_required,omitempty"`
+	Nonce      string `json:"nonce,omitempty"`
 	LameDuck   bool   `json:"ldm,omitempty"`
 	Rafka      string `json:"rafka"`
 	Binary     int    `json:"rafka_binary"`
@@ -41,6 +43,7 @@ func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Proto: 1,
 		Host: host, Port: port, Headers: true, MaxPayload: srv.maxPayload(), ClientID: int32(s.id & 0x7fffffff), ClientIP: clientIP,
+		Auth: srv.required(), Nonce: s.nonce,
 		LameDuck: s.loop != nil && s.loop.draining, Rafka: srv.opts.Version, Binary: wire.Version,
 	})
 	if err != nil {

@@ -18,6 +18,8 @@ type metrics struct {
 	timeouts       atomic.Uint64
 	slowConsumers  atomic.Uint64
 	malformed      atomic.Uint64
+	authFailures   atomic.Uint64 // logins refused
+	denials        atomic.Uint64 // requests without the permission
 	panics         atomic.Uint64
 	bytesIn        atomic.Uint64
 	bytesOut       atomic.Uint64

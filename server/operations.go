@@ -1,8 +1,10 @@
 package server
 
 import (
+	"strings"
 	"time"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -54,7 +56,7 @@ var operations = [256]operation{
 }
 
 // hello logs the peer in and tells it the limits.
-func (b *binary) hello(f wire.Frame, _ time.Time) error {
+func (b *binary) hello(f wire.Frame, now time.Time) error {
 	if b.ready {
 		return wire.Errorf(wire.CodeInvalid, "the connection said hello before")
 	}
@@ -62,16 +64,52 @@ func (b *binary) hello(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	srv := b.s.loop.srv
-	user, err := srv.opts.Authorizer.Login(Credentials{
-		Mechanism: m.Mechanism, Secret: m.Credentials, Remote: b.s.t.RemoteAddr().String(),
-	})
+	c, err := credentialsOf(&m)
 	if err != nil {
-		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnauthenticated, "login refused"))
-		b.s.close()
-		return nil
+		return err
 	}
-	b.s.user, b.s.name, b.ready = user, m.Name, true
+	f.Body = nil // gone when the login is checked
+	name := m.Name
+	b.s.logIn(c, func(err error, now time.Time) {
+		if err != nil {
+			b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnauthenticated, "login refused"))
+			b.s.close()
+			return
+		}
+		b.s.name, b.ready = name, true
+		b.welcome(f)
+		backlog := b.backlog
+		b.backlog = nil
+		b.s.proto.feed(backlog, now)
+	}, now)
+	return nil
+}
+
+// credentialsOf returns what a hello says about the peer. It keeps no view of the frame.
+func credentialsOf(m *wire.Hello) (*auth.Credentials, error) {
+	first, second, both := strings.Cut(string(m.Credentials), "\x00")
+	switch m.Mechanism {
+	case "":
+		return &auth.Credentials{}, nil
+	case "token":
+		return &auth.Credentials{Token: string(m.Credentials)}, nil
+	case "plain":
+		if both {
+			return &auth.Credentials{User: first, Password: second}, nil
+		}
+	case "nkey":
+		if both {
+			return &auth.Credentials{NKey: first, Signature: []byte(second)}, nil
+		}
+	default:
+		return nil, wire.Errorf(wire.CodeUnsupported, "unknown login mechanism %q", m.Mechanism)
+	}
+	return nil, wire.ErrMalformed
+}
+
+// welcome tells a peer that is logged in the limits.
+func (b *binary) welcome(f wire.Frame) {
+	srv := b.s.loop.srv
 	defaults := srv.registry.Defaults()
 	reply := wire.HelloReply{
 		Version: wire.Version, ServerID: srv.id, ServerName: srv.opts.Name, ServerVersion: srv.opts.Version,
@@ -79,7 +117,6 @@ func (b *binary) hello(f wire.Frame, _ time.Time) error {
 		IdleMs: uint32(srv.opts.IdleTimeout.Milliseconds()), MaxInFlight: uint32(srv.opts.MaxInFlightBytes),
 	}
 	b.reply(f, 0, reply.Append)
-	return nil
 }
 
 // ping answers with the same body.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -62,8 +63,13 @@ type Options struct {
 	Name string
 	// Version is the program's version in greetings. Default "dev".
 	Version string
-	// Authorizer decides who may do what. Default: everybody may do everything.
-	Authorizer Authorizer
+	// Auth is who may connect and do what. Default: everybody may do everything.
+	Auth *auth.Policy
+	// AuthTimeout closes a connection that has to log in and did not do it for so long. Default 2 s.
+	AuthTimeout time.Duration
+	// RefusalDelay is how long, at least, wrong credentials wait for the answer, so that guessing takes
+	// time; it varies up to twice that. Default 500 ms; negative for none.
+	RefusalDelay time.Duration
 	// FS is the file system under the log; nil is the operating system's.
 	FS log.FS
 	// Now is the clock; nil is time.Now.
@@ -117,11 +123,10 @@ func (o *Options) setDefaults() {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 5*time.Minute)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
 	o.SlowTimeout = cmp.Or(o.SlowTimeout, 10*time.Second)
+	o.RefusalDelay = cmp.Or(o.RefusalDelay, 500*time.Millisecond)
+	o.AuthTimeout = cmp.Or(o.AuthTimeout, 2*time.Second)
 	o.Name = cmp.Or(o.Name, "rafka")
 	o.Version = cmp.Or(o.Version, "dev")
-	if o.Authorizer == nil {
-		o.Authorizer = Everybody{}
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -136,7 +141,7 @@ func (o *Options) validate() error {
 		return fmt.Errorf("server: %d event loops, 1 to 256 are possible", o.Loops)
 	case o.MaxConnections < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0:
 		return errors.New("server: negative limit")
-	case o.IdleTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
+	case o.IdleTimeout < 0 || o.AuthTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
 		return errors.New("server: negative timeout")
 	case len(o.Name) > 255 || len(o.Version) > 255:
 		return errors.New("server: name or version over 255 bytes")

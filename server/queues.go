@@ -29,6 +29,11 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 	if err := checkQueue(t, &m); err != nil {
 		return err
 	}
+	if m.DeadLetter != "" {
+		if err := b.allowed(ActionPublish, m.DeadLetter); err != nil {
+			return err
+		}
+	}
 	policy := partition.QueuePolicy{
 		Lease: milliseconds(m.LeaseMs), BackoffMin: milliseconds(m.BackoffMinMs),
 		BackoffMax: milliseconds(m.BackoffMaxMs), MaxDeliveries: int(m.MaxDeliveries), DeadLetter: m.DeadLetter,

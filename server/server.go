@@ -12,6 +12,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"golang.org/x/time/rate"
+
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/subject"
@@ -37,8 +40,11 @@ type Server struct {
 	maxConns int64
 
 	live  *subject.Index[live] // subscriptions of text sessions
-	open  bool                 // everybody may do everything
 	verbs map[string]humanVerb
+
+	policy atomic.Pointer[auth.Policy]
+	logins chan struct{}  // one for each login that is being checked
+	audit  rate.Sometimes // of what is logged about logins and permissions
 
 	connections atomic.Int64
 	leaseTurn   atomic.Uint64
@@ -65,11 +71,13 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: make an id: %w", err)
 	}
-	_, open := o.Authorizer.(Everybody)
-	return &Server{
-		opts: o, id: id, live: subject.NewIndex[live](), open: open, verbs: humanTable(), streams: map[*loop]net.Conn{},
+	srv := &Server{
+		opts: o, id: id, live: subject.NewIndex[live](), verbs: humanTable(), streams: map[*loop]net.Conn{},
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
-	}, nil
+		logins: make(chan struct{}, maxLogins), audit: rate.Sometimes{First: 20, Interval: time.Second},
+	}
+	srv.policy.Store(o.Auth)
+	return srv, nil
 }
 
 // Start opens the storage, recovers what is in it and begins to serve. When it returns without an
@@ -206,7 +214,7 @@ func (srv *Server) eachLoop(f func(l *loop)) {
 const sweepInterval = time.Second
 
 func (srv *Server) sweep() {
-	tick := time.NewTicker(min(sweepInterval, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
+	tick := time.NewTicker(min(sweepInterval, srv.opts.AuthTimeout, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
 	defer tick.Stop()
 	srv.metrics.sample(srv.opts.Now())
 	for {

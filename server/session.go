@@ -5,6 +5,7 @@ import (
 
 	"github.com/valyala/bytebufferpool"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -24,6 +25,8 @@ type protocol interface {
 	// quiet is called about once a second with the time since the peer sent anything. Over limit it
 	// is called for the last time: the connection closes.
 	quiet(idle, limit time.Duration)
+	// reconsider applies changed permissions.
+	reconsider(now time.Time)
 	// describe fills in what only the protocol knows.
 	describe(c *Connection)
 }
@@ -36,7 +39,12 @@ type session struct {
 	proto protocol                   // nil until the first byte
 	out   *bytebufferpool.ByteBuffer // replies of this turn; nil between turns
 
-	user   string
+	who      *auth.Principal // who the peer is; nil may do everything
+	admitted bool            // the peer has logged in, or needs not to
+	judging  bool            // its credentials are being checked
+	nonce    string          // what it signs to log in with an nkey
+	replies  auth.Replies    // where it may publish because it was asked
+
 	name   string // what the peer calls itself
 	dirty  bool   // in loop.dirty
 	closed bool   // closing or gone: nothing is read or written any more
@@ -57,6 +65,9 @@ func (s *session) open(t transport, now time.Time) {
 	s.t, s.opened, s.lastRead = t, now, now
 	s.loop.sessions[s] = struct{}{}
 	s.loop.srv.metrics.opened.Add(1)
+	if s.loop.srv.policy.Load().NKeys() {
+		s.nonce = auth.NewNonce()
+	}
 	s.buffer().B = s.loop.srv.appendInfo(s.buffer().B, s, t)
 	if s.loop.draining {
 		s.close()
@@ -225,6 +236,9 @@ func (s *session) checkTimeouts(now time.Time) {
 	switch {
 	case !s.stuckAt.IsZero() && now.Sub(s.stuckAt) > o.SlowTimeout:
 		s.slow()
+	case s.late(now):
+		s.loop.srv.metrics.timeouts.Add(1)
+		s.expel("Authentication Timeout", wire.Errorf(wire.CodeUnauthenticated, "no login within %s", o.AuthTimeout))
 	case s.proto != nil && s.proto.waiting() && quiet > o.HandshakeTimeout:
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.close()

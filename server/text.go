@@ -17,7 +17,6 @@ type text struct {
 	noResponders bool // tell the peer when nobody got its request
 	connected    bool // CONNECT was received: the peer is a program
 	person       bool // a verb was used that no NATS client knows
-	loggedIn     bool
 	async        bool // the peer takes INFO at any time
 
 	part []byte // the start of a command whose rest has not arrived
@@ -72,7 +71,11 @@ func (t *text) feed(in []byte, now time.Time) {
 	if len(in) == 0 || t.s.closed {
 		return
 	}
-	if len(t.backlog)-t.done+len(in) > maxBacklog {
+	limit := maxBacklog
+	if !t.s.admitted {
+		limit = maxStranger
+	}
+	if len(t.backlog)-t.done+len(in) > limit {
 		t.refuse("too much was sent while a command waits")
 		return
 	}

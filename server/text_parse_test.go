@@ -7,15 +7,22 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// reader lets everybody publish and subscribe, and do nothing to topics: no input changes what the
+// readers lets everybody publish and subscribe, and do nothing to topics: no input changes what the
 // next one finds.
-type reader struct{ Everybody }
+func readers(t testing.TB) *auth.Policy {
+	return policy(t, auth.Config{
+		Users: []auth.User{{Name: "reader", Permissions: &auth.Permissions{}}}, NoAuthUser: "reader",
+	})
+}
 
-func (reader) Allowed(_ string, a Action, _ string) bool {
-	return a == ActionPublish || a == ActionConsume
+func policy(t testing.TB, c auth.Config) *auth.Policy {
+	p, err := auth.New(c)
+	require.NoError(t, err)
+	return p
 }
 
 // play feeds pieces to a new session, and returns what it wrote and whether it is closed.
@@ -40,7 +47,7 @@ func (b *textBroker) play(pieces ...string) (out string, closed bool) {
 
 // Every rule of the parser, whole and cut at every byte.
 func TestTextParserRules(t *testing.T) {
-	b := newTextBroker(t, Options{Authorizer: reader{}})
+	b := newTextBroker(t, Options{Auth: readers(t)})
 	const program = `CONNECT {"verbose":false,"headers":true,"no_responders":true}` + "\r\n"
 	f := func(in, want string, closed bool) {
 		t.Helper()
@@ -143,7 +150,7 @@ func TestTextParserRules(t *testing.T) {
 
 // A payload is never run as commands, whatever its length says.
 func TestTextSmuggling(t *testing.T) {
-	b := newTextBroker(t, Options{Authorizer: reader{}})
+	b := newTextBroker(t, Options{Auth: readers(t)})
 	const sub = "CONNECT {\"verbose\":false}\r\nSUB > 1\r\n"
 	f := func(in, want string) {
 		t.Helper()
@@ -163,7 +170,7 @@ func TestTextSmuggling(t *testing.T) {
 }
 
 func TestTextRefusesHTTP(t *testing.T) {
-	b := newTextBroker(t, Options{Authorizer: reader{}})
+	b := newTextBroker(t, Options{Auth: readers(t)})
 	for _, request := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\nPUB admin 1\r\nx\r\n",
@@ -185,7 +192,7 @@ func FuzzTextSplit(f *testing.F) {
 			f.Add([]byte(seed), cut)
 		}
 	}
-	b := newTextBroker(f, Options{Authorizer: reader{}})
+	b := newTextBroker(f, Options{Auth: readers(f)})
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
 		b.t = t
 		if len(in) == 0 || !isTextStart(in[0]) || strings.Contains(strings.ToUpper(string(in)), "SUB") && strings.Count(string(in), "q") > 0 {

@@ -194,7 +194,7 @@ func (t *text) stats(_ []string, now time.Time) error {
 func (t *text) topics([]string, time.Time) error {
 	n := 0
 	for _, topic := range t.s.loop.srv.registry.Topics() {
-		if t.s.allowed(ActionDescribe, topic.Name()) != nil {
+		if !allows(t.s.who, ActionDescribe, topic.Name()) {
 			continue
 		}
 		n++
@@ -375,7 +375,7 @@ func (t *text) groups(args []string, now time.Time) error {
 	if len(args) > 0 {
 		name = args[0]
 	}
-	infos := t.s.loop.srv.groupInfos(t.s.user, name, func(p *partition.Partition) []wire.GroupInfo { return p.Groups(now) })
+	infos := t.s.loop.srv.groupInfos(t.s.who, name, func(p *partition.Partition) []wire.GroupInfo { return p.Groups(now) })
 	for _, g := range infos {
 		if g.Mode == "queue" {
 			t.line("%s %s/%d mode=queue offset=%d end=%d lag=%d leased=%d retrying=%d dead=%d",

@@ -1,10 +1,13 @@
 package server
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/subject"
 )
 
@@ -52,14 +55,14 @@ func (t *text) friendly() bool { return t.person || !t.connected }
 // dispatch runs a command that has no payload.
 func (t *text) dispatch(verb, args []byte, now time.Time) {
 	if string(verb) == "CONNECT" {
-		t.connect(args)
+		t.connect(args, now)
 		return
 	}
 	if isHTTP(verb) && !t.person && !t.connected {
 		t.refuseHTTP()
 		return
 	}
-	if !t.admitted() {
+	if !t.admitted(now) {
 		return
 	}
 	switch string(verb) {
@@ -76,20 +79,15 @@ func (t *text) dispatch(verb, args []byte, now time.Time) {
 }
 
 // admitted logs a peer in that sent no CONNECT, as nobody in particular.
-func (t *text) admitted() bool { return t.loggedIn || t.logIn(Credentials{}) }
-
-func (t *text) logIn(c Credentials) bool {
-	c.Remote = t.s.t.RemoteAddr().String()
-	user, err := t.s.loop.srv.opts.Authorizer.Login(c)
-	if err != nil {
-		t.refuse(errAuth)
-		return false
+func (t *text) admitted(now time.Time) bool {
+	if !t.s.admitted {
+		t.s.logIn(&auth.Credentials{}, func(err error, _ time.Time) {
+			if err != nil {
+				t.refuse(errAuth)
+			}
+		}, now)
 	}
-	if t.loggedIn && user != t.s.user {
-		t.dropSubscriptions() // they were another user's
-	}
-	t.s.user, t.loggedIn = user, true
-	return true
+	return t.s.admitted
 }
 
 // connectOptions are the fields of CONNECT that mean something here.
@@ -103,10 +101,12 @@ type connectOptions struct {
 	User         string `json:"user"`
 	Password     string `json:"pass"`
 	Token        string `json:"auth_token"`
+	NKey         string `json:"nkey"`
+	Signature    string `json:"sig"`
 	Name         string `json:"name"`
 }
 
-func (t *text) connect(args []byte) {
+func (t *text) connect(args []byte, now time.Time) {
 	o := connectOptions{Verbose: true, Pedantic: true, Echo: true}
 	err := json.Unmarshal(args, &o)
 	switch {
@@ -119,9 +119,24 @@ func (t *text) connect(args []byte) {
 	case o.NoResponders && !o.Headers:
 		t.refuse("no responders requires headers support")
 		return
-	case !t.logIn(o.credentials()):
-		return
 	}
+	before, again := t.s.who.Name(), t.s.admitted
+	t.pause()
+	t.s.logIn(o.credentials(), func(err error, now time.Time) {
+		if err != nil {
+			t.refuse(errAuth)
+			return
+		}
+		if again && t.s.who.Name() != before {
+			t.dropSubscriptions() // they were another user's
+		}
+		t.welcome(&o)
+		t.resume(now)
+	}, now)
+}
+
+// welcome goes on as a peer that is logged in asked for.
+func (t *text) welcome(o *connectOptions) {
 	t.connected, t.async = true, o.Protocol == 1
 	t.s.name = o.Name
 	t.verbose, t.pedantic, t.echo = o.Verbose, o.Pedantic, o.Echo
@@ -129,14 +144,21 @@ func (t *text) connect(args []byte) {
 	t.ok()
 }
 
-func (o *connectOptions) credentials() Credentials {
-	switch {
-	case o.Token != "":
-		return Credentials{Mechanism: "token", Secret: []byte(o.Token)}
-	case o.User != "":
-		return Credentials{Mechanism: "plain", Secret: []byte(o.User + "\x00" + o.Password)}
+func (o *connectOptions) credentials() *auth.Credentials {
+	return &auth.Credentials{
+		User: o.User, Password: o.Password, Token: o.Token, NKey: o.NKey, Signature: signature(o.Signature),
 	}
-	return Credentials{}
+}
+
+// signature decodes a signature. Clients write it in the alphabet of URLs or the other one, with
+// padding or without.
+func signature(s string) []byte {
+	s = strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(s), "=")
+	sig, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return []byte{0} // something was said, and it signs nothing
+	}
+	return sig
 }
 
 // live is what a text session knows about one of its subscriptions.
@@ -167,7 +189,8 @@ func (t *text) subscribe(args []byte) {
 	if n == 3 {
 		queue = string(f[1])
 	}
-	if t.s.allowed(ActionConsume, pattern) != nil {
+	if !t.s.who.MaySubscribe(f[0], []byte(queue)) {
+		t.s.denied(ActionConsume, pattern)
 		t.forbidSubscription(pattern, queue)
 		return
 	}

@@ -38,7 +38,7 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 
 // commandPublish runs PUB or HPUB, whose payload follows the line of the given length.
 func (t *text) commandPublish(in, args []byte, line int, header bool, now time.Time) (used, need int) {
-	if !t.admitted() {
+	if !t.admitted(now) {
 		return line, 0
 	}
 	l, ok := parsePublish(args, header)

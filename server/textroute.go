@@ -80,6 +80,9 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 	if t.s.closed || sub.Gone() {
 		return false
 	}
+	if t.s.who != nil && !t.mayReceive(m) {
+		return false
+	}
 	v.delivered++
 	out := t.s.buffer()
 	out.B = appendMessage(out.B, m, v.sid, t.headers)
@@ -88,6 +91,17 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 	}
 	if len(out.B) >= spillBytes {
 		t.s.spill(t.s.loop.srv.opts.Now())
+	}
+	return true
+}
+
+// mayReceive reports whether the user may see a message. If so, it may answer.
+func (t *text) mayReceive(m *message) bool {
+	if !t.s.who.MayReceive(m.subject) {
+		return false
+	}
+	if r := t.s.who.Responses(); r != nil && len(m.reply) > 0 {
+		t.s.replies.Note(m.reply, r, t.s.loop.srv.opts.Now())
 	}
 	return true
 }

@@ -21,7 +21,7 @@ const keyHeader = "rafka-key"
 // inboxes.
 func (t *text) publish(m *message, now time.Time) {
 	l := t.s.loop
-	if !l.srv.open && t.s.allowed(ActionPublish, string(m.subject)) != nil {
+	if !t.s.mayPublish(m.subject) {
 		t.fail(`Permissions Violation for Publish to "` + string(m.subject) + `"`)
 		return
 	}
@@ -82,7 +82,7 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 		t.stall(m, now)
 		return s, false
 	}
-	if len(m.reply) > 0 && !l.srv.open && t.s.allowed(ActionPublish, string(m.reply)) != nil {
+	if len(m.reply) > 0 && !t.s.mayPublish(m.reply) {
 		t.fail(`Permissions Violation for Publish to "` + string(m.reply) + `"`) // the ack would go there
 		return s, false
 	}

@@ -141,7 +141,7 @@ func (b *binary) listTopics(f wire.Frame, _ time.Time) error {
 	var list wire.TopicList
 	size := 0
 	for _, t := range topics[from:] {
-		if b.allowed(ActionDescribe, t.Name()) != nil {
+		if !allows(b.s.who, ActionDescribe, t.Name()) {
 			continue
 		}
 		if len(list.Topics) >= min(int(m.Limit), maxListed) || size > maxListedBytes {

@@ -5,7 +5,7 @@ type Hello struct {
 	Features    uint64 // feature bits the client wants; none are defined yet, so 0
 	Name        string // for a person to read in the broker's lists; at most 255 bytes
 	Version     string // of the client library; at most 255 bytes
-	Mechanism   string // "" for none, "token", "plain"; at most 255 bytes
+	Mechanism   string // "" for none, "token", "plain", "nkey"; at most 255 bytes
 	Credentials []byte // what the mechanism needs; at most 2 KiB
 }
 

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/rafka-mq/rafka/auth"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Limits of logins.
+const (
+	// maxLogins is how many logins are checked at once: a hash is meant to cost time, and that time must
+	// not be taken from those who are in.
+	maxLogins = 2
+	// maxStranger bounds what a connection sends while its login is checked.
+	maxStranger = 64 << 10
+)
+
+// required reports whether connections must log in.
+func (srv *Server) required() bool { return srv.policy.Load().Required() }
+
+// logIn checks credentials and calls then on the session's loop with nil when they are good: at once
+// when that is quick, later otherwise. Meanwhile the session must run nothing.
+func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time), now time.Time) {
+	srv := s.loop.srv
+	policy := srv.policy.Load()
+	c.Nonce, c.Certificate = s.nonce, s.certificate()
+	if policy.Open() || c.Empty() {
+		who, err := policy.Login(c)
+		s.judge(c, who, err, then, now)
+		return
+	}
+	s.judging = true
+	l := s.loop
+	go func() {
+		srv.logins <- struct{}{}
+		who, err := policy.Login(c)
+		<-srv.logins
+		if err != nil {
+			delay := max(0, srv.opts.RefusalDelay)
+			select {
+			case <-time.After(delay + rand.N(delay+1)):
+			case <-srv.stop:
+			}
+		}
+		l.post(jobFunc(func(now time.Time) {
+			s.judging = false
+			if s.closed {
+				return
+			}
+			if renewed, ok := srv.renew(policy, who); err == nil && !ok {
+				err = auth.ErrRefused
+			} else {
+				who = renewed
+			}
+			s.judge(c, who, err, then, now)
+		}))
+	}()
+}
+
+// renew returns who somebody that a policy let in is under today's.
+func (srv *Server) renew(policy *auth.Policy, who *auth.Principal) (*auth.Principal, bool) {
+	if today := srv.policy.Load(); today != policy {
+		return today.Renew(who)
+	}
+	return who, true
+}
+
+// judge notes who the peer is.
+func (s *session) judge(c *auth.Credentials, who *auth.Principal, err error, then func(error, time.Time), now time.Time) {
+	srv := s.loop.srv
+	if err == nil {
+		s.who, s.admitted, s.replies = who, true, auth.Replies{}
+		if who != nil {
+			srv.audit.Do(func() {
+				srv.opts.Logger.Info("logged in", "conn", s.id, "addr", s.t.RemoteAddr(), "user", who.Name())
+			})
+		}
+	} else {
+		srv.metrics.authFailures.Add(1)
+		srv.audit.Do(func() {
+			srv.opts.Logger.Warn("login refused", "conn", s.id, "addr", s.t.RemoteAddr(), "user", c.Name())
+		})
+	}
+	then(err, now)
+}
+
+// late reports whether the peer should have logged in by now.
+func (s *session) late(now time.Time) bool {
+	return !s.admitted && !s.judging && now.Sub(s.opened) > s.loop.srv.opts.AuthTimeout && s.loop.srv.required()
+}
+
+// SetAuth replaces who may connect and do what, for new and for open connections: those whose login
+// is no longer valid are closed, and subscriptions that are no longer allowed end. A nil policy lets
+// everybody do everything.
+func (srv *Server) SetAuth(p *auth.Policy) {
+	srv.policy.Store(p)
+	srv.eachLoop(func(l *loop) {
+		l.post(jobFunc(func(now time.Time) {
+			for s := range l.sessions {
+				s.reconsider(p, now)
+			}
+		}))
+	})
+}
+
+// reconsider applies a new policy to an open connection.
+func (s *session) reconsider(p *auth.Policy, now time.Time) {
+	if s.closed || !s.admitted {
+		return
+	}
+	who, ok := p.Renew(s.who)
+	if !ok {
+		s.loop.srv.opts.Logger.Warn("login no longer valid", "conn", s.id, "addr", s.t.RemoteAddr(), "user", s.who.Name())
+		s.expel(errAuth, wire.Errorf(wire.CodeUnauthenticated, "the login is no longer valid"))
+		return
+	}
+	s.who = who
+	if s.proto != nil {
+		s.proto.reconsider(now)
+	}
+}
+
+// expel tells the peer why the connection closes, in the words of its protocol.
+func (s *session) expel(text string, e *wire.Error) {
+	if b, ok := s.proto.(*binary); ok {
+		b.notice(e.Code, 0, e.Detail)
+	} else {
+		s.write("-ERR '" + text + "'\r\n")
+	}
+	s.close()
+}
+
+// reconsider ends subscriptions and waiting requests for topics that the user may no longer read.
+func (b *binary) reconsider(time.Time) {
+	for _, sub := range b.subs {
+		if err := b.allowed(ActionConsume, sub.p.Topic().Name()); err != nil {
+			sub.fail(asWireError(err))
+		}
+	}
+	for p, w := range b.s.loop.watches {
+		for _, q := range slices.Clone(w.polls) {
+			if q.b != b || q.done {
+				continue
+			}
+			if err := b.allowed(ActionConsume, p.Topic().Name()); err != nil {
+				q.fail(err)
+			}
+		}
+	}
+}
+
+// reconsider ends subscriptions that the user may no longer have.
+func (t *text) reconsider(time.Time) {
+	for _, sub := range t.subs {
+		pattern, queue := sub.Pattern(), sub.Queue()
+		if !t.s.who.MaySubscribe([]byte(pattern), []byte(queue)) {
+			t.dropSubscription(sub)
+			t.forbidSubscription(pattern, queue)
+		}
+	}
+}
