@@ -75,6 +75,15 @@ func (srv *Server) enrol(conn net.Conn) {
 	}
 	g := srv.turn()
 	s := newSession(g.loop, srv.nextID.Add(1))
+	if srv.opts.TLS.Config != nil {
+		srv.goStream(conn, func() { srv.secure(conn, s, g) })
+		return
+	}
+	srv.enrolIn(g, conn, s)
+}
+
+// enrolIn hands a connection to a loop.
+func (srv *Server) enrolIn(g *gnetLoop, conn net.Conn, s *session) {
 	if _, err := g.client.EnrollContext(conn, s); err != nil {
 		srv.connections.Add(-1)
 		srv.metrics.acceptErrors.Add(1)

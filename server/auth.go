@@ -84,5 +84,10 @@ func (s *session) denied(action Action, what string) {
 	})
 }
 
-// certificate returns the verified certificate of the peer, nil when it has none.
-func (s *session) certificate() *x509.Certificate { return nil }
+// certificate returns the verified certificate of the peer when its names are users, else nil.
+func (s *session) certificate() *x509.Certificate {
+	if s.tls == nil || len(s.tls.VerifiedChains) == 0 || !s.loop.srv.opts.TLS.MapUsers {
+		return nil
+	}
+	return s.tls.VerifiedChains[0][0]
+}

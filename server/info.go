@@ -28,6 +28,8 @@ type info struct {
 	ClientIP   string `json:"client_ip"`
 	Auth       bool   `json:"auth_required,omitempty"`
 	Nonce      string `json:"nonce,omitempty"`
+	TLS        bool   `json:"tls_required,omitempty"`
+	TLSOffered bool   `json:"tls_available,omitempty"`
 	LameDuck   bool   `json:"ldm,omitempty"`
 	Rafka      string `json:"rafka"`
 	Binary     int    `json:"rafka_binary"`
@@ -40,9 +42,11 @@ type addressed interface{ RemoteAddr() net.Addr }
 func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
 	host, port := splitAddr(srv.Addr())
 	clientIP, _ := splitAddr(c.RemoteAddr())
+	tlsOn := srv.opts.TLS.Config != nil
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Proto: 1,
 		Host: host, Port: port, Headers: true, MaxPayload: srv.maxPayload(), ClientID: int32(s.id & 0x7fffffff), ClientIP: clientIP,
+		TLS: tlsOn && !srv.opts.TLS.Mixed, TLSOffered: tlsOn && srv.opts.TLS.Mixed,
 		Auth: srv.required(), Nonce: s.nonce,
 		LameDuck: s.loop != nil && s.loop.draining, Rafka: srv.opts.Version, Binary: wire.Version,
 	})

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,6 +68,8 @@ type Options struct {
 	Auth *auth.Policy
 	// AuthTimeout closes a connection that has to log in and did not do it for so long. Default 2 s.
 	AuthTimeout time.Duration
+	// TLS encrypts connections. Default: they are not encrypted.
+	TLS TLSOptions
 	// RefusalDelay is how long, at least, wrong credentials wait for the answer, so that guessing takes
 	// time; it varies up to twice that. Default 500 ms; negative for none.
 	RefusalDelay time.Duration
@@ -76,6 +79,22 @@ type Options struct {
 	Now func() time.Time
 	// Logger hears about lifecycle and failures; nil is silent.
 	Logger *slog.Logger
+}
+
+// TLSOptions say how connections are encrypted. The zero value is not at all.
+type TLSOptions struct {
+	// Config holds the certificate and says which clients need one; nil is no TLS.
+	Config *tls.Config
+	// Mixed lets clients choose whether to use TLS. Default: who does not is refused.
+	Mixed bool
+	// First waits for a client to begin TLS instead of greeting it in plain text. Who has not begun
+	// after Fallback is greeted all the same, unless that is 0.
+	First    bool
+	Fallback time.Duration
+	// MapUsers lets clients log in with their certificate: one of its names is the name of a user.
+	MapUsers bool
+	// Timeout bounds a handshake. Default 2 s.
+	Timeout time.Duration
 }
 
 // off is the address that opens no socket.
@@ -123,6 +142,7 @@ func (o *Options) setDefaults() {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 5*time.Minute)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
 	o.SlowTimeout = cmp.Or(o.SlowTimeout, 10*time.Second)
+	o.TLS.Timeout = cmp.Or(o.TLS.Timeout, 2*time.Second)
 	o.RefusalDelay = cmp.Or(o.RefusalDelay, 500*time.Millisecond)
 	o.AuthTimeout = cmp.Or(o.AuthTimeout, 2*time.Second)
 	o.Name = cmp.Or(o.Name, "rafka")
@@ -143,6 +163,10 @@ func (o *Options) validate() error {
 		return errors.New("server: negative limit")
 	case o.IdleTimeout < 0 || o.AuthTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
 		return errors.New("server: negative timeout")
+	case o.TLS.Timeout < 0 || o.TLS.Fallback < 0:
+		return errors.New("server: negative TLS timeout")
+	case o.TLS.MapUsers && o.TLS.Config != nil && o.TLS.Config.ClientAuth < tls.VerifyClientCertIfGiven:
+		return errors.New("server: users can only be mapped from certificates that are verified")
 	case len(o.Name) > 255 || len(o.Version) > 255:
 		return errors.New("server: name or version over 255 bytes")
 	}

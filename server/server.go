@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -49,9 +50,12 @@ type Server struct {
 	connections atomic.Int64
 	leaseTurn   atomic.Uint64
 
-	streamMu sync.Mutex // guards streams and stopping
-	streams  map[*loop]net.Conn
-	stopping bool
+	streamMu  sync.Mutex // guards what follows
+	streams   map[*loop]net.Conn
+	strangers map[net.Conn]struct{} // not served by a loop yet
+	stopping  bool
+
+	tls atomic.Pointer[tls.Config] // today's; nil for no TLS
 
 	work    chan func()
 	workers sync.WaitGroup // ends when work is closed
@@ -72,11 +76,12 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("server: make an id: %w", err)
 	}
 	srv := &Server{
-		opts: o, id: id, live: subject.NewIndex[live](), verbs: humanTable(), streams: map[*loop]net.Conn{},
+		opts: o, id: id, live: subject.NewIndex[live](), verbs: humanTable(), streams: map[*loop]net.Conn{}, strangers: map[net.Conn]struct{}{},
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
 		logins: make(chan struct{}, maxLogins), audit: rate.Sometimes{First: 20, Interval: time.Second},
 	}
 	srv.policy.Store(o.Auth)
+	srv.tls.Store(o.TLS.Config)
 	return srv, nil
 }
 
@@ -159,27 +164,37 @@ func (srv *Server) Dial(context.Context) (net.Conn, error) {
 	if !srv.admit() {
 		return nil, wire.Errorf(wire.CodeLimit, "the broker has %d connections, its limit", srv.maxConns)
 	}
-	if !srv.goStream(ours) {
+	if !srv.goStream(ours, func() { srv.serveStream(ours, newSession(newLoop(srv), srv.nextID.Add(1))) }) {
 		return nil, net.ErrClosed
 	}
 	return theirs, nil
 }
 
 // goStream serves conn on a goroutine unless the server is stopping.
-func (srv *Server) goStream(conn net.Conn) bool {
+func (srv *Server) goStream(conn net.Conn, serve func()) bool {
 	srv.streamMu.Lock()
 	defer srv.streamMu.Unlock()
 	if srv.stopping {
 		srv.connections.Add(-1)
+		_ = conn.Close()
 		return false
 	}
-	srv.wg.Go(func() { srv.serveStream(conn) })
+	srv.strangers[conn] = struct{}{}
+	srv.wg.Go(serve)
 	return true
+}
+
+// known takes conn from those that Shutdown cuts off.
+func (srv *Server) known(conn net.Conn) {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	delete(srv.strangers, conn)
 }
 
 func (srv *Server) addStreamLoop(l *loop, conn net.Conn) bool {
 	srv.streamMu.Lock()
 	defer srv.streamMu.Unlock()
+	delete(srv.strangers, conn)
 	if srv.stopping {
 		srv.connections.Add(-1)
 		return false
@@ -253,6 +268,9 @@ func (srv *Server) release(ctx context.Context) error {
 	close(srv.stop)
 	srv.streamMu.Lock()
 	srv.stopping = true
+	for conn := range srv.strangers {
+		_ = conn.Close()
+	}
 	srv.streamMu.Unlock()
 	var errs []error
 	if srv.listener != nil {

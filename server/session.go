@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"time"
 
 	"github.com/valyala/bytebufferpool"
@@ -43,7 +44,9 @@ type session struct {
 	admitted bool            // the peer has logged in, or needs not to
 	judging  bool            // its credentials are being checked
 	nonce    string          // what it signs to log in with an nkey
-	replies  auth.Replies    // where it may publish because it was asked
+	greeted  bool            // was told who we are before it had a session
+	tls      *tls.ConnectionState
+	replies  auth.Replies // where it may publish because it was asked
 
 	name   string // what the peer calls itself
 	dirty  bool   // in loop.dirty
@@ -58,17 +61,22 @@ type session struct {
 	stuckLeft int       // pending output then
 }
 
-func newSession(l *loop, id uint64) *session { return &session{loop: l, id: id} }
+func newSession(l *loop, id uint64) *session {
+	s := &session{loop: l, id: id}
+	if l.srv.policy.Load().NKeys() {
+		s.nonce = auth.NewNonce()
+	}
+	return s
+}
 
 // open greets the peer.
 func (s *session) open(t transport, now time.Time) {
 	s.t, s.opened, s.lastRead = t, now, now
 	s.loop.sessions[s] = struct{}{}
 	s.loop.srv.metrics.opened.Add(1)
-	if s.loop.srv.policy.Load().NKeys() {
-		s.nonce = auth.NewNonce()
+	if !s.greeted {
+		s.buffer().B = s.loop.srv.appendInfo(s.buffer().B, s, t)
 	}
-	s.buffer().B = s.loop.srv.appendInfo(s.buffer().B, s, t)
 	if s.loop.draining {
 		s.close()
 	}
@@ -106,7 +114,7 @@ func (s *session) sniff(first byte) protocol {
 		return newBinary(s)
 	case first == 0x16:
 		s.loop.srv.metrics.rejected.Add(1)
-		s.write("-ERR 'this port speaks plain text, not TLS'\r\n")
+		s.write("-ERR 'this broker has no certificate: connect without TLS'\r\n")
 		return nil
 	case isTextStart(first):
 		return newText(s)

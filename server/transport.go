@@ -102,7 +102,7 @@ func (g *gnetLoop) OnClose(c gnet.Conn, _ error) gnet.Action {
 	return gnet.None
 }
 
-// streamTransport is a transport over any net.Conn: an in-memory pipe, later TLS. Writes block its
+// streamTransport is a transport over any net.Conn: an in-memory pipe, or TLS. Writes block its
 // own loop only, up to a deadline.
 type streamTransport struct {
 	conn    net.Conn
@@ -136,10 +136,11 @@ func (t *streamTransport) OutboundBuffered() int { return 0 }
 func (t *streamTransport) Close() error          { return t.conn.Close() }
 func (t *streamTransport) RemoteAddr() net.Addr  { return t.conn.RemoteAddr() }
 
-// serveStream runs one connection with a loop of its own until it ends.
-func (srv *Server) serveStream(conn net.Conn) {
+// serveStream runs a session on conn with a loop of its own until it ends.
+func (srv *Server) serveStream(conn net.Conn, s *session) {
 	wake := make(chan struct{}, 1)
 	l := newLoop(srv)
+	s.loop = l
 	l.ring = func() {
 		select {
 		case wake <- struct{}{}:
@@ -151,7 +152,6 @@ func (srv *Server) serveStream(conn net.Conn) {
 		return
 	}
 	defer srv.removeStreamLoop(l)
-	s := newSession(l, srv.nextID.Add(1))
 	now := srv.opts.Now
 	s.open(&streamTransport{conn: conn, timeout: srv.opts.SlowTimeout}, now())
 	l.endTurn(now())

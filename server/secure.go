@@ -1,0 +1,143 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// errTLSRequired is what NATS clients are told.
+const errTLSRequired = "Secure Connection - TLS Required"
+
+// tlsHandshake is the first byte of a client that begins TLS.
+const tlsHandshake = 0x16
+
+// secure greets a connection and lets it begin TLS. It runs on a goroutine of the connection's own. A
+// connection that does without, where that is allowed, goes to the loop g as if it had just come.
+func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
+	first, err := srv.firstByte(conn, s)
+	switch {
+	case err != nil:
+	case first == tlsHandshake:
+		secured, err := srv.handshake(conn)
+		if err == nil {
+			state := secured.ConnectionState()
+			s.tls = &state
+			srv.known(conn)
+			srv.serveStream(secured, s)
+			return
+		}
+		srv.opts.Logger.Warn("TLS handshake failed", "conn", s.id, "addr", conn.RemoteAddr(), "err", err)
+	case srv.opts.TLS.Mixed:
+		srv.known(conn)
+		srv.enrolIn(g, conn, s)
+		return
+	default:
+		srv.refusePlain(conn, first)
+	}
+	srv.metrics.rejected.Add(1)
+	srv.known(conn)
+	srv.connections.Add(-1)
+	_ = conn.Close()
+}
+
+// firstByte greets the peer as it expects it, and returns what it begins with. That byte is still to
+// be read.
+func (srv *Server) firstByte(conn net.Conn, s *session) (byte, error) {
+	o := &srv.opts.TLS
+	patience := o.Timeout
+	if o.Mixed && !srv.required() {
+		patience = srv.opts.IdleTimeout // a person may type
+	}
+	if o.First {
+		wait := patience
+		if o.Fallback > 0 {
+			wait = o.Fallback
+		}
+		first, err := peekByte(conn, wait)
+		if err == nil && first == tlsHandshake || o.Fallback == 0 || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return first, err
+		}
+	}
+	s.greeted = true
+	if err := conn.SetWriteDeadline(time.Now().Add(o.Timeout)); err != nil {
+		return 0, err
+	}
+	if _, err := conn.Write(srv.appendInfo(nil, s, conn)); err != nil {
+		return 0, err
+	}
+	return peekByte(conn, patience)
+}
+
+// peekByte waits for a byte and returns it without taking it.
+func peekByte(conn net.Conn, wait time.Duration) (byte, error) {
+	raw, ok := conn.(syscall.Conn)
+	if !ok {
+		return 0, errors.New("not a socket")
+	}
+	rc, err := raw.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return 0, err
+	}
+	var b [1]byte
+	var n int
+	var got error
+	err = rc.Read(func(fd uintptr) bool {
+		n, _, got = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK)
+		return got != unix.EAGAIN && got != unix.EINTR
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case got != nil:
+		return 0, got
+	case n == 0:
+		return 0, net.ErrClosed
+	}
+	return b[0], nil
+}
+
+// handshake begins TLS.
+func (srv *Server) handshake(conn net.Conn) (*tls.Conn, error) {
+	if err := conn.SetDeadline(time.Now().Add(srv.opts.TLS.Timeout)); err != nil {
+		return nil, err
+	}
+	t := tls.Server(conn, srv.tls.Load())
+	if err := t.Handshake(); err != nil {
+		return nil, err
+	}
+	return t, conn.SetDeadline(time.Time{})
+}
+
+// refusePlain tells a peer in the words of its protocol that it has to use TLS.
+func (srv *Server) refusePlain(conn net.Conn, first byte) {
+	answer := []byte("-ERR '" + errTLSRequired + "'\r\n")
+	if wire.IsBinary(first) {
+		answer = wire.AppendError(nil, wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "this broker requires TLS: rafkas://"))
+	}
+	_ = conn.SetDeadline(time.Now().Add(refuseTimeout))
+	_, _ = conn.Write(answer)
+	// What the peer sent is read, or closing would take the answer away from it.
+	_, _ = conn.Read(make([]byte, wire.MaxHelloBytes))
+}
+
+// SetTLS replaces the certificate and what is asked of clients', for new connections. A server that
+// was started without TLS stays without, and one with it with it.
+func (srv *Server) SetTLS(c *tls.Config) error {
+	if (c == nil) != (srv.opts.TLS.Config == nil) {
+		return fmt.Errorf("TLS cannot be turned on or off while the broker runs")
+	}
+	srv.tls.Store(c)
+	return nil
+}

@@ -1,0 +1,236 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/auth"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// authority signs certificates for a test.
+type authority struct {
+	t    testing.TB
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	pool *x509.CertPool
+}
+
+func newAuthority(t testing.TB) *authority {
+	a := &authority{t: t, pool: x509.NewCertPool()}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true,
+	}
+	var der []byte
+	a.key, der = sign(t, template, template, nil)
+	var err error
+	a.cert, err = x509.ParseCertificate(der)
+	require.NoError(t, err)
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func sign(t testing.TB, template, parent *x509.Certificate, with *ecdsa.PrivateKey) (*ecdsa.PrivateKey, []byte) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	if with == nil {
+		with = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, with)
+	require.NoError(t, err)
+	return key, der
+}
+
+// issue returns a certificate for a name and, when it is not empty, a mail address.
+func (a *authority) issue(serial int64, name, mail string) tls.Certificate {
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	if mail != "" {
+		template.EmailAddresses = []string{mail}
+	}
+	key, der := sign(a.t, template, a.cert, a.key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func (a *authority) server() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{a.issue(2, "localhost", "")}, MinVersion: tls.VersionTLS12}
+}
+
+func (a *authority) client() *tls.Config { return &tls.Config{RootCAs: a.pool} }
+
+// flushNATS connects, and asks for an answer.
+func flushNATS(srv *Server, opts ...nats.Option) error {
+	nc, err := nats.Connect(natsURL(srv), opts...)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return nc.Flush()
+}
+
+func TestTLSOfNATSClients(t *testing.T) {
+	a := newAuthority(t)
+	secure := nats.Secure(a.client())
+	t.Run("required", func(t *testing.T) {
+		srv := startServer(t, Options{TLS: TLSOptions{Config: a.server()}})
+		require.NoError(t, flushNATS(srv, secure))
+		require.NoError(t, flushNATS(srv, nats.RootCAs(), nats.ClientTLSConfig(nil, func() (*x509.CertPool, error) { return a.pool, nil })))
+		require.ErrorContains(t, flushNATS(srv), "certificate", "of an unknown authority")
+		require.NotZero(t, srv.metrics.rejected.Load())
+	})
+	t.Run("large messages", func(t *testing.T) {
+		srv := startServer(t, Options{TLS: TLSOptions{Config: a.server()}})
+		nc, err := nats.Connect(natsURL(srv), secure)
+		require.NoError(t, err)
+		defer nc.Close()
+		sub, err := nc.SubscribeSync("big")
+		require.NoError(t, err)
+		payload := []byte(strings.Repeat("0123456789abcdef", 60_000))
+		for range 20 {
+			require.NoError(t, nc.Publish("big", payload))
+		}
+		for range 20 {
+			m, err := sub.NextMsg(waitLimit)
+			require.NoError(t, err)
+			require.Equal(t, payload, m.Data)
+		}
+	})
+	t.Run("mixed", func(t *testing.T) {
+		srv := startServer(t, Options{TLS: TLSOptions{Config: a.server(), Mixed: true}})
+		require.NoError(t, flushNATS(srv, secure))
+		require.NoError(t, flushNATS(srv))
+		p := login(t, srv)
+		p.publish(p.resolve("plain").Handle, 0, "x")
+	})
+	t.Run("first", func(t *testing.T) {
+		srv := startServer(t, Options{TLS: TLSOptions{Config: a.server(), First: true}})
+		require.NoError(t, flushNATS(srv, secure, nats.TLSHandshakeFirst()))
+		require.Error(t, flushNATS(srv, secure, nats.Timeout(100*time.Millisecond)), "waits for a greeting")
+	})
+	t.Run("first with fallback", func(t *testing.T) {
+		srv := startServer(t, Options{TLS: TLSOptions{Config: a.server(), First: true, Fallback: 20 * time.Millisecond}})
+		require.NoError(t, flushNATS(srv, secure, nats.TLSHandshakeFirst()))
+		require.NoError(t, flushNATS(srv, secure))
+	})
+	t.Run("client certificates", func(t *testing.T) {
+		c := a.server()
+		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, a.pool
+		srv := startServer(t, Options{TLS: TLSOptions{Config: c}})
+		with := a.client()
+		with.Certificates = []tls.Certificate{a.issue(3, "me", "")}
+		require.NoError(t, flushNATS(srv, nats.Secure(with)))
+		require.Error(t, flushNATS(srv, secure))
+		stranger := a.client()
+		stranger.Certificates = []tls.Certificate{newAuthority(t).issue(3, "me", "")}
+		require.Error(t, flushNATS(srv, nats.Secure(stranger)))
+	})
+	t.Run("users by certificate", func(t *testing.T) {
+		c := a.server()
+		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, a.pool
+		users := auth.Config{Users: []auth.User{{Name: "ann@example.com"}, {Name: "bob", Password: "b"}}}
+		srv := startServer(t, Options{Auth: policy(t, users), TLS: TLSOptions{Config: c, MapUsers: true}, RefusalDelay: -1})
+		as := func(name, mail string) nats.Option {
+			with := a.client()
+			with.Certificates = []tls.Certificate{a.issue(4, name, mail)}
+			return nats.Secure(with)
+		}
+		require.NoError(t, flushNATS(srv, as("x", "ann@example.com")))
+		require.NoError(t, flushNATS(srv, as("bob", "")))
+		require.NoError(t, flushNATS(srv, as("nobody", ""), nats.UserInfo("bob", "b")))
+		require.ErrorIs(t, flushNATS(srv, as("nobody", "")), nats.ErrAuthorization)
+	})
+}
+
+// readAll returns what the peer says until it closes.
+func readAll(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	p := &peer{t: t, conn: conn, r: bufio.NewReader(conn)}
+	return p.closed()
+}
+
+func TestWhoDoesNotBeginTLSIsToldTo(t *testing.T) {
+	a := newAuthority(t)
+	srv := startServer(t, Options{TLS: TLSOptions{Config: a.server(), Timeout: 200 * time.Millisecond}})
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", srv.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(waitLimit)))
+		return conn
+	}
+	text := dial()
+	_, err := text.Write([]byte("CONNECT {}\r\nPING\r\n"))
+	require.NoError(t, err)
+	require.Regexp(t, `^INFO \{.*"tls_required":true.*\}\r\n-ERR 'Secure Connection - TLS Required'\r\n$`, readAll(t, text))
+
+	binary := dial()
+	_, err = binary.Write(wire.AppendPreface(nil))
+	require.NoError(t, err)
+	require.Contains(t, readAll(t, binary), "rafkas://")
+
+	silent, garbled := dial(), dial()
+	require.Regexp(t, `^INFO .*\r\n$`, readAll(t, silent))
+	_, err = garbled.Write([]byte("\x16\x03\x01 this is not TLS at all"))
+	require.NoError(t, err)
+	readAll(t, garbled)
+	require.Eventually(t, func() bool { return srv.connections.Load() == 0 }, waitLimit, time.Millisecond)
+}
+
+// A broker without a certificate says so.
+func TestTLSWithoutCertificate(t *testing.T) {
+	srv := startServer(t, Options{})
+	p := connect(t, srv)
+	p.write([]byte("\x16\x03\x01\x00\x05"))
+	require.Equal(t, "-ERR 'this broker has no certificate: connect without TLS'\r\n", p.closed())
+	require.Error(t, srv.SetTLS(&tls.Config{}))
+}
+
+func TestSetTLSReplacesTheCertificate(t *testing.T) {
+	a, b := newAuthority(t), newAuthority(t)
+	srv := startServer(t, Options{TLS: TLSOptions{Config: a.server()}})
+	old, err := nats.Connect(natsURL(srv), nats.Secure(a.client()))
+	require.NoError(t, err)
+	defer old.Close()
+	require.NoError(t, srv.SetTLS(b.server()))
+	require.Error(t, flushNATS(srv, nats.Secure(a.client())))
+	require.NoError(t, flushNATS(srv, nats.Secure(b.client())))
+	require.NoError(t, old.Flush(), "open connections stay")
+	require.Error(t, srv.SetTLS(nil))
+}
+
+// Shutdown does not wait for those who have not begun.
+func TestShutdownCutsHandshakesOff(t *testing.T) {
+	a := newAuthority(t)
+	srv, err := New(Options{Listen: "127.0.0.1:0", TLS: TLSOptions{Config: a.server(), Timeout: time.Hour}})
+	require.NoError(t, err)
+	require.NoError(t, srv.Start())
+	conn, err := net.Dial("tcp", srv.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	require.NoError(t, srv.Shutdown(ctx))
+	require.NoError(t, ctx.Err())
+}
