@@ -19,9 +19,12 @@ type endpoint struct {
 	tls  bool
 }
 
+// otherSchemes are what NATS calls the same.
+var otherSchemes = map[string]string{"nats": "rafka", "tls": "rafkas"}
+
 // parseAddr reads what Dial accepts: "host", "host:port", "rafka://user:password@host:port",
-// "rafkas://…" for TLS, or a comma-separated list of them. User and password of the first URL that
-// has them are filled into o, which wins when it has its own.
+// "rafka://token@host", "rafkas://…" for TLS, or a comma-separated list of them. The login of the
+// first URL that has one is filled into o, which wins when it has its own.
 func parseAddr(addr string, o *Options) ([]endpoint, error) {
 	if strings.TrimSpace(addr) == "" {
 		addr = DefaultAddr
@@ -52,12 +55,19 @@ func parseURL(s string, o *Options) (endpoint, error) {
 	if err != nil || u.Hostname() == "" {
 		return endpoint{}, fmt.Errorf("client: bad address %q: want host:port or rafka://host:port", redact(s))
 	}
+	if name, ok := otherSchemes[u.Scheme]; ok {
+		u.Scheme = name
+	}
 	if u.Scheme != "rafka" && u.Scheme != "rafkas" {
 		return endpoint{}, fmt.Errorf("client: bad address %q: the scheme must be rafka or rafkas", redact(s))
 	}
 	if u.User != nil && o.User == "" && o.Token == "" {
-		o.User = u.User.Username()
-		o.Password, _ = u.User.Password()
+		var both bool
+		if o.Password, both = u.User.Password(); both {
+			o.User = u.User.Username()
+		} else {
+			o.Token = u.User.Username()
+		}
 	}
 	port := u.Port()
 	if port == "" {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -17,6 +18,8 @@ type Config struct {
 	Storage   Storage
 	Retention Retention
 	Limits    Limits
+	TLS       TLS
+	Auth      auth.Config // who may connect and do what
 }
 
 // Server says where the broker listens and what it is called.
@@ -26,6 +29,23 @@ type Server struct {
 	Listen string // host:port; wins over Host and Port
 	Admin  string // host:port of the HTTP listener, or "off"
 	Name   string // shown to clients; empty: the host name
+
+	Advertise string        // host:port that text clients are told, when it is not the one to listen on
+	Headers   bool          // text clients may send and get headers
+	Insecure  bool          // may listen on all addresses without any login
+	LameDuck  time.Duration // over how long lame duck mode closes connections
+	LameGrace time.Duration // how long it waits before
+}
+
+// TLS says how connections are encrypted. Without Cert they are not.
+type TLS struct {
+	Cert, Key      string // PEM files
+	CA             string // PEM file of who signs client certificates; empty: the system's roots
+	Verify         bool   // clients need a certificate
+	VerifyAndMap   bool   // and log in with it: one of its names is the name of a user
+	HandshakeFirst string // "false", "true", "auto" or a duration: no greeting before TLS, or only after so long
+	AllowNonTLS    bool   // clients may do without
+	Timeout        time.Duration
 }
 
 // Log says what the broker writes about itself and how.
@@ -69,6 +89,11 @@ type Limits struct {
 	PendingBytes     int64         // what one connection does not read before it is closed
 	IdleTimeout      time.Duration // a silent connection is closed after this
 	HandshakeTimeout time.Duration // a connection must finish its hello within this
+	AuthTimeout      time.Duration // a connection must log in within this, when it must at all
+	ControlLine      int64         // arguments of a text command
+	Subscriptions    int           // live subscriptions of one connection; 0: what their memory allows
+	PingInterval     time.Duration // after how much silence a text client is asked whether it is there
+	PingMax          int           // how often it may not answer
 	SlowTimeout      time.Duration // a connection that reads nothing of what waits for it is closed after this
 }
 
@@ -82,7 +107,7 @@ const (
 // before it acknowledges, and listens on the loopback address only.
 func Default() Config {
 	return Config{
-		Server:    Server{Host: "127.0.0.1", Port: 4222, Admin: "127.0.0.1:8222"},
+		Server:    Server{Host: "127.0.0.1", Port: 4222, Admin: "127.0.0.1:8222", Headers: true, LameDuck: 2 * time.Minute, LameGrace: 10 * time.Second},
 		Log:       Log{Level: "info", Format: "text"},
 		Broker:    Broker{ReplicationFactor: 1, DefaultTopicPartitions: 1, AutoCreateTopics: true},
 		Storage:   Storage{Type: StorageFile, Dir: "data"},
@@ -90,7 +115,9 @@ func Default() Config {
 		Limits: Limits{
 			RecordBytes: wire.DefaultMaxRecordBytes, InFlightBytes: 64 << 20, PendingBytes: 64 << 20,
 			IdleTimeout: 5 * time.Minute, HandshakeTimeout: 10 * time.Second, SlowTimeout: 10 * time.Second,
+			AuthTimeout: 2 * time.Second, ControlLine: 4 << 10, PingInterval: 2 * time.Minute, PingMax: 2,
 		},
+		TLS: TLS{HandshakeFirst: "false", Timeout: 2 * time.Second},
 	}
 }
 
@@ -143,7 +170,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("storage.type is %q, but storage.dir is empty: name a directory or use type %q",
 			c.Storage.Type, StorageMemory)
 	}
-	return nil
+	return c.validateSecurity()
 }
 
 // Warnings returns sentences about settings that are accepted and do less than they say.
@@ -158,5 +185,5 @@ func (c *Config) Warnings() []string {
 		w = append(w, fmt.Sprintf("broker.default_topic_partitions is %d, but broker.total_partitions is %d: "+
 			"new topics get %d", c.Broker.DefaultTopicPartitions, c.Broker.TotalPartitions, c.Broker.TotalPartitions))
 	}
-	return w
+	return append(w, c.Auth.Warnings()...)
 }

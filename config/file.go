@@ -54,9 +54,19 @@ func (c *Config) parse(path string, b []byte) error {
 	for _, s := range loaded.Settings() {
 		f.add(s)
 	}
+	for alias := range aliases {
+		f.keys = append(f.keys, alias)
+	}
+	users := loaded.users()
+	f.blocks = users.blocks()
+	for key := range f.blocks {
+		f.keys = append(f.keys, key)
+	}
+	f.sections["authorization"] = true
 	if err := f.read(b); err != nil {
 		return err
 	}
+	users.apply(&loaded.Auth)
 	*c = loaded
 	return nil
 }
@@ -66,7 +76,8 @@ type file struct {
 	path     string
 	settings map[string]Setting
 	sections map[string]bool
-	keys     []string // every key and section, for suggestions
+	blocks   map[string]any // where to decode a key that is more than one value
+	keys     []string       // every key and section, for suggestions
 }
 
 func (f *file) add(s Setting) {
@@ -125,6 +136,12 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	if f.sections[key] {
 		return f.section(key+".", kv.Value)
 	}
+	if block, ok := f.blocks[key]; ok {
+		return f.decode(kv.Value, block)
+	}
+	if name, ok := aliases[key]; ok {
+		key = name
+	}
 	s, ok := f.settings[key]
 	if !ok {
 		return f.refuse(tok, unknown(key, f.keys))
@@ -137,6 +154,17 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	}
 	if err := s.Value.Set(kv.Value.GetToken().Value); err != nil {
 		return f.refuse(kv.Value.GetToken(), fmt.Sprintf("%s: %v", key, err))
+	}
+	return nil
+}
+
+// decode reads what is more than one value. Keys that are not known are refused.
+func (f *file) decode(n ast.Node, into any) error {
+	if n.Type() == ast.NullType {
+		return nil
+	}
+	if err := yaml.NodeToValue(n, into, yaml.Strict()); err != nil {
+		return f.syntax(err)
 	}
 	return nil
 }

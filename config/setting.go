@@ -29,7 +29,8 @@ func (c *Config) Settings() []Setting {
 	s := c.serverSettings()
 	s = append(s, c.brokerSettings()...)
 	s = append(s, c.storageSettings()...)
-	return append(s, c.limitSettings()...)
+	s = append(s, c.limitSettings()...)
+	return append(s, c.tlsSettings()...)
 }
 
 func (c *Config) serverSettings() []Setting {
@@ -39,6 +40,11 @@ func (c *Config) serverSettings() []Setting {
 		{"server.listen", "listen", "host:port to listen on, instead of host and port", hostPort{&c.Server.Listen, ""}},
 		{"server.admin", "admin", "host:port of the HTTP listener for metrics and health, or off", hostPort{&c.Server.Admin, "off"}},
 		{"server.name", "name", "name shown to clients", text{&c.Server.Name}},
+		{"server.client_advertise", "client-advertise", "host:port that text clients are told to connect to", hostPort{&c.Server.Advertise, ""}},
+		{"server.headers", "headers", "headers in text mode", boolean{&c.Server.Headers}},
+		{"server.insecure", "insecure", "listen beyond this machine although everybody may do everything", boolean{&c.Server.Insecure}},
+		{"server.lame_duck_duration", "lame-duck-duration", "over how long lame duck mode closes connections", timeout{&c.Server.LameDuck}},
+		{"server.lame_duck_grace_period", "lame-duck-grace-period", "how long lame duck mode waits before", timeout{&c.Server.LameGrace}},
 		{"log.level", "log-level", "debug, info, warn or error", choice(&c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", "log-format", "text or json", choice(&c.Log.Format, "text", "json")},
 	}
@@ -80,8 +86,53 @@ func (c *Config) limitSettings() []Setting {
 		{"limits.pending_bytes", "max-pending-bytes", "what one connection may leave unread before it is closed", size{&c.Limits.PendingBytes, 1 << 10, maxCount}},
 		{"limits.idle_timeout", "idle-timeout", "a silent connection is closed after this", period{&c.Limits.IdleTimeout}},
 		{"limits.handshake_timeout", "handshake-timeout", "a new connection must finish its hello within this", period{&c.Limits.HandshakeTimeout}},
+		{"limits.auth_timeout", "auth-timeout", "a connection that has to log in must do it within this", timeout{&c.Limits.AuthTimeout}},
+		{"limits.control_line", "max-control-line", "longest arguments of a text command", size{&c.Limits.ControlLine, 64, 1 << 20}},
+		{"limits.subscriptions", "max-subscriptions", "live subscriptions of one connection; 0 for what their memory allows", integer{&c.Limits.Subscriptions, 0, maxCount}},
+		{"limits.ping_interval", "ping-interval", "after how much silence a text client is asked whether it is there", timeout{&c.Limits.PingInterval}},
+		{"limits.ping_max", "ping-max", "how often it may not answer before it is closed", integer{&c.Limits.PingMax, 1, 1000}},
 		{"limits.slow_timeout", "slow-timeout", "a connection that reads nothing of what waits for it is closed after this", period{&c.Limits.SlowTimeout}},
 	}
+}
+
+func (c *Config) tlsSettings() []Setting {
+	t := &c.TLS
+	return []Setting{
+		{"tls.cert", "tls-cert", "PEM file of the broker's certificate; turns TLS on", text{&t.Cert}},
+		{"tls.key", "tls-key", "PEM file of its private key", text{&t.Key}},
+		{"tls.ca", "tls-ca", "PEM file of who signs client certificates", text{&t.CA}},
+		{"tls.verify", "tls-verify", "clients need a certificate", boolean{&t.Verify}},
+		{"tls.verify_and_map", "tls-verify-and-map", "clients need a certificate, and log in with it", boolean{&t.VerifyAndMap}},
+		{"tls.handshake_first", "tls-handshake-first", "no greeting before TLS: true, false, auto, or after how long there is one", first{&t.HandshakeFirst}},
+		{"tls.allow_non_tls", "tls-allow-non-tls", "clients may do without TLS", boolean{&t.AllowNonTLS}},
+		{"tls.timeout", "tls-timeout", "a TLS handshake must be over within this", timeout{&t.Timeout}},
+	}
+}
+
+// aliases are other names of settings in the file: what NATS calls them.
+var aliases = map[string]string{
+	"server_name":            "server.name",
+	"host":                   "server.host",
+	"port":                   "server.port",
+	"listen":                 "server.listen",
+	"client_advertise":       "server.client_advertise",
+	"headers":                "server.headers",
+	"lame_duck_duration":     "server.lame_duck_duration",
+	"lame_duck_grace_period": "server.lame_duck_grace_period",
+	"max_payload":            "limits.record_bytes",
+	"max_control_line":       "limits.control_line",
+	"max_connections":        "limits.connections",
+	"max_subscriptions":      "limits.subscriptions",
+	"max_pending":            "limits.pending_bytes",
+	"write_deadline":         "limits.slow_timeout",
+	"ping_interval":          "limits.ping_interval",
+	"ping_max":               "limits.ping_max",
+	"auth_timeout":           "limits.auth_timeout",
+	"authorization.timeout":  "limits.auth_timeout",
+	"allow_non_tls":          "tls.allow_non_tls",
+	"tls.cert_file":          "tls.cert",
+	"tls.key_file":           "tls.key",
+	"tls.ca_file":            "tls.ca",
 }
 
 // RetentionSeconds returns a Value that sets Retention.Age from a number of seconds.

@@ -236,6 +236,36 @@ func (v period) Set(s string) error {
 func (v period) String() string { return v.p.String() }
 func (v period) Type() string   { return "duration" }
 
+// timeout is a period that NATS writes as a number of seconds.
+type timeout struct{ p *time.Duration }
+
+func (v timeout) Set(s string) error {
+	if n, err := strconv.ParseFloat(s, 64); err == nil && n > 0 && n < maxCount {
+		*v.p = time.Duration(n * float64(time.Second))
+		return nil
+	}
+	return period(v).Set(s)
+}
+
+func (v timeout) String() string { return v.p.String() }
+func (v timeout) Type() string   { return "duration" }
+
+// first says whether TLS comes before the greeting.
+type first struct{ p *string }
+
+func (v first) Set(s string) error {
+	if s != "true" && s != "false" && s != "auto" {
+		if d, err := ParseDuration(s); err != nil || d <= 0 {
+			return fmt.Errorf("%q is not true, false, auto or a duration", s)
+		}
+	}
+	*v.p = s
+	return nil
+}
+
+func (v first) String() string { return *v.p }
+func (v first) Type() string   { return "word" }
+
 // maxDays is what a time.Duration can hold, about 292 years.
 const maxDays = 106_751
 

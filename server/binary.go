@@ -256,8 +256,8 @@ func (b *binary) replyTo(op wire.Op, correlation uint32, flags wire.Flags, appen
 // waiting reports whether a preface, hello or frame is incomplete.
 func (b *binary) waiting() bool { return len(b.part) > 0 || !b.ready }
 
-// quiet does nothing: a client of the binary protocol pings by itself.
-func (b *binary) quiet(time.Duration, time.Duration) {}
+// quiet asks for nothing: a client of the binary protocol pings by itself.
+func (b *binary) quiet(idle time.Duration) bool { return idle > b.s.loop.srv.opts.IdleTimeout }
 
 // drain tells the peer to reconnect elsewhere, and answers what waits for more records.
 func (b *binary) drain(grace time.Duration, now time.Time) {

@@ -47,7 +47,7 @@ func TestWrongProtocolsAreToldSo(t *testing.T) {
 		p.write([]byte(hello))
 		require.Contains(t, p.closed(), answer)
 	}
-	f("\x16\x03\x01\x02\x00\x01\x00", "not TLS")
+	f("\x16\x03\x01\x02\x00\x01\x00", "without TLS")
 	f(strings.Repeat("\x00", 64), "unknown protocol")
 	f("\xfbXXXXXXX", "preface")
 	f("\xfbRFK\x07\x00\x00\x00", "protocol version 7")

@@ -16,23 +16,24 @@ const natsVersion = "2.10.0"
 
 // info is the greeting: what a NATS client needs, and what a Rafka client may like to know.
 type info struct {
-	ServerID   string `json:"server_id"`
-	ServerName string `json:"server_name"`
-	Version    string `json:"version"`
-	Proto      int    `json:"proto"`
-	Host       string `json:"host"`
-	Port       int    `json:"port"`
-	Headers    bool   `json:"headers"`
-	MaxPayload int    `json:"max_payload"`
-	ClientID   int32  `json:"client_id"`
-	ClientIP   string `json:"client_ip"`
-	Auth       bool   `json:"auth_required,omitempty"`
-	Nonce      string `json:"nonce,omitempty"`
-	TLS        bool   `json:"tls_required,omitempty"`
-	TLSOffered bool   `json:"tls_available,omitempty"`
-	LameDuck   bool   `json:"ldm,omitempty"`
-	Rafka      string `json:"rafka"`
-	Binary     int    `json:"rafka_binary"`
+	ServerID   string   `json:"server_id"`
+	ServerName string   `json:"server_name"`
+	Version    string   `json:"version"`
+	Proto      int      `json:"proto"`
+	Host       string   `json:"host"`
+	Port       int      `json:"port"`
+	Headers    bool     `json:"headers"`
+	MaxPayload int      `json:"max_payload"`
+	ClientID   int32    `json:"client_id"`
+	ClientIP   string   `json:"client_ip"`
+	Auth       bool     `json:"auth_required,omitempty"`
+	Nonce      string   `json:"nonce,omitempty"`
+	TLS        bool     `json:"tls_required,omitempty"`
+	TLSOffered bool     `json:"tls_available,omitempty"`
+	URLs       []string `json:"connect_urls,omitempty"`
+	LameDuck   bool     `json:"ldm,omitempty"`
+	Rafka      string   `json:"rafka"`
+	Binary     int      `json:"rafka_binary"`
 }
 
 // addressed is a connection that knows its peer.
@@ -42,13 +43,21 @@ type addressed interface{ RemoteAddr() net.Addr }
 func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
 	host, port := splitAddr(srv.Addr())
 	clientIP, _ := splitAddr(c.RemoteAddr())
+	var urls []string
+	if a := srv.opts.Advertise; a != "" {
+		urls = []string{a}
+		if h, p, err := net.SplitHostPort(a); err == nil {
+			host = h
+			port, _ = strconv.Atoi(p) // New has checked it
+		}
+	}
 	tlsOn := srv.opts.TLS.Config != nil
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Proto: 1,
-		Host: host, Port: port, Headers: true, MaxPayload: srv.maxPayload(), ClientID: int32(s.id & 0x7fffffff), ClientIP: clientIP,
+		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(), ClientID: int32(s.id & 0x7fffffff), ClientIP: clientIP,
 		TLS: tlsOn && !srv.opts.TLS.Mixed, TLSOffered: tlsOn && srv.opts.TLS.Mixed,
 		Auth: srv.required(), Nonce: s.nonce,
-		LameDuck: s.loop != nil && s.loop.draining, Rafka: srv.opts.Version, Binary: wire.Version,
+		LameDuck: srv.lame.Load() || s.loop != nil && s.loop.draining, Rafka: srv.opts.Version, Binary: wire.Version,
 	})
 	if err != nil {
 		panic("server: greeting cannot be encoded: " + err.Error())

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"net"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/rafka-mq/rafka/auth"
@@ -52,7 +55,22 @@ type Options struct {
 	// MaxPendingBytes bounds what a connection does not read; over it the connection is closed.
 	// Default 64 MiB.
 	MaxPendingBytes int
-	// IdleTimeout closes a connection that sent nothing for so long. Default 5 min.
+	// MaxSubscriptions bounds the live subscriptions of one connection. Default: their memory does,
+	// with room for more than 100,000.
+	MaxSubscriptions int
+	// MaxControlLine bounds the arguments of a text command. Default 4096 bytes, at most 1 MiB.
+	MaxControlLine int
+	// NoHeaders refuses messages with headers from text clients and delivers none to them.
+	NoHeaders bool
+	// Advertise is the host:port that text clients are told to connect to, for a broker behind an
+	// address that is not its own. Default: the address it listens on.
+	Advertise string
+	// PingInterval is after how much silence a text client is asked whether it is there. Default 2 min.
+	PingInterval time.Duration
+	// PingMax is how many times it may not answer before the connection is closed. Default 2.
+	PingMax int
+	// IdleTimeout closes a connection of the binary protocol, or one without a protocol, that sent
+	// nothing for so long. Default 5 min.
 	IdleTimeout time.Duration
 	// HandshakeTimeout closes a connection that began a preface or a frame and did not finish it.
 	// Default 10 s.
@@ -144,6 +162,10 @@ func (o *Options) setDefaults() {
 	o.SlowTimeout = cmp.Or(o.SlowTimeout, 10*time.Second)
 	o.TLS.Timeout = cmp.Or(o.TLS.Timeout, 2*time.Second)
 	o.RefusalDelay = cmp.Or(o.RefusalDelay, 500*time.Millisecond)
+	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, math.MaxInt)
+	o.MaxControlLine = cmp.Or(o.MaxControlLine, 4096)
+	o.PingInterval = cmp.Or(o.PingInterval, 2*time.Minute)
+	o.PingMax = cmp.Or(o.PingMax, 2)
 	o.AuthTimeout = cmp.Or(o.AuthTimeout, 2*time.Second)
 	o.Name = cmp.Or(o.Name, "rafka")
 	o.Version = cmp.Or(o.Version, "dev")
@@ -159,16 +181,28 @@ func (o *Options) validate() error {
 	switch {
 	case o.Loops < 1 || o.Loops > 256:
 		return fmt.Errorf("server: %d event loops, 1 to 256 are possible", o.Loops)
-	case o.MaxConnections < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0:
+	case o.MaxConnections < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0 ||
+		o.MaxSubscriptions < 0 || o.MaxControlLine < 0 || o.MaxControlLine > 1<<20:
 		return errors.New("server: negative limit")
-	case o.IdleTimeout < 0 || o.AuthTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
+	case o.IdleTimeout < 0 || o.PingInterval < 0 || o.PingMax < 0 || o.AuthTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
 		return errors.New("server: negative timeout")
 	case o.TLS.Timeout < 0 || o.TLS.Fallback < 0:
 		return errors.New("server: negative TLS timeout")
 	case o.TLS.MapUsers && o.TLS.Config != nil && o.TLS.Config.ClientAuth < tls.VerifyClientCertIfGiven:
 		return errors.New("server: users can only be mapped from certificates that are verified")
+	case o.Advertise != "" && !isHostPort(o.Advertise):
+		return fmt.Errorf("server: %q to advertise is not host:port", o.Advertise)
 	case len(o.Name) > 255 || len(o.Version) > 255:
 		return errors.New("server: name or version over 255 bytes")
 	}
 	return nil
+}
+
+func isHostPort(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }

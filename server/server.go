@@ -32,6 +32,7 @@ type Server struct {
 	started  time.Time
 
 	accepting atomic.Bool // between Start and Shutdown
+	lame      atomic.Bool // clients are asked to go elsewhere
 
 	listener net.Listener
 	admin    *admin
@@ -229,7 +230,7 @@ func (srv *Server) eachLoop(f func(l *loop)) {
 const sweepInterval = time.Second
 
 func (srv *Server) sweep() {
-	tick := time.NewTicker(min(sweepInterval, srv.opts.AuthTimeout, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
+	tick := time.NewTicker(min(sweepInterval, srv.opts.AuthTimeout, srv.opts.PingInterval, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
 	defer tick.Stop()
 	srv.metrics.sample(srv.opts.Now())
 	for {

@@ -19,13 +19,15 @@ type protocol interface {
 	ended(now time.Time)
 	// drain tells the peer that the broker is going away within grace.
 	drain(grace time.Duration, now time.Time)
+	// lame tells the peer to go elsewhere before the broker goes away in grace.
+	lame(grace time.Duration)
 	// unblock goes on with what waited for the peer to read. It returns whether anything still waits.
 	unblock(now time.Time) bool
 	// waiting reports whether the peer owes the rest of something it began to send.
 	waiting() bool
-	// quiet is called about once a second with the time since the peer sent anything. Over limit it
-	// is called for the last time: the connection closes.
-	quiet(idle, limit time.Duration)
+	// quiet is called about once a second with the time since the peer sent anything. It reports
+	// whether that is too long: the connection closes.
+	quiet(idle time.Duration) bool
 	// reconsider applies changed permissions.
 	reconsider(now time.Time)
 	// describe fills in what only the protocol knows.
@@ -250,14 +252,9 @@ func (s *session) checkTimeouts(now time.Time) {
 	case s.proto != nil && s.proto.waiting() && quiet > o.HandshakeTimeout:
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.close()
-	case quiet > o.IdleTimeout:
-		if s.proto != nil {
-			s.proto.quiet(quiet, o.IdleTimeout)
-		}
+	case s.proto == nil && quiet > o.IdleTimeout, s.proto != nil && s.proto.quiet(quiet):
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.close()
-	case s.proto != nil:
-		s.proto.quiet(quiet, o.IdleTimeout)
 	}
 }
 

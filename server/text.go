@@ -42,9 +42,6 @@ type text struct {
 
 // Limits of text sessions.
 const (
-	// maxLine bounds a command without its payload: what NATS allows for the arguments, and room for
-	// the verb.
-	maxLine = 4096 + 16
 	// maxBacklog bounds what a session sends while a command of it waits.
 	maxBacklog = 8 << 20
 	// maxSubBytes bounds the memory of a session's live subscriptions: more than 100,000 of them.
@@ -58,6 +55,10 @@ func newText(s *session) *text {
 	s.loop.srv.metrics.textSessions.Add(1)
 	return &text{s: s, verbose: true, pedantic: true, echo: true}
 }
+
+// maxLine bounds a command without its payload: what is allowed for the arguments, and room for the
+// verb.
+func (t *text) maxLine() int { return t.s.loop.srv.opts.MaxControlLine + maxVerb }
 
 func isTextStart(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
 
@@ -112,7 +113,7 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 		used, ready = end+1, true
 	}
 	t.part = append(t.part, in[:used]...)
-	if !ready && (t.need > 0 || len(t.part) <= maxLine) {
+	if !ready && (t.need > 0 || len(t.part) <= t.maxLine()) {
 		return used
 	}
 	part := t.part
@@ -147,16 +148,20 @@ func (t *text) resume(now time.Time) {
 // payload.
 func (t *text) waiting() bool { return len(t.part) > 0 && (t.connected || t.need == 0) }
 
-// quiet asks a peer that has sent nothing for a while whether it is there; the second time is the
-// last before the timeout.
-func (t *text) quiet(idle, limit time.Duration) {
+// quiet asks a peer that has sent nothing for a while whether it is there, and gives it up when it
+// did not answer often enough.
+func (t *text) quiet(idle time.Duration) (over bool) {
+	o := &t.s.loop.srv.opts
 	switch {
-	case idle > limit:
+	case idle <= o.PingInterval*time.Duration(t.pings+1):
+	case t.pings >= o.PingMax:
 		t.fail("Stale Connection")
-	case t.pings < 2 && idle > limit*2/5*time.Duration(t.pings+1):
+		return true
+	default:
 		t.pings++
 		t.s.write("PING\r\n")
 	}
+	return false
 }
 
 // drain tells the peer that the broker is going away.

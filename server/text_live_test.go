@@ -193,7 +193,7 @@ func TestFanOutOnOneSessionIsBounded(t *testing.T) {
 }
 
 func TestTextQuietPeerIsAskedAndClosed(t *testing.T) {
-	b := newTextBroker(t, Options{IdleTimeout: 5 * time.Minute})
+	b := newTextBroker(t, Options{PingInterval: 2 * time.Minute, PingMax: 2})
 	p := b.program()
 	sweep := func(after time.Duration) string {
 		b.clock.Add(after.Milliseconds())

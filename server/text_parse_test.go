@@ -36,7 +36,7 @@ func (b *textBroker) play(pieces ...string) (out string, closed bool) {
 			continue
 		}
 		b.until(func() bool { return !t.paused || p.m.closed }, "the end of a pause")
-		require.LessOrEqual(b.t, len(t.part), maxLine+2+wire.DefaultMaxRecordBytes)
+		require.LessOrEqual(b.t, len(t.part), p.s.loop.srv.opts.MaxControlLine+maxVerb+2+wire.DefaultMaxRecordBytes)
 		require.LessOrEqual(b.t, len(t.backlog), maxBacklog)
 	}
 	out, closed = p.take(), p.m.closed
@@ -141,10 +141,10 @@ func TestTextParserRules(t *testing.T) {
 	closes(program+"PUB foo 3\r\nok\r\n\r\n", errUnknown)
 
 	// Long lines: as long as it may be, and one byte more.
-	long := strings.Repeat("x", maxLine-len("SUB  1\r"))
+	long := strings.Repeat("x", 4096+maxVerb-len("SUB  1\r"))
 	lives("SUB "+long+" 1\r\nPING\r\n", "+OK\r\nPONG\r\n")
 	closes("SUB x"+long+" 1\r\nPING\r\n", "maximum control line exceeded")
-	closes(strings.Repeat("x", maxLine+1), "maximum control line exceeded")
+	closes(strings.Repeat("x", 4096+maxVerb+1), "maximum control line exceeded")
 	closes("P"+strings.Repeat(" ", 1<<20), "maximum control line exceeded")
 }
 

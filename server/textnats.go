@@ -140,7 +140,8 @@ func (t *text) welcome(o *connectOptions) {
 	t.connected, t.async = true, o.Protocol == 1
 	t.s.name = o.Name
 	t.verbose, t.pedantic, t.echo = o.Verbose, o.Pedantic, o.Echo
-	t.headers, t.noResponders = o.Headers, o.NoResponders
+	t.headers = o.Headers && !t.s.loop.srv.opts.NoHeaders
+	t.noResponders = o.NoResponders
 	t.ok()
 }
 
@@ -200,7 +201,7 @@ func (t *text) subscribe(args []byte) {
 		t.fail(errSubject)
 		return
 	case exists:
-	case t.subBytes+size > maxSubBytes:
+	case t.subBytes+size > maxSubBytes, len(t.subs) >= t.s.loop.srv.opts.MaxSubscriptions:
 		t.fail(errTooManySub)
 		return
 	default:

@@ -12,7 +12,7 @@ func lineEnd(in []byte) int { return bytes.IndexByte(in, '\n') }
 // command only views in.
 func (t *text) command(in []byte, now time.Time) (used, need int) {
 	end := lineEnd(in)
-	if end > maxLine || end < 0 && len(in) > maxLine {
+	if limit := t.maxLine(); end > limit || end < 0 && len(in) > limit {
 		t.refuse("maximum control line exceeded")
 		return len(in), 0
 	}
@@ -52,7 +52,7 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	case l.size > t.s.loop.srv.maxPayload():
 		t.refuse("Maximum Payload Violation")
 		return line, 0
-	case header && t.connected && !t.headers:
+	case header && (t.connected && !t.headers || t.s.loop.srv.opts.NoHeaders):
 		t.refuse("message headers not supported")
 		return line, 0
 	}

@@ -68,7 +68,10 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 				return err
 			}
 			l.Server = c.server
-			l.Options = client.Options{Name: "rafka-bench", User: c.user, Password: c.password, Token: c.token}
+			l.Options = client.Options{Name: "rafka-bench"}
+			if err := c.identify(&l.Options); err != nil {
+				return err
+			}
 			finish := c.benchProgress(&l, k.name)
 			r, err := k.run(cmd.Context(), l)
 			finish()

@@ -26,6 +26,8 @@ type cli struct {
 	user     string
 	password string
 	token    string
+	nkey     string
+	tls      tlsFiles
 }
 
 func newCLI(stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) *cli {
@@ -97,6 +99,10 @@ func (c *cli) globalFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.user, "user", "", "user to log in as")
 	fs.StringVar(&c.password, "password", "", "password of the user; RAFKA_PASSWORD keeps it out of the process list")
 	fs.StringVar(&c.token, "token", "", "token to log in with; RAFKA_TOKEN keeps it out of the process list")
+	fs.StringVar(&c.nkey, "nkey", "", "file with the seed of an nkey to log in with")
+	fs.StringVar(&c.tls.ca, "tls-ca", "", "PEM file of who signed the broker's certificate; turns TLS on")
+	fs.StringVar(&c.tls.cert, "tls-cert", "", "PEM file of a certificate to log in with; turns TLS on")
+	fs.StringVar(&c.tls.key, "tls-key", "", "PEM file of its private key")
 }
 
 // prepare runs before every command, when its flags are known.

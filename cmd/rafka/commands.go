@@ -16,6 +16,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.benchCommand(),
 		c.inspectCommand(),
 		c.verifyCommand(),
+		c.passwdCommand(),
 		c.versionCommand(),
 	}
 }

@@ -30,7 +30,9 @@ func (c *cli) withClient(ctx context.Context, o client.Options, fn func(cl *clie
 
 func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error) {
 	o.Name = "rafka-cli"
-	o.User, o.Password, o.Token = c.user, c.password, c.token
+	if err := c.identify(&o); err != nil {
+		return nil, err
+	}
 	o.RequestTimeout = c.timeout
 	dialling, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

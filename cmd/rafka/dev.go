@@ -37,6 +37,7 @@ func (c *cli) devCommand() *cobra.Command {
 			cfg.Storage.Type = config.StorageFile
 			return c.serve(cmd.Context(), cfg, broker{
 				portFile: portFile,
+				reload:   func() (config.Config, error) { return layered(cmd, devConfig(), "") },
 				note:     "data " + dir + " (deleted on exit)",
 				tips:     []string{"rafka pub orders hello --key alice", "rafka sub orders --from start"},
 				banner:   true,

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,7 +29,8 @@ const readyTimeout = 20 * time.Second
 //	broker FLAGS...     start a broker on a free port, its data in $WORK/data, and use it from here on
 //	ready FILE          wait for a broker's port file and use that broker from here on
 //	exits CODE COMMAND  run the command and check the exit code
-//	until COMMAND       repeat the command until it succeeds
+//	until COMMAND       repeat the command until it succeeds; grep may be one
+//	signal NAME         send HUP or USR2 to the broker
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -42,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"broker": startBroker, "ready": ready, "exits": exits, "until": until,
+			"broker": startBroker, "ready": ready, "exits": exits, "until": until, "signal": sendSignal,
 		},
 	})
 }
@@ -60,12 +62,23 @@ func startBroker(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Stderr = log
 	cmd.Dir = ts.MkAbs(".")
 	ts.Check(cmd.Start())
+	ts.Setenv("BROKER_PID", strconv.Itoa(cmd.Process.Pid))
 	ts.Defer(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 		_ = log.Close()
 	})
 	ready(ts, false, []string{file})
+}
+
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR2": syscall.SIGUSR2}
+	if neg || len(args) != 1 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: signal HUP|USR2")
+	}
+	pid, err := strconv.Atoi(ts.Getenv("BROKER_PID"))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, signals[args[0]]))
 }
 
 func ready(ts *testscript.TestScript, neg bool, args []string) {

@@ -22,7 +22,7 @@ const stopTimeout = 30 * time.Second
 
 const serveExample = `  rafka serve                                     data in ./data, clients on 127.0.0.1:4222
   rafka serve --config config/rafka.yml --log-format json
-  rafka serve --storage memory --listen 0.0.0.0:4222 --admin off
+  rafka serve --storage memory --listen 0.0.0.0:4222 --insecure --admin off
   rafka serve --port 4223 --partition 1 --total-partitions 3 --retention-seconds 3600`
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -38,7 +38,8 @@ func (c *cli) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.serve(cmd.Context(), cfg, broker{portFile: portFile})
+			again := func() (config.Config, error) { return layered(cmd, config.Default(), path) }
+			return c.serve(cmd.Context(), cfg, broker{portFile: portFile, reload: again})
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file; config/rafka.yml documents its keys")
@@ -50,18 +51,23 @@ func (c *cli) serveCommand() *cobra.Command {
 // broker is what serve and dev do differently.
 type broker struct {
 	portFile string
-	note     string   // about the data, for the banner
-	tips     []string // for the banner
-	banner   bool     // also without a terminal
+	reload   func() (config.Config, error) // reads the configuration again
+	note     string                        // about the data, for the banner
+	tips     []string                      // for the banner
+	banner   bool                          // also without a terminal
 }
 
 // serve runs a broker until ctx ends and stops it in order.
 func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
 	logger := c.newLogger(cfg.Log)
 	for _, w := range cfg.Warnings() {
-		logger.Warn("a setting does less than it says", "err", w)
+		logger.Warn("configuration", "err", w)
 	}
-	s, err := server.New(serverOptions(cfg, logger))
+	o := serverOptions(cfg, logger)
+	if err := secure(&o, cfg); err != nil {
+		return &failure{exit: exitUsage, name: "INVALID_CONFIG", err: err}
+	}
+	s, err := server.New(o)
 	if err != nil {
 		return startFailure(err, cfg)
 	}
@@ -75,7 +81,7 @@ func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
 	if b.banner || c.errTTY {
 		c.printBanner(cfg, addrs, b)
 	}
-	<-ctx.Done()
+	untilEnd(ctx, s, cfg, logger, b.reload)
 	return stop(s, logger)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"log/slog"
 	"os"
 	"strconv"
@@ -62,7 +63,11 @@ func layered(cmd *cobra.Command, base config.Config, path string) (config.Config
 		}
 	}
 	if err := cfg.Validate(); err != nil {
-		return cfg, &failure{exit: exitUsage, name: "INVALID_CONFIG", err: err}
+		f := &failure{exit: exitUsage, name: "INVALID_CONFIG", err: err}
+		if errors.Is(err, config.ErrInsecure) {
+			f.hint = "configure users (config/rafka.yml shows how), listen on 127.0.0.1, or say --insecure"
+		}
+		return cfg, f
 	}
 	return cfg, nil
 }
@@ -98,10 +103,19 @@ func serverOptions(cfg config.Config, logger *slog.Logger) server.Options {
 		IdleTimeout:      cfg.Limits.IdleTimeout,
 		HandshakeTimeout: cfg.Limits.HandshakeTimeout,
 		SlowTimeout:      cfg.Limits.SlowTimeout,
+		AuthTimeout:      cfg.Limits.AuthTimeout,
+		MaxSubscriptions: cfg.Limits.Subscriptions,
+		MaxControlLine:   int(cfg.Limits.ControlLine),
+		PingInterval:     cfg.Limits.PingInterval,
+		PingMax:          cfg.Limits.PingMax,
+		NoHeaders:        !cfg.Server.Headers,
+		Advertise:        cfg.Server.Advertise,
+		TLS:              server.TLSOptions{Mixed: cfg.TLS.AllowNonTLS, MapUsers: cfg.TLS.VerifyAndMap, Timeout: cfg.TLS.Timeout},
 		Name:             cmp.Or(cfg.Server.Name, host),
 		Version:          readBuildInfo().Version,
 		Logger:           logger,
 	}
+	o.TLS.First, o.TLS.Fallback = cfg.TLS.First()
 	if cfg.Storage.Type == config.StorageFile {
 		o.Dir = cfg.Storage.Dir
 	}

@@ -60,13 +60,13 @@ var rules = map[string]rule{
 		},
 	},
 
-	"config": {ours: []string{"wire"}, theirs: []string{"github.com/goccy/go-yaml", "github.com/dustin/go-humanize"}},
+	"config": {ours: []string{"wire", "auth"}, theirs: []string{"github.com/goccy/go-yaml", "github.com/dustin/go-humanize"}},
 	"cmd/rafka": {
-		ours: []string{"wire", "log", "client", "server", "bench", "config"},
+		ours: []string{"wire", "log", "client", "server", "bench", "config", "auth"},
 		theirs: []string{
 			"github.com/google/uuid",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/dustin/go-humanize",
-			"github.com/jedib0t/go-pretty/v6", "github.com/schollz/progressbar/v3", "golang.org/x/term",
+			"github.com/jedib0t/go-pretty/v6", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/nats-io/nkeys",
 		},
 	},
 

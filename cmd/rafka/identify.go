@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"os"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/config"
+)
+
+// tlsFiles are the PEM files of a client.
+type tlsFiles struct{ ca, cert, key string }
+
+// identify sets how o logs in.
+func (c *cli) identify(o *client.Options) (err error) {
+	o.User, o.Password, o.Token = c.user, c.password, c.token
+	if c.nkey != "" {
+		if err := identifyByNKey(o, c.nkey); err != nil {
+			return err
+		}
+	}
+	o.TLS, err = c.tls.load()
+	return err
+}
+
+// identifyByNKey logs in with the nkey whose seed is in a file.
+func identifyByNKey(o *client.Options, path string) error {
+	seed, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the nkey: %w", err)
+	}
+	key, err := nkeys.ParseDecoratedUserNKey(seed)
+	if err != nil {
+		key, err = nkeys.FromSeed(bytes.TrimSpace(seed))
+	}
+	if err != nil {
+		return fmt.Errorf("read the nkey: %s holds no seed of a user's nkey: %w", path, err)
+	}
+	o.NKey, err = key.PublicKey()
+	o.SignNonce = key.Sign
+	return err
+}
+
+// load returns nil when nothing asks for TLS but the address.
+func (f *tlsFiles) load() (*tls.Config, error) {
+	if f.ca == "" && f.cert == "" {
+		return nil, nil //nolint:nilnil // the address decides
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.ca != "" {
+		pool, err := config.LoadCertPool(f.ca)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = pool
+	}
+	if f.cert != "" {
+		cert, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate %s and its key %q: %w", f.cert, f.key, err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c, nil
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/rafka-mq/rafka/auth"
+)
+
+const passwdExample = `  rafka passwd                      asks twice
+  openssl rand -base64 24 | tee secret.txt | rafka passwd --algorithm argon2id`
+
+// passwdCommand prints the hash of a password, for the configuration.
+func (c *cli) passwdCommand() *cobra.Command {
+	var algorithm string
+	cmd := &cobra.Command{
+		Use:     "passwd",
+		Short:   "print the hash of a password, for the configuration",
+		Example: passwdExample,
+		Args:    exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			hash := map[string]func(string) (string, error){"bcrypt": auth.HashBcrypt, "argon2id": auth.HashArgon2id}[algorithm]
+			if hash == nil {
+				return usagef(cmd, "%q is not an algorithm: use bcrypt or argon2id", algorithm)
+			}
+			password, err := c.askPassword()
+			if err != nil {
+				return err
+			}
+			h, err := hash(password)
+			if err != nil {
+				return fmt.Errorf("hash the password: %w", err)
+			}
+			_, err = fmt.Fprintln(c.stdout, h)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&algorithm, "algorithm", "bcrypt", "bcrypt, which every NATS server knows too, or argon2id")
+	return cmd
+}
+
+// askPassword reads a line of the standard input. From a terminal it is not shown, and asked for twice.
+func (c *cli) askPassword() (string, error) {
+	if f, ok := c.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return c.askTwice(int(f.Fd()))
+	}
+	line, err := bufio.NewReader(c.stdin).ReadString('\n')
+	if err != nil && line == "" {
+		return "", fmt.Errorf("read the password from the standard input: %w", err)
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}
+
+func (c *cli) askTwice(fd int) (string, error) {
+	var said [2]string
+	for i, prompt := range []string{"password: ", "again: "} {
+		fmt.Fprint(c.stderr, prompt)
+		b, err := term.ReadPassword(fd)
+		fmt.Fprintln(c.stderr)
+		if err != nil {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		said[i] = string(b)
+	}
+	if said[0] != said[1] {
+		return "", errors.New("the two are not the same")
+	}
+	return said[0], nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rafka-mq/rafka/auth"
+	"github.com/rafka-mq/rafka/config"
+	"github.com/rafka-mq/rafka/server"
+)
+
+// secure adds to the options what comes from users and from files of certificates.
+func secure(o *server.Options, cfg config.Config) (err error) {
+	if o.Auth, err = auth.New(cfg.Auth); err != nil {
+		return err
+	}
+	o.TLS.Config, err = cfg.TLS.LoadTLS()
+	return err
+}
+
+// untilEnd serves signals until ctx ends or a lame duck is done: SIGHUP reads the configuration again,
+// SIGUSR2 makes the broker a lame duck.
+func untilEnd(ctx context.Context, s *server.Server, cfg config.Config, logger *slog.Logger, again func() (config.Config, error)) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			if sig == syscall.SIGUSR2 {
+				s.LameDuck(ctx, cfg.Server.LameGrace, cfg.Server.LameDuck)
+				return
+			}
+			reload(s, cfg, logger, again)
+		}
+	}
+}
+
+// reload applies what may change while the broker runs: users and certificates. A configuration that
+// is not valid changes nothing.
+func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func() (config.Config, error)) {
+	start := time.Now()
+	fresh, err := again()
+	if err == nil {
+		var o server.Options
+		if err = secure(&o, fresh); err == nil {
+			err = s.SetTLS(o.TLS.Config)
+		}
+		if err == nil {
+			s.SetAuth(o.Auth)
+		}
+	}
+	if err != nil {
+		logger.Error("configuration not reloaded: everything stays as it was", "err", err)
+		return
+	}
+	for _, key := range changedKeys(cfg, fresh) {
+		logger.Warn("a changed setting needs a restart", "key", key)
+	}
+	logger.Info("configuration reloaded", "users", len(fresh.Auth.Users), "took", time.Since(start))
+}
+
+// reloadable are the keys of files that are read again.
+var reloadable = map[string]bool{"tls.cert": true, "tls.key": true, "tls.ca": true, "tls.verify": true}
+
+// changedKeys returns the keys whose values differ and take effect with a restart only.
+func changedKeys(old, fresh config.Config) (keys []string) {
+	was := old.Settings()
+	for i, s := range fresh.Settings() {
+		if s.Value.String() != was[i].Value.String() && !reloadable[s.Key] {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys
+}

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/rafka-mq/rafka/auth"
+)
+
+// ErrInsecure is returned for a broker that everybody on the network could use as he likes.
+var ErrInsecure = errors.New("everybody who reaches this address could read, change and delete everything")
+
+// validateSecurity checks what concerns logins and TLS.
+func (c *Config) validateSecurity() error {
+	if _, err := auth.New(c.Auth); err != nil {
+		return err
+	}
+	t := &c.TLS
+	switch {
+	case (t.Cert == "") != (t.Key == ""):
+		return errors.New("tls.cert and tls.key go together")
+	case t.Cert == "" && (t.CA != "" || t.Verify || t.VerifyAndMap || t.AllowNonTLS || t.HandshakeFirst != "false"):
+		return errors.New("tls settings without tls.cert and tls.key: there is no TLS")
+	case t.AllowNonTLS && (t.Verify || t.VerifyAndMap):
+		return errors.New("tls.allow_non_tls lets clients in without the certificate that tls.verify asks for")
+	case t.VerifyAndMap && len(c.Auth.Users) == 0:
+		return errors.New("tls.verify_and_map needs users to map certificates to")
+	}
+	if c.Server.Insecure || !c.Auth.Empty() || t.Verify || t.VerifyAndMap || isLoopback(c.ListenAddr()) {
+		return nil
+	}
+	return fmt.Errorf("listen on %s: %w", c.ListenAddr(), ErrInsecure)
+}
+
+// isLoopback reports whether only this machine reaches an address.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// LoadTLS reads the files that the TLS settings name. It returns nil when there is no TLS.
+func (t *TLS) LoadTLS() (*tls.Config, error) {
+	if t.Cert == "" {
+		return nil, nil //nolint:nilnil // no TLS is a configuration, too
+	}
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate %s and its key %s: %w", t.Cert, t.Key, err)
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if t.Verify || t.VerifyAndMap {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	if t.CA == "" {
+		return c, nil
+	}
+	c.ClientCAs, err = LoadCertPool(t.CA)
+	return c, err
+}
+
+// LoadCertPool reads a PEM file of authorities.
+func LoadCertPool(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read authorities: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read authorities: no certificate in %s", path)
+	}
+	return pool, nil
+}
+
+// autoFallback is how long "auto" waits for a client to begin TLS: what NATS waits.
+const autoFallback = 50 * time.Millisecond
+
+// First says whether TLS comes before the greeting and, when it is not 0, after how long there is a
+// greeting all the same.
+func (t *TLS) First() (first bool, fallback time.Duration) {
+	switch t.HandshakeFirst {
+	case "", "false":
+		return false, 0
+	case "true":
+		return true, 0
+	case "auto":
+		return true, autoFallback
+	}
+	fallback, _ = ParseDuration(t.HandshakeFirst) // Set has checked it
+	return true, fallback
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/auth"
+)
+
+func TestUsersOfAFile(t *testing.T) {
+	f := func(yml string, want auth.Config) {
+		t.Helper()
+		c, err := parse(t, yml)
+		require.NoError(t, err, yml)
+		require.Equal(t, want, c.Auth, yml)
+		require.NoError(t, c.Validate())
+	}
+	f("user: me\npassword: 1234\n", auth.Config{User: "me", Password: "1234"})
+	f("token: s3cret\n", auth.Config{Token: "s3cret"})
+	f("authorization:\n  token: s3cret\n  timeout: 3\n", auth.Config{Token: "s3cret"})
+	const nkey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+	users := auth.Config{
+		Users: []auth.User{
+			{Name: "a", Password: "x", Permissions: &auth.Permissions{
+				Publish:   auth.Rule{Allow: []string{"a.>"}},
+				Subscribe: auth.Rule{Allow: []string{"b", "c q"}, Deny: []string{"d"}},
+				Responses: &auth.Responses{Max: 5, TTL: time.Minute}, Admin: []string{">"},
+			}},
+			{Name: "b", Password: "y"},
+			{NKey: nkey, Permissions: &auth.Permissions{Responses: &auth.Responses{}}},
+		},
+		Default:    &auth.Permissions{Publish: auth.Rule{Allow: []string{"p", "q"}}},
+		NoAuthUser: "b",
+	}
+	f(`
+users:
+  - user: a
+    password: x
+    permissions:
+      publish: a.>
+      subscribe: {allow: [b, "c q"], deny: d}
+      allow_responses: {max: 5, expires: "1m"}
+      admin: ">"
+  - {user: b, password: y}
+nkeys:
+  - nkey: `+nkey+`
+    permissions: {allow_responses: true}
+default_permissions: {publish: [p, q], allow_responses: false}
+no_auth_user: b
+`, users)
+	f(`{"authorization": {"users": [
+  {"user": "a", "password": "x", "permissions": {"publish": "a.>", "subscribe": {"allow": ["b", "c q"], "deny": ["d"]},
+   "allow_responses": {"max": 5, "expires": "60"}, "admin": [">"]}},
+  {"user": "b", "password": "y"}, {"nkey": "`+nkey+`", "permissions": {"allow_responses": true}}],
+  "default_permissions": {"publish": ["p", "q"]}, "no_auth_user": "b"}}`, users)
+}
+
+// The names of NATS set the same settings.
+func TestNamesOfNATS(t *testing.T) {
+	got, err := parse(t, `
+server_name: n1
+port: 4333
+max_payload: 2MiB
+max_control_line: 8192
+max_connections: 10
+max_subscriptions: 20
+max_pending: 1MiB
+ping_interval: 30
+ping_max: 3
+auth_timeout: 0.5
+headers: false
+lame_duck_duration: 30s
+lame_duck_grace_period: 5s
+client_advertise: example.com:4222
+allow_non_tls: true
+tls: {cert_file: c.pem, key_file: k.pem, handshake_first: 100ms, timeout: 5}
+`)
+	require.NoError(t, err)
+	want := Default()
+	want.Server.Name, want.Server.Port, want.Server.Headers = "n1", 4333, false
+	want.Server.LameDuck, want.Server.LameGrace, want.Server.Advertise = 30*time.Second, 5*time.Second, "example.com:4222"
+	want.Limits.RecordBytes, want.Limits.ControlLine, want.Limits.Connections = 2<<20, 8192, 10
+	want.Limits.Subscriptions, want.Limits.PendingBytes = 20, 1<<20
+	want.Limits.PingInterval, want.Limits.PingMax, want.Limits.AuthTimeout = 30*time.Second, 3, 500*time.Millisecond
+	want.TLS = TLS{Cert: "c.pem", Key: "k.pem", HandshakeFirst: "100ms", Timeout: 5 * time.Second, AllowNonTLS: true}
+	require.Equal(t, want, got)
+	first, fallback := got.TLS.First()
+	require.True(t, first)
+	require.Equal(t, 100*time.Millisecond, fallback)
+}
+
+func TestSecurityAgainstEachOther(t *testing.T) {
+	f := func(yml, want string) {
+		t.Helper()
+		c, err := parse(t, yml)
+		require.NoError(t, err)
+		if err = c.Validate(); want == "" {
+			require.NoError(t, err, yml)
+			return
+		}
+		require.ErrorContains(t, err, want, yml)
+	}
+	const wide = "server: {host: 0.0.0.0}\n"
+	f(wide, ErrInsecure.Error())
+	f("server: {listen: ':4222'}\n", ErrInsecure.Error())
+	f("server: {listen: 'localhost:4222'}\n", "")
+	f("server: {host: '::1'}\n", "")
+	f(wide+"token: x\n", "")
+	f("server: {host: 0.0.0.0, insecure: true}\n", "")
+	f(wide+"tls: {cert: a, key: b, verify: true, ca: c}\n", "")
+	f(wide+"tls: {cert: a, key: b}\n", ErrInsecure.Error())
+	f("tls: {cert: a}\n", "go together")
+	f("tls: {verify: true}\n", "there is no TLS")
+	f("tls: {cert: a, key: b, verify: true, allow_non_tls: true}\n", "without the certificate")
+	f("tls: {cert: a, key: b, verify_and_map: true}\n", "needs users")
+	f("user: x\n", "needs a password")
+	f("users: [{user: a, password: b}, {user: a, password: c}]\n", "twice")
+	f("users: [{user: a, password: $2a$10$short}]\n", "malformed")
+	f("users: [{user: a, password: b, permissions: {publish: 'a..b'}}]\n", "not a subject")
+	f("no_auth_user: x\n", "not a user")
+}
+
+func TestLoadTLSSaysWhatIsWrong(t *testing.T) {
+	none := &TLS{}
+	c, err := none.LoadTLS()
+	require.NoError(t, err)
+	require.Nil(t, c)
+	dir := t.TempDir()
+	_, err = (&TLS{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k")}).LoadTLS()
+	require.ErrorIs(t, err, os.ErrNotExist)
+	empty := filepath.Join(dir, "empty.pem")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	_, err = LoadCertPool(empty)
+	require.ErrorContains(t, err, "no certificate in")
+}

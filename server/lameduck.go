@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// LameDuck empties the broker of its connections without a rush: nobody new is let in, clients are
+// told to go elsewhere, and after grace those that stay are closed one after another over the given
+// duration. It returns when none is left, or when ctx ends; Shutdown comes next. Until then everybody
+// who is connected is served.
+func (srv *Server) LameDuck(ctx context.Context, grace, over time.Duration) {
+	srv.opts.Logger.Info("lame duck mode", "connections", srv.connections.Load(), "grace", grace, "took", over)
+	srv.accepting.Store(false)
+	if srv.listener != nil {
+		_ = srv.listener.Close() // accept ends
+	}
+	srv.lame.Store(true)
+	srv.eachLoop(func(l *loop) {
+		l.post(jobFunc(func(time.Time) {
+			for s := range l.sessions {
+				if s.proto != nil {
+					s.proto.lame(grace)
+				}
+			}
+		}))
+	})
+	if !pause(ctx, grace) {
+		return
+	}
+	n := srv.connections.Load()
+	if n == 0 {
+		return
+	}
+	each := over / time.Duration(n)
+	for srv.connections.Load() > 0 {
+		closed := srv.onLoops(ctx, func(l *loop, _ time.Time) int {
+			for s := range l.sessions {
+				if !s.closed {
+					s.close()
+					return 1
+				}
+			}
+			return 0
+		})
+		if !pause(ctx, max(each*time.Duration(max(1, closed)), drainPoll)) {
+			return
+		}
+	}
+}
+
+// pause waits and reports whether ctx did not end meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// lame tells the peer to reconnect elsewhere; what waits for more records goes on waiting.
+func (b *binary) lame(grace time.Duration) {
+	b.notice(wire.CodeShutdown, grace, "the broker is going away")
+}
+
+// lame tells a program to reconnect elsewhere. A person sees the end when it comes.
+func (t *text) lame(time.Duration) {
+	if t.async {
+		out := t.s.buffer()
+		out.B = t.s.loop.srv.appendInfo(out.B, t.s, t.s.t)
+	}
+}
