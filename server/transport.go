@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"sync/atomic"
-	"time"
 
 	"github.com/panjf2000/gnet/v2"
 )
@@ -100,94 +99,4 @@ func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
 func (g *gnetLoop) OnClose(c gnet.Conn, _ error) gnet.Action {
 	g.loop.sessionEnded(c.Context().(*session), g.loop.srv.opts.Now())
 	return gnet.None
-}
-
-// streamTransport is a transport over any net.Conn: an in-memory pipe, or TLS. Writes block its
-// own loop only, up to a deadline.
-type streamTransport struct {
-	conn    net.Conn
-	timeout time.Duration
-}
-
-func (t *streamTransport) Write(b []byte) (int, error) {
-	if err := t.conn.SetWriteDeadline(time.Now().Add(t.timeout)); err != nil {
-		return 0, err
-	}
-	n, err := t.conn.Write(b)
-	if err != nil {
-		_ = t.conn.Close() // the reader sees it and ends the session
-	}
-	return n, err
-}
-
-func (t *streamTransport) Writev(bs [][]byte) (int, error) {
-	total := 0
-	for _, b := range bs {
-		n, err := t.Write(b)
-		total += n
-		if err != nil {
-			return total, err
-		}
-	}
-	return total, nil
-}
-
-func (t *streamTransport) OutboundBuffered() int { return 0 }
-func (t *streamTransport) Close() error          { return t.conn.Close() }
-func (t *streamTransport) RemoteAddr() net.Addr  { return t.conn.RemoteAddr() }
-
-// serveStream runs a session on conn with a loop of its own until it ends.
-func (srv *Server) serveStream(conn net.Conn, s *session) {
-	wake := make(chan struct{}, 1)
-	l := newLoop(srv)
-	s.loop = l
-	l.ring = func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	}
-	if !srv.addStreamLoop(l, conn) {
-		_ = conn.Close()
-		return
-	}
-	defer srv.removeStreamLoop(l)
-	now := srv.opts.Now
-	s.open(&streamTransport{conn: conn, timeout: srv.opts.SlowTimeout}, now())
-	l.endTurn(now())
-
-	chunks, taken := make(chan []byte), make(chan struct{})
-	srv.wg.Go(func() { readStream(conn, chunks, taken) })
-	for open := true; open; {
-		select {
-		case in, ok := <-chunks:
-			if open = ok; ok {
-				l.runInbox(now())
-				s.receive(in, now())
-				taken <- struct{}{}
-				l.endTurn(now())
-			}
-		case <-wake:
-			l.drain(now())
-		}
-	}
-	_ = conn.Close()
-	l.runJob(jobFunc(s.ended), now())
-	l.finish(now())
-}
-
-// readStream hands what conn sends to chunks, one buffer at a time, and closes chunks at its end.
-func readStream(conn net.Conn, chunks chan<- []byte, taken <-chan struct{}) {
-	defer close(chunks)
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := conn.Read(buf)
-		if n > 0 {
-			chunks <- buf[:n]
-			<-taken
-		}
-		if err != nil {
-			return
-		}
-	}
 }

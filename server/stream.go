@@ -1,0 +1,194 @@
+package server
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// streamTransport is a transport over any net.Conn: an in-memory pipe, or TLS. A goroutine of its own
+// writes, so that a peer that does not read holds nobody up: what it owes piles up here, where the
+// session sees it.
+type streamTransport struct {
+	conn    net.Conn
+	timeout time.Duration // a write that takes longer ends the connection
+
+	mu     sync.Mutex // guards what follows
+	wake   sync.Cond  // of mu: there is something to write, or Close was called
+	out    []byte
+	unsent int       // bytes of out and of what is being written
+	end    time.Time // when Close gives up; zero before it was called
+}
+
+func newStreamTransport(conn net.Conn, timeout time.Duration) *streamTransport {
+	t := &streamTransport{conn: conn, timeout: timeout}
+	t.wake.L = &t.mu
+	return t
+}
+
+// Write keeps a copy of b for the writer.
+func (t *streamTransport) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.end.IsZero() {
+		return 0, net.ErrClosed
+	}
+	t.out = append(t.out, b...)
+	t.unsent += len(b)
+	t.wake.Signal()
+	return len(b), nil
+}
+
+// Writev is Write for several slices.
+func (t *streamTransport) Writev(bs [][]byte) (int, error) {
+	total := 0
+	for _, b := range bs {
+		n, err := t.Write(b)
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// OutboundBuffered returns the bytes that are not written yet.
+func (t *streamTransport) OutboundBuffered() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unsent
+}
+
+// Flush has nothing to do: the writer writes whenever there is something to write.
+func (t *streamTransport) Flush() error { return nil }
+
+// Close closes the connection when everything is written, or when that takes too long.
+func (t *streamTransport) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.end.IsZero() {
+		t.end = time.Now().Add(t.timeout)
+	}
+	t.wake.Signal()
+	return nil
+}
+
+// RemoteAddr is the peer's address.
+func (t *streamTransport) RemoteAddr() net.Addr { return t.conn.RemoteAddr() }
+
+// streamChunk is how much is written at once: the session sees progress in steps of it.
+const streamChunk = 64 << 10
+
+// write runs until the connection ends, or Close was called and nothing is left. It closes the
+// connection; the reader sees that.
+func (t *streamTransport) write() {
+	defer func() {
+		_ = t.conn.Close()
+		_ = t.Close()
+	}()
+	var batch []byte
+	for {
+		if batch = t.take(batch); len(batch) == 0 {
+			return
+		}
+		for rest := batch; len(rest) > 0; {
+			n := min(len(rest), streamChunk)
+			if err := t.conn.SetWriteDeadline(t.deadline()); err != nil {
+				return
+			}
+			if _, err := t.conn.Write(rest[:n]); err != nil {
+				return
+			}
+			rest = rest[n:]
+			t.mu.Lock()
+			t.unsent -= n
+			t.mu.Unlock()
+		}
+	}
+}
+
+// take waits for output and returns it, nothing when Close was called and all is written. The memory
+// of the batch before is used again.
+func (t *streamTransport) take(written []byte) []byte {
+	if cap(written) > idleBuffer {
+		written = nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.out) == 0 && t.end.IsZero() {
+		t.wake.Wait()
+	}
+	batch := t.out
+	t.out = written[:0]
+	return batch
+}
+
+// deadline is when the next write fails.
+func (t *streamTransport) deadline() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := time.Now().Add(t.timeout)
+	if !t.end.IsZero() && t.end.Before(at) {
+		return t.end
+	}
+	return at
+}
+
+// serveStream runs a session on conn with a loop of its own until it ends.
+func (srv *Server) serveStream(conn net.Conn, s *session) {
+	wake := make(chan struct{}, 1)
+	l := newLoop(srv)
+	s.loop = l
+	l.ring = func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+	if !srv.addStreamLoop(l, conn) {
+		_ = conn.Close()
+		return
+	}
+	defer srv.removeStreamLoop(l)
+	now := srv.opts.Now
+	t := newStreamTransport(conn, srv.opts.SlowTimeout)
+	srv.wg.Go(t.write)
+	s.open(t, now())
+	l.endTurn(now())
+
+	chunks, taken := make(chan []byte), make(chan struct{})
+	srv.wg.Go(func() { readStream(conn, chunks, taken) })
+	for open := true; open; {
+		select {
+		case in, ok := <-chunks:
+			if open = ok; ok {
+				l.runInbox(now())
+				s.receive(in, now())
+				taken <- struct{}{}
+				l.endTurn(now())
+			}
+		case <-wake:
+			l.drain(now())
+		}
+	}
+	_ = t.Close()
+	_ = conn.Close()
+	l.runJob(jobFunc(s.ended), now())
+	l.finish(now())
+}
+
+// readStream hands what conn sends to chunks, one buffer at a time, and closes chunks at its end.
+func readStream(conn net.Conn, chunks chan<- []byte, taken <-chan struct{}) {
+	defer close(chunks)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := conn.Read(buf)
+		if n > 0 {
+			chunks <- buf[:n]
+			<-taken
+		}
+		if err != nil {
+			return
+		}
+	}
+}
