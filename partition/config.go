@@ -25,6 +25,9 @@ type Config struct {
 	MaxRecord int
 	// Hash chooses the partition of a key.
 	Hash wire.Hash
+	// Subjects are the patterns of the subjects the topic is bound to, with commas between them; empty
+	// is the topic's own name, "none" is none.
+	Subjects string
 }
 
 // maxRecordLimit leaves room in a frame for its header and the batch's.
@@ -89,6 +92,7 @@ var settings = []setting{
 			return err
 		},
 	},
+	{"subjects", func(c *Config) string { return c.Subjects }, setSubjects},
 }
 
 var hashNames = [...]string{wire.HashXXH64: "xxhash64", wire.HashMurmur2: "murmur2", wire.HashSum: "sum"}

@@ -115,7 +115,10 @@ func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, e
 	if t := r.Topic(name); t != nil {
 		return t, nil
 	}
-	t, err := r.Create(name, 0, []wire.Setting{{Key: "durability", Value: p.topic.Config().Level.String()}})
+	// Nobody publishes to it by subject, and its name may be within another topic's subjects.
+	t, err := r.Create(name, 0, []wire.Setting{
+		{Key: "durability", Value: p.topic.Config().Level.String()}, {Key: "subjects", Value: noSubjects},
+	})
 	if errors.Is(err, wire.CodeTopicExists) {
 		return t, nil
 	}

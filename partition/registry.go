@@ -48,6 +48,7 @@ type Registry struct {
 	logger   *slog.Logger
 
 	byName atomic.Pointer[map[string]*Topic] // replaced under mu, read without
+	bound  atomic.Pointer[bindings]          // the same
 
 	mu sync.Mutex // held over every change of the set of topics, also while the disk is awaited
 
@@ -89,6 +90,9 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	defaults, err := base.With(o.Defaults)
 	if err != nil {
 		return nil, err
+	}
+	if defaults.Subjects != "" {
+		return nil, wire.Errorf(wire.CodeInvalid, "subjects cannot be a default: no subject belongs to two topics")
 	}
 	r := &Registry{
 		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger, timers: map[*Partition]struct{}{},
@@ -143,6 +147,7 @@ func (r *Registry) load() error {
 		topics[t.name] = t
 	}
 	r.byName.Store(&topics)
+	r.rebind()
 	r.reportOrphans()
 	return nil
 }
@@ -299,6 +304,9 @@ func (r *Registry) Create(name string, partitions int, changes []wire.Setting) (
 	if err := r.checkPartitions(0, partitions); err != nil {
 		return nil, err
 	}
+	if err := r.checkSubjects(name, &c); err != nil {
+		return nil, err
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeInternal, "make a topic id: %v", err)
@@ -339,10 +347,14 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if err := r.checkPartitions(have, partitions); err != nil {
 		return nil, err
 	}
+	if err := r.checkSubjects(name, &c); err != nil {
+		return nil, err
+	}
 	if err := r.change(change{Put: recordOf(t.id, name, partitions, c)}); err != nil {
 		return nil, err
 	}
 	t.config.Store(&c)
+	r.rebind()
 	for _, p := range t.Partitions() {
 		if p.log != nil {
 			p.log.SetConfig(p.logConfig())
@@ -423,6 +435,7 @@ func (r *Registry) publish(edit func(map[string]*Topic)) {
 	next := maps.Clone(*r.byName.Load())
 	edit(next)
 	r.byName.Store(&next)
+	r.rebind()
 }
 
 func (r *Registry) checkLevel(c Config) error {

@@ -30,7 +30,6 @@ type text struct {
 
 	subs     map[string]*liveSub // by sid
 	subBytes int                 // memory of subs
-	turn     int                 // chooses the partition of records without a key
 	held     int                 // bytes of publishes whose acknowledgement waits
 	leases   map[textLease]uint32
 	queues   map[leaseKey]struct{}           // queues this connection took messages from
@@ -65,7 +64,6 @@ func isTextStart(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 
 // feed runs the commands of in. A command whose rest is missing is kept.
 func (t *text) feed(in []byte, now time.Time) {
 	t.pings = 0
-	t.turn++
 	if !t.paused {
 		in = in[t.run(in, now):]
 	}

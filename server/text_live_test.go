@@ -351,12 +351,11 @@ func TestTextKeysAndPartitions(t *testing.T) {
 	require.EqualValues(t, 5, topic.Place([]byte("alice")).Next())
 	require.Regexp(t, `RECORD orders/\d@0 1 time=\S+ key="alice" header="A: 1"$`,
 		b.peer().ask(fmt.Sprintf("FETCH %s@0 1", topic.Place([]byte("alice")))))
+	before := topic.Place([]byte("orders")).Next()
 	for range 8 {
-		p.feed("PUB orders 1\r\nx\r\nPUB orders 1\r\nx\r\n")
+		p.feed("PUB orders 1\r\nx\r\n")
 	}
-	for _, part := range topic.Partitions() {
-		require.GreaterOrEqual(t, part.Next(), uint64(4), "records without a key take turns by read")
-	}
+	require.Equal(t, before+8, topic.Place([]byte("orders")).Next(), "without a key the subject is the key")
 }
 
 // A connection that ends gives back what it leased, and a delayed message waits for its time.
@@ -504,4 +503,86 @@ func TestTextOverAnInMemoryConnection(t *testing.T) {
 	require.Eventually(t, func() bool { return srv.live.Len() == 1 }, waitLimit, time.Millisecond)
 	outside.write("PUB a 2\r\nhi\r\n")
 	outside.expect("+OK")
+}
+
+// A topic takes what is published to the subjects it is bound to, and nothing else.
+func TestTopicsAreBoundToSubjects(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("orders", wire.Setting{Key: "subjects", Value: "orders.> sales.*.paid"})
+	b.topic("rest", wire.Setting{Key: "subjects", Value: "rests.*"})
+	orders, rest := b.srv.registry.Topic("orders").Partition(0), b.srv.registry.Topic("rest").Partition(0)
+	live := b.program("SUB > 1")
+	p := b.program("SUB in 1")
+	publish := func(subject string) { p.feed("PUB " + subject + " in 1\r\nx\r\n") }
+	acked := func(topic string, offset int) {
+		t.Helper()
+		want := fmt.Sprintf(`{"topic":"%s","partition":0,"offset":%d,"level":"memory"}`, topic, offset)
+		b.until(func() bool { return strings.HasSuffix(p.m.out.String(), "\r\n"+want+"\r\n") }, want)
+		p.take()
+	}
+	publish("orders.eu.new")
+	acked("orders", 0)
+	publish("sales.eu.paid")
+	acked("orders", 1)
+	publish("rests.x")
+	acked("rest", 0)
+	for _, unbound := range []string{"orders", "sales.eu.open", "rest", "rests", "rests.x.y"} {
+		p.feed("PUB " + unbound + " 1\r\nx\r\n")
+	}
+	require.EqualValues(t, 2, orders.Next())
+	require.EqualValues(t, 1, rest.Next())
+	b.turn()
+	require.Equal(t, 8, strings.Count(live.take(), "x\r\n"), "live subscribers get all of them")
+	require.Regexp(t, `^RECORD orders/0@0 1 time=\S+ subject="orders.eu.new"$`, b.peer().ask("FETCH orders/0@0 1"))
+
+	for _, taken := range []string{"orders.eu", "sales.x.paid", "rests.any"} {
+		_, err := b.srv.registry.Create(taken, 1, nil)
+		require.ErrorIs(t, err, wire.CodeInvalid, taken)
+		require.ErrorContains(t, err, "overlaps")
+	}
+	_, err := b.srv.registry.Create("orders.eu", 1, []wire.Setting{{Key: "subjects", Value: "none"}})
+	require.NoError(t, err)
+	_, err = b.srv.registry.Create("late", 1, []wire.Setting{{Key: "subjects", Value: "rest,orders"}})
+	require.NoError(t, err)
+	_, err = b.srv.registry.Alter("late", 0, []wire.Setting{{Key: "subjects", Value: "rests.a"}})
+	require.ErrorIs(t, err, wire.CodeInvalid)
+	_, err = b.srv.registry.Alter("orders", 0, []wire.Setting{{Key: "subjects", Value: "orders.*"}})
+	require.NoError(t, err)
+	p.feed("PUB orders.eu.new 1\r\nx\r\nPUB orders.eu 1\r\nx\r\n")
+	require.EqualValues(t, 3, orders.Next())
+	require.NoError(t, b.srv.registry.Delete("orders"))
+	p.feed("PUB orders.eu 1\r\nx\r\n")
+	_, err = b.srv.registry.Create("bad", 1, []wire.Setting{{Key: "subjects", Value: "a..b"}})
+	require.ErrorIs(t, err, wire.CodeInvalid)
+}
+
+// A topic that takes everything takes no answers to requests.
+func TestATopicOfAllSubjects(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("all", wire.Setting{Key: "subjects", Value: ">"})
+	p := b.program()
+	for _, s := range []string{"a", "all", "a.b.c", "_INBOX.x.1", "_INBOX_other.x", "$SYS.x", "x._INBOX"} {
+		p.feed("PUB " + s + " 1\r\nx\r\n")
+	}
+	require.EqualValues(t, 4, b.srv.registry.Topic("all").Partition(0).Next())
+}
+
+// The order of what a connection sends to one subject is kept in a topic of several partitions.
+func TestASubjectIsAKey(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	topic, err := b.srv.registry.Create("orders", 4, []wire.Setting{{Key: "subjects", Value: "orders.>"}})
+	require.NoError(t, err)
+	p := b.program()
+	for i := range 40 {
+		p.feed(fmt.Sprintf("PUB orders.%d 1\r\nx\r\n", i%20))
+	}
+	used, sum := 0, uint64(0)
+	for _, part := range topic.Partitions() {
+		sum += part.Next()
+		if part.Next() > 0 {
+			used++
+		}
+	}
+	require.EqualValues(t, 40, sum)
+	require.Equal(t, 4, used)
 }

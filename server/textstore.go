@@ -16,9 +16,8 @@ import (
 // keyHeader is the header that carries a record's key in text mode.
 const keyHeader = "rafka-key"
 
-// publish serves PUB and HPUB: live subscribers get the message and, when a topic has exactly the
-// subject's name, the topic does, too. Subjects never become topics by themselves: they may be
-// inboxes.
+// publish serves PUB and HPUB: live subscribers get the message and, when a topic is bound to the
+// subject, the topic does, too. Subjects never become topics by themselves: they may be inboxes.
 func (t *text) publish(m *message, now time.Time) {
 	l := t.s.loop
 	if !t.s.mayPublish(m.subject) {
@@ -26,7 +25,7 @@ func (t *text) publish(m *message, now time.Time) {
 		return
 	}
 	var stored stored
-	topic := l.srv.registry.TopicBytes(m.subject)
+	topic := l.srv.registry.Bound(m.subject)
 	if topic != nil {
 		var ok bool
 		if stored, ok = t.store(topic, m, now); !ok {
@@ -125,7 +124,7 @@ func (t *text) awaitStored(s stored, m *message, now time.Time) {
 }
 
 // append makes a record of the message and appends it to the partition of its key or, without one,
-// to the partition whose turn it is.
+// of its subject.
 func (t *text) append(topic *partition.Topic, m *message, now time.Time) (s stored, err error) {
 	l := t.s.loop
 	rec := wire.Record{Value: m.payload}
@@ -134,8 +133,13 @@ func (t *text) append(topic *partition.Topic, m *message, now time.Time) (s stor
 			return s, err
 		}
 	}
-	if s.p = topic.Place(rec.Key); rec.Key == nil {
-		s.p = t.nextPartition(topic)
+	place := rec.Key
+	if place == nil {
+		place = m.subject
+	}
+	s.p = topic.Place(place)
+	if string(m.subject) != topic.Name() {
+		rec.Subject = m.subject
 	}
 	if err := s.p.Err(); err != nil {
 		return s, err
@@ -153,18 +157,6 @@ func (t *text) append(topic *partition.Topic, m *message, now time.Time) (s stor
 		l.turn.published.add(1, len(l.builder.Bytes()))
 	}
 	return s, err
-}
-
-// nextPartition returns the partition for records without a key: another one with every turn, so
-// that what was sent together stays together.
-func (t *text) nextPartition(topic *partition.Topic) *partition.Partition {
-	parts := topic.Partitions()
-	for i := range parts {
-		if p := parts[(t.turn+i)%len(parts)]; p.Err() == nil && p.Failure() == nil {
-			return p
-		}
-	}
-	return parts[t.turn%len(parts)]
 }
 
 // parseHeader translates a NATS header block. The line of the key becomes the record's key; lines

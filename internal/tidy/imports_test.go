@@ -32,7 +32,7 @@ var rules = map[string]rule{
 	"log":         {ours: []string{"wire"}, theirs: []string{"golang.org/x/sys"}},
 	"log/faultfs": {ours: []string{"log"}},
 
-	"partition": {ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "group"}, theirs: []string{"github.com/google/uuid"}},
+	"partition": {ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "group", "subject"}, theirs: []string{"github.com/google/uuid"}},
 
 	"server": {
 		ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "partition", "group", "subject", "auth"},

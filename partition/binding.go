@@ -1,0 +1,140 @@
+package partition
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/rafka-mq/rafka/subject"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// A topic is bound to subjects: what is published to one of them, in the subject space that all
+// clients share, is appended to the topic. Unless its configuration says otherwise a topic is bound to
+// the subject that is its name. No subject belongs to two topics.
+
+// noSubjects is the setting of a topic that is bound to no subject.
+const noSubjects = "none"
+
+// maxSubjects bounds the patterns of one topic.
+const maxSubjects = 64
+
+// setSubjects accepts patterns with commas or blanks between them, "none", and nothing for the topic's
+// own name.
+func setSubjects(c *Config, v string) error {
+	list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+	if len(list) > maxSubjects {
+		return fmt.Errorf("%d subjects, at most %d are possible", len(list), maxSubjects)
+	}
+	for _, s := range list {
+		if !subject.Valid([]byte(s)) || len(s) > wire.MaxTopicName {
+			return fmt.Errorf("%q is not a subject", s)
+		}
+	}
+	c.Subjects = strings.Join(list, ",")
+	return nil
+}
+
+// subjects returns the patterns that a topic of this name and configuration is bound to.
+func (c *Config) subjects(name string) []string {
+	switch c.Subjects {
+	case "":
+		return []string{name}
+	case noSubjects:
+		return nil
+	}
+	return strings.Split(c.Subjects, ",")
+}
+
+// bindings are the subjects of topics that are not bound to their name. They never change.
+type bindings struct {
+	literal map[string]*Topic
+	byFirst map[string][]binding // patterns by their first token
+	any     []binding            // patterns that begin with a wildcard
+}
+
+type binding struct {
+	pattern []byte
+	topic   *Topic
+}
+
+func newBindings(topics map[string]*Topic) *bindings {
+	b := &bindings{literal: map[string]*Topic{}, byFirst: map[string][]binding{}}
+	for _, t := range topics {
+		c := t.Config()
+		if c.Subjects == "" {
+			continue
+		}
+		for _, s := range c.subjects(t.name) {
+			b.add(s, t)
+		}
+	}
+	return b
+}
+
+func (b *bindings) add(pattern string, t *Topic) {
+	first, _, _ := strings.Cut(pattern, ".")
+	switch {
+	case subject.Literal([]byte(pattern)):
+		b.literal[pattern] = t
+	case first == "*" || first == ">":
+		b.any = append(b.any, binding{[]byte(pattern), t})
+	default:
+		b.byFirst[first] = append(b.byFirst[first], binding{[]byte(pattern), t})
+	}
+}
+
+// find returns the topic of a subject, or nil. Answers to requests and the subjects of the system
+// belong to no topic that does not name their first token.
+func (b *bindings) find(s []byte) *Topic {
+	if t := b.literal[string(s)]; t != nil {
+		return t
+	}
+	if len(b.byFirst)+len(b.any) == 0 {
+		return nil
+	}
+	first, _, _ := bytes.Cut(s, []byte{'.'})
+	for _, l := range b.byFirst[string(first)] {
+		if subject.Match(l.pattern, s) {
+			return l.topic
+		}
+	}
+	if len(first) > 0 && first[0] == '$' || bytes.HasPrefix(first, []byte("_INBOX")) {
+		return nil
+	}
+	for _, l := range b.any {
+		if subject.Match(l.pattern, s) {
+			return l.topic
+		}
+	}
+	return nil
+}
+
+// Bound returns the topic that a subject belongs to, nil when it belongs to none. It takes no lock.
+func (r *Registry) Bound(s []byte) *Topic {
+	if t := r.TopicBytes(s); t != nil && t.Config().Subjects == "" {
+		return t
+	}
+	return r.bound.Load().find(s)
+}
+
+// rebind makes the bindings of changed topics. The caller holds mu.
+func (r *Registry) rebind() { r.bound.Store(newBindings(*r.byName.Load())) }
+
+// checkSubjects refuses subjects that another topic has. The caller holds mu.
+func (r *Registry) checkSubjects(name string, c *Config) error {
+	for _, s := range c.subjects(name) {
+		for _, t := range *r.byName.Load() {
+			if t.name == name || c.Subjects == "" && t.Config().Subjects == "" {
+				continue // names are never the same
+			}
+			for _, other := range t.Config().subjects(t.name) {
+				if subject.Overlap([]byte(s), []byte(other)) {
+					return wire.Errorf(wire.CodeInvalid, "subject %q of topic %q overlaps %q of topic %q (setting subjects; none binds nothing)",
+						s, name, other, t.name)
+				}
+			}
+		}
+	}
+	return nil
+}
