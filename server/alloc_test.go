@@ -67,6 +67,7 @@ func TestHotFramesCostNoAllocation(t *testing.T) {
 		b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("0123456789"))))
 		_, err := p.OpenQueue("workers", 0, partition.QueuePolicy{}, b.now)
 		require.NoError(t, err)
+		b.feed(request1(wire.OpListen, 0, 9, wire.Listen{Pattern: "a.>"}.Append))
 		for range 100 {
 			b.feed(frame)
 		}
@@ -82,6 +83,8 @@ func TestHotFramesCostNoAllocation(t *testing.T) {
 	f("fetch", request1(wire.OpFetch, 0, 4, fetch.Append))
 	ack := wire.Settle{Group: []byte("workers"), Ranges: []wire.LeaseRange{{First: 0, Count: 1, Attempt: 1}}}
 	f("ack", request1(wire.OpAck, 0, 4, ack.Append))
+	live := wire.Live{Subject: []byte("a.b.c"), Payload: []byte("0123456789")}
+	f("send", request1(wire.OpSend, 0, 4, live.Append))
 }
 
 func BenchmarkPublishFrame(b *testing.B) {

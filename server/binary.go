@@ -22,15 +22,17 @@ type binary struct {
 	need    int                        // size of that frame, 0 while unknown
 	pooled  *bytebufferpool.ByteBuffer // where part's memory is from, nil when it is its own
 
-	topics  []*partition.Topic // by handle
-	handles map[*partition.Topic]uint16
-	groups  map[string]string        // group names seen, so that a frame's name costs no allocation
-	subs    map[uint32]*subscription // by correlation id
-	leases  map[leaseKey]struct{}    // queues this connection took messages from
-	blocked []request                // waits for the peer to read earlier replies
-	waits   int                      // long polls and waiting leases
-	held    int                      // bytes of publishes that wait for durability
-	cold    int                      // reads with the workers
+	topics      []*partition.Topic // by handle
+	handles     map[*partition.Topic]uint16
+	groups      map[string]string        // group names seen, so that a frame's name costs no allocation
+	subs        map[uint32]*subscription // by correlation id
+	listens     map[uint32]*liveSub      // live subscriptions by correlation id
+	leases      map[leaseKey]struct{}    // queues this connection took messages from
+	blocked     []request                // waits for the peer to read earlier replies
+	listenBytes int                      // memory of listens
+	waits       int                      // long polls and waiting leases
+	held        int                      // bytes of publishes that wait for durability
+	cold        int                      // reads with the workers
 
 	ack ackFrame // the last publish reply in the output buffer, to be extended
 
@@ -313,6 +315,9 @@ func (b *binary) ended(now time.Time) {
 	b.part = nil
 	for _, sub := range b.subs {
 		sub.end()
+	}
+	for _, sub := range b.listens {
+		b.dropListen(sub)
 	}
 	for key := range b.leases {
 		key.p.ReturnLeases(key.group, b.s.id, now)

@@ -19,6 +19,10 @@ func (c collector) connections(e *emitter) {
 	e.counter("rafka_sent_bytes_total", "Bytes written to clients.", float64(m.bytesOut.Load()))
 	e.counter("rafka_connection_errors_total", "Connections refused, rejected, timed out, too slow or malformed.",
 		float64(m.connectionErrors()))
+	e.counter("rafka_live_messages_total", "Messages published to subjects.", float64(m.sent.messages.Load()))
+	e.counter("rafka_live_bytes_total", "Bytes of messages published to subjects.", float64(m.sent.bytes.Load()))
+	e.counter("rafka_live_delivered_messages_total", "Messages handed to live subscriptions.", float64(m.passed.messages.Load()))
+	e.counter("rafka_live_delivered_bytes_total", "Bytes of messages handed to live subscriptions.", float64(m.passed.bytes.Load()))
 	e.counter("rafka_auth_failures_total", "Logins refused.", float64(m.authFailures.Load()))
 	e.counter("rafka_permission_denials_total", "Requests that the user had no permission for.", float64(m.denials.Load()))
 }

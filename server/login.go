@@ -135,6 +135,7 @@ func (s *session) expel(text string, e *wire.Error) {
 
 // reconsider ends subscriptions and waiting requests for topics that the user may no longer read.
 func (b *binary) reconsider(time.Time) {
+	b.reconsiderListens()
 	for _, sub := range b.subs {
 		if err := b.allowed(ActionConsume, sub.p.Topic().Name()); err != nil {
 			sub.fail(asWireError(err))
@@ -149,6 +150,20 @@ func (b *binary) reconsider(time.Time) {
 				q.fail(err)
 			}
 		}
+	}
+}
+
+// reconsiderListens ends live subscriptions that the user may no longer have.
+func (b *binary) reconsiderListens() {
+	for id, sub := range b.listens {
+		if b.s.who.MaySubscribe([]byte(sub.Pattern()), []byte(sub.Queue())) {
+			continue
+		}
+		e := wire.Errorf(wire.CodeForbidden, "user %q may no longer subscribe to %q", b.s.who.Name(), sub.Pattern())
+		out := b.s.buffer()
+		dst, at := wire.BeginFrame(out.B, wire.OpMessage, wire.FlagError, id)
+		out.B = wire.EndFrame(e.Append(dst), at)
+		b.dropListen(sub)
 	}
 }
 

@@ -334,6 +334,8 @@ func TestEveryOperationAsks(t *testing.T) {
 		wire.OpAck:         settle.Append, wire.OpNack: settle.Append, wire.OpReject: settle.Append, wire.OpExtend: settle.Append,
 		wire.OpCommit:      (&wire.Commit{Handle: h, Group: []byte("g"), Offsets: []wire.PartitionOffset{{}}}).Append,
 		wire.OpCommitted:   (&wire.Committed{Handle: h, Group: "g"}).Append,
+		wire.OpSend:        (&wire.Live{Subject: []byte("jobs")}).Append,
+		wire.OpListen:      (&wire.Listen{Pattern: "jobs"}).Append,
 		wire.OpDeleteGroup: (&wire.DeleteGroup{Group: "g"}).Append,
 	}
 	lists := map[wire.Op]bool{wire.OpListTopics: true, wire.OpGroups: true, wire.OpStats: true} // show what may be seen

@@ -54,12 +54,13 @@ type loop struct {
 	matches   subject.Matches[live] // of the message that is routed
 	handoffs  map[*loop]*handoff    // of this turn
 	mailed    []*loop               // other loops with full inboxes
-	crowded   []*session            // text sessions whose peers are far behind
+	crowded   []*session            // sessions whose peers are far behind
 	mail      atomic.Int64          // bytes of live messages handed over and not yet delivered
 	tight     atomic.Bool           // waits for a subscriber to read
 	interests map[*partition.Topic]interest
 	builder   wire.BatchBuilder // of the record that a text session publishes
 	header    []byte            // of a record that is routed
+	routed    message           // the message that is routed: on the heap once, not for each of them
 }
 
 // flush is a partition to be flushed at the end of the turn.

@@ -25,6 +25,8 @@ type metrics struct {
 	bytesOut       atomic.Uint64
 	published      tally // appended by clients
 	delivered      tally // handed to consumers
+	sent           tally // to live subjects
+	passed         tally // to live subscriptions
 	binarySessions atomic.Int64
 	textSessions   atomic.Int64
 	subscriptions  atomic.Int64

@@ -37,6 +37,8 @@ type turnCount struct {
 	received   uint64 // bytes of clients
 	published  amount
 	delivered  amount
+	sent       amount // to live subjects
+	passed     amount // to live subscriptions
 
 	// Publishes whose acknowledgement had to wait are counted in runs: those that came in together
 	// mostly leave together.
@@ -57,6 +59,8 @@ func (c *turnCount) settle(m *metrics, took time.Duration) {
 	}
 	m.published.add(c.published)
 	m.delivered.add(c.delivered)
+	m.sent.add(c.sent)
+	m.passed.add(c.passed)
 	*c = turnCount{}
 }
 

@@ -52,6 +52,10 @@ var operations = [256]operation{
 	wire.OpGroups:      {(*binary).listGroups, ActionDescribe, 0},
 	wire.OpDeleteGroup: {(*binary).deleteGroup, ActionAdmin, 0},
 
+	wire.OpSend:     {(*binary).sendLive, ActionPublish, wire.FlagNoResponders | wire.FlagNoEcho},
+	wire.OpListen:   {(*binary).listen, ActionConsume, 0},
+	wire.OpUnlisten: {(*binary).unlisten, ActionNone, 0},
+
 	wire.OpStats: {(*binary).stats, ActionDescribe, 0},
 }
 

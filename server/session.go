@@ -50,6 +50,10 @@ type session struct {
 	tls      *tls.ConnectionState
 	replies  auth.Replies // where it may publish because it was asked
 
+	listens int // live subscriptions
+	before  int // unread output when the loop began to wait for the peer
+	numb    int // unread output of a peer that took nothing while the loop waited
+
 	name   string // what the peer calls itself
 	dirty  bool   // in loop.dirty
 	closed bool   // closing or gone: nothing is read or written any more

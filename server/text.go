@@ -35,8 +35,6 @@ type text struct {
 	queues   map[leaseKey]struct{}           // queues this connection took messages from
 	recent   map[*partition.Partition]uint64 // a person's publishes: the last index
 	pings    int                             // PINGs since the peer sent something
-	before   int                             // unread output when the loop began to wait for the peer
-	numb     int                             // unread output of a peer that took nothing while the loop waited
 }
 
 // Limits of text sessions.

@@ -249,9 +249,15 @@ func (c *textClient) write(s string) {
 // expect reads the next line.
 func (c *textClient) expect(line string) {
 	c.t.Helper()
+	require.Equal(c.t, line, c.line())
+}
+
+// line returns the next line without its end.
+func (c *textClient) line() string {
+	c.t.Helper()
 	got, err := c.r.ReadString('\n')
 	require.NoError(c.t, err)
-	require.Equal(c.t, line+"\r\n", got)
+	return strings.TrimRight(got, "\r\n")
 }
 
 // The session in the manual is what the broker says.

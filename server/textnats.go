@@ -162,19 +162,6 @@ func signature(s string) []byte {
 	return sig
 }
 
-// live is what a text session knows about one of its subscriptions.
-type live struct {
-	t         *text
-	sid       string
-	max       uint64 // deliveries until it ends by itself; 0 for no end
-	delivered uint64
-	size      int32 // its part of subBytes
-}
-
-// liveSub is a subscription in the server's index. But for the session it belongs to, its value is
-// for the session's loop alone.
-type liveSub = subject.Sub[live]
-
 // subBytes is about what a subscription costs besides its names: a million of orders.eu.N.paid take
 // 505 bytes each.
 const subBytes = 500
@@ -208,8 +195,9 @@ func (t *text) subscribe(args []byte) {
 		if t.subs == nil {
 			t.subs = map[string]*liveSub{}
 		}
-		t.subs[sid] = t.s.loop.srv.live.Insert(pattern, queue, live{t: t, sid: sid, size: int32(size)})
+		t.subs[sid] = t.s.loop.srv.live.Insert(pattern, queue, live{to: t, sid: sid, size: int32(size)})
 		t.subBytes += size
+		t.s.listens++
 		t.s.loop.srv.metrics.subscriptions.Add(1)
 	}
 	t.ok()
@@ -249,6 +237,7 @@ func (t *text) unsubscribe(args []byte) {
 func (t *text) dropSubscription(sub *liveSub) {
 	delete(t.subs, sub.Value.sid)
 	t.subBytes -= int(sub.Value.size)
+	t.s.listens--
 	t.s.loop.srv.live.Remove(sub)
 	t.s.loop.srv.metrics.subscriptions.Add(-1)
 }

@@ -66,8 +66,9 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	}
 	t.headers = t.headers || header // who sends headers can read them
 	body := in[line : line+l.size : line+l.size]
-	m := message{subject: l.subject, reply: l.reply, header: body[:l.header:l.header], payload: body[l.header:]}
-	t.publish(&m, now)
+	m := &t.s.loop.routed
+	*m = message{subject: l.subject, reply: l.reply, header: body[:l.header:l.header], payload: body[l.header:]}
+	t.publish(m, now)
 	return line + l.size + n, 0
 }
 

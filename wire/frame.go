@@ -45,6 +45,11 @@ const (
 	OpDeleteGroup Op = 0x53
 
 	OpStats Op = 0x60
+
+	OpSend     Op = 0x70 // a message on a subject; no reply
+	OpListen   Op = 0x71
+	OpUnlisten Op = 0x72
+	OpMessage  Op = 0x73 // broker, unasked: a message of a subscription
 )
 
 var opNames = map[Op]string{
@@ -57,6 +62,7 @@ var opNames = map[Op]string{
 	OpOpenQueue: "open_queue", OpLease: "lease", OpAck: "ack", OpNack: "nack",
 	OpReject: "reject", OpExtend: "extend", OpCommit: "commit", OpCommitted: "committed",
 	OpGroups: "groups", OpDeleteGroup: "delete_group", OpStats: "stats",
+	OpSend: "send", OpListen: "listen", OpUnlisten: "unlisten", OpMessage: "message",
 }
 
 // String returns the operation's name without the reply bit, such as "publish".
@@ -84,6 +90,11 @@ const (
 	FlagCreate Flags = 0x01
 	// FlagIfNotExists lets OpCreateTopic succeed when the topic exists, whatever its configuration.
 	FlagIfNotExists Flags = 0x01
+	// FlagNoResponders lets OpSend tell the sender when nobody got its request, by an OpMessage with the
+	// same flag on the subscription that waits for the reply.
+	FlagNoResponders Flags = 0x01
+	// FlagNoEcho keeps an OpSend from the sender's own subscriptions.
+	FlagNoEcho Flags = 0x02
 )
 
 // Frame is one message on a connection.

@@ -143,6 +143,12 @@ func vectors() []vector {
 		of("committed", OpCommitted, 0, Committed{Handle: 3, Group: "audit"}),
 		of("committed-reply", OpCommitted|OpReply, 0, CommittedReply{Offsets: []CommittedOffset{{2, 9, 1763800000000}}}),
 		of("groups", OpGroups, 0, Groups{Group: "audit"}),
+		of("send", OpSend, FlagNoResponders, Live{
+			Subject: []byte("orders.eu"), Reply: []byte("_INBOX.7"), Header: []byte("NATS/1.0\r\nA: 1\r\n\r\n"), Payload: []byte("hi"),
+		}),
+		of("listen", OpListen, 0, Listen{Pattern: "orders.*", Queue: "workers"}),
+		of("unlisten", OpUnlisten, 0, Unlisten{Subscription: 9, Max: 3}),
+		of("message", OpMessage, 0, Live{Subject: []byte("orders.eu"), Reply: []byte{}, Header: []byte{}, Payload: []byte("hi")}),
 		of("delete-group", OpDeleteGroup, 0, DeleteGroup{Group: "audit", Topic: "orders"}),
 	}
 }
@@ -154,7 +160,7 @@ func (v *vector) frame() []byte {
 
 // openEnded bodies end with bytes that are not described here: truncating them may leave a body that
 // is whole.
-var openEnded = map[string]bool{"publish": true, "fetch-reply": true, "deliver": true, "lease-reply": true, "error-reply": true}
+var openEnded = map[string]bool{"publish": true, "fetch-reply": true, "deliver": true, "lease-reply": true, "error-reply": true, "send": true, "message": true}
 
 func TestEveryMessageRoundTripsAndRefusesEveryCut(t *testing.T) {
 	for _, v := range vectors() {

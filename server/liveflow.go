@@ -29,19 +29,18 @@ func (l *loop) mailFull() bool {
 // flusher is a transport that keeps output and can try again to get rid of it.
 type flusher interface{ Flush() error }
 
-// crowd remembers a text session whose peer is far behind, but still reads.
+// crowd remembers a session with live subscriptions whose peer is far behind, but still reads.
 func (l *loop) crowd(s *session) {
-	t, ok := s.proto.(*text)
-	if !ok || s.closed {
+	if s.listens == 0 || s.closed {
 		return
 	}
 	pending := s.t.OutboundBuffered()
 	if pending <= l.crowdBytes() {
-		t.numb = 0
+		s.numb = 0
 		return
 	}
-	if _, ok := s.t.(flusher); ok && (t.numb == 0 || pending < t.numb) {
-		t.before = pending
+	if _, ok := s.t.(flusher); ok && (s.numb == 0 || pending < s.numb) {
+		s.before = pending
 		l.crowded = append(l.crowded, s)
 	}
 }
@@ -58,9 +57,8 @@ func (l *loop) holdBack() {
 		time.Sleep(holdStep)
 	}
 	for _, s := range l.crowded {
-		t := s.proto.(*text)
-		if pending := s.t.OutboundBuffered(); pending >= t.before {
-			t.numb = pending
+		if pending := s.t.OutboundBuffered(); pending >= s.before {
+			s.numb = pending
 		}
 	}
 	clear(l.crowded)
@@ -87,7 +85,7 @@ func (l *loop) relieve() (behind bool) {
 // overwhelmed reports whether a loop has so much to deliver that a subscription on it is given up.
 // The subscription is taken out at once, its connection by its own loop.
 func (l *loop) overwhelmed(sub *liveSub) bool {
-	s := sub.Value.t.s
+	s := sub.Value.to.at()
 	if int(s.loop.mail.Load()) < l.srv.opts.MaxPendingBytes {
 		return false
 	}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -15,7 +14,7 @@ type message struct {
 	reply   []byte // where an answer goes; nil for nowhere
 	header  []byte // a whole NATS header block; nil for none
 	payload []byte
-	from    *text // a session whose own subscriptions do not get the message; nil for none
+	from    receiver // whose own subscriptions do not get the message; nil for none
 }
 
 // route hands a message to every live subscription that matches, and to one member of each queue
@@ -43,17 +42,18 @@ func (l *loop) route(m *message) (receivers int) {
 
 // send hands a message to a subscription, wherever it is. It reports whether that took it.
 func (l *loop) send(sub *liveSub, m *message) bool {
-	t := sub.Value.t
-	if t == m.from || sub.Gone() {
+	to := sub.Value.to
+	if to == m.from || sub.Gone() {
 		return false
 	}
-	if t.s.loop == l {
-		return t.deliver(sub, m)
+	home := to.at().loop
+	if home == l {
+		return to.deliver(sub, m)
 	}
 	if l.overwhelmed(sub) {
 		return false
 	}
-	l.handoffTo(t.s.loop).add(sub, m, l.message)
+	l.handoffTo(home).add(sub, m, l.message)
 	return true
 }
 
@@ -71,86 +71,6 @@ func (l *loop) sendGroup(g *subject.Group[live], m *message) bool {
 	return false
 }
 
-// spillBytes is the output of one turn at which it goes to the transport before the turn ends.
-const spillBytes = 512 << 10
-
-// deliver sends a message to one of the session's subscriptions. It reports whether that took it.
-func (t *text) deliver(sub *liveSub, m *message) bool {
-	v := &sub.Value
-	if t.s.closed || sub.Gone() {
-		return false
-	}
-	if t.s.who != nil && !t.mayReceive(m) {
-		return false
-	}
-	v.delivered++
-	out := t.s.buffer()
-	out.B = appendMessage(out.B, m, v.sid, t.headers)
-	if v.max > 0 && v.delivered >= v.max {
-		t.dropSubscription(sub)
-	}
-	if len(out.B) >= spillBytes {
-		t.s.spill(t.s.loop.srv.opts.Now())
-	}
-	return true
-}
-
-// mayReceive reports whether the user may see a message. If so, it may answer.
-func (t *text) mayReceive(m *message) bool {
-	if !t.s.who.MayReceive(m.subject) {
-		return false
-	}
-	if r := t.s.who.Responses(); r != nil && len(m.reply) > 0 {
-		t.s.replies.Note(m.reply, r, t.s.loop.srv.opts.Now())
-	}
-	return true
-}
-
-// appendMessage appends MSG or, to a peer that understands headers, HMSG.
-func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
-	header := m.header
-	if !headers {
-		header = nil
-	}
-	if len(header) > 0 {
-		dst = append(dst, 'H')
-	}
-	dst = append(dst, "MSG "...)
-	dst = append(dst, m.subject...)
-	dst = append(dst, ' ')
-	dst = append(dst, sid...)
-	dst = append(dst, ' ')
-	if len(m.reply) > 0 {
-		dst = append(dst, m.reply...)
-		dst = append(dst, ' ')
-	}
-	if len(header) > 0 {
-		dst = strconv.AppendInt(dst, int64(len(header)), 10)
-		dst = append(dst, ' ')
-	}
-	dst = strconv.AppendInt(dst, int64(len(header)+len(m.payload)), 10)
-	dst = append(dst, '\r', '\n')
-	dst = append(dst, header...)
-	dst = append(dst, m.payload...)
-	return append(dst, '\r', '\n')
-}
-
-// noResponder tells a requester that nobody got its request.
-func (l *loop) noResponder(t *text, m *message) {
-	var found subject.Matches[live]
-	l.srv.live.Match(&found, m.reply)
-	for _, sub := range found.Subs {
-		if sub.Value.t != t {
-			continue
-		}
-		header := append([]byte("NATS/1.0 503\r\nNats-Subject: "), m.subject...)
-		answer := message{subject: m.reply, header: append(header, "\r\n\r\n"...)}
-		out := t.s.buffer()
-		out.B = appendMessage(out.B, &answer, sub.Value.sid, true)
-		return
-	}
-}
-
 // handoff carries the messages of one turn of one loop to the subscriptions of another. It is a job
 // of the other loop. Whatever the number of subscriptions, a message is copied into it once.
 type handoff struct {
@@ -166,7 +86,7 @@ type parcel struct {
 	subject, reply, header int    // sizes, in this order in bytes
 	size                   int    // of all, payload included
 	subs                   int    // next ones in subs
-	from                   *text
+	from                   receiver
 }
 
 // handoffs are taken by loop.handoffTo and put back when the other loop has run them.
@@ -232,10 +152,11 @@ func (h *handoff) run(time.Time) {
 	bytes, subs := h.bytes, h.subs
 	for i := range h.parcels {
 		p := &h.parcels[i]
-		m := p.view(bytes)
+		m := &h.to.routed
+		*m = p.view(bytes)
 		for _, sub := range subs[:p.subs] {
-			if !sub.Value.t.deliver(sub, &m) && sub.Queue() != "" {
-				h.to.routeQueue(sub.Queue(), &m)
+			if !sub.Value.to.deliver(sub, m) && sub.Queue() != "" {
+				h.to.routeQueue(sub.Queue(), m)
 			}
 		}
 		bytes, subs = bytes[p.size:], subs[p.subs:]

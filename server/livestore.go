@@ -39,11 +39,12 @@ func (t *text) publish(m *message, now time.Time) {
 	if !t.echo {
 		m.from = t
 	}
+	l.turn.sent.add(1, len(m.payload))
 	receivers := l.route(m)
 	switch {
 	case len(m.reply) == 0:
 	case topic != nil:
-		t.awaitStored(stored, m, now)
+		l.awaitStored(stored, m, &t.held, now)
 	case receivers == 0 && t.noResponders:
 		l.noResponder(t, m)
 	}
@@ -85,7 +86,7 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 		t.fail(`Permissions Violation for Publish to "` + string(m.reply) + `"`) // the ack would go there
 		return s, false
 	}
-	s, err := t.append(topic, m, now)
+	s, err := t.s.loop.storeMessage(topic, m, now)
 	switch {
 	case errors.Is(err, wire.CodeBusy):
 		t.stall(m, now)
@@ -101,6 +102,28 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 	return s, true
 }
 
+// storeLive appends a message to the topic that its subject is bound to.
+func (b *binary) storeLive(topic *partition.Topic, m *message, now time.Time) error {
+	l := b.s.loop
+	if b.held > l.srv.opts.MaxInFlightBytes {
+		return wire.Errorf(wire.CodeBusy, "%d bytes of this connection wait for the disk", b.held)
+	}
+	if len(m.reply) > 0 && !b.s.mayPublish(m.reply) { // the ack would go there
+		return wire.Errorf(wire.CodeForbidden, "user %q may not publish to %q", b.s.who.Name(), m.reply)
+	}
+	s, err := l.storeMessage(topic, m, now)
+	if err != nil {
+		return err
+	}
+	if level := topic.Config().Level; level > wire.LevelMemory {
+		l.flush(s.p, level)
+	}
+	if len(m.reply) > 0 {
+		l.awaitStored(s, m, &b.held, now)
+	}
+	return nil
+}
+
 // remember keeps where a person's publishes are, for the commands that want to see them.
 func (t *text) remember(s stored) {
 	if !t.friendly() {
@@ -112,21 +135,24 @@ func (t *text) remember(s stored) {
 	t.recent[s.p] = s.index
 }
 
-// awaitStored answers on the reply subject when the message is as durable as its topic asks for.
-func (t *text) awaitStored(s stored, m *message, now time.Time) {
-	t.held += len(m.payload)
-	t.s.loop.awaitLevel(s.p, ack{
-		to: &storedAck{t: t, reply: slices.Clone(m.reply)},
+// awaitStored answers on the reply subject when the message is as durable as its topic asks for. held
+// counts the bytes that wait.
+func (l *loop) awaitStored(s stored, m *message, held *int, now time.Time) {
+	*held += len(m.payload)
+	l.awaitLevel(s.p, ack{
+		to: &storedAck{l: l, held: held, reply: slices.Clone(m.reply)},
 		op: wire.OpPublish, level: s.p.Topic().Config().Level,
 		index: s.index, base: s.base, count: 1, held: len(m.payload),
 		arrived: now.UnixNano(),
 	})
 }
 
-// append makes a record of the message and appends it to the partition of its key or, without one,
+// storeMessage makes a record of the message and appends it to the partition of its key or, without one,
 // of its subject.
-func (t *text) append(topic *partition.Topic, m *message, now time.Time) (s stored, err error) {
-	l := t.s.loop
+func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (s stored, err error) {
+	if l.draining {
+		return s, wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
+	}
 	rec := wire.Record{Value: m.payload}
 	if len(m.header) > 0 {
 		if rec.Key, rec.Headers, err = parseHeader(m.header); err != nil {
@@ -206,13 +232,14 @@ func (t *text) refuseStore(topic *partition.Topic, m *message, e *wire.Error) {
 
 // storedAck answers a publish to a topic on its reply subject.
 type storedAck struct {
-	t     *text
+	l     *loop
+	held  *int
 	reply []byte
 }
 
 func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
-	k.t.held -= a.held
-	m, l := message{subject: k.reply}, k.t.s.loop
+	*k.held -= a.held
+	m, l := message{subject: k.reply}, k.l
 	if err != nil {
 		m.payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
 	} else {

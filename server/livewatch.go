@@ -47,7 +47,8 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 			return
 		}
 		l.header = appendHeader(l.header[:0], &rec)
-		l.route(&message{subject: in.name, header: l.header, payload: rec.Value})
+		l.routed = message{subject: in.name, header: l.header, payload: rec.Value}
+		l.route(&l.routed)
 	}
 }
 

@@ -1,0 +1,202 @@
+package server
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/rafka-mq/rafka/subject"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Messages on subjects are live: whoever listens at that moment gets them. Text and binary sessions
+// share the space of subjects.
+
+// receiver is a session's side of its live subscriptions. But for at, its methods are called on the
+// session's loop.
+type receiver interface {
+	// at returns the session.
+	at() *session
+	// deliver sends a message to one of its subscriptions. It reports whether that took it.
+	deliver(sub *liveSub, m *message) bool
+	// nobody tells the subscription that waits for a reply that nobody got the request.
+	nobody(sub *liveSub, m *message)
+}
+
+// live is what a session knows about one of its live subscriptions.
+type live struct {
+	to        receiver
+	sid       string // what a text peer calls it
+	max       uint64 // deliveries until it ends by itself; 0 for no end
+	delivered uint64
+	id        uint32 // what a binary peer calls it
+	size      int32  // its memory, as far as it is counted
+}
+
+// liveSub is a subscription in the server's index. But for the session it belongs to, its value is
+// for the session's loop alone.
+type liveSub = subject.Sub[live]
+
+// spillBytes is the output of one turn at which it goes to the transport before the turn ends.
+const spillBytes = 512 << 10
+
+// mayReceive reports whether the user may see a message. If so, it may answer.
+func (s *session) mayReceive(m *message) bool {
+	if !s.who.MayReceive(m.subject) {
+		return false
+	}
+	if r := s.who.Responses(); r != nil && len(m.reply) > 0 {
+		s.replies.Note(m.reply, r, s.loop.srv.opts.Now())
+	}
+	return true
+}
+
+// noResponder tells a requester that nobody got its request.
+func (l *loop) noResponder(requester receiver, m *message) {
+	var found subject.Matches[live]
+	l.srv.live.Match(&found, m.reply)
+	for _, sub := range found.Subs {
+		if sub.Value.to == requester {
+			requester.nobody(sub, m)
+			return
+		}
+	}
+}
+
+// listen subscribes a binary session to subjects.
+func (b *binary) listen(f wire.Frame, _ time.Time) error {
+	var m wire.Listen
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	pattern, queue := []byte(m.Pattern), []byte(m.Queue)
+	size := subBytes + len(pattern) + len(queue)
+	switch _, exists := b.listens[f.Correlation]; {
+	case !subject.Valid(pattern) || len(queue) > 0 && !subject.Valid(queue):
+		return wire.Errorf(wire.CodeInvalid, "%q in queue group %q is not a subject to subscribe to", pattern, queue)
+	case exists:
+		return wire.Errorf(wire.CodeInvalid, "subscription %d exists on this connection", f.Correlation)
+	case !b.s.who.MaySubscribe(pattern, queue):
+		b.s.denied(ActionConsume, m.Pattern)
+		return wire.Errorf(wire.CodeForbidden, "user %q may not subscribe to %q", b.s.who.Name(), pattern)
+	case b.listenBytes+size > maxSubBytes, len(b.listens) >= b.s.loop.srv.opts.MaxSubscriptions:
+		return wire.Errorf(wire.CodeLimit, "this connection has %d live subscriptions, all that it may", len(b.listens))
+	}
+	if b.listens == nil {
+		b.listens = map[uint32]*liveSub{}
+	}
+	b.reply(f, 0, nil) // before the first message
+	b.listens[f.Correlation] = b.s.loop.srv.live.Insert(m.Pattern, m.Queue, live{to: b, id: f.Correlation, size: int32(size)})
+	b.listenBytes += size
+	b.s.listens++
+	b.s.loop.srv.metrics.subscriptions.Add(1)
+	return nil
+}
+
+func (b *binary) unlisten(f wire.Frame, _ time.Time) error {
+	var m wire.Unlisten
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	sub := b.listens[m.Subscription]
+	if sub == nil {
+		return wire.Errorf(wire.CodeSubscriptionNotFound, "subscription %d does not exist on this connection", m.Subscription)
+	}
+	sub.Value.max = m.Max
+	if sub.Value.delivered >= m.Max {
+		b.dropListen(sub)
+	}
+	b.reply(f, 0, nil)
+	return nil
+}
+
+func (b *binary) dropListen(sub *liveSub) {
+	delete(b.listens, sub.Value.id)
+	b.listenBytes -= int(sub.Value.size)
+	b.s.listens--
+	b.s.loop.srv.live.Remove(sub)
+	b.s.loop.srv.metrics.subscriptions.Add(-1)
+}
+
+// sendLive publishes to a subject.
+func (b *binary) sendLive(f wire.Frame, now time.Time) error {
+	var body wire.Live
+	if err := body.Parse(f.Body); err != nil {
+		return err
+	}
+	if err := b.checkLive(&body); err != nil {
+		return err
+	}
+	l := b.s.loop
+	m := &l.routed
+	*m = message{subject: body.Subject, reply: body.Reply, header: body.Header, payload: body.Payload}
+	if f.Flags&wire.FlagNoEcho != 0 {
+		m.from = b
+	}
+	l.turn.sent.add(1, len(m.payload))
+	topic := l.srv.registry.Bound(m.subject)
+	if topic != nil {
+		if err := b.storeLive(topic, m, now); err != nil {
+			if len(m.reply) == 0 {
+				return err
+			}
+			l.srv.metrics.failed(wire.OpSend, asWireError(err).Code)
+			l.route(&message{subject: m.reply, payload: appendStoreError(nil, topic.Name(), asWireError(err))})
+			return nil
+		}
+	}
+	if l.route(m) == 0 && topic == nil && len(m.reply) > 0 && f.Flags&wire.FlagNoResponders != 0 {
+		l.noResponder(b, m)
+	}
+	return nil
+}
+
+var headerStart, headerEnd = []byte("NATS/1.0"), []byte("\r\n\r\n")
+
+func (b *binary) checkLive(m *wire.Live) error {
+	size, limit := len(m.Header)+len(m.Payload), b.s.loop.srv.maxPayload()
+	switch {
+	case !subject.Literal(m.Subject):
+		return wire.Errorf(wire.CodeInvalid, "%q is not a subject to publish to", m.Subject)
+	case len(m.Reply) > 0 && !subject.Literal(m.Reply):
+		return wire.Errorf(wire.CodeInvalid, "%q is not a subject to reply to", m.Reply)
+	case size > limit:
+		return wire.Errorf(wire.CodeTooLarge, "a message has at most %d bytes, not %d", limit, size)
+	case len(m.Header) > 0 && (!bytes.HasPrefix(m.Header, headerStart) || !bytes.HasSuffix(m.Header, headerEnd)):
+		return wire.Errorf(wire.CodeInvalid, "the header is no NATS header block")
+	case !b.s.mayPublish(m.Subject):
+		return wire.Errorf(wire.CodeForbidden, "user %q may not publish to %q", b.s.who.Name(), m.Subject)
+	}
+	return nil
+}
+
+// deliver sends a message to one of the session's subscriptions. It reports whether that took it.
+func (b *binary) deliver(sub *liveSub, m *message) bool {
+	v := &sub.Value
+	if b.s.closed || sub.Gone() || b.s.who != nil && !b.s.mayReceive(m) {
+		return false
+	}
+	v.delivered++
+	b.s.loop.turn.passed.add(1, len(m.payload))
+	b.sendMessage(0, v.id, m)
+	if v.max > 0 && v.delivered >= v.max {
+		b.dropListen(sub)
+	}
+	if len(b.s.out.B) >= spillBytes {
+		b.s.spill(b.s.loop.srv.opts.Now())
+	}
+	return true
+}
+
+func (b *binary) sendMessage(flags wire.Flags, subscription uint32, m *message) {
+	out := b.s.buffer()
+	dst, at := wire.BeginFrame(out.B, wire.OpMessage, flags, subscription)
+	dst = wire.Live{Subject: m.subject, Reply: m.reply, Header: m.header, Payload: m.payload}.Append(dst)
+	out.B = wire.EndFrame(dst, at)
+}
+
+// nobody tells a requester that nobody got its request.
+func (b *binary) nobody(sub *liveSub, m *message) {
+	b.sendMessage(wire.FlagNoResponders, sub.Value.id, &message{subject: m.reply})
+}
+
+func (b *binary) at() *session { return b.s }

@@ -1,0 +1,64 @@
+package server
+
+import "strconv"
+
+// deliver sends a message to one of the session's subscriptions. It reports whether that took it.
+func (t *text) deliver(sub *liveSub, m *message) bool {
+	v := &sub.Value
+	if t.s.closed || sub.Gone() {
+		return false
+	}
+	if t.s.who != nil && !t.s.mayReceive(m) {
+		return false
+	}
+	v.delivered++
+	t.s.loop.turn.passed.add(1, len(m.payload))
+	out := t.s.buffer()
+	out.B = appendMessage(out.B, m, v.sid, t.headers)
+	if v.max > 0 && v.delivered >= v.max {
+		t.dropSubscription(sub)
+	}
+	if len(out.B) >= spillBytes {
+		t.s.spill(t.s.loop.srv.opts.Now())
+	}
+	return true
+}
+
+// nobody tells a requester that nobody got its request.
+func (t *text) nobody(sub *liveSub, m *message) {
+	header := append([]byte("NATS/1.0 503\r\nNats-Subject: "), m.subject...)
+	answer := message{subject: m.reply, header: append(header, "\r\n\r\n"...)}
+	out := t.s.buffer()
+	out.B = appendMessage(out.B, &answer, sub.Value.sid, true)
+}
+
+func (t *text) at() *session { return t.s }
+
+// appendMessage appends MSG or, to a peer that understands headers, HMSG.
+func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
+	header := m.header
+	if !headers {
+		header = nil
+	}
+	if len(header) > 0 {
+		dst = append(dst, 'H')
+	}
+	dst = append(dst, "MSG "...)
+	dst = append(dst, m.subject...)
+	dst = append(dst, ' ')
+	dst = append(dst, sid...)
+	dst = append(dst, ' ')
+	if len(m.reply) > 0 {
+		dst = append(dst, m.reply...)
+		dst = append(dst, ' ')
+	}
+	if len(header) > 0 {
+		dst = strconv.AppendInt(dst, int64(len(header)), 10)
+		dst = append(dst, ' ')
+	}
+	dst = strconv.AppendInt(dst, int64(len(header)+len(m.payload)), 10)
+	dst = append(dst, '\r', '\n')
+	dst = append(dst, header...)
+	dst = append(dst, m.payload...)
+	return append(dst, '\r', '\n')
+}

@@ -1,0 +1,67 @@
+package wire
+
+// Live is a message on a subject: the body of OpSend and of OpMessage. It is stored only when a topic
+// is bound to the subject.
+type Live struct {
+	Subject []byte // a view after Parse, like the others
+	Reply   []byte // where an answer goes; empty for nowhere
+	Header  []byte // a whole NATS header block, "NATS/1.0", lines and an empty line; empty for none
+	Payload []byte // the rest
+}
+
+// Append appends the encoded body.
+func (m Live) Append(dst []byte) []byte {
+	dst = appendStr(dst, m.Subject)
+	dst = appendStr(dst, m.Reply)
+	dst = le.AppendUint32(dst, uint32(len(m.Header)))
+	dst = append(dst, m.Header...)
+	return append(dst, m.Payload...)
+}
+
+// Parse sets m from a body.
+func (m *Live) Parse(b []byte) error {
+	r := body{b: b}
+	m.Subject = r.view(MaxSubjectBytes)
+	m.Reply = r.view(MaxSubjectBytes)
+	m.Header = r.take(int(r.u32()))
+	m.Payload = r.take(len(r.b))
+	if len(m.Subject) == 0 {
+		return ErrMalformed
+	}
+	return r.done()
+}
+
+// Listen subscribes to the subjects that match a pattern. Its correlation id names the subscription.
+// The reply is empty; what is sent from then on comes as OpMessage.
+type Listen struct {
+	Pattern string
+	Queue   string // of those in the same queue group one gets each message; "" for no group
+}
+
+// Append appends the encoded body.
+func (m Listen) Append(dst []byte) []byte { return appendStr(appendStr(dst, m.Pattern), m.Queue) }
+
+// Parse sets m from a body.
+func (m *Listen) Parse(b []byte) error {
+	r := body{b: b}
+	m.Pattern, m.Queue = r.str(MaxSubjectBytes), r.str(MaxSubjectBytes)
+	return r.done()
+}
+
+// Unlisten ends a subscription. The reply is empty.
+type Unlisten struct {
+	Subscription uint32
+	Max          uint64 // deliveries since it began after which it ends; 0 ends it now
+}
+
+// Append appends the encoded body.
+func (m Unlisten) Append(dst []byte) []byte {
+	return le.AppendUint64(le.AppendUint32(dst, m.Subscription), m.Max)
+}
+
+// Parse sets m from a body.
+func (m *Unlisten) Parse(b []byte) error {
+	r := body{b: b}
+	m.Subscription, m.Max = r.u32(), r.u64()
+	return r.done()
+}
