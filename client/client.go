@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -31,6 +33,9 @@ type Client struct {
 	feeds   map[*feed]struct{}
 	queues  map[*QueueConsumer]struct{}
 	closing bool
+
+	listeners map[*Listener]struct{} // guarded by mu, too
+	inbox     inbox
 }
 
 // Dial connects to the first broker of addr that accepts the login. Later losses of the connection
@@ -49,6 +54,7 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	c := &Client{
 		opts: o, endpoints: ends, done: make(chan struct{}), changed: make(chan struct{}),
 		feeds: map[*feed]struct{}{}, queues: map[*QueueConsumer]struct{}{},
+		listeners: map[*Listener]struct{}{},
 	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.wind, c.halt = context.WithCancel(c.ctx)
@@ -132,7 +138,11 @@ func (c *Client) up(cn *conn) {
 	for f := range c.feeds {
 		feeds = append(feeds, f)
 	}
+	listeners := slices.Collect(maps.Keys(c.listeners))
 	c.mu.Unlock()
+	for _, l := range listeners {
+		l.resume(cn)
+	}
 	if c.opts.OnConnect != nil {
 		c.opts.OnConnect(cn.server)
 	}
@@ -210,7 +220,11 @@ func (c *Client) end() {
 	c.changeLocked()
 	feeds := c.feeds
 	c.feeds = map[*feed]struct{}{}
+	listeners := slices.Collect(maps.Keys(c.listeners))
 	c.mu.Unlock()
+	for _, l := range listeners {
+		l.end(err)
+	}
 	for f := range feeds {
 		f.end(err)
 	}

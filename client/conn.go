@@ -32,19 +32,23 @@ type conn struct {
 
 	refreshed time.Time // when a failure last had all topics looked up; the reader's
 
-	mu       sync.Mutex // guards the fields below
-	out      []byte     // frames to write
-	queued   uint64     // stream position behind out
-	last     uint32     // correlation id given out last
-	pending  map[uint32]request
-	subs     map[uint32]*part
-	fired    []fired // batches that get no answer, in stream order
-	topics   map[string]*binding
-	unacked  int     // bytes of publishes that wait for an answer
-	settling int     // requests that should be answered before the connection may close
-	starved  []*lane // lanes that wait until unacked falls
-	draining bool    // the broker is going away: no more publishes
-	err      error   // why the connection ended
+	mu        sync.Mutex // guards the fields below
+	out       []byte     // frames to write
+	queued    uint64     // stream position behind out
+	last      uint32     // correlation id given out last
+	pending   map[uint32]request
+	subs      map[uint32]*part
+	fired     []fired // batches that get no answer, in stream order
+	topics    map[string]*binding
+	unacked   int // bytes of publishes that wait for an answer
+	settling  int // requests that should be answered before the connection may close
+	listens   map[uint32]*Listener
+	listening map[*Listener]uint32
+	sends     map[uint32]func(error) // who hears when a message is refused
+	room      sync.Cond              // of mu: out was taken, or the connection ended
+	starved   []*lane                // lanes that wait until unacked falls
+	draining  bool                   // the broker is going away: no more publishes
+	err       error                  // why the connection ended
 }
 
 // request waits for one reply.
@@ -69,11 +73,14 @@ type binding struct {
 }
 
 func newConn(c *Client, nc net.Conn, line *greeted) *conn {
-	return &conn{
+	cn := &conn{
 		c: c, nc: nc, line: line, frames: newFrameReader(nc, &c.buffers),
 		wake: make(chan struct{}, 1), down: make(chan struct{}),
 		pending: map[uint32]request{}, subs: map[uint32]*part{}, topics: map[string]*binding{},
+		listens: map[uint32]*Listener{}, listening: map[*Listener]uint32{}, sends: map[uint32]func(error){},
 	}
+	cn.room.L = &cn.mu
+	return cn
 }
 
 // serve runs the connection until it fails, and returns why. Requests still unanswered are told.
@@ -94,6 +101,7 @@ func (cn *conn) fail(err error) {
 	if first {
 		cn.err = err
 		close(cn.down)
+		cn.room.Broadcast()
 	}
 	cn.mu.Unlock()
 	if first {
@@ -113,6 +121,7 @@ func (cn *conn) writeLoop() {
 		cn.mu.Lock()
 		buf := cn.out
 		cn.out = spare[:0]
+		cn.room.Broadcast()
 		cn.mu.Unlock()
 		if len(buf) == 0 {
 			spare = buf
@@ -167,7 +176,8 @@ func (cn *conn) nextIDLocked() uint32 {
 		cn.last++
 		_, waits := cn.pending[cn.last]
 		_, subscribed := cn.subs[cn.last]
-		if !waits && !subscribed && cn.last != 0 {
+		_, listens := cn.listens[cn.last]
+		if !waits && !subscribed && !listens && cn.last != 0 {
 			return cn.last
 		}
 	}

@@ -31,6 +31,9 @@ type Message struct {
 	// Subject is the subject the message was published on, when that is not the topic's name. Set by
 	// the producer.
 	Subject string
+	// Reply is the subject for an answer to a message that was sent to a subject. Set by the sender, and
+	// by Request.
+	Reply string
 	// Partition is set on received messages. A producer sets it together with Pinned.
 	Partition int
 	// Pinned, set by the producer, sends the message to Partition instead of choosing one.

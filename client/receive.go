@@ -37,6 +37,10 @@ func (cn *conn) dispatch(f *frame) error {
 		body := append([]byte(nil), f.Body...)
 		cn.tell(wire.OpPing|wire.OpReply, f.Correlation, func(dst []byte) []byte { return append(dst, body...) })
 		return nil
+	case wire.OpMessage:
+		return cn.onMessage(f)
+	case wire.OpSend | wire.OpReply:
+		return cn.onSendRefused(f)
 	case wire.OpNotice:
 		return cn.onNotice(f)
 	}
@@ -196,6 +200,7 @@ func (cn *conn) abandon() {
 	}
 	subs := cn.subs
 	cn.pending, cn.fired, cn.starved, cn.subs = nil, nil, nil, nil
+	cn.listens, cn.listening, cn.sends = nil, nil, nil
 	reason := cn.err
 	cn.mu.Unlock()
 
@@ -212,6 +217,7 @@ func (cn *conn) abandon() {
 	for _, s := range subs {
 		s.onLost(cn)
 	}
+	cn.c.inbox.lost(cn)
 }
 
 // probeLoop sends a ping every interval. A connection that was silent since the last one is dead.

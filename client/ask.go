@@ -1,0 +1,204 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// The headers of an answer that is an error; NATS services use the same.
+const (
+	HeaderReplyError     = "Nats-Service-Error"
+	HeaderReplyErrorCode = "Nats-Service-Error-Code"
+)
+
+// ReplyError is the answer of a handler that failed.
+type ReplyError struct {
+	Code   string // "500" unless the other side has its own
+	Detail string
+}
+
+// Error returns the sentence.
+func (e *ReplyError) Error() string {
+	return fmt.Sprintf("answered with error %s: %s", e.Code, e.Detail)
+}
+
+// inbox is where the answers to a client's requests arrive: one subscription for all of them.
+type inbox struct {
+	prefix string
+	l      *Listener
+
+	mu      sync.Mutex // guards the fields below
+	next    uint64
+	waiting map[string]*question // by reply subject
+
+	starting sync.Mutex // guards started, and is held while it becomes true
+	started  bool
+}
+
+// question is a request that waits for its answer.
+type question struct {
+	conn   *conn
+	answer chan answered
+}
+
+type answered struct {
+	m   *Message
+	err error
+}
+
+// Request sends a message to m.Subject and waits for the answer, within ctx and
+// Options.RequestTimeout. It returns ErrNoResponders at once when nobody listens, a *ReplyError when a
+// Reply handler failed, and ErrUnknownOutcome when the connection broke. A topic that is bound to the
+// subject answers with the JSON of where the message was stored.
+func (c *Client) Request(ctx context.Context, m *Message) (*Message, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	in := &c.inbox
+	if err := in.start(ctx, c); err != nil {
+		return nil, err
+	}
+	reply, q := in.ask()
+	defer in.forget(reply)
+	out := *m
+	out.Reply = reply
+	cn, id, err := c.send(ctx, &out, wire.FlagNoResponders, func(err error) { q.settle(nil, err) })
+	if err != nil {
+		return nil, err
+	}
+	defer cn.received(id)
+	in.sentOn(q, cn)
+	select {
+	case a := <-q.answer:
+		if a.err != nil {
+			return nil, a.err
+		}
+		return a.m, replyError(a.m)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("request %s: %w", m.Subject, context.Cause(ctx))
+	}
+}
+
+// received forgets whom to tell about a refusal: the message was not refused.
+func (cn *conn) received(id uint32) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	delete(cn.sends, id)
+}
+
+func replyError(m *Message) error {
+	if detail := m.Header(HeaderReplyError); detail != nil {
+		return &ReplyError{Code: string(m.Header(HeaderReplyErrorCode)), Detail: string(detail)}
+	}
+	return nil
+}
+
+// start subscribes to the inbox, once.
+func (in *inbox) start(ctx context.Context, c *Client) error {
+	in.starting.Lock()
+	defer in.starting.Unlock()
+	if in.started {
+		return nil
+	}
+	in.prefix = "_INBOX." + strings.ReplaceAll(uuid.NewString(), "-", "") + "."
+	in.waiting = map[string]*question{}
+	in.l = c.newListener(in.prefix+"*", ListenOptions{})
+	in.l.inline = in.arrived
+	close(in.l.done) // it has no handlers
+	if err := in.l.start(ctx); err != nil {
+		in.l.end(nil)
+		return err
+	}
+	in.started = true
+	return nil
+}
+
+func (in *inbox) ask() (reply string, q *question) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.next++
+	reply = fmt.Sprintf("%s%d", in.prefix, in.next)
+	q = &question{answer: make(chan answered, 1)}
+	in.waiting[reply] = q
+	return reply, q
+}
+
+func (in *inbox) forget(reply string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	delete(in.waiting, reply)
+}
+
+// sentOn notes which connection a question went out on. When that is gone already, so is the answer.
+func (in *inbox) sentOn(q *question, cn *conn) {
+	in.mu.Lock()
+	q.conn = cn
+	in.mu.Unlock()
+	if !cn.alive() {
+		in.lost(cn)
+	}
+}
+
+func (in *inbox) arrived(m *Message, nobody bool) {
+	in.mu.Lock()
+	q := in.waiting[m.Subject]
+	in.mu.Unlock()
+	switch {
+	case q == nil: // too late, or the second answer
+	case nobody:
+		q.settle(nil, ErrNoResponders)
+	default:
+		q.settle(m, nil)
+	}
+}
+
+// lost tells everybody who asked on a connection that it is gone.
+func (in *inbox) lost(cn *conn) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, q := range in.waiting {
+		if q.conn == cn {
+			q.settle(nil, &unknownError{&lostError{reason: cn.err, sent: true}})
+		}
+	}
+}
+
+// settle answers; only the first answer counts.
+func (q *question) settle(m *Message, err error) {
+	select {
+	case q.answer <- answered{m, err}:
+	default:
+	}
+}
+
+// Reply listens like Listen and answers every request with what h returns. An error of h is answered,
+// too: Request returns it as a *ReplyError. Messages that want no answer are handled and not answered.
+func (c *Client) Reply(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message) ([]byte, error)) (*Listener, error) {
+	return c.Listen(ctx, pattern, o, func(ctx context.Context, m *Message) {
+		value, err := h(ctx, m)
+		if m.Reply == "" {
+			return
+		}
+		answer := &Message{Subject: m.Reply, Value: value}
+		if err != nil {
+			detail := strings.Map(oneLine, err.Error())
+			answer.Headers = []Header{{HeaderReplyError, []byte(detail)}, {HeaderReplyErrorCode, []byte("500")}}
+		}
+		if err := c.Send(ctx, answer); err != nil && c.ctx.Err() == nil {
+			c.report(fmt.Errorf("answer on %s: %w", m.Reply, err))
+		}
+	})
+}
+
+// oneLine replaces what would end a header line.
+func oneLine(r rune) rune {
+	if r == '\r' || r == '\n' {
+		return ' '
+	}
+	return r
+}

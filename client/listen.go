@@ -1,0 +1,254 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// ListenOptions say how to listen. The zero value of each field means its default.
+type ListenOptions struct {
+	// Queue is a queue group: of those who listen in the same group one gets each message. Default: no
+	// group.
+	Queue string
+	// Workers is how many handlers run at once. Default 1, which keeps the order.
+	Workers int
+	// MaxPendingBytes bounds what waits for the handlers; what comes above it is dropped, and
+	// Options.OnError hears of it. Default 64 MiB.
+	MaxPendingBytes int
+}
+
+// Listener is a subscription to subjects. It outlives connections: what was sent while there was none
+// is missed.
+type Listener struct {
+	c       *Client
+	pattern string
+	o       ListenOptions
+	inline  func(m *Message, nobody bool) // instead of workers; must not block
+
+	mu      sync.Mutex // guards the fields below
+	cond    sync.Cond  // of mu: something waits, or ended was set
+	waiting []*Message
+	bytes   int
+	dropped int // since the last message that was not
+	ended   bool
+	err     error // why
+
+	done    chan struct{} // closed when the last handler has returned
+	workers sync.WaitGroup
+	release []func() bool
+}
+
+// ErrSlowListener is reported when messages were dropped because they come faster than they are
+// handled.
+var ErrSlowListener = errors.New("client: a listener is too slow, messages were dropped")
+
+// Listen calls h for every message on a subject that matches the pattern, "orders.*" or "orders.>" for
+// example, until Close, ctx or the client ends. It returns when the broker has confirmed. The context
+// of the handlers ends when the client does. Messages are the handler's to keep.
+func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
+	if o.Workers == 0 {
+		o.Workers = 1
+	}
+	if o.MaxPendingBytes == 0 {
+		o.MaxPendingBytes = defaultBufferedBytes
+	}
+	l := c.newListener(pattern, o)
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return nil, ErrClosed
+	}
+	c.runs.Add(1)
+	c.mu.Unlock()
+	for range o.Workers {
+		l.workers.Go(func() { l.work(h) })
+	}
+	go func() {
+		l.workers.Wait()
+		c.runs.Done()
+		close(l.done)
+	}()
+	if err := l.start(ctx); err != nil {
+		l.end(nil)
+		return nil, err
+	}
+	l.mu.Lock()
+	l.release = append(l.release,
+		context.AfterFunc(ctx, func() { _ = l.Close() }), context.AfterFunc(c.wind, func() { _ = l.Close() }))
+	l.mu.Unlock()
+	return l, nil
+}
+
+func (c *Client) newListener(pattern string, o ListenOptions) *Listener {
+	l := &Listener{c: c, pattern: pattern, o: o, done: make(chan struct{})}
+	l.cond.L = &l.mu
+	return l
+}
+
+// start subscribes on the live connection and waits for the answer.
+func (l *Listener) start(ctx context.Context) error {
+	for {
+		cn, err := l.c.live(ctx)
+		if err != nil {
+			return err
+		}
+		answered := make(chan error, 1)
+		l.c.mu.Lock()
+		l.c.listeners[l] = struct{}{}
+		l.c.mu.Unlock()
+		cn.listen(l, func(err error) { answered <- err })
+		select {
+		case err = <-answered:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if _, cut := lost(err); !cut {
+			return explain(err, wire.OpListen, "", anyPartition)
+		}
+		l.c.forgotten(ctx, cn)
+	}
+}
+
+// listen subscribes unless it has; reply is called once.
+func (cn *conn) listen(l *Listener, reply func(error)) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if cn.err != nil {
+		go reply(&lostError{reason: cn.err})
+		return
+	}
+	if _, ok := cn.listening[l]; ok {
+		go reply(nil)
+		return
+	}
+	id := cn.nextIDLocked()
+	cn.appendLocked(wire.OpListen, 0, id, wire.Listen{Pattern: l.pattern, Queue: l.o.Queue}.Append)
+	cn.pending[id] = request{op: wire.OpListen, end: cn.queued, reply: func(_ *frame, err error) {
+		if err != nil {
+			cn.mu.Lock()
+			delete(cn.listens, id)
+			delete(cn.listening, l)
+			cn.mu.Unlock()
+		}
+		reply(err)
+	}}
+	cn.settling++
+	cn.listens[id], cn.listening[l] = l, id
+}
+
+// resume subscribes again on a new connection.
+func (l *Listener) resume(cn *conn) {
+	cn.listen(l, func(err error) {
+		if _, cut := lost(err); err != nil && !cut {
+			l.broken(explain(err, wire.OpListen, "", anyPartition))
+		}
+	})
+}
+
+// broken ends the subscription because the broker did.
+func (l *Listener) broken(err error) {
+	l.c.report(err)
+	l.end(err)
+}
+
+// take keeps a message for the handlers. It is called on the connection's goroutine.
+func (l *Listener) take(m *Message, nobody bool) {
+	if l.inline != nil {
+		l.inline(m, nobody)
+		return
+	}
+	size := len(m.Value) + len(m.Subject) + listenedBytes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.ended || nobody:
+	case l.bytes+size > l.o.MaxPendingBytes && l.bytes > 0:
+		if l.dropped++; l.dropped == 1 {
+			go l.c.report(ErrSlowListener)
+		}
+	default:
+		l.dropped = 0
+		l.bytes += size
+		l.waiting = append(l.waiting, m)
+		l.cond.Signal()
+	}
+}
+
+// listenedBytes is about what a message costs beside its payload.
+const listenedBytes = 256
+
+func (l *Listener) work(h func(context.Context, *Message)) {
+	for {
+		l.mu.Lock()
+		for len(l.waiting) == 0 && !l.ended {
+			l.cond.Wait()
+		}
+		if len(l.waiting) == 0 || l.c.ctx.Err() != nil {
+			l.mu.Unlock()
+			return
+		}
+		m := l.waiting[0]
+		l.waiting[0] = nil
+		l.waiting = l.waiting[1:]
+		l.bytes -= len(m.Value) + len(m.Subject) + listenedBytes
+		l.mu.Unlock()
+		h(l.c.ctx, m)
+	}
+}
+
+// Close stops listening and waits until what arrived is handled. It must not be called by a handler.
+// It returns why the broker ended the subscription, if it did.
+func (l *Listener) Close() error {
+	l.end(nil)
+	<-l.done
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Done returns a channel that is closed when the listener has ended and its handlers have returned.
+func (l *Listener) Done() <-chan struct{} { return l.done }
+
+// end stops the subscription. The first reason counts.
+func (l *Listener) end(err error) {
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return
+	}
+	l.ended, l.err = true, err
+	release := l.release
+	l.cond.Broadcast()
+	l.mu.Unlock()
+	for _, stop := range release {
+		stop()
+	}
+	l.c.mu.Lock()
+	delete(l.c.listeners, l)
+	cn := l.c.conn
+	l.c.mu.Unlock()
+	if cn != nil {
+		cn.unlisten(l)
+	}
+}
+
+func (cn *conn) unlisten(l *Listener) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	id, ok := cn.listening[l]
+	if !ok {
+		return
+	}
+	delete(cn.listens, id)
+	delete(cn.listening, l)
+	if cn.err != nil {
+		return
+	}
+	ask := cn.nextIDLocked()
+	cn.appendLocked(wire.OpUnlisten, 0, ask, wire.Unlisten{Subscription: id}.Append)
+	cn.pending[ask] = request{op: wire.OpUnlisten, end: cn.queued, reply: func(*frame, error) {}}
+	cn.settling++
+}

@@ -1,0 +1,156 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// A subject is live: a message reaches whoever listens at that moment, at most once, and is stored
+// only when a topic is bound to the subject.
+
+// ErrNoResponders is returned by Request when nobody listens to the subject and no topic is bound to
+// it.
+var ErrNoResponders = errors.New("client: no responders")
+
+// maxUnsent is the output of a connection at which Send waits for the network.
+const maxUnsent = 4 << 20
+
+// Send publishes a message to m.Subject: its Key, Headers, Value and Reply count, nothing else. It
+// returns when the message is on its way, and waits while there is no connection or the network is
+// behind. It is not told whether anybody gets the message; a refusal, for want of permission for
+// example, goes to Options.OnError. The message is copied before Send returns.
+func (c *Client) Send(ctx context.Context, m *Message) error {
+	_, _, err := c.send(ctx, m, 0, nil)
+	return err
+}
+
+// send returns the connection that took the message, and the message's id there. refused, if not nil,
+// is called when the broker refuses it, on the connection's goroutine.
+func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused func(error)) (*conn, uint32, error) {
+	if m.Subject == "" {
+		return nil, 0, errors.New("client: a message to send needs a Subject")
+	}
+	if len(m.Subject) > wire.MaxSubjectBytes || len(m.Reply) > wire.MaxSubjectBytes {
+		return nil, 0, fmt.Errorf("client: a subject of over %d bytes", wire.MaxSubjectBytes)
+	}
+	header, err := appendNATSHeader(nil, m)
+	if err != nil {
+		return nil, 0, err
+	}
+	if limit := wire.MaxFrameBytes / 2; len(header)+len(m.Value) > limit {
+		return nil, 0, fmt.Errorf("client: a message of over %d bytes", limit)
+	}
+	live := wire.Live{Subject: []byte(m.Subject), Reply: []byte(m.Reply), Header: header, Payload: m.Value}
+	for {
+		cn, err := c.live(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		if id := cn.send(ctx, flags, live, refused); id != 0 {
+			return cn, id, nil
+		}
+		if ctx.Err() != nil {
+			return nil, 0, context.Cause(ctx)
+		}
+		select { // the connection is dead; the client will notice
+		case <-cn.down:
+		case <-ctx.Done():
+		}
+		c.forgotten(ctx, cn)
+	}
+}
+
+// forgotten waits until cn is not the live connection any more.
+func (c *Client) forgotten(ctx context.Context, cn *conn) {
+	for {
+		c.mu.Lock()
+		current, changed := c.conn, c.changed
+		c.mu.Unlock()
+		if current != cn {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// send puts a message on the wire, when there is room, and returns its id; 0 when the connection or
+// ctx ended first.
+func (cn *conn) send(ctx context.Context, flags wire.Flags, m wire.Live, refused func(error)) uint32 {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if len(cn.out) >= maxUnsent {
+		stop := context.AfterFunc(ctx, func() {
+			cn.mu.Lock()
+			defer cn.mu.Unlock()
+			cn.room.Broadcast()
+		})
+		defer stop()
+		for len(cn.out) >= maxUnsent && cn.err == nil && ctx.Err() == nil {
+			cn.room.Wait()
+		}
+	}
+	if cn.err != nil || ctx.Err() != nil {
+		return 0
+	}
+	id := cn.nextIDLocked()
+	cn.appendLocked(wire.OpSend, flags, id, m.Append)
+	if refused != nil {
+		cn.sends[id] = refused
+	}
+	return id
+}
+
+// onSendRefused hands the refusal of a message to who sent it.
+func (cn *conn) onSendRefused(f *frame) error {
+	we, err := parseError(f)
+	if err != nil {
+		return err
+	}
+	cn.mu.Lock()
+	refused := cn.sends[f.Correlation]
+	delete(cn.sends, f.Correlation)
+	cn.mu.Unlock()
+	if refused == nil {
+		cn.c.report(explain(we, wire.OpSend, "", anyPartition))
+		return nil
+	}
+	refused(explain(we, wire.OpSend, "", anyPartition))
+	return nil
+}
+
+// onMessage hands a message to its listener.
+func (cn *conn) onMessage(f *frame) error {
+	cn.mu.Lock()
+	l := cn.listens[f.Correlation]
+	if f.Flags&wire.FlagError != 0 {
+		delete(cn.listens, f.Correlation)
+		delete(cn.listening, l)
+	}
+	cn.mu.Unlock()
+	if l == nil { // it was closed a moment ago
+		return nil
+	}
+	if f.Flags&wire.FlagError != 0 {
+		we, err := parseError(f)
+		if err != nil {
+			return err
+		}
+		l.broken(explain(we, wire.OpListen, "", anyPartition))
+		return nil
+	}
+	var live wire.Live
+	if err := live.Parse(f.Body); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	m := &Message{Subject: string(live.Subject), Reply: string(live.Reply), Value: append([]byte{}, live.Payload...)}
+	parseNATSHeader(m, live.Header)
+	l.take(m, f.Flags&wire.FlagNoResponders != 0)
+	return nil
+}
