@@ -13,7 +13,8 @@
 // Its nouns: a Client is one login at one broker, repaired when the connection breaks; a Message is
 // sent and received; a Receipt says where a published message landed and how safe it is there; a
 // Position says where reading starts; a Consumer is a pushed stream without state on the broker; a
-// Source names a group or a queue for Run.
+// Source names a group or a queue for Run; a Listener hears what is sent to live subjects, which are
+// not stored, and answers requests.
 //
 // # What a publish can come to
 //

@@ -191,3 +191,22 @@ func ExampleError() {
 	// true
 	// describe_topic nowhere TOPIC_NOT_FOUND
 }
+
+func ExampleClient_Request() {
+	ctx := context.Background()
+	c, stop := start(ctx)
+	defer stop()
+	_, err := c.Request(ctx, &client.Message{Subject: "greet", Value: []byte("Ann")})
+	fmt.Println(err)
+
+	_, err = c.Reply(ctx, "greet", client.ListenOptions{Queue: "greeters"}, func(_ context.Context, m *client.Message) ([]byte, error) {
+		return append([]byte("hello "), m.Value...), nil
+	})
+	must(err)
+	answer, err := c.Request(ctx, &client.Message{Subject: "greet", Value: []byte("Ann")})
+	must(err)
+	fmt.Printf("%s\n", answer.Value)
+	// Output:
+	// client: no responders
+	// hello Ann
+}

@@ -65,8 +65,12 @@ func TestBadMessagesToSend(t *testing.T) {
 	errs := make(chan error, 1)
 	c := connect(t, b, client.Options{Dialer: b.Dial, OnError: func(err error) { errs <- err }})
 	for _, m := range []*client.Message{
-		{}, {Subject: string(make([]byte, 5000))}, {Subject: "a", Key: []byte("a\nb")}, {Subject: "a", Key: []byte(" a")},
-		{Subject: "a", Headers: []client.Header{{Name: "a:b"}}}, {Subject: "a", Headers: []client.Header{{Name: ""}}},
+		{},
+		{Subject: string(make([]byte, 5000))},
+		{Subject: "a", Key: []byte("a\nb")},
+		{Subject: "a", Key: []byte(" a")},
+		{Subject: "a", Headers: []client.Header{{Name: "a:b"}}},
+		{Subject: "a", Headers: []client.Header{{Name: ""}}},
 		{Subject: "a", Headers: []client.Header{{Name: "a", Value: []byte("\r\n")}}},
 		{Subject: "a", Headers: []client.Header{{Name: "a", Value: make([]byte, wire.MaxHeaderBytes)}}},
 		{Subject: "a", Value: make([]byte, wire.MaxFrameBytes)},

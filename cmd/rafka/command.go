@@ -22,18 +22,14 @@ const commandGrace = 10 * time.Second
 // runCommand runs command for m and turns its exit code into the answer for the broker.
 func (c *cli) runCommand(ctx context.Context, command string, m *client.Message) error {
 	start := time.Now()
-	cmd := exec.CommandContext(ctx, "sh", "-c", command)
-	cmd.Stdin = bytes.NewReader(m.Value)
-	cmd.Stdout, cmd.Stderr = c.stdout, c.stderr
-	cmd.Env = append(os.Environ(),
+	cmd := c.command(ctx, command, m)
+	cmd.Stdout = c.stdout
+	cmd.Env = append(cmd.Env,
 		"RAFKA_TOPIC="+m.Topic,
 		"RAFKA_PARTITION="+strconv.Itoa(m.Partition),
 		"RAFKA_OFFSET="+strconv.FormatUint(m.Offset, 10),
-		"RAFKA_KEY="+string(bytes.ReplaceAll(m.Key, []byte{0}, nil)), // a variable cannot hold a zero byte
 		"RAFKA_ATTEMPT="+strconv.Itoa(m.Attempt),
 	)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = commandGrace
 	err := cmd.Run()
 	took := time.Since(start).Round(time.Millisecond)
 	place := fmt.Sprintf("%s/%d@%d", m.Topic, m.Partition, m.Offset)
@@ -48,4 +44,26 @@ func (c *cli) runCommand(ctx context.Context, command string, m *client.Message)
 	}
 	c.sayf("%s failed %s (attempt %d): %v", place, took, m.Attempt, err)
 	return err
+}
+
+// command prepares a command of a person's for a message.
+func (c *cli) command(ctx context.Context, command string, m *client.Message) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(m.Value), c.stderr
+	cmd.Env = append(os.Environ(),
+		"RAFKA_SUBJECT="+m.Subject,
+		"RAFKA_KEY="+string(bytes.ReplaceAll(m.Key, []byte{0}, nil)), // a variable cannot hold a zero byte
+	)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = commandGrace
+	return cmd
+}
+
+// commandOutput returns what the command prints for a message, without the last line end.
+func (c *cli) commandOutput(ctx context.Context, command string, m *client.Message) ([]byte, error) {
+	out, err := c.command(ctx, command, m).Output()
+	if err != nil {
+		return nil, fmt.Errorf("the command failed: %w", err)
+	}
+	return bytes.TrimSuffix(out, []byte("\n")), nil
 }

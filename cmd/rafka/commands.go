@@ -10,6 +10,8 @@ func (c *cli) commands() []*cobra.Command {
 		c.pubCommand(),
 		c.subCommand(),
 		c.consumeCommand(),
+		c.reqCommand(),
+		c.replyCommand(),
 		c.topicCommand(),
 		c.groupCommand(),
 		c.checkCommand(),

@@ -35,6 +35,27 @@ type header struct {
 // jsonTime is RFC 3339 with milliseconds, what the broker keeps.
 const jsonTime = "2006-01-02T15:04:05.000Z07:00"
 
+// liveMessage is a message on a subject as JSON.
+type liveMessage struct {
+	Subject     string   `json:"subject"`
+	Reply       string   `json:"reply,omitempty"`
+	Time        string   `json:"time"` // when it arrived
+	Key         *string  `json:"key,omitempty"`
+	KeyBase64   *string  `json:"key_base64,omitempty"`
+	Value       *string  `json:"value"`
+	ValueBase64 *string  `json:"value_base64,omitempty"`
+	Headers     []header `json:"headers,omitempty"`
+}
+
+// asJSON returns what is printed of m.
+func asJSON(m *client.Message) any {
+	if m.Topic != "" {
+		return newMessage(m)
+	}
+	t := newMessage(m)
+	return liveMessage{m.Subject, m.Reply, t.Time, t.Key, t.KeyBase64, t.Value, t.ValueBase64, t.Headers}
+}
+
 func newMessage(m *client.Message) message {
 	out := message{
 		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Time: m.Time.UTC().Format(jsonTime),
@@ -72,7 +93,7 @@ func (w *messageWriter) write(m *client.Message, flush bool) error {
 	defer w.mu.Unlock()
 	switch {
 	case w.c.asJSON():
-		b, err := encodeJSON(newMessage(m), false)
+		b, err := encodeJSON(asJSON(m), false)
 		if err != nil {
 			return err
 		}
@@ -98,6 +119,9 @@ func (w *messageWriter) flush() error {
 // text prints time, place, key and value on one line: a terminal must not act on what is in them.
 func (w *messageWriter) text(m *client.Message) {
 	place := m.Topic + "/" + strconv.Itoa(m.Partition) + "@" + strconv.FormatUint(m.Offset, 10)
+	if m.Topic == "" {
+		place = m.Subject
+	}
 	key := "-"
 	if m.Key != nil {
 		key = printable(m.Key)

@@ -14,6 +14,7 @@ import (
 )
 
 const pubExample = `  rafka pub orders hello --key alice
+  rafka pub --live orders.eu hello
   rafka pub orders --file invoice.pdf -H type=application/pdf
   echo hello | rafka pub orders
   rafka pub orders --lines --file orders.csv --key-field 1 --key-sep ,
@@ -32,6 +33,7 @@ type publication struct {
 	durability string
 	codec      string
 	noCreate   bool
+	live       bool
 }
 
 // receipt is what rafka pub prints.
@@ -65,6 +67,9 @@ topic/partition@offset. With --lines every line is a message; the count goes to 
 			if err != nil {
 				return err
 			}
+			if p.live {
+				return c.sendOne(cmd.Context(), o, &p, args[1:])
+			}
 			return c.withClient(cmd.Context(), o, func(cl *client.Client) error {
 				if p.lines {
 					return c.pubLines(cmd.Context(), cl, &p)
@@ -82,6 +87,7 @@ topic/partition@offset. With --lines every line is a message; the count goes to 
 	fs.StringVar(&p.durability, "durability", "default", "wait for at least: memory, os or disk; none does not wait; default is the topic's")
 	fs.StringVar(&p.codec, "codec", "none", "compress with none, s2, zstd or lz4")
 	fs.BoolVar(&p.noCreate, "no-create", false, "do not create a missing topic")
+	fs.BoolVar(&p.live, "live", false, "TOPIC is a subject: whoever listens now gets the message, and a topic that is bound to it")
 	p.lineKey.flags(fs)
 	return cmd
 }
@@ -101,6 +107,8 @@ func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options
 		return o, usagef(cmd, "codec %q is not one of none, s2, zstd, lz4", p.codec)
 	}
 	switch {
+	case p.live && (p.lines || p.partition >= 0 || cmd.Flags().Changed("durability") || cmd.Flags().Changed("codec")):
+		return o, usagef(cmd, "--live takes one message, and nothing that only topics have")
 	case len(args) == 2 && (p.lines || p.file != ""):
 		return o, usagef(cmd, "the message is given twice: as VALUE and by --file or --lines")
 	case p.lineKey.used() && !p.lines:
@@ -110,12 +118,16 @@ func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options
 	case p.partition < -1 || p.partition >= wire.MaxPartitions:
 		return o, usagef(cmd, "partition %d does not exist", p.partition)
 	}
+	return o, p.checkHeaders(cmd)
+}
+
+func (p *publication) checkHeaders(cmd *cobra.Command) error {
 	for _, h := range p.headers {
 		if name, _, ok := strings.Cut(h, "="); !ok || name == "" {
-			return o, usagef(cmd, "header %q is not name=value", h)
+			return usagef(cmd, "header %q is not name=value", h)
 		}
 	}
-	return o, nil
+	return nil
 }
 
 // message returns a message with everything but its value.
@@ -136,17 +148,9 @@ func (p *publication) message() *client.Message {
 
 func (c *cli) pubOne(ctx context.Context, cl *client.Client, p *publication, value []string) error {
 	m := p.message()
-	if len(value) == 1 {
-		m.Value = []byte(value[0])
-	} else {
-		in, err := c.open(p.file)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = in.Close() }()
-		if m.Value, err = readMessage(in); err != nil {
-			return err
-		}
+	var err error
+	if m.Value, err = c.valueOf(value, p.file); err != nil {
+		return err
 	}
 	ctx, cancel := c.asking(ctx)
 	defer cancel()

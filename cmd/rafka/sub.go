@@ -15,6 +15,7 @@ import (
 const subExample = `  rafka sub orders                          what comes from now on
   rafka sub orders --from start --exit-on-end
   rafka sub orders --from -10 -o jsonl      the last ten of every partition, and on
+  rafka sub 'orders.*'                      live messages on all these subjects
   rafka sub orders --from @-1h -n 100 -o raw`
 
 const positionHelp = "start, end, last, an offset, +10, -10, @2026-11-22T10:00 or @-1h"
@@ -31,15 +32,19 @@ type reading struct {
 	limit     int
 	forTime   time.Duration
 	exitOnEnd bool
+	live      bool   // topic is a pattern of subjects
+	queue     string // of live messages
 }
 
 func (c *cli) subCommand() *cobra.Command {
 	var r reading
 	cmd := &cobra.Command{
-		Use:   "sub TOPIC",
-		Short: "read a topic without a group; nothing is committed",
+		Use:   "sub TOPIC|PATTERN",
+		Short: "read a topic without a group, or live subjects",
 		Long: `Read messages and print them: time, place, key, value and headers; with -o jsonl as JSON (bytes
-that are not text as base64), with -o raw the value alone. Nothing is committed.`,
+that are not text as base64), with -o raw the value alone. Nothing is committed. A pattern with
+* or > stands for live subjects, and so does any name with --live: only what is published from now
+on is seen.`,
 		Example:           subExample,
 		Args:              exactly(1, "TOPIC"),
 		Annotations:       map[string]string{"raw": "yes"},
@@ -50,6 +55,9 @@ that are not text as base64), with -o raw the value alone. Nothing is committed.
 				return err
 			}
 			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
+				if r.live {
+					return c.listen(cmd.Context(), cl, &r)
+				}
 				return c.read(cmd.Context(), cl, &r)
 			})
 		},
@@ -59,6 +67,8 @@ that are not text as base64), with -o raw the value alone. Nothing is committed.
 	fs.IntVarP(&r.partition, "partition", "p", -1, "read this partition only")
 	fs.IntVarP(&r.limit, "count", "n", 0, "end after this many messages")
 	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
+	fs.BoolVar(&r.live, "live", false, "TOPIC is a subject: print what is published to it from now on; a pattern is always one")
+	fs.StringVar(&r.queue, "queue", "", "with --live: share the messages with others in this queue group")
 	fs.BoolVar(&r.exitOnEnd, "exit-on-end", false, "end when everything that was there at the start is read")
 	return cmd
 }
@@ -70,6 +80,13 @@ func (r *reading) prepare(cmd *cobra.Command) error {
 	}
 	if r.partition < -1 || r.partition >= wire.MaxPartitions {
 		return usagef(cmd, "partition %d does not exist", r.partition)
+	}
+	r.live = r.live || isPattern(r.topic)
+	if r.live && (cmd.Flags().Changed("from") || r.partition >= 0 || r.exitOnEnd) {
+		return usagef(cmd, "%s is a subject: nothing of it is stored, so there is no --from, --partition or --exit-on-end", r.topic)
+	}
+	if !r.live && r.queue != "" {
+		return usagef(cmd, "--queue needs --live; rafka consume --queue shares the messages of a topic")
 	}
 	if r.limit < 0 || r.forTime < 0 {
 		return usagef(cmd, "--count and --for cannot be negative")
