@@ -1,21 +1,24 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // listen opens the socket for clients and starts to accept.
 func (srv *Server) listen() error {
-	limit := raiseFileLimit()
-	srv.maxConns = int64(srv.opts.MaxConnections)
-	if srv.maxConns == 0 {
-		srv.maxConns = min(65536, max(16, limit-fdReserve))
-	}
+	srv.fileLimit = raiseFileLimit()
+	srv.SetMaxConnections(srv.opts.MaxConnections)
 	if srv.opts.Listen == off {
 		return nil
 	}
@@ -28,9 +31,43 @@ func (srv *Server) listen() error {
 	return nil
 }
 
+// SetMaxConnections changes how many connections may be open; 0 is what the limit of open files
+// leaves. Some of those over it are closed.
+func (srv *Server) SetMaxConnections(n int) {
+	limit := int64(n)
+	if limit == 0 {
+		limit = min(65536, max(16, srv.fileLimit-fdReserve))
+	}
+	srv.maxConns.Store(limit)
+	over := new(atomic.Int64)
+	over.Store(srv.connections.Load() - limit)
+	if over.Load() <= 0 {
+		return
+	}
+	srv.eachLoop(func(l *loop) { l.post(jobFunc(func(time.Time) { l.closeNewest(over) })) })
+}
+
+// closeNewest closes sessions, the newest first, until over is used up.
+func (l *loop) closeNewest(over *atomic.Int64) {
+	sessions := slices.SortedFunc(maps.Keys(l.sessions), func(a, b *session) int { return cmp.Compare(b.id, a.id) })
+	for _, s := range sessions {
+		if s.closed {
+			continue
+		}
+		if over.Add(-1) < 0 {
+			return
+		}
+		l.srv.metrics.refused.Add(1)
+		s.expel(errTooManyConns, wire.Errorf(wire.CodeLimit, errTooManyConns))
+	}
+}
+
+// errTooManyConns is what NATS clients compare with.
+const errTooManyConns = "maximum connections exceeded"
+
 // admit counts a connection in and reports whether there is room for it.
 func (srv *Server) admit() bool {
-	if srv.connections.Add(1) <= srv.maxConns {
+	if srv.connections.Add(1) <= srv.maxConns.Load() {
 		return true
 	}
 	srv.connections.Add(-1)
@@ -69,7 +106,7 @@ const refuseTimeout = 100 * time.Millisecond
 func (srv *Server) enrol(conn net.Conn) {
 	if !srv.admit() {
 		_ = conn.SetWriteDeadline(time.Now().Add(refuseTimeout))
-		_, _ = conn.Write(append(srv.appendInfo(nil, &session{}, conn), "-ERR 'maximum connections exceeded'\r\n"...))
+		_, _ = conn.Write(append(srv.appendInfo(nil, &session{}, conn), "-ERR '"+errTooManyConns+"'\r\n"...))
 		_ = conn.Close()
 		return
 	}

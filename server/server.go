@@ -34,12 +34,13 @@ type Server struct {
 	accepting atomic.Bool // between Start and Shutdown
 	lame      atomic.Bool // clients are asked to go elsewhere
 
-	listener net.Listener
-	admin    *admin
-	loops    []*gnetLoop
-	nextLoop atomic.Uint64
-	nextID   atomic.Uint64
-	maxConns int64
+	listener  net.Listener
+	admin     *admin
+	loops     []*gnetLoop
+	nextLoop  atomic.Uint64
+	nextID    atomic.Uint64
+	maxConns  atomic.Int64
+	fileLimit int64 // open files that the process may have
 
 	live  *subject.Index[live] // subscriptions of text sessions
 	verbs map[string]humanVerb
@@ -163,7 +164,7 @@ func (srv *Server) addrString() string {
 func (srv *Server) Dial(context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	if !srv.admit() {
-		return nil, wire.Errorf(wire.CodeLimit, "the broker has %d connections, its limit", srv.maxConns)
+		return nil, wire.Errorf(wire.CodeLimit, "the broker has %d connections, its limit", srv.maxConns.Load())
 	}
 	if !srv.goStream(ours, func() { srv.serveStream(ours, newSession(newLoop(srv), srv.nextID.Add(1))) }) {
 		return nil, net.ErrClosed
