@@ -231,7 +231,7 @@ func (srv *Server) eachLoop(f func(l *loop)) {
 const sweepInterval = time.Second
 
 func (srv *Server) sweep() {
-	tick := time.NewTicker(min(sweepInterval, srv.opts.AuthTimeout, srv.opts.PingInterval, srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
+	tick := time.NewTicker(min(sweepInterval, srv.opts.AuthTimeout, max(time.Millisecond, srv.opts.PingInterval/5), srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
 	defer tick.Stop()
 	srv.metrics.sample(srv.opts.Now())
 	for {

@@ -110,6 +110,9 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 	}
 	t.part = append(t.part, in[:used]...)
 	if !ready && (t.need > 0 || len(t.part) <= t.maxLine()) {
+		if t.need == 0 {
+			t.foresee(t.part)
+		}
 		return used
 	}
 	part := t.part

@@ -164,7 +164,7 @@ func TestTextSmuggling(t *testing.T) {
 	f("PUB a 5\r\nhelloXX\r\nPUB admin 1\r\nx\r\n", "-ERR '"+errUnknown+"'\r\n")
 	f("PUB a 3\r\nhello\r\nPUB admin 1\r\nx\r\n", "-ERR '"+errUnknown+"'\r\n")
 	f("PUB a 9\r\nhello\r\nPUB admin 1\r\nx\r\n", "-ERR '"+errUnknown+"'\r\n")
-	f("PUB a -1\r\nPUB admin 1\r\nx\r\n", "-ERR 'usage: PUB subject [reply] bytes'\r\n")
+	f("PUB a -1\r\nPUB admin 1\r\nx\r\n", "")
 	f("PUB a 2000000\r\nPUB admin 1\r\nx\r\n", "-ERR 'Maximum Payload Violation'\r\n")
 	f("PUB a\x00b 1\r\nx\r\nPING\r\n", "-ERR 'Invalid Publish Subject'\r\nMSG a\x00b 1 1\r\nx\r\nPONG\r\n")
 }
@@ -209,4 +209,28 @@ func FuzzTextSplit(f *testing.F) {
 			require.Equal(t, closed, slowClosed)
 		}
 	})
+}
+
+// A program that begins a line with what can be no command is cut off before the line ends.
+func TestTextHopelessLines(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	f := func(in, want string, closed bool) {
+		t.Helper()
+		for _, pieces := range [][]string{{in}, strings.Split(in, "")} {
+			out, isClosed := b.play(append([]string{"CONNECT {\"verbose\":false}\r\n"}, pieces...)...)
+			require.Equal(t, want, out, "%q", pieces)
+			require.Equal(t, closed, isClosed, "%q", pieces)
+		}
+	}
+	const unknown = "-ERR 'Unknown Protocol Operation'\r\n"
+	f("ZZZ", unknown, true)
+	f("PUBX", unknown, true)
+	f("PUT ", unknown, true)
+	f("pub", "", false)
+	f("Fetch orders", "", false)
+	f("+O", "", false)
+	f(" ", "", false)
+	out, closed := b.play("ZZZ")
+	require.Empty(t, out, "a person may go on typing")
+	require.False(t, closed)
 }

@@ -40,7 +40,17 @@ func (t *text) malformed(reason string) {
 		t.fail(reason)
 		return
 	}
-	t.refuse(reason)
+	t.misused(reason)
+}
+
+// misused ends the connection of a peer whose arguments are wrong. A NATS client is not told why: it
+// would not understand, and NATS does not say.
+func (t *text) misused(reason string) {
+	if t.friendly() {
+		t.fail(reason)
+	}
+	t.s.loop.srv.metrics.malformed.Add(1)
+	t.s.close()
 }
 
 func (t *text) ok() {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"strings"
 	"time"
 )
 
@@ -17,6 +18,7 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 		return len(in), 0
 	}
 	if end < 0 {
+		t.foresee(in)
 		return 0, 0
 	}
 	verb, args := cutVerb(in[:end])
@@ -36,6 +38,31 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 	return used, 0
 }
 
+// natsVerbs are the verbs of NATS clients.
+var natsVerbs = []string{"CONNECT", "PING", "PONG", "PUB", "HPUB", "SUB", "UNSUB", "INFO", "+OK", "-ERR"}
+
+// foresee ends a program's connection at the start of a line that cannot become a command: its end may
+// never come.
+func (t *text) foresee(start []byte) {
+	if !t.connected || t.person {
+		return
+	}
+	verb, _ := cutVerb(start)
+	var scratch [maxVerb]byte
+	name := string(upper(scratch[:0], verb))
+	for _, v := range natsVerbs {
+		if strings.HasPrefix(v, name) {
+			return
+		}
+	}
+	for v := range t.s.loop.srv.verbs {
+		if strings.HasPrefix(v, name) {
+			return
+		}
+	}
+	t.refuse(errUnknown)
+}
+
 // commandPublish runs PUB or HPUB, whose payload follows the line of the given length.
 func (t *text) commandPublish(in, args []byte, line int, header bool, now time.Time) (used, need int) {
 	if !t.admitted(now) {
@@ -44,10 +71,10 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	l, ok := parsePublish(args, header)
 	switch {
 	case !ok && header:
-		t.refuse("usage: HPUB subject [reply] header-bytes all-bytes")
+		t.misused("usage: HPUB subject [reply] header-bytes all-bytes")
 		return line, 0
 	case !ok:
-		t.refuse("usage: PUB subject [reply] bytes")
+		t.misused("usage: PUB subject [reply] bytes")
 		return line, 0
 	case l.size > t.s.loop.srv.maxPayload():
 		t.refuse("Maximum Payload Violation")
