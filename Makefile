@@ -2,6 +2,7 @@
 # make test   is the whole test suite, the demo scripts included
 # make check  adds the race detector, the linters and the other platforms
 # make test-crash  kills a broker CYCLES times under load
+# make conformance  fetches the nats command line tool and nats.js, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make fuzz   runs every fuzz target for FUZZTIME
 
@@ -13,12 +14,15 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 
+NATSCLI      = github.com/nats-io/natscli/nats@v0.5.1
+NATSJS       = @nats-io/transport-node@3.4.0
+
 DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 
 CYCLES   ?= 50
 ROUNDS   ?= 5
 
-.PHONY: build run test test-crash bench demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash conformance bench demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -32,6 +36,12 @@ test: vet
 
 test-crash:
 	RAFKA_CRASH_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 60m -v ./internal/crash
+
+conformance:
+	GOBIN=$(CURDIR)/bin/tools $(GO) install $(NATSCLI)
+	mkdir -p bin/tools/js
+	if command -v npm; then npm install --no-audit --no-fund --prefix bin/tools/js $(NATSJS); fi
+	RAFKA_NATS_CLI=$(CURDIR)/bin/tools/nats RAFKA_NATS_JS=$(CURDIR)/bin/tools/js $(GO) test -count=1 -v ./internal/conformance
 
 bench: build
 	bin/rafka bench compare --rounds $(ROUNDS) --write docs/benchmarks.md

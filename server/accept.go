@@ -105,9 +105,7 @@ const refuseTimeout = 100 * time.Millisecond
 // enrol hands a connection to a loop, or tells it that there is no room.
 func (srv *Server) enrol(conn net.Conn) {
 	if !srv.admit() {
-		_ = conn.SetWriteDeadline(time.Now().Add(refuseTimeout))
-		_, _ = conn.Write(append(srv.appendInfo(nil, &session{}, conn), "-ERR '"+errTooManyConns+"'\r\n"...))
-		_ = conn.Close()
+		srv.turnAway(conn)
 		return
 	}
 	g := srv.turn()
@@ -117,6 +115,29 @@ func (srv *Server) enrol(conn net.Conn) {
 		return
 	}
 	srv.enrolIn(g, conn, s)
+}
+
+// maxRefusals is how many connections over the limit are told so at the same time.
+const maxRefusals = 64
+
+// turnAway tells a connection that there is no room. What it sends meanwhile is read: closing a socket
+// with unread input takes the answer away from the peer.
+func (srv *Server) turnAway(conn net.Conn) {
+	select {
+	case srv.refusals <- struct{}{}:
+	default:
+		_ = conn.Close()
+		return
+	}
+	srv.wg.Go(func() {
+		defer func() { <-srv.refusals }()
+		_ = conn.SetDeadline(time.Now().Add(refuseTimeout))
+		_, err := conn.Write(append(srv.appendInfo(nil, &session{}, conn), "-ERR '"+errTooManyConns+"'\r\n"...))
+		for buf := make([]byte, 4096); err == nil; {
+			_, err = conn.Read(buf)
+		}
+		_ = conn.Close()
+	})
 }
 
 // enrolIn hands a connection to a loop.

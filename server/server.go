@@ -45,9 +45,10 @@ type Server struct {
 	live  *subject.Index[live] // subscriptions of text sessions
 	verbs map[string]humanVerb
 
-	policy atomic.Pointer[auth.Policy]
-	logins chan struct{}  // one for each login that is being checked
-	audit  rate.Sometimes // of what is logged about logins and permissions
+	policy   atomic.Pointer[auth.Policy]
+	logins   chan struct{}  // one for each login that is being checked
+	refusals chan struct{}  // one for each connection that is told that there is no room
+	audit    rate.Sometimes // of what is logged about logins and permissions
 
 	connections atomic.Int64
 	leaseTurn   atomic.Uint64
@@ -80,7 +81,7 @@ func New(o Options) (*Server, error) {
 	srv := &Server{
 		opts: o, id: id, live: subject.NewIndex[live](), verbs: humanTable(), streams: map[*loop]net.Conn{}, strangers: map[net.Conn]struct{}{},
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
-		logins: make(chan struct{}, maxLogins), audit: rate.Sometimes{First: 20, Interval: time.Second},
+		logins: make(chan struct{}, maxLogins), refusals: make(chan struct{}, maxRefusals), audit: rate.Sometimes{First: 20, Interval: time.Second},
 	}
 	srv.policy.Store(o.Auth)
 	srv.tls.Store(o.TLS.Config)

@@ -20,6 +20,10 @@ type Stats struct {
 	BytesOut    uint64  `json:"delivered_bytes"`    // of entries
 	Stored      uint64  `json:"stored_messages"`    // now
 	StoredBytes int64   `json:"stored_bytes"`       // now
+
+	Subscriptions int64  `json:"subscriptions"`           // push and live ones, open now
+	Sent          uint64 `json:"live_messages"`           // published to subjects
+	Passed        uint64 `json:"live_delivered_messages"` // handed to live subscriptions
 }
 
 // Stats returns what the broker counts. What an event loop does in its current turn is not in it yet.
@@ -31,6 +35,7 @@ func (srv *Server) Stats(now time.Time) Stats {
 		Published: m.published.messages.Load(), BytesIn: m.published.bytes.Load(),
 		Delivered: m.delivered.messages.Load(), BytesOut: m.delivered.bytes.Load(),
 		Stored: s.log.records, StoredBytes: s.log.bytes,
+		Subscriptions: m.subscriptions.Load(), Sent: m.sent.messages.Load(), Passed: m.passed.messages.Load(),
 	}
 }
 

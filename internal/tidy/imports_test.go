@@ -70,7 +70,8 @@ var rules = map[string]rule{
 		},
 	},
 
-	"internal/tidy": {},
+	"internal/conformance": {},
+	"internal/tidy":        {},
 }
 
 func TestEveryPackageImportsOnlyWhatItMay(t *testing.T) {
