@@ -313,6 +313,9 @@ func sourceRate(c *fdConn, d time.Duration) (float64, error) {
 	return float64(bytes) / time.Since(start).Seconds() / 1e6, nil
 }
 
+// pushSize is the payload of pushed messages.
+const pushSize = 128
+
 // pushScenario measures what is delivered to subscribers while one publisher publishes as it can.
 func pushScenario(subscribers int, goal float64) scenario {
 	return scenario{
@@ -347,12 +350,12 @@ func pushRate(addr string, subscribers int, d time.Duration) (float64, error) {
 		go func() { errs <- s.count(&delivered, stop) }()
 	}
 	start := time.Now()
-	_, err = publishRate(pub.fdConn, frameOf(128, 1), 1, d)
+	_, err = publishRate(pub.fdConn, frameOf(pushSize, 1), 1, d)
 	bytes := delivered.Load()
 	took := time.Since(start)
 	close(stop)
 	if err == nil {
-		_, err = roundTrips(pub.fdConn, frameOf(128, 1), 1) // wakes every subscriber once more
+		_, err = roundTrips(pub.fdConn, frameOf(pushSize, 1), 1) // wakes every subscriber once more
 	}
 	for range subscribers {
 		err = errors.Join(err, <-errs)
@@ -360,7 +363,7 @@ func pushRate(addr string, subscribers int, d time.Duration) (float64, error) {
 	return float64(bytes) / took.Seconds() / 1e6, err
 }
 
-// count counts delivered bytes until stop, and checks that offsets follow each other.
+// count counts delivered bytes of payload until stop, and checks that offsets follow each other.
 func (s *session) count(delivered *atomic.Int64, stop <-chan struct{}) error {
 	defer s.close()
 	var next uint64
@@ -384,8 +387,8 @@ func (s *session) count(delivered *atomic.Int64, stop <-chan struct{}) error {
 		if next != 0 && first.BaseOffset != next {
 			return fmt.Errorf("delivered offset %d, expected %d", first.BaseOffset, next)
 		}
+		delivered.Add(int64(e.Next-first.BaseOffset) * pushSize)
 		next = e.Next
-		delivered.Add(int64(len(e.Bytes)))
 		if credit += len(e.Bytes); credit > 1<<28 {
 			if err := s.write(request(wire.OpCredit, 0, 0, wire.Credit{Subscription: 9, Bytes: uint32(credit)}.Append)); err != nil {
 				return err

@@ -7,7 +7,6 @@ import (
 
 	"github.com/valyala/bytebufferpool"
 
-	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -35,14 +34,6 @@ type binary struct {
 	cold        int                      // reads with the workers
 
 	ack ackFrame // the last publish reply in the output buffer, to be extended
-
-	// Scratch space of the handlers, reused from frame to frame.
-	batch    wire.Batch
-	settle   wire.Settle
-	commit   wire.Commit
-	ranges   []group.Settle
-	leased   []group.Lease
-	leaseOut wire.Leased
 }
 
 // request is something that is tried again when the peer has read.

@@ -12,7 +12,7 @@ import (
 // commitOffsets stores a group's offsets on the partitions of one topic. All are checked before the
 // first is stored.
 func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
-	m := &b.commit
+	m := &b.s.loop.scratch.commit
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}

@@ -24,8 +24,8 @@ type info struct {
 	Port       int      `json:"port"`
 	Headers    bool     `json:"headers"`
 	MaxPayload int      `json:"max_payload"`
-	ClientID   int32    `json:"client_id"`
-	ClientIP   string   `json:"client_ip"`
+	ClientID   int32    `json:"client_id,omitempty"`
+	ClientIP   string   `json:"client_ip,omitempty"`
 	Auth       bool     `json:"auth_required,omitempty"`
 	Nonce      string   `json:"nonce,omitempty"`
 	TLS        bool     `json:"tls_required,omitempty"`
@@ -41,8 +41,40 @@ type addressed interface{ RemoteAddr() net.Addr }
 
 // appendInfo appends the greeting line for a connection.
 func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
-	host, port := splitAddr(srv.Addr())
 	clientIP, _ := splitAddr(c.RemoteAddr())
+	dst = append(append(dst, "INFO "...), srv.greeting(srv.lame.Load() || s.loop != nil && s.loop.draining)...)
+	dst = strconv.AppendInt(append(dst, `"client_id":`...), int64(s.id&0x7fffffff), 10)
+	if s.nonce != "" {
+		dst = append(append(append(dst, `,"nonce":"`...), s.nonce...), '"')
+	}
+	dst = append(append(append(dst, `,"client_ip":"`...), clientIP...), '"') // an address needs no escapes
+	return append(dst, "}\r\n"...)
+}
+
+// greeting returns what all connections are told, ready for more fields. It is made once for each
+// state of the broker: accepting a connection should leave no garbage.
+func (srv *Server) greeting(lame bool) []byte {
+	required := srv.required()
+	at := &srv.greetings[0]
+	if lame {
+		at = &srv.greetings[1]
+	}
+	if g := at.Load(); g != nil && g.required == required {
+		return g.json
+	}
+	g := &greeting{required: required, json: srv.newGreeting(lame, required)}
+	at.Store(g)
+	return g.json
+}
+
+// greeting is the common part of greetings.
+type greeting struct {
+	required bool
+	json     []byte
+}
+
+func (srv *Server) newGreeting(lame, required bool) []byte {
+	host, port := splitAddr(srv.Addr())
 	var urls []string
 	if a := srv.opts.Advertise; a != "" {
 		urls = []string{a}
@@ -54,17 +86,15 @@ func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
 	tlsOn := srv.opts.TLS.Config != nil
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Proto: 1,
-		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(), ClientID: int32(s.id & 0x7fffffff), ClientIP: clientIP,
+		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(),
 		TLS: tlsOn && !srv.opts.TLS.Mixed, TLSOffered: tlsOn && srv.opts.TLS.Mixed,
-		Auth: srv.required(), Nonce: s.nonce,
-		LameDuck: srv.lame.Load() || s.loop != nil && s.loop.draining, Rafka: srv.opts.Version, Binary: wire.Version,
+		Auth: required, LameDuck: lame, Rafka: srv.opts.Version, Binary: wire.Version,
 	})
 	if err != nil {
 		panic("server: greeting cannot be encoded: " + err.Error())
 	}
-	dst = append(dst, "INFO "...)
-	dst = append(dst, body...)
-	return append(dst, "\r\n"...)
+	body[len(body)-1] = ','
+	return body
 }
 
 // maxPayload is the largest payload of a text publish.

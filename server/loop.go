@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/subject"
@@ -60,7 +61,19 @@ type loop struct {
 	interests map[*partition.Topic]interest
 	builder   wire.BatchBuilder // of the record that a text session publishes
 	header    []byte            // of a record that is routed
-	routed    message           // the message that is routed: on the heap once, not for each of them
+	scratch   scratch
+	routed    message // the message that is routed: on the heap once, not for each of them
+}
+
+// scratch is memory of the handlers of binary sessions, reused from frame to frame: a handler is done
+// with it when it returns.
+type scratch struct {
+	batch    wire.Batch
+	settle   wire.Settle
+	commit   wire.Commit
+	ranges   []group.Settle
+	leased   []group.Lease
+	leaseOut wire.Leased
 }
 
 // flush is a partition to be flushed at the end of the turn.

@@ -47,7 +47,7 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	batch := &b.batch
+	batch := &b.s.loop.scratch.batch
 	if err = batch.Parse(m.Batch); err == nil {
 		err = batch.Validate(config.MaxRecord)
 	}

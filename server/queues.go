@@ -187,12 +187,13 @@ func (r *leaseRequest) take(now time.Time) (done bool, err error) {
 	for i := range r.parts {
 		p := r.parts[(r.next+i)%len(r.parts)]
 		limit := min(r.messages, p.FitsIn(r.bytes))
-		r.b.leased, err = p.Lease(r.b.leased[:0], r.group, limit, r.lease, r.b.s.id, now)
+		own := &r.b.s.loop.scratch.leased
+		*own, err = p.Lease((*own)[:0], r.group, limit, r.lease, r.b.s.id, now)
 		if err != nil {
 			return false, err
 		}
-		if len(r.b.leased) > 0 {
-			return true, r.serve(p, r.b.leased)
+		if len(*own) > 0 {
+			return true, r.serve(p, *own)
 		}
 	}
 	return false, nil
@@ -297,7 +298,7 @@ func splitLost(l group.Lease, e *wire.Error) (lost, rest []group.Settle) {
 }
 
 func (r *leaseRequest) reply(p *partition.Partition, leases []group.Lease, entries []byte) {
-	m := &r.b.leaseOut
+	m := &r.b.s.loop.scratch.leaseOut
 	m.Partition, m.Ranges, m.Bytes = p.Number(), m.Ranges[:0], entries
 	for _, l := range leases {
 		m.Ranges = append(m.Ranges, wire.LeaseRange{First: l.First, Count: l.Count, Attempt: l.Attempt})
@@ -308,7 +309,8 @@ func (r *leaseRequest) reply(p *partition.Partition, leases []group.Lease, entri
 
 // settleLeases serves ack, nack, reject and extend.
 func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
-	m := &b.settle
+	own := &b.s.loop.scratch
+	m := &own.settle
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
@@ -316,12 +318,12 @@ func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	b.ranges = b.ranges[:0]
+	own.ranges = own.ranges[:0]
 	for _, g := range m.Ranges {
-		b.ranges = append(b.ranges, group.Settle{First: g.First, Count: g.Count, Attempt: g.Attempt})
+		own.ranges = append(own.ranges, group.Settle{First: g.First, Count: g.Count, Attempt: g.Attempt})
 	}
 	index, lost, err := p.Settle(b.groupName(m.Group), partition.Settlement{
-		Op: f.Op, Ranges: b.ranges, Delay: time.Duration(m.Ms) * time.Millisecond, Reason: string(m.Reason),
+		Op: f.Op, Ranges: own.ranges, Delay: time.Duration(m.Ms) * time.Millisecond, Reason: string(m.Reason),
 	}, now)
 	if err != nil {
 		return err

@@ -31,8 +31,9 @@ type Server struct {
 	metrics  metrics
 	started  time.Time
 
-	accepting atomic.Bool // between Start and Shutdown
-	lame      atomic.Bool // clients are asked to go elsewhere
+	accepting atomic.Bool                 // between Start and Shutdown
+	lame      atomic.Bool                 // clients are asked to go elsewhere
+	greetings [2]atomic.Pointer[greeting] // while serving, and as a lame duck
 
 	listener  net.Listener
 	admin     *admin
