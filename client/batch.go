@@ -19,8 +19,16 @@ type batch struct {
 	size    int                    // bytes taken from the budget
 	due     bool                   // it has lingered enough
 
-	bytes   []byte // encoded, once sealed
-	packed  []byte // memory for compression
+	sealed   bool
+	codec    wire.Codec
+	packed   []byte // compressed records, and behind them the encoded batch
+	head     int    // size of the compressed records
+	bytes    []byte // encoded, once stamped
+	producer wire.Producer
+	topicID  [16]byte // of the topic it was sent to first
+	// uncertain: it may have been stored, and only a duplicate's number can tell.
+	uncertain bool
+
 	sentAt  time.Time
 	binding *binding  // used to send it
 	refused error     // why the broker did not take it; it will be sent again
@@ -51,24 +59,32 @@ func (b *batch) add(r wire.Record, size int, done func(Receipt, error)) {
 	b.size += size
 }
 
-// seal encodes the batch; nothing can join it any more.
+// seal compresses the batch; nothing can join it any more.
 func (b *batch) seal(c wire.Codec) {
-	if b.bytes != nil {
+	if b.sealed {
 		return
 	}
+	b.sealed, b.codec = true, wire.CodecNone
 	if c == wire.CodecNone {
-		b.bytes = b.builder.Bytes()
 		return
 	}
 	records := b.builder.Records()
 	b.packed = codec.Compress(b.packed[:0], c, records)
-	if len(b.packed) >= len(records) {
+	if b.head = len(b.packed); b.head < len(records) {
+		b.codec = c
+	}
+}
+
+// stamp encodes the batch with its place in its producer's stream, a zero one for none.
+func (b *batch) stamp(p wire.Producer) {
+	b.producer = p
+	b.builder.SetProducer(p)
+	if b.codec == wire.CodecNone {
 		b.bytes = b.builder.Bytes()
 		return
 	}
-	head := len(b.packed)
-	b.packed = b.builder.AppendCompressed(b.packed, c, b.packed[:head])
-	b.bytes = b.packed[head:]
+	b.packed = b.builder.AppendCompressed(b.packed[:b.head], b.codec, b.packed[:b.head])
+	b.bytes = b.packed[b.head:]
 }
 
 // settle runs the callbacks. No lock is held.

@@ -21,8 +21,9 @@
 // A publish has one of three outcomes. It was appended: there is a Receipt, whose Level is the
 // durability reached. It was not appended: the error says why, and is not ErrUnknownOutcome. Or
 // nobody can know: the connection broke, or the context ended, after the message left. That error
-// is ErrUnknownOutcome; publishing the message again may store it twice. The client itself sends
-// again only what was certainly not stored, and keeps the order of every partition when it does.
+// is ErrUnknownOutcome; publishing the message again may store it twice. The client itself numbers
+// what it sends: a message whose answer was lost with the connection is sent again on the next one,
+// for up to Options.RequestTimeout, and stored once, in order. Options.NoIdempotence switches that off.
 //
 // # Memory
 //
@@ -31,7 +32,7 @@
 //
 // # What the package does not do
 //
-// It does not detect duplicates, and members of one group do not share partitions yet: run one
+// It does not detect that a program publishes the same message twice, and members of one group do not share partitions yet: run one
 // process per group, with as many workers as you like. Queues share work between any number of
 // processes. A Consumer and a group that are running do not notice partitions that are added to
 // their topic; publishers and queues do.

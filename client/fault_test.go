@@ -38,7 +38,7 @@ func TestAReplyCutAtEveryByteLosesNothing(t *testing.T) {
 		_ = c.nc.Close()
 		return true
 	})
-	c := dial(t, b, Options{})
+	c := dial(t, b, Options{NoIdempotence: true})
 	for at := range reply {
 		b.mu.Lock()
 		cut = at
@@ -255,7 +255,7 @@ func TestASilentConnectionIsReplaced(t *testing.T) {
 		return silent.Load() == c
 	})
 	stalls := make(chan Stall, 10)
-	c := dial(t, b, Options{PingInterval: 20 * time.Millisecond, OnStall: func(s Stall) {
+	c := dial(t, b, Options{NoIdempotence: true, PingInterval: 20 * time.Millisecond, OnStall: func(s Stall) {
 		select {
 		case stalls <- s:
 		default:

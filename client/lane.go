@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -24,9 +25,11 @@ type lane struct {
 	paused  bool     // a timer will go on
 	pauser  pauser
 	linger  *time.Timer
-	headers wire.Headers // memory for encoding
-	gone    error        // the topic was dropped
-	starved *conn        // that will kick the lane when it has room
+	headers wire.Headers  // memory for encoding
+	gone    error         // the topic was dropped
+	stream  wire.Producer // where the lane's numbering is; ID 0 numbers nothing
+	gap     bool          // a number is missing for good: the numbering starts again
+	starved *conn         // that will kick the lane when it has room
 }
 
 // add copies m into the open batch and sends what can leave. It returns false when the topic was
@@ -106,6 +109,8 @@ func (l *lane) kick() {
 	l.mu.Unlock()
 }
 
+var errOtherTopic = errors.New("the topic was deleted and made again")
+
 func (l *lane) sendLocked() {
 	for !l.paused && len(l.flight) < l.p.c.opts.MaxInFlight && !l.refusedLocked() {
 		bd := l.topic.binding.Load()
@@ -118,7 +123,20 @@ func (l *lane) sendLocked() {
 			}
 			l.closeOpenLocked()
 		}
+		if l.gap && !l.queue[0].uncertain {
+			if len(l.flight) > 0 {
+				return // what is on its way will be refused for the gap
+			}
+			l.renumberLocked()
+		}
 		b := l.queue[0]
+		if b.uncertain && b.topicID != bd.ID {
+			l.queue = slices.Delete(l.queue, 0, 1)
+			l.ending, l.gap = append(l.ending, b), true
+			go l.finish(b, answer{err: errOtherTopic})
+			continue
+		}
+		l.stampLocked(b, bd)
 		b.binding = bd
 		if !bd.conn.sendBatch(l, b, bd.Handle) {
 			return
@@ -154,6 +172,9 @@ func (l *lane) answered(b *batch, a answer) {
 	used := b.binding // b may be recycled below
 	l.mu.Lock()
 	again := l.againLocked(b, a.err)
+	if !again && a.err != nil && b.producer.ID != 0 {
+		l.gap = true
+	}
 	stale := wire.CodeOf(a.err) == wire.CodeTopicNotFound && l.topic.binding.CompareAndSwap(used, nil)
 	var given []*batch
 	if again {
@@ -176,12 +197,12 @@ func (l *lane) answered(b *batch, a answer) {
 	for _, o := range given {
 		why := gone
 		if o.refused != nil {
-			why = l.explain(o.refused)
+			why = l.explain(o, o.refused)
 		}
 		l.finish(o, answer{err: why})
 	}
 	if !again {
-		a.err = l.explain(a.err)
+		a.err = l.explain(b, a.err)
 		l.finish(b, a)
 	}
 	if stale {
@@ -198,13 +219,25 @@ func (l *lane) againLocked(b *batch, err error) bool {
 		return false
 	}
 	if sent, cut := lost(err); cut {
-		return !sent
+		if !sent || b.producer.ID == 0 {
+			return !sent
+		}
+		now := time.Now()
+		if !b.uncertain {
+			b.uncertain, b.giveUp = true, now.Add(l.p.c.opts.RequestTimeout)
+		}
+		p, left := b.producer, b.giveUp.Sub(now)
+		time.AfterFunc(left, func() { l.giveUpOn(b, p, err) })
+		return left > 0
 	}
 	switch code := wire.CodeOf(err); {
 	case code == wire.CodeTopicNotFound:
 		first := !b.rebound
 		b.rebound = true
 		return first
+	case code == wire.CodeOutOfSequence:
+		b.uncertain = false // or the broker would know it
+		l.gap = l.gap || l.flight[0] == b
 	case code == wire.CodeStorageFull || !retryLater(err):
 		return false
 	}
@@ -269,12 +302,12 @@ func (l *lane) resume() {
 }
 
 // explain makes an error of the connection one for the user.
-func (l *lane) explain(err error) error {
+func (l *lane) explain(b *batch, err error) error {
 	if err == nil {
 		return nil
 	}
 	said := explain(err, wire.OpPublish, l.topic.name, int(l.partition))
-	if l.unknown(err) {
+	if l.unknown(err) || b.uncertain {
 		return &unknownError{said}
 	}
 	return said
@@ -282,6 +315,9 @@ func (l *lane) explain(err error) error {
 
 // finish ends a batch of l.ending. No lock is held.
 func (l *lane) finish(b *batch, a answer) {
+	if b.uncertain && a.err != nil && !errors.Is(a.err, ErrUnknownOutcome) {
+		a.err = &unknownError{a.err}
+	}
 	l.p.budget.release(b.size)
 	b.settle(a)
 	l.mu.Lock()
@@ -329,4 +365,43 @@ func (l *lane) drop(err error) {
 	for _, b := range waiting {
 		l.finish(b, answer{err: err})
 	}
+}
+
+// stampLocked numbers a batch that has no number of the current stream yet. A batch that may have been
+// stored keeps its number, or the broker could not tell.
+func (l *lane) stampLocked(b *batch, bd *binding) {
+	switch {
+	case b.bytes != nil && (b.producer.ID == 0 || b.producer.Epoch == l.stream.Epoch || b.uncertain):
+	case l.stream.ID == 0 || b.level == wire.LevelNone:
+		b.stamp(wire.Producer{})
+	default:
+		b.stamp(l.stream)
+		l.stream.Sequence += uint64(b.count())
+	}
+	if b.topicID == ([16]byte{}) {
+		b.topicID = bd.ID
+	}
+}
+
+// renumberLocked starts the numbering again, behind a gap.
+func (l *lane) renumberLocked() {
+	l.gap = false
+	l.stream.Epoch++
+	l.stream.Sequence = 0
+}
+
+// giveUpOn ends a batch that may have been stored when nobody has told by now. p tells it from a later
+// use of its memory.
+func (l *lane) giveUpOn(b *batch, p wire.Producer, err error) {
+	l.mu.Lock()
+	at := slices.Index(l.queue, b)
+	if at < 0 || b.producer != p || !b.uncertain {
+		l.mu.Unlock()
+		return
+	}
+	l.queue = slices.Delete(l.queue, at, at+1)
+	l.ending = append(l.ending, b)
+	l.gap = true
+	l.mu.Unlock()
+	l.finish(b, answer{err: l.explain(b, err)})
 }

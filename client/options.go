@@ -44,8 +44,15 @@ type Options struct {
 	// MaxBufferedBytes bounds the messages that wait for an answer; publishing blocks at the limit.
 	// About as much memory as was needed is kept for reuse. Default 64 MiB.
 	MaxBufferedBytes int
-	// MaxInFlight bounds the batches of one partition that are on the way at once. Default 5.
+	// MaxInFlight bounds the batches of one partition that are on the way at once. Default 5, at most 8
+	// unless NoIdempotence is set.
 	MaxInFlight int
+	// NoIdempotence leaves messages without numbers. By default they have them: a message whose answer
+	// was lost with the connection is sent again, and the broker stores it once.
+	NoIdempotence bool
+	// ProducerName lets one client at a time publish under a name: of those with the same name only the
+	// one that was dialled last is heard, others get wire.CodeFenced. Default: every client for itself.
+	ProducerName string
 	// NoAutoCreate keeps a publish from creating a missing topic. Default: the topic is created when
 	// the broker allows it.
 	NoAutoCreate bool
@@ -88,6 +95,7 @@ const (
 	maxBatchBytes        = 4 << 20 // half a frame: a batch and its framing always fit
 	defaultBufferedBytes = 64 << 20
 	defaultInFlight      = 5
+	maxNumberedInFlight  = 8 // what a broker remembers of a producer
 )
 
 func (o Options) withDefaults() Options {
@@ -121,6 +129,8 @@ func (o *Options) validate() error {
 		return errors.New("client: negative option")
 	case (o.NKey == "") != (o.SignNonce == nil):
 		return errors.New("client: NKey and SignNonce go together")
+	case o.MaxInFlight > maxNumberedInFlight && !o.NoIdempotence:
+		return errors.New("client: MaxInFlight over 8 needs NoIdempotence: the broker remembers 8 batches")
 	case o.ReconnectMin < 0 || o.ReconnectMax < o.ReconnectMin:
 		return errors.New("client: ReconnectMax below ReconnectMin")
 	case !o.Level.Valid() || o.Codec > wire.CodecLZ4:

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -20,6 +23,7 @@ type producer struct {
 	budget  *budget
 	batches batchPool
 	waiters sync.Pool
+	stream  wire.Producer // where the numbering of every lane begins
 
 	mu     sync.RWMutex // guards the fields below
 	topics map[string]*topic
@@ -33,7 +37,23 @@ func (p *producer) init(c *Client) {
 	p.batches.keep = max(4, c.opts.MaxBufferedBytes/c.opts.MaxBatchBytes)
 	p.waiters.New = func() any { return newWaiter() }
 	p.topics = map[string]*topic{}
+	p.stream = newStream(&c.opts)
 }
+
+// newStream returns the identity of the client's messages: its own, or that of its name. Of two with
+// the same name the younger one has the higher epoch.
+func newStream(o *Options) wire.Producer {
+	switch {
+	case o.NoIdempotence:
+		return wire.Producer{}
+	case o.ProducerName != "":
+		return wire.Producer{ID: max(1, xxhash.Sum64String(o.ProducerName)), Epoch: uint64(time.Now().UnixMilli()) << epochBits}
+	}
+	return wire.Producer{ID: max(1, rand.Uint64())}
+}
+
+// epochBits is room for the times that a numbering begins again.
+const epochBits = 16
 
 // Publish sends m and waits until it is as durable as its level promises. m is not kept. When ctx
 // ends first the error is both ErrUnknownOutcome and the context's: the message may be stored later.

@@ -56,7 +56,7 @@ func (t *topic) bind(b *binding) {
 	t.mu.Lock()
 	lanes := *t.lanes.Load()
 	for len(lanes) < int(b.Partitions) {
-		lanes = append(lanes[:len(lanes):len(lanes)], &lane{p: t.p, topic: t, partition: uint16(len(lanes)), pauser: newPauser()})
+		lanes = append(lanes[:len(lanes):len(lanes)], &lane{p: t.p, topic: t, partition: uint16(len(lanes)), pauser: newPauser(), stream: t.p.stream})
 	}
 	t.info.Store(newTopicInfo(b, t.p.c.opts.MaxBatchBytes))
 	t.lanes.Store(&lanes)

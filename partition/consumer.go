@@ -13,16 +13,23 @@ import (
 // Consumer state changes only through commands: each is appended to the partition's own log as a
 // state entry and then applied, under mu, by the same code that replays it after a restart.
 
-// replay rebuilds the consumer state from the log.
+// replay rebuilds what is known of consumers and producers from the log.
 func (p *Partition) replay() error {
 	if blob := p.log.State(); blob != nil {
-		state, err := group.Restore(blob)
+		consumers, err := p.producers.splitSnapshot(blob)
+		if err != nil {
+			return fmt.Errorf("restore producers: %w", err)
+		}
+		state, err := group.Restore(consumers)
 		if err != nil {
 			return fmt.Errorf("restore consumer state: %w", err)
 		}
 		p.state = state
 	}
 	err := p.log.Replay(func(e wire.Entry) error {
+		if e.Kind == wire.KindData {
+			p.replayData(&e)
+		}
 		if e.Kind != wire.KindState {
 			return nil
 		}
@@ -43,12 +50,26 @@ func (p *Partition) replay() error {
 	return nil
 }
 
-// snapshot is the checkpointer's hook. Holding mu keeps state entries out, so the state includes
-// every one of them below the log's next index.
+// replayData notes the batch of an idempotent producer. The entry's checksum was checked; a batch that
+// is damaged in itself is its readers' business.
+func (p *Partition) replayData(e *wire.Entry) {
+	if batch, err := wire.ViewBatch(e.Payload); err == nil && batch.Producer().ID != 0 {
+		p.producers.note(batch.Producer(), batch.Count(), e.BaseOffset, e.Index)
+	}
+}
+
+// snapshot is the checkpointer's hook. Holding both locks keeps state entries and the batches of
+// idempotent producers out, so the state includes every one of them below the log's next index.
 func (p *Partition) snapshot() ([]byte, uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.state.AppendSnapshot(nil), p.log.Positions().NextIndex - 1
+	p.producers.mu.Lock()
+	defer p.producers.mu.Unlock()
+	consumers := p.state.AppendSnapshot(nil)
+	if len(p.producers.byID) == 0 {
+		return consumers, p.log.Positions().NextIndex - 1
+	}
+	return p.producers.appendSnapshot(nil, consumers), p.log.Positions().NextIndex - 1
 }
 
 // logLocked appends a command and applies it. The returned index reaches durability later.

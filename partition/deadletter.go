@@ -157,7 +157,7 @@ func (p *Partition) buryOne(target *Topic, queue string, d group.Dead) error {
 	}
 	now := p.topic.registry.opts.Now()
 	to := target.Place(rec.Key)
-	if _, _, err := to.Publish(&batch, nowMs(now)); err != nil {
+	if _, _, _, err := to.Publish(&batch, nowMs(now)); err != nil {
 		return err
 	}
 	return nil

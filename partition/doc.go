@@ -7,7 +7,7 @@
 //
 //	r, err := partition.Open(store, partition.Options{})
 //	t, err := r.Create("orders", 3, nil)
-//	base, index, err := t.Partition(0).Publish(&batch, nowMs)
+//	base, index, duplicate, err := t.Partition(0).Publish(&batch, nowMs)
 //
 // Three positions matter: appended, durable, and visible. Visible follows from the topic's
 // durability level: at level disk consumers see only what is on the disk.

@@ -37,6 +37,8 @@ type Partition struct {
 	command   []byte // scratch space for commands, guarded by mu
 	payload   []byte // scratch space for entries, guarded by mu
 
+	producers producers
+
 	publishedBytes    atomic.Uint64
 	deliveredMessages atomic.Uint64
 	deliveredBytes    atomic.Uint64
@@ -77,12 +79,33 @@ func (p *Partition) Failure() error {
 }
 
 // Publish appends a checked batch and returns the offset of its first record and its entry's index.
-// The batch is in memory then; Flush and Reached lead further. The error is a *wire.Error and means
-// that nothing was appended.
-func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, err error) {
+// The batch is in memory then; Flush and Reached lead further. A batch of an idempotent producer that
+// was stored before is a duplicate: the offset and index are the first one's. The error is a
+// *wire.Error and means that nothing was appended.
+func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, duplicate bool, err error) {
 	if p.log == nil {
-		return 0, 0, p.Err()
+		return 0, 0, false, p.Err()
 	}
+	pr := b.Producer()
+	if pr.ID == 0 {
+		base, index, err = p.append(b, nowMs)
+		return base, index, false, err
+	}
+	p.producers.mu.Lock()
+	defer p.producers.mu.Unlock()
+	switch stored, err := p.producers.check(pr, b.Count()); {
+	case err != nil:
+		return 0, 0, false, err
+	case stored != nil:
+		return stored.base, stored.index, true, nil
+	}
+	if base, index, err = p.append(b, nowMs); err == nil {
+		p.producers.note(pr, b.Count(), base, index)
+	}
+	return base, index, false, err
+}
+
+func (p *Partition) append(b *wire.Batch, nowMs int64) (base, index uint64, err error) {
 	base, index, err = p.log.Append(log.Batch{
 		Kind: wire.KindData, Count: b.Count(), Term: term, Time: nowMs, Payload: b.Raw(),
 	})

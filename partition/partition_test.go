@@ -81,7 +81,7 @@ func publishAt(t *testing.T, p *Partition, now time.Time, values ...string) uint
 	}
 	batch, err := wire.ParseBatch(b.Bytes())
 	require.NoError(t, err)
-	base, _, err := p.Publish(&batch, now.UnixMilli())
+	base, _, _, err := p.Publish(&batch, now.UnixMilli())
 	require.NoError(t, err)
 	p.Flush(p.topic.Config().Level)
 	eventually(t, func() bool { return p.Visible() >= base+uint64(len(values)) })
@@ -217,7 +217,7 @@ func TestABrokerThatOwnsOnePartitionRefusesTheOthers(t *testing.T) {
 	publish(t, topic.Partition(1), "mine")
 	e := code(t, wire.CodeNotOwner, topic.Partition(2).Err())
 	require.Contains(t, e.Detail, "partition 1 of 3")
-	_, _, err := topic.Partition(0).Publish(&wire.Batch{}, 0)
+	_, _, _, err := topic.Partition(0).Publish(&wire.Batch{}, 0)
 	code(t, wire.CodeNotOwner, err)
 	require.Equal(t, wire.StatusForeign, topic.Info().Partitions[0].Status)
 }
@@ -229,7 +229,7 @@ func TestConsumersSeeOnlyWhatTheTopicsLevelAllows(t *testing.T) {
 	b.Add(wire.Record{Value: []byte("x")})
 	batch, err := wire.ParseBatch(b.Bytes())
 	require.NoError(t, err)
-	_, index, err := p.Publish(&batch, 1)
+	_, index, _, err := p.Publish(&batch, 1)
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), p.Next())
 	require.Zero(t, p.Visible(), "nothing was flushed")

@@ -179,7 +179,7 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	if err != nil {
 		return s, batchError(err, topic.Config().MaxRecord)
 	}
-	if s.base, s.index, err = s.p.Publish(&batch, now.UnixMilli()); err == nil {
+	if s.base, s.index, _, err = s.p.Publish(&batch, now.UnixMilli()); err == nil {
 		l.turn.published.add(1, len(l.builder.Bytes()))
 	}
 	return s, err

@@ -60,12 +60,14 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if b.s.loop.draining {
 		return wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
 	}
-	base, index, err := p.Publish(batch, now.UnixMilli())
+	base, index, duplicate, err := p.Publish(batch, now.UnixMilli())
 	if err != nil {
 		return err
 	}
-	b.s.loop.turn.published.add(int(batch.Count()), len(m.Batch))
-	b.s.loop.routeBatch(p.Topic(), batch)
+	if !duplicate {
+		b.s.loop.turn.published.add(int(batch.Count()), len(m.Batch))
+		b.s.loop.routeBatch(p.Topic(), batch)
+	}
 	if level > wire.LevelMemory {
 		b.s.loop.flush(p, level)
 	}
@@ -74,13 +76,13 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	case level > wire.LevelMemory:
 		b.s.loop.watch(p).await(ack{
 			to: b, op: f.Op, correlation: f.Correlation, level: level,
-			index: index, base: base, count: batch.Count(), held: len(m.Batch),
+			index: index, base: base, count: batch.Count(), held: len(m.Batch), duplicate: duplicate,
 			arrived: now.UnixNano(),
 		})
 		b.held += len(m.Batch)
 	default:
 		b.s.loop.turn.publishes++
-		b.acknowledge(p, f.Correlation, base, batch.Count(), level)
+		b.acknowledge(p, f.Correlation, base, batch.Count(), level, duplicate)
 	}
 	return nil
 }
@@ -105,10 +107,10 @@ func batchError(err error, maxRecord int) *wire.Error {
 
 // acknowledge appends the reply to a publish, or extends the last one when this publish follows it
 // directly in correlation ids and in the log.
-func (b *binary) acknowledge(p *partition.Partition, correlation uint32, base uint64, count uint32, level wire.Level) {
+func (b *binary) acknowledge(p *partition.Partition, correlation uint32, base uint64, count uint32, level wire.Level, duplicate bool) {
 	out := b.s.buffer()
 	a := &b.ack
-	joins := a.end == len(out.B) && a.end > 0 && a.p == p && a.next == correlation &&
+	joins := !duplicate && a.end == len(out.B) && a.end > 0 && a.p == p && a.next == correlation &&
 		a.after == base && a.level == level
 	flags := wire.Flags(level)
 	if joins {
@@ -117,8 +119,14 @@ func (b *binary) acknowledge(p *partition.Partition, correlation uint32, base ui
 	} else {
 		*a = ackFrame{p: p, first: correlation, base: base, level: level}
 	}
+	if duplicate {
+		flags |= wire.FlagDuplicate
+	}
 	dst, at := wire.BeginFrame(out.B, wire.OpPublish|wire.OpReply, flags, a.first)
 	dst = wire.PublishReply{Base: a.base, Extra: correlation - a.first}.Append(dst, flags)
 	out.B = wire.EndFrame(dst, at)
 	a.at, a.end, a.next, a.after = at, len(out.B), correlation+1, base+uint64(count)
+	if duplicate {
+		a.end = 0 // nothing joins it
+	}
 }

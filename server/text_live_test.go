@@ -393,7 +393,7 @@ func TestTextFetchOpensBatches(t *testing.T) {
 	for _, c := range []wire.Codec{wire.CodecNone, wire.CodecZstd} {
 		batch, err := wire.ParseBatch(builder.AppendCompressed(nil, c, codec.Compress(nil, c, builder.Records())))
 		require.NoError(t, err)
-		_, _, err = p.Publish(&batch, 1)
+		_, _, _, err = p.Publish(&batch, 1)
 		require.NoError(t, err)
 	}
 	peer := b.peer()

@@ -79,6 +79,7 @@ type ack struct {
 	count       uint32 // OpPublish: records
 	held        int    // OpPublish: bytes that count against the session's limit
 	arrived     int64  // OpPublish: when it came in, in nanoseconds; for the latency metric
+	duplicate   bool   // OpPublish: it was stored before
 	join        *join  // set when the reply waits for several partitions
 }
 
@@ -203,7 +204,7 @@ func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 		b.fail(a.op, a.correlation, asWireError(err))
 	case a.op == wire.OpPublish:
 		b.s.loop.acknowledged(a)
-		b.acknowledge(p, a.correlation, a.base, a.count, a.level)
+		b.acknowledge(p, a.correlation, a.base, a.count, a.level, a.duplicate)
 	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject:
 		b.replySettled(a.op, a.correlation, uint32(a.base))
 	default:

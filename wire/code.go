@@ -80,6 +80,9 @@ const (
 	CodeLeaseLost Code = 41
 	// CodeFenced says that a newer generation or epoch owns what the request names.
 	CodeFenced Code = 42
+	// CodeOutOfSequence says that an idempotent producer left records out: those before are missing.
+	// Nothing was appended; the batch may be sent again behind them.
+	CodeOutOfSequence Code = 45
 	// CodeSlowConsumer says that the broker gave up on a subscriber that did not read.
 	CodeSlowConsumer Code = 43
 	// CodeSubscriptionNotFound says that the connection has no such subscription.
@@ -120,6 +123,7 @@ var codes = map[Code]codeInfo{
 	CodeGroupNotFound:        {"GROUP_NOT_FOUND", "the group does not exist", RetryNever},
 	CodeLeaseLost:            {"LEASE_LOST", "the lease ended before it was settled", RetryNever},
 	CodeFenced:               {"FENCED", "a newer owner has taken over", RetryNever},
+	CodeOutOfSequence:        {"OUT_OF_SEQUENCE", "records before these are missing", RetryLater},
 	CodeSlowConsumer:         {"SLOW_CONSUMER", "the subscriber did not keep up", RetryLater},
 	CodeSubscriptionNotFound: {"SUBSCRIPTION_NOT_FOUND", "the subscription does not exist", RetryNever},
 }

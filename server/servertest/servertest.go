@@ -12,6 +12,7 @@ package servertest
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/server"
@@ -43,6 +44,7 @@ type Broker struct {
 
 	tb   TB
 	opts Options
+	now  atomic.Pointer[server.Server] // Server, for Dial during a Restart
 }
 
 // inProcess stands for the address of a broker without a socket.
@@ -73,6 +75,7 @@ func (b *Broker) start() {
 	if err != nil {
 		b.tb.Fatalf("servertest: start the broker: %v", err)
 	}
+	b.now.Store(srv)
 	b.Server, b.Addr = srv, inProcess
 	if addr := srv.Addr(); addr != nil {
 		b.Addr = addr.String()
@@ -81,7 +84,7 @@ func (b *Broker) start() {
 
 // Dial connects to the broker without a socket, whatever the address. It fits client.Options.Dialer.
 func (b *Broker) Dial(ctx context.Context, _ string) (net.Conn, error) {
-	return b.Server.Dial(ctx)
+	return b.now.Load().Dial(ctx)
 }
 
 // Stop shuts the broker down in order. It may be called more than once.

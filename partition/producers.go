@@ -1,0 +1,208 @@
+package partition
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// An idempotent producer numbers the records it sends to a partition. The partition remembers its last
+// batches, so that a batch that is sent again, because its reply was lost, is not stored again. What
+// it remembers is rebuilt from the log after a restart.
+
+const (
+	// rememberedRuns is how many batches of a producer are remembered: more than a client has on its way.
+	rememberedRuns = 8
+	// maxProducers is how many producers a partition remembers; those silent longest are forgotten.
+	maxProducers = 4096
+)
+
+// producers is what a partition knows about idempotent producers.
+type producers struct {
+	mu   sync.Mutex // held from the check of a batch until it is noted
+	byID map[uint64]*producer
+	turn uint64 // counts batches, to tell who was silent longest
+}
+
+// producer is one idempotent producer.
+type producer struct {
+	epoch uint64
+	next  uint64 // sequence of the record that it sends next
+	used  uint64 // turn of its last batch
+	runs  []run  // its last batches, the newest last
+}
+
+// run is one batch that was stored.
+type run struct {
+	first, count uint64 // sequences
+	base, index  uint64 // where it is
+}
+
+// check says what to do with a batch: store it, or answer with where it is already. The error is a
+// *wire.Error. The caller holds mu.
+func (ps *producers) check(pr wire.Producer, count uint32) (stored *run, err error) {
+	p := ps.byID[pr.ID]
+	switch {
+	case p == nil || pr.Epoch > p.epoch:
+		return nil, nil
+	case pr.Epoch < p.epoch:
+		return nil, wire.Errorf(wire.CodeFenced, "producer %x has epoch %d, a newer one has taken over", pr.ID, p.epoch)
+	case pr.Sequence == p.next:
+		return nil, nil
+	case pr.Sequence > p.next:
+		return nil, wire.Errorf(wire.CodeOutOfSequence, "producer %x sent record %d, expected is %d", pr.ID, pr.Sequence, p.next)
+	}
+	for i := range p.runs {
+		if r := &p.runs[i]; r.first == pr.Sequence && r.count == uint64(count) {
+			return r, nil
+		}
+	}
+	return nil, wire.Errorf(wire.CodeInvalid, "producer %x sent record %d before, in a batch that is not remembered", pr.ID, pr.Sequence)
+}
+
+// note remembers a stored batch. The caller holds mu.
+func (ps *producers) note(pr wire.Producer, count uint32, base, index uint64) {
+	p := ps.byID[pr.ID]
+	if p == nil {
+		p = ps.add(pr.ID)
+	}
+	if pr.Epoch != p.epoch {
+		p.epoch, p.runs = pr.Epoch, p.runs[:0]
+	}
+	ps.turn++
+	p.next, p.used = pr.Sequence+uint64(count), ps.turn
+	if len(p.runs) == rememberedRuns {
+		copy(p.runs, p.runs[1:])
+		p.runs = p.runs[:rememberedRuns-1]
+	}
+	p.runs = append(p.runs, run{pr.Sequence, uint64(count), base, index})
+}
+
+func (ps *producers) add(id uint64) *producer {
+	if ps.byID == nil {
+		ps.byID = map[uint64]*producer{}
+	}
+	if len(ps.byID) >= maxProducers {
+		ps.forget(maxProducers / 8)
+	}
+	p := new(producer)
+	ps.byID[id] = p
+	return p
+}
+
+// forget drops the n producers that were silent longest.
+func (ps *producers) forget(n int) {
+	used := make([]uint64, 0, len(ps.byID))
+	for _, p := range ps.byID {
+		used = append(used, p.used)
+	}
+	slices.Sort(used)
+	for id, p := range ps.byID {
+		if p.used <= used[n-1] {
+			delete(ps.byID, id)
+		}
+	}
+}
+
+// The snapshot of a partition is that of its consumers, or an envelope with both:
+//
+//	"RP" | version 1 | uvarint size, consumers | uvarint count of producers, each:
+//	    uvarint id, epoch, next, count of runs, each: uvarint first, count, base, index
+//
+// The snapshot of consumers never begins with "RP". Producers are in the order of their last batch.
+
+const (
+	envelopeMark    = "RP"
+	envelopeVersion = 1
+)
+
+// appendSnapshot appends the envelope. The caller holds mu.
+func (ps *producers) appendSnapshot(dst, consumers []byte) []byte {
+	dst = append(append(dst, envelopeMark...), envelopeVersion)
+	dst = binary.AppendUvarint(dst, uint64(len(consumers)))
+	dst = append(dst, consumers...)
+	dst = binary.AppendUvarint(dst, uint64(len(ps.byID)))
+	ids := make([]uint64, 0, len(ps.byID))
+	for id := range ps.byID {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b uint64) int { return compare(ps.byID[a].used, ps.byID[b].used) })
+	for _, id := range ids {
+		p := ps.byID[id]
+		dst = appendUvarints(dst, id, p.epoch, p.next, uint64(len(p.runs)))
+		for _, r := range p.runs {
+			dst = appendUvarints(dst, r.first, r.count, r.base, r.index)
+		}
+	}
+	return dst
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func appendUvarints(dst []byte, vs ...uint64) []byte {
+	for _, v := range vs {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	return dst
+}
+
+// splitSnapshot returns the consumers' part of a snapshot, and restores the producers.
+func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, err error) {
+	if len(blob) < 3 || string(blob[:2]) != envelopeMark {
+		return blob, nil
+	}
+	r := uvarints{b: blob[3:]}
+	if blob[2] != envelopeVersion {
+		return nil, wire.Errorf(wire.CodeInternal, "format %d is newer than this broker", blob[2])
+	}
+	consumers = r.bytes(r.next())
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		id, p := r.next(), &producer{epoch: r.next(), next: r.next()}
+		for runs := min(r.next(), rememberedRuns); runs > 0; runs-- {
+			p.runs = append(p.runs, run{r.next(), r.next(), r.next(), r.next()})
+		}
+		ps.turn++
+		p.used = ps.turn
+		*ps.add(id) = *p
+	}
+	if r.bad || len(r.b) > 0 {
+		return nil, wire.Errorf(wire.CodeInternal, "the snapshot is malformed")
+	}
+	return consumers, nil
+}
+
+// uvarints reads numbers; after a failure it returns zeros.
+type uvarints struct {
+	b   []byte
+	bad bool
+}
+
+func (r *uvarints) next() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || r.bad {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *uvarints) bytes(n uint64) []byte {
+	if r.bad || n > uint64(len(r.b)) {
+		r.bad = true
+		return nil
+	}
+	b := r.b[:n:n]
+	r.b = r.b[n:]
+	return b
+}
