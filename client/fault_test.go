@@ -158,6 +158,7 @@ func TestMessagesThatWaitAreSentAfterAReconnect(t *testing.T) {
 	b.create("t", 1)
 	var connects, disconnects atomic.Int32
 	c := dial(t, b, Options{
+		NoIdempotence: true,
 		MaxBatchBytes: 200,
 		OnConnect:     func(Server) { connects.Add(1) },
 		OnDisconnect:  func(error) { disconnects.Add(1) },
@@ -198,7 +199,7 @@ func TestMessagesThatWaitAreSentAfterAReconnect(t *testing.T) {
 func TestOrderAndOutcomesHoldWhileTheConnectionBreaksAgainAndAgain(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 2)
-	c := dial(t, b, Options{MaxBatchBytes: 300})
+	c := dial(t, b, Options{NoIdempotence: true, MaxBatchBytes: 300})
 	var mu sync.Mutex
 	acked := [2][]string{}
 	left := make(chan struct{})
