@@ -9,11 +9,20 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
+// batchKind is what the messages of one batch have in common.
+type batchKind struct {
+	level wire.Level
+	timed bool
+	ids   bool  // they have message ids
+	ttl   int64 // ms
+}
+
 // batch is messages of one partition that travel together. Its lane's mutex guards it until it is
 // finished.
 type batch struct {
-	lane    *lane
-	level   wire.Level
+	lane *lane
+	batchKind
+	atomic  bool // all of it or nothing: it is never split
 	builder wire.BatchBuilder
 	done    []func(Receipt, error) // one per message, or nil
 	size    int                    // bytes taken from the budget
@@ -48,8 +57,8 @@ type answer struct {
 func (b *batch) count() int { return b.builder.Count() }
 
 // fits reports whether a message of size bytes can join the batch.
-func (b *batch) fits(size, limit int, level wire.Level, timed bool) bool {
-	return b.level == level && b.builder.Timed() == timed &&
+func (b *batch) fits(size, limit int, kind batchKind) bool {
+	return b.batchKind == kind &&
 		b.builder.Size()+size <= limit && b.builder.Count() < wire.MaxBatchRecords
 }
 
@@ -59,13 +68,17 @@ func (b *batch) add(r wire.Record, size int, done func(Receipt, error)) {
 	b.size += size
 }
 
-// seal compresses the batch; nothing can join it any more.
+// seal compresses the batch; nothing can join it any more. The broker must see message ids.
 func (b *batch) seal(c wire.Codec) {
 	if b.sealed {
 		return
 	}
 	b.sealed, b.codec = true, wire.CodecNone
-	if c == wire.CodecNone {
+	b.builder.SetTTL(b.ttl)
+	if b.ids {
+		b.builder.MarkIDs()
+	}
+	if c == wire.CodecNone || b.ids {
 		return
 	}
 	records := b.builder.Records()
@@ -85,6 +98,40 @@ func (b *batch) stamp(p wire.Producer) {
 	}
 	b.packed = b.builder.AppendCompressed(b.packed[:b.head], b.codec, b.packed[:b.head])
 	b.bytes = b.packed[b.head:]
+}
+
+// split returns a batch for every message of b, with the numbers that they have. Nothing of b is left.
+func (b *batch) split() []*batch {
+	whole, err := wire.ViewBatch(b.bytes)
+	if err != nil {
+		panic("client: own batch cannot be read: " + err.Error())
+	}
+	parts := make([]*batch, 0, b.count())
+	share := b.size / b.count()
+	for rec, err := range whole.Records() {
+		if err != nil {
+			panic("client: own record cannot be read: " + err.Error())
+		}
+		i := len(parts)
+		p := b.lane.p.batches.get(b.lane, b.batchKind)
+		p.add(rec, share, b.done[i])
+		if i == 0 {
+			p.size = b.size - share*(b.count()-1)
+		}
+		p.seal(wire.CodecNone)
+		pr := b.producer
+		pr.Sequence += uint64(i)
+		p.stamp(pr)
+		p.topicID = b.topicID
+		for _, f := range b.flushes {
+			f.add(p)
+		}
+		parts = append(parts, p)
+	}
+	for _, f := range b.flushes {
+		f.finished()
+	}
+	return parts
 }
 
 // settle runs the callbacks. No lock is held.
@@ -114,12 +161,12 @@ type batchPool struct {
 	free []*batch
 }
 
-func (p *batchPool) get(l *lane, level wire.Level) *batch {
+func (p *batchPool) get(l *lane, kind batchKind) *batch {
 	b := p.pop()
 	if b == nil {
 		b = new(batch)
 	}
-	b.lane, b.level = l, level
+	b.lane, b.batchKind = l, kind
 	return b
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rafka-mq/rafka/wire"
 	"github.com/rafka-mq/rafka/wire/codec"
@@ -20,6 +21,7 @@ type cursor struct {
 	next    int    // index in records
 	base    uint64 // offset of records[0]
 	time    int64  // append time of the batch
+	ttl     time.Duration
 	unpack  []byte // memory for decompression
 	keep    bool   // decompress every batch into memory of its own, which stays valid
 }
@@ -78,6 +80,7 @@ func (c *cursor) open(e *wire.Entry) error {
 		c.records = append(c.records, r)
 	}
 	c.base, c.time, c.next = e.BaseOffset, e.Time, 0
+	c.ttl = time.Duration(b.TTL()) * time.Millisecond
 	if c.from > c.base {
 		c.next = int(c.from - c.base)
 	}
@@ -90,7 +93,7 @@ func (c *cursor) offset() uint64 { return c.base + uint64(c.next) }
 // take fills m from the current record and steps to the next one. more must have returned true.
 func (c *cursor) take(m *Message) {
 	m.fill(&c.records[c.next], c.time)
-	m.Offset = c.offset()
+	m.Offset, m.TTL = c.offset(), c.ttl
 	c.next++
 }
 

@@ -58,6 +58,16 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 		}
 		from = At(o.Offset)
 	}
+	for {
+		f, err := c.fetchOnce(ctx, &r, from)
+		if err != nil || len(f.Messages) > 0 || f.Next >= f.Visible || from.kind == fromOffset && f.Next <= from.value {
+			return f, err
+		}
+		from = At(f.Next) // nothing of what was read is to be delivered
+	}
+}
+
+func (c *Client) fetchOnce(ctx context.Context, r *FetchRequest, from Position) (Fetched, error) {
 	var b *binding
 	body, err := c.do(ctx, call{
 		op: wire.OpFetch, topic: r.Topic, partition: r.Partition,

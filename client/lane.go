@@ -34,27 +34,22 @@ type lane struct {
 
 // add copies m into the open batch and sends what can leave. It returns false when the topic was
 // dropped: look it up again.
-func (l *lane) add(m *Message, level wire.Level, size int, alone bool, done func(Receipt, error)) bool {
+func (l *lane) add(m *Message, kind batchKind, size int, alone bool, done func(Receipt, error)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.gone != nil {
 		return false
 	}
-	rec := wire.Record{Key: m.Key, Value: m.Value, Headers: l.encode(m.Headers)}
-	if m.Subject != "" {
-		rec.Subject = []byte(m.Subject)
-	}
-	if !m.Time.IsZero() {
-		rec.Time = m.Time.UnixMilli()
-	}
-	if l.open != nil && (alone || !l.open.fits(size, l.topic.info.Load().maxBatch, level, rec.Time != 0)) {
+	// Only numbered batches can be split in order when one of several ids is known already.
+	alone = alone || kind.ids && (l.stream.ID == 0 || kind.level == wire.LevelNone)
+	if l.open != nil && (alone || !l.open.fits(size, l.topic.info.Load().maxBatch, kind)) {
 		l.closeOpenLocked()
 	}
 	if l.open == nil {
-		l.open = l.p.batches.get(l, level)
+		l.open = l.p.batches.get(l, kind)
 		l.startLingerLocked()
 	}
-	l.open.add(rec, size, done)
+	l.open.add(l.record(m), size, done)
 	if alone {
 		l.closeOpenLocked()
 	}
@@ -62,12 +57,48 @@ func (l *lane) add(m *Message, level wire.Level, size int, alone bool, done func
 	return true
 }
 
-func (l *lane) encode(hs []Header) wire.Headers {
-	if len(hs) == 0 {
+// addAll is add for messages that are one batch. done runs once.
+func (l *lane) addAll(ms []*Message, kind batchKind, size int, done func(Receipt, error)) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone != nil {
+		return false
+	}
+	if l.open != nil {
+		l.closeOpenLocked()
+	}
+	l.open = l.p.batches.get(l, kind)
+	l.open.atomic = true
+	for _, m := range ms {
+		l.open.add(l.record(m), 0, nil)
+	}
+	l.open.done[0], l.open.size = done, size
+	l.closeOpenLocked()
+	l.sendLocked()
+	return true
+}
+
+// record returns m as it is stored. It is valid until the next call.
+func (l *lane) record(m *Message) wire.Record {
+	rec := wire.Record{Key: m.Key, Value: m.Value, Headers: l.encode(m)}
+	if m.Subject != "" {
+		rec.Subject = []byte(m.Subject)
+	}
+	if !m.Time.IsZero() {
+		rec.Time = m.Time.UnixMilli()
+	}
+	return rec
+}
+
+func (l *lane) encode(m *Message) wire.Headers {
+	if len(m.Headers) == 0 && m.ID == "" {
 		return nil
 	}
 	l.headers = l.headers[:0]
-	for _, h := range hs {
+	if m.ID != "" {
+		l.headers = l.headers.Append(wire.HeaderID, []byte(m.ID))
+	}
+	for _, h := range m.Headers {
 		l.headers = l.headers.Append(h.Name, h.Value)
 	}
 	return l.headers
@@ -235,6 +266,8 @@ func (l *lane) againLocked(b *batch, err error) bool {
 		first := !b.rebound
 		b.rebound = true
 		return first
+	case code == wire.CodeDuplicate:
+		return b.count() > 1 && !b.atomic // its messages go one by one
 	case code == wire.CodeOutOfSequence:
 		b.uncertain = false // or the broker would know it
 		l.gap = l.gap || l.flight[0] == b
@@ -285,13 +318,27 @@ func (l *lane) requeueLocked() time.Duration {
 		}
 		busy = busy || retryLater(b.refused)
 	}
-	l.queue = slices.Insert(l.queue, 0, l.flight...)
+	l.queue = slices.Insert(l.queue, 0, l.partsLocked()...)
 	l.flight = l.flight[:0]
 	if !busy {
 		return 0
 	}
 	l.paused = true
 	return l.pauser.step()
+}
+
+// partsLocked returns what was in flight, with the messages one by one of batches that hold some whose
+// id the broker knows.
+func (l *lane) partsLocked() (bs []*batch) {
+	for _, b := range l.flight {
+		if wire.CodeOf(b.refused) == wire.CodeDuplicate {
+			bs = append(bs, b.split()...)
+			l.p.batches.put(b)
+		} else {
+			bs = append(bs, b)
+		}
+	}
+	return bs
 }
 
 func (l *lane) resume() {

@@ -38,6 +38,14 @@ type Message struct {
 	Partition int
 	// Pinned, set by the producer, sends the message to Partition instead of choosing one.
 	Pinned bool
+	// ID, set by the producer, names the message on a topic with a dedupe window: of the messages with
+	// one ID that are published within the window only the first is stored, whoever sent them. It
+	// travels as a header of the name wire.HeaderID. At most wire.MaxMessageID bytes. Set on received
+	// messages that have one.
+	ID string
+	// TTL, set by the producer, is for how long the message is delivered, by the broker's clock, in whole
+	// milliseconds. Default: as long as the topic keeps it. Set on received messages.
+	TTL time.Duration
 	// Level, set by the producer, asks for another durability than Options.Level. A topic's own level
 	// is a minimum.
 	Level wire.Level
@@ -91,9 +99,13 @@ func (m *Message) fill(r *wire.Record, appended int64) {
 		ms = appended
 	}
 	m.Time = time.UnixMilli(ms)
-	m.Headers = m.Headers[:0]
+	m.Headers, m.ID = m.Headers[:0], ""
 	if len(r.Headers) > 0 {
 		for name, value := range r.Headers.All() {
+			if string(name) == wire.HeaderID {
+				m.ID = string(value)
+				continue
+			}
 			m.Headers = append(m.Headers, Header{Name: string(name), Value: value})
 		}
 	}

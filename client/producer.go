@@ -65,13 +65,18 @@ func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
 		c.producer.waiters.Put(w)
 		return Receipt{}, err
 	}
+	return c.await(ctx, m.Topic, w)
+}
+
+// await waits for the outcome of what was published with w.
+func (c *Client) await(ctx context.Context, topic string, w *waiter) (Receipt, error) {
 	select {
 	case <-w.done:
 		r, err := w.receipt, w.err
 		c.producer.waiters.Put(w)
 		return r, err
 	case <-ctx.Done(): // the waiter is left to the callback
-		return Receipt{}, fmt.Errorf("publish %s: %w: %w", m.Topic, ErrUnknownOutcome, context.Cause(ctx))
+		return Receipt{}, fmt.Errorf("publish %s: %w: %w", topic, ErrUnknownOutcome, context.Cause(ctx))
 	}
 }
 
@@ -123,15 +128,25 @@ func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt
 		if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
 			return fmt.Errorf("publish %s: %w", m.Topic, err)
 		}
-		level := m.Level
-		if level == wire.LevelDefault {
-			level = c.opts.Level
-		}
-		if l.add(m, level, size, alone, done) {
+		if l.add(m, c.kindOf(m), size, alone, done) {
 			return nil
 		}
 		p.budget.release(size)
 	}
+}
+
+// kindOf returns what m has in common with the messages of its batch.
+func (c *Client) kindOf(m *Message) batchKind {
+	k := batchKind{level: m.Level, timed: !m.Time.IsZero(), ids: m.ID != "", ttl: wholeMs(m.TTL)}
+	if k.level == wire.LevelDefault {
+		k.level = c.opts.Level
+	}
+	return k
+}
+
+// wholeMs returns d in milliseconds, rounded up: a short time must not become none.
+func wholeMs(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
 // measure returns what m takes of the buffer, and whether it must travel alone so that a refusal
@@ -141,6 +156,9 @@ func (t *topic) measure(m *Message) (size int, alone bool, err error) {
 	headers := 0
 	for i := range m.Headers {
 		headers += len(m.Headers[i].Name) + len(m.Headers[i].Value) + 2*3
+	}
+	if m.ID != "" {
+		headers += len(wire.HeaderID) + len(m.ID) + 2*3
 	}
 	payload := len(m.Key) + len(m.Value) + headers + len(m.Subject)
 	limit := t.info.Load().maxMessage
@@ -153,11 +171,19 @@ func (t *topic) measure(m *Message) (size int, alone bool, err error) {
 		return 0, false, t.tooLarge("subject", len(m.Subject), wire.MaxSubjectBytes)
 	case payload > limit:
 		return 0, false, t.tooLarge("message", payload, limit)
+	case len(m.ID) > wire.MaxMessageID:
+		return 0, false, t.tooLarge("message id", len(m.ID), wire.MaxMessageID)
 	case !m.Level.Valid():
-		we := wire.Errorf(wire.CodeInvalid, "unknown durability level %d", m.Level)
-		return 0, false, &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
+		return 0, false, t.invalid("unknown durability level %d", m.Level)
+	case m.TTL < 0 || m.TTL.Milliseconds() > wire.MaxTTLMs:
+		return 0, false, t.invalid("a time to live of %v, possible is up to a hundred years", m.TTL)
 	}
 	return payload + messageBytes, payload+messageBytes > limit, nil
+}
+
+func (t *topic) invalid(format string, args ...any) error {
+	we := wire.Errorf(wire.CodeInvalid, format, args...)
+	return &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
 }
 
 func (t *topic) tooLarge(what string, is, limit int) error {

@@ -27,6 +27,7 @@ type topicInfo struct {
 	hash       wire.Hash
 	maxBatch   int // bytes
 	maxMessage int // bytes
+	maxAtomic  int // bytes of a batch that must be whole
 }
 
 // frameRoom is what a frame needs besides the content of its only message.
@@ -41,7 +42,9 @@ func newTopicInfo(b *binding, maxBatch int) *topicInfo {
 	if most := int(b.MaxRecord); most > 0 {
 		record = min(record, most)
 	}
-	return &topicInfo{hash: b.Hash, maxBatch: min(maxBatch, frame-frameRoom), maxMessage: record}
+	return &topicInfo{
+		hash: b.Hash, maxBatch: min(maxBatch, frame-frameRoom), maxMessage: record, maxAtomic: frame - frameRoom,
+	}
 }
 
 func newTopic(p *producer, name string) *topic {

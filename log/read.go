@@ -18,9 +18,13 @@ type Chunk struct {
 	Next   uint64   // offset behind the last entry: where to read on
 	Bytes  int      // of all Slices
 
+	// Dropped counts the records that Keep took out.
+	Dropped int
+
 	slabs  []*slab // one reference each
 	views  []view
 	buffer *[]byte // of a cold read
+	kept   [][]byte
 }
 
 // view is a slab as it was under the log's lock.
@@ -38,7 +42,7 @@ func (c *Chunk) Release() {
 	clear(c.Slices)
 	clear(c.views)
 	c.slabs, c.views, c.Slices = c.slabs[:0], c.views[:0], c.Slices[:0]
-	c.Bytes = 0
+	c.Bytes, c.Dropped = 0, 0
 	if c.buffer != nil {
 		putBuffer(c.buffer)
 		c.buffer = nil

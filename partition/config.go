@@ -25,6 +25,8 @@ type Config struct {
 	MaxRecord int
 	// Hash chooses the partition of a key.
 	Hash wire.Hash
+	// DedupeWindow is for how long message ids are remembered; 0 is not at all.
+	DedupeWindow time.Duration
 	// Subjects are the patterns of the subjects the topic is bound to, with commas between them; empty
 	// is the topic's own name, "none" is none.
 	Subjects string
@@ -50,6 +52,10 @@ type setting struct {
 }
 
 var settings = []setting{
+	{
+		"dedupe_window", func(c *Config) string { return formatDuration(c.DedupeWindow) },
+		func(c *Config, v string) error { return setDuration(&c.DedupeWindow, v) },
+	},
 	{"durability", func(c *Config) string { return c.Level.String() }, setLevel},
 	{
 		"hash", func(c *Config) string { return hashNames[c.Hash] },

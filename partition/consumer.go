@@ -16,10 +16,11 @@ import (
 // replay rebuilds what is known of consumers and producers from the log.
 func (p *Partition) replay() error {
 	if blob := p.log.State(); blob != nil {
-		consumers, err := p.producers.splitSnapshot(blob)
+		consumers, expiring, err := p.producers.splitSnapshot(blob)
 		if err != nil {
 			return fmt.Errorf("restore producers: %w", err)
 		}
+		p.expiring.Store(expiring)
 		state, err := group.Restore(consumers)
 		if err != nil {
 			return fmt.Errorf("restore consumer state: %w", err)
@@ -50,11 +51,21 @@ func (p *Partition) replay() error {
 	return nil
 }
 
-// replayData notes the batch of an idempotent producer. The entry's checksum was checked; a batch that
-// is damaged in itself is its readers' business.
+// replayData notes what later publishes depend on. The entry's checksum was checked; a batch that is
+// damaged in itself is its readers' business.
 func (p *Partition) replayData(e *wire.Entry) {
-	if batch, err := wire.ViewBatch(e.Payload); err == nil && batch.Producer().ID != 0 {
+	batch, err := wire.ViewBatch(e.Payload)
+	if err != nil {
+		return
+	}
+	if batch.Producer().ID != 0 {
 		p.producers.note(batch.Producer(), batch.Count(), e.BaseOffset, e.Index)
+	}
+	if batch.HasIDs() && p.topic.Config().DedupeWindow > 0 {
+		p.producers.ids.note(&batch, e.BaseOffset, e.Index, e.Time)
+	}
+	if batch.TTL() != 0 {
+		p.expiring.Store(true)
 	}
 }
 
@@ -66,10 +77,8 @@ func (p *Partition) snapshot() ([]byte, uint64) {
 	p.producers.mu.Lock()
 	defer p.producers.mu.Unlock()
 	consumers := p.state.AppendSnapshot(nil)
-	if len(p.producers.byID) == 0 {
-		return consumers, p.log.Positions().NextIndex - 1
-	}
-	return p.producers.appendSnapshot(nil, consumers), p.log.Positions().NextIndex - 1
+	p.producers.ids.forget(nowMs(p.topic.registry.opts.Now()) - p.topic.Config().DedupeWindow.Milliseconds())
+	return p.producers.appendSnapshot(nil, consumers, p.expiring.Load()), p.log.Positions().NextIndex - 1
 }
 
 // logLocked appends a command and applies it. The returned index reaches durability later.

@@ -129,8 +129,9 @@ func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, e
 func (p *Partition) buryOne(target *Topic, queue string, d group.Dead) error {
 	var c log.Chunk
 	defer c.Release()
-	if err := p.ReadCold(&c, d.Offset, 1); err != nil {
-		return err
+	// Also past its time to live: it failed before.
+	if err := p.log.ReadCold(&c, d.Offset, p.Visible(), 1); err != nil {
+		return p.readError(d.Offset, err)
 	}
 	rec, err := recordAt(&c, d.Offset)
 	if err != nil {

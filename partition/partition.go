@@ -38,6 +38,7 @@ type Partition struct {
 	payload   []byte // scratch space for entries, guarded by mu
 
 	producers producers
+	expiring  atomic.Bool // records have, or had, a time to live
 
 	publishedBytes    atomic.Uint64
 	deliveredMessages atomic.Uint64
@@ -46,6 +47,8 @@ type Partition struct {
 	redelivered       atomic.Uint64
 	deadLettered      atomic.Uint64
 	lostUndelivered   atomic.Uint64
+	deduplicated      atomic.Uint64
+	expired           atomic.Uint64
 }
 
 // Topic returns the partition's topic.
@@ -80,29 +83,66 @@ func (p *Partition) Failure() error {
 
 // Publish appends a checked batch and returns the offset of its first record and its entry's index.
 // The batch is in memory then; Flush and Reached lead further. A batch of an idempotent producer that
-// was stored before is a duplicate: the offset and index are the first one's. The error is a
-// *wire.Error and means that nothing was appended.
+// was stored before, and one record whose message id was, is a duplicate: the offset and index are the
+// first one's. The error is a *wire.Error and means that nothing was appended.
 func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, duplicate bool, err error) {
 	if p.log == nil {
 		return 0, 0, false, p.Err()
 	}
-	pr := b.Producer()
-	if pr.ID == 0 {
+	if b.TTL() != 0 && !p.expiring.Load() {
+		p.expiring.Store(true)
+	}
+	if b.Producer().ID == 0 && !b.HasIDs() {
 		base, index, err = p.append(b, nowMs)
 		return base, index, false, err
 	}
 	p.producers.mu.Lock()
 	defer p.producers.mu.Unlock()
-	switch stored, err := p.producers.check(pr, b.Count()); {
-	case err != nil:
+	return p.publishOnce(b, nowMs)
+}
+
+// publishOnce is Publish of a batch that may have been stored before. The caller holds producers.mu.
+func (p *Partition) publishOnce(b *wire.Batch, nowMs int64) (base, index uint64, duplicate bool, err error) {
+	ps, pr := &p.producers, b.Producer()
+	if pr.ID != 0 {
+		switch stored, err := ps.check(pr, b.Count()); {
+		case err != nil:
+			return 0, 0, false, err
+		case stored != nil:
+			return stored.base, stored.index, true, nil
+		}
+	}
+	window := p.topic.Config().DedupeWindow.Milliseconds()
+	deduped := b.HasIDs() && window > 0
+	if deduped {
+		known, again, err := ps.ids.find(b, nowMs, window)
+		switch {
+		case err != nil:
+			return 0, 0, false, err
+		case again != nil:
+			return 0, 0, false, wire.Errorf(wire.CodeDuplicate, "message id %q stands twice in the batch", again)
+		case known != nil && b.Count() > 1:
+			e := wire.Errorf(wire.CodeDuplicate, "a message of the batch was stored at offset %d", known.offset)
+			e.First, e.Next = known.offset, known.offset+1
+			return 0, 0, false, e
+		case known != nil:
+			if pr.ID != 0 { // its number is used: the next one follows
+				ps.note(pr, b.Count(), known.offset, known.index)
+			}
+			p.deduplicated.Add(1)
+			return known.offset, known.index, true, nil
+		}
+	}
+	if base, index, err = p.append(b, nowMs); err != nil {
 		return 0, 0, false, err
-	case stored != nil:
-		return stored.base, stored.index, true, nil
 	}
-	if base, index, err = p.append(b, nowMs); err == nil {
-		p.producers.note(pr, b.Count(), base, index)
+	if pr.ID != 0 {
+		ps.note(pr, b.Count(), base, index)
 	}
-	return base, index, false, err
+	if deduped {
+		ps.ids.note(b, base, index, nowMs)
+	}
+	return base, index, false, nil
 }
 
 func (p *Partition) append(b *wire.Batch, nowMs int64) (base, index uint64, err error) {
@@ -154,12 +194,14 @@ func (p *Partition) Visible() uint64 {
 }
 
 // Read fills c with whole visible entries from offset on, at most maxBytes but at least one entry.
-// With nothing visible c stays empty. log.ErrCold asks for ReadCold; other errors are *wire.Error.
-// The caller must Release c.
+// With nothing visible c stays empty, and also when the time to live of all that was read is over:
+// then c.Next is behind it. log.ErrCold asks for ReadCold; other errors are *wire.Error. The caller
+// must Release c.
 func (p *Partition) Read(c *log.Chunk, offset uint64, maxBytes int) error {
 	if err := p.log.Read(c, offset, p.Visible(), maxBytes); err != nil {
 		return p.readError(offset, err)
 	}
+	p.dropExpired(c)
 	return nil
 }
 
@@ -168,7 +210,21 @@ func (p *Partition) ReadCold(c *log.Chunk, offset uint64, maxBytes int) error {
 	if err := p.log.ReadCold(c, offset, p.Visible(), maxBytes); err != nil {
 		return p.readError(offset, err)
 	}
+	p.dropExpired(c)
 	return nil
+}
+
+// dropExpired takes out of c what lived long enough.
+func (p *Partition) dropExpired(c *log.Chunk) {
+	if !p.expiring.Load() {
+		return
+	}
+	now := nowMs(p.topic.registry.opts.Now())
+	c.Keep(func(e *wire.Entry) bool {
+		batch, err := wire.ViewBatch(e.Payload)
+		return err != nil || batch.TTL() == 0 || e.Time+batch.TTL() > now
+	})
+	p.expired.Add(uint64(c.Dropped))
 }
 
 // CountDelivered adds to the partition's delivery counters.
@@ -229,6 +285,8 @@ type Stats struct {
 	Redelivered                       uint64 // leases of an attempt above the first
 	DeadLettered                      uint64
 	LostUndelivered                   uint64 // removed by retention before a queue delivered them
+	Deduplicated                      uint64 // not stored because their message id was known
+	Expired                           uint64 // left out of a delivery because their time to live was over
 	Log                               log.LogStats
 }
 
@@ -243,6 +301,7 @@ func (p *Partition) Stats() Stats {
 		DeliveredMessages: p.deliveredMessages.Load(), DeliveredBytes: p.deliveredBytes.Load(),
 		AckedMessages: p.ackedMessages.Load(), Redelivered: p.redelivered.Load(),
 		DeadLettered: p.deadLettered.Load(), LostUndelivered: p.lostUndelivered.Load(),
+		Deduplicated: p.deduplicated.Load(), Expired: p.expired.Load(),
 	}
 	return s
 }

@@ -107,15 +107,36 @@ func records(t *testing.T, p *Partition, offset uint64) (got []wire.Record) {
 	for offset < p.Visible() {
 		var c log.Chunk
 		require.NoError(t, p.ReadCold(&c, offset, 1<<20))
-		for ; offset < c.Next; offset++ {
-			r, err := recordAt(&c, offset)
-			require.NoError(t, err)
+		for _, b := range c.Slices {
+			for len(b) > 0 {
+				e, rest, err := wire.ViewEntry(b)
+				require.NoError(t, err)
+				got = append(got, recordsOf(t, &e, offset)...)
+				b = rest
+			}
+		}
+		require.Greater(t, c.Next, offset)
+		offset = c.Next
+		c.Release()
+	}
+	return got
+}
+
+// recordsOf returns copies of an entry's records from an offset on.
+func recordsOf(t *testing.T, e *wire.Entry, from uint64) (got []wire.Record) {
+	t.Helper()
+	batch, err := wire.ViewBatch(e.Payload)
+	require.NoError(t, err)
+	at := e.BaseOffset
+	for r, err := range batch.Records() {
+		require.NoError(t, err)
+		if at >= from {
 			r.Value = append([]byte(nil), r.Value...)
 			r.Headers = append(wire.Headers(nil), r.Headers...)
 			r.Key = append([]byte(nil), r.Key...)
 			got = append(got, r)
 		}
-		c.Release()
+		at++
 	}
 	return got
 }

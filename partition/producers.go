@@ -24,6 +24,7 @@ type producers struct {
 	mu   sync.Mutex // held from the check of a batch until it is noted
 	byID map[uint64]*producer
 	turn uint64 // counts batches, to tell who was silent longest
+	ids  ids    // of the messages within the topic's window; guarded by mu, too
 }
 
 // producer is one idempotent producer.
@@ -108,18 +109,20 @@ func (ps *producers) forget(n int) {
 
 // The snapshot of a partition is that of its consumers, or an envelope with both:
 //
-//	"RP" | version 1 | uvarint size, consumers | uvarint count of producers, each:
+//	"RP" | version 2 | uvarint size, consumers | uvarint count of producers, each:
 //	    uvarint id, epoch, next, count of runs, each: uvarint first, count, base, index
+//	| message ids, as ids.append writes them | 1 when records have a time to live, else 0
 //
-// The snapshot of consumers never begins with "RP". Producers are in the order of their last batch.
+// Version 1 ends behind the producers. The snapshot of consumers never begins with "RP". Producers are
+// in the order of their last batch.
 
 const (
 	envelopeMark    = "RP"
-	envelopeVersion = 1
+	envelopeVersion = 2
 )
 
 // appendSnapshot appends the envelope. The caller holds mu.
-func (ps *producers) appendSnapshot(dst, consumers []byte) []byte {
+func (ps *producers) appendSnapshot(dst, consumers []byte, expiring bool) []byte {
 	dst = append(append(dst, envelopeMark...), envelopeVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(consumers)))
 	dst = append(dst, consumers...)
@@ -136,7 +139,11 @@ func (ps *producers) appendSnapshot(dst, consumers []byte) []byte {
 			dst = appendUvarints(dst, r.first, r.count, r.base, r.index)
 		}
 	}
-	return dst
+	dst = ps.ids.append(dst)
+	if expiring {
+		return append(dst, 1)
+	}
+	return append(dst, 0)
 }
 
 func compare(a, b uint64) int {
@@ -156,14 +163,15 @@ func appendUvarints(dst []byte, vs ...uint64) []byte {
 	return dst
 }
 
-// splitSnapshot returns the consumers' part of a snapshot, and restores the producers.
-func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, err error) {
+// splitSnapshot returns the consumers' part of a snapshot and whether records have a time to live, and
+// restores the producers.
+func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, expiring bool, err error) {
 	if len(blob) < 3 || string(blob[:2]) != envelopeMark {
-		return blob, nil
+		return blob, false, nil
 	}
 	r := uvarints{b: blob[3:]}
-	if blob[2] != envelopeVersion {
-		return nil, wire.Errorf(wire.CodeInternal, "format %d is newer than this broker", blob[2])
+	if blob[2] > envelopeVersion {
+		return nil, false, wire.Errorf(wire.CodeInternal, "format %d is newer than this broker", blob[2])
 	}
 	consumers = r.bytes(r.next())
 	for n := r.next(); n > 0 && !r.bad; n-- {
@@ -175,10 +183,14 @@ func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, err error) {
 		p.used = ps.turn
 		*ps.add(id) = *p
 	}
-	if r.bad || len(r.b) > 0 {
-		return nil, wire.Errorf(wire.CodeInternal, "the snapshot is malformed")
+	if blob[2] > 1 {
+		ps.ids.restore(&r)
+		expiring = r.next() != 0
 	}
-	return consumers, nil
+	if r.bad || len(r.b) > 0 {
+		return nil, false, wire.Errorf(wire.CodeInternal, "the snapshot is malformed")
+	}
+	return consumers, expiring, nil
 }
 
 // uvarints reads numbers; after a failure it returns zeros.

@@ -64,24 +64,27 @@ func TestProducersSurviveASnapshot(t *testing.T) {
 			ps.note(wire.Producer{ID: id, Epoch: id, Sequence: s * 2}, 2, s*10, s)
 		}
 	}
-	blob := ps.appendSnapshot(nil, []byte("consumers"))
+	ps.ids.add(newMessageID([]byte("a")), place{7, 8}, 9)
+	blob := ps.appendSnapshot(nil, []byte("consumers"), true)
 	var back producers
-	consumers, err := back.splitSnapshot(blob)
+	consumers, expiring, err := back.splitSnapshot(blob)
 	require.NoError(t, err)
 	require.Equal(t, "consumers", string(consumers))
+	require.True(t, expiring)
+	require.Equal(t, ps.ids, back.ids)
 	require.Len(t, back.byID, 3)
 	for id, p := range ps.byID {
 		require.Equal(t, p.runs, back.byID[id].runs)
 		require.Equal(t, []uint64{p.epoch, p.next}, []uint64{back.byID[id].epoch, back.byID[id].next})
 	}
-	require.Equal(t, blob, back.appendSnapshot(nil, consumers))
+	require.Equal(t, blob, back.appendSnapshot(nil, consumers, true))
 	for cut := 3; cut < len(blob); cut++ {
-		_, err := new(producers).splitSnapshot(blob[:cut])
+		_, _, err := new(producers).splitSnapshot(blob[:cut])
 		require.Error(t, err, "cut at %d", cut)
 	}
-	_, err = new(producers).splitSnapshot(append(blob, 0))
+	_, _, err = new(producers).splitSnapshot(append(blob, 0))
 	require.Error(t, err)
-	plain, err := new(producers).splitSnapshot([]byte{1, 2, 3, 4})
+	plain, _, err := new(producers).splitSnapshot([]byte{1, 2, 3, 4})
 	require.NoError(t, err)
 	require.Equal(t, []byte{1, 2, 3, 4}, plain)
 }
@@ -89,12 +92,13 @@ func TestProducersSurviveASnapshot(t *testing.T) {
 func FuzzProducersSnapshot(f *testing.F) {
 	var ps producers
 	ps.note(wire.Producer{ID: 1}, 1, 2, 3)
-	f.Add(ps.appendSnapshot(nil, []byte("x")))
+	ps.ids.add(newMessageID([]byte("a")), place{2, 3}, 4)
+	f.Add(ps.appendSnapshot(nil, []byte("x"), false))
 	f.Add([]byte("RP\x01\x00\xff\xff\xff\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		var ps producers
-		if consumers, err := ps.splitSnapshot(blob); err == nil && len(ps.byID) > 0 {
-			_, err := new(producers).splitSnapshot(ps.appendSnapshot(nil, consumers))
+		if consumers, _, err := ps.splitSnapshot(blob); err == nil && len(ps.byID) > 0 {
+			_, _, err := new(producers).splitSnapshot(ps.appendSnapshot(nil, consumers, false))
 			require.NoError(t, err)
 		}
 	})

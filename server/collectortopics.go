@@ -37,6 +37,8 @@ func (t *topicSurvey) emit(e *emitter) {
 	e.counter("rafka_topic_acked_messages_total", "Messages acknowledged in queues or covered by commits.", float64(s.AckedMessages), topic...)
 	e.counter("rafka_topic_redelivered_messages_total", "Deliveries after the first.", float64(s.Redelivered), topic...)
 	e.counter("rafka_topic_dead_lettered_messages_total", "Messages moved to a dead-letter topic.", float64(s.DeadLettered), topic...)
+	e.counter("rafka_topic_duplicate_messages_total", "Messages that were not stored because their id was known.", float64(s.Deduplicated), topic...)
+	e.counter("rafka_topic_expired_messages_total", "Messages left out of a delivery because their time to live was over.", float64(s.Expired), topic...)
 	e.counter("rafka_topic_dropped_messages_total", "Messages that retention removed before a queue delivered them.", float64(s.LostUndelivered), topic...)
 	e.gauge("rafka_topic_segments", "Segment files.", float64(t.log.segments), topic...)
 }

@@ -11,8 +11,10 @@ import (
 // is cut when it is not compressed, so that workers who share a batch do not each get all of it.
 type gatherer struct {
 	out  []byte
-	done int    // leases whose messages are all in out
-	last uint64 // index of the last whole entry in out
+	sent []group.Lease  // what of the leases is in out
+	gone []group.Settle // what of them is not to be delivered any more
+	done int            // leases that were dealt with
+	last uint64         // index of the last whole entry in out
 }
 
 // maxGathered is where gathering stops: the reply must fit a frame.
@@ -36,14 +38,34 @@ func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read fun
 			if c.Next <= from {
 				return outOfRange(p, from)
 			}
-			if err := g.chunk(&c, from, to, p.Identity().Seed()); err != nil {
+			at, err := g.chunk(&c, l, from, to, p.Identity().Seed())
+			if err != nil {
 				return err
 			}
-			from = c.Next
+			from = min(to, c.Next)
+			g.leave(l, at, from)
 		}
 		g.done++
 	}
 	return nil
+}
+
+// take notes that [from, to) of a lease is in out.
+func (g *gatherer) take(l group.Lease, from, to uint64) {
+	if n := len(g.sent); n > 0 {
+		if s := &g.sent[n-1]; s.First+uint64(s.Count) == from && s.Attempt == l.Attempt {
+			s.Count += uint32(to - from)
+			return
+		}
+	}
+	g.sent = append(g.sent, group.Lease{First: from, Count: uint32(to - from), Attempt: l.Attempt})
+}
+
+// leave notes that [from, to) of a lease has nothing to deliver.
+func (g *gatherer) leave(l group.Lease, from, to uint64) {
+	if from < to {
+		g.gone = append(g.gone, group.Settle{First: from, Count: uint32(to - from), Attempt: l.Attempt})
+	}
 }
 
 func outOfRange(p *partition.Partition, offset uint64) *wire.Error {
@@ -52,26 +74,30 @@ func outOfRange(p *partition.Partition, offset uint64) *wire.Error {
 	return e
 }
 
-// chunk appends what of c lies in [from, to).
-func (g *gatherer) chunk(c *log.Chunk, from, to uint64, seed uint32) error {
+// chunk appends what of c lies in [from, to) of a lease, and returns the offset behind.
+func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64, seed uint32) (uint64, error) {
 	for _, b := range c.Slices {
 		for len(b) > 0 {
 			e, rest, err := wire.ViewEntry(b)
 			if err != nil {
-				return err
+				return from, err
 			}
 			if e.BaseOffset >= to {
-				return nil
+				return from, nil
 			}
 			if e.NextOffset() > from {
+				g.leave(l, from, e.BaseOffset)
 				if err := g.entry(e, b[:len(b)-len(rest)], from, to, seed); err != nil {
-					return err
+					return from, err
 				}
+				first, next := max(from, e.BaseOffset), min(to, e.NextOffset())
+				g.take(l, first, next)
+				from = next
 			}
 			b = rest
 		}
 	}
-	return nil
+	return from, nil
 }
 
 func (g *gatherer) entry(e wire.Entry, raw []byte, from, to uint64, seed uint32) error {

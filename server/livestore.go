@@ -54,6 +54,7 @@ func (t *text) publish(m *message, now time.Time) {
 type stored struct {
 	p           *partition.Partition
 	base, index uint64
+	duplicate   bool // its message id was known
 }
 
 // stallInterval is how often a publish that found the disk behind is tried again.
@@ -140,7 +141,7 @@ func (t *text) remember(s stored) {
 func (l *loop) awaitStored(s stored, m *message, held *int, now time.Time) {
 	*held += len(m.payload)
 	l.awaitLevel(s.p, ack{
-		to: &storedAck{l: l, held: held, reply: slices.Clone(m.reply)},
+		to: &storedAck{l: l, held: held, reply: slices.Clone(m.reply), duplicate: s.duplicate},
 		op: wire.OpPublish, level: s.p.Topic().Config().Level,
 		index: s.index, base: s.base, count: 1, held: len(m.payload),
 		arrived: now.UnixNano(),
@@ -172,6 +173,9 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	}
 	l.builder.Reset()
 	l.builder.Add(rec)
+	if err := traits(&l.builder, rec.Headers); err != nil {
+		return s, err
+	}
 	batch, err := wire.ViewBatch(l.builder.Bytes())
 	if err == nil {
 		err = batch.Validate(topic.Config().MaxRecord)
@@ -179,10 +183,48 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	if err != nil {
 		return s, batchError(err, topic.Config().MaxRecord)
 	}
-	if s.base, s.index, _, err = s.p.Publish(&batch, now.UnixMilli()); err == nil {
+	if s.base, s.index, s.duplicate, err = s.p.Publish(&batch, now.UnixMilli()); err == nil && !s.duplicate {
 		l.turn.published.add(1, len(l.builder.Bytes()))
 	}
 	return s, err
+}
+
+// ttlHeaders are the headers that say for how long a message is delivered.
+var ttlHeaders = []string{"rafka-ttl", "Nats-TTL"}
+
+// traits tells the batch of one message what its headers ask of the broker: that its id is looked for,
+// and its time to live, as a duration such as 90s or as a number of seconds.
+func traits(b *wire.BatchBuilder, h wire.Headers) error {
+	if len(h) == 0 {
+		return nil
+	}
+	if h.ID() != nil {
+		b.MarkIDs()
+	}
+	for name, value := range h.All() {
+		for _, known := range ttlHeaders {
+			if !bytes.EqualFold(name, []byte(known)) {
+				continue
+			}
+			ttl, err := parseTTL(string(value))
+			if err != nil {
+				return err
+			}
+			b.SetTTL(ttl.Milliseconds())
+		}
+	}
+	return nil
+}
+
+func parseTTL(v string) (time.Duration, error) {
+	ttl, err := time.ParseDuration(v)
+	if seconds, notNumber := strconv.ParseInt(v, 10, 40); notNumber == nil {
+		ttl, err = time.Duration(min(seconds, wire.MaxTTLMs/1000+1))*time.Second, nil
+	}
+	if err != nil || ttl < time.Millisecond || ttl.Milliseconds() > wire.MaxTTLMs {
+		return 0, wire.Errorf(wire.CodeInvalid, "time to live %q is not a duration such as 90s, up to a hundred years", v)
+	}
+	return ttl, nil
 }
 
 // parseHeader translates a NATS header block. The line of the key becomes the record's key; lines
@@ -232,9 +274,10 @@ func (t *text) refuseStore(topic *partition.Topic, m *message, e *wire.Error) {
 
 // storedAck answers a publish to a topic on its reply subject.
 type storedAck struct {
-	l     *loop
-	held  *int
-	reply []byte
+	l         *loop
+	held      *int
+	reply     []byte
+	duplicate bool
 }
 
 func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
@@ -244,17 +287,20 @@ func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
 		m.payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
 	} else {
 		l.acknowledged(a)
-		m.payload = appendStored(nil, p, a.base, a.level)
+		m.payload = appendStored(nil, p, a.base, a.level, k.duplicate)
 	}
 	l.route(&m)
 }
 
 // appendStored appends the JSON of a publish that reached its level. Names need no escaping.
-func appendStored(dst []byte, p *partition.Partition, offset uint64, level wire.Level) []byte {
+func appendStored(dst []byte, p *partition.Partition, offset uint64, level wire.Level, duplicate bool) []byte {
 	dst = append(append(dst, `{"topic":"`...), p.Topic().Name()...)
 	dst = strconv.AppendUint(append(dst, `","partition":`...), uint64(p.Number()), 10)
 	dst = strconv.AppendUint(append(dst, `,"offset":`...), offset, 10)
 	dst = append(append(dst, `,"level":"`...), level.String()...)
+	if duplicate {
+		return append(dst, `","duplicate":true}`...)
+	}
 	return append(dst, `"}`...)
 }
 

@@ -73,6 +73,7 @@ type scratch struct {
 	commit   wire.Commit
 	ranges   []group.Settle
 	leased   []group.Lease
+	sent     []group.Lease // of a gatherer
 	leaseOut wire.Leased
 }
 

@@ -99,6 +99,10 @@ type fetchRequest struct {
 	deadline    time.Time
 }
 
+// maxSkips is how many reads of nothing but what is over its time to live follow each other in one
+// turn: the other connections of the loop wait meanwhile.
+const maxSkips = 16
+
 // maxFetchBytes leaves room for the header of the reply frame and the body's fixed part.
 const maxFetchBytes = wire.MaxFrameBytes - wire.HeaderBytes - wire.EntriesFixed
 
@@ -210,7 +214,18 @@ func (r *fetchRequest) retry(now time.Time) {
 func (r *fetchRequest) serve(least int) (done bool, err error) {
 	c := &r.b.s.loop.chunk
 	defer c.Release()
-	err = r.p.Read(c, r.offset, r.maxBytes)
+	for skips := 0; ; skips++ {
+		err = r.p.Read(c, r.offset, r.maxBytes)
+		if err != nil || c.Bytes > 0 || c.Next == r.offset {
+			break
+		}
+		r.offset = c.Next // all that was read is over its time to live
+		if skips == maxSkips {
+			least = 0 // the next fetch goes on
+			break
+		}
+		c.Release()
+	}
 	if errors.Is(err, log.ErrCold) {
 		return true, r.escaped().serveCold()
 	}
@@ -239,6 +254,6 @@ func (b *binary) sendEntries(op wire.Op, correlation uint32, p *partition.Partit
 	out.B = body.AppendFixed(out.B)
 	if c.Bytes > 0 {
 		b.s.writeChunk(c)
-		b.s.loop.delivered(p, int(next-offset), c.Bytes)
+		b.s.loop.delivered(p, int(next-offset)-c.Dropped, c.Bytes)
 	}
 }

@@ -208,9 +208,10 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 	}
 	b.leases[leaseKey{p, r.group}] = struct{}{}
 	slices.SortFunc(leases, func(x, y group.Lease) int { return compare(x.First, y.First) })
-	g := gatherer{out: b.s.loop.gathered[:0]}
+	own := &b.s.loop.scratch
+	g := gatherer{out: b.s.loop.gathered[:0], sent: own.sent[:0], gone: own.ranges[:0]}
 	err := g.gather(p, leases, p.Read)
-	b.s.loop.gathered = g.out[:0]
+	b.s.loop.gathered, own.sent, own.ranges = g.out[:0], g.sent[:0], g.gone[:0]
 	if errors.Is(err, log.ErrCold) {
 		return r.serveCold(p, slices.Clone(leases))
 	}
@@ -238,15 +239,19 @@ func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) e
 // answer sends the leased messages that were gathered. The others go back to the queue, but for
 // those that are lost: the queue goes on behind them.
 func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *gatherer, err error) error {
-	sent, left := leases[:g.done], leases[g.done:]
-	if err != nil || len(left) > 0 {
-		giveBack(p, r.group, left, asWireError(err), r.b.s.loop.srv.opts.Now())
+	now := r.b.s.loop.srv.opts.Now()
+	if left := leases[g.done:]; err != nil || len(left) > 0 {
+		giveBack(p, r.group, left, asWireError(err), now)
 	}
-	if len(sent) == 0 && err != nil {
+	if len(g.gone) > 0 {
+		// A refused settlement leaves the lease to expire.
+		_, _, _ = p.Settle(r.group, partition.Settlement{Op: wire.OpAck, Ranges: g.gone}, now)
+	}
+	if len(g.sent) == 0 && err != nil {
 		return err
 	}
-	r.reply(p, sent, g.out)
-	r.b.s.loop.delivered(p, leasedCount(sent), len(g.out))
+	r.reply(p, g.sent, g.out)
+	r.b.s.loop.delivered(p, leasedCount(g.sent), len(g.out))
 	return nil
 }
 

@@ -65,6 +65,8 @@ func (t *topicSurvey) add(p *partition.Partition) {
 	t.sum.AckedMessages += st.AckedMessages
 	t.sum.Redelivered += st.Redelivered
 	t.sum.DeadLettered += st.DeadLettered
+	t.sum.Deduplicated += st.Deduplicated
+	t.sum.Expired += st.Expired
 	t.sum.LostUndelivered += st.LostUndelivered
 	t.parts = append(t.parts, partitionSurvey{
 		number: int(p.Number()), first: p.First(), limit: p.Visible(), bytes: st.Log.Bytes,

@@ -23,6 +23,7 @@ type subscription struct {
 	maxBytes    int
 	stalled     bool // waits for the peer to read
 	cold        bool // a worker reads for it
+	skips       int  // reads in a row that found nothing to send
 }
 
 func (b *binary) subscribe(f wire.Frame, now time.Time) error {
@@ -107,11 +108,31 @@ func (sub *subscription) pushOnce() bool {
 		return sub.pushCold()
 	case err != nil:
 		return sub.failed(err)
-	case c.Bytes == 0 || !sub.covers(c):
+	case c.Bytes == 0:
+		return sub.skip(c.Next)
+	case !sub.covers(c):
 		return false
 	}
 	sub.send(c)
 	return true
+}
+
+// skip goes on behind what is over its time to live, at once or, after much of it, in the next turn.
+func (sub *subscription) skip(next uint64) (again bool) {
+	if next <= sub.cursor {
+		return false
+	}
+	sub.cursor = next
+	if sub.skips++; sub.skips < maxSkips {
+		return true
+	}
+	sub.skips = 0
+	sub.b.s.loop.post(jobFunc(func(now time.Time) {
+		if sub.w != nil && !sub.b.s.closed {
+			sub.push(now)
+		}
+	}))
+	return false
 }
 
 // room is how many bytes of entries the next frame may have.
@@ -127,6 +148,7 @@ func (sub *subscription) send(c *log.Chunk) {
 	sub.b.sendEntries(wire.OpDeliver, sub.correlation, sub.p, sub.cursor, c)
 	sub.cursor = max(sub.cursor, c.Next)
 	sub.credit -= int64(c.Bytes)
+	sub.skips = 0
 }
 
 // pushCold reads with a worker and goes on from there.
@@ -146,7 +168,7 @@ func (sub *subscription) pushCold() bool {
 				return
 			case err == nil && c.Bytes > 0 && sub.covers(c):
 				sub.send(c)
-			case err == nil:
+			case err == nil && (c.Bytes > 0 || !sub.skip(c.Next)):
 				return
 			}
 			sub.push(now)

@@ -53,7 +53,9 @@ const (
 	attrCodec    = 0x07
 	attrTime     = 1 << 3
 	attrProducer = 1 << 4
-	attrKnown    = attrCodec | attrTime | attrProducer
+	attrIDs      = 1 << 5
+	attrTTL      = 1 << 6
+	attrKnown    = attrCodec | attrTime | attrProducer | attrIDs | attrTTL
 )
 
 // minBatch is the checksum, the attributes and a count of one byte.
@@ -68,20 +70,22 @@ type Producer struct {
 
 // Batch is a view of an encoded batch:
 //
-//	0          4            5
-//	+----------+------------+---------------+------------------+------------------------------+---------+
-//	| crc32c   | attributes | uvarint count | [varint base ms] | [uvarint id, epoch, sequence]| records |
-//	+----------+------------+---------------+------------------+------------------------------+---------+
+//	0        4            5
+//	+--------+------------+---------------+------------------+-------------------------------+------------------+---------+
+//	| crc32c | attributes | uvarint count | [varint base ms] | [uvarint id, epoch, sequence] | [uvarint ttl ms] | records |
+//	+--------+------------+---------------+------------------+-------------------------------+------------------+---------+
 //
 // The checksum covers everything behind itself. Attributes: bits 0-2 codec, bit 3 base time present,
-// bit 4 producer present, the others zero. A compressed batch has the uvarint size of its
-// decompressed records before the compressed bytes.
+// bit 4 producer present, bit 5 some records have a message id, bit 6 time to live present, bit 7
+// zero. A compressed batch has the uvarint size of its decompressed records before the compressed
+// bytes.
 type Batch struct {
 	raw      []byte
 	records  []byte
 	count    uint32
 	unpacked uint32 // size of the decompressed records; compressed batches only
 	baseTime int64
+	ttl      int64 // ms; 0 means for ever
 	producer Producer
 }
 
@@ -121,7 +125,7 @@ func (b *Batch) view(raw []byte) error {
 		return ErrBatch
 	}
 	b.raw, b.records, b.count = raw, rest, uint32(count)
-	b.unpacked, b.baseTime, b.producer = 0, 0, Producer{}
+	b.unpacked, b.baseTime, b.ttl, b.producer = 0, 0, 0, Producer{}
 	if raw[4] == 0 { // the plain batch: nothing optional
 		return nil
 	}
@@ -140,6 +144,13 @@ func (b *Batch) viewOptional(attrs byte, rest []byte) error {
 		if rest, ok = b.producer.parse(rest); !ok {
 			return ErrBatch
 		}
+	}
+	if attrs&attrTTL != 0 {
+		var ttl uint64
+		if ttl, rest, ok = uvarint(rest); !ok || ttl == 0 || ttl > MaxTTLMs {
+			return ErrBatch
+		}
+		b.ttl = int64(ttl)
 	}
 	if attrs&attrCodec != 0 {
 		var size uint64
@@ -174,6 +185,12 @@ func (b *Batch) Codec() Codec { return Codec(b.raw[4] & attrCodec) }
 
 // BaseTime returns the producer's base time in milliseconds, 0 when the batch carries no times.
 func (b *Batch) BaseTime() int64 { return b.baseTime }
+
+// HasIDs reports whether the producer says that records have message ids; see Headers.ID.
+func (b *Batch) HasIDs() bool { return b.raw[4]&attrIDs != 0 }
+
+// TTL returns for how many milliseconds after their append the records are delivered, 0 for ever.
+func (b *Batch) TTL() int64 { return b.ttl }
 
 // Producer returns the idempotent producer's position; its ID is 0 when there is none.
 func (b *Batch) Producer() Producer { return b.producer }
@@ -294,10 +311,13 @@ func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 		}
 	}
 	at := len(dst)
-	dst = append(dst, 0, 0, 0, 0, b.raw[4]&attrTime)
+	dst = append(dst, 0, 0, 0, 0, b.raw[4]&(attrTime|attrIDs|attrTTL))
 	dst = appendUvarint(dst, uint64(to-from))
 	if b.raw[4]&attrTime != 0 {
 		dst = appendUvarint(dst, zigzag(b.baseTime))
+	}
+	if b.ttl != 0 {
+		dst = appendUvarint(dst, uint64(b.ttl))
 	}
 	dst = append(dst, start[:len(start)-len(end)]...)
 	le.PutUint32(dst[at:], crc32.Checksum(dst[at+4:], castagnoli))
@@ -305,8 +325,8 @@ func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 }
 
 // headerRoom is the largest batch header before the records: checksum, attributes, count, base time,
-// three producer numbers and the decompressed size.
-const headerRoom = 4 + 1 + 3 + 10 + 3*10 + 5
+// three producer numbers, time to live and the decompressed size.
+const headerRoom = 4 + 1 + 3 + 10 + 3*10 + 7 + 5
 
 // BatchBuilder collects records into one batch. The zero value is ready. It is not safe for
 // concurrent use.
@@ -315,6 +335,8 @@ type BatchBuilder struct {
 	count    uint32
 	timed    bool
 	baseTime int64
+	ids      bool
+	ttl      int64
 	producer Producer
 }
 
@@ -341,6 +363,13 @@ func (b *BatchBuilder) Add(r Record) {
 
 // SetProducer stamps the batch with an idempotent producer's position.
 func (b *BatchBuilder) SetProducer(p Producer) { b.producer = p }
+
+// MarkIDs says that records have message ids: the broker looks for them in no other batch.
+func (b *BatchBuilder) MarkIDs() { b.ids = true }
+
+// SetTTL has the records delivered for ms milliseconds after their append only; 0 means for ever. It
+// is at most MaxTTLMs.
+func (b *BatchBuilder) SetTTL(ms int64) { b.ttl = ms }
 
 // Timed reports whether the batch carries record times.
 func (b *BatchBuilder) Timed() bool { return b.timed }
@@ -391,6 +420,12 @@ func (b *BatchBuilder) header(dst []byte, c Codec, unpacked int) []byte {
 	if b.producer.ID != 0 {
 		attrs |= attrProducer
 	}
+	if b.ids {
+		attrs |= attrIDs
+	}
+	if b.ttl != 0 {
+		attrs |= attrTTL
+	}
 	dst = append(dst, 0, 0, 0, 0, attrs)
 	dst = appendUvarint(dst, uint64(b.count))
 	if b.timed {
@@ -400,6 +435,9 @@ func (b *BatchBuilder) header(dst []byte, c Codec, unpacked int) []byte {
 		dst = appendUvarint(dst, b.producer.ID)
 		dst = appendUvarint(dst, b.producer.Epoch)
 		dst = appendUvarint(dst, b.producer.Sequence)
+	}
+	if b.ttl != 0 {
+		dst = appendUvarint(dst, uint64(b.ttl))
 	}
 	if c != CodecNone {
 		dst = appendUvarint(dst, uint64(unpacked))

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -92,6 +93,48 @@ func TestProducersAndTimesAreCarried(t *testing.T) {
 	require.Nil(t, got[2].Key)
 }
 
+// onceBatch is a batch with a message id and a time to live.
+func onceBatch() []byte {
+	var b BatchBuilder
+	b.MarkIDs()
+	b.SetTTL(60_000)
+	b.Add(Record{Headers: Headers{}.Append(HeaderID, []byte("42")), Value: []byte("hello")})
+	b.Add(Record{Headers: Headers{}.Append("nats-msg-id", []byte("43")), Value: []byte("world")})
+	return b.Bytes()
+}
+
+func TestIDsAndTimesToLiveAreCarried(t *testing.T) {
+	batch, err := ParseBatch(onceBatch())
+	require.NoError(t, err)
+	require.NoError(t, batch.Validate(DefaultMaxRecordBytes))
+	cut, err := batch.Cut(nil, 1, 2)
+	require.NoError(t, err)
+	part, err := ParseBatch(cut)
+	require.NoError(t, err)
+	for ids, b := range map[string]*Batch{"42 43": &batch, "43": &part} {
+		require.True(t, b.HasIDs())
+		require.Equal(t, int64(60_000), b.TTL())
+		var got []string
+		for _, r := range recordsOf(t, *b) {
+			got = append(got, string(r.Headers.ID()))
+		}
+		require.Equal(t, ids, strings.Join(got, " "))
+	}
+	require.Nil(t, Headers{}.Append("other", []byte("1")).Append(HeaderID, nil).ID())
+
+	var b BatchBuilder
+	b.SetTTL(MaxTTLMs)
+	b.Add(Record{Value: []byte("x")})
+	_, err = ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	b.SetTTL(MaxTTLMs + 1)
+	_, err = ParseBatch(b.Bytes())
+	require.ErrorIs(t, err, ErrBatch)
+	packed := b.AppendCompressed(nil, CodecS2, []byte("?"))
+	_, err = ParseBatch(packed)
+	require.ErrorIs(t, err, ErrBatch)
+}
+
 // sealed sets the checksum of hand-made batch bytes.
 func sealed(b []byte) []byte {
 	le.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
@@ -109,7 +152,8 @@ func TestBatchesThatLieAreRefused(t *testing.T) {
 	require.NoError(t, parses(0, 1, 2, 0, 'x'))
 	for name, b := range map[string][]byte{
 		"no records":                 {0, 0},
-		"unknown attribute":          {0x20, 1, 2, 0, 'x'},
+		"unknown attribute":          {0x80, 1, 2, 0, 'x'},
+		"time to live of zero":       {attrTTL, 1, 0, 2, 0, 'x'},
 		"unknown codec":              {4, 1, 2, 0, 'x'},
 		"more than it holds":         {0, 2, 2, 0, 'x'},
 		"less than it holds":         {0, 1, 2, 0, 'x', 2, 0, 'y'},

@@ -73,6 +73,9 @@ const (
 	CodeStorage Code = 34
 	// CodeBusy says that the broker asks the sender to slow down; nothing was appended.
 	CodeBusy Code = 35
+	// CodeDuplicate says that the batch, of more than one record, has a record whose message id was
+	// stored before, at First of the error. Nothing was appended: send the records one by one.
+	CodeDuplicate Code = 36
 
 	// CodeGroupNotFound says that the group has no state here.
 	CodeGroupNotFound Code = 40
@@ -120,6 +123,7 @@ var codes = map[Code]codeInfo{
 	CodeReadOnly:             {"READ_ONLY", "the partition refuses writes after a storage failure", RetryNever},
 	CodeStorage:              {"STORAGE", "a write or flush failed, the outcome is unknown", RetryUnknown},
 	CodeBusy:                 {"BUSY", "the broker is overloaded, slow down", RetryLater},
+	CodeDuplicate:            {"DUPLICATE", "a message with this id was stored before", RetryNever},
 	CodeGroupNotFound:        {"GROUP_NOT_FOUND", "the group does not exist", RetryNever},
 	CodeLeaseLost:            {"LEASE_LOST", "the lease ended before it was settled", RetryNever},
 	CodeFenced:               {"FENCED", "a newer owner has taken over", RetryNever},

@@ -23,6 +23,11 @@ const (
 	// MaxBatchRecords bounds the records of one batch, so that a count read from the network can
 	// never overflow or reserve more than a few megabytes.
 	MaxBatchRecords = 1 << 20
+	// MaxTTLMs bounds a batch's time to live, in milliseconds: a hundred years, so that adding it to
+	// a time cannot overflow.
+	MaxTTLMs = 100 * 366 * 24 * 3600 * 1000
+	// MaxMessageID is the longest message id in bytes.
+	MaxMessageID = 255
 	// MaxDecompressedBytes bounds what a compressed batch may unfold to.
 	MaxDecompressedBytes = 64 << 20
 )

@@ -215,6 +215,7 @@ func TestEveryMessageKeepsItsBytes(t *testing.T) {
 	}
 	golden(t, "batch", testBatch())
 	golden(t, "batch-full", fullBatch())
+	golden(t, "batch-once", onceBatch())
 	golden(t, "entry", testEntry(testBatch()))
 	golden(t, "preface", AppendPreface(nil))
 	for name, r := range map[string]PublishReply{"publish-reply": {Base: 7}, "publish-reply-range": {Base: 7, Extra: 299}} {
@@ -233,13 +234,13 @@ func TestTheDocumentQuotesTheVectors(t *testing.T) {
 	require.NoError(t, err)
 	doc := string(page)
 	quoted := 0
-	for _, name := range []string{"preface", "publish", "publish-reply", "publish-reply-range", "batch", "batch-full", "entry", "error-reply", "resolve"} {
+	for _, name := range []string{"preface", "publish", "publish-reply", "publish-reply-range", "batch", "batch-full", "batch-once", "entry", "error-reply", "resolve"} {
 		want, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		require.NoError(t, err)
 		require.Contains(t, doc, string(want), name)
 		quoted++
 	}
-	require.Equal(t, 9, quoted)
+	require.Equal(t, 10, quoted)
 	for c, info := range codes {
 		require.Regexp(t, fmt.Sprintf(`\| %d \| %s \| %s \|`, c, info.name, []string{"never", "later", "unknown"}[info.retry]), doc)
 	}

@@ -1,5 +1,7 @@
 package wire
 
+import "bytes"
+
 // Record is one message inside a batch.
 //
 // On the wire a record is its length, one byte of flags and the fields the flags announce; the value
@@ -65,6 +67,23 @@ func (h Headers) Get(name string) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// HeaderID is the name of the header that holds a message id. On a topic with a dedupe window, of the
+// messages with one id only the first is stored. HeaderNATSID means the same.
+const (
+	HeaderID     = "rafka-id"
+	HeaderNATSID = "Nats-Msg-Id"
+)
+
+// ID returns the message id in h, nil when there is none.
+func (h Headers) ID() []byte {
+	for n, v := range h.All() {
+		if len(v) > 0 && (bytes.EqualFold(n, []byte(HeaderID)) || bytes.EqualFold(n, []byte(HeaderNATSID))) {
+			return v
+		}
+	}
+	return nil
 }
 
 // Valid reports whether h is a whole number of well-formed pairs within MaxHeaderBytes.

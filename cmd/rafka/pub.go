@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,8 @@ const pubExample = `  rafka pub orders hello --key alice
   rafka pub orders --file invoice.pdf -H type=application/pdf
   echo hello | rafka pub orders
   rafka pub orders --lines --file orders.csv --key-field 1 --key-sep ,
+  rafka pub orders hello --ttl 10m --id order-4711
+  rafka pub orders --lines --atomic --file transfer.txt
   tail -f access.log | rafka pub access --lines --key-regex '^\S+'`
 
 // publication is the flags of rafka pub.
@@ -34,6 +37,9 @@ type publication struct {
 	codec      string
 	noCreate   bool
 	live       bool
+	id         string
+	ttl        time.Duration
+	atomic     bool
 }
 
 // receipt is what rafka pub prints.
@@ -42,13 +48,20 @@ type receipt struct {
 	Partition int    `json:"partition"`
 	Offset    uint64 `json:"offset"`
 	Level     string `json:"durability"`
+	Duplicate bool   `json:"duplicate,omitempty"`
 }
 
 func newReceipt(r client.Receipt) receipt {
-	return receipt{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Level: r.Level.String()}
+	return receipt{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Level: r.Level.String(), Duplicate: r.Duplicate}
 }
 
-func (r receipt) String() string { return fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset) }
+func (r receipt) String() string {
+	s := fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset)
+	if r.Duplicate {
+		s += " duplicate"
+	}
+	return s
+}
 
 func (c *cli) pubCommand() *cobra.Command {
 	var p publication
@@ -56,7 +69,8 @@ func (c *cli) pubCommand() *cobra.Command {
 		Use:   "pub TOPIC [VALUE]",
 		Short: "publish one message, or every line of a stream",
 		Long: `Publish VALUE, the bytes of a file, or what comes in on stdin, and print where it went as
-topic/partition@offset. With --lines every line is a message; the count goes to stderr.`,
+topic/partition@offset. With --lines every line is a message; the count goes to stderr. With
+--atomic all lines are stored together, or none is.`,
 		Example:           pubExample,
 		Args:              between(1, 2, "TOPIC"),
 		ValidArgsFunction: c.completeTopic,
@@ -71,7 +85,10 @@ topic/partition@offset. With --lines every line is a message; the count goes to 
 				return c.sendOne(cmd.Context(), o, &p, args[1:])
 			}
 			return c.withClient(cmd.Context(), o, func(cl *client.Client) error {
-				if p.lines {
+				switch {
+				case p.atomic:
+					return c.pubAtomic(cmd.Context(), cl, &p)
+				case p.lines:
 					return c.pubLines(cmd.Context(), cl, &p)
 				}
 				return c.pubOne(cmd.Context(), cl, &p, args[1:])
@@ -88,6 +105,9 @@ topic/partition@offset. With --lines every line is a message; the count goes to 
 	fs.StringVar(&p.codec, "codec", "none", "compress with none, s2, zstd or lz4")
 	fs.BoolVar(&p.noCreate, "no-create", false, "do not create a missing topic")
 	fs.BoolVar(&p.live, "live", false, "TOPIC is a subject: whoever listens now gets the message, and a topic that is bound to it")
+	fs.StringVar(&p.id, "id", "", "message id: a topic with a dedupe_window stores it once")
+	fs.DurationVar(&p.ttl, "ttl", 0, "deliver the message for this long only")
+	fs.BoolVar(&p.atomic, "atomic", false, "with --lines: store all lines or none, in one partition")
 	p.lineKey.flags(fs)
 	return cmd
 }
@@ -107,6 +127,14 @@ func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options
 		return o, usagef(cmd, "codec %q is not one of none, s2, zstd, lz4", p.codec)
 	}
 	switch {
+	case p.ttl < 0:
+		return o, usagef(cmd, "--ttl cannot be negative")
+	case p.id != "" && p.lines:
+		return o, usagef(cmd, "--id names one message, --lines publishes many")
+	case p.atomic && !p.lines:
+		return o, usagef(cmd, "--atomic needs --lines")
+	case p.live && (p.ttl != 0 || p.id != ""):
+		return o, usagef(cmd, "--live messages have no --id or --ttl of their own: use -H rafka-id=… and -H rafka-ttl=…")
 	case p.live && (p.lines || p.partition >= 0 || cmd.Flags().Changed("durability") || cmd.Flags().Changed("codec")):
 		return o, usagef(cmd, "--live takes one message, and nothing that only topics have")
 	case len(args) == 2 && (p.lines || p.file != ""):
@@ -132,7 +160,7 @@ func (p *publication) checkHeaders(cmd *cobra.Command) error {
 
 // message returns a message with everything but its value.
 func (p *publication) message() *client.Message {
-	m := &client.Message{Topic: p.topic}
+	m := &client.Message{Topic: p.topic, ID: p.id, TTL: p.ttl}
 	if p.hasKey {
 		m.Key = []byte(p.key)
 	}

@@ -1,0 +1,89 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// PublishAtomic stores the messages as one batch in one partition: all of them or none, one behind the
+// other, also over a crash of the broker. It waits like Publish; the receipt is that of the first
+// message. All need the same topic, and the same partition: that of the first one's key, or where they
+// are pinned. Their levels and times to live must be the same, and all or none have a Time. Together
+// they must fit a frame of the broker, 8 MiB unless it is configured lower. When the topic has a dedupe
+// window and knows one of their IDs, nothing is stored and the error is wire.CodeDuplicate.
+func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, error) {
+	if len(ms) == 0 {
+		return Receipt{}, &Error{
+			Op: wire.OpPublish.String(), Partition: anyPartition,
+			Err: wire.Errorf(wire.CodeInvalid, "an atomic batch without messages"),
+		}
+	}
+	p := &c.producer
+	name := ms[0].Topic
+	for {
+		if ctx.Err() != nil {
+			return Receipt{}, fmt.Errorf("publish %s: %w", name, context.Cause(ctx))
+		}
+		t, err := p.topic(ctx, name)
+		if err != nil {
+			return Receipt{}, err
+		}
+		l, kind, size, err := t.together(ms)
+		if err != nil {
+			return Receipt{}, err
+		}
+		if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
+			return Receipt{}, fmt.Errorf("publish %s: %w", name, err)
+		}
+		w := p.waiters.Get().(*waiter)
+		if !l.addAll(ms, kind, size, w.fn) {
+			p.waiters.Put(w)
+			p.budget.release(size)
+			continue
+		}
+		return c.await(ctx, name, w)
+	}
+}
+
+// together returns where messages that are one batch go, what they have in common, and their size.
+func (t *topic) together(ms []*Message) (l *lane, kind batchKind, size int, err error) {
+	if len(ms) > wire.MaxBatchRecords {
+		return nil, kind, 0, t.tooLarge("atomic batch", len(ms), wire.MaxBatchRecords)
+	}
+	first, err := t.place(ms[0])
+	if err != nil {
+		return nil, kind, 0, err
+	}
+	for i, m := range ms {
+		own := t.p.c.kindOf(m)
+		if i == 0 {
+			kind = own
+		}
+		kind.ids = kind.ids || own.ids
+		own.ids = kind.ids
+		if m.Topic != t.name || own != kind {
+			return nil, kind, 0, t.invalid("message %d of an atomic batch has another topic, level, time to live, or use of times", i)
+		}
+		if m.Key != nil || m.Pinned {
+			at, err := t.place(m)
+			if err != nil {
+				return nil, kind, 0, err
+			}
+			if at != first {
+				return nil, kind, 0, t.invalid("message %d of an atomic batch belongs to partition %d, the first one to %d: pin them",
+					i, at.partition, first.partition)
+			}
+		}
+		n, _, err := t.measure(m)
+		if err != nil {
+			return nil, kind, 0, err
+		}
+		size += n
+	}
+	if limit := t.info.Load().maxAtomic; size > limit {
+		return nil, kind, 0, t.tooLarge("atomic batch", size, limit)
+	}
+	return first, kind, size, nil
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// pubAtomic publishes all lines of the input as one batch: they must fit one frame.
+func (c *cli) pubAtomic(ctx context.Context, cl *client.Client, p *publication) error {
+	in, err := c.open(p.file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	start := time.Now()
+	var ms []*client.Message
+	size := 0
+	err = c.eachLine(ctx, in, func(line []byte) error {
+		if size += len(line); size > wire.MaxFrameBytes {
+			return wire.Errorf(wire.CodeTooLarge, "lines that are stored together have at most %d bytes", wire.MaxFrameBytes)
+		}
+		m := p.message()
+		m.Value = bytes.Clone(line)
+		if p.lineKey.used() {
+			key, err := p.lineKey.of(m.Value)
+			if err != nil {
+				return fmt.Errorf("line %q: %w", line[:min(len(line), 40)], err)
+			}
+			m.Key = key
+		}
+		ms = append(ms, m)
+		return nil
+	})
+	if err != nil || len(ms) == 0 {
+		return err
+	}
+	asking, cancel := c.asking(ctx)
+	defer cancel()
+	r, err := cl.PublishAtomic(asking, ms...)
+	if err != nil {
+		return err
+	}
+	c.sayf("published %s messages to %s as one batch in %s", humanize.Comma(int64(len(ms))), p.topic, time.Since(start).Round(time.Millisecond))
+	if c.asJSON() {
+		return c.printJSON(newReceipt(r))
+	}
+	_, err = fmt.Fprintln(c.stdout, newReceipt(r))
+	return err
+}

@@ -1,0 +1,176 @@
+package partition
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// clock is a time that tests move.
+type clock struct{ now time.Time }
+
+func (c *clock) read() time.Time { return c.now }
+
+func newClock() *clock { return &clock{time.UnixMilli(1_763_800_000_000)} }
+
+// withIDs returns a batch of records with these message ids.
+func withIDs(t *testing.T, pr wire.Producer, ids ...string) *wire.Batch {
+	t.Helper()
+	var b wire.BatchBuilder
+	b.MarkIDs()
+	b.SetProducer(pr)
+	for _, id := range ids {
+		rec := wire.Record{Key: []byte("k"), Value: []byte("value of " + id)}
+		if id != "" {
+			rec.Headers = wire.Headers{}.Append(wire.HeaderID, []byte(id))
+		}
+		b.Add(rec)
+	}
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	return &batch
+}
+
+func TestAMessageIDIsStoredOnceWithinTheWindow(t *testing.T) {
+	now := newClock()
+	n := openNode(t, t.TempDir(), Options{Now: now.read})
+	p := n.create("t", 1, "dedupe_window", "1m", "durability", "memory").Partition(0)
+	send := func(ids ...string) (uint64, bool, error) {
+		base, _, duplicate, err := p.Publish(withIDs(t, wire.Producer{}, ids...), now.read().UnixMilli())
+		return base, duplicate, err
+	}
+	f := func(id string, offset uint64, duplicate bool) {
+		t.Helper()
+		base, dup, err := send(id)
+		require.NoError(t, err)
+		require.Equal(t, duplicate, dup, id)
+		require.Equal(t, offset, base, id)
+	}
+	f("a", 0, false)
+	f("b", 1, false)
+	f("a", 0, true)
+	f("", 2, false)
+	f("", 3, false) // without an id everything is stored
+
+	_, _, err := send("c", "b", "d")
+	require.Equal(t, uint64(1), code(t, wire.CodeDuplicate, err).First)
+	_, _, err = send("c", "c")
+	code(t, wire.CodeDuplicate, err)
+	require.Equal(t, uint64(4), p.Next(), "nothing of them was stored")
+	_, _, err = send(string(make([]byte, wire.MaxMessageID+1)))
+	code(t, wire.CodeTooLarge, err)
+	base, duplicate, err := send("c", "", "d")
+	require.NoError(t, err)
+	require.False(t, duplicate)
+	require.Equal(t, uint64(4), base)
+	f("d", 6, true)
+
+	n.reopen() // behind a checkpoint, as closing makes one
+	p = n.Topic("t").Partition(0)
+	f("a", 0, true)
+	now.now = now.now.Add(time.Minute)
+	f("d", 6, true)
+	now.now = now.now.Add(time.Millisecond)
+	f("d", 7, false)
+	f("a", 8, false)
+	require.Equal(t, uint64(2), p.Stats().Deduplicated, "since the start")
+
+	_, err = n.Alter("t", 0, pairs("dedupe_window", "0"))
+	require.NoError(t, err)
+	f("a", 9, false)
+}
+
+func TestMessageIDsAreKnownAfterAKillToo(t *testing.T) {
+	dir := t.TempDir()
+	n := openNode(t, dir, Options{})
+	p := n.create("t", 1, "dedupe_window", "1h").Partition(0)
+	_, _, _, err := p.Publish(withIDs(t, wire.Producer{}, "a", "b"), time.Now().UnixMilli())
+	require.NoError(t, err)
+	p.Flush(wire.LevelDisk)
+	eventually(t, func() bool { return p.Visible() == 2 })
+
+	killed := t.TempDir() // as the kernel has the files when the process dies
+	require.NoError(t, os.CopyFS(killed, os.DirFS(dir)))
+	n2 := openNode(t, killed, Options{})
+	p = n2.Topic("t").Partition(0)
+	base, _, duplicate, err := p.Publish(withIDs(t, wire.Producer{}, "b"), time.Now().UnixMilli())
+	require.NoError(t, err)
+	require.True(t, duplicate)
+	require.Equal(t, uint64(1), base)
+}
+
+// A number that an idempotent producer spent on a duplicate is used: the next one follows.
+func TestADuplicateIDUsesTheProducersNumber(t *testing.T) {
+	n := openNode(t, "", Options{})
+	p := n.create("t", 1, "dedupe_window", "1h").Partition(0)
+	f := func(sequence uint64, id string, offset uint64, duplicate bool) {
+		t.Helper()
+		base, _, dup, err := p.Publish(withIDs(t, wire.Producer{ID: 9, Sequence: sequence}, id), time.Now().UnixMilli())
+		require.NoError(t, err)
+		require.Equal(t, []any{offset, duplicate}, []any{base, dup})
+	}
+	f(0, "a", 0, false)
+	f(1, "a", 0, true)
+	f(1, "a", 0, true) // sent again, too
+	f(2, "b", 1, false)
+}
+
+func TestTheOldestIDsAreForgottenFirst(t *testing.T) {
+	var s ids
+	for i := range maxIDs + 3 {
+		s.add(newMessageID(fmt.Appendf(nil, "%d", i)), place{uint64(i), 0}, int64(i))
+	}
+	require.Len(t, s.places, maxIDs)
+	_, ok := s.places[newMessageID([]byte("2"))]
+	require.False(t, ok)
+	_, ok = s.places[newMessageID([]byte("3"))]
+	require.True(t, ok)
+	s.forget(maxIDs + 2)
+	require.Len(t, s.places, 1)
+	s.forget(maxIDs + 3)
+	require.Empty(t, s.places)
+	require.Zero(t, s.head)
+}
+
+func TestRecordsAreDeliveredForTheirTimeToLive(t *testing.T) {
+	now := newClock()
+	n := openNode(t, t.TempDir(), Options{Now: now.read})
+	p := n.create("t", 1, "durability", "memory").Partition(0)
+	send := func(ttl time.Duration, value string) {
+		var b wire.BatchBuilder
+		b.Add(wire.Record{Value: []byte(value)})
+		b.SetTTL(ttl.Milliseconds())
+		batch, err := wire.ParseBatch(b.Bytes())
+		require.NoError(t, err)
+		_, _, _, err = p.Publish(&batch, now.read().UnixMilli())
+		require.NoError(t, err)
+	}
+	send(time.Second, "short")
+	send(0, "for ever")
+	send(time.Minute, "long")
+	send(time.Second, "short too")
+	require.Equal(t, []string{"short", "for ever", "long", "short too"}, values(t, p, 0))
+	now.now = now.now.Add(999 * time.Millisecond)
+	require.Len(t, values(t, p, 0), 4)
+	now.now = now.now.Add(time.Millisecond)
+	require.Equal(t, []string{"for ever", "long"}, values(t, p, 0))
+
+	var c log.Chunk
+	require.NoError(t, p.Read(&c, 3, 1<<20))
+	require.Equal(t, []int{0, 1}, []int{c.Bytes, c.Dropped})
+	require.Equal(t, uint64(4), c.Next, "reading goes on behind")
+	c.Release()
+
+	n.reopen()
+	p = n.Topic("t").Partition(0)
+	require.Equal(t, []string{"for ever", "long"}, values(t, p, 0))
+	now.now = now.now.Add(time.Hour)
+	require.Equal(t, []string{"for ever"}, values(t, p, 0))
+	require.Equal(t, uint64(5), p.Stats().Expired)
+}
