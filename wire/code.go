@@ -86,6 +86,8 @@ const (
 	// CodeOutOfSequence says that an idempotent producer left records out: those before are missing.
 	// Nothing was appended; the batch may be sent again behind them.
 	CodeOutOfSequence Code = 45
+	// CodeNotMember says that the group does not know the member, or not any more: join again.
+	CodeNotMember Code = 46
 	// CodeSlowConsumer says that the broker gave up on a subscriber that did not read.
 	CodeSlowConsumer Code = 43
 	// CodeSubscriptionNotFound says that the connection has no such subscription.
@@ -129,6 +131,7 @@ var codes = map[Code]codeInfo{
 	CodeFenced:               {"FENCED", "a newer owner has taken over", RetryNever},
 	CodeOutOfSequence:        {"OUT_OF_SEQUENCE", "records before these are missing", RetryLater},
 	CodeSlowConsumer:         {"SLOW_CONSUMER", "the subscriber did not keep up", RetryLater},
+	CodeNotMember:            {"NOT_MEMBER", "the group does not know the member; it may join again", RetryNever},
 	CodeSubscriptionNotFound: {"SUBSCRIPTION_NOT_FOUND", "the subscription does not exist", RetryNever},
 }
 

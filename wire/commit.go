@@ -1,5 +1,7 @@
 package wire
 
+import "time"
+
 // PartitionOffset is one partition's committed offset: the next one to read, so [0, Offset) is done.
 type PartitionOffset struct {
 	Partition uint16
@@ -11,7 +13,7 @@ type PartitionOffset struct {
 type Commit struct {
 	Handle     uint16
 	Group      []byte // a view after Parse
-	Generation uint32 // of the group's membership; 0 without membership
+	Generation uint32 // under which the sender was assigned the partitions; 0 for no member
 	Offsets    []PartitionOffset
 }
 
@@ -123,6 +125,10 @@ type GroupInfo struct {
 	InFlight   int     `json:"in_flight"` // leased now; queues only
 	Retrying   int     `json:"retrying"`  // waiting for redelivery; queues only
 	Dead       int     `json:"dead"`      // on their way to the dead-letter topic; queues only
+
+	Paused      bool      `json:"paused,omitempty"`
+	Member      string    `json:"member,omitempty"`      // who has the partition: the instance, or the member's id
+	CommittedAt time.Time `json:"committed_at,omitzero"` // when the group last committed; groups only
 }
 
 // DeleteGroup forgets a group or queue on one topic, or on all topics when Topic is empty. The reply

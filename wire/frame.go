@@ -43,6 +43,13 @@ const (
 	OpCommitted   Op = 0x51
 	OpGroups      Op = 0x52
 	OpDeleteGroup Op = 0x53
+	OpJoinGroup   Op = 0x54
+	OpHeartbeat   Op = 0x55
+	OpLeaveGroup  Op = 0x56
+	OpAssigned    Op = 0x57 // broker, unasked: what a member should work on
+	OpSeekGroup   Op = 0x58
+	OpPauseGroup  Op = 0x59
+	OpMembers     Op = 0x5a
 
 	OpStats Op = 0x60
 
@@ -62,6 +69,8 @@ var opNames = map[Op]string{
 	OpOpenQueue: "open_queue", OpLease: "lease", OpAck: "ack", OpNack: "nack",
 	OpReject: "reject", OpExtend: "extend", OpCommit: "commit", OpCommitted: "committed",
 	OpGroups: "groups", OpDeleteGroup: "delete_group", OpStats: "stats",
+	OpJoinGroup: "join_group", OpHeartbeat: "heartbeat", OpLeaveGroup: "leave_group", OpAssigned: "assigned",
+	OpSeekGroup: "seek_group", OpPauseGroup: "pause_group", OpMembers: "members",
 	OpSend: "send", OpListen: "listen", OpUnlisten: "unlisten", OpMessage: "message",
 }
 
@@ -93,6 +102,8 @@ const (
 	// FlagNoResponders lets OpSend tell the sender when nobody got its request, by an OpMessage with the
 	// same flag on the subscription that waits for the reply.
 	FlagNoResponders Flags = 0x01
+	// FlagUnchanged marks a heartbeat's reply whose assignment is the one that the member has seen.
+	FlagUnchanged Flags = 0x01
 	// FlagNoEcho keeps an OpSend from the sender's own subscriptions.
 	FlagNoEcho Flags = 0x02
 )

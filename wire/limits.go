@@ -12,6 +12,8 @@ const (
 	MaxTopicName = 255
 	// MaxGroupName is the longest group name in bytes.
 	MaxGroupName = 255
+	// MaxMemberName is the longest id of a group's member, and of an instance, in bytes.
+	MaxMemberName = 255
 	// MaxKeyBytes is the longest record key.
 	MaxKeyBytes = 64 << 10
 	// MaxHeaderBytes bounds all headers of one record together, names and values.

@@ -143,6 +143,22 @@ func vectors() []vector {
 		of("committed", OpCommitted, 0, Committed{Handle: 3, Group: "audit"}),
 		of("committed-reply", OpCommitted|OpReply, 0, CommittedReply{Offsets: []CommittedOffset{{2, 9, 1763800000000}}}),
 		of("groups", OpGroups, 0, Groups{Group: "audit"}),
+		of("join-group", OpJoinGroup, 0, JoinGroup{
+			Group: "audit", Member: "m-1", Instance: "host-7", SessionMs: 10000, HandoverMs: 30000,
+			Topics: []string{"orders", "returns"}, Claims: []TopicPartitions{{"orders", []uint16{0, 2}}},
+		}),
+		of("assigned", OpAssigned, 0, Assigned{Revision: 65538, Topics: []AssignedTopic{
+			{"orders", []AssignedPartition{{0, 65537, false}, {2, 65538, true}}},
+		}}),
+		of("heartbeat", OpHeartbeat, 0, Heartbeat{
+			Group: "audit", Member: "m-1", Revision: 65538, Busy: []TopicPartitions{{"returns", []uint16{1}}},
+		}),
+		of("heartbeat-reply", OpHeartbeat|OpReply, FlagUnchanged, Assigned{Revision: 65538, Topics: []AssignedTopic{}}),
+		of("leave-group", OpLeaveGroup, 0, LeaveGroup{Group: "audit", Member: "m-1"}),
+		of("seek-group", OpSeekGroup, 0, SeekGroup{Group: "audit", Topic: "orders", Offsets: []PartitionOffset{{2, 9}}}),
+		of("pause-group", OpPauseGroup, 0, PauseGroup{Group: "audit", Topic: "orders", Pause: true}),
+		of("commit-member", OpCommit, 0, Commit{Handle: 3, Group: []byte("audit"), Generation: 65537, Offsets: []PartitionOffset{{0, 7}}}),
+		of("members", OpMembers, 0, Groups{Group: "audit"}),
 		of("send", OpSend, FlagNoResponders, Live{
 			Subject: []byte("orders.eu"), Reply: []byte("_INBOX.7"), Header: []byte("NATS/1.0\r\nA: 1\r\n\r\n"), Payload: []byte("hi"),
 		}),
@@ -234,13 +250,13 @@ func TestTheDocumentQuotesTheVectors(t *testing.T) {
 	require.NoError(t, err)
 	doc := string(page)
 	quoted := 0
-	for _, name := range []string{"preface", "publish", "publish-reply", "publish-reply-range", "batch", "batch-full", "batch-once", "entry", "error-reply", "resolve"} {
+	for _, name := range []string{"preface", "publish", "publish-reply", "publish-reply-range", "batch", "batch-full", "batch-once", "entry", "error-reply", "resolve", "join-group"} {
 		want, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		require.NoError(t, err)
 		require.Contains(t, doc, string(want), name)
 		quoted++
 	}
-	require.Equal(t, 10, quoted)
+	require.Equal(t, 11, quoted)
 	for c, info := range codes {
 		require.Regexp(t, fmt.Sprintf(`\| %d \| %s \| %s \|`, c, info.name, []string{"never", "later", "unknown"}[info.retry]), doc)
 	}
