@@ -34,6 +34,8 @@ const (
 //	ack       ranges of (gap, count)
 //	fail      at uvarint, reason text, ranges of (gap, count, attempt, wait)
 //	bury      ranges of (gap, count)
+//	pause     nothing
+//	resume    nothing
 //
 // group and reason are a uvarint length and so many bytes. A policy is four uvarints and a text:
 // lease, least and most backoff, deliveries, dead-letter topic. Ranges are a little-endian u32
@@ -51,6 +53,8 @@ const (
 	kindAck
 	kindFail
 	kindBury
+	kindPause
+	kindResume
 )
 
 // AppendCommit appends the command that makes offset the next one an ordered group reads. Commits

@@ -32,7 +32,11 @@ func scenario(t testing.TB) [][]byte {
 	do(q.PlanBuried(nil, []uint64{501}))
 	do(first(q.PlanExpire(nil, t0.Add(time.Minute))))
 	do(AppendCommit(nil, "gone", 1, t0))
+	do(AppendPause(nil, "gone", true))
 	do(AppendDrop(nil, "gone"))
+	do(AppendPause(nil, "work", true))
+	do(AppendPause(nil, "billing", true))
+	do(AppendPause(nil, "billing", false))
 	return log
 }
 
@@ -52,6 +56,8 @@ func TestCommandsKeepTheirBytes(t *testing.T) {
 	f("010404776f726b"+"02000000"+"1201"+"0d03", ack)
 	f("010504776f726b"+"80d095ffbc31"+"0462757379"+"02000000"+"fc0302019c08"+"0002018909", nack)
 	f("010504776f726b"+"80d095ffbc31"+"03626164"+"01000000"+"02020100", reject)
+	f("0107026169", AppendPause(nil, "ai", true))
+	f("0108026169", AppendPause(nil, "ai", false))
 	f("ff"+"010202"+"6169", AppendDrop([]byte{0xff}, "ai"))
 }
 
@@ -100,7 +106,7 @@ func TestDamagedCommandsAreRefusedAndChangeNothing(t *testing.T) {
 	f("nothing", "")
 	f("version 0", "0002"+work)
 	f("kind 0", "0100"+work)
-	f("kind 7", "0107"+work)
+	f("kind 255", "01ff"+work)
 	f("empty name", "010200")
 	f("offset not in its shortest form", "0101"+work+"8000"+at)
 	f("offset of 11 bytes", "0101"+work+"ffffffffffffffffffff01"+at)

@@ -1,10 +1,12 @@
 // Package group is what the consumers of one partition have told the broker: the committed offsets
-// of ordered groups, and the queues whose messages are leased, acknowledged and delivered again.
+// of ordered groups, and the queues whose messages are leased, acknowledged and delivered again. It
+// also decides which member of an ordered group works on which partition.
 //
 // Its nouns: a State is everything about one partition; a Commit is how far an ordered group has
 // read; a Queue hands every message to one worker at a time; a Lease is the right to work on a
 // range of messages until a moment; a Settle is what a worker says about such a range; a Dead
-// letter is a message that used up its deliveries or was rejected.
+// letter is a message that used up its deliveries or was rejected; a Coordinator knows the members
+// of ordered groups.
 //
 // The package is pure. It does no I/O, starts no goroutine, takes no lock and reads no clock: time
 // is an argument. A State belongs to whoever serialises the calls, and that is the partition.
@@ -35,10 +37,15 @@
 // Times are kept in milliseconds. A queue stops taking fresh messages while MaxInFlight of them are
 // neither done nor fresh, and stops leasing at all while MaxDead dead letters wait for the broker.
 //
+// # Members
+//
+// A Coordinator shares the partitions of topics among the members of ordered groups. All of it is
+// soft; what ties it to the durable state is the fence: every time a member gets a partition the
+// coordinator makes a generation, the partition's State is told with SetFence, and MayCommit refuses
+// commits of any other. So who lost a partition cannot commit on it, however late it notices.
+//
 // # Not here
 //
-// Membership and assignment of ordered groups, seeking and pausing a queue, and order by key are
-// not part of this package yet. Their places are a new command (the second byte of a command is its
-// kind, and an unknown one is refused), a new version of the snapshot, and for order by key the one
-// loop in Queue.Lease that picks what is delivered next.
+// Order by key is not part of this package yet. Its place is the one loop in Queue.Lease that picks
+// what is delivered next.
 package group

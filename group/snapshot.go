@@ -11,13 +11,14 @@ import (
 
 // A snapshot is
 //
-//	0         1             .          .             .            .             n       n+4
-//	+---------+-------------+----------+-------------+------------+-------------+--------+
-//	| version | first       | n uvarint| n commits   | n uvarint  | n queues    | crc32c |
-//	+---------+-------------+----------+-------------+------------+-------------+--------+
+//	0         1       .           .           .           .          .           .          n       n+4
+//	+---------+-------+-----------+-----------+-----------+----------+-----------+----------+--------+
+//	| version | first | n uvarint | n commits | n uvarint | n queues | n uvarint | n paused | crc32c |
+//	+---------+-------+-----------+-----------+-----------+----------+-----------+----------+--------+
 //
 //	commit    name, offset uvarint, at uvarint
 //	queue     name, policy, settled uvarint, n uvarint, n causes, n u32, n runs
+//	paused    name
 //	cause     reason text, at uvarint
 //	run       gap uvarint, count uvarint, fails uvarint, and if fails > 0:
 //	          since uvarint, mark uvarint, and if mark is 0: due uvarint
@@ -28,8 +29,10 @@ import (
 // since is in seconds, at and due in milliseconds since 1970. The rest is as in a command. crc32c,
 // a little-endian u32, is the Castagnoli checksum of all before it.
 //
+// Version 1 has no paused names.
+//
 // The bytes are a function of the commands and truncations alone. Leases are not in them.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -46,6 +49,10 @@ func (s *State) AppendSnapshot(dst []byte) []byte {
 	dst = appendUint(dst, uint64(len(s.queues)))
 	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
 		dst = s.queues[name].appendSnapshot(dst)
+	}
+	dst = appendUint(dst, uint64(len(s.paused)))
+	for _, name := range slices.Sorted(maps.Keys(s.paused)) {
+		dst = appendText(dst, name)
 	}
 	return le.AppendUint32(dst, crc32.Checksum(dst[from:], castagnoli))
 }
@@ -136,7 +143,8 @@ func Restore(snapshot []byte) (*State, error) {
 func restore(b []byte) (*State, error) {
 	s := New()
 	r := reader{b: b}
-	if r.byte() != snapshotVersion {
+	version := r.byte()
+	if version == 0 {
 		r.fail()
 	}
 	s.first = r.uint(math.MaxUint64)
@@ -158,10 +166,27 @@ func restore(b []byte) (*State, error) {
 		last = q.name
 		s.queues[q.name] = q
 	}
+	if version > 1 && !s.restorePaused(&r) {
+		return nil, ErrSnapshot
+	}
 	if r.bad || len(r.b) > 0 || len(s.commits)+len(s.queues) > MaxGroups {
 		return nil, ErrSnapshot
 	}
 	return s, nil
+}
+
+// restorePaused reads the names of paused groups.
+func (s *State) restorePaused(r *reader) bool {
+	last := ""
+	for range r.count(2) {
+		name := string(r.name())
+		if r.bad || name <= last {
+			return false
+		}
+		last = name
+		s.paused[name] = struct{}{}
+	}
+	return len(s.paused) <= MaxGroups
 }
 
 // queue reads a queue that has nothing below first.

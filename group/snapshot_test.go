@@ -28,18 +28,28 @@ func TestSnapshotKeepsItsBytes(t *testing.T) {
 		t.Helper()
 		require.Equal(t, want, hex.EncodeToString(s.AppendSnapshot(nil)))
 	}
-	f("01000000"+"7fe12295", New())
+	f("0200000000"+"6da95035", New())
 	s, q := openQueue(t, Policy{})
 	require.NoError(t, s.Apply(AppendCommit(nil, "ai", 300, t0)))
 	q.Lease(nil, 10, 10, 0, 1, t0)
 	apply(t, s, 0)(q.PlanAck(nil, settle(1, 1, 1)))
 	apply(t, s, 0)(q.PlanNack(nil, settle(3, 1, 1), 0, "", t0))
 	apply(t, s, 0)(q.PlanReject(nil, settle(4, 2, 1), "bad", t0))
+	require.NoError(t, s.Apply(AppendPause(nil, "ai", true)))
 	require.Equal(t, uint64(1), s.TruncatePrefix(0)+1)
-	f("0100"+"01"+"026169"+"ac02"+"80d095ffbc31"+
+	f("0200"+"01"+"026169"+"ac02"+"80d095ffbc31"+
 		"01"+"04776f726b"+"b0ea01e807e0a7120500"+"06"+"01"+"03626164"+"80d095ffbc31"+"04000000"+
 		"000100"+"010100"+"000101"+"80e2cfaa06"+"00"+"80d095ffbc31"+"000201"+"80e2cfaa06"+"01"+
-		"a14e3012", s)
+		"01"+"026169"+"856f278f", s)
+}
+
+func TestSnapshotsOfVersion1AreRestored(t *testing.T) {
+	body, err := hex.DecodeString("0100" + "01" + "026169" + "ac02" + "80d095ffbc31" + "00")
+	require.NoError(t, err)
+	s, err := Restore(seal(body))
+	require.NoError(t, err)
+	require.Equal(t, uint64(300), s.commits["ai"].Offset)
+	require.False(t, s.Paused("ai"))
 }
 
 func TestSnapshotRoundTrip(t *testing.T) {
@@ -49,6 +59,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, snapshot, restored.AppendSnapshot(nil))
 	require.Equal(t, s.Groups(), restored.Groups())
+	require.Equal(t, s.paused, restored.paused)
 	require.Equal(t, s.Queue("work").Dead(), restored.Queue("work").Dead())
 	require.Equal(t, s.Queue("work").Policy(), restored.Queue("work").Policy())
 	require.Equal(t, append([]byte("x"), snapshot...), s.AppendSnapshot([]byte("x")))
@@ -78,10 +89,10 @@ func TestEveryCutOrFlippedSnapshotIsRefused(t *testing.T) {
 func TestSnapshotsOfANewerVersionAreNamed(t *testing.T) {
 	snapshot := New().AppendSnapshot(nil)
 	body := slices.Clone(snapshot[:len(snapshot)-4])
-	body[0] = 2
+	body[0] = 3
 	_, err := Restore(seal(body))
 	require.ErrorIs(t, err, ErrVersion)
-	require.ErrorContains(t, err, "snapshot version 2, not 1")
+	require.ErrorContains(t, err, "snapshot version 3, not 2")
 	body[0] = 0
 	_, err = Restore(seal(body))
 	require.ErrorIs(t, err, ErrSnapshot)
@@ -117,6 +128,9 @@ func TestSnapshotsThatContradictThemselvesAreRefused(t *testing.T) {
 	f("a mark without a cause", head+policy+"06"+"00"+"01000000"+"0001010101")
 	f("a cause without a message", head+policy+"06"+"01"+"0005"+"00000000")
 	f("bytes behind the end", "010000000000")
+	f("paused names out of order", "02000000"+"02"+"0162"+"0161")
+	f("a paused name twice", "02000000"+"02"+"0161"+"0161")
+	f("more paused names than bytes", "02000000"+"ffffff7f")
 }
 
 func FuzzRestore(f *testing.F) {

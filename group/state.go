@@ -30,6 +30,8 @@ type State struct {
 	first   uint64 // records below were removed by retention
 	commits map[string]*Commit
 	queues  map[string]*Queue
+	paused  map[string]struct{}
+	fences  map[string]uint32 // soft: what a commit has to carry, by group; see SetFence
 }
 
 // Commit is how far an ordered group has read.
@@ -40,7 +42,10 @@ type Commit struct {
 
 // New returns a state in which nobody has said anything yet.
 func New() *State {
-	return &State{commits: make(map[string]*Commit), queues: make(map[string]*Queue)}
+	return &State{
+		commits: make(map[string]*Commit), queues: make(map[string]*Queue),
+		paused: make(map[string]struct{}), fences: make(map[string]uint32),
+	}
 }
 
 // Check returns nil if there is or may be a group of this name and mode. Otherwise it returns
@@ -155,6 +160,8 @@ func (s *State) Apply(command []byte) error {
 		return s.applyCommit(&r, name)
 	case kindDrop:
 		return s.applyDrop(&r, name)
+	case kindPause, kindResume:
+		return s.applyPause(&r, name, kind == kindPause)
 	case kindOpen:
 		return s.applyOpen(&r, name)
 	case kindAck, kindFail, kindBury:
@@ -193,6 +200,7 @@ func (s *State) applyDrop(r *reader, name []byte) error {
 	}
 	delete(s.commits, string(name))
 	delete(s.queues, string(name))
+	delete(s.paused, string(name))
 	return nil
 }
 

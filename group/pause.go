@@ -1,0 +1,44 @@
+package group
+
+// AppendPause appends the command that pauses or resumes the ordered group and the queue of this name.
+// The name must have passed CheckPause.
+func AppendPause(dst []byte, group string, pause bool) []byte {
+	kind := byte(kindResume)
+	if pause {
+		kind = kindPause
+	}
+	return appendHeader(dst, kind, group)
+}
+
+// CheckPause returns nil if the group may be paused, else ErrName or ErrTooMany.
+func (s *State) CheckPause(group string) error {
+	if len(group) == 0 || len(group) > MaxName {
+		return ErrName
+	}
+	if _, ok := s.paused[group]; !ok && len(s.paused) >= MaxGroups {
+		return ErrTooMany
+	}
+	return nil
+}
+
+// Paused reports whether a group or queue was paused and not resumed. What that means is the
+// caller's business: Queue.Lease knows nothing of it.
+func (s *State) Paused(group string) bool {
+	_, ok := s.paused[group]
+	return ok
+}
+
+func (s *State) applyPause(r *reader, name []byte, pause bool) error {
+	if err := r.end(); err != nil {
+		return err
+	}
+	if !pause {
+		delete(s.paused, string(name))
+		return nil
+	}
+	if err := s.CheckPause(string(name)); err != nil {
+		return err
+	}
+	s.paused[string(name)] = struct{}{}
+	return nil
+}
