@@ -1,32 +1,29 @@
 package server
 
 import (
+	"bufio"
 	"errors"
+	"io"
+	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// slowTransport keeps output until Flush, which takes a part of it.
-type slowTransport struct {
-	memTransport
-	takes int // bytes that one Flush gets rid of
-	tries int
-}
+// slowTransport keeps output until somebody reads it.
+type slowTransport struct{ memTransport }
 
 func (s *slowTransport) Write(b []byte) (int, error) {
 	s.unread += len(b)
 	return len(b), nil
 }
 
-func (s *slowTransport) Flush() error {
-	s.tries++
-	s.unread -= min(s.unread, s.takes)
-	return nil
-}
+// read takes up to n bytes.
+func (s *slowTransport) read(n int) { s.unread -= min(s.unread, n) }
 
 // on opens a program's session over a transport.
 func (b *textBroker) on(tr transport, lines string) *session {
@@ -40,70 +37,183 @@ func (b *textBroker) on(tr transport, lines string) *session {
 	return s
 }
 
-// A subscriber that reads slower than others publish holds them back instead of being closed.
-func TestSlowReaderHoldsPublishersBack(t *testing.T) {
-	b := newTextBroker(t, Options{MaxPendingBytes: 1 << 20})
-	tr := &slowTransport{takes: 110 << 10} // at least one Flush is tried
-	s := b.on(tr, "SUB a 1\r\n")
-	publisher := b.program()
-	message := "PUB a 102400\r\n" + strings.Repeat("x", 100<<10) + "\r\n"
-	for range 100 {
-		publisher.feed(message)
-		b.turn()
-		require.False(t, s.closed)
+// pausing lets the loops hold publishers back, and returns what reports whether one is held.
+func (b *textBroker) pausing() (held func(p *textPeer) bool) {
+	paused := map[*session]bool{}
+	for _, l := range b.loops {
+		l.pauseReading = func(s *session, pause bool) { paused[s] = pause }
 	}
-	require.Greater(t, tr.tries, 0)
-	require.LessOrEqual(t, tr.unread, 1<<20)
+	return func(p *textPeer) bool { return paused[p.s] }
 }
 
-// One that reads nothing is waited for once and then closed.
-func TestDeadReaderIsWaitedForOnce(t *testing.T) {
-	b := newTextBroker(t, Options{MaxPendingBytes: 1 << 20})
+// after lets time pass and the loops see it.
+func (b *textBroker) after(d time.Duration) {
+	b.clock.Add(d.Milliseconds())
+	for _, l := range b.loops {
+		l.tick(b.now())
+	}
+	b.turn()
+}
+
+// hundred is a publish of 100 KiB to the subject a.
+var hundred = "PUB a 102400\r\n" + strings.Repeat("x", 100<<10) + "\r\n"
+
+// A subscriber that reads slower than others publish holds them back instead of being closed. Those
+// who publish to somebody else do not notice.
+func TestSlowReaderHoldsItsPublishersBack(t *testing.T) {
+	b := newTextBroker(t, Options{MaxPendingBytes: 4 << 20})
+	held := b.pausing()
+	tr := &slowTransport{}
+	s := b.on(tr, "SUB a 1\r\n")
+	near, far, other := b.program(), b.program(), b.program() // near is on the other loop
+	require.NotEqual(t, near.s.loop, far.s.loop)
+	holds := 0
+	for range 400 {
+		for _, p := range []*textPeer{near, far} {
+			if !held(p) {
+				p.feed(hundred)
+				if b.turn(); held(p) {
+					holds++
+				}
+			}
+		}
+		other.feed("PUB b 3\r\nabc\r\nPING\r\n")
+		b.turn()
+		require.Equal(t, "PONG\r\n", other.take())
+		require.False(t, held(other))
+		tr.read(150 << 10)
+		b.after(5 * time.Millisecond)
+		require.False(t, s.closed)
+	}
+	require.Greater(t, holds, 100)
+	require.Less(t, tr.unread, 3<<20)
+	tr.unread = 0
+	b.after(5 * time.Millisecond)
+	require.False(t, held(near))
+	require.False(t, held(far))
+}
+
+// One that reads nothing is waited for a while, then no more, then closed. When it reads after all it
+// is waited for again.
+func TestDeadReaderIsNotWaitedForForLong(t *testing.T) {
+	b := newTextBroker(t, Options{MaxPendingBytes: 64 << 20})
+	held := b.pausing()
 	tr := &slowTransport{}
 	s := b.on(tr, "SUB a 1\r\n")
 	publisher := b.program()
-	message := "PUB a 102400\r\n" + strings.Repeat("x", 100<<10) + "\r\n"
-	for range 6 {
-		publisher.feed(message)
+	publish := func() {
+		publisher.feed(hundred)
 		b.turn()
 	}
-	tries := tr.tries
-	require.Greater(t, tries, 1)
-	for range 4 {
-		publisher.feed(message)
-		b.turn()
+	for range 16<<20/(100<<10) + 1 {
+		publish()
+		require.False(t, held(publisher))
 	}
-	require.Equal(t, tries, tr.tries)
-	tr.unread = 100 << 10 // it has read after all
-	for range 5 {
-		publisher.feed(message)
-		b.turn()
-	}
-	require.Greater(t, tr.tries, tries)
-	for range 11 {
-		publisher.feed(message)
-		b.turn()
+	publish()
+	require.True(t, held(publisher))
+	b.after(5 * time.Millisecond)
+	require.True(t, held(publisher), "for as long as its message is worth")
+	b.after(5 * time.Millisecond)
+	require.False(t, held(publisher), "and no longer")
+	b.after(numbAfter)
+	publish()
+	require.False(t, held(publisher), "nobody waits any more")
+	tr.read(1)
+	publish()
+	publish()
+	require.True(t, held(publisher), "it reads")
+	b.after(numbAfter + time.Second)
+	require.False(t, held(publisher))
+	for i := 0; i < 700 && !s.closed; i++ {
+		publish()
+		require.False(t, held(publisher))
 	}
 	require.True(t, s.closed)
+	require.True(t, tr.closed)
 }
 
-// While a loop waits for a subscriber, others hand it little.
-func TestLoopThatWaitsTakesLittleMail(t *testing.T) {
+// Few bytes are saved up: who publishes little is not held for each message.
+func TestWhoPublishesLittleIsHardlyHeld(t *testing.T) {
 	b := newTextBroker(t, Options{MaxPendingBytes: 4 << 20})
-	far := b.loops[0]
-	tr := &slowTransport{takes: 100}
+	held := b.pausing()
+	tr := &slowTransport{}
 	b.on(tr, "SUB a 1\r\n")
-	far.mail.Store(tightMail + 1)
-	tr.unread = 3 << 20
-	b.loops[1].route(&message{subject: []byte("a")})
-	b.loops[1].endTurn(b.now())
-	require.False(t, far.mailFull())
-	far.drain(b.now())
-	require.True(t, far.mailFull())
-	tr.unread = 0
-	far.route(&message{subject: []byte("a")})
-	far.endTurn(b.now())
-	require.False(t, far.mailFull())
+	tr.unread = 2 << 20
+	publisher := b.program()
+	publisher.feed("PUB a 0\r\n\r\n") // the loop notices
+	b.turn()
+	sent := 0
+	for !held(publisher) {
+		publisher.feed("PUB a 1000\r\n" + strings.Repeat("x", 1000) + "\r\n")
+		b.turn()
+		sent += 1001
+	}
+	require.InDelta(t, pace*5/1000, sent, 2000)
+}
+
+// Who hands a loop more than it delivers waits for it.
+func TestFullInboxHoldsPublishersBack(t *testing.T) {
+	b := newTextBroker(t, Options{MaxPendingBytes: 4 << 20})
+	held := b.pausing()
+	b.on(&slowTransport{}, "SUB a 1\r\n")
+	publisher := b.program()
+	if publisher.s.loop == b.loops[0] {
+		publisher = b.program()
+	}
+	for range 10 {
+		publisher.feed(hundred)
+		require.False(t, held(publisher))
+	}
+	publisher.feed(hundred)
+	require.True(t, held(publisher))
+	b.turn()
+	b.after(5 * time.Millisecond)
+	require.False(t, held(publisher))
+}
+
+// What is read from a connection that is held is taken, and holds it longer.
+func TestHeldConnectionsOfSockets(t *testing.T) {
+	if pollOf(0) != -1 {
+		t.Skip("the kernel says that somebody watches standard input")
+	}
+	srv := startServer(t, Options{Loops: 1, MaxPendingBytes: 8 << 20})
+	dial := func(lines string) net.Conn {
+		conn, err := net.Dial("tcp", srv.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(waitLimit)))
+		_, err = conn.Write([]byte(quietProgram + lines))
+		require.NoError(t, err)
+		return conn
+	}
+	reader := dial("SUB a 1\r\n")
+	require.Eventually(t, func() bool { return srv.live.Len() == 1 }, waitLimit, time.Millisecond)
+	publisher := dial("")
+	const n = 400 // 40 MB, five times of what the reader may leave unread
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for range n {
+			if _, err := publisher.Write([]byte(hundred)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	want := "MSG a 1 102400\r\n" + hundred[len("PUB a 102400\r\n"):]
+	r := bufio.NewReader(reader)
+	_, err := r.ReadString('\n') // INFO
+	require.NoError(t, err)
+	got := make([]byte, len(want))
+	for i := range n {
+		_, err := io.ReadFull(r, got)
+		require.NoError(t, err, "message %d", i)
+		require.True(t, string(got) == want, "message %d", i)
+		if i%10 == 0 {
+			time.Sleep(time.Millisecond) // it is slow
+		}
+	}
+	require.Zero(t, srv.metrics.slowConsumers.Load())
 }
 
 // A loop that delivers nothing of what it is handed does not make others keep it all.
@@ -140,7 +250,6 @@ func (b *brokenTransport) Write(p []byte) (int, error) {
 }
 
 func (b *brokenTransport) Writev([][]byte) (int, error) { return b.Write(nil) }
-func (b *brokenTransport) Flush() error                 { _, err := b.Write(nil); return err }
 
 func TestConnectionEndsInTheMiddleOfATurn(t *testing.T) {
 	f := func(payload int, unread int) {
@@ -169,5 +278,4 @@ func TestConnectionEndsInTheMiddleOfATurn(t *testing.T) {
 	}
 	f(10, 0)         // when the turn ends
 	f(spillBytes, 0) // while a message is delivered
-	f(10, 700<<10)   // while the loop waits for it
 }

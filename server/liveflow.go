@@ -3,83 +3,121 @@ package server
 import "time"
 
 // Live messages are kept nowhere, so a publisher that is faster than a subscriber reads must be held
-// back, or the subscriber is lost. The event loop cannot read from some connections and not from
-// others, so for a short time it reads from none.
+// back, or the subscriber is lost. Whoever publishes to a subscriber that is far behind is not read
+// from for a moment. Nobody else notices.
 
 const (
-	// holdBudget is the longest that one turn waits for subscribers to catch up.
-	holdBudget = 10 * time.Millisecond
-	// holdStep is how often it looks whether they did.
-	holdStep = 100 * time.Microsecond
-	// tightMail is what a loop may be handed while it waits for a subscriber itself: all of it adds to
-	// what that one has to read.
-	tightMail = 256 << 10
+	// pace is how many bytes a second each publisher may send to a subscriber that is far behind. One
+	// that reads less than its publishers send at this pace reaches its limit and is closed.
+	pace = 10 << 20
+	// holdMost bounds one hold: a publisher is also somebody's subscriber, and may have more to say.
+	holdMost = 100 * time.Millisecond
+	// numbAfter is for how long nobody needs to have read from a subscriber that is far behind. After
+	// that nobody waits for it any more, until it reads.
+	numbAfter = time.Second
 )
 
-// crowdBytes is the unread output of a session at which the loop waits for it.
-func (l *loop) crowdBytes() int { return l.srv.opts.MaxPendingBytes / 2 }
+// flow is how far a session is behind in reading, and whether it is held back for others that are.
+type flow struct {
+	drained int64     // output that the peer had taken when it was looked at
+	at      time.Time // when it last had taken some
+	numb    bool      // took nothing for so long that nobody waits
+
+	held  bool // not read from
+	until time.Time
+	by    *session // who is behind; nil when it is a loop
+	full  *loop    // whose inbox is full
+	owed  int      // bytes for which it was not held yet
+}
+
+// crowdBytes is the unread output of a session at which its publishers are held back.
+func (l *loop) crowdBytes() int { return l.srv.opts.MaxPendingBytes / 4 }
 
 // mailFull reports whether those who hand messages to the loop should wait: the rest of what a session
 // may leave unread must not come at once. It may be called from any goroutine.
-func (l *loop) mailFull() bool {
-	mail := int(l.mail.Load())
-	return mail > l.srv.opts.MaxPendingBytes/4 || mail > tightMail && l.tight.Load()
+func (l *loop) mailFull() bool { return int(l.mail.Load()) > l.srv.opts.MaxPendingBytes/4 }
+
+// drained is how many bytes of output the kernel has taken, but for a constant.
+func (s *session) drained() int64 { return int64(s.sent) - int64(s.t.OutboundBuffered()) }
+
+// crowd notices a session with live subscriptions whose peer is far behind.
+func (l *loop) crowd(s *session, now time.Time) {
+	if s.listens == 0 || s.closed || s.crowded.Load() || s.t.OutboundBuffered() <= l.crowdBytes() {
+		return
+	}
+	drained := s.drained()
+	if s.flow.numb && drained == s.flow.drained {
+		return
+	}
+	s.flow.drained, s.flow.at, s.flow.numb = drained, now, false
+	s.crowded.Store(true)
+	l.crowded = append(l.crowded, s)
 }
 
-// flusher is a transport that keeps output and can try again to get rid of it.
-type flusher interface{ Flush() error }
-
-// crowd remembers a session with live subscriptions whose peer is far behind, but still reads.
-func (l *loop) crowd(s *session) {
-	if s.listens == 0 || s.closed {
-		return
+// behind reports whether a crowded session still is. It is not when half of what it was behind is
+// read, or when it reads nothing at all.
+func (l *loop) behind(s *session, now time.Time) bool {
+	if s.closed || s.t.OutboundBuffered() <= l.crowdBytes()/2 {
+		return false
 	}
-	pending := s.t.OutboundBuffered()
-	if pending <= l.crowdBytes() {
-		s.numb = 0
-		return
+	if drained := s.drained(); drained != s.flow.drained {
+		s.flow.drained, s.flow.at = drained, now
 	}
-	if _, ok := s.t.(flusher); ok && (s.numb == 0 || pending < s.numb) {
-		s.before = pending
-		l.crowded = append(l.crowded, s)
-	}
+	s.flow.numb = now.Sub(s.flow.at) > numbAfter
+	return !s.flow.numb
 }
 
-// holdBack gives the crowded sessions and the loops with full inboxes a little time. A session that
-// takes nothing in it is not waited for again until it has read.
-func (l *loop) holdBack() {
-	l.tight.Store(len(l.crowded) > 0)
-	if len(l.crowded) == 0 && len(l.mailed) == 0 {
+// hold stops reading from the session that was read from in this turn when what it published goes to
+// somebody who is behind.
+func (l *loop) hold(now time.Time) {
+	s, by, full, owed := l.reading, l.blocker, l.full, l.owed
+	l.reading, l.blocker, l.full, l.owed = nil, nil, nil, 0
+	if s == nil || s.closed || by == nil && full == nil || l.pauseReading == nil {
 		return
 	}
-	deadline := time.Now().Add(holdBudget)
-	for l.relieve() && time.Now().Before(deadline) {
-		time.Sleep(holdStep)
-	}
-	for _, s := range l.crowded {
-		if pending := s.t.OutboundBuffered(); pending >= s.before {
-			s.numb = pending
+	wait := holdMost
+	if full == nil {
+		s.flow.owed += owed
+		wait = min(wait, time.Duration(s.flow.owed)*time.Second/pace)
+		if wait < retryInterval {
+			return // it is saved up
 		}
 	}
-	clear(l.crowded)
-	clear(l.mailed)
-	l.crowded, l.mailed = l.crowded[:0], l.mailed[:0]
+	s.flow.owed, s.flow.until, s.flow.by, s.flow.full = 0, now.Add(wait), by, full
+	if !s.flow.held {
+		s.flow.held = true
+		l.held = append(l.held, s)
+	}
+	l.pauseReading(s, true)
 }
 
-// relieve writes what peers take now. It reports whether anybody is still behind.
-func (l *loop) relieve() (behind bool) {
-	for _, s := range l.crowded {
-		if s.gone {
-			continue
+// relieve looks who has caught up, and reads again from those who waited for them.
+func (l *loop) relieve(now time.Time) {
+	l.crowded = keep(l.crowded, func(s *session) bool {
+		still := l.behind(s, now)
+		s.crowded.Store(still)
+		return still
+	})
+	l.held = keep(l.held, func(s *session) bool {
+		f := &s.flow
+		f.held = !s.gone && now.Before(f.until) && (f.by != nil && f.by.crowded.Load() || f.full != nil && f.full.mailFull())
+		if !f.held && !s.gone {
+			l.pauseReading(s, false)
 		}
-		// An error means that the connection is gone; the transport ends the session.
-		_ = s.t.(flusher).Flush()
-		behind = behind || s.t.OutboundBuffered() > l.crowdBytes()
+		return f.held
+	})
+}
+
+// keep leaves those in the list of which f is true.
+func keep(list []*session, f func(*session) bool) []*session {
+	kept := list[:0]
+	for _, s := range list {
+		if f(s) {
+			kept = append(kept, s)
+		}
 	}
-	for _, to := range l.mailed {
-		behind = behind || to.mailFull()
-	}
-	return behind
+	clear(list[len(kept):])
+	return kept
 }
 
 // overwhelmed reports whether a loop has so much to deliver that a subscription on it is given up.

@@ -37,6 +37,10 @@ func (l *loop) route(m *message) (receivers int) {
 			receivers++
 		}
 	}
+	if l.late {
+		l.late = false
+		l.owed += len(m.subject) + len(m.header) + len(m.payload)
+	}
 	return receivers
 }
 
@@ -46,7 +50,11 @@ func (l *loop) send(sub *liveSub, m *message) bool {
 	if to == m.from || sub.Gone() {
 		return false
 	}
-	home := to.at().loop
+	s := to.at()
+	home := s.loop
+	if s.crowded.Load() {
+		l.late, l.blocker = true, s
+	}
 	if home == l {
 		return to.deliver(sub, m)
 	}
@@ -119,7 +127,7 @@ func (l *loop) sendHandoffs() {
 		delete(l.handoffs, to)
 		h.post()
 		if to.mailFull() {
-			l.mailed = append(l.mailed, to)
+			l.full = to
 		}
 	}
 }

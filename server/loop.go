@@ -27,6 +27,8 @@ type loop struct {
 	ring func() // wakes the driver, which then calls drain; safe from any goroutine
 
 	isRunning func() bool // nil when the driver always runs
+	// pauseReading makes the driver stop or go on reading from a session; nil when it cannot.
+	pauseReading func(s *session, pause bool)
 
 	mu    sync.Mutex // guards inbox, rung and over
 	inbox []job
@@ -54,15 +56,19 @@ type loop struct {
 	message   uint64                // live messages routed, to tell them apart
 	matches   subject.Matches[live] // of the message that is routed
 	handoffs  map[*loop]*handoff    // of this turn
-	mailed    []*loop               // other loops with full inboxes
-	crowded   []*session            // sessions whose peers are far behind
 	mail      atomic.Int64          // bytes of live messages handed over and not yet delivered
-	tight     atomic.Bool           // waits for a subscriber to read
+	crowded   []*session            // sessions whose peers are far behind
+	held      []*session            // sessions that are not read from
 	interests map[*partition.Topic]interest
 	builder   wire.BatchBuilder // of the record that a text session publishes
 	header    []byte            // of a record that is routed
 	scratch   scratch
-	routed    message // the message that is routed: on the heap once, not for each of them
+	reading   *session // whose bytes this turn is about; nil for none
+	blocker   *session // a crowded one that got messages in this turn
+	full      *loop    // one with a full inbox that got messages in this turn
+	late      bool     // the message that is routed goes to a crowded session
+	owed      int      // bytes of this turn that went to somebody who is behind
+	routed    message  // the message that is routed: on the heap once, not for each of them
 }
 
 // scratch is memory of the handlers of binary sessions, reused from frame to frame: a handler is done
@@ -157,11 +163,11 @@ func (l *loop) endTurn(now time.Time) {
 		s := l.dirty[i]
 		s.dirty = false
 		s.flushOut(now)
-		l.crowd(s)
+		l.crowd(s, now)
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
-	l.holdBack()
+	l.hold(now)
 	l.setAlarm(now)
 	l.turning = false
 }
@@ -205,12 +211,13 @@ func (l *loop) tick(now time.Time) {
 	for s := range l.stuck {
 		s.unblock(now)
 	}
+	l.relieve(now)
 }
 
 // setAlarm makes sure that tick runs when the next thing is due.
 func (l *loop) setAlarm(now time.Time) {
 	at, ok := l.timers.next()
-	if len(l.stuck) > 0 {
+	if len(l.stuck)+len(l.crowded)+len(l.held) > 0 {
 		if retry := now.Add(retryInterval); !ok || retry.Before(at) {
 			at, ok = retry, true
 		}

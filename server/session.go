@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/bytebufferpool"
@@ -42,17 +43,18 @@ type session struct {
 	proto protocol                   // nil until the first byte
 	out   *bytebufferpool.ByteBuffer // replies of this turn; nil between turns
 
-	who      *auth.Principal // who the peer is; nil may do everything
-	admitted bool            // the peer has logged in, or needs not to
-	judging  bool            // its credentials are being checked
-	nonce    string          // what it signs to log in with an nkey
-	greeted  bool            // was told who we are before it had a session
-	tls      *tls.ConnectionState
-	replies  auth.Replies // where it may publish because it was asked
+	who       *auth.Principal // who the peer is; nil may do everything
+	admitted  bool            // the peer has logged in, or needs not to
+	judging   bool            // its credentials are being checked
+	nonce     string          // what it signs to log in with an nkey
+	greeted   bool            // was told who we are before it had a session
+	inProcess bool            // its peer is in this process: nothing is encrypted
+	tls       *tls.ConnectionState
+	replies   auth.Replies // where it may publish because it was asked
 
-	listens int // live subscriptions
-	before  int // unread output when the loop began to wait for the peer
-	numb    int // unread output of a peer that took nothing while the loop waited
+	listens int         // live subscriptions
+	crowded atomic.Bool // its peer is far behind; other loops look at it
+	flow    flow
 
 	name   string // what the peer calls itself
 	dirty  bool   // in loop.dirty
@@ -100,6 +102,7 @@ func (s *session) receive(in []byte, now time.Time) {
 		}
 	}()
 	s.lastRead = now
+	s.loop.reading = s
 	s.received += uint64(len(in))
 	s.loop.turn.received += uint64(len(in))
 	if s.proto == nil {
@@ -287,6 +290,7 @@ func (s *session) ended(now time.Time) {
 		return
 	}
 	s.closed, s.gone = true, true
+	s.crowded.Store(false)
 	delete(s.loop.sessions, s)
 	delete(s.loop.stuck, s)
 	s.loop.srv.metrics.closed.Add(1)

@@ -59,9 +59,6 @@ func (t *streamTransport) OutboundBuffered() int {
 	return t.unsent
 }
 
-// Flush has nothing to do: the writer writes whenever there is something to write.
-func (t *streamTransport) Flush() error { return nil }
-
 // Close closes the connection when everything is written, or when that takes too long.
 func (t *streamTransport) Close() error {
 	t.mu.Lock()
@@ -158,17 +155,23 @@ func (srv *Server) serveStream(conn net.Conn, s *session) {
 
 	chunks, taken := make(chan []byte), make(chan struct{})
 	srv.wg.Go(func() { readStream(conn, chunks, taken) })
+	paused, owed := false, false // owed: the reader waits for us
+	l.pauseReading = func(_ *session, pause bool) { paused = pause }
 	for open := true; open; {
 		select {
 		case in, ok := <-chunks:
 			if open = ok; ok {
 				l.runInbox(now())
 				s.receive(in, now())
-				taken <- struct{}{}
+				owed = true
 				l.endTurn(now())
 			}
 		case <-wake:
 			l.drain(now())
+		}
+		if owed && !paused {
+			owed = false
+			taken <- struct{}{}
 		}
 	}
 	_ = t.Close()

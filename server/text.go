@@ -18,6 +18,7 @@ type text struct {
 	connected    bool // CONNECT was received: the peer is a program
 	person       bool // a verb was used that no NATS client knows
 	async        bool // the peer takes INFO at any time
+	informed     bool // it was told what its login led to
 
 	part []byte // the start of a command whose rest has not arrived
 	need int    // how long part must be to go on; 0 for a whole line

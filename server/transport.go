@@ -29,6 +29,7 @@ type gnetLoop struct {
 	loop   *loop
 	client *gnet.Client
 	el     atomic.Pointer[gnet.EventLoop] // set with the first connection
+	poll   int                            // the epoll instance, -1 when it is not known
 }
 
 func startGnetLoop(srv *Server) (*gnetLoop, error) {
@@ -70,12 +71,28 @@ func (g *gnetLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if g.el.Load() == nil {
 		el := c.EventLoop()
 		g.el.Store(&el)
+		if g.poll = pollOf(c.Fd()); g.poll >= 0 {
+			g.loop.pauseReading = g.pauseReading
+		}
 		defer func() { g.loop.drain(g.loop.srv.opts.Now()) }()
 	}
 	s := c.Context().(*session)
 	s.open(c, g.loop.srv.opts.Now())
 	g.loop.endTurn(g.loop.srv.opts.Now())
 	return nil, gnet.None
+}
+
+// pauseReading makes gnet read from a connection or not. What it wants to know about writing stays as
+// it is. Should gnet begin to read again by itself, the session is held again at the end of that turn.
+func (g *gnetLoop) pauseReading(s *session, pause bool) {
+	c, ok := s.t.(gnet.Conn)
+	if !ok {
+		return
+	}
+	if err := watchSocket(g.poll, c.Fd(), !pause, c.OutboundBuffered() > 0); err != nil {
+		g.loop.srv.opts.Logger.Error("connection closed: it cannot be read from", "conn", s.id, "err", err)
+		s.close()
+	}
 }
 
 // OnTraffic is called by gnet when a connection has bytes.

@@ -1,0 +1,48 @@
+package server
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollOf returns the epoll instance that watches a socket, as the kernel tells it, or -1. gnet does
+// not let its users choose whom to read from.
+func pollOf(socket int) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	for _, e := range entries {
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || target != "anon_inode:[eventpoll]" {
+			continue
+		}
+		info, err := os.ReadFile("/proc/self/fdinfo/" + e.Name())
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(info)) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "tfd:" && f[1] == strconv.Itoa(socket) {
+				poll, err := strconv.Atoi(e.Name())
+				if err == nil {
+					return poll
+				}
+			}
+		}
+	}
+	return -1
+}
+
+// watchSocket says which events of a socket its epoll instance reports.
+func watchSocket(poll, socket int, read, write bool) error {
+	var events uint32
+	if read {
+		events |= unix.EPOLLIN | unix.EPOLLPRI
+	}
+	if write {
+		events |= unix.EPOLLOUT
+	}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(poll, unix.EPOLL_CTL_MOD, socket, &unix.EpollEvent{Fd: int32(socket), Events: events}))
+}

@@ -1,0 +1,10 @@
+//go:build !linux
+
+package server
+
+import "errors"
+
+// pollOf returns -1: publishers are held back on Linux only.
+func pollOf(int) int { return -1 }
+
+func watchSocket(_, _ int, _, _ bool) error { return errors.ErrUnsupported }
