@@ -41,28 +41,43 @@ type addressed interface{ RemoteAddr() net.Addr }
 
 // appendInfo appends the greeting line for a connection.
 func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
+	return append(srv.beginInfo(dst, s, c), "}\r\n"...)
+}
+
+// appendConnectInfo appends the line that answers a program's first PING: the greeting, and what the
+// login led to. There is one account, which has the name that NATS gives to the only one.
+func (srv *Server) appendConnectInfo(dst []byte, s *session, c addressed) []byte {
+	return append(srv.beginInfo(dst, s, c), `,"connect_info":true,"remote_account":"$G"}`+"\r\n"...)
+}
+
+// beginInfo appends the greeting line without its end.
+func (srv *Server) beginInfo(dst []byte, s *session, c addressed) []byte {
 	clientIP, _ := splitAddr(c.RemoteAddr())
-	dst = append(append(dst, "INFO "...), srv.greeting(srv.lame.Load() || s.loop != nil && s.loop.draining)...)
+	dst = append(append(dst, "INFO "...), srv.greeting(srv.lame.Load() || s.loop != nil && s.loop.draining, s.inProcess)...)
 	dst = strconv.AppendInt(append(dst, `"client_id":`...), int64(s.id&0x7fffffff), 10)
 	if s.nonce != "" {
 		dst = append(append(append(dst, `,"nonce":"`...), s.nonce...), '"')
 	}
-	dst = append(append(append(dst, `,"client_ip":"`...), clientIP...), '"') // an address needs no escapes
-	return append(dst, "}\r\n"...)
+	return append(append(append(dst, `,"client_ip":"`...), clientIP...), '"') // an address needs no escapes
 }
 
 // greeting returns what all connections are told, ready for more fields. It is made once for each
-// state of the broker: accepting a connection should leave no garbage.
-func (srv *Server) greeting(lame bool) []byte {
+// state of the broker: accepting a connection should leave no garbage. What stays within the process
+// is not encrypted.
+func (srv *Server) greeting(lame, inProcess bool) []byte {
 	required := srv.required()
-	at := &srv.greetings[0]
+	kind := 0
 	if lame {
-		at = &srv.greetings[1]
+		kind |= greetLame
 	}
+	if inProcess {
+		kind |= greetInProcess
+	}
+	at := &srv.greetings[kind]
 	if g := at.Load(); g != nil && g.required == required {
 		return g.json
 	}
-	g := &greeting{required: required, json: srv.newGreeting(lame, required)}
+	g := &greeting{required: required, json: srv.newGreeting(lame, inProcess, required)}
 	at.Store(g)
 	return g.json
 }
@@ -73,7 +88,14 @@ type greeting struct {
 	json     []byte
 }
 
-func (srv *Server) newGreeting(lame, required bool) []byte {
+// The kinds of greetings.
+const (
+	greetLame      = 1 << iota // go elsewhere
+	greetInProcess             // no socket between us
+	greetKinds
+)
+
+func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 	host, port := splitAddr(srv.Addr())
 	var urls []string
 	if a := srv.opts.Advertise; a != "" {
@@ -83,7 +105,7 @@ func (srv *Server) newGreeting(lame, required bool) []byte {
 			port, _ = strconv.Atoi(p) // New has checked it
 		}
 	}
-	tlsOn := srv.opts.TLS.Config != nil
+	tlsOn := srv.opts.TLS.Config != nil && !inProcess
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Proto: 1,
 		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(),

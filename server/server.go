@@ -31,9 +31,9 @@ type Server struct {
 	metrics  metrics
 	started  time.Time
 
-	accepting atomic.Bool                 // between Start and Shutdown
-	lame      atomic.Bool                 // clients are asked to go elsewhere
-	greetings [2]atomic.Pointer[greeting] // while serving, and as a lame duck
+	accepting atomic.Bool                          // between Start and Shutdown
+	lame      atomic.Bool                          // clients are asked to go elsewhere
+	greetings [greetKinds]atomic.Pointer[greeting] // by kind
 
 	listener  net.Listener
 	admin     *admin
@@ -168,7 +168,9 @@ func (srv *Server) Dial(context.Context) (net.Conn, error) {
 	if !srv.admit() {
 		return nil, wire.Errorf(wire.CodeLimit, "the broker has %d connections, its limit", srv.maxConns.Load())
 	}
-	if !srv.goStream(ours, func() { srv.serveStream(ours, newSession(newLoop(srv), srv.nextID.Add(1))) }) {
+	s := newSession(newLoop(srv), srv.nextID.Add(1))
+	s.inProcess = true
+	if !srv.goStream(ours, func() { srv.serveStream(ours, s) }) {
 		return nil, net.ErrClosed
 	}
 	return theirs, nil

@@ -14,7 +14,7 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-const quietProgram = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n"
+const quietProgram = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n"
 
 // program opens a session as a NATS client does.
 func (b *textBroker) program(lines ...string) *textPeer {
@@ -234,8 +234,8 @@ func TestTextUnfinishedCommand(t *testing.T) {
 
 func TestTextDrain(t *testing.T) {
 	b := newTextBroker(t, Options{})
-	program, old, person := b.program(), b.peer(), b.peer()
-	old.feed("CONNECT {\"verbose\":false}\r\n")
+	program, old, person := b.peer(), b.program(), b.peer()
+	program.feed("CONNECT {\"verbose\":false,\"protocol\":1}\r\n")
 	require.Equal(t, "+OK 0 topics", person.ask("TOPICS"))
 	for _, l := range b.loops {
 		l.drainSessions(time.Second, b.now())
@@ -585,4 +585,27 @@ func TestASubjectIsAKey(t *testing.T) {
 	}
 	require.EqualValues(t, 40, sum)
 	require.Equal(t, 4, used)
+}
+
+// Behind its first PONG, and no other, a program that takes INFO at any time learns what its login
+// led to.
+func TestFirstPongIsFollowedByConnectInfo(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	f := func(protocol string, follows bool) {
+		t.Helper()
+		p := b.peer()
+		p.feed("CONNECT {\"verbose\":false" + protocol + "}\r\nPING\r\n")
+		first, rest, _ := strings.Cut(p.take(), "\r\n")
+		require.Equal(t, "PONG", first)
+		if follows {
+			require.Regexp(t, `^INFO \{.*,"connect_info":true,"remote_account":"\$G"\}\r\n$`, rest)
+		} else {
+			require.Empty(t, rest)
+		}
+		p.feed("PING\r\n")
+		require.Equal(t, "PONG\r\n", p.take())
+	}
+	f(`,"protocol":1`, true)
+	f(`,"protocol":0`, false)
+	f("", false)
 }

@@ -77,7 +77,7 @@ func (t *text) dispatch(verb, args []byte, now time.Time) {
 	}
 	switch string(verb) {
 	case "PING":
-		t.s.write("PONG\r\n")
+		t.pong()
 	case "SUB":
 		t.subscribe(args)
 	case "UNSUB":
@@ -85,6 +85,17 @@ func (t *text) dispatch(verb, args []byte, now time.Time) {
 	case "PONG", "INFO", "+OK", "-ERR":
 	default:
 		t.human(verb, args, now)
+	}
+}
+
+// pong answers a PING. Behind the first one a program that takes INFO at any time learns what it has
+// become: not earlier, because it expects nothing but the PONG until then.
+func (t *text) pong() {
+	t.s.write("PONG\r\n")
+	if t.async && !t.informed {
+		t.informed = true
+		out := t.s.buffer()
+		out.B = t.s.loop.srv.appendConnectInfo(out.B, t.s, t.s.t)
 	}
 }
 
