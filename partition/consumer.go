@@ -101,16 +101,21 @@ func (p *Partition) logLocked(command []byte, now time.Time) (index uint64, err 
 func (p *Partition) StateLevel() wire.Level { return p.stateLevel }
 
 // Commit stores a group's next offset. It returns the index of the state entry, to be awaited with
-// Reached and StateLevel. Offsets beyond the visible end are refused.
-func (p *Partition) Commit(groupName string, offset uint64, now time.Time) (index uint64, err error) {
-	if err := p.checkGroup(groupName); err != nil {
-		return 0, err
-	}
-	if err := p.CheckCommit(offset); err != nil {
+// Reached and StateLevel. Offsets beyond the visible end are refused, and generations that SetFence
+// did not let through; 0 is nobody's.
+func (p *Partition) Commit(groupName string, offset uint64, generation uint32, now time.Time) (index uint64, err error) {
+	if err := p.checkOffset(groupName, offset); err != nil {
 		return 0, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.checkFence(groupName, generation); err != nil {
+		return 0, err
+	}
+	return p.commitLocked(groupName, offset, now)
+}
+
+func (p *Partition) commitLocked(groupName string, offset uint64, now time.Time) (index uint64, err error) {
 	if err := p.checkRoom(groupName, group.ModeOffsets); err != nil {
 		return 0, err
 	}
@@ -122,8 +127,21 @@ func (p *Partition) Commit(groupName string, offset uint64, now time.Time) (inde
 	return index, err
 }
 
-// CheckCommit refuses offsets beyond the visible end.
-func (p *Partition) CheckCommit(offset uint64) error {
+// CheckCommit returns the error that Commit would return before it tries.
+func (p *Partition) CheckCommit(groupName string, offset uint64, generation uint32) error {
+	if err := p.checkOffset(groupName, offset); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.checkFence(groupName, generation)
+}
+
+// checkOffset refuses names that are none and offsets beyond the visible end.
+func (p *Partition) checkOffset(groupName string, offset uint64) error {
+	if err := p.checkGroup(groupName); err != nil {
+		return err
+	}
 	if visible := p.Visible(); offset > visible {
 		return outOfRange(offset, p.First(), visible)
 	}
@@ -141,8 +159,11 @@ func (p *Partition) Committed(groupName string) (group.Commit, bool) {
 func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.state.Committed(groupName); !ok && p.state.Queue(groupName) == nil {
+	if !p.knowsLocked(groupName) {
 		return 0, nil
+	}
+	if err := p.state.MayCommit(groupName, 0); err != nil {
+		return 0, wire.Errorf(wire.CodeFenced, "group %q has members on %s", groupName, p)
 	}
 	return p.logLocked(group.AppendDrop(nil, groupName), now)
 }
@@ -203,6 +224,7 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 			Group: g.Name, Mode: "group", Topic: p.topic.name, Partition: int(p.number), End: visible,
 		}
 		info.Offset = g.Offset
+		info.Paused = p.state.Paused(g.Name)
 		if g.Mode == group.ModeQueue {
 			q := p.state.Queue(g.Name)
 			s := q.Stats()
@@ -210,6 +232,8 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 			info.InFlight, info.Retrying, info.Dead = s.InFlight, s.Redelivering, s.Dead
 		} else {
 			info.Lag = visible - min(visible, max(g.Offset, p.First()))
+			c, _ := p.state.Committed(g.Name)
+			info.CommittedAt = c.At
 		}
 		infos = append(infos, info)
 	}

@@ -18,6 +18,8 @@ type change struct {
 	Put      *record `json:"put,omitempty"`      // create the topic, or replace its configuration
 	Deleting string  `json:"deleting,omitempty"` // id of a topic whose logs are about to be removed
 	Deleted  string  `json:"deleted,omitempty"`  // id of a topic whose logs are gone
+
+	Generations uint32 `json:"generations,omitempty"` // all below have been given to members of groups, or may have been
 }
 
 // record is a topic in the metadata log.
@@ -33,6 +35,8 @@ type record struct {
 type metadata struct {
 	Version int                `json:"version"`
 	Topics  map[string]*record `json:"topics"` // by id
+
+	Generations uint32 `json:"generations,omitempty"`
 }
 
 const metadataVersion = 1
@@ -52,6 +56,8 @@ func (m *metadata) apply(c change) {
 		}
 	case c.Deleted != "":
 		delete(m.Topics, c.Deleted)
+	case c.Generations != 0:
+		m.Generations = c.Generations
 	}
 }
 

@@ -38,7 +38,7 @@ func (p *Partition) HasQueue(name string) bool {
 }
 
 // Lease takes up to limit messages for owner and appends them to dst in offset order. It returns dst
-// unchanged when nothing is deliverable now. It takes CodeGroupNotFound for a missing queue.
+// unchanged when nothing is deliverable now, or the queue is paused. It takes CodeGroupNotFound for a missing queue.
 func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
 	if err := p.Err(); err != nil {
 		return dst, err
@@ -49,6 +49,9 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 	q := p.state.Queue(name)
 	if q == nil {
 		return dst, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+	}
+	if p.state.Paused(name) {
+		return dst, nil
 	}
 	had := len(dst)
 	dst = q.Lease(dst, limit, visible, lease, owner, now)

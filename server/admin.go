@@ -149,6 +149,7 @@ func (a *admin) groups(w http.ResponseWriter, _ *http.Request) {
 			list = append(list, p.GroupsCold(now)...)
 		}
 	}
+	a.srv.nameHolders(list)
 	a.json(w, list)
 }
 

@@ -27,6 +27,7 @@ type binary struct {
 	subs        map[uint32]*subscription // by correlation id
 	listens     map[uint32]*liveSub      // live subscriptions by correlation id
 	leases      map[leaseKey]struct{}    // queues this connection took messages from
+	seats       map[seatKey]struct{}     // members of groups that joined on this connection
 	blocked     []request                // waits for the peer to read earlier replies
 	listenBytes int                      // memory of listens
 	waits       int                      // long polls and waiting leases
@@ -313,6 +314,7 @@ func (b *binary) ended(now time.Time) {
 	for key := range b.leases {
 		key.p.ReturnLeases(key.group, b.s.id, now)
 	}
+	b.unseat()
 	if b.leases != nil {
 		b.s.loop.srv.metrics.workers.Add(-1)
 	}

@@ -82,10 +82,10 @@ func TestALongListOfTopicsIsCut(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for i := range maxSeries {
-		_, err := srv.registry.Topic("topic-0").Partition(0).Commit(fmt.Sprint("group-", i), 0, time.Now())
+		_, err := srv.registry.Topic("topic-0").Partition(0).Commit(fmt.Sprint("group-", i), 0, 0, time.Now())
 		require.NoError(t, err)
 	}
-	_, err := srv.registry.Topic("topic-1").Partition(0).Commit("one-more", 0, time.Now())
+	_, err := srv.registry.Topic("topic-1").Partition(0).Commit("one-more", 0, 0, time.Now())
 	require.NoError(t, err)
 	status, body := get(t, srv, "/metrics")
 	require.Equal(t, http.StatusOK, status)

@@ -16,29 +16,26 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if m.Generation != 0 {
-		return wire.Errorf(wire.CodeFenced, "group %q has no members; its generation is 0", m.Group)
-	}
 	if len(m.Offsets) == 0 {
 		return wire.Errorf(wire.CodeInvalid, "a commit without offsets")
 	}
+	name := b.groupName(m.Group)
 	for _, o := range m.Offsets {
 		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
 		if err != nil {
 			return err
 		}
-		if err := p.CheckCommit(o.Offset); err != nil {
+		if err := p.CheckCommit(name, o.Offset, m.Generation); err != nil {
 			return err
 		}
 	}
 	j := b.newJoin(len(m.Offsets))
-	name := b.groupName(m.Group)
 	for i, o := range m.Offsets {
 		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
 		if err != nil {
 			return err
 		}
-		index, err := p.Commit(name, o.Offset, now)
+		index, err := p.Commit(name, o.Offset, m.Generation, now)
 		if err != nil {
 			if i > 0 { // partly appended: the reply must say so
 				e := asWireError(err)
@@ -92,6 +89,7 @@ func (b *binary) listGroups(f wire.Frame, now time.Time) error {
 	op, correlation, srv, who := f.Op, f.Correlation, b.s.loop.srv, b.s.who
 	return b.work(op, correlation, func() (func(time.Time) error, error) {
 		infos := srv.groupInfos(who, m.Group, func(p *partition.Partition) []wire.GroupInfo { return p.GroupsCold(now) })
+		srv.nameHolders(infos)
 		body, err := json.Marshal(infos)
 		switch {
 		case err != nil:

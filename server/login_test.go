@@ -337,8 +337,11 @@ func TestEveryOperationAsks(t *testing.T) {
 		wire.OpSend:        (&wire.Live{Subject: []byte("jobs")}).Append,
 		wire.OpListen:      (&wire.Listen{Pattern: "jobs"}).Append,
 		wire.OpDeleteGroup: (&wire.DeleteGroup{Group: "g"}).Append,
+		wire.OpJoinGroup:   (&wire.JoinGroup{Group: "g", Member: "m", Topics: []string{"jobs"}}).Append,
+		wire.OpSeekGroup:   (&wire.SeekGroup{Group: "g", Topic: "jobs", Offsets: []wire.PartitionOffset{{}}}).Append,
+		wire.OpPauseGroup:  (&wire.PauseGroup{Group: "g", Topic: "jobs", Pause: true}).Append,
 	}
-	lists := map[wire.Op]bool{wire.OpListTopics: true, wire.OpGroups: true, wire.OpStats: true} // show what may be seen
+	lists := map[wire.Op]bool{wire.OpListTopics: true, wire.OpGroups: true, wire.OpMembers: true, wire.OpStats: true} // show what may be seen
 	for op := range operations {
 		if operations[op].action == ActionNone || lists[wire.Op(op)] {
 			continue
@@ -351,4 +354,5 @@ func TestEveryOperationAsks(t *testing.T) {
 	require.NoError(t, list.Parse(p.call(wire.OpListTopics, 0, (&wire.ListTopics{Limit: 10}).Append).Body))
 	require.Empty(t, list.Topics)
 	require.Equal(t, "[]", string(p.call(wire.OpGroups, 0, (&wire.Groups{}).Append).Body))
+	require.Equal(t, "[]", string(p.call(wire.OpMembers, 0, (&wire.Groups{}).Append).Body))
 }

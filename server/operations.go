@@ -51,6 +51,12 @@ var operations = [256]operation{
 	wire.OpCommitted:   {(*binary).committed, ActionConsume, 0},
 	wire.OpGroups:      {(*binary).listGroups, ActionDescribe, 0},
 	wire.OpDeleteGroup: {(*binary).deleteGroup, ActionAdmin, 0},
+	wire.OpJoinGroup:   {(*binary).joinGroup, ActionConsume, 0},
+	wire.OpHeartbeat:   {(*binary).heartbeat, ActionNone, 0},
+	wire.OpLeaveGroup:  {(*binary).leaveGroup, ActionNone, 0},
+	wire.OpSeekGroup:   {(*binary).seekGroup, ActionConsume, 0},
+	wire.OpPauseGroup:  {(*binary).pauseGroup, ActionConsume, 0},
+	wire.OpMembers:     {(*binary).listMembers, ActionDescribe, 0},
 
 	wire.OpSend:     {(*binary).sendLive, ActionPublish, wire.FlagNoResponders | wire.FlagNoEcho},
 	wire.OpListen:   {(*binary).listen, ActionConsume, 0},

@@ -51,6 +51,8 @@ type Server struct {
 	refusals chan struct{}  // one for each connection that is told that there is no room
 	audit    rate.Sometimes // of what is logged about logins and permissions
 
+	coordinator *coordinator // of the members of groups
+
 	connections atomic.Int64
 	leaseTurn   atomic.Uint64
 
@@ -84,6 +86,7 @@ func New(o Options) (*Server, error) {
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
 		logins: make(chan struct{}, maxLogins), refusals: make(chan struct{}, maxRefusals), audit: rate.Sometimes{First: 20, Interval: time.Second},
 	}
+	srv.coordinator = newCoordinator(srv)
 	srv.policy.Store(o.Auth)
 	srv.tls.Store(o.TLS.Config)
 	return srv, nil
@@ -101,6 +104,7 @@ func (srv *Server) Start() (err error) {
 	if err := srv.openStorage(); err != nil {
 		return err
 	}
+	srv.wg.Go(srv.coordinator.run)
 	for range coldReaders {
 		srv.workers.Go(srv.runWorker)
 	}
@@ -286,6 +290,7 @@ func (srv *Server) release(ctx context.Context) error {
 		srv.drain(ctx)
 	}
 	srv.closeSessions(ctx)
+	srv.coordinator.stop()
 	for _, g := range srv.loops {
 		errs = append(errs, g.client.Stop())
 	}

@@ -346,7 +346,7 @@ func (t *text) commit(args []string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	index, err := p.Commit(args[2], offset, now)
+	index, err := p.Commit(args[2], offset, 0, now)
 	if err != nil {
 		return err
 	}
