@@ -68,8 +68,12 @@ func (c *Client) openQueue(ctx context.Context, s Source, topic string, arrive f
 
 // open has the broker make the queue.
 func (q *QueueConsumer) open(ctx context.Context) error {
+	var flags wire.Flags
+	if q.s.OrderByKey {
+		flags = wire.FlagOrderByKey
+	}
 	_, err := q.c.do(ctx, call{
-		op: wire.OpOpenQueue, topic: q.topic, partition: anyPartition,
+		op: wire.OpOpenQueue, flags: flags, topic: q.topic, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m := wire.OpenQueue{
 				Handle: b.Handle, Group: q.s.Name, Start: q.s.From.wire(), LeaseMs: milliseconds(q.s.Lease),

@@ -33,6 +33,7 @@ func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 		return ErrClosed
 	}
 	defer c.runs.Done()
+	h = s.guard(h, c.report)
 	if s.queue {
 		return c.runQueue(ctx, s, h)
 	}

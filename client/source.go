@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -36,6 +38,13 @@ type Source struct {
 	// CreditBytes bounds what a group receives ahead. Default 8 MiB per topic.
 	CreditBytes int
 
+	// Middleware wraps the handler, the first one outermost: for logs, traces, metrics and limits.
+	Middleware []func(Handler) Handler
+
+	// OrderByKey has the broker deliver the messages of one key in a queue one after the other: a
+	// message comes when all earlier ones of its key in the partition are done or were given up. Other
+	// keys do not wait. It is the queue's: the last one to open the queue decides.
+	OrderByKey bool
 	// Lease is how long a worker of a queue owns a message before the broker gives it to another. Run
 	// extends it while the message waits or is handled. Default 30 s.
 	Lease time.Duration
@@ -81,6 +90,8 @@ func (s *Source) validate() error {
 		return errors.New("client: negative number in the source")
 	case s.BackoffMin < 0, s.BackoffMax < 0, s.Lease < 0, s.MaxLease < 0, s.CommitInterval < 0:
 		return errors.New("client: negative duration in the source")
+	case s.OrderByKey && !s.queue:
+		return errors.New("client: OrderByKey is for queues; a group keeps the order of whole partitions")
 	case s.queue && (s.From.kind == afterStart || s.From.kind == beforeEnd || s.From.kind == fromCommitted):
 		return fmt.Errorf("client: a queue cannot start at %q", s.From)
 	}
@@ -94,6 +105,7 @@ func (s *Source) validate() error {
 //	Reject(err)         never again: to the dead-letter topic
 //	ErrStop             it is done, and Run ends
 //	any other error     again after a backoff that grows with each attempt
+//	a panic             the same, and it is reported to Options.OnError
 //
 // The message is valid until the handler returns; see Message.Clone. The context ends when Run's
 // does, when the message's lease is lost, or when Close runs out of time. Handlers run on as many
@@ -120,6 +132,30 @@ type rejectError struct{ err error }
 func (e *rejectError) Error() string { return fmt.Sprintf("rejected: %v", e.err) }
 
 func (e *rejectError) Unwrap() error { return e.err }
+
+// PanicError is what a handler that panicked counts as having returned.
+type PanicError struct {
+	Value any    // what it panicked with
+	Stack []byte // where
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
+
+// guard returns h inside the source's middleware, with its panics turned into errors.
+func (s *Source) guard(h Handler, report func(error)) Handler {
+	for _, wrap := range slices.Backward(s.Middleware) {
+		h = wrap(h)
+	}
+	return func(ctx context.Context, m *Message) (err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				err = &PanicError{Value: v, Stack: debug.Stack()}
+				report(fmt.Errorf("%s/%d@%d: %w", m.Topic, m.Partition, m.Offset, err))
+			}
+		}()
+		return h(ctx, m)
+	}
+}
 
 // verdict is what a handler decided.
 type verdict struct {

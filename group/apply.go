@@ -52,9 +52,11 @@ func (q *Queue) applyFail(ranges spans, at int64, reason []byte) {
 			if s.wait == 0 {
 				died += part.count
 				q.set(r, part.die(s.attempt, at, id))
+				q.leaveAll(part.first, part.end())
 				return
 			}
 			q.set(r, part.miss(s.attempt, at, at+int64(s.wait)-1))
+			q.park(part.first, part.end())
 		})
 	}
 	if died > 0 {

@@ -30,7 +30,7 @@ const (
 //
 //	commit    offset uvarint, at uvarint
 //	drop      nothing
-//	open      start uvarint, policy
+//	open      start uvarint, policy; the same for open ordered, with order by key
 //	ack       ranges of (gap, count)
 //	fail      at uvarint, reason text, ranges of (gap, count, attempt, wait)
 //	bury      ranges of (gap, count)
@@ -57,6 +57,8 @@ const (
 	kindResume
 )
 
+const kindOpenOrdered = 10
+
 // AppendCommit appends the command that makes offset the next one an ordered group reads. Commits
 // may go backwards. The name must have passed State.Check.
 func AppendCommit(dst []byte, group string, offset uint64, at time.Time) []byte {
@@ -73,7 +75,11 @@ func AppendDrop(dst []byte, group string) []byte {
 // offset. A queue that exists gets the policy and keeps its place. The name must have passed
 // State.Check, and p.DeadLetter must not be longer than MaxName.
 func AppendOpen(dst []byte, name string, start uint64, p Policy) []byte {
-	dst = appendUint(appendHeader(dst, kindOpen, name), start)
+	kind := byte(kindOpen)
+	if p.OrderByKey {
+		kind = kindOpenOrdered
+	}
+	dst = appendUint(appendHeader(dst, kind, name), start)
 	return appendPolicy(dst, p.normal())
 }
 

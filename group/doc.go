@@ -32,10 +32,17 @@
 // was leased and not settled can be delivered at once, with its attempts counted as of its last
 // logged failure. Delivery is therefore at least once, and never less.
 //
+// # Order by key
+//
+// A queue with Policy.OrderByKey has at most one message of a key in flight. It knows no records, so
+// its owner tells it a hash of every key, in offset order, before the messages are leased; see
+// Queue.WantsKeys. The keys are soft, too: after a restart they are learned again.
+//
 // # Limits
 //
 // Times are kept in milliseconds. A queue stops taking fresh messages while MaxInFlight of them are
-// neither done nor fresh, and stops leasing at all while MaxDead dead letters wait for the broker.
+// neither done nor fresh (MaxOrdered with order by key), and stops leasing at all while MaxDead dead
+// letters wait for the broker.
 //
 // # Members
 //
@@ -43,9 +50,4 @@
 // soft; what ties it to the durable state is the fence: every time a member gets a partition the
 // coordinator makes a generation, the partition's State is told with SetFence, and MayCommit refuses
 // commits of any other. So who lost a partition cannot commit on it, however late it notices.
-//
-// # Not here
-//
-// Order by key is not part of this package yet. Its place is the one loop in Queue.Lease that picks
-// what is delivered next.
 package group

@@ -12,7 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var modelSeed = flag.Uint64("seed", 0, "run the model test with this seed alone")
+var (
+	modelSeed  = flag.Uint64("seed", 0, "run the model test with this seed alone")
+	modelSeeds = flag.Uint64("seeds", 0, "run the model test with so many seeds")
+)
 
 // modelMessage is what the model knows about one message that is neither done nor fresh.
 type modelMessage struct {
@@ -32,6 +35,26 @@ type model struct {
 	next, settled, gone uint64
 }
 
+// modelKey is the key of the message at an offset: 0 for none, and some keys are much more frequent
+// than others.
+func modelKey(offset uint64) uint64 {
+	x := mix(offset)
+	return min(x%12, x>>32%12)
+}
+
+// blocked reports whether an earlier message of the key is neither done nor a dead letter.
+func (m *model) blocked(offset uint64) bool {
+	if !m.policy.OrderByKey || modelKey(offset) == 0 {
+		return false
+	}
+	for before, msg := range m.messages {
+		if before < offset && !msg.dead && modelKey(before) == modelKey(offset) {
+			return true
+		}
+	}
+	return false
+}
+
 func (m *model) offsets() []uint64 { return slices.Sorted(maps.Keys(m.messages)) }
 
 func (m *model) lease(
@@ -46,13 +69,15 @@ func (m *model) lease(
 	for _, offset := range m.offsets() {
 		msg := m.messages[offset]
 		ready := !msg.leased && !msg.dead && msg.due <= now.UnixMilli()
-		if ready && len(got) < most && offset < limit {
+		if ready && len(got) < most && offset < limit && !m.blocked(offset) {
 			take(offset, msg)
 		}
 	}
 	for len(got) < most && m.next < limit {
 		m.messages[m.next] = &modelMessage{}
-		take(m.next, m.messages[m.next])
+		if !m.blocked(m.next) {
+			take(m.next, m.messages[m.next])
+		}
 		m.next++
 	}
 	return got
@@ -271,7 +296,7 @@ func (m *modelRun) lease() {
 	d := time.Duration(m.rng.IntN(3)) * 10 * time.Second
 	want := m.model.lease(most, limit, cmpDuration(d, m.model.policy.Lease), owner, m.now)
 	got := make(map[uint64]uint32)
-	for _, l := range m.queue().Lease(nil, most, limit, d, owner, m.now) {
+	for _, l := range m.leases(most, limit, d, owner) {
 		require.Positive(m.t, l.Count)
 		for i := range uint64(l.Count) {
 			_, twice := got[l.First+i]
@@ -280,6 +305,61 @@ func (m *modelRun) lease() {
 		}
 	}
 	require.Equal(m.t, want, got)
+}
+
+// leases calls Lease, and tells the queue the keys that it asks for in pieces of any size.
+func (m *modelRun) leases(most int, limit uint64, d time.Duration, owner uint64) (list []Lease) {
+	left := most
+	for {
+		from, wants := m.queue().WantsKeys(limit)
+		if wants {
+			var keys []uint64
+			for offset := from; offset < min(m.limit, from+1+uint64(m.rng.IntN(40))); offset++ {
+				keys = append(keys, modelKey(offset))
+			}
+			m.queue().LearnKeys(from, keys)
+			if at, more := m.queue().WantsKeys(limit); more && at < m.queue().next {
+				continue // what is pending comes before anything can be leased
+			}
+		}
+		had := len(list)
+		list = m.queue().Lease(list, left, limit, d, owner, m.now)
+		for _, l := range list[had:] {
+			left -= int(l.Count)
+		}
+		if _, wants = m.queue().WantsKeys(limit); left == 0 || !wants {
+			return list
+		}
+	}
+}
+
+// reopen changes the policy: order by key comes or goes.
+func (m *modelRun) reopen() {
+	policy := m.model.policy
+	policy.OrderByKey = !policy.OrderByKey
+	m.flush()
+	m.plan(AppendOpen(nil, modelQueue, 0, policy), func() { m.model.policy = policy })
+	m.flush()
+}
+
+// discard makes messages done that nobody has leased.
+func (m *modelRun) discard() {
+	s := []Settle{{First: uint64(m.rng.IntN(int(m.limit) + 1)), Count: uint32(1 + m.rng.IntN(3))}}
+	var list []uint64
+	left := 0
+	for offset := s[0].First; offset < s[0].First+uint64(s[0].Count); offset++ {
+		msg := m.model.messages[offset]
+		if offset < m.limit && (offset >= m.model.next || msg != nil && !msg.leased && !msg.dead) {
+			list = append(list, offset)
+			continue
+		}
+		left++
+	}
+	cmd, got := m.queue().PlanDiscard(nil, s, m.limit)
+	require.Equal(m.t, left, got)
+	require.Equal(m.t, len(list) == 0, cmd == nil)
+	m.plan(cmd, func() { m.model.ack(list) })
+	m.flush()
 }
 
 func cmpDuration(d, fallback time.Duration) time.Duration {
@@ -401,6 +481,12 @@ func (m *modelRun) step() {
 		m.model.release(owner, m.now)
 	case n < 98:
 		m.truncate()
+	case n < 99:
+		if m.rng.IntN(10) == 0 {
+			m.reopen()
+			return
+		}
+		m.discard()
 	default:
 		m.flush()
 	}
@@ -431,6 +517,8 @@ func (m *modelRun) check() {
 		case msg.leased:
 			want.InFlight++
 			expiry = min(expiry, msg.deadline)
+		case q.order != nil && offset < q.order.known && m.model.blocked(offset):
+			want.Parked++
 		default:
 			want.Redelivering++
 			deadline = min(deadline, msg.due)
@@ -446,6 +534,7 @@ func (m *modelRun) check() {
 	m.moment(expiry)(q.Expiry())
 	m.moment(min(expiry, deadline))(q.Deadline())
 	limit := uint64(m.rng.IntN(int(m.limit) + 1))
+	m.pendings(limit)
 	var backlog uint64
 	for offset := range m.model.messages {
 		if offset < limit {
@@ -454,6 +543,32 @@ func (m *modelRun) check() {
 	}
 	backlog += max(limit, m.model.next) - m.model.next
 	require.Equal(m.t, backlog, q.Backlog(limit))
+}
+
+// pendings compares the ranges of what is not done.
+func (m *modelRun) pendings(limit uint64) {
+	from, seen := uint64(m.rng.IntN(int(m.limit)+1)), map[uint64]Pending{}
+	for _, p := range m.queue().Pending(nil, from, limit, 1<<20) {
+		for i := range p.Count {
+			seen[p.First+i] = p
+		}
+	}
+	for offset := from; offset < limit; offset++ {
+		msg := m.model.messages[offset]
+		p, ok := seen[offset]
+		require.Equal(m.t, msg != nil || offset >= m.model.next, ok, "offset %d", offset)
+		if !ok {
+			continue
+		}
+		delete(seen, offset)
+		require.Equal(m.t, msg == nil, p.Phase == PhaseFresh)
+		if msg != nil {
+			require.Equal(m.t, msg.leased, p.Phase == PhaseLeased)
+			require.Equal(m.t, msg.dead, p.Phase == PhaseDead)
+			require.Equal(m.t, msg.attempts, p.Attempts)
+		}
+	}
+	require.Empty(m.t, seen)
 }
 
 func (m *modelRun) moment(want int64) func(time.Time, bool) {
@@ -504,7 +619,7 @@ func (m *modelRun) replay() {
 	m.model.restart()
 }
 
-func runModel(t *testing.T, seed uint64, wide bool, steps, every int) {
+func runModel(t *testing.T, seed uint64, wide, ordered bool, steps, every int) {
 	m := &modelRun{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), wide: wide,
 		state: New(), now: time.UnixMilli(1_700_000_000_000),
@@ -513,7 +628,7 @@ func runModel(t *testing.T, seed uint64, wide bool, steps, every int) {
 	m.limit = start
 	m.model = model{
 		messages: make(map[uint64]*modelMessage), next: start, settled: start,
-		policy: Policy{Lease: 3 * time.Second, MaxDeliveries: 1 + m.rng.IntN(5)}.normal(),
+		policy: Policy{Lease: 3 * time.Second, MaxDeliveries: 1 + m.rng.IntN(5), OrderByKey: ordered}.normal(),
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -541,6 +656,9 @@ func seeds(n uint64) []uint64 {
 		return []uint64{*modelSeed}
 	}
 	list := []uint64{rand.Uint64()}
+	if *modelSeeds != 0 {
+		n = *modelSeeds
+	}
 	for i := range n {
 		list = append(list, i+1)
 	}
@@ -549,12 +667,24 @@ func seeds(n uint64) []uint64 {
 
 func TestQueueBehavesLikeTheNaiveModel(t *testing.T) {
 	for _, seed := range seeds(20) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, false, 4000, 10) })
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, false, false, 4000, 10) })
 	}
 }
 
 func TestQueueBehavesLikeTheNaiveModelWithManyRanges(t *testing.T) {
 	for _, seed := range seeds(1) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, true, 3000, 250) })
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, true, false, 3000, 250) })
+	}
+}
+
+func TestQueueWithOrderByKeyBehavesLikeTheNaiveModel(t *testing.T) {
+	for _, seed := range seeds(6) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, false, true, 1500, 25) })
+	}
+}
+
+func TestQueueWithOrderByKeyAndManyMessagesBehavesLikeTheNaiveModel(t *testing.T) {
+	for _, seed := range seeds(1) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, true, true, 600, 100) })
 	}
 }

@@ -36,6 +36,9 @@ type Policy struct {
 	// DeadLetter is the topic of the dead letters, at most MaxName bytes. This package only keeps
 	// it: the broker decides what an empty name means.
 	DeadLetter string
+	// OrderByKey never has two messages of one key in flight: a message is delivered when all earlier
+	// ones of its key are done or dead letters.
+	OrderByKey bool
 }
 
 // normal returns p with defaults filled in, limits kept and durations in whole milliseconds.

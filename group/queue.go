@@ -16,10 +16,13 @@ type Queue struct {
 	acked   uint64
 	causes  map[uint64]*cause // by the tag of dead runs; nil before the first
 	causeID uint64            // the last one given out
+	order   *order            // nil unless the queue keeps the order of keys
 }
 
 func newQueue(name string, start uint64, p Policy) *Queue {
-	return &Queue{name: name, policy: p, next: start, settled: start}
+	q := &Queue{name: name, policy: p, next: start, settled: start}
+	q.keepOrder(p.OrderByKey)
+	return q
 }
 
 // Lease is a range of messages that a worker may work on. Attempt counts their deliveries from 1,
@@ -36,6 +39,7 @@ type Stats struct {
 	Next         uint64 // nothing from here on was ever leased
 	InFlight     int    // leased
 	Redelivering int    // delivered before, or skipped by a restart, and waiting to be leased again
+	Parked       int    // waiting for an earlier message of their key
 	Dead         int    // dead letters that the broker has not buried
 	Acked        uint64 // messages acknowledged since the process started
 }
@@ -51,7 +55,8 @@ func (q *Queue) Stats() Stats {
 		Floor:        q.floor(),
 		Next:         q.next,
 		InFlight:     int(sum.leased),
-		Redelivering: int(sum.waiting),
+		Redelivering: int(sum.waiting - sum.parked),
+		Parked:       int(sum.parked),
 		Dead:         int(sum.dead),
 		Acked:        q.acked,
 	}
@@ -73,6 +78,12 @@ func (q *Queue) Backlog(limit uint64) uint64 {
 	return n
 }
 
+// tracked returns how many messages are neither done nor fresh.
+func (q *Queue) tracked() uint64 {
+	sum := q.runs.summary()
+	return sum.messages()
+}
+
 func (q *Queue) floor() uint64 {
 	if r, ok := q.runs.find(0, probe{}); ok {
 		return r.first
@@ -85,6 +96,10 @@ func (q *Queue) floor() uint64 {
 // order of their offsets, then fresh ones. Neighbours of the same attempt are one Lease. One call
 // leases at most MaxInFlight messages. A lease of 0 is the policy's; any is at most MaxLease. owner
 // is who loses the leases in ReleaseOwner.
+//
+// A queue with order by key leases a message only when all earlier ones of its key are done, and
+// only as far as it knows the keys: call WantsKeys and LearnKeys before, and again while it leased
+// less than it might.
 func (q *Queue) Lease(
 	dst []Lease, most int, limit uint64, lease time.Duration, owner uint64, now time.Time,
 ) []Lease {
@@ -94,6 +109,11 @@ func (q *Queue) Lease(
 	}
 	g := grant{leases: dst, old: len(dst), left: min(uint64(most), MaxInFlight), owner: owner}
 	g.deadline = after(now, wholeMs(lease, q.policy.Lease, MaxLease))
+	if o := q.order; o != nil {
+		q.leaseDue(&g, min(limit, o.known), ms(now))
+		q.leaseFreshOrdered(&g, limit)
+		return g.leases
+	}
 	q.leaseDue(&g, limit, ms(now))
 	q.leaseFresh(&g, limit)
 	return g.leases
@@ -189,6 +209,7 @@ func (q *Queue) remove(r run, first, end uint64) {
 		n++
 	}
 	q.runs.replace(r.first, with[:n])
+	q.leaveAll(first, end)
 }
 
 // ReleaseOwner takes back all leases of owner, whose connection is gone. Their messages can be
@@ -209,6 +230,7 @@ func (q *Queue) ReleaseOwner(owner uint64, now time.Time) {
 			back.deadline = max(1, min(r.deadline, ms(now)))
 		}
 		q.set(r, back)
+		q.park(r.first, r.end())
 	}
 }
 
@@ -248,6 +270,10 @@ func (q *Queue) truncate(first uint64) uint64 {
 	if first > q.next {
 		lost += first - q.next
 		q.next = first
+		if q.order != nil {
+			q.order.known = first
+			q.order.drop()
+		}
 	}
 	q.settled = max(q.settled, first)
 	return lost

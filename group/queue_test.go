@@ -282,7 +282,7 @@ func TestAfterARestartWhatWasNotSettledIsDeliveredAgain(t *testing.T) {
 
 func TestOpenChangesThePolicyAndKeepsThePlace(t *testing.T) {
 	s, q := openQueue(t, Policy{DeadLetter: "dead"})
-	require.Equal(t, Policy{30 * time.Second, time.Second, 5 * time.Minute, 5, "dead"}, q.Policy())
+	require.Equal(t, Policy{30 * time.Second, time.Second, 5 * time.Minute, 5, "dead", false}, q.Policy())
 	q.Lease(nil, 5, 5, 0, 1, t0)
 	require.NoError(t, s.Apply(AppendOpen(nil, "work", 99, Policy{MaxDeliveries: 1})))
 	require.Same(t, q, s.Queue("work"))
@@ -297,13 +297,13 @@ func TestPolicyIsCompletedAndBounded(t *testing.T) {
 		require.Equal(t, want, p.normal())
 		require.Equal(t, want, want.normal())
 	}
-	normal := Policy{DefaultLease, DefaultBackoffMin, DefaultBackoffMax, DefaultMaxDeliveries, ""}
+	normal := Policy{DefaultLease, DefaultBackoffMin, DefaultBackoffMax, DefaultMaxDeliveries, "", false}
 	f(normal, Policy{})
-	f(normal, Policy{-1, -1, -1, -1, ""})
-	f(Policy{time.Millisecond, time.Millisecond, time.Millisecond, 1, ""}, Policy{1, 1, 1, 1, ""})
-	f(Policy{MaxLease, MaxDelay, MaxDelay, MaxMaxDeliveries, ""},
-		Policy{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt, ""})
-	f(Policy{DefaultLease, time.Hour, time.Hour, DefaultMaxDeliveries, ""}, Policy{BackoffMin: time.Hour})
+	f(normal, Policy{-1, -1, -1, -1, "", false})
+	f(Policy{time.Millisecond, time.Millisecond, time.Millisecond, 1, "", true}, Policy{1, 1, 1, 1, "", true})
+	f(Policy{MaxLease, MaxDelay, MaxDelay, MaxMaxDeliveries, "", false},
+		Policy{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt, "", false})
+	f(Policy{DefaultLease, time.Hour, time.Hour, DefaultMaxDeliveries, "", false}, Policy{BackoffMin: time.Hour})
 }
 
 func TestJitterIsTheSameForNeighboursAndDiffersBetweenBlocks(t *testing.T) {

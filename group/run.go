@@ -9,7 +9,7 @@ const never = math.MaxInt64
 // queue knows about them. It is in one of three states:
 //
 //	leased   deadline != 0, tag is the owner
-//	waiting  deadline == 0, deliverable from due on
+//	waiting  deadline == 0, deliverable from due on; not before its key lets it when tag is parked
 //	dead     due == never, tag is the cause
 //
 // fails, since, due and, for dead runs, tag are durable: commands alone change them, and a lease
@@ -56,7 +56,8 @@ type summary struct {
 	due      int64  // lowest due time of what waits, never without one
 	owners   uint64 // a bit for every owner of a lease, several owners to a bit
 	leased   uint64
-	waiting  uint64
+	waiting  uint64 // parked ones included
+	parked   uint64
 	dead     uint64
 }
 
@@ -70,6 +71,9 @@ func (s *summary) add(r *run) {
 		s.leased += r.count
 	case r.isDead():
 		s.dead += r.count
+	case r.tag == parked:
+		s.waiting += r.count
+		s.parked += r.count
 	default:
 		s.due = min(s.due, r.due)
 		s.waiting += r.count
@@ -82,6 +86,7 @@ func (s *summary) merge(o *summary) {
 	s.owners |= o.owners
 	s.leased += o.leased
 	s.waiting += o.waiting
+	s.parked += o.parked
 	s.dead += o.dead
 }
 
@@ -96,10 +101,11 @@ type probe struct {
 
 const (
 	wantAny     uint8 = iota
-	wantDue           // waiting, due at or before at
+	wantDue           // waiting, not parked, due at or before at
 	wantExpired       // leased, deadline at or before at
 	wantOwned         // leased by owner
 	wantDead
+	wantParked
 )
 
 // may reports whether a node with this summary can hold a run that p looks for.
@@ -113,6 +119,8 @@ func (p *probe) may(s *summary) bool {
 		return s.owners&ownerBit(p.owner) != 0
 	case wantDead:
 		return s.dead != 0
+	case wantParked:
+		return s.parked != 0
 	}
 	return true
 }
@@ -121,13 +129,15 @@ func (p *probe) may(s *summary) bool {
 func (p *probe) is(r *run) bool {
 	switch p.want {
 	case wantDue:
-		return r.waiting() && r.due <= p.at
+		return r.waiting() && r.due <= p.at && r.tag != parked
 	case wantExpired:
 		return r.leased() && r.deadline <= p.at
 	case wantOwned:
 		return r.leased() && r.tag == p.owner
 	case wantDead:
 		return r.isDead()
+	case wantParked:
+		return r.isParked()
 	}
 	return true
 }

@@ -17,7 +17,7 @@ import (
 //	+---------+-------+-----------+-----------+-----------+----------+-----------+----------+--------+
 //
 //	commit    name, offset uvarint, at uvarint
-//	queue     name, policy, settled uvarint, n uvarint, n causes, n u32, n runs
+//	queue     name, policy, order uvarint, settled uvarint, n uvarint, n causes, n u32, n runs
 //	paused    name
 //	cause     reason text, at uvarint
 //	run       gap uvarint, count uvarint, fails uvarint, and if fails > 0:
@@ -26,10 +26,11 @@ import (
 // first is the first offset that retention left. Names are sorted and causes are in the order of
 // their commands. gap counts the done messages between the end of the run before, or offset 0, and
 // this one; no run reaches beyond settled. A mark of m > 0 is a dead letter by the m-th cause.
-// since is in seconds, at and due in milliseconds since 1970. The rest is as in a command. crc32c,
-// a little-endian u32, is the Castagnoli checksum of all before it.
+// order is 1 for order by key, else 0. since is in seconds, at and due in milliseconds since 1970.
+// The rest is as in a command. crc32c, a little-endian u32, is the Castagnoli checksum of all before
+// it.
 //
-// Version 1 has no paused names.
+// Version 1 has no order and no paused names.
 //
 // The bytes are a function of the commands and truncations alone. Leases are not in them.
 const snapshotVersion = 2
@@ -59,6 +60,7 @@ func (s *State) AppendSnapshot(dst []byte) []byte {
 
 func (q *Queue) appendSnapshot(dst []byte) []byte {
 	dst = appendPolicy(appendText(dst, q.name), q.policy)
+	dst = appendUint(dst, oneIf(q.policy.OrderByKey))
 	dst = appendUint(dst, q.settled)
 	ids := slices.Sorted(maps.Keys(q.causes))
 	dst = appendUint(dst, uint64(len(ids)))
@@ -76,6 +78,13 @@ func (q *Queue) appendSnapshot(dst []byte) []byte {
 	w.flush()
 	le.PutUint32(w.buf[len(dst):], w.n)
 	return w.buf
+}
+
+func oneIf(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // durable returns r without its lease.
@@ -159,7 +168,7 @@ func restore(b []byte) (*State, error) {
 	}
 	last = ""
 	for range r.count(13) {
-		q := r.queue(s.first)
+		q := r.queue(s.first, version)
 		if r.bad || q.name <= last {
 			return nil, ErrSnapshot
 		}
@@ -190,8 +199,12 @@ func (s *State) restorePaused(r *reader) bool {
 }
 
 // queue reads a queue that has nothing below first.
-func (r *reader) queue(first uint64) *Queue {
-	q := newQueue(string(r.name()), 0, r.policy())
+func (r *reader) queue(first uint64, version byte) *Queue {
+	name, policy := string(r.name()), r.policy()
+	if version > 1 {
+		policy.OrderByKey = r.uint(1) == 1
+	}
+	q := newQueue(name, 0, policy)
 	q.settled = r.uint(math.MaxUint64)
 	q.next = q.settled
 	if q.settled < first {

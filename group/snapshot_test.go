@@ -29,8 +29,9 @@ func TestSnapshotKeepsItsBytes(t *testing.T) {
 		require.Equal(t, want, hex.EncodeToString(s.AppendSnapshot(nil)))
 	}
 	f("0200000000"+"6da95035", New())
-	s, q := openQueue(t, Policy{})
+	s, q := openQueue(t, Policy{OrderByKey: true})
 	require.NoError(t, s.Apply(AppendCommit(nil, "ai", 300, t0)))
+	q.LearnKeys(0, make([]uint64, 10))
 	q.Lease(nil, 10, 10, 0, 1, t0)
 	apply(t, s, 0)(q.PlanAck(nil, settle(1, 1, 1)))
 	apply(t, s, 0)(q.PlanNack(nil, settle(3, 1, 1), 0, "", t0))
@@ -38,9 +39,9 @@ func TestSnapshotKeepsItsBytes(t *testing.T) {
 	require.NoError(t, s.Apply(AppendPause(nil, "ai", true)))
 	require.Equal(t, uint64(1), s.TruncatePrefix(0)+1)
 	f("0200"+"01"+"026169"+"ac02"+"80d095ffbc31"+
-		"01"+"04776f726b"+"b0ea01e807e0a7120500"+"06"+"01"+"03626164"+"80d095ffbc31"+"04000000"+
+		"01"+"04776f726b"+"b0ea01e807e0a7120500"+"01"+"06"+"01"+"03626164"+"80d095ffbc31"+"04000000"+
 		"000100"+"010100"+"000101"+"80e2cfaa06"+"00"+"80d095ffbc31"+"000201"+"80e2cfaa06"+"01"+
-		"01"+"026169"+"856f278f", s)
+		"01"+"026169"+"5916ed4d", s)
 }
 
 func TestSnapshotsOfVersion1AreRestored(t *testing.T) {
@@ -161,4 +162,19 @@ func FuzzRestore(f *testing.F) {
 		}
 		s.TruncatePrefix(1 << 61)
 	})
+}
+
+func TestASnapshotOfVersion1IsRestored(t *testing.T) {
+	old, err := hex.DecodeString("0100" + "01" + "026169" + "ac02" + "80d095ffbc31" +
+		"01" + "04776f726b" + "b0ea01e807e0a7120500" + "06" + "01" + "03626164" + "80d095ffbc31" + "04000000" +
+		"000100" + "010100" + "000101" + "80e2cfaa06" + "00" + "80d095ffbc31" + "000201" + "80e2cfaa06" + "01" +
+		"a14e3012")
+	require.NoError(t, err)
+	s, err := Restore(old)
+	require.NoError(t, err)
+	q := s.Queue("work")
+	require.Equal(t, Policy{}.normal(), q.Policy())
+	require.False(t, q.Ordered())
+	require.Equal(t, Stats{Next: 6, Redelivering: 3, Dead: 2}, q.Stats())
+	require.Equal(t, uint64(300), s.commits["ai"].Offset)
 }

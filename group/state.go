@@ -162,8 +162,8 @@ func (s *State) Apply(command []byte) error {
 		return s.applyDrop(&r, name)
 	case kindPause, kindResume:
 		return s.applyPause(&r, name, kind == kindPause)
-	case kindOpen:
-		return s.applyOpen(&r, name)
+	case kindOpen, kindOpenOrdered:
+		return s.applyOpen(&r, name, kind == kindOpenOrdered)
 	case kindAck, kindFail, kindBury:
 		return s.applyQueue(&r, kind, name)
 	}
@@ -204,13 +204,15 @@ func (s *State) applyDrop(r *reader, name []byte) error {
 	return nil
 }
 
-func (s *State) applyOpen(r *reader, name []byte) error {
+func (s *State) applyOpen(r *reader, name []byte, ordered bool) error {
 	start, policy := r.uint(1<<64-1), r.policy()
+	policy.OrderByKey = ordered
 	if err := r.end(); err != nil {
 		return err
 	}
 	if q := s.queues[string(name)]; q != nil {
 		q.policy = policy
+		q.keepOrder(ordered)
 		return nil
 	}
 	if err := s.Check(string(name), ModeQueue); err != nil {

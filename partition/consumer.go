@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -229,7 +230,9 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 			q := p.state.Queue(g.Name)
 			s := q.Stats()
 			info.Mode, info.Lag = "queue", q.Backlog(visible)
-			info.InFlight, info.Retrying, info.Dead = s.InFlight, s.Redelivering, s.Dead
+			info.InFlight, info.Retrying, info.Parked, info.Dead = s.InFlight, s.Redelivering, s.Parked, s.Dead
+			policy := q.Policy()
+			info.OrderByKey, info.DeadLetter = policy.OrderByKey, cmp.Or(policy.DeadLetter, DeadLetterTopic(p.topic.name, g.Name))
 		} else {
 			info.Lag = visible - min(visible, max(g.Offset, p.First()))
 			c, _ := p.state.Committed(g.Name)

@@ -32,10 +32,11 @@ type Partition struct {
 
 	mu        sync.Mutex // guards state and burying, and orders state entries: held from append to apply
 	state     *group.State
-	burying   bool   // p is with the burial goroutine
-	seenFirst uint64 // the log's start that state knows; used by the timer goroutine only
-	command   []byte // scratch space for commands, guarded by mu
-	payload   []byte // scratch space for entries, guarded by mu
+	burying   bool     // p is with the burial goroutine
+	seenFirst uint64   // the log's start that state knows; used by the timer goroutine only
+	command   []byte   // scratch space for commands, guarded by mu
+	payload   []byte   // scratch space for entries, guarded by mu
+	keys      []uint64 // scratch space for the hashes of keys, guarded by mu
 
 	producers producers
 	expiring  atomic.Bool // records have, or had, a time to live

@@ -27,6 +27,7 @@ func (p *Partition) OpenQueue(name string, start uint64, policy QueuePolicy, now
 		return 0, err
 	}
 	p.topic.registry.timed(p)
+	p.moved() // another policy may let more be delivered
 	return index, nil
 }
 
@@ -38,7 +39,8 @@ func (p *Partition) HasQueue(name string) bool {
 }
 
 // Lease takes up to limit messages for owner and appends them to dst in offset order. It returns dst
-// unchanged when nothing is deliverable now, or the queue is paused. It takes CodeGroupNotFound for a missing queue.
+// unchanged when nothing is deliverable now, or the queue is paused. It returns CodeGroupNotFound for a
+// missing queue, and ErrKeys when LearnKeys has to be called first.
 func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
 	if err := p.Err(); err != nil {
 		return dst, err
@@ -54,7 +56,14 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 		return dst, nil
 	}
 	had := len(dst)
-	dst = q.Lease(dst, limit, visible, lease, owner, now)
+	if q.Ordered() {
+		var err error
+		if dst, err = p.leaseOrdered(dst, q, limit, visible, lease, owner, now); err != nil {
+			return dst, err
+		}
+	} else {
+		dst = q.Lease(dst, limit, visible, lease, owner, now)
+	}
 	for _, l := range dst[had:] {
 		if l.Attempt > 1 {
 			p.redelivered.Add(uint64(l.Count))
@@ -65,23 +74,33 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 
 // Settlement says what to do with leased messages.
 type Settlement struct {
-	Op     wire.Op // OpAck, OpNack, OpReject or OpExtend
+	Op     wire.Op // OpAck, OpNack, OpReject, OpExtend or OpDiscard, for which the attempts do not count
 	Ranges []group.Settle
 	Delay  time.Duration // OpNack: negative for the queue's backoff; OpExtend: the new lease
 	Reason string        // OpNack, OpReject
 }
 
 // Settle settles leased messages. lost is how many were not leased under the given attempt any
-// more. index is the state entry to be awaited, 0 when nothing was logged.
+// more; for OpDiscard how many are done already or leased. index is the state entry to be awaited, 0 when nothing was logged.
 func (p *Partition) Settle(name string, s Settlement, now time.Time) (index uint64, lost int, err error) {
 	if err := p.Err(); err != nil {
 		return 0, 0, err
 	}
+	index, lost, frees, err := p.settle(name, s, now)
+	if frees {
+		p.moved()
+	}
+	return index, lost, err
+}
+
+// settle is Settle without telling the watchers. frees says that other messages may be deliverable now:
+// what is done makes room for the next of its key.
+func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint64, lost int, frees bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := p.state.Queue(name)
 	if q == nil {
-		return 0, 0, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+		return 0, 0, false, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
 	}
 	command := p.command[:0]
 	switch s.Op {
@@ -91,21 +110,39 @@ func (p *Partition) Settle(name string, s Settlement, now time.Time) (index uint
 		command, lost = q.PlanNack(command, s.Ranges, s.Delay, s.Reason, now)
 	case wire.OpReject:
 		command, lost = q.PlanReject(command, s.Ranges, s.Reason, now)
+	case wire.OpDiscard:
+		command, lost = q.PlanDiscard(command, s.Ranges, p.Visible())
 	default:
-		return 0, q.Extend(s.Ranges, s.Delay, now), nil
+		return 0, q.Extend(s.Ranges, s.Delay, now), false, nil
 	}
 	if len(command) == 0 {
-		return 0, lost, nil
+		return 0, lost, false, nil
 	}
 	if index, err = p.logLocked(command, now); err != nil {
-		return 0, 0, err
+		return 0, 0, false, err
 	}
-	if s.Op == wire.OpAck {
+	if s.Op == wire.OpAck || s.Op == wire.OpDiscard {
 		p.ackedMessages.Add(count(s.Ranges) - uint64(lost))
 	} else {
 		p.buryLater(q)
 	}
-	return index, lost, nil
+	return index, lost, q.Ordered(), nil
+}
+
+// Pending appends to dst at most most ranges of messages that are not done in a queue, from an offset
+// on, in offset order.
+func (p *Partition) Pending(dst []group.Pending, name string, from uint64, most int) ([]group.Pending, error) {
+	if err := p.Err(); err != nil {
+		return dst, err
+	}
+	visible := p.Visible()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.state.Queue(name)
+	if q == nil {
+		return dst, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+	}
+	return q.Pending(dst, max(from, p.First()), visible, most), nil
 }
 
 func count(ranges []group.Settle) (n uint64) {

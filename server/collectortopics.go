@@ -82,6 +82,7 @@ func addGroup(sums map[string]*wire.GroupInfo, g *wire.GroupInfo) {
 	s.LagSeconds = max(s.LagSeconds, g.LagSeconds)
 	s.InFlight += g.InFlight
 	s.Retrying += g.Retrying
+	s.Parked += g.Parked
 	s.Dead += g.Dead
 }
 
@@ -91,5 +92,6 @@ func emitGroup(e *emitter, g *wire.GroupInfo) {
 	e.gauge("rafka_group_lag_seconds", "Age of the oldest message not yet done.", g.LagSeconds, labels...)
 	e.gauge("rafka_group_in_flight_messages", "Messages leased now.", float64(g.InFlight), labels...)
 	e.gauge("rafka_group_retrying_messages", "Messages that wait for their redelivery.", float64(g.Retrying), labels...)
+	e.gauge("rafka_group_parked_messages", "Messages that wait for an earlier one of their key.", float64(g.Parked), labels...)
 	e.gauge("rafka_group_dead_messages", "Messages on their way to the dead-letter topic.", float64(g.Dead), labels...)
 }

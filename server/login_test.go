@@ -332,6 +332,8 @@ func TestEveryOperationAsks(t *testing.T) {
 		wire.OpOpenQueue:   (&wire.OpenQueue{Handle: h, Group: "q"}).Append,
 		wire.OpLease:       (&wire.Lease{Handle: h, Group: []byte("q"), MaxMessages: 1, MaxBytes: 1}).Append,
 		wire.OpAck:         settle.Append, wire.OpNack: settle.Append, wire.OpReject: settle.Append, wire.OpExtend: settle.Append,
+		wire.OpDiscard:     settle.Append,
+		wire.OpPending:     (&wire.Pending{Handle: h, Group: "q"}).Append,
 		wire.OpCommit:      (&wire.Commit{Handle: h, Group: []byte("g"), Offsets: []wire.PartitionOffset{{}}}).Append,
 		wire.OpCommitted:   (&wire.Committed{Handle: h, Group: "g"}).Append,
 		wire.OpSend:        (&wire.Live{Subject: []byte("jobs")}).Append,

@@ -40,12 +40,14 @@ var operations = [256]operation{
 	wire.OpUnsubscribe: {(*binary).unsubscribe, ActionNone, 0},
 	wire.OpOffsets:     {(*binary).offsets, ActionConsume, 0},
 
-	wire.OpOpenQueue: {(*binary).openQueue, ActionConsume, 0},
+	wire.OpOpenQueue: {(*binary).openQueue, ActionConsume, wire.FlagOrderByKey},
 	wire.OpLease:     {(*binary).lease, ActionConsume, 0},
 	wire.OpAck:       {(*binary).settleLeases, ActionConsume, 0},
 	wire.OpNack:      {(*binary).settleLeases, ActionConsume, 0},
 	wire.OpReject:    {(*binary).settleLeases, ActionConsume, 0},
 	wire.OpExtend:    {(*binary).settleLeases, ActionConsume, 0},
+	wire.OpPending:   {(*binary).pending, ActionConsume, 0},
+	wire.OpDiscard:   {(*binary).settleLeases, ActionConsume, 0},
 
 	wire.OpCommit:      {(*binary).commitOffsets, ActionConsume, 0},
 	wire.OpCommitted:   {(*binary).committed, ActionConsume, 0},

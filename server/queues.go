@@ -37,6 +37,7 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 	policy := partition.QueuePolicy{
 		Lease: milliseconds(m.LeaseMs), BackoffMin: milliseconds(m.BackoffMinMs),
 		BackoffMax: milliseconds(m.BackoffMaxMs), MaxDeliveries: int(m.MaxDeliveries), DeadLetter: m.DeadLetter,
+		OrderByKey: f.Flags&wire.FlagOrderByKey != 0,
 	}
 	// Starting by time may read the disk, on a worker; everything else is at hand.
 	return b.work(f.Op, f.Correlation, func() (func(time.Time) error, error) {
@@ -98,10 +99,11 @@ type leaseRequest struct {
 	messages    int
 	bytes       int
 	lease       time.Duration
+	deadline    time.Time // the end of waiting
 }
 
-// maxLeased bounds the messages of one lease, so that the reply's ranges fit a frame.
-const maxLeased = 1 << 16
+// maxLeased bounds the messages of one lease, so that the reply can count its ranges.
+const maxLeased = 1<<16 - 1
 
 // leaseReserve is the room in a frame for the ranges of a reply.
 const leaseReserve = 2 << 20
@@ -120,11 +122,12 @@ func (b *binary) lease(f wire.Frame, now time.Time) error {
 		messages: min(max(1, int(m.MaxMessages)), maxLeased),
 		bytes:    min(max(1, int(m.MaxBytes)), wire.MaxFrameBytes-leaseReserve),
 		lease:    milliseconds(m.LeaseMs),
+		deadline: now.Add(waitOf(m.MaxWaitMs)),
 	}
 	if b.s.blocked() || len(b.blocked) > 0 {
-		return b.later(&blockedLease{r, now.Add(waitOf(m.MaxWaitMs))})
+		return b.later(r)
 	}
-	return r.start(now.Add(waitOf(m.MaxWaitMs)), now)
+	return r.start(now)
 }
 
 // leasable returns the partitions that a lease may take from.
@@ -152,19 +155,14 @@ func (b *binary) leasable(m *wire.Lease) ([]*partition.Partition, error) {
 	return parts, nil
 }
 
-// blockedLease is a lease that waits for the peer to read.
-type blockedLease struct {
-	r        *leaseRequest
-	deadline time.Time
-}
-
-func (l *blockedLease) retry(now time.Time) {
-	if err := l.r.start(l.deadline, now); err != nil {
-		l.r.b.fail(wire.OpLease, l.r.correlation, asWireError(err))
+// retry is called when the peer has read.
+func (r *leaseRequest) retry(now time.Time) {
+	if err := r.start(now); err != nil {
+		r.b.fail(wire.OpLease, r.correlation, asWireError(err))
 	}
 }
 
-func (r *leaseRequest) start(deadline, now time.Time) error {
+func (r *leaseRequest) start(now time.Time) error {
 	r.next = int(r.b.s.loop.srv.leaseTurn.Add(1) % uint64(len(r.parts)))
 	q := &poll{b: r.b}
 	q.try = func(now time.Time) bool {
@@ -179,7 +177,7 @@ func (r *leaseRequest) start(deadline, now time.Time) error {
 		q.end()
 		r.b.fail(wire.OpLease, r.correlation, asWireError(err))
 	}
-	return q.start(r.parts, deadline, now)
+	return q.start(r.parts, r.deadline, now)
 }
 
 // take leases from the first partition that has something and answers.
@@ -189,6 +187,9 @@ func (r *leaseRequest) take(now time.Time) (done bool, err error) {
 		limit := min(r.messages, p.FitsIn(r.bytes))
 		own := &r.b.s.loop.scratch.leased
 		*own, err = p.Lease((*own)[:0], r.group, limit, r.lease, r.b.s.id, now)
+		if errors.Is(err, partition.ErrKeys) {
+			return true, r.learn(p)
+		}
 		if err != nil {
 			return false, err
 		}
@@ -197,6 +198,13 @@ func (r *leaseRequest) take(now time.Time) (done bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// learn reads keys on a worker, and begins again.
+func (r *leaseRequest) learn(p *partition.Partition) error {
+	return r.b.work(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
+		return r.start, p.LearnKeys(r.group)
+	})
 }
 
 // serve answers with the leased messages, reading them on a worker when they are not in memory.
@@ -312,7 +320,7 @@ func (r *leaseRequest) reply(p *partition.Partition, leases []group.Lease, entri
 	m.Bytes = nil
 }
 
-// settleLeases serves ack, nack, reject and extend.
+// settleLeases serves ack, nack, reject, extend and discard.
 func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
 	own := &b.s.loop.scratch
 	m := &own.settle
@@ -339,6 +347,35 @@ func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
 		return nil
 	}
 	b.replySettled(f.Op, f.Correlation, uint32(lost))
+	return nil
+}
+
+// pending answers with what is not done in a queue.
+func (b *binary) pending(f wire.Frame, _ time.Time) error {
+	var m wire.Pending
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	if err != nil {
+		return err
+	}
+	most := wire.MaxPendingRanges
+	if m.Limit > 0 {
+		most = min(most, int(m.Limit))
+	}
+	list, err := p.Pending(nil, m.Group, m.From, most)
+	if err != nil {
+		return err
+	}
+	reply := wire.PendingReply{Ranges: make([]wire.PendingRange, len(list))}
+	for i, g := range list {
+		reply.Ranges[i] = wire.PendingRange{First: g.First, Count: g.Count, Attempts: g.Attempts, Phase: wire.Phase(g.Phase)}
+		if !g.Due.IsZero() {
+			reply.Ranges[i].Due = g.Due.UnixMilli()
+		}
+	}
+	b.reply(f, 0, reply.Append)
 	return nil
 }
 

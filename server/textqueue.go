@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -76,6 +77,11 @@ func (t *text) take(topic *partition.Topic, queue string, count int, now time.Ti
 			continue
 		}
 		leases, err := p.Lease(nil, queue, count, 0, t.s.id, now)
+		if errors.Is(err, partition.ErrKeys) {
+			return t.work(func() (func(time.Time) error, error) {
+				return func(now time.Time) error { return t.take(topic, queue, count, now) }, p.LearnKeys(queue)
+			})
+		}
 		if err != nil {
 			return err
 		}

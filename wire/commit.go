@@ -124,7 +124,10 @@ type GroupInfo struct {
 	LagSeconds float64 `json:"lag_seconds"`
 	InFlight   int     `json:"in_flight"` // leased now; queues only
 	Retrying   int     `json:"retrying"`  // waiting for redelivery; queues only
+	Parked     int     `json:"parked"`    // waiting for an earlier message of their key; queues only
 	Dead       int     `json:"dead"`      // on their way to the dead-letter topic; queues only
+	OrderByKey bool    `json:"order_by_key,omitempty"`
+	DeadLetter string  `json:"dead_letter,omitempty"` // topic of the dead letters; queues only
 
 	Paused      bool      `json:"paused,omitempty"`
 	Member      string    `json:"member,omitempty"`      // who has the partition: the instance, or the member's id

@@ -38,6 +38,8 @@ const (
 	OpNack      Op = 0x43
 	OpReject    Op = 0x44
 	OpExtend    Op = 0x45
+	OpPending   Op = 0x46 // which messages are not done
+	OpDiscard   Op = 0x47 // settle without a lease
 
 	OpCommit      Op = 0x50
 	OpCommitted   Op = 0x51
@@ -67,7 +69,7 @@ var opNames = map[Op]string{
 	OpPublish: "publish", OpFetch: "fetch", OpSubscribe: "subscribe", OpCredit: "credit",
 	OpUnsubscribe: "unsubscribe", OpDeliver: "deliver", OpOffsets: "offsets",
 	OpOpenQueue: "open_queue", OpLease: "lease", OpAck: "ack", OpNack: "nack",
-	OpReject: "reject", OpExtend: "extend", OpCommit: "commit", OpCommitted: "committed",
+	OpReject: "reject", OpExtend: "extend", OpPending: "pending", OpDiscard: "discard", OpCommit: "commit", OpCommitted: "committed",
 	OpGroups: "groups", OpDeleteGroup: "delete_group", OpStats: "stats",
 	OpJoinGroup: "join_group", OpHeartbeat: "heartbeat", OpLeaveGroup: "leave_group", OpAssigned: "assigned",
 	OpSeekGroup: "seek_group", OpPauseGroup: "pause_group", OpMembers: "members",
@@ -99,6 +101,8 @@ const (
 	FlagCreate Flags = 0x01
 	// FlagIfNotExists lets OpCreateTopic succeed when the topic exists, whatever its configuration.
 	FlagIfNotExists Flags = 0x01
+	// FlagOrderByKey makes the queue of an OpOpenQueue keep the order of every key.
+	FlagOrderByKey Flags = 0x01
 	// FlagNoResponders lets OpSend tell the sender when nobody got its request, by an OpMessage with the
 	// same flag on the subscription that waits for the reply.
 	FlagNoResponders Flags = 0x01

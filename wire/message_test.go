@@ -132,6 +132,12 @@ func vectors() []vector {
 			Handle: 3, Group: "workers", Start: Position{Kind: PositionFirst}, LeaseMs: 30000,
 			BackoffMinMs: 1000, BackoffMaxMs: 300000, MaxDeliveries: 5, DeadLetter: "dead",
 		}),
+		of("open-queue-ordered", OpOpenQueue, FlagOrderByKey, OpenQueue{Handle: 3, Group: "workers"}),
+		of("pending", OpPending, 0, Pending{Handle: 3, Partition: 2, Group: "workers", From: 7, Limit: 100}),
+		of("pending-reply", OpPending|OpReply, 0, PendingReply{Ranges: []PendingRange{
+			{First: 7, Count: 3, Attempts: 1, Phase: PhaseLeased, Due: 1763800000123}, {First: 12, Count: 1 << 40},
+		}}),
+		of("discard", OpDiscard, 0, Settle{Handle: 3, Partition: 2, Group: []byte("workers"), Ranges: []LeaseRange{{First: 7, Count: 3}}, Reason: []byte{}}),
 		of("lease", OpLease, 0, Lease{
 			Handle: 3, Partition: AnyPartition, Group: []byte("workers"), MaxMessages: 100, MaxBytes: 1 << 20, MaxWaitMs: 500, LeaseMs: 1000,
 		}),

@@ -135,7 +135,90 @@ func (m *Leased) Parse(b []byte) error {
 	return err
 }
 
-// Settle is the body of OpAck, OpNack, OpReject and OpExtend. The reply is a SettleReply, sent when
+// Pending asks which messages of a queue are not done. The reply is PendingReply.
+type Pending struct {
+	Handle    uint16
+	Partition uint16
+	Group     string
+	From      uint64
+	Limit     uint32 // ranges; 0 for as many as the broker gives at once
+}
+
+// Append appends the encoded body.
+func (m *Pending) Append(dst []byte) []byte {
+	dst = le.AppendUint16(dst, m.Handle)
+	dst = le.AppendUint16(dst, m.Partition)
+	dst = appendStr(dst, m.Group)
+	dst = le.AppendUint64(dst, m.From)
+	return le.AppendUint32(dst, m.Limit)
+}
+
+// Parse sets m from a body.
+func (m *Pending) Parse(b []byte) error {
+	r := body{b: b}
+	m.Handle = r.u16()
+	m.Partition = r.u16()
+	m.Group = r.str(MaxGroupName)
+	m.From = r.u64()
+	m.Limit = r.u32()
+	return r.done()
+}
+
+// Phase is what a message that is not done waits for.
+type Phase uint8
+
+// The phases.
+const (
+	PhaseFresh   Phase = 0 // never leased
+	PhaseLeased  Phase = 1 // a worker has it
+	PhaseWaiting Phase = 2 // for its redelivery
+	PhaseParked  Phase = 3 // for an earlier message of its key
+	PhaseDead    Phase = 4 // on its way to the dead-letter topic
+)
+
+// PendingRange is a run of messages that are not done.
+type PendingRange struct {
+	First, Count uint64
+	Attempts     uint32 // deliveries so far
+	Phase        Phase
+	Due          int64 // ms since 1970: PhaseWaiting: when it is delivered, PhaseLeased: the end of the lease; else 0
+}
+
+const pendingRangeBytes = 8 + 8 + 4 + 1 + 8
+
+// MaxPendingRanges bounds the ranges of one PendingReply.
+const MaxPendingRanges = 10_000
+
+// PendingReply has the ranges in offset order. There may be more behind the last one when it has as
+// many as were asked for.
+type PendingReply struct {
+	Ranges []PendingRange
+}
+
+// Append appends the encoded body.
+func (m *PendingReply) Append(dst []byte) []byte {
+	dst = le.AppendUint16(dst, uint16(len(m.Ranges)))
+	for _, g := range m.Ranges {
+		dst = le.AppendUint64(dst, g.First)
+		dst = le.AppendUint64(dst, g.Count)
+		dst = le.AppendUint32(dst, g.Attempts)
+		dst = append(dst, byte(g.Phase))
+		dst = le.AppendUint64(dst, uint64(g.Due))
+	}
+	return dst
+}
+
+// Parse sets m from a body.
+func (m *PendingReply) Parse(b []byte) error {
+	r := body{b: b}
+	m.Ranges = make([]PendingRange, r.count(pendingRangeBytes))
+	for i := range m.Ranges {
+		m.Ranges[i] = PendingRange{First: r.u64(), Count: r.u64(), Attempts: r.u32(), Phase: Phase(r.u8()), Due: int64(r.u64())}
+	}
+	return r.done()
+}
+
+// Settle is the body of OpAck, OpNack, OpReject, OpExtend and OpDiscard. The reply is a SettleReply, sent when
 // the settlement is as durable as the topic asks for.
 type Settle struct {
 	Handle    uint16

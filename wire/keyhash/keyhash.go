@@ -21,6 +21,15 @@ func Partition(h wire.Hash, key []byte, n int) int {
 	}
 }
 
+// Sum returns a hash of a key that tells keys apart, the same for every topic: xxHash64, but 0 only for
+// nil, which is no key.
+func Sum(key []byte) uint64 {
+	if key == nil {
+		return 0
+	}
+	return max(1, xxhash.Sum64(key))
+}
+
 // sum adds the bytes and wraps at 2^32. It spreads badly and exists for demonstrations.
 func sum(key []byte) (s uint32) {
 	for _, b := range key {

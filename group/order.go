@@ -1,0 +1,285 @@
+package group
+
+// MaxOrdered bounds the messages of a queue with order by key that are neither done nor fresh, those
+// that wait for their key included. Behind so many the queue looks no further: a key that fails holds
+// up its own messages, and the others only when this many of its own stand in between.
+const MaxOrdered = 1 << 18
+
+// parked is the tag of a waiting run whose messages wait for an earlier message of their key.
+const parked = 1
+
+func (r *run) isParked() bool { return r.waiting() && r.tag == parked }
+
+// order keeps the messages of a queue that are not done apart by key. Every message below known that
+// is not done and no dead letter stands in the chain of its key, in offset order. The first of a
+// chain may be leased, the others are parked. Messages without a key are in no chain.
+//
+// All of it is soft. After a restart known is 0 again, and nothing is leased at or above it before
+// the keys are learned.
+type order struct {
+	known  uint64 // never above Queue.next
+	chains map[uint64]chain
+	links  links
+	at     uint64   // offset of ahead[0]
+	ahead  []uint64 // learned keys that are not used yet
+}
+
+// chain is the messages of one key that are not done.
+type chain struct {
+	head, tail uint64
+}
+
+func newOrder() *order { return &order{chains: make(map[uint64]chain)} }
+
+// Ordered reports whether the queue keeps the order of every key.
+func (q *Queue) Ordered() bool { return q.order != nil }
+
+// WantsKeys returns the offset from which on Lease needs the keys of messages before it can go on,
+// and whether it needs any. The caller reads them and calls LearnKeys. limit is that of Lease.
+func (q *Queue) WantsKeys(limit uint64) (from uint64, ok bool) {
+	o := q.order
+	if o == nil {
+		return 0, false
+	}
+	q.sort()
+	if o.known < q.next {
+		r, ok := q.runs.find(o.known, probe{})
+		if ok {
+			return max(o.known, r.first), true
+		}
+		o.known = q.next
+	}
+	if len(o.ahead) > 0 || q.next >= limit || q.tracked() >= MaxOrdered {
+		return 0, false
+	}
+	return q.next, true
+}
+
+// LearnKeys says which keys the messages from the offset on have: a hash of each, and 0 for a
+// message without a key. It copies hashes. Keys that were not asked for are forgotten.
+func (q *Queue) LearnKeys(from uint64, hashes []uint64) {
+	o := q.order
+	if o == nil || len(hashes) == 0 {
+		return
+	}
+	q.sort()
+	o.at, o.ahead = from, append(o.ahead[:0], hashes...)
+	q.sort()
+}
+
+// sort puts messages between known and next in their chains, as far as their keys are learned.
+func (q *Queue) sort() {
+	o := q.order
+	end := o.at + uint64(len(o.ahead))
+	for o.known < q.next {
+		r, ok := q.runs.find(o.known, probe{})
+		if !ok {
+			o.known = q.next
+			break
+		}
+		first := max(o.known, r.first)
+		if first < o.at || first >= end {
+			break
+		}
+		part := r.clip(first, end)
+		o.known = part.end()
+		if !r.isDead() {
+			for offset := part.first; offset < part.end(); offset++ {
+				q.enlist(offset)
+			}
+		}
+	}
+	o.drop()
+}
+
+// enlist puts a message of the tree in its chain, and parks it when it is not the first.
+func (q *Queue) enlist(offset uint64) {
+	if !q.order.enter(offset, q.order.ahead[offset-q.order.at]) {
+		q.mark(offset, parked)
+	}
+}
+
+// mark parks a waiting message, or lets it be delivered with a tag of 0.
+func (q *Queue) mark(offset, tag uint64) {
+	r, ok := q.runs.find(offset, probe{})
+	if !ok || r.first > offset || !r.waiting() || r.tag == tag {
+		return
+	}
+	part := r.clip(offset, offset+1)
+	part.tag = tag
+	q.set(r, part)
+}
+
+// park parks what of [first, end) waits and is not the first of its key. It has work to do only for
+// messages that were leased before the queue kept order.
+func (q *Queue) park(first, end uint64) {
+	o := q.order
+	if o == nil {
+		return
+	}
+	for offset := first; offset < min(end, o.known); offset++ {
+		if l := o.links.at(offset); l != nil && l.key != 0 && o.chains[l.key].head != offset {
+			q.mark(offset, parked)
+		}
+	}
+}
+
+// drop forgets learned keys of messages below known.
+func (o *order) drop() {
+	n := min(uint64(len(o.ahead)), max(o.known, o.at)-o.at)
+	o.ahead, o.at = o.ahead[n:], o.at+n
+}
+
+// enter puts a message behind all others of its key and reports whether it is the first.
+func (o *order) enter(offset, key uint64) bool {
+	if key == 0 {
+		return true
+	}
+	c, exists := o.chains[key]
+	if !exists {
+		o.chains[key] = chain{head: offset, tail: offset}
+		o.links.put(offset, key)
+		return true
+	}
+	o.links.put(offset, key)
+	o.links.at(c.tail).next = offset
+	o.chains[key] = chain{head: c.head, tail: offset}
+	return false
+}
+
+// leave takes a message out of its chain. It returns the one that is first now, if another was.
+func (o *order) leave(offset uint64) (first uint64, changed bool) {
+	l := o.links.at(offset)
+	if l == nil || l.key == 0 {
+		return 0, false
+	}
+	key, next := l.key, l.next
+	o.links.remove(offset)
+	c := o.chains[key]
+	switch {
+	case c.head == offset && c.tail == offset:
+		delete(o.chains, key)
+		return 0, false
+	case c.head == offset:
+		o.chains[key] = chain{head: next, tail: c.tail}
+		return next, true
+	}
+	// In the middle: it was leased before the queue kept order.
+	before := c.head
+	for o.links.at(before).next != offset {
+		before = o.links.at(before).next
+	}
+	o.links.at(before).next = next
+	if c.tail == offset {
+		o.links.at(before).next = 0
+		o.chains[key] = chain{head: c.head, tail: before}
+	}
+	return 0, false
+}
+
+// leaveAll takes [first, end) out of the chains: they are done or dead. What is first in a chain now
+// may be leased.
+func (q *Queue) leaveAll(first, end uint64) {
+	o := q.order
+	if o == nil {
+		return
+	}
+	for offset := first; offset < min(end, o.known); offset++ {
+		if next, changed := o.leave(offset); changed {
+			q.mark(next, 0)
+		}
+	}
+}
+
+// keepOrder begins or ends keeping the order of keys.
+func (q *Queue) keepOrder(on bool) {
+	switch {
+	case on && q.order == nil:
+		q.order = newOrder()
+	case !on && q.order != nil:
+		q.order = nil
+		for r, ok := q.runs.find(0, probe{want: wantParked}); ok; r, ok = q.runs.find(r.end(), probe{want: wantParked}) {
+			free := r
+			free.tag = 0
+			q.set(r, free)
+		}
+	}
+}
+
+// leaseFreshOrdered is leaseFresh for a queue with order: it leases what is the first of its key and
+// parks the rest.
+func (q *Queue) leaseFreshOrdered(g *grant, limit uint64) {
+	o := q.order
+	if o.known < q.next || len(o.ahead) == 0 || o.at != q.next {
+		return
+	}
+	room := MaxOrdered - min(MaxOrdered, q.tracked())
+	end := min(limit, o.at+min(room, uint64(len(o.ahead))))
+	for ; q.next < end && g.left > 0; q.next++ {
+		r := run{first: q.next, count: 1}
+		if o.enter(q.next, o.ahead[q.next-o.at]) {
+			r = g.take(r)
+		} else {
+			r.tag = parked
+		}
+		q.runs.append(r)
+	}
+	o.known = q.next
+	o.drop()
+}
+
+// linkPage is how many neighbouring offsets are kept together: enough that a page costs little
+// besides its links, few enough that a single message left in it does not hold much.
+const linkPage = 64
+
+// link is a message in a chain. next is the following message of its key, 0 for the last one: the
+// first offset of all follows nothing.
+type link struct {
+	key, next uint64
+}
+
+// links are the messages in chains, by offset.
+type links struct {
+	pages map[uint64]*page
+	spare *page // the last one that became empty, to be used again
+}
+
+type page struct {
+	used  int
+	links [linkPage]link
+}
+
+// at returns the link of an offset, nil when its page has none.
+func (l *links) at(offset uint64) *link {
+	p := l.pages[offset/linkPage]
+	if p == nil {
+		return nil
+	}
+	return &p.links[offset%linkPage]
+}
+
+func (l *links) put(offset, key uint64) {
+	p := l.pages[offset/linkPage]
+	if p == nil {
+		if l.pages == nil {
+			l.pages = make(map[uint64]*page)
+		}
+		p, l.spare = l.spare, nil
+		if p == nil {
+			p = new(page)
+		}
+		l.pages[offset/linkPage] = p
+	}
+	p.used++
+	p.links[offset%linkPage] = link{key: key}
+}
+
+func (l *links) remove(offset uint64) {
+	n := offset / linkPage
+	p := l.pages[n]
+	p.links[offset%linkPage] = link{}
+	if p.used--; p.used == 0 {
+		delete(l.pages, n)
+		l.spare = p
+	}
+}

@@ -1,0 +1,92 @@
+package group
+
+import "time"
+
+// Phase is what a message of a queue that is not done waits for.
+type Phase uint8
+
+const (
+	// PhaseFresh is a message that was never leased.
+	PhaseFresh Phase = 0
+	// PhaseLeased is a message that a worker has.
+	PhaseLeased Phase = 1
+	// PhaseWaiting is a message that is delivered again when it is due.
+	PhaseWaiting Phase = 2
+	// PhaseParked is a message that waits for an earlier one of its key.
+	PhaseParked Phase = 3
+	// PhaseDead is a dead letter that the broker has not buried.
+	PhaseDead Phase = 4
+)
+
+// Pending is a range of messages that are not done.
+type Pending struct {
+	First, Count uint64
+	Attempts     uint32 // deliveries so far
+	Phase        Phase
+	Due          time.Time // PhaseWaiting: when; PhaseLeased: the end of the lease; else zero
+}
+
+// Pending appends to dst at most most ranges of messages that are not done, from an offset on and
+// below limit, in offset order. It changes nothing.
+func (q *Queue) Pending(dst []Pending, from, limit uint64, most int) []Pending {
+	if from >= limit {
+		return dst
+	}
+	for r, ok := q.runs.find(from, probe{}); ok && r.first < limit; r, ok = q.runs.find(r.end(), probe{}) {
+		if most == 0 {
+			return dst
+		}
+		most--
+		dst = append(dst, r.clip(from, limit).pending())
+	}
+	if first := max(from, q.next); first < limit && most > 0 {
+		dst = append(dst, Pending{First: first, Count: limit - first})
+	}
+	return dst
+}
+
+func (r run) pending() Pending {
+	p := Pending{First: r.first, Count: r.count, Attempts: uint32(r.attempts)}
+	switch {
+	case r.leased():
+		p.Phase, p.Due = PhaseLeased, time.UnixMilli(r.deadline)
+	case r.isDead():
+		p.Phase = PhaseDead
+	case r.tag == parked:
+		p.Phase = PhaseParked
+	default:
+		p.Phase, p.Due = PhaseWaiting, time.UnixMilli(r.due)
+	}
+	return p
+}
+
+// PlanDiscard appends to dst the command that makes messages below limit done without a delivery,
+// and returns it with the number of messages that stay as they are: those that are done, dead
+// letters, or leased by a worker, who settles them himself. The attempts of s do not count. Without
+// a message the command is nil. One call looks at MaxRanges ranges. Nothing changes before Apply.
+func (q *Queue) PlanDiscard(dst []byte, s []Settle, limit uint64) (cmd []byte, left int) {
+	w := newSpanWriter(appendHeader(dst, kindAck, q.name), false)
+	looks := MaxRanges
+	for _, p := range s {
+		first := min(p.First, limit)
+		end := first + min(uint64(p.Count), limit-first)
+		var took uint64
+		for from := first; from < min(end, q.next) && looks > 0; looks-- {
+			r, ok := q.runs.find(from, probe{})
+			if !ok || r.first >= end {
+				break
+			}
+			part := r.clip(from, end)
+			from = part.end()
+			if r.waiting() {
+				took += w.take(span{first: part.first, count: part.count})
+			}
+		}
+		if fresh := max(first, q.next); fresh < end && looks > 0 {
+			looks--
+			took += w.take(span{first: fresh, count: end - fresh})
+		}
+		left += int(uint64(p.Count) - took)
+	}
+	return w.finish(), left
+}

@@ -1,0 +1,168 @@
+package partition
+
+import (
+	"errors"
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+	"github.com/rafka-mq/rafka/wire/keyhash"
+)
+
+// A queue with order by key has to know the keys of messages before it leases them. They are read
+// from the log: at once when they are in memory and not compressed, else by LearnKeys.
+
+// ErrKeys is returned by Lease for a queue with order by key that cannot go on before LearnKeys was
+// called: keys are on the disk or compressed, or too many were looked at.
+var ErrKeys = errors.New("partition: keys have to be read first")
+
+const (
+	// keyBytes is how much is read at once to learn keys.
+	keyBytes = 256 << 10
+	// maxLook bounds the messages whose keys one call to Lease looks at: about a millisecond.
+	maxLook = 16 << 10
+)
+
+// leaseOrdered is Lease for a queue with order by key. The caller holds mu.
+func (p *Partition) leaseOrdered(dst []group.Lease, q *group.Queue, limit int, visible uint64, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
+	had := len(dst)
+	for looked := 0; ; looked += len(p.keys) {
+		dst = q.Lease(dst, limit-leased(dst[had:]), visible, lease, owner, now)
+		from, wants := q.WantsKeys(visible)
+		switch {
+		case !wants, leased(dst[had:]) >= limit:
+			return dst, nil
+		case looked >= maxLook:
+			return orError(dst, had, ErrKeys)
+		}
+		var err error
+		if p.keys, err = p.readKeys(p.keys[:0], from, p.Read, false); err != nil {
+			return orError(dst, had, err)
+		}
+		q.LearnKeys(from, p.keys)
+	}
+}
+
+// orError returns what was leased, or the error when that is nothing.
+func orError(dst []group.Lease, had int, err error) ([]group.Lease, error) {
+	if len(dst) > had {
+		return dst, nil
+	}
+	return dst, err
+}
+
+func leased(leases []group.Lease) (n int) {
+	for _, l := range leases {
+		n += int(l.Count)
+	}
+	return n
+}
+
+// LearnKeys reads keys that the queue asks for, also from the disk and out of compressed batches. It
+// blocks, so it must not be called on an event loop. A queue that needs none, or is gone, is no error.
+func (p *Partition) LearnKeys(name string) error {
+	visible := p.Visible()
+	from, ok := p.wantsKeys(name, visible)
+	if !ok {
+		return nil
+	}
+	keys, err := p.readKeys(nil, from, p.ReadCold, true)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.state.Queue(name)
+	if q == nil {
+		return nil
+	}
+	if at, ok := q.WantsKeys(visible); ok && at == from { // nobody was faster
+		q.LearnKeys(from, keys)
+		q.WantsKeys(visible)
+	}
+	return nil
+}
+
+func (p *Partition) wantsKeys(name string, visible uint64) (from uint64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.state.Queue(name)
+	if q == nil {
+		return 0, false
+	}
+	return q.WantsKeys(visible)
+}
+
+// readKeys appends a hash for every record from an offset on: at least one, and whole entries. What
+// is damaged or gone counts as without a key: leasing it finds out. With blocking it opens compressed
+// and large batches; without, such a batch is ErrKeys unless others are before it.
+func (p *Partition) readKeys(dst []uint64, from uint64, read reader, blocking bool) ([]uint64, error) {
+	var c log.Chunk
+	defer c.Release()
+	err := read(&c, from, keyBytes)
+	var refused *wire.Error
+	switch {
+	case errors.Is(err, log.ErrCold):
+		return dst, ErrKeys
+	case errors.As(err, &refused) && refused.Code == wire.CodeCorruptRange:
+		return append(dst, make([]uint64, min(maxLook, refused.Next-from))...), nil
+	case errors.As(err, &refused) && refused.Code == wire.CodeOffsetOutOfRange && refused.First > from:
+		return append(dst, make([]uint64, min(maxLook, refused.First-from))...), nil
+	case err != nil:
+		return dst, err
+	}
+	at := from
+	for _, b := range c.Slices {
+		for len(b) > 0 {
+			e, rest, err := wire.ViewEntry(b)
+			if err != nil {
+				return dst, wire.Errorf(wire.CodeInternal, "read %s: %v", p, err)
+			}
+			if !blocking && heavy(&e) {
+				if at == from {
+					return dst, ErrKeys
+				}
+				return dst, nil
+			}
+			dst = appendKeys(dst, &e, at)
+			at, b = e.NextOffset(), rest
+		}
+	}
+	if at == from {
+		return dst, wire.Errorf(wire.CodeInternal, "nothing of %s can be read at offset %d", p, from)
+	}
+	return dst, nil
+}
+
+// heavy reports whether opening the entry's batch takes long.
+func heavy(e *wire.Entry) bool {
+	batch, err := wire.ViewBatch(e.Payload)
+	return err == nil && (batch.Codec() != wire.CodecNone || batch.Count() > maxLook)
+}
+
+// appendKeys appends the hashes of an entry's records from an offset on.
+func appendKeys(dst []uint64, e *wire.Entry, from uint64) []uint64 {
+	want := len(dst) + int(e.NextOffset()-max(from, e.BaseOffset))
+	batch, err := wire.ViewBatch(e.Payload)
+	if err == nil {
+		batch, err = codec.Unpack(batch, nil)
+	}
+	if err == nil {
+		at := e.BaseOffset
+		for rec, err := range batch.Records() {
+			if err != nil || len(dst) == want {
+				break
+			}
+			if at >= from {
+				dst = append(dst, keyhash.Sum(rec.Key))
+			}
+			at++
+		}
+	}
+	for len(dst) < want { // its readers are told that the batch is damaged
+		dst = append(dst, 0)
+	}
+	return dst
+}
