@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -76,14 +77,19 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 		op: wire.OpOpenQueue, flags: flags, topic: q.topic, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m := wire.OpenQueue{
-				Handle: b.Handle, Group: q.s.Name, Start: q.s.From.wire(), LeaseMs: milliseconds(q.s.Lease),
-				BackoffMinMs: milliseconds(q.s.BackoffMin), BackoffMaxMs: milliseconds(q.s.BackoffMax),
+				Handle: b.Handle, Group: q.s.Name, Start: q.s.From.wire(), LeaseMs: policyMs(q.s.Lease),
+				BackoffMinMs: policyMs(q.s.BackoffMin), BackoffMaxMs: policyMs(q.s.BackoffMax),
 				MaxDeliveries: uint32(q.s.MaxDeliveries), DeadLetter: q.s.DeadLetter,
 			}
 			return m.Append(dst)
 		},
 	})
 	return err
+}
+
+// policyMs is a duration of a queue's policy. The broker bounds it.
+func policyMs(d time.Duration) uint32 {
+	return uint32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
 }
 
 // Fetch leases up to limit messages; it waits for the first. They are valid until they are

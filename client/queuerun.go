@@ -192,7 +192,7 @@ func (q *QueueConsumer) extendHeld() {
 
 func (q *QueueConsumer) extend(b *binding, partition uint16, ranges []wire.LeaseRange) {
 	m := wire.Settle{
-		Handle: b.Handle, Partition: partition, Group: q.group, Ranges: ranges, Ms: int32(milliseconds(q.s.Lease)),
+		Handle: b.Handle, Partition: partition, Group: q.group, Ranges: ranges, Ms: delayMs(q.s.Lease),
 	}
 	b.conn.ask(wire.OpExtend, 0, m.Append, func(_ *frame, err error) {
 		if _, cut := lost(err); err != nil && !cut {

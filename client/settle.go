@@ -112,7 +112,7 @@ func (m *Message) Extend(ctx context.Context) error {
 	if m.lease == nil {
 		return ErrNotLeased
 	}
-	return m.settle(ctx, wire.OpExtend, int32(milliseconds(m.lease.q.s.Lease)), "")
+	return m.settle(ctx, wire.OpExtend, delayMs(m.lease.q.s.Lease), "")
 }
 
 func (m *Message) settle(ctx context.Context, op wire.Op, ms int32, reason string) error {

@@ -205,7 +205,7 @@ func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 	case a.op == wire.OpPublish:
 		b.s.loop.acknowledged(a)
 		b.acknowledge(p, a.correlation, a.base, a.count, a.level, a.duplicate)
-	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject:
+	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject || a.op == wire.OpDiscard:
 		b.replySettled(a.op, a.correlation, uint32(a.base))
 	default:
 		b.replyTo(a.op, a.correlation, 0, nil)

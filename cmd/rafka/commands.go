@@ -14,6 +14,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.replyCommand(),
 		c.topicCommand(),
 		c.groupCommand(),
+		c.dlqCommand(),
 		c.checkCommand(),
 		c.benchCommand(),
 		c.inspectCommand(),

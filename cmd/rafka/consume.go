@@ -32,6 +32,7 @@ type consumption struct {
 	lease         time.Duration
 	maxDeliveries int
 	deadLetter    string
+	orderByKey    bool
 }
 
 func (c *cli) consumeCommand() *cobra.Command {
@@ -73,6 +74,7 @@ of deliveries, a group tries the same message again.`,
 	fs.DurationVar(&o.lease, "lease", 0, "queue: how long a message may be in work; 0 for the queue's own")
 	fs.IntVar(&o.maxDeliveries, "max-deliveries", 0, "queue: give a message up after this many; 0 for the queue's own")
 	fs.StringVar(&o.deadLetter, "dead-letter", "", "queue: topic for messages given up; TOPIC.QUEUE.dlq when empty")
+	fs.BoolVar(&o.orderByKey, "order-by-key", false, "queue: messages of one key come one after the other")
 	return cmd
 }
 
@@ -91,10 +93,13 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if o.workers < 1 || o.limit < 0 || o.forTime < 0 || o.lease < 0 || o.maxDeliveries < 0 {
 		return client.Source{}, usagef(cmd, "--workers is at least 1, and no number can be negative")
 	}
+	if o.orderByKey && o.queue == "" {
+		return client.Source{}, usagef(cmd, "--order-by-key is for queues; a group keeps the order of whole partitions")
+	}
 	s := client.Group(o.group, o.topic)
 	if o.queue != "" {
 		s = client.Queue(o.queue, o.topic)
-		s.Lease, s.MaxDeliveries, s.DeadLetter = o.lease, o.maxDeliveries, o.deadLetter
+		s.Lease, s.MaxDeliveries, s.DeadLetter, s.OrderByKey = o.lease, o.maxDeliveries, o.deadLetter, o.orderByKey
 	}
 	s.From = from
 	s.Workers = o.workers
@@ -241,7 +246,7 @@ func leftToDo(ctx context.Context, cl *client.Client, o *consumption, start map[
 			continue
 		}
 		known[g.Partition] = true
-		if g.Lag > 0 || g.InFlight > 0 || g.Retrying > 0 {
+		if g.Lag > 0 || g.InFlight > 0 || g.Retrying > 0 || g.Parked > 0 {
 			return true, nil
 		}
 	}

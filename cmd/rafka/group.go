@@ -21,6 +21,7 @@ type groupRow struct {
 	LagSeconds float64 `json:"lag_seconds"`
 	InFlight   int     `json:"in_flight"`
 	Retrying   int     `json:"retrying"`
+	Parked     int     `json:"parked"`
 	Dead       int     `json:"dead"`
 	Partitions int     `json:"partitions"`
 }
@@ -42,6 +43,7 @@ func sumGroups(infos []wire.GroupInfo) []groupRow {
 		r.LagSeconds = max(r.LagSeconds, g.LagSeconds)
 		r.InFlight += g.InFlight
 		r.Retrying += g.Retrying
+		r.Parked += g.Parked
 		r.Dead += g.Dead
 		r.Partitions++
 	}
@@ -70,9 +72,9 @@ func (c *cli) groupListCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printList(c, sumGroups(infos), []string{"GROUP", "MODE", "TOPIC", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "DEAD"},
+				return printList(c, sumGroups(infos), []string{"GROUP", "MODE", "TOPIC", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD"},
 					func(g groupRow) []any {
-						return []any{g.Group, g.Mode, g.Topic, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Dead}
+						return []any{g.Group, g.Mode, g.Topic, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead}
 					})
 			})
 		},
@@ -89,10 +91,10 @@ func (c *cli) groupInfoCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printList(c, infos, []string{"TOPIC", "PARTITION", "MODE", "OFFSET", "END", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "DEAD"},
+				return printList(c, infos, []string{"TOPIC", "PARTITION", "MODE", "OFFSET", "END", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD"},
 					func(g wire.GroupInfo) []any {
 						return []any{
-							g.Topic, g.Partition, g.Mode, g.Offset, g.End, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Dead,
+							g.Topic, g.Partition, g.Mode, g.Offset, g.End, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead,
 						}
 					})
 			})

@@ -1,0 +1,79 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Pending says which messages of a queue are not done in a partition, from an offset on and in offset
+// order. It returns at most limit ranges, and at most wire.MaxPendingRanges; 0 asks for those.
+func (c *Client) Pending(ctx context.Context, topic, queue string, partition int, from uint64, limit int) ([]wire.PendingRange, error) {
+	if partition < 0 || partition >= wire.MaxPartitions {
+		return nil, noPartition(wire.OpPending, topic, partition)
+	}
+	body, err := c.do(ctx, call{
+		op: wire.OpPending, topic: topic, partition: partition,
+		body: func(dst []byte, b *binding) []byte {
+			m := wire.Pending{
+				Handle: b.Handle, Partition: uint16(partition), Group: queue, From: from,
+				Limit: uint32(min(max(limit, 0), wire.MaxPendingRanges)),
+			}
+			return m.Append(dst)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.PendingReply
+	if err := r.Parse(body); err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %w", wire.OpPending, topic, ErrProtocol, err)
+	}
+	return r.Ranges, nil
+}
+
+// Discard makes messages of a queue done that nobody works on, as if they had been acknowledged. It
+// returns how many of the ranges were not: they are leased, or were done before. Of a range First and
+// Count are looked at.
+func (c *Client) Discard(ctx context.Context, topic, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
+	if partition < 0 || partition >= wire.MaxPartitions {
+		return 0, noPartition(wire.OpDiscard, topic, partition)
+	}
+	parts := splitRanges(ranges)
+	for len(parts) > 0 {
+		n := min(len(parts), maxRanges)
+		some := parts[:n]
+		parts = parts[n:]
+		body, err := c.do(ctx, call{
+			op: wire.OpDiscard, topic: topic, partition: partition,
+			body: func(dst []byte, b *binding) []byte {
+				m := wire.Settle{Handle: b.Handle, Partition: uint16(partition), Group: []byte(queue), Ranges: some}
+				return m.Append(dst)
+			},
+		})
+		if err != nil {
+			return left, err
+		}
+		var r wire.SettleReply
+		if err := r.Parse(body); err != nil {
+			return left, fmt.Errorf("%s %s: %w: %w", wire.OpDiscard, topic, ErrProtocol, err)
+		}
+		left += int(r.Lost)
+	}
+	return left, nil
+}
+
+// splitRanges makes ranges of what the wire can count.
+func splitRanges(ranges []wire.PendingRange) []wire.LeaseRange {
+	parts := make([]wire.LeaseRange, 0, len(ranges))
+	for _, r := range ranges {
+		for first, left := r.First, r.Count; left > 0; {
+			n := min(left, math.MaxUint32)
+			parts = append(parts, wire.LeaseRange{First: first, Count: uint32(n)})
+			first, left = first+n, left-n
+		}
+	}
+	return parts
+}

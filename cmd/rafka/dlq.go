@@ -1,0 +1,361 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const dlqHelp = `A message that used up its deliveries, or was rejected, goes to the dead-letter topic of its queue.
+NAME is a queue, or a dead-letter topic. What was replayed or purged is no longer listed; the dead-letter
+topic keeps the messages themselves as long as its retention says.`
+
+func (c *cli) dlqCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "dlq", Short: "look at dead letters, replay and purge them", Long: dlqHelp,
+		Args: cobra.ArbitraryArgs, RunE: onlySubcommands,
+	}
+	cmd.AddCommand(c.dlqListCommand(), c.dlqPeekCommand(), c.dlqReplayCommand(), c.dlqPurgeCommand())
+	return cmd
+}
+
+// dlqRow is a queue and what it gave up.
+type dlqRow struct {
+	Queue      string `json:"queue"`
+	Topic      string `json:"topic"`
+	DeadLetter string `json:"dead_letter"`
+	Dead       uint64 `json:"dead"` // in the topic, of all queues that share it
+	Moving     int    `json:"moving"`
+}
+
+func (c *cli) dlqListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "list the queues with dead letters", Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				rows, err := deadLetterRows(cmd.Context(), cl)
+				if err != nil {
+					return err
+				}
+				return printList(c, rows, []string{"QUEUE", "TOPIC", "DEAD-LETTER-TOPIC", "DEAD", "MOVING"},
+					func(r dlqRow) []any { return []any{r.Queue, r.Topic, r.DeadLetter, r.Dead, r.Moving} })
+			})
+		},
+	}
+}
+
+// deadLetterRows returns every queue that gave up a message which nobody has replayed or purged.
+func deadLetterRows(ctx context.Context, cl *client.Client) ([]dlqRow, error) {
+	infos, err := cl.Groups(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	topics, err := cl.Topics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left := map[string]uint64{} // by dead-letter topic
+	for _, t := range topics {
+		for _, p := range t.Partitions {
+			left[t.Topic] += p.Visible - p.First
+		}
+	}
+	counted := map[string]uint64{}
+	for _, g := range infos {
+		if g.Group == client.DeadLetterQueue && g.Mode == "queue" {
+			counted[g.Topic] += g.Lag
+			left[g.Topic] = counted[g.Topic]
+		}
+	}
+	var rows []dlqRow
+	for _, g := range infos {
+		if g.DeadLetter == "" || g.Group == client.DeadLetterQueue {
+			continue
+		}
+		i := slices.IndexFunc(rows, func(r dlqRow) bool { return r.Queue == g.Group && r.Topic == g.Topic })
+		if i < 0 {
+			i = len(rows)
+			rows = append(rows, dlqRow{Queue: g.Group, Topic: g.Topic, DeadLetter: g.DeadLetter, Dead: left[g.DeadLetter]})
+		}
+		rows[i].Moving += g.Dead
+	}
+	return slices.DeleteFunc(rows, func(r dlqRow) bool { return r.Dead == 0 && r.Moving == 0 }), nil
+}
+
+// deadFilter is the flags that choose dead letters.
+type deadFilter struct {
+	headers []string
+	reason  string
+	key     string
+	since   string
+	until   string
+	limit   int
+
+	hasKey      bool
+	pattern     *regexp.Regexp
+	first, last time.Time
+}
+
+func (f *deadFilter) flags(cmd *cobra.Command, limit int) {
+	fs := cmd.Flags()
+	fs.StringArrayVarP(&f.headers, "header", "H", nil, "only with this header, name=value, may be repeated")
+	fs.StringVar(&f.reason, "reason", "", "only with a reason that matches this regular expression")
+	fs.StringVarP(&f.key, "key", "k", "", "only with this key")
+	fs.StringVar(&f.since, "since", "", "only those whose last failure was then or later: a time such as 2026-11-22T10:00, or 1h for an hour ago")
+	fs.StringVar(&f.until, "until", "", "only those whose last failure was before then")
+	fs.IntVarP(&f.limit, "count", "n", limit, "at most this many; 0 for all")
+}
+
+func (f *deadFilter) prepare(cmd *cobra.Command) error {
+	f.hasKey = cmd.Flags().Changed("key")
+	for _, h := range f.headers {
+		if name, _, ok := strings.Cut(h, "="); !ok || name == "" {
+			return usagef(cmd, "header %q is not name=value", h)
+		}
+	}
+	if f.limit < 0 {
+		return usagef(cmd, "--count cannot be negative")
+	}
+	var err error
+	if f.pattern, err = regexp.Compile(f.reason); err != nil {
+		return usagef(cmd, "--reason: %v", err)
+	}
+	if f.first, err = parseMoment(f.since); err != nil {
+		return usagef(cmd, "--since: %v", err)
+	}
+	if f.last, err = parseMoment(f.until); err != nil {
+		return usagef(cmd, "--until: %v", err)
+	}
+	return nil
+}
+
+// parseMoment reads a time, or a duration that counts back from now. Empty is the zero time.
+func parseMoment(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	return parseTime(s)
+}
+
+// parseTime reads RFC 3339, or a local time without a zone.
+func parseTime(s string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-11-22T10:00 or a duration such as 90m", s)
+}
+
+func (f *deadFilter) wants(d *client.DeadLetter) bool {
+	for _, h := range f.headers {
+		name, value, _ := strings.Cut(h, "=")
+		if !slices.ContainsFunc(d.Headers, func(h client.Header) bool { return h.Name == name && string(h.Value) == value }) {
+			return false
+		}
+	}
+	return (!f.hasKey || d.Key != nil && string(d.Key) == f.key) && f.pattern.MatchString(d.Reason) &&
+		(f.first.IsZero() || !d.Last.Before(f.first)) && (f.last.IsZero() || d.Last.Before(f.last))
+}
+
+// deadLetters calls each for the dead letters of a queue or topic that the filter wants.
+func deadLetters(ctx context.Context, cl *client.Client, name string, f *deadFilter, each func(*client.DeadLetter) error) error {
+	topics, queue, err := deadTopics(ctx, cl, name)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, topic := range topics {
+		for d, err := range cl.DeadLetters(ctx, topic) {
+			if err != nil {
+				return err
+			}
+			if queue && d.Queue != name || !f.wants(d) {
+				continue
+			}
+			if err := each(d); err != nil {
+				return err
+			}
+			if n++; n == f.limit {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// deadTopics returns the dead-letter topics of a queue that exist, or the topic of this name. queue
+// says which it was.
+func deadTopics(ctx context.Context, cl *client.Client, name string) (topics []string, queue bool, err error) {
+	infos, err := cl.Groups(ctx, name)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, g := range infos {
+		if g.DeadLetter == "" || slices.Contains(topics, g.DeadLetter) {
+			continue
+		}
+		queue = true
+		switch _, err := cl.Topic(ctx, g.DeadLetter); {
+		case errors.Is(err, wire.CodeTopicNotFound): // it gave up nothing yet
+		case err != nil:
+			return nil, false, err
+		default:
+			topics = append(topics, g.DeadLetter)
+		}
+	}
+	if queue {
+		return topics, true, nil
+	}
+	return []string{name}, false, nil
+}
+
+// deadLetter is a dead letter as JSON.
+type deadLetter struct {
+	Queue     string `json:"queue"`
+	Topic     string `json:"topic"`
+	Partition int    `json:"partition"`
+	Offset    uint64 `json:"offset"`
+	Reason    string `json:"reason"`
+	Attempts  int    `json:"attempts"`
+	First     string `json:"first_time"`
+	Last      string `json:"last_time"`
+	Message   any    `json:"message"`
+}
+
+func newDeadLetter(d *client.DeadLetter) deadLetter {
+	return deadLetter{
+		Queue: d.Queue, Topic: d.OriginTopic, Partition: d.OriginPartition, Offset: d.OriginOffset,
+		Reason: d.Reason, Attempts: d.Attempts, First: d.First.UTC().Format(jsonTime), Last: d.Last.UTC().Format(jsonTime),
+		Message: newMessage(&d.Message),
+	}
+}
+
+func (c *cli) dlqPeekCommand() *cobra.Command {
+	var f deadFilter
+	cmd := &cobra.Command{
+		Use: "peek NAME", Short: "show dead letters, and leave them where they are", Args: exactly(1, "NAME"),
+		ValidArgsFunction: c.completeGroup, Example: "  rafka dlq peek mailer -n 5 --reason smtp",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.prepare(cmd); err != nil {
+				return err
+			}
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				var letters []deadLetter
+				err := deadLetters(cmd.Context(), cl, args[0], &f, func(d *client.DeadLetter) error {
+					letters = append(letters, newDeadLetter(d))
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+				return printList(c, letters, []string{"MESSAGE", "KEY", "ATTEMPTS", "LAST", "REASON"}, func(d deadLetter) []any {
+					key := "-"
+					if m := d.Message.(message); m.Key != nil {
+						key = printable([]byte(*m.Key))
+					}
+					return []any{fmt.Sprintf("%s/%d@%d", d.Topic, d.Partition, d.Offset), key, d.Attempts, d.Last, printable([]byte(d.Reason))}
+				})
+			})
+		},
+	}
+	f.flags(cmd, 10)
+	return cmd
+}
+
+// deadBatch is how many dead letters are replayed or purged at once.
+const deadBatch = 500
+
+func (c *cli) dlqReplayCommand() *cobra.Command {
+	return c.dlqChangeCommand("replay NAME", "publish dead letters to where they come from", "replay", "replayed",
+		"  rafka dlq replay mailer --reason 'smtp timeout' --dry-run\n  rafka dlq replay mailer --since 1h --yes",
+		func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
+			return cl.ReplayDead(ctx, letters...)
+		})
+}
+
+func (c *cli) dlqPurgeCommand() *cobra.Command {
+	return c.dlqChangeCommand("purge NAME", "give dead letters up for good", "purge", "purged",
+		"  rafka dlq purge mailer --until 2026-11-01 --yes",
+		func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
+			return len(letters), cl.DiscardDead(ctx, letters...)
+		})
+}
+
+func (c *cli) dlqChangeCommand(use, short, verb, done, example string, change func(context.Context, *client.Client, []*client.DeadLetter) (int, error)) *cobra.Command {
+	var f deadFilter
+	var d destructive
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: exactly(1, "NAME"), ValidArgsFunction: c.completeGroup, Example: example,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.prepare(cmd); err != nil {
+				return err
+			}
+			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
+				return c.changeDead(cmd, cl, args[0], &f, &d, verb, done, change)
+			})
+		},
+	}
+	f.flags(cmd, 0)
+	d.flags(cmd.Flags())
+	return cmd
+}
+
+func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, f *deadFilter, d *destructive, verb, done string,
+	change func(context.Context, *client.Client, []*client.DeadLetter) (int, error),
+) error {
+	ctx := cmd.Context()
+	if !d.yes {
+		total := uint64(0)
+		err := deadLetters(ctx, cl, name, f, func(*client.DeadLetter) error {
+			total++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		ok, err := d.confirm(c, cmd, fmt.Sprintf("%s %s of %q", verb, plural(total, "dead letter"), name))
+		if err != nil || !ok {
+			return err
+		}
+	}
+	var letters []*client.DeadLetter
+	changed := 0
+	flush := func() error {
+		n, err := change(ctx, cl, letters)
+		changed += n
+		letters = nil
+		return err
+	}
+	err := deadLetters(ctx, cl, name, f, func(l *client.DeadLetter) error {
+		if letters = append(letters, l); len(letters) == deadBatch {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil && len(letters) > 0 {
+		err = flush()
+	}
+	c.sayf("%s %s of %q", done, plural(uint64(changed), "dead letter"), name)
+	if err != nil && changed > 0 {
+		fail := explain(err)
+		fail.exit = exitPartly
+		return fail
+	}
+	return err
+}
