@@ -122,5 +122,5 @@ func (b *binary) describe(c *Connection) {
 }
 
 func (t *text) describe(c *Connection) {
-	c.Protocol, c.InFlight, c.Subscriptions = "text", t.held, len(t.subs)
+	c.Protocol, c.InFlight, c.Subscriptions = "text", t.held, t.subs.len()
 }

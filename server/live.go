@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	encbinary "encoding/binary"
 	"time"
 
 	"github.com/rafka-mq/rafka/subject"
@@ -25,15 +26,15 @@ type receiver interface {
 // live is what a session knows about one of its live subscriptions.
 type live struct {
 	to        receiver
-	sid       string // what a text peer calls it
 	max       uint64 // deliveries until it ends by itself; 0 for no end
 	delivered uint64
-	id        uint32 // what a binary peer calls it
-	size      int32  // its memory, as far as it is counted
 }
 
-// liveSub is a subscription in the server's index. But for the session it belongs to, its value is
-// for the session's loop alone.
+// listenID is what a binary peer calls a subscription.
+func listenID(sub *liveSub) uint32 { return encbinary.LittleEndian.Uint32([]byte(sub.Note())) }
+
+// liveSub is a subscription in the server's index; its note is what the peer calls it, a number of
+// four bytes or a text. But for the session it belongs to, its value is for the session's loop alone.
 type liveSub = subject.Sub[live]
 
 // spillBytes is the output of one turn at which it goes to the transport before the turn ends.
@@ -85,7 +86,7 @@ func (b *binary) listen(f wire.Frame, _ time.Time) error {
 		b.listens = map[uint32]*liveSub{}
 	}
 	b.reply(f, 0, nil) // before the first message
-	b.listens[f.Correlation] = b.s.loop.srv.live.Insert(m.Pattern, m.Queue, live{to: b, id: f.Correlation, size: int32(size)})
+	b.listens[f.Correlation] = b.s.loop.srv.live.Insert(pattern, queue, encbinary.LittleEndian.AppendUint32(nil, f.Correlation), live{to: b})
 	b.listenBytes += size
 	b.s.listens++
 	b.s.loop.srv.metrics.subscriptions.Add(1)
@@ -110,8 +111,8 @@ func (b *binary) unlisten(f wire.Frame, _ time.Time) error {
 }
 
 func (b *binary) dropListen(sub *liveSub) {
-	delete(b.listens, sub.Value.id)
-	b.listenBytes -= int(sub.Value.size)
+	delete(b.listens, listenID(sub))
+	b.listenBytes -= subBytes + sub.Size()
 	b.s.listens--
 	b.s.loop.srv.live.Remove(sub)
 	b.s.loop.srv.metrics.subscriptions.Add(-1)
@@ -177,7 +178,7 @@ func (b *binary) deliver(sub *liveSub, m *message) bool {
 	}
 	v.delivered++
 	b.s.loop.turn.passed.add(1, len(m.payload))
-	b.sendMessage(0, v.id, m)
+	b.sendMessage(0, listenID(sub), m)
 	if v.max > 0 && v.delivered >= v.max {
 		b.dropListen(sub)
 	}
@@ -196,7 +197,7 @@ func (b *binary) sendMessage(flags wire.Flags, subscription uint32, m *message) 
 
 // nobody tells a requester that nobody got its request.
 func (b *binary) nobody(sub *liveSub, m *message) {
-	b.sendMessage(wire.FlagNoResponders, sub.Value.id, &message{subject: m.reply})
+	b.sendMessage(wire.FlagNoResponders, listenID(sub), &message{subject: m.reply})
 }
 
 func (b *binary) at() *session { return b.s }

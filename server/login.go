@@ -169,7 +169,7 @@ func (b *binary) reconsiderListens() {
 
 // reconsider ends subscriptions that the user may no longer have.
 func (t *text) reconsider(time.Time) {
-	for _, sub := range t.subs {
+	for _, sub := range t.subs.all() {
 		pattern, queue := sub.Pattern(), sub.Queue()
 		if !t.s.who.MaySubscribe([]byte(pattern), []byte(queue)) {
 			t.dropSubscription(sub)

@@ -56,7 +56,7 @@ type Options struct {
 	// Default 64 MiB.
 	MaxPendingBytes int
 	// MaxSubscriptions bounds the live subscriptions of one connection. Default: their memory does,
-	// with room for more than 100,000.
+	// with room for about a million.
 	MaxSubscriptions int
 	// MaxControlLine bounds the arguments of a text command. Default 4096 bytes, at most 1 MiB.
 	MaxControlLine int

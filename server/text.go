@@ -29,7 +29,7 @@ type text struct {
 	backlog []byte // what arrived meanwhile
 	done    int    // bytes of backlog that were run
 
-	subs     map[string]*liveSub // by sid
+	subs     sids
 	subBytes int                 // memory of subs
 	held     int                 // bytes of publishes whose acknowledgement waits
 	leases   map[textLease]uint32
@@ -42,8 +42,8 @@ type text struct {
 const (
 	// maxBacklog bounds what a session sends while a command of it waits.
 	maxBacklog = 8 << 20
-	// maxSubBytes bounds the memory of a session's live subscriptions: more than 100,000 of them.
-	maxSubBytes = 64 << 20
+	// maxSubBytes bounds the memory of a session's live subscriptions: about a million of them.
+	maxSubBytes = 256 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
 	keepBuffer = 64 << 10
 )
@@ -180,11 +180,11 @@ func (t *text) unblock(time.Time) bool { return false }
 
 // ended gives back what the connection held.
 func (t *text) ended(now time.Time) {
-	for _, sub := range t.subs {
+	for _, sub := range t.subs.all() {
 		t.s.loop.srv.live.Remove(sub)
 	}
-	t.s.loop.srv.metrics.subscriptions.Add(-int64(len(t.subs)))
-	t.subs = nil
+	t.s.loop.srv.metrics.subscriptions.Add(-int64(t.subs.len()))
+	t.subs = sids{}
 	for key := range t.queues {
 		key.p.ReturnLeases(key.group, t.s.id, now)
 	}

@@ -14,7 +14,7 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 	v.delivered++
 	t.s.loop.turn.passed.add(1, len(m.payload))
 	out := t.s.buffer()
-	out.B = appendMessage(out.B, m, v.sid, t.headers)
+	out.B = appendMessage(out.B, m, sub.Note(), t.headers)
 	if v.max > 0 && v.delivered >= v.max {
 		t.dropSubscription(sub)
 	}
@@ -29,7 +29,7 @@ func (t *text) nobody(sub *liveSub, m *message) {
 	header := append([]byte("NATS/1.0 503\r\nNats-Subject: "), m.subject...)
 	answer := message{subject: m.reply, header: append(header, "\r\n\r\n"...)}
 	out := t.s.buffer()
-	out.B = appendMessage(out.B, &answer, sub.Value.sid, true)
+	out.B = appendMessage(out.B, &answer, sub.Note(), true)
 }
 
 func (t *text) at() *session { return t.s }

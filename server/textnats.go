@@ -183,9 +183,8 @@ func signature(s string) []byte {
 	return sig
 }
 
-// subBytes is about what a subscription costs besides its names: a million of orders.eu.N.paid take
-// 505 bytes each.
-const subBytes = 500
+// subBytes is about what a subscription costs besides its names.
+const subBytes = 200
 
 func (t *text) subscribe(args []byte) {
 	var f [3][]byte
@@ -194,29 +193,26 @@ func (t *text) subscribe(args []byte) {
 		t.malformed("usage: SUB subject [queue] sid")
 		return
 	}
-	pattern, queue, sid := string(f[0]), "", string(f[n-1])
+	pattern, queue, sid := f[0], []byte(nil), f[n-1]
 	if n == 3 {
-		queue = string(f[1])
+		queue = f[1]
 	}
-	if !t.s.who.MaySubscribe(f[0], []byte(queue)) {
-		t.s.denied(ActionConsume, pattern)
-		t.forbidSubscription(pattern, queue)
+	if !t.s.who.MaySubscribe(pattern, queue) {
+		t.s.denied(ActionConsume, string(pattern))
+		t.forbidSubscription(string(pattern), string(queue))
 		return
 	}
 	size := subBytes + len(sid) + len(pattern) + len(queue)
-	switch _, exists := t.subs[sid]; {
-	case !subject.Valid(f[0]):
+	switch {
+	case !subject.Valid(pattern):
 		t.fail(errSubject)
 		return
-	case exists:
-	case t.subBytes+size > maxSubBytes, len(t.subs) >= t.s.loop.srv.opts.MaxSubscriptions:
+	case t.subs.find(sid) != nil:
+	case t.subBytes+size > maxSubBytes, t.subs.len() >= t.s.loop.srv.opts.MaxSubscriptions:
 		t.fail(errTooManySub)
 		return
 	default:
-		if t.subs == nil {
-			t.subs = map[string]*liveSub{}
-		}
-		t.subs[sid] = t.s.loop.srv.live.Insert(pattern, queue, live{to: t, sid: sid, size: int32(size)})
+		t.subs.add(t.s.loop.srv.live.Insert(pattern, queue, sid, live{to: t}))
 		t.subBytes += size
 		t.s.listens++
 		t.s.loop.srv.metrics.subscriptions.Add(1)
@@ -246,7 +242,7 @@ func (t *text) unsubscribe(args []byte) {
 		t.malformed("usage: UNSUB sid [max]")
 		return
 	}
-	if sub := t.subs[string(f[0])]; sub != nil {
+	if sub := t.subs.find(f[0]); sub != nil {
 		sub.Value.max = uint64(limit)
 		if sub.Value.delivered >= sub.Value.max {
 			t.dropSubscription(sub)
@@ -256,15 +252,15 @@ func (t *text) unsubscribe(args []byte) {
 }
 
 func (t *text) dropSubscription(sub *liveSub) {
-	delete(t.subs, sub.Value.sid)
-	t.subBytes -= int(sub.Value.size)
+	t.subs.remove(sub)
+	t.subBytes -= subBytes + sub.Size()
 	t.s.listens--
 	t.s.loop.srv.live.Remove(sub)
 	t.s.loop.srv.metrics.subscriptions.Add(-1)
 }
 
 func (t *text) dropSubscriptions() {
-	for _, sub := range t.subs {
+	for _, sub := range t.subs.all() {
 		t.dropSubscription(sub)
 	}
 }

@@ -26,24 +26,30 @@ type Index[V any] struct {
 
 const versionShards = 256
 
-// node is one token of a pattern below its parent's. A leaf without children has no branch.
+// node is the end of a pattern, or of what several patterns begin with. Literal tokens that follow each
+// other share a node for as long as no pattern ends or branches between them: a million patterns with
+// names of their own are a million nodes, whatever their length.
+//
+//	orders.eu.paid, orders.eu.late.*   "orders.eu" -> "paid"
+//	                                               -> "late" -> "*"
+//
+// It costs 32 bytes; what few nodes have is apart.
 type node[V any] struct {
-	token   string
-	parent  *node[V]
-	branch  atomic.Pointer[branch[V]]
-	buckets atomic.Pointer[[]*bucket[V]] // the subscriptions whose pattern ends here; replaced as a whole
+	label string                  // a wildcard, or literal tokens
+	one   atomic.Pointer[Sub[V]]  // a subscription that ends here
+	more  atomic.Pointer[more[V]] // what else is here or below; nil for nothing
 }
 
-// branch is what lies below a node.
-type branch[V any] struct {
-	children atomic.Pointer[table[V]] // by literal token
+// more is what lies below a node, and the subscriptions for which its one has no room.
+type more[V any] struct {
+	children atomic.Pointer[table[V]] // by the first token of their label
 	any      atomic.Pointer[node[V]]  // "*"
 	rest     atomic.Pointer[node[V]]  // ">"
+	buckets  atomic.Pointer[[]*bucket[V]]
 }
 
-// bucket is the subscriptions of one pattern that belong to one queue group, or to none.
+// bucket is subscriptions of one pattern that belong to one queue group, or to none.
 type bucket[V any] struct {
-	node  *node[V]
 	queue string
 	// subs only ever grows at its end, into memory that no reader looks at yet, until it is replaced
 	// by a copy without what is gone.
@@ -53,30 +59,31 @@ type bucket[V any] struct {
 
 // Sub is one subscription. Its Value belongs to whoever inserted it.
 type Sub[V any] struct {
-	Value  V
-	bucket *bucket[V]
-	gone   atomic.Bool
+	Value   V
+	names   string // pattern, queue group and note behind each other
+	pattern uint32 // their sizes
+	queue   uint32
+	gone    atomic.Bool
 }
 
 // Gone reports whether the subscription was removed. Matches may hold it a moment longer.
 func (s *Sub[V]) Gone() bool { return s.gone.Load() }
 
 // Queue returns the subscription's queue group, "" for none.
-func (s *Sub[V]) Queue() string { return s.bucket.queue }
+func (s *Sub[V]) Queue() string { return s.names[s.pattern : s.pattern+s.queue] }
 
 // Pattern returns the subscription's pattern.
-func (s *Sub[V]) Pattern() string {
-	var tokens []string
-	for n := s.bucket.node; n.parent != nil; n = n.parent {
-		tokens = append(tokens, n.token)
-	}
-	slices.Reverse(tokens)
-	return strings.Join(tokens, ".")
-}
+func (s *Sub[V]) Pattern() string { return s.names[:s.pattern] }
+
+// Size returns the bytes of all that: of pattern, queue group and note.
+func (s *Sub[V]) Size() int { return len(s.names) }
+
+// Note returns what was inserted with it.
+func (s *Sub[V]) Note() string { return s.names[s.pattern+s.queue:] }
 
 // NewIndex returns an empty index.
 func NewIndex[V any]() *Index[V] {
-	return &Index[V]{seed: maphash.MakeSeed(), root: &node[V]{}, grave: &node[V]{token: graveToken}}
+	return &Index[V]{seed: maphash.MakeSeed(), root: &node[V]{}, grave: &node[V]{label: graveLabel}}
 }
 
 // Len returns the number of subscriptions.
@@ -85,117 +92,176 @@ func (x *Index[V]) Len() int { return int(x.count.Load()) }
 // Version returns a number that changes whenever a subscription that could match the subject comes
 // or goes. Others may change it, too.
 func (x *Index[V]) Version(subject []byte) uint64 {
-	return x.versions[x.shard(firstToken(subject))].Load() + x.wildFirst.Load()
+	token, _, _ := bytes.Cut(subject, dot)
+	return x.versions[maphash.Bytes(x.seed, token)%versionShards].Load() + x.wildFirst.Load()
 }
 
-func firstToken(s []byte) []byte {
-	token, _, _ := bytes.Cut(s, dot)
-	return token
-}
-
-func (x *Index[V]) shard(token []byte) uint64 { return maphash.Bytes(x.seed, token) % versionShards }
-
-// changed raises the version of the pattern that ends at n. The caller holds mu, and calls it after
-// the change is visible to readers.
-func (x *Index[V]) changed(n *node[V], by int64) {
+// changed raises the version of a pattern. The caller holds mu, and calls it after the change is
+// visible to readers.
+func (x *Index[V]) changed(pattern string, by int64) {
 	x.count.Add(by)
-	for n.parent != x.root {
-		n = n.parent
-	}
-	switch n.token {
+	switch token := firstToken(pattern); token {
 	case anyToken, allRest:
 		x.wildFirst.Add(1)
 	default:
-		x.versions[maphash.String(x.seed, n.token)%versionShards].Add(1)
+		x.versions[maphash.String(x.seed, token)%versionShards].Add(1)
 	}
 }
 
-// Insert adds a subscription; queue "" is no queue group. It keeps the pattern's memory. The pattern
-// must be Valid; Insert panics when it has an empty token.
-func (x *Index[V]) Insert(pattern, queue string, v V) *Sub[V] {
+func firstToken(s string) string {
+	token, _, _ := strings.Cut(s, ".")
+	return token
+}
+
+// Insert adds a subscription; queue "" is no queue group. The note is kept with it and costs no more
+// than its bytes. The pattern must be Valid; Insert panics when it has an empty token. It copies what
+// it keeps.
+func (x *Index[V]) Insert(pattern, queue, note []byte, v V) *Sub[V] {
+	if !whole(pattern) {
+		panic("subject: empty token in pattern " + string(pattern))
+	}
+	names := string(slices.Concat(pattern, queue, note))
+	s := &Sub[V]{Value: v, names: names, pattern: uint32(len(pattern)), queue: uint32(len(queue))}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	n := x.root
-	for rest, more := pattern, true; more; {
-		var token string
-		token, rest, more = strings.Cut(rest, ".")
-		if token == "" {
-			panic("subject: empty token in pattern " + pattern)
-		}
-		n = x.child(n, token)
-	}
-	s := &Sub[V]{Value: v, bucket: n.bucket(queue)}
-	s.bucket.add(s)
-	x.changed(n, +1)
+	x.place(s.Pattern()).add(s)
+	x.changed(s.Pattern(), +1)
 	return s
 }
 
-// child returns the child of n for a token of a pattern, making it when there is none.
-func (x *Index[V]) child(n *node[V], token string) *node[V] {
-	b := n.branch.Load()
-	if b == nil {
-		b = &branch[V]{}
-		n.branch.Store(b)
+// place returns the node of a pattern, making it when there is none.
+func (x *Index[V]) place(pattern string) *node[V] {
+	n := x.root
+	for rest := pattern; rest != ""; {
+		m := n.grow()
+		run := literals(rest)
+		switch {
+		case run != "":
+			n, run = x.child(m, run)
+		case rest[:1] == anyToken:
+			n, run = single(&m.any, anyToken), anyToken
+		default:
+			n, run = single(&m.rest, allRest), allRest
+		}
+		rest = strings.TrimPrefix(rest[len(run):], ".")
 	}
-	switch token {
-	case anyToken:
-		return single(&b.any, n, token)
-	case allRest:
-		return single(&b.rest, n, token)
-	}
-	t := b.children.Load()
-	if t == nil {
-		t = newTable[V](1)
-		b.children.Store(t)
-	}
-	if c := t.find(x.seed, []byte(token)); c != nil {
-		return c
-	}
-	c := &node[V]{token: token, parent: n}
-	if t.full() {
-		t = t.grown(x.seed)
-		t.add(x.seed, c)
-		b.children.Store(t)
-		return c
-	}
-	t.add(x.seed, c)
-	return c
+	return n
 }
 
-func single[V any](at *atomic.Pointer[node[V]], parent *node[V], token string) *node[V] {
+// literals returns the literal tokens that a pattern begins with.
+func literals(pattern string) string {
+	end := 0
+	for end < len(pattern) {
+		token := firstToken(pattern[end:])
+		if token == anyToken || token == allRest {
+			return pattern[:max(0, end-1)]
+		}
+		end += len(token) + 1
+	}
+	return pattern
+}
+
+func (n *node[V]) grow() *more[V] {
+	m := n.more.Load()
+	if m == nil {
+		m = &more[V]{}
+		n.more.Store(m)
+	}
+	return m
+}
+
+func single[V any](at *atomic.Pointer[node[V]], label string) *node[V] {
 	n := at.Load()
 	if n == nil {
-		n = &node[V]{token: token, parent: parent}
+		n = &node[V]{label: label}
 		at.Store(n)
 	}
 	return n
 }
 
-// bucket returns the node's bucket for a queue group, making it when there is none.
-func (n *node[V]) bucket(queue string) *bucket[V] {
-	have := n.all()
+// child returns the child for the beginning of run, and how much of it that is.
+func (x *Index[V]) child(m *more[V], run string) (*node[V], string) {
+	t := m.children.Load()
+	if t == nil {
+		t = newTable[V](1)
+		m.children.Store(t)
+	}
+	c := t.find(x.seed, []byte(firstToken(run)))
+	if c == nil {
+		c = &node[V]{label: run}
+		if grown := t.insert(x.seed, c); grown != t {
+			m.children.Store(grown)
+		}
+		return c, run
+	}
+	size := shared(c.label, run)
+	if size < len(c.label) {
+		c = x.split(t, c, size)
+	}
+	return c, run[:size]
+}
+
+// shared returns the size of the whole tokens that a and b both begin with.
+func shared(a, b string) int {
+	size := 0
+	for i := 0; ; i++ {
+		endA, endB := i == len(a) || a[i] == '.', i == len(b) || b[i] == '.'
+		switch {
+		case endA && endB:
+			if size = i; i == len(a) || i == len(b) {
+				return size
+			}
+		case endA || endB || a[i] != b[i]:
+			return size
+		}
+	}
+}
+
+// split puts a node for the first size bytes of c's label above c and returns it. A reader that is at
+// c already sees there what it saw before: c itself stays as it was, and a copy with a shorter label
+// goes on in its place.
+func (x *Index[V]) split(t *table[V], c *node[V], size int) *node[V] {
+	lower := &node[V]{label: c.label[size+1:]}
+	lower.one.Store(c.one.Load())
+	lower.more.Store(c.more.Load())
+	upper := &node[V]{label: c.label[:size]}
+	children := newTable[V](1)
+	children.insert(x.seed, lower)
+	upper.grow().children.Store(children)
+	t.replace(x.seed, c, upper)
+	return upper
+}
+
+// add adds a subscription to its node.
+func (n *node[V]) add(s *Sub[V]) {
+	if n.one.Load() == nil {
+		n.one.Store(s)
+		return
+	}
+	b := n.grow().bucket(s.Queue())
+	next := append(*b.subs.Load(), s)
+	b.subs.Store(&next)
+}
+
+func (m *more[V]) bucket(queue string) *bucket[V] {
+	have := m.all()
 	for _, b := range have {
 		if b.queue == queue {
 			return b
 		}
 	}
-	b := &bucket[V]{node: n, queue: queue}
+	b := &bucket[V]{queue: queue}
 	b.subs.Store(new([]*Sub[V]))
 	next := append(slices.Clip(have), b)
-	n.buckets.Store(&next)
+	m.buckets.Store(&next)
 	return b
 }
 
-func (n *node[V]) all() []*bucket[V] {
-	if l := n.buckets.Load(); l != nil {
+func (m *more[V]) all() []*bucket[V] {
+	if l := m.buckets.Load(); l != nil {
 		return *l
 	}
 	return nil
-}
-
-func (b *bucket[V]) add(s *Sub[V]) {
-	next := append(*b.subs.Load(), s)
-	b.subs.Store(&next)
 }
 
 // Remove takes a subscription out. Removing it again does nothing.
@@ -205,15 +271,64 @@ func (x *Index[V]) Remove(s *Sub[V]) {
 	if s.gone.Swap(true) {
 		return
 	}
-	b := s.bucket
+	x.remove(x.root, s, s.Pattern())
+	x.changed(s.Pattern(), -1)
+}
+
+// remove takes s out below n, where the rest of its pattern leads, and every node that becomes empty.
+// It reports whether n is empty now.
+func (x *Index[V]) remove(n *node[V], s *Sub[V], rest string) (empty bool) {
+	m := n.more.Load()
+	switch token := firstToken(rest); {
+	case rest == "":
+		n.take(s)
+	case token == anyToken:
+		if x.remove(m.any.Load(), s, below(rest, anyToken)) {
+			m.any.Store(nil)
+		}
+	case token == allRest:
+		if x.remove(m.rest.Load(), s, "") {
+			m.rest.Store(nil)
+		}
+	default:
+		t := m.children.Load()
+		c := t.find(x.seed, []byte(token))
+		if x.remove(c, s, below(rest, c.label)) {
+			t.replace(x.seed, c, x.grave)
+			if t.live() == 0 {
+				m.children.Store(nil)
+			}
+		}
+	}
+	if m != nil && m.empty() {
+		n.more.Store(nil)
+		m = nil
+	}
+	return m == nil && n.one.Load() == nil
+}
+
+// below returns what follows label, with which pattern begins.
+func below(pattern, label string) string { return strings.TrimPrefix(pattern[len(label):], ".") }
+
+func (m *more[V]) empty() bool {
+	return len(m.all()) == 0 && m.children.Load() == nil && m.any.Load() == nil && m.rest.Load() == nil
+}
+
+// take takes a subscription out of its node.
+func (n *node[V]) take(s *Sub[V]) {
+	if n.one.Load() == s {
+		n.one.Store(nil)
+		return
+	}
+	m := n.more.Load()
+	b := m.bucket(s.Queue())
 	b.gone++
 	switch subs := *b.subs.Load(); {
 	case b.gone == len(subs):
-		x.drop(b)
+		m.drop(b)
 	case b.gone*2 > len(subs):
 		b.compact(subs)
 	}
-	x.changed(b.node, -1)
 }
 
 // compact leaves out what is gone. Half of it is, so a removal costs constant time on average.
@@ -228,41 +343,14 @@ func (b *bucket[V]) compact(subs []*Sub[V]) {
 	b.gone = 0
 }
 
-// drop takes an empty bucket out, and every node that has become empty with it.
-func (x *Index[V]) drop(b *bucket[V]) {
-	n := b.node
-	have := n.all()
+// drop takes an empty bucket out.
+func (m *more[V]) drop(b *bucket[V]) {
+	have := m.all()
 	next := make([]*bucket[V], 0, len(have)-1)
 	for _, o := range have {
 		if o != b {
 			next = append(next, o)
 		}
 	}
-	n.buckets.Store(&next)
-	for n.parent != nil && n.empty() {
-		x.unlink(n)
-		n = n.parent
-	}
-}
-
-func (n *node[V]) empty() bool { return len(n.all()) == 0 && n.branch.Load() == nil }
-
-// unlink takes n from its parent, and the parent's branch away with its last child.
-func (x *Index[V]) unlink(n *node[V]) {
-	b := n.parent.branch.Load()
-	switch n.token {
-	case anyToken:
-		b.any.Store(nil)
-	case allRest:
-		b.rest.Store(nil)
-	default:
-		t := b.children.Load()
-		t.bury(x.seed, n, x.grave)
-		if t.live == 0 {
-			b.children.Store(nil)
-		}
-	}
-	if b.any.Load() == nil && b.rest.Load() == nil && b.children.Load() == nil {
-		n.parent.branch.Store(nil)
-	}
+	m.buckets.Store(&next)
 }

@@ -8,13 +8,14 @@ type Matches[V any] struct {
 	Subs []*Sub[V]
 	// Groups are the queue groups; one member of each gets the message.
 	Groups []Group[V]
+
+	singles []*Sub[V] // members that are alone at their node
 }
 
 // Group is the members of one queue group whose patterns match.
 type Group[V any] struct {
 	Queue string
-	first []*Sub[V]
-	more  [][]*Sub[V] // members that came by another pattern
+	parts [][]*Sub[V] // one of each pattern, or two
 	size  int
 }
 
@@ -23,11 +24,7 @@ func (g *Group[V]) Len() int { return g.size }
 
 // At returns member i of Len.
 func (g *Group[V]) At(i int) *Sub[V] {
-	if i < len(g.first) {
-		return g.first[i]
-	}
-	i -= len(g.first)
-	for _, subs := range g.more {
+	for _, subs := range g.parts {
 		if i < len(subs) {
 			return subs[i]
 		}
@@ -39,8 +36,13 @@ func (g *Group[V]) At(i int) *Sub[V] {
 // Reset empties m and keeps its memory.
 func (m *Matches[V]) Reset() {
 	clear(m.Subs)
-	clear(m.Groups)
-	m.Subs, m.Groups = m.Subs[:0], m.Groups[:0]
+	clear(m.singles)
+	for i := range m.Groups {
+		g := &m.Groups[i]
+		clear(g.parts)
+		*g = Group[V]{parts: g.parts[:0]}
+	}
+	m.Subs, m.Groups, m.singles = m.Subs[:0], m.Groups[:0], m.singles[:0]
 }
 
 // Empty reports whether nothing matched.
@@ -58,24 +60,27 @@ func (x *Index[V]) Match(m *Matches[V], subject []byte) {
 // walk adds what matches rest below n.
 func (x *Index[V]) walk(m *Matches[V], n *node[V], rest []byte) {
 	for {
-		b := n.branch.Load()
+		b := n.more.Load()
 		if b == nil {
 			return
 		}
 		if all := b.rest.Load(); all != nil {
 			m.add(all)
 		}
-		token, after, more := bytes.Cut(rest, dot)
+		token, after, goesOn := bytes.Cut(rest, dot)
 		next := b.any.Load()
 		if t := b.children.Load(); t != nil {
-			if child := t.find(x.seed, token); child != nil {
-				next = x.fork(m, next, child, after, more)
+			if child := t.find(x.seed, token); child != nil && leads(child.label, rest) {
+				x.fork(m, next, after, goesOn)
+				next = child
+				goesOn = len(child.label) < len(rest)
+				after = rest[min(len(rest), len(child.label)+1):]
 			}
 		}
 		switch {
 		case next == nil:
 			return
-		case !more:
+		case !goesOn:
 			m.add(next)
 			return
 		}
@@ -83,21 +88,38 @@ func (x *Index[V]) walk(m *Matches[V], n *node[V], rest []byte) {
 	}
 }
 
-// fork follows the wildcard when there is one besides the literal child, which it returns.
-func (x *Index[V]) fork(m *Matches[V], wild, child *node[V], after []byte, more bool) *node[V] {
+// leads reports whether subject begins with the tokens of label.
+func leads(label string, subject []byte) bool {
+	size := len(label)
+	return len(subject) >= size && string(subject[:size]) == label && (len(subject) == size || subject[size] == '.')
+}
+
+// fork follows the wildcard, when there is one besides the literal child.
+func (x *Index[V]) fork(m *Matches[V], wild *node[V], after []byte, goesOn bool) {
 	switch {
 	case wild == nil:
-	case more:
+	case goesOn:
 		x.walk(m, wild, after)
 	default:
 		m.add(wild)
 	}
-	return child
 }
 
 // add adds the subscriptions of a node.
 func (m *Matches[V]) add(n *node[V]) {
-	for _, b := range n.all() {
+	if s := n.one.Load(); s != nil && !s.gone.Load() {
+		if s.queue == 0 {
+			m.Subs = append(m.Subs, s)
+		} else {
+			m.singles = append(m.singles, s)
+			m.addGroup(s.Queue(), m.singles[len(m.singles)-1:len(m.singles):len(m.singles)])
+		}
+	}
+	b := n.more.Load()
+	if b == nil {
+		return
+	}
+	for _, b := range b.all() {
 		subs := *b.subs.Load()
 		if b.queue != "" {
 			m.addGroup(b.queue, subs)
@@ -114,10 +136,17 @@ func (m *Matches[V]) add(n *node[V]) {
 func (m *Matches[V]) addGroup(queue string, subs []*Sub[V]) {
 	for i := range m.Groups {
 		if g := &m.Groups[i]; g.Queue == queue {
-			g.more = append(g.more, subs)
+			g.parts = append(g.parts, subs)
 			g.size += len(subs)
 			return
 		}
 	}
-	m.Groups = append(m.Groups, Group[V]{Queue: queue, first: subs, size: len(subs)})
+	n := len(m.Groups)
+	if n < cap(m.Groups) {
+		m.Groups = m.Groups[:n+1] // with the memory of one before
+	} else {
+		m.Groups = append(m.Groups, Group[V]{})
+	}
+	g := &m.Groups[n]
+	g.Queue, g.parts, g.size = queue, append(g.parts, subs), len(subs)
 }

@@ -5,73 +5,136 @@ import (
 	"sync/atomic"
 )
 
-// table holds the children of a node by token: open addressing with linear probing. One writer at a
-// time changes it; readers need no lock, because a slot goes from free to a node to the tombstone
-// and never back, and growing builds a new table.
+// table holds the children of a node by the first token of their label: open addressing with linear
+// probing. One writer at a time changes it; readers need no lock, because a slot goes from free to a
+// node, to another node of the same token or to the tombstone, and never back to free, and growing
+// builds a new table. A table that has grown large is shards, each a table of its own: growing takes
+// no longer than a millisecond, however many children there are.
 type table[V any] struct {
-	slots []atomic.Pointer[node[V]] // a power of two; at least one is nil
-	used  int                       // slots that are not nil; writers only
-	live  int                       // slots with a node; writers only
+	slots  []atomic.Pointer[node[V]]  // a power of two; at least one is nil
+	shards []atomic.Pointer[table[V]] // instead of slots
+	used   int32                      // slots that are not nil; writers only
+	nodes  int32                      // slots with a node; writers only
 }
 
-// minSlots is the size of the smallest table: most nodes have one child.
-const minSlots = 4
+const (
+	// minSlots is the size of the smallest table: most nodes with children have one.
+	minSlots = 4
+	// maxSlots is the size beyond which a table is cut into shards.
+	maxSlots = 8192
+	// shardBits is the logarithm of the number of shards. They are chosen by the upper bits of the hash,
+	// slots by the lower ones.
+	shardBits = 8
+)
 
-// graveToken is the token of a tombstone. It contains a dot, so no token equals it.
-const graveToken = "."
+// graveLabel is the label of a tombstone. No token is equal to what it begins with.
+const graveLabel = "."
 
-func newTable[V any](live int) *table[V] {
+func newTable[V any](nodes int) *table[V] {
 	n := minSlots
-	for n*2 < live*3 { // at most two thirds full
+	for n*2 < nodes*3 { // at most two thirds full
 		n *= 2
 	}
 	return &table[V]{slots: make([]atomic.Pointer[node[V]], n)}
 }
 
-// find returns the child of a token, or nil.
+// shard returns the table of slots that a hash belongs to.
+func (t *table[V]) shard(hash uint64) *table[V] {
+	if t.shards != nil {
+		return t.shards[hash>>(64-shardBits)].Load()
+	}
+	return t
+}
+
+// find returns the child whose label begins with a token, or nil.
 func (t *table[V]) find(seed maphash.Seed, token []byte) *node[V] {
-	mask := uint64(len(t.slots) - 1)
-	for i := maphash.Bytes(seed, token) & mask; ; i = (i + 1) & mask {
-		n := t.slots[i].Load()
-		if n == nil || n.token == string(token) {
+	hash := maphash.Bytes(seed, token)
+	s := t.shard(hash)
+	mask := uint64(len(s.slots) - 1)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		n := s.slots[i].Load()
+		if n == nil || begins(n.label, token) {
 			return n
 		}
 	}
 }
 
-// add stores a child whose token is not in the table. The caller made sure of room.
-func (t *table[V]) add(seed maphash.Seed, n *node[V]) {
+// begins reports whether token is the first of label.
+func begins(label string, token []byte) bool {
+	size := len(token)
+	return len(label) >= size && label[:size] == string(token) && (len(label) == size || label[size] == '.')
+}
+
+// insert stores a child whose token is not in the table. It returns the table to be used from now on.
+func (t *table[V]) insert(seed maphash.Seed, n *node[V]) *table[V] {
+	hash := maphash.String(seed, firstToken(n.label))
+	if t.shards == nil {
+		s := t.room(seed)
+		if s.shards == nil {
+			s.put(hash, n)
+			return s
+		}
+		t = s
+	}
+	at := &t.shards[hash>>(64-shardBits)]
+	s := at.Load().room(seed)
+	s.put(hash, n)
+	at.Store(s)
+	t.nodes++
+	return t
+}
+
+// put stores a child; there is room.
+func (t *table[V]) put(hash uint64, n *node[V]) {
 	mask := uint64(len(t.slots) - 1)
-	i := maphash.String(seed, n.token) & mask
+	i := hash & mask
 	for t.slots[i].Load() != nil {
 		i = (i + 1) & mask
 	}
 	t.slots[i].Store(n)
 	t.used++
-	t.live++
+	t.nodes++
 }
 
-// full reports whether one more child needs a new table: a quarter of the slots stays free.
-func (t *table[V]) full() bool { return (t.used+1)*4 > len(t.slots)*3 }
-
-// grown returns a table with the same children and room for more, without tombstones.
-func (t *table[V]) grown(seed maphash.Seed) *table[V] {
-	next := newTable[V](t.live*2 + 1)
+// room returns t, or another table with the same children and without tombstones when fewer than a
+// third of the slots are free.
+func (t *table[V]) room(seed maphash.Seed) *table[V] {
+	if (t.used+1)*3 <= int32(len(t.slots))*2 {
+		return t
+	}
+	next := newTable[V](int(t.nodes)*2 + 1)
+	if len(next.slots) > maxSlots && len(t.slots) == maxSlots {
+		next = &table[V]{shards: make([]atomic.Pointer[table[V]], 1<<shardBits)}
+		for i := range next.shards {
+			next.shards[i].Store(newTable[V](int(t.nodes) >> (shardBits - 1)))
+		}
+	}
 	for i := range t.slots {
-		if n := t.slots[i].Load(); n != nil && n.token != graveToken {
-			next.add(seed, n)
+		if n := t.slots[i].Load(); n != nil && n.label != graveLabel {
+			next = next.insert(seed, n)
 		}
 	}
 	return next
 }
 
-// bury replaces a child by the tombstone.
-func (t *table[V]) bury(seed maphash.Seed, n, grave *node[V]) {
-	mask := uint64(len(t.slots) - 1)
-	i := maphash.String(seed, n.token) & mask
-	for t.slots[i].Load() != n {
+// replace puts another node with the same first token, or the tombstone, in the place of a child.
+func (t *table[V]) replace(seed maphash.Seed, n, by *node[V]) {
+	hash := maphash.String(seed, firstToken(n.label))
+	s := t.shard(hash)
+	mask := uint64(len(s.slots) - 1)
+	i := hash & mask
+	for s.slots[i].Load() != n {
 		i = (i + 1) & mask
 	}
-	t.slots[i].Store(grave)
-	t.live--
+	s.slots[i].Store(by)
+	if by.label != graveLabel {
+		return
+	}
+	s.nodes--
+	if s != t {
+		t.nodes--
+	}
 }
+
+// live returns the number of children.
+func (t *table[V]) live() int { return int(t.nodes) }
