@@ -354,6 +354,16 @@ func (c *fakeConn) run(f wire.Frame) error {
 		c.reply(f, 0, nil)
 	case wire.OpCommit, wire.OpCommitted:
 		return c.commits(f)
+	case wire.OpJoinGroup:
+		return c.join(f)
+	case wire.OpHeartbeat:
+		var m wire.Heartbeat
+		if err := m.Parse(f.Body); err != nil {
+			return wire.CodeMalformed
+		}
+		c.reply(f, wire.FlagUnchanged, (&wire.Assigned{Revision: m.Revision}).Append(nil))
+	case wire.OpLeaveGroup:
+		c.reply(f, 0, nil)
 	case wire.OpOpenQueue, wire.OpAck, wire.OpNack, wire.OpReject, wire.OpExtend:
 		return c.queue(f)
 	default:
@@ -638,6 +648,28 @@ func (c *fakeConn) commits(f wire.Frame) error {
 		t.committed[group][o.Partition] = o.Offset
 	}
 	c.reply(f, 0, nil)
+	return nil
+}
+
+// join gives a member every partition of its topics.
+func (c *fakeConn) join(f wire.Frame) error {
+	var m wire.JoinGroup
+	if err := m.Parse(f.Body); err != nil {
+		return wire.CodeMalformed
+	}
+	a := wire.Assigned{Revision: 1}
+	for _, name := range m.Topics {
+		t := c.b.topics[name]
+		if t == nil {
+			return wire.CodeTopicNotFound
+		}
+		at := wire.AssignedTopic{Topic: name}
+		for p := range t.parts {
+			at.Partitions = append(at.Partitions, wire.AssignedPartition{Partition: uint16(p), Generation: 1})
+		}
+		a.Topics = append(a.Topics, at)
+	}
+	c.reply(f, 0, a.Append(nil))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type Client struct {
 	endpoints []endpoint
 	turn      int // index of the endpoint to try next; the session's
 	buffers   bufferPool
+	stalls    atomic.Uint64
 	producer  producer
 
 	ctx  context.Context    // ends when Close has flushed: everything stops
@@ -32,6 +34,7 @@ type Client struct {
 	err     error // why the client is of no use any more
 	feeds   map[*feed]struct{}
 	queues  map[*QueueConsumer]struct{}
+	members map[*membership]struct{}
 	closing bool
 
 	listeners map[*Listener]struct{} // guarded by mu, too
@@ -53,7 +56,7 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	}
 	c := &Client{
 		opts: o, endpoints: ends, done: make(chan struct{}), changed: make(chan struct{}),
-		feeds: map[*feed]struct{}{}, queues: map[*QueueConsumer]struct{}{},
+		feeds: map[*feed]struct{}{}, queues: map[*QueueConsumer]struct{}{}, members: map[*membership]struct{}{},
 		listeners: map[*Listener]struct{}{},
 	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
@@ -139,9 +142,13 @@ func (c *Client) up(cn *conn) {
 		feeds = append(feeds, f)
 	}
 	listeners := slices.Collect(maps.Keys(c.listeners))
+	members := slices.Collect(maps.Keys(c.members))
 	c.mu.Unlock()
 	for _, l := range listeners {
 		l.resume(cn)
+	}
+	for _, m := range members {
+		m.resume(cn)
 	}
 	if c.opts.OnConnect != nil {
 		c.opts.OnConnect(cn.server)
@@ -221,9 +228,13 @@ func (c *Client) end() {
 	feeds := c.feeds
 	c.feeds = map[*feed]struct{}{}
 	listeners := slices.Collect(maps.Keys(c.listeners))
+	members := slices.Collect(maps.Keys(c.members))
 	c.mu.Unlock()
 	for _, l := range listeners {
 		l.end(err)
+	}
+	for _, m := range members {
+		m.failed(err)
 	}
 	for f := range feeds {
 		f.end(err)
@@ -270,7 +281,11 @@ func (c *Client) report(err error) {
 	}
 }
 
+// Stalls returns how often Options.OnStall was called for, or would have been.
+func (c *Client) Stalls() uint64 { return c.stalls.Load() }
+
 func (c *Client) stalled(s Stall) {
+	c.stalls.Add(1)
 	c.opts.Logger.Warn("stalled", "op", s.What, "took", s.For)
 	if c.opts.OnStall != nil {
 		c.opts.OnStall(s)

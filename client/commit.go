@@ -11,9 +11,15 @@ import (
 
 // Commit stores where a group goes on reading: for each partition the first offset it has not
 // handled. It returns when that is durable. An offset behind the visible end is refused with
-// wire.CodeOffsetOutOfRange, and then nothing is stored.
+// wire.CodeOffsetOutOfRange, and then nothing is stored. A group that has members on the topic commits
+// by itself: then Commit is refused with wire.CodeFenced, and SeekGroup does what is wanted.
 func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[int]uint64) error {
-	m := wire.Commit{Group: []byte(group)}
+	return c.commit(ctx, group, topic, 0, offsets)
+}
+
+// commit is Commit under the generation of a member.
+func (c *Client) commit(ctx context.Context, group, topic string, generation uint32, offsets map[int]uint64) error {
+	m := wire.Commit{Group: []byte(group), Generation: generation}
 	for p, off := range offsets {
 		if p < 0 || p >= wire.MaxPartitions {
 			return noPartition(wire.OpCommit, topic, p)

@@ -44,6 +44,7 @@ type conn struct {
 	settling  int // requests that should be answered before the connection may close
 	listens   map[uint32]*Listener
 	listening map[*Listener]uint32
+	members   map[uint32]*membership
 	sends     map[uint32]func(error) // who hears when a message is refused
 	room      sync.Cond              // of mu: out was taken, or the connection ended
 	starved   []*lane                // lanes that wait until unacked falls
@@ -77,6 +78,7 @@ func newConn(c *Client, nc net.Conn, line *greeted) *conn {
 		c: c, nc: nc, line: line, frames: newFrameReader(nc, &c.buffers),
 		wake: make(chan struct{}, 1), down: make(chan struct{}),
 		pending: map[uint32]request{}, subs: map[uint32]*part{}, topics: map[string]*binding{},
+		members: map[uint32]*membership{},
 		listens: map[uint32]*Listener{}, listening: map[*Listener]uint32{}, sends: map[uint32]func(error){},
 	}
 	cn.room.L = &cn.mu
@@ -177,7 +179,8 @@ func (cn *conn) nextIDLocked() uint32 {
 		_, waits := cn.pending[cn.last]
 		_, subscribed := cn.subs[cn.last]
 		_, listens := cn.listens[cn.last]
-		if !waits && !subscribed && !listens && cn.last != 0 {
+		_, member := cn.members[cn.last]
+		if !waits && !subscribed && !listens && !member && cn.last != 0 {
 			return cn.last
 		}
 	}
@@ -191,8 +194,9 @@ func (cn *conn) ask(op wire.Op, flags wire.Flags, body func([]byte) []byte, repl
 	}
 }
 
-// enqueue is ask, and registers s under the request's id. It returns 0 when the connection is dead.
-func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error), s *part) (uint32, error) {
+// enqueue is ask, and calls register, unless it is nil, with the request's id and mu held. It returns 0
+// when the connection is dead.
+func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error), register func(id uint32)) (uint32, error) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	if cn.err != nil {
@@ -205,8 +209,8 @@ func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, 
 	if !long {
 		cn.settling++
 	}
-	if s != nil {
-		cn.subs[id] = s
+	if register != nil {
+		register(id)
 	}
 	return id, nil
 }

@@ -30,10 +30,15 @@
 // Received messages are views of the buffer they arrived in; each method says how long they are
 // valid. Message.Clone makes a copy to keep. A published message is copied before the call returns.
 //
+// # Groups
+//
+// The members of a group, in any number of processes, share the partitions of its topics. A partition
+// goes from one member to another when the first one has finished the message in hand and committed, or
+// took longer than Source.HandoverTimeout; the others notice nothing. Nothing is committed that a
+// handler has not returned from, and nothing by a member that has lost the partition.
+//
 // # What the package does not do
 //
-// It does not detect that a program publishes the same message twice, and members of one group do not share partitions yet: run one
-// process per group, with as many workers as you like. Queues share work between any number of
-// processes. A Consumer and a group that are running do not notice partitions that are added to
-// their topic; publishers and queues do.
+// It does not detect that a program publishes the same message twice. A Consumer that is running does
+// not notice partitions that are added to its topic; publishers, groups and queues do.
 package client

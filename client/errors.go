@@ -20,6 +20,9 @@ var (
 	ErrProtocol = errors.New("client: protocol error")
 	// ErrStop is returned by a handler to settle its message and end Run.
 	ErrStop = errors.New("client: stop")
+	// ErrPartitionLost is the cause of a handler's context when its message's partition is another
+	// member's, or will be: what the handler does is not committed any more.
+	ErrPartitionLost = errors.New("client: the partition went to another member of the group")
 	// ErrNotLeased is returned by Ack, Nack, Reject and Extend of a message that did not come from a
 	// queue or was settled before.
 	ErrNotLeased = errors.New("client: message is not leased")

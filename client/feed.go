@@ -62,10 +62,12 @@ func (c *Client) newFeed(topic string, window int, from map[int]uint64, sink fun
 func (f *feed) start() error {
 	c := f.c
 	c.mu.Lock()
+	f.mu.Lock()
 	cn, err := c.conn, c.err
-	if err == nil {
+	if err == nil && !f.ended {
 		c.feeds[f] = struct{}{}
 	}
+	f.mu.Unlock()
 	c.mu.Unlock()
 	if err != nil {
 		return err
@@ -157,7 +159,7 @@ func (p *part) subscribe(b *binding) {
 		if we, ok := errors.AsType[*wire.Error](err); ok {
 			p.onRefused(b.conn, we)
 		}
-	}, p)
+	}, func(id uint32) { b.conn.subs[id] = p })
 	if err == nil {
 		p.conn, p.sub, p.owed = b.conn, id, 0
 		p.seed = b.seed(int(p.partition))

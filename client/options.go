@@ -73,7 +73,8 @@ type Options struct {
 	OnDisconnect func(error)
 	// OnError is called with failures that no caller is there to receive.
 	OnError func(error)
-	// OnStall is called when the broker did not answer a probe or a publish in time.
+	// OnStall is called when the broker did not answer a probe, a publish, or two heartbeats of a
+	// group's member in time.
 	OnStall func(Stall)
 }
 
@@ -86,7 +87,7 @@ type Server struct {
 
 // Stall is something that should have been answered by now.
 type Stall struct {
-	What string        // "ping" or "publish"
+	What string        // "ping", "publish" or "heartbeat"
 	For  time.Duration // how long it has waited
 }
 

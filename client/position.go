@@ -24,8 +24,10 @@ const (
 	fromOffset
 	fromTime
 	fromCommitted
-	afterStart // value messages behind the start
-	beforeEnd  // value messages before the end
+	afterStart      // value messages behind the start
+	beforeEnd       // value messages before the end
+	afterCommitted  // value messages behind the committed offset
+	beforeCommitted // value messages before it
 )
 
 // Start is the first message stored.
@@ -54,6 +56,13 @@ func AfterStart(n uint64) Position { return Position{kind: afterStart, value: n}
 // BeforeEnd is n messages before the end, at least the start.
 func BeforeEnd(n uint64) Position { return Position{kind: beforeEnd, value: n} }
 
+// AfterCommitted is n messages behind the group's committed offset, at most the end. It needs a group.
+func AfterCommitted(n uint64) Position { return Position{kind: afterCommitted, value: n} }
+
+// BeforeCommitted is n messages before the group's committed offset, at least the start. It needs a
+// group.
+func BeforeCommitted(n uint64) Position { return Position{kind: beforeCommitted, value: n} }
+
 // timeLayouts are the absolute times ParsePosition accepts, besides RFC 3339; without a zone they
 // are local.
 var timeLayouts = [...]string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"}
@@ -63,6 +72,7 @@ var timeLayouts = [...]string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-0
 //	start  end  last  committed   what they say
 //	12345                         an offset
 //	+10  -10                      ten messages after the start, ten before the end
+//	committed+1  committed-10     so many messages behind or before where the group is
 //	@2026-11-22T10:00             a time: RFC 3339, or local without seconds, zone or clock
 //	@-1h                          a time before now, in the units of time.ParseDuration, and d for days
 func ParsePosition(s string) (Position, error) { return parsePosition(s, time.Now()) }
@@ -81,17 +91,78 @@ func parsePosition(s string, now time.Time) (Position, error) {
 	if t, ok := strings.CutPrefix(s, "@"); ok {
 		return parseTime(t, now)
 	}
-	kind, digits := fromOffset, s
-	if d, ok := strings.CutPrefix(s, "+"); ok {
-		kind, digits = afterStart, d
-	} else if d, ok := strings.CutPrefix(s, "-"); ok {
-		kind, digits = beforeEnd, d
+	if d, ok := strings.CutPrefix(s, "committed+"); ok {
+		return distance(afterCommitted, d, s)
 	}
+	if d, ok := strings.CutPrefix(s, "committed-"); ok {
+		return distance(beforeCommitted, d, s)
+	}
+	if d, ok := strings.CutPrefix(s, "+"); ok {
+		return distance(afterStart, d, s)
+	}
+	if d, ok := strings.CutPrefix(s, "-"); ok {
+		return distance(beforeEnd, d, s)
+	}
+	return distance(fromOffset, s, s)
+}
+
+// distance reads the number of a position that was written as s.
+func distance(kind positionKind, digits, s string) (Position, error) {
 	n, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil || strings.HasPrefix(digits, "+") {
-		return Position{}, fmt.Errorf("client: bad position %q: want start, end, last, committed, 12345, +10, -10, @2026-11-22T10:00 or @-1h", s)
+		return Position{}, fmt.Errorf("client: bad position %q: want start, end, last, committed, 12345, +10, -10, committed+1, @2026-11-22T10:00 or @-1h", s)
 	}
 	return Position{kind: kind, value: n}, nil
+}
+
+// Range is from one position up to another, which is not in it.
+type Range struct {
+	From, To Position
+	Bounded  bool // To counts: reading ends there
+}
+
+// ParseRange reads a position, or a range A:B of two. A missing A is the start and a missing B the end
+// of what is there. A time with a clock is read as a time first: @2026-11-22T10:00:30 is no range.
+func ParseRange(s string) (Range, error) { return parseRange(s, time.Now()) }
+
+func parseRange(s string, now time.Time) (Range, error) {
+	from, err := parsePosition(s, now)
+	if err == nil || !strings.Contains(s, ":") {
+		return Range{From: from}, err
+	}
+	var found []Range
+	for i := range len(s) {
+		if s[i] != ':' {
+			continue
+		}
+		if r, ok := rangeOf(s[:i], s[i+1:], now); ok {
+			found = append(found, r)
+		}
+	}
+	if len(found) != 1 {
+		return Range{}, fmt.Errorf("client: bad range %q: want A:B, two positions such as 100:200 or @-2h:@-1h", s)
+	}
+	return found[0], nil
+}
+
+func rangeOf(a, b string, now time.Time) (r Range, ok bool) {
+	r.Bounded, r.To = true, End()
+	var errA, errB error
+	if a != "" {
+		r.From, errA = parsePosition(a, now)
+	}
+	if b != "" {
+		r.To, errB = parsePosition(b, now)
+	}
+	return r, errA == nil && errB == nil && (a != "" || b != "")
+}
+
+// String returns the range in the language of ParseRange.
+func (r Range) String() string {
+	if !r.Bounded {
+		return r.From.String()
+	}
+	return r.From.String() + ":" + r.To.String()
 }
 
 func parseTime(s string, now time.Time) (Position, error) {
@@ -138,6 +209,10 @@ func (p Position) String() string {
 		return "+" + strconv.FormatUint(p.value, 10)
 	case beforeEnd:
 		return "-" + strconv.FormatUint(p.value, 10)
+	case afterCommitted:
+		return "committed+" + strconv.FormatUint(p.value, 10)
+	case beforeCommitted:
+		return "committed-" + strconv.FormatUint(p.value, 10)
 	}
 	return "start"
 }
@@ -153,7 +228,7 @@ func (p Position) wire() wire.Position {
 		return wire.Position{Kind: wire.PositionOffset, Value: p.value}
 	case fromTime:
 		return wire.Position{Kind: wire.PositionTime, Value: p.value}
-	case fromCommitted:
+	case fromCommitted, afterCommitted, beforeCommitted:
 		return wire.Position{Kind: wire.PositionCommitted}
 	}
 	return wire.Position{Kind: wire.PositionFirst}
@@ -165,6 +240,10 @@ func (p Position) settle(r wire.OffsetsReply) uint64 {
 		return r.First + min(p.value, r.Visible-min(r.First, r.Visible))
 	case beforeEnd:
 		return r.Visible - min(p.value, r.Visible-min(r.First, r.Visible))
+	case afterCommitted:
+		return r.Offset + min(p.value, r.Visible-min(r.Offset, r.Visible))
+	case beforeCommitted:
+		return r.Offset - min(p.value, r.Offset-min(r.First, r.Offset))
 	}
 	return r.Offset
 }

@@ -37,6 +37,9 @@ func (cn *conn) dispatch(f *frame) error {
 		body := append([]byte(nil), f.Body...)
 		cn.tell(wire.OpPing|wire.OpReply, f.Correlation, func(dst []byte) []byte { return append(dst, body...) })
 		return nil
+	case wire.OpAssigned:
+		cn.onAssigned(f)
+		return nil
 	case wire.OpMessage:
 		return cn.onMessage(f)
 	case wire.OpSend | wire.OpReply:
@@ -175,6 +178,15 @@ func (cn *conn) onDeliver(f *frame) error {
 	return nil
 }
 
+func (cn *conn) onAssigned(f *frame) {
+	cn.mu.Lock()
+	m := cn.members[f.Correlation]
+	cn.mu.Unlock()
+	if m != nil {
+		m.assign(cn, f)
+	}
+}
+
 func (cn *conn) onNotice(f *frame) error {
 	var n wire.Notice
 	if err := n.Parse(f.Body); err != nil {
@@ -200,7 +212,7 @@ func (cn *conn) abandon() {
 	}
 	subs := cn.subs
 	cn.pending, cn.fired, cn.starved, cn.subs = nil, nil, nil, nil
-	cn.listens, cn.listening, cn.sends = nil, nil, nil
+	cn.listens, cn.listening, cn.sends, cn.members = nil, nil, nil, nil
 	reason := cn.err
 	cn.mu.Unlock()
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,6 +47,8 @@ type crew struct {
 	ctx    context.Context // of the handlers
 	cancel context.CancelCauseFunc
 
+	ending atomic.Bool // stopped, to be asked for every message
+
 	mu      sync.Mutex // guards the fields below and what the crew works on
 	cond    sync.Cond  // of mu
 	stopped bool
@@ -75,10 +78,15 @@ func (c *Client) gather(ctx context.Context) (cr *crew, dismiss func()) {
 func (cr *crew) stop(err error) {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
+	cr.stopLocked(err)
+	cr.cond.Broadcast()
+}
+
+func (cr *crew) stopLocked(err error) {
 	if !cr.stopped {
 		cr.stopped, cr.err = true, err
+		cr.ending.Store(true)
 	}
-	cr.cond.Broadcast()
 }
 
 func (cr *crew) wake() {
@@ -87,7 +95,14 @@ func (cr *crew) wake() {
 	cr.mu.Unlock()
 }
 
+// isStopped is cheap enough to be asked for every message.
 func (cr *crew) isStopped() bool {
+	if cr.ending.Load() {
+		return true
+	}
+	if cr.ctx.Err() == nil && cr.c.wind.Err() == nil {
+		return false
+	}
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
 	return cr.stoppedLocked()
@@ -96,10 +111,10 @@ func (cr *crew) isStopped() bool {
 // stoppedLocked reports whether to end, without waiting for anybody to call stop.
 func (cr *crew) stoppedLocked() bool {
 	if !cr.stopped && cr.ctx.Err() != nil {
-		cr.stopped, cr.err = true, context.Cause(cr.ctx)
+		cr.stopLocked(context.Cause(cr.ctx))
 	}
 	if !cr.stopped && cr.c.wind.Err() != nil {
-		cr.stopped, cr.err = true, ErrClosed
+		cr.stopLocked(ErrClosed)
 	}
 	return cr.stopped
 }

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // Source says what Run and OpenQueue read. Make one with Group or Queue and set what differs from
@@ -19,8 +21,8 @@ type Source struct {
 	// Workers is how many handlers run at once. Default 1. In a group the messages of one partition
 	// are always handled one after the other.
 	Workers int
-	// From is where a new group or queue starts. Default: the start. A queue cannot start at AfterStart
-	// or BeforeEnd.
+	// From is where a new group or queue starts. Default: the start. A queue cannot start at a
+	// distance from something, or at what it committed.
 	From Position
 	// BackoffMin and BackoffMax bound the pause before a message whose handler failed is handled again;
 	// it doubles with every attempt. Default for groups 100 ms and 30 s, for queues the broker's.
@@ -33,6 +35,15 @@ type Source struct {
 	// Options.OnError.
 	DeadLetter string
 
+	// Instance is a name that a member of a group keeps over restarts: a restart within SessionTimeout
+	// moves no partition. Two members at once cannot have the same. Default: none.
+	Instance string
+	// SessionTimeout is how long the broker waits for a sign of life before a group's partitions go to
+	// others; a lost connection without Instance costs a second. Default 10 s, 100 ms to 30 min.
+	SessionTimeout time.Duration
+	// HandoverTimeout is how long a handler may take when its partition goes to another member. Then
+	// its context ends, and what it did is not committed. Default 30 s, at most 1 h.
+	HandoverTimeout time.Duration
 	// CommitInterval is how often a group's progress is committed. Default 1 s.
 	CommitInterval time.Duration
 	// CreditBytes bounds what a group receives ahead. Default 8 MiB per topic.
@@ -56,8 +67,8 @@ type Source struct {
 	Prefetch int
 }
 
-// Group names a group: it reads the messages of its topics in order, partition by partition, and
-// commits how far it got.
+// Group names a group: its members, wherever they run, share the partitions of its topics, read each
+// in order, and commit how far they got.
 func Group(name string, topics ...string) Source { return Source{Name: name, Topics: topics} }
 
 // Queue names a queue: each message of its topics goes to one worker, wherever that runs, and is
@@ -70,6 +81,8 @@ const maxPrefetch = 1000
 
 func (s Source) withDefaults() Source {
 	set(&s.Workers, 1)
+	set(&s.SessionTimeout, 10*time.Second)
+	set(&s.HandoverTimeout, 30*time.Second)
 	set(&s.CommitInterval, time.Second)
 	set(&s.CreditBytes, defaultCredit)
 	set(&s.Lease, 30*time.Second)
@@ -92,7 +105,13 @@ func (s *Source) validate() error {
 		return errors.New("client: negative duration in the source")
 	case s.OrderByKey && !s.queue:
 		return errors.New("client: OrderByKey is for queues; a group keeps the order of whole partitions")
-	case s.queue && (s.From.kind == afterStart || s.From.kind == beforeEnd || s.From.kind == fromCommitted):
+	case s.SessionTimeout < 100*time.Millisecond || s.SessionTimeout > 30*time.Minute:
+		return fmt.Errorf("client: a session timeout of %v, 100 ms to 30 min are possible", s.SessionTimeout)
+	case s.HandoverTimeout < time.Millisecond || s.HandoverTimeout > time.Hour:
+		return fmt.Errorf("client: a hand-over timeout of %v, 1 ms to 1 h are possible", s.HandoverTimeout)
+	case len(s.Instance) > wire.MaxMemberName:
+		return errors.New("client: the instance is too long")
+	case s.queue && s.From.kind >= fromCommitted:
 		return fmt.Errorf("client: a queue cannot start at %q", s.From)
 	}
 	return nil
@@ -108,8 +127,8 @@ func (s *Source) validate() error {
 //	a panic             the same, and it is reported to Options.OnError
 //
 // The message is valid until the handler returns; see Message.Clone. The context ends when Run's
-// does, when the message's lease is lost, or when Close runs out of time. Handlers run on as many
-// goroutines as the source has workers.
+// does, when the message's lease or its partition is lost, or when Close runs out of time. Handlers
+// run on as many goroutines as the source has workers.
 type Handler func(ctx context.Context, m *Message) error
 
 // RetryAfter has a message handled again after d. A negative d means the backoff.

@@ -1,0 +1,87 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Members describes the members of one group, or of all groups that have some when group is empty.
+func (c *Client) Members(ctx context.Context, group string) (groups []wire.GroupMembers, err error) {
+	m := wire.Groups{Group: group}
+	err = c.named(ctx, call{op: wire.OpMembers}, "", m.Append, func(b []byte) error { return json.Unmarshal(b, &groups) })
+	return groups, err
+}
+
+// Move is where a seek takes a group on one partition.
+type Move struct {
+	Partition int
+	Known     bool   // the group has committed on the partition
+	From, To  uint64 // offsets to be read next; From is where the partition starts when it is not Known
+}
+
+// PlanSeek says what a position means for a group on partitions of a topic, nil meaning all that are
+// here. Nothing is changed.
+func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions []int, to Position) ([]Move, error) {
+	info, err := c.Topic(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if partitions == nil {
+		for p := range info.Partitions {
+			if info.Partitions[p].Status != wire.StatusForeign {
+				partitions = append(partitions, p)
+			}
+		}
+	}
+	committed, err := c.Committed(ctx, group, topic)
+	if err != nil {
+		return nil, err
+	}
+	moves := make([]Move, 0, len(partitions))
+	for _, p := range slices.Sorted(slices.Values(partitions)) {
+		o, err := c.offsets(ctx, topic, p, to, group)
+		if err != nil {
+			return nil, err
+		}
+		m := Move{Partition: p, From: o.First, To: o.Offset}
+		if offset, ok := committed[p]; ok {
+			m.Known, m.From = true, offset
+		}
+		moves = append(moves, m)
+	}
+	return moves, nil
+}
+
+// SeekGroup moves a group on one topic: for each partition given, the offset to be read next. It
+// returns when that is durable. Members that are reading start again there as soon as the message in
+// hand is handled; what they did before is not committed any more. A group that does not exist yet
+// will start there.
+func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map[int]uint64) error {
+	m := wire.SeekGroup{Group: group, Topic: topic}
+	for p, offset := range offsets {
+		if p < 0 || p >= wire.MaxPartitions {
+			return noPartition(wire.OpSeekGroup, topic, p)
+		}
+		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: offset})
+	}
+	return c.named(ctx, call{op: wire.OpSeekGroup}, topic, m.Append, nil)
+}
+
+// PauseGroup stops a group or queue on one topic, or on all that it reads when topic is empty, until
+// ResumeGroup, also over a restart of the broker. Members finish the message in hand.
+func (c *Client) PauseGroup(ctx context.Context, group, topic string) error {
+	return c.pauseGroup(ctx, group, topic, true)
+}
+
+// ResumeGroup lets a group or queue go on.
+func (c *Client) ResumeGroup(ctx context.Context, group, topic string) error {
+	return c.pauseGroup(ctx, group, topic, false)
+}
+
+func (c *Client) pauseGroup(ctx context.Context, group, topic string, pause bool) error {
+	m := wire.PauseGroup{Group: group, Topic: topic, Pause: pause}
+	return c.named(ctx, call{op: wire.OpPauseGroup}, topic, m.Append, nil)
+}
