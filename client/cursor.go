@@ -35,7 +35,13 @@ func (c *cursor) reset(entries []byte, seed uint32, from uint64) {
 // more makes sure that the current record exists. It returns false at the end of the entries. An
 // error says that the entries are damaged: nothing can be read behind it.
 func (c *cursor) more() (bool, error) {
-	for c.next >= len(c.records) {
+	for {
+		for c.next < len(c.records) && c.records[c.next].Removed {
+			c.next++
+		}
+		if c.next < len(c.records) {
+			return true, nil
+		}
 		e, rest, err := wire.ParseEntry(c.entries, c.seed)
 		if errors.Is(err, wire.ErrEnd) && len(c.entries) == 0 {
 			return false, nil
@@ -51,7 +57,6 @@ func (c *cursor) more() (bool, error) {
 			return false, fmt.Errorf("received batch at offset %d: %w", e.BaseOffset, err)
 		}
 	}
-	return true, nil
 }
 
 // open decodes one batch.
@@ -104,6 +109,10 @@ func (c *cursor) skip() { c.next++ }
 func (c *cursor) drain(ms []Message, topic string, partition int) []Message {
 	ms = slices.Grow(ms, len(c.records)-c.next)
 	for c.next < len(c.records) {
+		if c.records[c.next].Removed {
+			c.next++
+			continue
+		}
 		ms = append(ms, Message{Topic: topic, Partition: partition})
 		c.take(&ms[len(ms)-1])
 	}

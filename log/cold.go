@@ -70,7 +70,7 @@ type location struct {
 func (l *Log) locate(offset uint64) (location, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if offset < l.first || len(l.slabs) > 0 && offset >= l.slabs[0].start.offset {
+	if offset < l.first || len(l.slabs) > 0 && offset >= l.hotLocked() {
 		return location{}, false
 	}
 	at := location{end: l.filed}
@@ -133,8 +133,8 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 	return nil
 }
 
-// find returns the data entry with the smallest offsets that ends behind offset. Its end is 0 when
-// there is none.
+// find returns the entry with the smallest offsets that ends behind offset: data, or a gap that
+// compaction left. Its end is 0 when there is none.
 func (v *segmentView) find(seed uint32, offset uint64) (step, error) {
 	w := walker{file: v.file, seed: seed, pos: v.data, end: v.end}
 	if p := markAt(v.marks, offset); p != 0 {
@@ -145,7 +145,7 @@ func (v *segmentView) find(seed uint32, offset uint64) (step, error) {
 		if err != nil || !ok {
 			return step{}, err
 		}
-		if s.entry.Kind == wire.KindData && s.entry.NextOffset() > offset {
+		if s.entry.Count > 0 && s.entry.NextOffset() > offset {
 			return s, nil
 		}
 	}
@@ -160,11 +160,14 @@ func (c *Chunk) collectChecked(b []byte, seed uint32, limit uint64, maxBytes int
 			break
 		}
 		if e.Kind != wire.KindData {
+			if e.Kind == wire.KindGap && e.BaseOffset <= c.Next && e.NextOffset() <= limit {
+				c.Next = max(c.Next, e.NextOffset())
+			}
 			from = c.flush(b, from, pos)
 			pos += e.Size()
 			continue
 		}
-		if !c.wants(&e.Stamp, limit, maxBytes) || c.Bytes > 0 && e.BaseOffset != c.Next {
+		if !c.wants(&e.Stamp, limit, maxBytes) || e.BaseOffset > c.Next || c.Bytes > 0 && e.BaseOffset != c.Next {
 			break
 		}
 		if from < 0 {

@@ -131,12 +131,22 @@ func (in *inspector) partitions() error {
 		if err != nil {
 			return err
 		}
-		for i, f := range files {
-			bound := uint64(0)
-			if i+1 < len(files) {
-				if next, ok := parseSegmentName(files[i+1].Name); ok {
-					bound = next.index
+		segments, _ := listSegments("", files)
+		for _, f := range files {
+			bound, replaced := uint64(0), true
+			for i, seg := range segments {
+				if seg.path == f.Name {
+					replaced = false
+					if i+1 < len(segments) {
+						bound = segments[i+1].start.index
+					}
 				}
+			}
+			if replaced {
+				if err := in.emit(Item{Kind: ItemOther, Path: path.Join(name, f.Name), Bytes: f.Size}); err != nil {
+					return err
+				}
+				continue
 			}
 			if err := in.segment(id, path.Join(name, f.Name), f, bound); err != nil {
 				return err
@@ -148,7 +158,7 @@ func (in *inspector) partitions() error {
 
 // segment yields a segment file and its entries.
 func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound uint64) error {
-	start, ok := parseSegmentName(d.Name)
+	start, _, ok := parseSegmentName(d.Name)
 	if !ok {
 		return in.emit(Item{Kind: ItemOther, Path: name, Bytes: d.Size})
 	}

@@ -69,6 +69,7 @@ type Log struct {
 	lowLsn  uint64     // of the first chunk with entries that are not filed; 0 when there is none
 	floor   uint64     // chunks below do not count, whatever the store's floor
 
+	hidden   uint64     // compaction removed records below: they are read from the files only
 	segments []*segment // in order; replaced as a whole, never changed
 	spoiled  bool       // the last segment must not be written to
 	stale    []string   // files to unlink after the next checkpoint

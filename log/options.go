@@ -13,6 +13,8 @@ const (
 	defaultCommitFile     = 64 << 20  // the unit that is recycled
 	defaultCheckpoint     = 5 * time.Second
 	defaultRetention      = time.Second
+	defaultCompaction     = time.Second
+	defaultTombstoneAge   = 24 * time.Hour // a reader that was away for less sees every deletion
 	defaultSegmentAge     = time.Hour
 	maxDefaultMemory      = 1 << 30
 
@@ -45,6 +47,8 @@ type Options struct {
 	CheckpointInterval time.Duration
 	// RetentionInterval is how often retention is enforced, also on idle logs. Default 1 s.
 	RetentionInterval time.Duration
+	// CompactionInterval is how often logs with Config.Compact are looked at. Default 1 s.
+	CompactionInterval time.Duration
 	// Poison overwrites memory before it is recycled, so that a use after release shows up.
 	Poison bool
 }
@@ -67,6 +71,7 @@ func (o *Options) setDefaults() {
 	orDefault(&o.CommitFileBytes, defaultCommitFile)
 	orDefault(&o.CheckpointInterval, defaultCheckpoint)
 	orDefault(&o.RetentionInterval, defaultRetention)
+	orDefault(&o.CompactionInterval, defaultCompaction)
 }
 
 func orDefault[T int64 | time.Duration](v *T, d T) {
@@ -83,7 +88,7 @@ func (o *Options) validate() error {
 		return errors.New("log: SegmentBytes is outside 4 KiB to 1 GiB")
 	case o.CommitFileBytes < minCommitFileBytes || o.CommitFileBytes > 1<<30:
 		return errors.New("log: CommitFileBytes is outside 16 KiB to 1 GiB")
-	case o.CommitLogBytes < 0 || o.CheckpointInterval < 0 || o.RetentionInterval < 0:
+	case o.CommitLogBytes < 0 || o.CheckpointInterval < 0 || o.RetentionInterval < 0 || o.CompactionInterval < 0:
 		return errors.New("log: negative option")
 	}
 	return nil
@@ -107,6 +112,12 @@ type Config struct {
 	// SegmentAge bounds how far the append times in one segment lie apart, so that retention by age
 	// can drop it. Default 1 h, or a quarter of Retention.Age when that is less.
 	SegmentAge time.Duration
+	// Compact keeps the latest record of every key in sealed segments, and records without a key. It
+	// does nothing in a memory-only store.
+	Compact bool
+	// TombstoneAge is how long after its append the record without a value that deletes a key is kept
+	// for readers to see. Default 24 h.
+	TombstoneAge time.Duration
 	// Notify is called after Written or Durable moved, or with the error of a storage failure: what
 	// was appended and is not yet Durable is then unknown. It is called without locks and must not
 	// block. Two calls can overlap, so positions can arrive out of order: the highest count.
@@ -119,6 +130,7 @@ type Config struct {
 
 func (c *Config) setDefaults(o *Options) {
 	orDefault(&c.SegmentBytes, o.SegmentBytes)
+	orDefault(&c.TombstoneAge, defaultTombstoneAge)
 	if b := c.Retention.Bytes; b > 0 {
 		c.SegmentBytes = min(c.SegmentBytes, max(b/4, minSegmentBytes))
 	}

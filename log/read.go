@@ -68,7 +68,7 @@ func (l *Log) Read(c *Chunk, offset, limit uint64, maxBytes int) error {
 		l.mu.Unlock()
 		return nil
 	}
-	if len(l.slabs) == 0 || offset < l.slabs[0].start.offset {
+	if offset < l.hotLocked() {
 		l.mu.Unlock()
 		return ErrCold
 	}
@@ -83,6 +83,14 @@ func (l *Log) Read(c *Chunk, offset, limit uint64, maxBytes int) error {
 		}
 	}
 	return l.gapInMemory(c, offset, limit)
+}
+
+// hotLocked returns the offset from which on records are read from memory.
+func (l *Log) hotLocked() uint64 {
+	if len(l.slabs) == 0 {
+		return l.next.offset
+	}
+	return max(l.slabs[0].start.offset, l.hidden)
 }
 
 func (l *Log) checkOffsetLocked(offset uint64) error {

@@ -173,18 +173,18 @@ func (l *Log) adopt(files []DirEntry) {
 		active = l.segments[0]
 		l.segments, l.spoiled = nil, true
 	}
-	for _, d := range files {
-		at, ok := parseSegmentName(d.Name)
-		seg := &segment{path: path.Join(l.dir(), d.Name), start: at, size: d.Size}
-		switch {
-		case !ok || active == nil || at.index < l.prev.index || at.index > active.start.index:
+	segments, junk := listSegments(l.dir(), files)
+	l.junk = append(l.junk, junk...)
+	for _, seg := range segments {
+		switch at := seg.start; {
+		case active == nil || at.index < l.prev.index || at.index > active.start.index:
 			l.junk = append(l.junk, seg.path)
 		case at.index < active.start.index:
 			l.segments = append(l.segments, seg)
 		case sealed:
 			seg.end.index = l.filed.index
 			l.segments = append(l.segments, seg)
-		case d.Size < active.size:
+		case seg.size < active.size:
 			l.segments = append(l.segments, seg)
 		default:
 			l.segments = append(l.segments, active)
@@ -220,13 +220,7 @@ func (s *Store) orphan(id wire.Identity, files []DirEntry) {
 // salvage makes a log from its segments after the checkpoint was lost.
 func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	l := newLog(s, id)
-	for _, d := range files {
-		if at, ok := parseSegmentName(d.Name); ok {
-			l.segments = append(l.segments, &segment{path: path.Join(l.dir(), d.Name), start: at, size: d.Size})
-		} else {
-			l.junk = append(l.junk, path.Join(l.dir(), d.Name))
-		}
-	}
+	l.segments, l.junk = listSegments(l.dir(), files)
 	if len(l.segments) == 0 {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"path"
 	"strconv"
 	"strings"
 
@@ -54,6 +55,9 @@ type segment struct {
 	data  int64 // where entries start; 0 when not known yet
 	first int64 // append time of the first entry, ms; 0 when not known
 
+	compacted bool // made by compaction; its name says where it ends
+	barred    bool // compaction found damage in it and leaves it alone
+
 	indexed bool   // marks cover everything up to size
 	marks   []mark // of an active segment; those of sealed ones are loaded when needed
 }
@@ -62,15 +66,58 @@ func segmentName(at place) string {
 	return fmt.Sprintf("%020d-%020d%s", at.offset, at.index, segmentExt)
 }
 
-// parseSegmentName returns where the segment of this name starts.
-func parseSegmentName(name string) (place, bool) {
+// compactedName returns the name of a segment that compaction made of the entries in [at, end). The
+// end in the name says, without a look into files, which other segments it replaces.
+func compactedName(at place, end uint64) string {
+	return fmt.Sprintf("%020d-%020d-%020d%s", at.offset, at.index, end, segmentExt)
+}
+
+// parseSegmentName returns where the segment of this name starts, and for one that compaction made the
+// index behind its last entry, else 0.
+func parseSegmentName(name string) (at place, end uint64, ok bool) {
 	digits, ok := strings.CutSuffix(name, segmentExt)
-	if !ok || len(digits) != 41 || digits[20] != '-' {
-		return place{}, false
+	parts := strings.Split(digits, "-")
+	if !ok || len(parts) < 2 || len(parts) > 3 {
+		return place{}, 0, false
 	}
-	offset, err1 := strconv.ParseUint(digits[:20], 10, 64)
-	index, err2 := strconv.ParseUint(digits[21:], 10, 64)
-	return place{offset: offset, index: index}, err1 == nil && err2 == nil && index >= firstIndex
+	var n [3]uint64
+	for i, part := range parts {
+		v, err := strconv.ParseUint(part, 10, 64)
+		if err != nil || len(part) != 20 {
+			return place{}, 0, false
+		}
+		n[i] = v
+	}
+	ok = n[1] >= firstIndex && (len(parts) == 2 || n[2] > n[1])
+	return place{offset: n[0], index: n[1]}, n[2], ok
+}
+
+// listSegments returns the segments among the files of a log's directory in order, and the paths of
+// all others: foreign files, and segments that compaction replaced but could not unlink any more.
+func listSegments(dir string, files []DirEntry) (segments []*segment, junk []string) {
+	covered := uint64(0) // entries below are in a compacted segment that was seen
+	for _, d := range files {
+		at, end, ok := parseSegmentName(d.Name)
+		name := path.Join(dir, d.Name)
+		if !ok {
+			junk = append(junk, name)
+			continue
+		}
+		seg := &segment{path: name, start: at, size: d.Size, compacted: end != 0}
+		last := len(segments) - 1
+		switch {
+		case last >= 0 && segments[last].start.index == at.index && end > covered:
+			// Both begin here: the larger one was made of the smaller one.
+			junk = append(junk, segments[last].path)
+			segments[last], covered = seg, end
+		case at.index < covered:
+			junk = append(junk, name)
+		default:
+			segments = append(segments, seg)
+			covered = max(covered, end)
+		}
+	}
+	return segments, junk
 }
 
 // logDir returns the name of the directory of a log: its topic as a UUID, and its partition.

@@ -30,7 +30,7 @@ type place struct {
 
 // after returns the place behind the entry with stamp s.
 func after(s *wire.Stamp) place {
-	return place{offset: s.NextOffset(), index: s.Index + 1, term: s.Term, time: s.Time}
+	return place{offset: s.NextOffset(), index: s.NextIndex(), term: s.Term, time: s.Time}
 }
 
 // slab is a piece of off-heap memory with whole entries of one log.

@@ -19,6 +19,8 @@ type StoreStats struct {
 	Damage         uint64 // damaged headers, footers, checkpoints and chunks that were found
 	LostEntries    uint64 // entries that were damaged in the commit log
 	TornTails      uint64 // torn tails cut when the store was opened
+	Compactions    uint64 // passes of compaction over a log
+	Reclaimed      int64  // bytes that compaction took away
 }
 
 // Stats returns the store's counters.
@@ -26,6 +28,7 @@ func (s *Store) Stats() StoreStats {
 	st := StoreStats{
 		Full: s.full.Load(), Syncs: s.syncs.Load(), Checkpoints: s.saved.Load(), Failures: s.failures.Load(),
 		Damage: s.damage.Load(), LostEntries: s.lost.Load(), TornTails: s.torn.Load(),
+		Compactions: s.compactions.Load(), Reclaimed: s.reclaimed.Load(),
 	}
 	for _, l := range s.openLogs() {
 		l.mu.Lock()

@@ -31,8 +31,11 @@ type Store struct {
 	lost     atomic.Uint64 // entries lost in the commit log
 	walBytes atomic.Int64  // commitLog.bytes, for Stats
 	written  atomic.Int64  // bytes of all rounds
-	synced   atomic.Int64  // when a round was last made durable, ns
-	paced    bool          // the goroutines run
+
+	compactions atomic.Uint64 // passes
+	reclaimed   atomic.Int64  // bytes of segments that compaction took away
+	synced      atomic.Int64  // when a round was last made durable, ns
+	paced       bool          // the goroutines run
 
 	wake        chan struct{} // capacity 1; rings the flusher
 	checkpoints chan struct{} // capacity 1; rings the checkpointer
@@ -40,6 +43,8 @@ type Store struct {
 	done        sync.WaitGroup
 	lock        io.Closer
 	replaying   bool // before the goroutines run
+
+	compacting sync.Mutex // held through a pass over all logs; taken before filing
 
 	filing      sync.Mutex // held through a checkpoint and whatever changes segments; guards:
 	rootChanged bool       // the checkpoint file is behind
@@ -72,6 +77,7 @@ func Open(o Options) (*Store, error) {
 		s.done.Go(func() { s.flush(s.stop) })
 		s.done.Go(func() { s.runCheckpoints(s.stop) })
 		s.done.Go(func() { s.runSpares(s.stop) })
+		s.done.Go(func() { s.runCompactions(s.stop) })
 	}
 	s.done.Go(func() { s.pool.foundry(s.stop) })
 	s.done.Go(func() { s.retain(s.stop) })

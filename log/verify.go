@@ -1,5 +1,7 @@
 package log
 
+import "github.com/rafka-mq/rafka/wire"
+
 // Report is the result of Verify.
 type Report struct {
 	Files   int    // that hold entries, and the checkpoint
@@ -38,7 +40,9 @@ func VerifyFS(f FS, dir string) (Report, error) {
 		case ItemEntry:
 			if !inCommits {
 				r.Entries++
-				r.Records += uint64(it.Stamp.Count)
+				if it.Stamp.Kind == wire.KindData {
+					r.Records += uint64(it.Stamp.Count)
+				}
 			}
 		case ItemDamage:
 			if len(r.Damage) < most {

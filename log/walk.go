@@ -78,7 +78,7 @@ func (w *walker) next() (step, bool, error) {
 	if err != nil {
 		s.bad, s.entry.Stamp = true, st
 	}
-	w.pos, w.index = s.end, st.Index+1
+	w.pos, w.index = s.end, st.NextIndex()
 	return s, true, nil
 }
 
@@ -121,7 +121,7 @@ func (w *walker) resync() (step, bool, error) {
 // whole reports whether an intact entry stands at pos, as far as b holds it: a stamp is only taken
 // for one when nothing contradicts it.
 func (w *walker) whole(b []byte, pos int64) bool {
-	if b[10] != 0 || b[11] != 0 || !w.fits(b, pos) {
+	if !w.fits(b, pos) {
 		return false
 	}
 	var st wire.Stamp

@@ -86,7 +86,7 @@ func (l *Log) walkSegment(seg *segment, bound, from uint64, fn func(wire.Entry) 
 		if err != nil || !ok {
 			return true, err
 		}
-		if !st.bad && st.entry.Index >= from && !fn(st.entry) {
+		if !st.bad && st.entry.NextIndex() > from && !fn(st.entry) {
 			return false, nil
 		}
 	}
@@ -156,7 +156,7 @@ func (l *Log) Term(index uint64) (uint64, error) {
 }
 
 // Entries returns copies of the entries [lo, hi), of all kinds, as many as fit in maxBytes but at
-// least one. It returns ErrTruncated or ErrOutOfRange for a range that is not in the log, and a
+// least one. The first can be a gap that begins before lo. It returns ErrTruncated or ErrOutOfRange for a range that is not in the log, and a
 // CorruptError in front of an entry that is lost. It may wait for the disk.
 func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
 	if hi > l.Positions().NextIndex || lo > hi {
@@ -166,12 +166,12 @@ func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
 	at, size := lo, 0
 	err := l.walk(lo, func(e wire.Entry) bool {
 		size += e.Size()
-		if e.Index != at || e.Index >= hi || len(list) > 0 && size > maxBytes {
+		if e.Index > at || e.Index >= hi || len(list) > 0 && size > maxBytes {
 			return false
 		}
 		e.Payload = slices.Clone(e.Payload)
 		list = append(list, e)
-		at++
+		at = e.NextIndex()
 		return true
 	})
 	if err == nil && len(list) == 0 && lo < hi {

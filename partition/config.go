@@ -25,6 +25,10 @@ type Config struct {
 	MaxRecord int
 	// Hash chooses the partition of a key.
 	Hash wire.Hash
+	// Compact keeps the latest record of every key and ignores Retention.
+	Compact bool
+	// TombstoneRetention is how long compaction keeps a record that deletes a key.
+	TombstoneRetention time.Duration
 	// DedupeWindow is for how long message ids are remembered; 0 is not at all.
 	DedupeWindow time.Duration
 	// Subjects are the patterns of the subjects the topic is bound to, with commas between them; empty
@@ -41,6 +45,8 @@ func DefaultConfig() Config {
 		Level:     wire.LevelDisk,
 		Retention: log.Retention{Age: 7 * 24 * time.Hour},
 		MaxRecord: wire.DefaultMaxRecordBytes,
+
+		TombstoneRetention: 24 * time.Hour,
 	}
 }
 
@@ -52,6 +58,7 @@ type setting struct {
 }
 
 var settings = []setting{
+	{"cleanup", func(c *Config) string { return cleanupNames[c.Compact] }, setCleanup},
 	{
 		"dedupe_window", func(c *Config) string { return formatDuration(c.DedupeWindow) },
 		func(c *Config, v string) error { return setDuration(&c.DedupeWindow, v) },
@@ -99,9 +106,25 @@ var settings = []setting{
 		},
 	},
 	{"subjects", func(c *Config) string { return c.Subjects }, setSubjects},
+	{
+		"tombstone_retention", func(c *Config) string { return formatDuration(c.TombstoneRetention) },
+		func(c *Config, v string) error { return setDuration(&c.TombstoneRetention, v) },
+	},
 }
 
 var hashNames = [...]string{wire.HashXXH64: "xxhash64", wire.HashMurmur2: "murmur2", wire.HashSum: "sum"}
+
+var cleanupNames = map[bool]string{false: "delete", true: "compact"}
+
+func setCleanup(c *Config, v string) error {
+	for compact, name := range cleanupNames {
+		if v == name {
+			c.Compact = compact
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not one of delete, compact", v)
+}
 
 func setHash(h *wire.Hash, v string) error {
 	i := slices.Index(hashNames[:], v)

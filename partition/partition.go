@@ -40,6 +40,7 @@ type Partition struct {
 
 	producers producers
 	expiring  atomic.Bool // records have, or had, a time to live
+	latest    latest
 
 	publishedBytes    atomic.Uint64
 	deliveredMessages atomic.Uint64
@@ -90,6 +91,11 @@ func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, dup
 	if p.log == nil {
 		return 0, 0, false, p.Err()
 	}
+	if p.topic.Config().Compact {
+		if err := checkKeys(b); err != nil {
+			return 0, 0, false, err
+		}
+	}
 	if b.TTL() != 0 && !p.expiring.Load() {
 		p.expiring.Store(true)
 	}
@@ -100,6 +106,23 @@ func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, dup
 	p.producers.mu.Lock()
 	defer p.producers.mu.Unlock()
 	return p.publishOnce(b, nowMs)
+}
+
+// checkKeys refuses a batch with a record that compaction could never remove. It does not open
+// compressed ones.
+func checkKeys(b *wire.Batch) error {
+	if b.Codec() != wire.CodecNone {
+		return nil
+	}
+	for rec, err := range b.Records() {
+		if err != nil {
+			return wire.Errorf(wire.CodeCorruptBatch, "%v", err)
+		}
+		if rec.Key == nil {
+			return wire.Errorf(wire.CodeInvalid, "a message on a compacted topic needs a key")
+		}
+	}
+	return nil
 }
 
 // publishOnce is Publish of a batch that may have been stored before. The caller holds producers.mu.

@@ -38,12 +38,15 @@ func recordIn(e wire.Entry, offset uint64) (wire.Record, error) {
 		if err != nil {
 			return wire.Record{}, err
 		}
+		if at == offset && rec.Removed {
+			break
+		}
 		if at == offset {
 			return rec, nil
 		}
 		at++
 	}
-	return wire.Record{}, wire.ErrBatch
+	return wire.Record{}, outOfRange(offset, offset+1, e.NextOffset())
 }
 
 // Place returns the partition for a key, as the topic's hash says.

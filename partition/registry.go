@@ -215,10 +215,15 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 
 func (p *Partition) logConfig() log.Config {
 	c := p.topic.Config()
-	return log.Config{
+	lc := log.Config{
 		Retention: c.Retention, SegmentBytes: c.SegmentBytes, SegmentAge: c.SegmentAge,
+		Compact: c.Compact, TombstoneAge: c.TombstoneRetention,
 		Notify: p.notify, State: p.snapshot,
 	}
+	if c.Compact { // the latest record of a key is kept for ever
+		lc.Retention = log.Retention{}
+	}
+	return lc
 }
 
 // metaState is the checkpointer's hook of the metadata log.
@@ -441,6 +446,9 @@ func (r *Registry) publish(edit func(map[string]*Topic)) {
 func (r *Registry) checkLevel(c Config) error {
 	if !r.durable && c.Level > wire.LevelMemory {
 		return wire.Errorf(wire.CodeUnsupported, "durability %s needs a data directory; this broker keeps data in memory only", c.Level)
+	}
+	if !r.durable && c.Compact {
+		return wire.Errorf(wire.CodeUnsupported, "compaction needs a data directory; this broker keeps data in memory only")
 	}
 	return nil
 }

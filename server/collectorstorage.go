@@ -24,6 +24,8 @@ func (c collector) storage(e *emitter, sum *logSurvey, now time.Time) {
 	e.counter("rafka_storage_syncs_total", "Flushes of the commit log.", float64(s.Syncs))
 	e.counter("rafka_storage_checkpoints_total", "Checkpoints.", float64(s.Checkpoints))
 	e.gauge("rafka_storage_commit_log_bytes", "Commit log since the last checkpoint.", float64(s.CommitLogBytes))
+	e.counter("rafka_storage_compactions_total", "Passes of compaction over a partition.", float64(s.Compactions))
+	e.gauge("rafka_storage_compacted_bytes", "Bytes that compaction took off segments since the start.", float64(s.Reclaimed))
 	e.counter("rafka_storage_damage_total", "Damaged headers, footers, checkpoints and chunks found.", float64(s.Damage))
 	e.counter("rafka_storage_lost_entries_total", "Entries found damaged in the commit log.", float64(s.LostEntries))
 	e.counter("rafka_storage_torn_tails_total", "Torn tails cut when the broker started.", float64(s.TornTails))

@@ -5,6 +5,7 @@ import (
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
 )
 
 // gatherer collects the entries that hold leased messages. An entry of which only a part is leased
@@ -63,9 +64,16 @@ func (g *gatherer) take(l group.Lease, from, to uint64) {
 
 // leave notes that [from, to) of a lease has nothing to deliver.
 func (g *gatherer) leave(l group.Lease, from, to uint64) {
-	if from < to {
-		g.gone = append(g.gone, group.Settle{First: from, Count: uint32(to - from), Attempt: l.Attempt})
+	if from >= to {
+		return
 	}
+	if n := len(g.gone); n > 0 {
+		if s := &g.gone[n-1]; s.First+uint64(s.Count) == from && s.Attempt == l.Attempt {
+			s.Count += uint32(to - from)
+			return
+		}
+	}
+	g.gone = append(g.gone, group.Settle{First: from, Count: uint32(to - from), Attempt: l.Attempt})
 }
 
 func outOfRange(p *partition.Partition, offset uint64) *wire.Error {
@@ -87,17 +95,54 @@ func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64, seed uint
 			}
 			if e.NextOffset() > from {
 				g.leave(l, from, e.BaseOffset)
-				if err := g.entry(e, b[:len(b)-len(rest)], from, to, seed); err != nil {
+				from = max(from, e.BaseOffset)
+				next := min(to, e.NextOffset())
+				if err := g.part(l, e, b[:len(b)-len(rest)], from, next, seed); err != nil {
 					return from, err
 				}
-				first, next := max(from, e.BaseOffset), min(to, e.NextOffset())
-				g.take(l, first, next)
 				from = next
 			}
 			b = rest
 		}
 	}
 	return from, nil
+}
+
+// part appends the entry e with [first, next) of a lease, without what compaction removed.
+func (g *gatherer) part(l group.Lease, e wire.Entry, raw []byte, first, next uint64, seed uint32) error {
+	batch, err := wire.ViewBatch(e.Payload)
+	if err != nil {
+		return err
+	}
+	had := len(g.sent)
+	if !batch.Thinned() {
+		g.take(l, first, next)
+	} else if err := g.thinned(l, &batch, e.BaseOffset, first, next); err != nil || len(g.sent) == had {
+		return err
+	}
+	return g.entry(e, raw, first, next, seed)
+}
+
+// thinned tells the records of [first, next) that are left from those that were removed.
+func (g *gatherer) thinned(l group.Lease, batch *wire.Batch, base, first, next uint64) error {
+	plain, err := codec.Unpack(*batch, nil)
+	if err != nil {
+		return err
+	}
+	at := base
+	for rec, err := range plain.Records() {
+		switch {
+		case err != nil:
+			return err
+		case at < first || at >= next:
+		case rec.Removed:
+			g.leave(l, at, at+1)
+		default:
+			g.take(l, at, at+1)
+		}
+		at++
+	}
+	return nil
 }
 
 func (g *gatherer) entry(e wire.Entry, raw []byte, from, to uint64, seed uint32) error {

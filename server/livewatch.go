@@ -46,6 +46,9 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 		if err != nil {
 			return
 		}
+		if rec.Removed { // by whoever compressed it: there is nothing to deliver
+			continue
+		}
 		l.header = appendHeader(l.header[:0], &rec)
 		l.routed = message{subject: in.name, header: l.header, payload: rec.Value}
 		l.route(&l.routed)

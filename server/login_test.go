@@ -329,6 +329,7 @@ func TestEveryOperationAsks(t *testing.T) {
 		wire.OpFetch:       (&wire.Fetch{Handle: h, MaxBytes: 1}).Append,
 		wire.OpSubscribe:   (&wire.Subscribe{Handle: h, Credit: 1}).Append,
 		wire.OpOffsets:     (&wire.Offsets{Handle: h}).Append,
+		wire.OpGet:         (&wire.Get{Handle: h, Key: []byte("k")}).Append,
 		wire.OpOpenQueue:   (&wire.OpenQueue{Handle: h, Group: "q"}).Append,
 		wire.OpLease:       (&wire.Lease{Handle: h, Group: []byte("q"), MaxMessages: 1, MaxBytes: 1}).Append,
 		wire.OpAck:         settle.Append, wire.OpNack: settle.Append, wire.OpReject: settle.Append, wire.OpExtend: settle.Append,

@@ -39,6 +39,7 @@ var operations = [256]operation{
 	wire.OpCredit:      {(*binary).credit, ActionNone, 0},
 	wire.OpUnsubscribe: {(*binary).unsubscribe, ActionNone, 0},
 	wire.OpOffsets:     {(*binary).offsets, ActionConsume, 0},
+	wire.OpGet:         {(*binary).get, ActionConsume, 0},
 
 	wire.OpOpenQueue: {(*binary).openQueue, ActionConsume, wire.FlagOrderByKey},
 	wire.OpLease:     {(*binary).lease, ActionConsume, 0},

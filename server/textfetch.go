@@ -149,7 +149,9 @@ func (s *shower) entry(e *wire.Entry, offset uint64) (next uint64, err error) {
 			if s.full() {
 				return at, nil
 			}
-			s.record(at, &rec, e.Time)
+			if !rec.Removed {
+				s.record(at, &rec, e.Time)
+			}
 			offset = at + 1
 		}
 		at++

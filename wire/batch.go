@@ -55,7 +55,7 @@ const (
 	attrProducer = 1 << 4
 	attrIDs      = 1 << 5
 	attrTTL      = 1 << 6
-	attrKnown    = attrCodec | attrTime | attrProducer | attrIDs | attrTTL
+	attrThinned  = 1 << 7
 )
 
 // minBatch is the checksum, the attributes and a count of one byte.
@@ -77,7 +77,7 @@ type Producer struct {
 //
 // The checksum covers everything behind itself. Attributes: bits 0-2 codec, bit 3 base time present,
 // bit 4 producer present, bit 5 some records have a message id, bit 6 time to live present, bit 7
-// zero. A compressed batch has the uvarint size of its decompressed records before the compressed
+// compaction removed records. A compressed batch has the uvarint size of its decompressed records before the compressed
 // bytes.
 type Batch struct {
 	raw      []byte
@@ -117,7 +117,7 @@ func (b *Batch) Parse(raw []byte) error {
 }
 
 func (b *Batch) view(raw []byte) error {
-	if len(raw) < minBatch || raw[4]&^attrKnown != 0 || raw[4]&attrCodec > byte(CodecLZ4) {
+	if len(raw) < minBatch || raw[4]&attrCodec > byte(CodecLZ4) {
 		return ErrBatch
 	}
 	count, rest, ok := uvarint(raw[5:])
@@ -189,6 +189,9 @@ func (b *Batch) BaseTime() int64 { return b.baseTime }
 // HasIDs reports whether the producer says that records have message ids; see Headers.ID.
 func (b *Batch) HasIDs() bool { return b.raw[4]&attrIDs != 0 }
 
+// Thinned reports whether compaction removed records; see Record.Removed.
+func (b *Batch) Thinned() bool { return b.raw[4]&attrThinned != 0 }
+
 // TTL returns for how many milliseconds after their append the records are delivered, 0 for ever.
 func (b *Batch) TTL() int64 { return b.ttl }
 
@@ -239,8 +242,12 @@ func (b *Batch) Records() iter.Seq2[Record, error] {
 
 // Validate walks every record of an uncompressed batch: all fields well formed, exactly Count of
 // them, none larger than maxRecord bytes. A compressed batch is opaque and always passes: its reader
-// checks it. It returns ErrBatch or ErrRecordTooLarge.
+// checks it. A batch that says it was compacted is no producer's. It returns ErrBatch or
+// ErrRecordTooLarge.
 func (b *Batch) Validate(maxRecord int) error {
+	if b.Thinned() {
+		return ErrBatch
+	}
 	if b.Codec() != CodecNone {
 		return nil
 	}
@@ -287,7 +294,7 @@ func validRecord(b []byte) bool {
 		return int(b[1]) <= len(b)-2
 	}
 	var r Record
-	return r.parse(b, 0)
+	return r.parse(b, 0) && !r.Removed
 }
 
 // Cut appends to dst a batch that holds the records [from, to) of the uncompressed batch b, with
@@ -311,7 +318,7 @@ func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 		}
 	}
 	at := len(dst)
-	dst = append(dst, 0, 0, 0, 0, b.raw[4]&(attrTime|attrIDs|attrTTL))
+	dst = append(dst, 0, 0, 0, 0, b.raw[4]&(attrTime|attrIDs|attrTTL|attrThinned))
 	dst = appendUvarint(dst, uint64(to-from))
 	if b.raw[4]&attrTime != 0 {
 		dst = appendUvarint(dst, zigzag(b.baseTime))
@@ -336,6 +343,7 @@ type BatchBuilder struct {
 	timed    bool
 	baseTime int64
 	ids      bool
+	thinned  bool
 	ttl      int64
 	producer Producer
 }
@@ -425,6 +433,9 @@ func (b *BatchBuilder) header(dst []byte, c Codec, unpacked int) []byte {
 	}
 	if b.ttl != 0 {
 		attrs |= attrTTL
+	}
+	if b.thinned {
+		attrs |= attrThinned
 	}
 	dst = append(dst, 0, 0, 0, 0, attrs)
 	dst = appendUvarint(dst, uint64(b.count))

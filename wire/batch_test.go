@@ -152,14 +152,15 @@ func TestBatchesThatLieAreRefused(t *testing.T) {
 	require.NoError(t, parses(0, 1, 2, 0, 'x'))
 	for name, b := range map[string][]byte{
 		"no records":                 {0, 0},
-		"unknown attribute":          {0x80, 1, 2, 0, 'x'},
+		"compacted by nobody":        {attrThinned, 1, 2, 0, 'x'},
 		"time to live of zero":       {attrTTL, 1, 0, 2, 0, 'x'},
 		"unknown codec":              {4, 1, 2, 0, 'x'},
 		"more than it holds":         {0, 2, 2, 0, 'x'},
 		"less than it holds":         {0, 1, 2, 0, 'x', 2, 0, 'y'},
 		"record of no bytes":         {0, 1, 0},
 		"record past the end":        {0, 1, 9, 0, 'x'},
-		"unknown record flag":        {0, 1, 2, 0x20, 'x'},
+		"unknown record flag":        {0, 1, 2, 0x40, 'x'},
+		"removed record":             {0, 1, 1, recordRemoved},
 		"key past the record":        {0, 1, 3, recordKey, 5, 'x'},
 		"tombstone with a value":     {0, 1, 2, recordNull, 'x'},
 		"empty headers":              {0, 1, 2, recordHeaders, 0},
@@ -342,4 +343,39 @@ func BenchmarkParseAndValidate(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestAThinnedBatchKeepsThePlacesOfItsRecords(t *testing.T) {
+	whole, err := ParseBatch(fullBatch())
+	require.NoError(t, err)
+	want := recordsOf(t, whole)
+	var b BatchBuilder
+	kept, err := whole.Thin(&b, func(i int, r *Record) bool { return i == 1 })
+	require.NoError(t, err)
+	require.Equal(t, 1, kept)
+	thin, err := ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	require.True(t, thin.Thinned())
+	require.Zero(t, thin.Producer())
+	require.Less(t, len(thin.Raw()), len(whole.Raw()))
+	require.ErrorIs(t, thin.Validate(DefaultMaxRecordBytes), ErrBatch, "no producer may send it")
+	got := recordsOf(t, thin)
+	require.Len(t, got, len(want))
+	for i, r := range got {
+		if i == 1 {
+			require.Equal(t, want[i], r)
+		} else {
+			require.Equal(t, Record{Removed: true}, r)
+		}
+	}
+	again, err := thin.Thin(new(BatchBuilder), func(int, *Record) bool { return true })
+	require.NoError(t, err)
+	require.Equal(t, 1, again, "what was removed stays removed")
+	var all BatchBuilder
+	_, err = whole.Thin(&all, func(int, *Record) bool { return true })
+	require.NoError(t, err)
+	same, err := ParseBatch(all.Bytes())
+	require.NoError(t, err)
+	require.False(t, same.Thinned())
+	require.Equal(t, want, recordsOf(t, same))
 }

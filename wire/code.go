@@ -76,6 +76,8 @@ const (
 	// CodeDuplicate says that the batch, of more than one record, has a record whose message id was
 	// stored before, at First of the error. Nothing was appended: send the records one by one.
 	CodeDuplicate Code = 36
+	// CodeKeyNotFound says that no record has the key, or that the latest one deleted it.
+	CodeKeyNotFound Code = 37
 
 	// CodeGroupNotFound says that the group has no state here.
 	CodeGroupNotFound Code = 40
@@ -126,6 +128,7 @@ var codes = map[Code]codeInfo{
 	CodeStorage:              {"STORAGE", "a write or flush failed, the outcome is unknown", RetryUnknown},
 	CodeBusy:                 {"BUSY", "the broker is overloaded, slow down", RetryLater},
 	CodeDuplicate:            {"DUPLICATE", "a message with this id was stored before", RetryNever},
+	CodeKeyNotFound:          {"KEY_NOT_FOUND", "no record has this key", RetryNever},
 	CodeGroupNotFound:        {"GROUP_NOT_FOUND", "the group does not exist", RetryNever},
 	CodeLeaseLost:            {"LEASE_LOST", "the lease ended before it was settled", RetryNever},
 	CodeFenced:               {"FENCED", "a newer owner has taken over", RetryNever},

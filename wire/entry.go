@@ -8,8 +8,8 @@ import (
 // StampBytes is the size of the broker's stamp in front of every entry's payload.
 const StampBytes = 48
 
-// Kind says what the payload of an entry is. Only data has records: other kinds have a count of 0,
-// so offsets stay dense for users.
+// Kind says what the payload of an entry is. Only data has records: other kinds but KindGap have a
+// count of 0, so offsets stay dense for users.
 type Kind uint8
 
 const (
@@ -21,6 +21,9 @@ const (
 	KindConfig Kind = 3
 	// KindState is a change of the partition's own state: committed offsets, acknowledgements.
 	KindState Kind = 4
+	// KindGap stands for entries whose records compaction removed. It counts their records, so that
+	// offsets and indexes go on behind it; it has none itself and is never delivered.
+	KindGap Kind = 5
 )
 
 // Identity is what the stamp's checksum knows about where an entry belongs. An intact entry found in
@@ -43,7 +46,7 @@ func (id Identity) Seed() uint32 {
 //
 //	0        4       8      9       10      12      16     24      32            40           48
 //	+--------+-------+------+-------+-------+-------+------+-------+-------------+------------+---------+
-//	| crc    | length| kind | flags | zero  | count | term | index | base offset | append ms  | payload |
+//	| crc    | length| kind | flags | skip  | count | term | index | base offset | append ms  | payload |
 //	+--------+-------+------+-------+-------+-------+------+-------+-------------+------------+---------+
 //
 // crc covers the partition's identity, bytes 4 to 48 and the first four bytes of the payload, which
@@ -53,7 +56,8 @@ type Stamp struct {
 	Length     uint32 // payload bytes, at least 4
 	Kind       Kind
 	Flags      uint8  // StampCut or 0
-	Count      uint32 // records; 0 unless Kind is KindData
+	Skip       uint16 // entries besides its own that a KindGap stands for, else 0
+	Count      uint32 // records; 0 unless Kind is KindData or KindGap
 	Term       uint64 // leader's term; 1 without a cluster
 	Index      uint64 // position among all entries of the partition, from 1
 	BaseOffset uint64 // offset of the first record, or of the next data entry's
@@ -67,6 +71,9 @@ const StampCut = 1 << 0
 // NextOffset returns the offset behind the entry's last record.
 func (s *Stamp) NextOffset() uint64 { return s.BaseOffset + uint64(s.Count) }
 
+// NextIndex returns the index of the entry behind it.
+func (s *Stamp) NextIndex() uint64 { return s.Index + 1 + uint64(s.Skip) }
+
 // Size returns the size of the whole entry.
 func (s *Stamp) Size() int { return StampBytes + int(s.Length) }
 
@@ -77,7 +84,7 @@ func (s *Stamp) Put(b []byte, seed uint32) {
 	le.PutUint32(b[4:], s.Length)
 	b[8] = byte(s.Kind)
 	b[9] = s.Flags
-	b[10], b[11] = 0, 0
+	le.PutUint16(b[10:], s.Skip)
 	le.PutUint32(b[12:], s.Count)
 	le.PutUint64(b[16:], s.Term)
 	le.PutUint64(b[24:], s.Index)
@@ -97,6 +104,7 @@ func (s *Stamp) View(b []byte) {
 	s.Length = le.Uint32(b[4:])
 	s.Kind = Kind(b[8])
 	s.Flags = b[9]
+	s.Skip = le.Uint16(b[10:])
 	s.Count = le.Uint32(b[12:])
 	s.Term = le.Uint64(b[16:])
 	s.Index = le.Uint64(b[24:])
@@ -111,8 +119,8 @@ func CheckStamp(b []byte, seed uint32) bool {
 		return false
 	}
 	n := le.Uint32(b[4:])
-	return n >= 4 && n <= MaxFrameBytes && b[10] == 0 && b[11] == 0 &&
-		b[8] >= byte(KindData) && b[8] <= byte(KindState) && b[9]&^StampCut == 0 &&
+	return n >= 4 && n <= MaxFrameBytes && (le.Uint16(b[10:]) == 0 || b[8] == byte(KindGap)) &&
+		b[8] >= byte(KindData) && b[8] <= byte(KindGap) && b[9]&^StampCut == 0 &&
 		stampChecksum(b, seed) == le.Uint32(b)
 }
 

@@ -241,3 +241,30 @@ func (m *OffsetsReply) Parse(b []byte) error {
 	m.Visible = r.u64()
 	return r.done()
 }
+
+// Get asks for the latest record of a key in a partition of a compacted topic. The reply is an Entries
+// with one entry; the record is the one in front of Next.
+type Get struct {
+	Handle    uint16
+	Partition uint16
+	Key       []byte // at most MaxKeyBytes; a view after Parse
+}
+
+// Append appends the encoded body.
+func (m *Get) Append(dst []byte) []byte {
+	dst = le.AppendUint16(dst, m.Handle)
+	dst = le.AppendUint16(dst, m.Partition)
+	return append(dst, m.Key...)
+}
+
+// Parse sets m from a body.
+func (m *Get) Parse(b []byte) error {
+	r := body{b: b}
+	m.Handle = r.u16()
+	m.Partition = r.u16()
+	var err error
+	if m.Key, err = r.rest(); err == nil && len(m.Key) > MaxKeyBytes {
+		err = ErrMalformed
+	}
+	return err
+}

@@ -31,6 +31,7 @@ const (
 	OpUnsubscribe Op = 0x33
 	OpDeliver     Op = 0x34 // broker, unasked: entries of a subscription
 	OpOffsets     Op = 0x35
+	OpGet         Op = 0x36 // the latest record of a key
 
 	OpOpenQueue Op = 0x40
 	OpLease     Op = 0x41
@@ -67,7 +68,7 @@ var opNames = map[Op]string{
 	OpDescribeTopic: "describe_topic", OpAlterTopic: "alter_topic",
 	OpDeleteTopic: "delete_topic", OpPurgeTopic: "purge_topic",
 	OpPublish: "publish", OpFetch: "fetch", OpSubscribe: "subscribe", OpCredit: "credit",
-	OpUnsubscribe: "unsubscribe", OpDeliver: "deliver", OpOffsets: "offsets",
+	OpUnsubscribe: "unsubscribe", OpDeliver: "deliver", OpOffsets: "offsets", OpGet: "get",
 	OpOpenQueue: "open_queue", OpLease: "lease", OpAck: "ack", OpNack: "nack",
 	OpReject: "reject", OpExtend: "extend", OpPending: "pending", OpDiscard: "discard", OpCommit: "commit", OpCommitted: "committed",
 	OpGroups: "groups", OpDeleteGroup: "delete_group", OpStats: "stats",

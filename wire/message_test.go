@@ -128,6 +128,7 @@ func vectors() []vector {
 		of("unsubscribe", OpUnsubscribe, 0, unsubscribe{Subscription: 9}),
 		of("offsets", OpOffsets, 0, Offsets{Handle: 3, Partition: 2, From: Position{Kind: PositionLast}, Group: "g"}),
 		of("offsets-reply", OpOffsets|OpReply, 0, OffsetsReply{Offset: 7, First: 1, Visible: 8}),
+		of("get", OpGet, 0, Get{Handle: 3, Partition: 2, Key: []byte("alice")}),
 		of("open-queue", OpOpenQueue, 0, OpenQueue{
 			Handle: 3, Group: "workers", Start: Position{Kind: PositionFirst}, LeaseMs: 30000,
 			BackoffMinMs: 1000, BackoffMaxMs: 300000, MaxDeliveries: 5, DeadLetter: "dead",
@@ -182,7 +183,7 @@ func (v *vector) frame() []byte {
 
 // openEnded bodies end with bytes that are not described here: truncating them may leave a body that
 // is whole.
-var openEnded = map[string]bool{"publish": true, "fetch-reply": true, "deliver": true, "lease-reply": true, "error-reply": true, "send": true, "message": true}
+var openEnded = map[string]bool{"publish": true, "fetch-reply": true, "deliver": true, "lease-reply": true, "error-reply": true, "send": true, "message": true, "get": true}
 
 func TestEveryMessageRoundTripsAndRefusesEveryCut(t *testing.T) {
 	for _, v := range vectors() {

@@ -22,6 +22,8 @@ type Record struct {
 	Headers Headers
 	// Subject is the subject a record was published on, when that is not the topic's name.
 	Subject []byte
+	// Removed marks the place of a record that compaction removed: it counts, and is skipped.
+	Removed bool
 }
 
 const (
@@ -30,6 +32,7 @@ const (
 	recordHeaders = 1 << 2 // headers follow
 	recordSubject = 1 << 3 // a subject follows
 	recordNull    = 1 << 4 // the value is nil, not empty
+	recordRemoved = 1 << 5 // nothing is left of the record; the only flag, and nothing follows
 	recordKnown   = recordTime | recordKey | recordHeaders | recordSubject | recordNull
 )
 
@@ -164,6 +167,10 @@ func (r *Record) append(dst []byte, base int64) []byte {
 
 // parse sets r from the bytes behind the length prefix. base is the batch's base time.
 func (r *Record) parse(b []byte, base int64) bool {
+	if len(b) == 1 && b[0] == recordRemoved {
+		*r = Record{Removed: true}
+		return true
+	}
 	if len(b) == 0 || b[0]&^recordKnown != 0 {
 		return false
 	}

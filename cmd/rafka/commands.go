@@ -9,6 +9,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.devCommand(),
 		c.pubCommand(),
 		c.subCommand(),
+		c.getCommand(),
 		c.consumeCommand(),
 		c.reqCommand(),
 		c.replyCommand(),

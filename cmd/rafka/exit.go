@@ -57,6 +57,8 @@ var exitOf = map[wire.Code]int{
 	wire.CodeTopicNotFound:        exitNotFound,
 	wire.CodePartitionNotFound:    exitNotFound,
 	wire.CodeGroupNotFound:        exitNotFound,
+	wire.CodeKeyNotFound:          exitNotFound,
+	wire.CodeDuplicate:            exitConflict,
 	wire.CodeOffsetOutOfRange:     exitNotFound,
 	wire.CodeSubscriptionNotFound: exitNotFound,
 	wire.CodeTopicDeleted:         exitNotFound,

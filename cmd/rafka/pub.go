@@ -40,6 +40,7 @@ type publication struct {
 	id         string
 	ttl        time.Duration
 	atomic     bool
+	tombstone  bool
 }
 
 // receipt is what rafka pub prints.
@@ -107,6 +108,7 @@ topic/partition@offset. With --lines every line is a message; the count goes to 
 	fs.BoolVar(&p.live, "live", false, "TOPIC is a subject: whoever listens now gets the message, and a topic that is bound to it")
 	fs.StringVar(&p.id, "id", "", "message id: a topic with a dedupe_window stores it once")
 	fs.DurationVar(&p.ttl, "ttl", 0, "deliver the message for this long only")
+	fs.BoolVar(&p.tombstone, "tombstone", false, "publish no value: on a compacted topic it deletes the key")
 	fs.BoolVar(&p.atomic, "atomic", false, "with --lines: store all lines or none, in one partition")
 	p.lineKey.flags(fs)
 	return cmd
@@ -127,6 +129,10 @@ func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options
 		return o, usagef(cmd, "codec %q is not one of none, s2, zstd, lz4", p.codec)
 	}
 	switch {
+	case p.tombstone && (len(args) == 2 || p.file != "" || p.lines || p.live):
+		return o, usagef(cmd, "a --tombstone has no value, and is one message of a topic")
+	case p.tombstone && !p.hasKey:
+		return o, usagef(cmd, "--tombstone needs --key")
 	case p.ttl < 0:
 		return o, usagef(cmd, "--ttl cannot be negative")
 	case p.id != "" && p.lines:
@@ -177,8 +183,10 @@ func (p *publication) message() *client.Message {
 func (c *cli) pubOne(ctx context.Context, cl *client.Client, p *publication, value []string) error {
 	m := p.message()
 	var err error
-	if m.Value, err = c.valueOf(value, p.file); err != nil {
-		return err
+	if !p.tombstone {
+		if m.Value, err = c.valueOf(value, p.file); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := c.asking(ctx)
 	defer cancel()

@@ -29,7 +29,7 @@ var rules = map[string]rule{
 	"subject": {},
 	"auth":    {ours: []string{"subject"}, theirs: []string{"golang.org/x/crypto", "github.com/nats-io/nkeys"}},
 
-	"log":         {ours: []string{"wire"}, theirs: []string{"golang.org/x/sys"}},
+	"log":         {ours: []string{"wire", "wire/codec"}, theirs: []string{"golang.org/x/sys"}},
 	"log/faultfs": {ours: []string{"log"}},
 
 	"partition": {ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "group", "subject"}, theirs: []string{"github.com/google/uuid"}},

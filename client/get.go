@@ -1,0 +1,48 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/keyhash"
+)
+
+// Get returns the latest message with a key of a compacted topic, from the partition where the topic
+// places the key. It fails with wire.CodeKeyNotFound when there is none, when the latest one has no
+// value, or when its time to live is over; with wire.CodeInvalid on a topic that is not compacted. The
+// first look-up in a partition reads all of it on the broker.
+func (c *Client) Get(ctx context.Context, topic string, key []byte) (*Message, error) {
+	if len(key) > wire.MaxKeyBytes {
+		we := wire.Errorf(wire.CodeTooLarge, "a key has at most %d bytes", wire.MaxKeyBytes)
+		return nil, &Error{Op: wire.OpGet.String(), Topic: topic, Partition: anyPartition, Err: we}
+	}
+	var b *binding
+	partition := anyPartition
+	body, err := c.do(ctx, call{
+		op: wire.OpGet, topic: topic, partition: anyPartition,
+		body: func(dst []byte, bd *binding) []byte {
+			b, partition = bd, keyhash.Partition(bd.Hash, key, int(bd.Partitions))
+			m := wire.Get{Handle: bd.Handle, Partition: uint16(partition), Key: key}
+			return m.Append(dst)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var e wire.Entries
+	if err := e.Parse(body); err != nil || e.Next == 0 {
+		return nil, fmt.Errorf("get %s: %w", topic, ErrProtocol)
+	}
+	cur := cursor{keep: true}
+	cur.reset(e.Bytes, b.seed(partition), e.Next-1)
+	switch ok, err := cur.more(); {
+	case err != nil:
+		return nil, fmt.Errorf("get %s/%d: %w", topic, partition, err)
+	case !ok || cur.offset() != e.Next-1:
+		return nil, fmt.Errorf("get %s/%d: %w: not the record that was announced", topic, partition, ErrProtocol)
+	}
+	m := &Message{Topic: topic, Partition: partition}
+	cur.take(m)
+	return m, nil
+}

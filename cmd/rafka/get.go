@@ -1,0 +1,46 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/rafka-mq/rafka/client"
+)
+
+const getExample = `  rafka topic create users --set cleanup=compact
+  rafka pub users '{"name":"Alice"}' --key alice
+  rafka get users alice
+  rafka get users alice -o jsonl`
+
+func (c *cli) getCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get TOPIC KEY",
+		Short: "print the latest message of a key",
+		Long: `Print the latest message with this key on a topic whose cleanup is compact: its value alone, or
+everything with -o json. A key that was never published, or whose latest message deleted it, ends
+with exit code 5.`,
+		Example:           getExample,
+		Args:              exactly(2, "TOPIC KEY"),
+		Annotations:       map[string]string{"raw": "yes"},
+		ValidArgsFunction: c.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
+				ctx, cancel := c.asking(cmd.Context())
+				defer cancel()
+				m, err := cl.Get(ctx, args[0], []byte(args[1]))
+				if err != nil {
+					return err
+				}
+				return c.printValue(m)
+			})
+		},
+	}
+}
+
+// printValue prints one message: the value alone unless JSON is asked for.
+func (c *cli) printValue(m *client.Message) error {
+	if c.asJSON() {
+		return c.printJSON(newMessage(m))
+	}
+	_, err := c.stdout.Write(append(m.Value[:len(m.Value):len(m.Value)], '\n'))
+	return err
+}

@@ -1,0 +1,348 @@
+package log_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+// keyed is one record that was appended to a log that is compacted.
+type keyed struct {
+	key, value string // no value is a tombstone
+	codec      wire.Codec
+	ms         int64 // append time
+	ttl        int64
+}
+
+// compacted is a log that is compacted, with everything that was ever appended to it.
+type compacted struct {
+	t    *testing.T
+	disk *faultfs.Disk
+	now  time.Time
+	s    *log.Store
+	l    *log.Log
+	all  []keyed // by offset
+}
+
+const tombstoneAge = time.Hour
+
+func newCompacted(t *testing.T) *compacted {
+	c := &compacted{t: t, disk: faultfs.New(), now: time.UnixMilli(1_763_800_000_000)}
+	c.open()
+	return c
+}
+
+func (c *compacted) open() {
+	o := small(c.disk)
+	o.Now = func() time.Time { return c.now }
+	s, err := log.OpenStill(o)
+	require.NoError(c.t, err)
+	c.s = s
+	c.l = openLog(c.t, s, identity(1), log.Config{Compact: true, TombstoneAge: tombstoneAge, SegmentBytes: 4 << 10})
+}
+
+func (c *compacted) append(k wire.Codec, ttl int64, records ...string) {
+	c.t.Helper()
+	var b wire.BatchBuilder
+	b.SetTTL(ttl)
+	for i := 0; i < len(records); i += 2 {
+		r := wire.Record{Key: []byte(records[i]), Value: []byte(records[i+1])}
+		if records[i+1] == "" {
+			r.Value = nil
+		}
+		b.Add(r)
+		c.all = append(c.all, keyed{records[i], records[i+1], k, c.now.UnixMilli(), ttl})
+	}
+	payload := b.Bytes()
+	if k != wire.CodecNone {
+		packed := codec.Compress(nil, k, b.Records())
+		payload = b.AppendCompressed(nil, k, packed)
+	}
+	_, _, err := c.l.Append(log.Batch{
+		Kind: wire.KindData, Count: uint32(len(records) / 2), Term: 1, Time: c.now.UnixMilli(), Payload: payload,
+	})
+	require.NoError(c.t, err)
+}
+
+// read returns what a reader sees from an offset on, and checks it against what was appended.
+func (c *compacted) read(from uint64) map[uint64]keyed {
+	c.t.Helper()
+	got := map[uint64]keyed{}
+	for _, e := range readFrom(c.t, c.l, from, c.l.Positions().Next) {
+		batch, err := wire.ParseBatch(e.Payload)
+		require.NoError(c.t, err)
+		require.Equal(c.t, e.Count, batch.Count())
+		plain, err := codec.Unpack(batch, nil)
+		require.NoError(c.t, err)
+		at := e.BaseOffset
+		for r, err := range plain.Records() {
+			require.NoError(c.t, err)
+			if !r.Removed && at >= from {
+				k := keyed{string(r.Key), string(r.Value), c.all[at].codec, e.Time, batch.TTL()}
+				require.Equal(c.t, c.all[at], k, "offset %d", at)
+				got[at] = k
+			}
+			at++
+		}
+	}
+	return got
+}
+
+// latest returns the offset of the newest record of every key.
+func (c *compacted) latest() map[string]uint64 {
+	m := map[string]uint64{}
+	for i, k := range c.all {
+		m[k.key] = uint64(i)
+	}
+	return m
+}
+
+// check compares what is read with the promise: every key's latest record is there, unless its time is
+// over, and nothing that was never appended.
+func (c *compacted) check() map[uint64]keyed {
+	c.t.Helper()
+	got := c.read(0)
+	now := c.now.UnixMilli()
+	for key, at := range c.latest() {
+		k := c.all[at]
+		mayBeGone := k.value == "" && k.ms < now-tombstoneAge.Milliseconds() || k.ttl > 0 && k.ms+k.ttl <= now
+		if _, ok := got[at]; !ok && !mayBeGone {
+			require.Fail(c.t, "lost", "key %s at %d", key, at)
+		}
+	}
+	return got
+}
+
+func has(got map[uint64]keyed, offset uint64) bool {
+	_, ok := got[offset]
+	return ok
+}
+
+func (c *compacted) compact() {
+	c.t.Helper()
+	require.NoError(c.t, c.s.Checkpoint())
+	require.NoError(c.t, c.s.Compact())
+}
+
+func TestCompactionKeepsTheLatestOfEveryKey(t *testing.T) {
+	c := newCompacted(t)
+	for i := range 400 {
+		c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), fmt.Sprint("value ", i, " ", string(make([]byte, 40))))
+	}
+	require.NoError(t, c.s.Checkpoint())
+	before := c.l.Stats()
+	c.compact()
+	after := c.l.Stats()
+	require.Less(t, after.Bytes, before.Bytes/3)
+	require.Less(t, after.Segments, before.Segments)
+	got := c.check()
+	require.Less(t, len(got), 100, "the active segment is left as it is")
+	require.False(t, has(got, 0))
+
+	for from := range uint64(len(c.all)) { // a reader may begin anywhere
+		for at := range c.read(from) {
+			require.GreaterOrEqual(t, at, from)
+		}
+	}
+	segments := after.Segments
+	require.NoError(t, c.s.Compact())
+	require.Equal(t, segments, c.l.Stats().Segments, "nothing new, nothing to do")
+
+	require.NoError(t, c.s.Close())
+	report, err := log.VerifyFS(c.disk, "/data")
+	require.NoError(t, err)
+	require.True(t, report.OK(), report.Damage)
+	c.open()
+	require.Equal(t, got, c.check())
+	require.Equal(t, uint64(400), c.l.Positions().Next)
+	at, err := c.l.OffsetAt(c.now.UnixMilli() + 1)
+	require.NoError(t, err)
+	require.Equal(t, uint64(400), at)
+	_, err = c.l.Term(3)
+	require.NoError(t, err)
+}
+
+func TestTombstonesAndRecordsPastTheirTimeGoAway(t *testing.T) {
+	c := newCompacted(t)
+	fill := func() {
+		for i := range 80 {
+			c.append(wire.CodecNone, 0, fmt.Sprint("filler-", i%5), string(bytes.Repeat([]byte{'x'}, 100)))
+		}
+	}
+	c.append(wire.CodecNone, 0, "gone", "value")
+	c.append(wire.CodecNone, 0, "gone", "")
+	c.append(wire.CodecNone, 1000, "short", "value")
+	fill()
+	c.compact()
+	got := c.check()
+	require.False(t, has(got, 0))
+	require.True(t, has(got, 1), "readers see the deletion for a while")
+	require.True(t, has(got, 2))
+	c.now = c.now.Add(tombstoneAge + time.Millisecond)
+	fill()
+	c.compact()
+	got = c.check()
+	require.False(t, has(got, 1))
+	require.False(t, has(got, 2))
+}
+
+func TestCompactionOfAnything(t *testing.T) {
+	for seed := range uint64(60) {
+		c := newCompacted(t)
+		rng := rand.New(rand.NewPCG(seed, 7))
+		for range 12 {
+			for range rng.IntN(60) {
+				var records []string
+				for range 1 + rng.IntN(9) {
+					value := ""
+					if rng.IntN(8) > 0 {
+						value = fmt.Sprintf("%d %x", len(c.all), make([]byte, rng.IntN(60)))
+					}
+					records = append(records, fmt.Sprint(rng.IntN(1+rng.IntN(200))), value)
+				}
+				ttl := int64(0)
+				if rng.IntN(10) == 0 {
+					ttl = 1 + rng.Int64N(2*tombstoneAge.Milliseconds())
+				}
+				c.append(wire.Codec(rng.IntN(4)), ttl, records...)
+				c.now = c.now.Add(time.Duration(rng.IntN(60_000)) * time.Millisecond)
+			}
+			switch rng.IntN(5) {
+			case 0:
+				require.NoError(t, c.s.Close())
+				c.open()
+			case 1:
+				first := rng.Uint64N(c.l.Positions().Next + 1)
+				require.NoError(t, c.l.TruncatePrefix(first))
+				c.purge(first)
+			default:
+				c.compact()
+			}
+			c.checkFrom(c.l.Positions().First)
+		}
+		require.NoError(t, c.s.Close())
+		report, err := log.VerifyFS(c.disk, "/data")
+		require.NoError(t, err)
+		require.True(t, report.OK(), "seed %d: %v", seed, report.Damage)
+	}
+}
+
+// purge forgets what is below first: nothing of it is promised.
+func (c *compacted) purge(first uint64) {
+	for i := range min(first, uint64(len(c.all))) {
+		c.all[i].ttl = 1
+		c.all[i].ms = 0
+	}
+}
+
+func (c *compacted) checkFrom(first uint64) {
+	c.t.Helper()
+	got := c.read(first)
+	now := c.now.UnixMilli()
+	for key, at := range c.latest() {
+		k := c.all[at]
+		mayBeGone := at < first || k.value == "" && k.ms < now-tombstoneAge.Milliseconds() || k.ttl > 0 && k.ms+k.ttl <= now
+		if _, ok := got[at]; !ok && !mayBeGone {
+			require.Fail(c.t, "lost", "key %s at %d", key, at)
+		}
+	}
+}
+
+// A power cut at any call of a compaction, or a failure, leaves every latest record readable.
+func TestPowerCutsDuringCompaction(t *testing.T) {
+	base := newCompacted(t)
+	for i := range 150 {
+		base.append(wire.Codec(i%2), 0, fmt.Sprint("key-", i%9), fmt.Sprint("value ", i, string(make([]byte, 90))))
+	}
+	require.NoError(t, base.s.Checkpoint())
+	require.NoError(t, base.s.Compact())
+	for i := range 150 {
+		base.append(wire.CodecNone, 0, fmt.Sprint("key-", i%4), fmt.Sprint("value ", i, string(make([]byte, 90))))
+	}
+	require.NoError(t, base.s.Close())
+	for _, fault := range []string{"cut", "failure"} {
+		for call := 1; ; call++ {
+			c := &compacted{t: t, disk: base.disk.Clone(), now: base.now, all: base.all}
+			c.open()
+			if fault == "cut" {
+				c.disk.CrashAt(c.disk.Calls() + call)
+			} else {
+				left := call
+				c.disk.Fail(func(faultfs.Op, string) error {
+					if left--; left == 0 {
+						return faultfs.ErrInjected
+					}
+					return nil
+				})
+			}
+			err := c.s.Compact()
+			done := err == nil
+			if !done {
+				require.ErrorIs(t, err, faultfs.ErrInjected)
+			}
+			if fault == "failure" {
+				c.check() // the store that saw it goes on
+			}
+			c.s.Drop()
+			c.disk.Fail(nil)
+			c.disk = c.disk.PowerCut(rand.New(rand.NewPCG(uint64(call), 3)))
+			c.open()
+			c.check()
+			require.NoError(t, c.s.Compact())
+			c.check()
+			require.NoError(t, c.s.Close())
+			c.open() // and what was left behind does not count
+			c.check()
+			require.NoError(t, c.s.Close())
+			if done {
+				require.Greater(t, call, 5)
+				break
+			}
+		}
+	}
+}
+
+func TestADamagedSegmentIsNotCompacted(t *testing.T) {
+	c := newCompacted(t)
+	for i := range 300 {
+		c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), fmt.Sprint("value ", i, string(make([]byte, 60))))
+	}
+	require.NoError(t, c.s.Close())
+	var segments []string
+	for _, name := range c.disk.Names() {
+		if len(name) > 4 && name[len(name)-4:] == ".seg" && bytes.Contains([]byte(name), []byte("partitions")) {
+			segments = append(segments, name)
+		}
+	}
+	require.Greater(t, len(segments), 4)
+	b := bytes.Clone(c.disk.Bytes(segments[2]))
+	b[len(b)/2] ^= 0x40
+	c.disk.SetBytes(segments[2], b)
+	c.open()
+	require.NoError(t, c.s.Compact()) // finds it
+	require.NoError(t, c.s.Compact())
+	require.Less(t, c.l.Stats().Segments, len(segments))
+	var chunk log.Chunk
+	lost := 0
+	for at := uint64(0); at < c.l.Positions().Next; {
+		err := c.l.ReadCold(&chunk, at, c.l.Positions().Next, 1<<20)
+		if damage := (*log.CorruptError)(nil); err != nil {
+			require.ErrorAs(t, err, &damage)
+			lost++
+			at = damage.Next
+			continue
+		}
+		at = chunk.Next
+		chunk.Release()
+	}
+	require.Equal(t, 1, lost)
+}

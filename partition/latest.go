@@ -1,0 +1,140 @@
+package partition
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+// maxLatest bounds the keys of a partition that are looked up: about 60 bytes of memory each.
+const maxLatest = 4 << 20
+
+// latest is where the newest record of every key of a compacted partition is. It is made by the first
+// look-up, from what compaction left, and every later one adds what came since.
+type latest struct {
+	mu      sync.Mutex           // guards the rest; held while the log is read
+	offsets map[messageID]uint64 // by the hash of the key
+	next    uint64               // offsets below were looked at
+	unpack  []byte
+}
+
+// Latest fills c with the entry of the newest visible record of a key, and returns the record's offset.
+// It may wait for the disk, for long the first time, so it must not be called on an event loop. The
+// error is a *wire.Error: CodeKeyNotFound when there is no such record or the newest one is a
+// tombstone, CodeInvalid when the topic is not compacted. The caller must Release c.
+func (p *Partition) Latest(c *log.Chunk, key []byte) (offset uint64, err error) {
+	if err := p.Err(); err != nil {
+		return 0, err
+	}
+	if !p.topic.Config().Compact {
+		return 0, wire.Errorf(wire.CodeInvalid, "topic %q has no latest records: its cleanup is not compact", p.topic.name)
+	}
+	offset, ok, err := p.latest.find(p, key)
+	if err != nil {
+		return 0, err
+	}
+	if !ok || offset < p.First() {
+		return 0, keyNotFound(p, key)
+	}
+	if err := p.ReadCold(c, offset, 1); err != nil {
+		return 0, err
+	}
+	rec, err := recordAt(c, offset)
+	if err != nil || rec.Value == nil { // compaction, or its time to live, took it since
+		c.Release()
+		return 0, keyNotFound(p, key)
+	}
+	return offset, nil
+}
+
+func keyNotFound(p *Partition, key []byte) *wire.Error {
+	return wire.Errorf(wire.CodeKeyNotFound, "%s has no record with key %.80q", p, key)
+}
+
+// find returns the offset of the newest record of a key.
+func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.offsets == nil {
+		l.offsets = map[messageID]uint64{}
+	}
+	if err := l.follow(p); err != nil {
+		return 0, false, err
+	}
+	offset, ok = l.offsets[newMessageID(key)]
+	return offset, ok, nil
+}
+
+// follow looks at what became visible since the last time.
+func (l *latest) follow(p *Partition) error {
+	var c log.Chunk
+	l.next = max(l.next, p.First())
+	for l.next < p.Visible() {
+		err := p.ReadCold(&c, l.next, 1<<20)
+		if damage := (*wire.Error)(nil); errors.As(err, &damage) && damage.Next > l.next {
+			l.next = damage.Next // lost, or retained away meanwhile
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = l.chunk(&c)
+		moved := c.Next > l.next
+		l.next = max(l.next, c.Next)
+		c.Release()
+		if err != nil || !moved {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *latest) chunk(c *log.Chunk) error {
+	for _, b := range c.Slices {
+		for len(b) > 0 {
+			e, rest, err := wire.ViewEntry(b)
+			if err != nil {
+				return err
+			}
+			if err := l.entry(&e); err != nil {
+				return err
+			}
+			b = rest
+		}
+	}
+	return nil
+}
+
+// entry notes the records of an entry. One that cannot be opened has none: its readers hear of that.
+func (l *latest) entry(e *wire.Entry) error {
+	batch, err := wire.ViewBatch(e.Payload)
+	if err != nil {
+		return nil
+	}
+	if batch, err = codec.Unpack(batch, l.unpack); err != nil {
+		return nil
+	}
+	if batch.Codec() != wire.CodecNone {
+		l.unpack, _ = batch.Packed()
+	}
+	offset := e.BaseOffset
+	for rec, err := range batch.Records() {
+		if err != nil {
+			return nil
+		}
+		switch {
+		case rec.Key == nil || rec.Removed:
+		case rec.Value == nil:
+			delete(l.offsets, newMessageID(rec.Key))
+		case len(l.offsets) >= maxLatest:
+			return wire.Errorf(wire.CodeLimit, "the partition has over %d keys: too many to look one up", maxLatest)
+		default:
+			l.offsets[newMessageID(rec.Key)] = offset
+		}
+		offset++
+	}
+	return nil
+}
