@@ -126,7 +126,7 @@ func (v *verdict) look(ctx context.Context, cl *client.Client, l *limits) error 
 	if err != nil {
 		return err
 	}
-	for _, g := range sumGroups(groups) {
+	for _, g := range sumGroups(groups, nil) {
 		v.measure("lag_"+g.Topic, "", float64(g.Lag), float64(l.lagWarn), float64(l.lagCrit))
 		v.measure("age_"+g.Topic, "s", g.LagSeconds, l.ageWarn.Seconds(), l.ageCrit.Seconds())
 		v.Message += fmt.Sprintf(", %s on %s is %d messages and %s behind", g.Group, g.Topic, g.Lag, seconds(g.LagSeconds))

@@ -29,7 +29,7 @@ func (c *cli) completeGroup(cmd *cobra.Command, args []string, _ string) ([]stri
 	return c.complete(cmd, args, func(ctx context.Context, cl *client.Client) ([]string, error) {
 		infos, err := cl.Groups(ctx, "")
 		var names []string
-		for _, g := range sumGroups(infos) {
+		for _, g := range sumGroups(infos, nil) {
 			names = append(names, g.Group)
 		}
 		return names, err

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,31 +16,37 @@ import (
 
 // groupRow is a group or queue on one topic, its partitions together.
 type groupRow struct {
-	Group      string  `json:"group"`
-	Mode       string  `json:"mode"`
-	Topic      string  `json:"topic"`
-	Lag        uint64  `json:"lag"`
-	LagSeconds float64 `json:"lag_seconds"`
-	InFlight   int     `json:"in_flight"`
-	Retrying   int     `json:"retrying"`
-	Parked     int     `json:"parked"`
-	Dead       int     `json:"dead"`
-	Partitions int     `json:"partitions"`
+	Group       string    `json:"group"`
+	Mode        string    `json:"mode"`
+	Topic       string    `json:"topic"`
+	Lag         uint64    `json:"lag"`
+	LagSeconds  float64   `json:"lag_seconds"`
+	InFlight    int       `json:"in_flight"`
+	Retrying    int       `json:"retrying"`
+	Parked      int       `json:"parked"`
+	Dead        int       `json:"dead"`
+	Partitions  int       `json:"partitions"`
+	Members     int       `json:"members"`
+	State       string    `json:"state"` // active, idle or paused; a queue is open or paused
+	CommittedAt time.Time `json:"committed_at,omitzero"`
 }
 
 // sumGroups adds up the partitions of each group and topic, in the order of their first appearance.
-func sumGroups(infos []wire.GroupInfo) []groupRow {
+func sumGroups(infos []wire.GroupInfo, members []wire.GroupMembers) []groupRow {
 	var rows []groupRow
 	at := make(map[[3]string]int)
-	for _, g := range infos {
-		k := [3]string{g.Group, g.Mode, g.Topic}
+	row := func(group, mode, topic string) *groupRow {
+		k := [3]string{group, mode, topic}
 		i, ok := at[k]
 		if !ok {
 			i = len(rows)
 			at[k] = i
-			rows = append(rows, groupRow{Group: g.Group, Mode: g.Mode, Topic: g.Topic})
+			rows = append(rows, groupRow{Group: group, Mode: mode, Topic: topic})
 		}
-		r := &rows[i]
+		return &rows[i]
+	}
+	for _, g := range infos {
+		r := row(g.Group, g.Mode, g.Topic)
 		r.Lag += g.Lag
 		r.LagSeconds = max(r.LagSeconds, g.LagSeconds)
 		r.InFlight += g.InFlight
@@ -46,8 +54,43 @@ func sumGroups(infos []wire.GroupInfo) []groupRow {
 		r.Parked += g.Parked
 		r.Dead += g.Dead
 		r.Partitions++
+		if g.Paused {
+			r.State = "paused"
+		}
+		if g.CommittedAt.After(r.CommittedAt) {
+			r.CommittedAt = g.CommittedAt
+		}
+	}
+	for _, g := range members {
+		for _, m := range g.Members {
+			for _, t := range m.Topics {
+				row(g.Group, "group", t).Members++
+			}
+		}
+	}
+	for i := range rows {
+		rows[i].State = cmp.Or(rows[i].State, rows[i].activity())
 	}
 	return rows
+}
+
+// activity is the state of a group that is not paused.
+func (r *groupRow) activity() string {
+	switch {
+	case r.Mode == "queue":
+		return "open"
+	case r.Members > 0:
+		return "active"
+	}
+	return "idle"
+}
+
+// memberCount is a cell: a queue has workers, which nobody counts.
+func (r *groupRow) memberCount() any {
+	if r.Mode == "queue" {
+		return "-"
+	}
+	return r.Members
 }
 
 func seconds(s float64) string {
@@ -56,25 +99,32 @@ func seconds(s float64) string {
 
 func (c *cli) groupCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "group", Short: "look at and remove groups and queues",
+		Use: "group", Short: "look at, move, pause and remove groups and queues",
 		Args: cobra.ArbitraryArgs, RunE: onlySubcommands,
 	}
-	cmd.AddCommand(c.groupListCommand(), c.groupInfoCommand(), c.groupRemoveCommand())
+	cmd.AddCommand(c.groupListCommand(), c.groupInfoCommand(), c.groupMembersCommand(), c.groupLagCommand(), c.groupSeekCommand(),
+		c.groupPauseCommand(true), c.groupPauseCommand(false), c.groupRemoveCommand())
 	return cmd
 }
 
 func (c *cli) groupListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "ls", Aliases: []string{"list", "lag"}, Short: "list groups and queues with their lag", Args: exactly(0, ""),
+		Use: "ls", Aliases: []string{"list"}, Short: "list groups and queues with their lag", Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
 				infos, err := cl.Groups(cmd.Context(), "")
 				if err != nil {
 					return err
 				}
-				return printList(c, sumGroups(infos), []string{"GROUP", "MODE", "TOPIC", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD"},
+				members, err := cl.Members(cmd.Context(), "")
+				if err != nil {
+					return err
+				}
+				return printList(c, sumGroups(infos, members), []string{"GROUP", "MODE", "TOPIC", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD", "MEMBERS", "STATE"},
 					func(g groupRow) []any {
-						return []any{g.Group, g.Mode, g.Topic, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead}
+						return []any{
+							g.Group, g.Mode, g.Topic, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead, g.memberCount(), g.State,
+						}
 					})
 			})
 		},
@@ -91,15 +141,90 @@ func (c *cli) groupInfoCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printList(c, infos, []string{"TOPIC", "PARTITION", "MODE", "OFFSET", "END", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD"},
+				return printList(c, infos, []string{"TOPIC", "PARTITION", "MODE", "OFFSET", "END", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD", "COMMITTED", "MEMBER"},
 					func(g wire.GroupInfo) []any {
 						return []any{
 							g.Topic, g.Partition, g.Mode, g.Offset, g.End, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead,
+							ago(g.CommittedAt), holder(g),
 						}
 					})
 			})
 		},
 	}
+}
+
+// ago is how long something is past, for a table.
+func ago(at time.Time) string {
+	if at.IsZero() {
+		return "-"
+	}
+	return max(0, time.Since(at)).Round(time.Second).String() + " ago"
+}
+
+// holder says who reads a partition, or why nobody does.
+func holder(g wire.GroupInfo) string {
+	if g.Paused {
+		return "paused"
+	}
+	return cmp.Or(g.Member, "-")
+}
+
+// memberRow is one member of a group.
+type memberRow struct {
+	Group string `json:"group"`
+	wire.GroupMember
+}
+
+func (c *cli) groupMembersCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "members [GROUP]", Short: "show who reads what in groups", Args: between(0, 1, "GROUP"),
+		ValidArgsFunction: c.completeGroup,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				groups, err := cl.Members(cmd.Context(), cmp.Or(append(args, "")...))
+				if err != nil {
+					return err
+				}
+				var rows []memberRow
+				for _, g := range groups {
+					for _, m := range g.Members {
+						rows = append(rows, memberRow{g.Group, m})
+					}
+				}
+				return printList(c, rows, []string{"GROUP", "MEMBER", "INSTANCE", "CONNECTION", "AGE", "SILENT", "PARTITIONS"},
+					func(m memberRow) []any {
+						return []any{
+							m.Group, m.Member, cmp.Or(m.Instance, "-"), m.Connection, wholeSeconds(m.Age), wholeSeconds(m.Silent), places(m.Partitions),
+						}
+					})
+			})
+		},
+	}
+}
+
+func wholeSeconds(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
+}
+
+// shownPlaces is how many partitions of a member a table names.
+const shownPlaces = 8
+
+// places lists partitions, the first of them.
+func places(list []wire.MemberPartition) string {
+	if len(list) == 0 {
+		return "-"
+	}
+	text := ""
+	for i, p := range list {
+		if i == shownPlaces {
+			return fmt.Sprintf("%s and %d more", text, len(list)-i)
+		}
+		if i > 0 {
+			text += " "
+		}
+		text += fmt.Sprintf("%s/%d", p.Topic, p.Partition)
+	}
+	return text
 }
 
 // groupInfos returns the partitions of a group that exists.
@@ -121,6 +246,106 @@ func missingGroup(err error, name string) error {
 	f := explain(err)
 	f.err = fmt.Errorf("no group or queue is called %q", name)
 	return f
+}
+
+// lagRow is the lag of a group, of one of its topics, or of one partition.
+type lagRow struct {
+	Group      string  `json:"group"`
+	Topic      string  `json:"topic,omitempty"`     // absent: all topics
+	Partition  *int    `json:"partition,omitempty"` // absent: all partitions
+	Lag        uint64  `json:"lag"`
+	LagSeconds float64 `json:"lag_seconds"`
+}
+
+func (r *lagRow) add(g *wire.GroupInfo) {
+	r.Lag += g.Lag
+	r.LagSeconds = max(r.LagSeconds, g.LagSeconds)
+}
+
+// lags returns a row for every group, topic and, when asked for, partition; groups that are furthest
+// behind come first.
+func lags(infos []wire.GroupInfo, partitions bool) []lagRow {
+	sort := func(a, b wire.GroupInfo) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	}
+	slices.SortStableFunc(infos, sort)
+	var groups [][]lagRow
+	for i := range infos {
+		g := &infos[i]
+		if n := len(groups); n == 0 || groups[n-1][0].Group != g.Group {
+			groups = append(groups, []lagRow{{Group: g.Group}})
+		}
+		rows := &groups[len(groups)-1]
+		at := slices.IndexFunc(*rows, func(r lagRow) bool { return r.Topic == g.Topic && r.Partition == nil })
+		if at < 0 {
+			at = len(*rows)
+			*rows = append(*rows, lagRow{Group: g.Group, Topic: g.Topic})
+		}
+		(*rows)[0].add(g)
+		(*rows)[at].add(g)
+		if partitions {
+			*rows = append(*rows, lagRow{Group: g.Group, Topic: g.Topic, Partition: &g.Partition, Lag: g.Lag, LagSeconds: g.LagSeconds})
+		}
+	}
+	slices.SortStableFunc(groups, func(a, b []lagRow) int { return cmp.Compare(b[0].Lag, a[0].Lag) })
+	return slices.Concat(groups...)
+}
+
+func (c *cli) groupLagCommand() *cobra.Command {
+	var partitions bool
+	cmd := &cobra.Command{
+		Use: "lag [GROUP]", Short: "show how far groups and queues are behind, in messages and time", Args: between(0, 1, "GROUP"),
+		ValidArgsFunction: c.completeGroup,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				infos, err := cl.Groups(cmd.Context(), "")
+				if len(args) > 0 {
+					infos, err = groupInfos(cmd.Context(), cl, args[0])
+				}
+				if err != nil {
+					return err
+				}
+				return printList(c, lags(infos, partitions || len(args) > 0), []string{"GROUP", "TOPIC", "PARTITION", "LAG", "LAG-TIME"},
+					func(r lagRow) []any {
+						partition := "all"
+						if r.Partition != nil {
+							partition = fmt.Sprint(*r.Partition)
+						}
+						return []any{r.Group, cmp.Or(r.Topic, "all"), partition, r.Lag, seconds(r.LagSeconds)}
+					})
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&partitions, "partitions", false, "every partition, too; with GROUP they are always there")
+	return cmd
+}
+
+func (c *cli) groupPauseCommand(pause bool) *cobra.Command {
+	var topic string
+	use, short, said := "resume GROUP...", "let paused groups and queues go on", "resumed"
+	if pause {
+		use, short, said = "pause GROUP...", "stop groups and queues until they are resumed", "paused"
+	}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: between(1, 1000, "GROUP"), ValidArgsFunction: c.completeGroup,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
+				return eachName(args, func(name string) error {
+					do := cl.ResumeGroup
+					if pause {
+						do = cl.PauseGroup
+					}
+					if err := do(cmd.Context(), name, topic); err != nil {
+						return missingGroup(err, name)
+					}
+					c.sayf("%s %q", said, name)
+					return nil
+				})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&topic, "topic", "", "on this topic only")
+	return cmd
 }
 
 func (c *cli) groupRemoveCommand() *cobra.Command {
@@ -153,6 +378,11 @@ func (c *cli) removeGroup(cmd *cobra.Command, cl *client.Client, d *destructive,
 		return err
 	}
 	if err := cl.DeleteGroup(cmd.Context(), name, topic); err != nil {
+		if errors.Is(err, wire.CodeFenced) {
+			f := explain(err)
+			f.hint = "stop its members first; rafka group members " + name + " shows them"
+			return f
+		}
 		return missingGroup(err, name)
 	}
 	c.sayf("forgot %q", name)

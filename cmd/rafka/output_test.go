@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,15 +48,42 @@ func TestProgressOnATerminalAndForFilesOnly(t *testing.T) {
 
 func TestGroupsAreSummedByTopic(t *testing.T) {
 	require.Equal(t, []groupRow{
-		{Group: "a", Mode: "group", Topic: "x", Lag: 3, LagSeconds: 5, Partitions: 2},
-		{Group: "a", Mode: "group", Topic: "y", Lag: 4, Partitions: 1},
-		{Group: "a", Mode: "queue", Topic: "x", InFlight: 1, Retrying: 2, Dead: 3, Partitions: 1},
+		{Group: "a", Mode: "group", Topic: "x", Lag: 3, LagSeconds: 5, Partitions: 2, Members: 2, State: "active"},
+		{Group: "a", Mode: "group", Topic: "y", Lag: 4, Partitions: 1, Members: 1, State: "paused"},
+		{Group: "a", Mode: "queue", Topic: "x", InFlight: 1, Retrying: 2, Dead: 3, Partitions: 1, State: "open"},
+		{Group: "b", Mode: "group", Topic: "x", Members: 1, State: "active"},
 	}, sumGroups([]wire.GroupInfo{
 		{Group: "a", Mode: "group", Topic: "x", Lag: 1, LagSeconds: 5},
-		{Group: "a", Mode: "group", Topic: "y", Lag: 4},
+		{Group: "a", Mode: "group", Topic: "y", Lag: 4, Paused: true},
 		{Group: "a", Mode: "group", Topic: "x", Partition: 1, Lag: 2, LagSeconds: 1},
 		{Group: "a", Mode: "queue", Topic: "x", InFlight: 1, Retrying: 2, Dead: 3},
+	}, []wire.GroupMembers{
+		{Group: "a", Members: []wire.GroupMember{{Topics: []string{"x", "y"}}, {Topics: []string{"x"}}}},
+		{Group: "b", Members: []wire.GroupMember{{Topics: []string{"x"}}}},
 	}))
+}
+
+func TestLagsAreTotalled(t *testing.T) {
+	infos := []wire.GroupInfo{
+		{Group: "b", Topic: "y", Lag: 1},
+		{Group: "a", Topic: "x", Partition: 1, Lag: 2, LagSeconds: 9},
+		{Group: "b", Topic: "x", Lag: 7, LagSeconds: 3},
+		{Group: "a", Topic: "x", Lag: 1, LagSeconds: 4},
+	}
+	f := func(partitions bool, want ...string) {
+		t.Helper()
+		var got []string
+		for _, r := range lags(infos, partitions) {
+			p := "*"
+			if r.Partition != nil {
+				p = fmt.Sprint(*r.Partition)
+			}
+			got = append(got, fmt.Sprintf("%s %s %s %d %g", r.Group, r.Topic, p, r.Lag, r.LagSeconds))
+		}
+		require.Equal(t, want, got)
+	}
+	f(false, "b  * 8 3", "b x * 7 3", "b y * 1 0", "a  * 3 9", "a x * 3 9")
+	f(true, "b  * 8 3", "b x * 7 3", "b x 0 7 3", "b y * 1 0", "b y 0 1 0", "a  * 3 9", "a x * 3 9", "a x 0 1 4", "a x 1 2 9")
 }
 
 // The names of the fields are an interface: programs read them.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,7 @@ const readyTimeout = 20 * time.Second
 //	ready FILE          wait for a broker's port file and use that broker from here on
 //	exits CODE COMMAND  run the command and check the exit code
 //	until COMMAND       repeat the command until it succeeds; grep may be one
+//	shows PATTERN COMMAND  repeat the command until its output matches
 //	signal NAME         send HUP or USR2 to the broker
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -44,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"broker": startBroker, "ready": ready, "exits": exits, "until": until, "signal": sendSignal,
+			"broker": startBroker, "ready": ready, "exits": exits, "until": until, "shows": shows, "signal": sendSignal,
 		},
 	})
 }
@@ -121,6 +123,17 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: until COMMAND...")
 	}
 	wait(ts, strings.Join(args, " "), func() bool { return ts.Exec(args[0], args[1:]...) == nil })
+}
+
+func shows(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: shows PATTERN COMMAND...")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	wait(ts, args[0], func() bool {
+		return ts.Exec(args[1], args[2:]...) == nil && pattern.MatchString(ts.ReadFile("stdout"))
+	})
 }
 
 // wait repeats done until it returns true, and ends the script when that takes too long.

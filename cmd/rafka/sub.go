@@ -15,6 +15,8 @@ import (
 const subExample = `  rafka sub orders                          what comes from now on
   rafka sub orders --from start --exit-on-end
   rafka sub orders --from -10 -o jsonl      the last ten of every partition, and on
+  rafka sub orders --from @-2h:@-1h         what came in between, then end
+  rafka sub orders --from 100:200 -p 0      these offsets, then end
   rafka sub 'orders.*'                      live messages on all these subjects
   rafka sub orders --from @-1h -n 100 -o raw`
 
@@ -27,7 +29,8 @@ var errEnough = errors.New("enough")
 type reading struct {
 	topic     string
 	from      string
-	position  client.Position
+	between   client.Range
+	start     client.Position // of between, in the partition that is read
 	partition int
 	limit     int
 	forTime   time.Duration
@@ -63,7 +66,7 @@ on is seen.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&r.from, "from", "end", "where to start: "+positionHelp)
+	fs.StringVar(&r.from, "from", "end", "where to start: "+positionHelp+"; or a range A:B")
 	fs.IntVarP(&r.partition, "partition", "p", -1, "read this partition only")
 	fs.IntVarP(&r.limit, "count", "n", 0, "end after this many messages")
 	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
@@ -75,7 +78,7 @@ on is seen.`,
 
 func (r *reading) prepare(cmd *cobra.Command) error {
 	var err error
-	if r.position, err = client.ParsePosition(r.from); err != nil {
+	if r.between, err = client.ParseRange(r.from); err != nil {
 		return usagef(cmd, "from: %v", err)
 	}
 	if r.partition < -1 || r.partition >= wire.MaxPartitions {
@@ -116,7 +119,7 @@ func (c *cli) read(ctx context.Context, cl *client.Client, r *reading) error {
 		return nil
 	}
 	var err error
-	if r.exitOnEnd {
+	if r.exitOnEnd || r.between.Bounded {
 		err = c.readToEnd(ctx, cl, r, emit)
 	} else {
 		err = c.follow(ctx, cl, r, emit)
@@ -150,7 +153,7 @@ func (c *cli) follow(ctx context.Context, cl *client.Client, r *reading, emit fu
 	if err != nil {
 		return err
 	}
-	s := client.Subscription{Topic: r.topic, From: r.position, Partitions: partitions}
+	s := client.Subscription{Topic: r.topic, From: r.between.From, Partitions: partitions}
 	consumer, err := cl.Subscribe(ctx, s)
 	if err != nil {
 		return err
@@ -204,7 +207,8 @@ func ownedPartitions(ctx context.Context, cl *client.Client, r *reading) ([]int,
 	return owned, nil
 }
 
-// readToEnd fetches every partition from the position to what is visible now.
+// readToEnd fetches every partition from the position to the end of the range, at most to what is
+// visible now.
 func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit func(*client.Message, bool) error) error {
 	info, err := cl.Topic(ctx, r.topic)
 	if err != nil {
@@ -217,15 +221,43 @@ func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit
 		if r.partition >= 0 && p != r.partition || state.Status == wire.StatusForeign {
 			continue
 		}
-		if err := c.readPartition(ctx, cl, r, p, state.Visible, emit); err != nil {
+		first, end, err := r.bounds(ctx, cl, p, &state)
+		if err == nil && first < end {
+			err = c.readPartition(ctx, cl, r, p, end, emit)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// bounds returns the offsets between which a partition is read. Ends of a range that lie outside of
+// what is there are moved to it.
+func (r *reading) bounds(ctx context.Context, cl *client.Client, p int, state *wire.PartitionInfo) (first, end uint64, err error) {
+	first, end = state.First, state.Visible
+	r.start = r.between.From
+	if !r.between.Bounded {
+		return first, end, nil
+	}
+	at := func(pos client.Position) (uint64, error) {
+		o, err := cl.Offsets(ctx, r.topic, p, pos)
+		if errors.Is(err, wire.CodeOffsetOutOfRange) {
+			return end, nil
+		}
+		return min(max(o.Offset, first), end), err
+	}
+	from, err := at(r.between.From)
+	if err != nil {
+		return 0, 0, err
+	}
+	end, err = at(r.between.To)
+	r.start = client.At(from)
+	return from, end, err
+}
+
 func (c *cli) readPartition(ctx context.Context, cl *client.Client, r *reading, p int, end uint64, emit func(*client.Message, bool) error) error {
-	from := r.position
+	from := r.start
 	for {
 		f, err := cl.Fetch(ctx, client.FetchRequest{Topic: r.topic, Partition: p, From: from})
 		if next, ok := c.skipped(err); ok {
