@@ -18,6 +18,8 @@ type Subscription struct {
 	// CreditBytes bounds what is received ahead, over all partitions. Default 8 MiB; every partition
 	// gets at least 64 KiB.
 	CreditBytes int
+	// Filter has the broker leave out messages by their headers. Default: none.
+	Filter wire.Filter
 }
 
 const (
@@ -47,6 +49,9 @@ type Consumer struct {
 // message. Close the consumer when done.
 func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, error) {
 	set(&s.CreditBytes, defaultCredit)
+	if !s.Filter.Valid() {
+		return nil, badFilter(wire.OpSubscribe, s.Topic)
+	}
 	from, err := c.origins(ctx, s.Topic, s.Partitions, s.From, s.Group)
 	if err != nil {
 		return nil, err
@@ -56,6 +61,7 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 	}
 	k := &Consumer{wake: make(chan struct{}, 1)}
 	k.f = c.newFeed(s.Topic, max(leastCredit, s.CreditBytes/len(from)), from, k.arrive)
+	k.f.filter = s.Filter
 	if err := k.f.start(); err != nil {
 		return nil, err
 	}

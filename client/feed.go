@@ -15,7 +15,8 @@ import (
 type feed struct {
 	c      *Client
 	topic  string
-	window int            // bytes that may be delivered and not yet released, per partition
+	window int // bytes that may be delivered and not yet released, per partition
+	filter wire.Filter
 	sink   func(delivery) // takes what arrives, in order for each partition; must not block
 
 	mu    sync.Mutex // guards the fields below and those of the parts
@@ -153,7 +154,7 @@ func (p *part) subscribe(b *binding) {
 	}
 	m := wire.Subscribe{
 		Handle: b.Handle, Partition: p.partition, From: At(p.next).wire(),
-		Credit: uint32(max(1, p.f.window-p.held)),
+		Credit: uint32(max(1, p.f.window-p.held)), Filter: p.f.filter,
 	}
 	id, err := b.conn.enqueue(wire.OpSubscribe, 0, m.Append, func(_ *frame, err error) {
 		if we, ok := errors.AsType[*wire.Error](err); ok {

@@ -20,6 +20,8 @@ type FetchRequest struct {
 	MaxBytes int
 	// MaxWait is how long to wait for MinBytes. Default 0: answer at once. At most 5 minutes.
 	MaxWait time.Duration
+	// Filter has the broker leave out messages by their headers. Default: none.
+	Filter wire.Filter
 }
 
 // Fetched is what a Fetch found.
@@ -42,6 +44,9 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	set(&r.MaxBytes, defaultFetchBytes)
 	if r.Partition < 0 || r.Partition >= wire.MaxPartitions {
 		return Fetched{}, noPartition(wire.OpFetch, r.Topic, r.Partition)
+	}
+	if !r.Filter.Valid() {
+		return Fetched{}, badFilter(wire.OpFetch, r.Topic)
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		bounded, cancel := context.WithTimeout(ctx, r.MaxWait+c.opts.RequestTimeout)
@@ -76,6 +81,7 @@ func (c *Client) fetchOnce(ctx context.Context, r *FetchRequest, from Position) 
 			m := wire.Fetch{
 				Handle: bd.Handle, Partition: uint16(r.Partition), From: from.wire(),
 				MinBytes: uint32(r.MinBytes), MaxBytes: uint32(r.MaxBytes), MaxWaitMs: milliseconds(r.MaxWait),
+				Filter: r.Filter,
 			}
 			return m.Append(dst)
 		},
@@ -134,4 +140,9 @@ func milliseconds(d time.Duration) uint32 {
 func noPartition(op wire.Op, topic string, partition int) error {
 	we := wire.Errorf(wire.CodePartitionNotFound, "")
 	return &Error{Op: op.String(), Topic: topic, Partition: partition, Err: we}
+}
+
+func badFilter(op wire.Op, topic string) error {
+	we := wire.Errorf(wire.CodeInvalid, "a filter has at most %d terms with a name, and %d bytes in each", wire.MaxFilterTerms, wire.MaxFilterBytes)
+	return &Error{Op: op.String(), Topic: topic, Partition: anyPartition, Err: we}
 }

@@ -126,14 +126,29 @@ func (p *Partition) readKeys(dst []uint64, from uint64, read reader, blocking bo
 				}
 				return dst, nil
 			}
-			dst = appendKeys(dst, &e, at)
+			if e.BaseOffset > at+maxLook {
+				return appendGap(dst, at, at+maxLook), nil
+			}
+			dst = appendGap(dst, at, e.BaseOffset)
+			dst = appendKeys(dst, &e, max(at, e.BaseOffset))
 			at, b = e.NextOffset(), rest
 		}
 	}
+	dst = appendGap(dst, at, min(c.Next, at+maxLook))
+	at = max(at, c.Next)
 	if at == from {
 		return dst, wire.Errorf(wire.CodeInternal, "nothing of %s can be read at offset %d", p, from)
 	}
 	return dst, nil
+}
+
+// appendGap appends hashes for offsets with nothing to deliver: compaction removed it, or its time to
+// live is over. They count as without a key, and leasing them finds out.
+func appendGap(dst []uint64, from, to uint64) []uint64 {
+	if from >= to {
+		return dst
+	}
+	return append(dst, make([]uint64, to-from)...)
 }
 
 // heavy reports whether opening the entry's batch takes long.

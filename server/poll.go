@@ -97,6 +97,7 @@ type fetchRequest struct {
 	maxBytes    int
 	wait        time.Duration
 	deadline    time.Time
+	filter      wire.Filter
 }
 
 // maxSkips is how many reads of nothing but what is over its time to live follow each other in one
@@ -118,7 +119,7 @@ func (b *binary) fetch(f wire.Frame, now time.Time) error {
 	r := fetchRequest{
 		b: b, p: p, correlation: f.Correlation,
 		minBytes: int(m.MinBytes), maxBytes: min(max(1, int(m.MaxBytes)), maxFetchBytes),
-		wait: waitOf(m.MaxWaitMs),
+		wait: waitOf(m.MaxWaitMs), filter: m.Filter,
 	}
 	r.minBytes = min(r.minBytes, r.maxBytes)
 	r.deadline = now.Add(r.wait)
@@ -212,6 +213,9 @@ func (r *fetchRequest) retry(now time.Time) {
 // serve answers when at least least bytes of entries are there. It reports whether the fetch is
 // answered, or is with a worker that answers it.
 func (r *fetchRequest) serve(least int) (done bool, err error) {
+	if len(r.filter) > 0 {
+		return r.serveSifted(least)
+	}
 	c := &r.b.s.loop.chunk
 	defer c.Release()
 	for skips := 0; ; skips++ {

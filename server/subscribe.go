@@ -23,7 +23,8 @@ type subscription struct {
 	maxBytes    int
 	stalled     bool // waits for the peer to read
 	cold        bool // a worker reads for it
-	skips       int  // reads in a row that found nothing to send
+	filter      wire.Filter
+	skips       int // reads in a row that found nothing to send
 }
 
 func (b *binary) subscribe(f wire.Frame, now time.Time) error {
@@ -46,7 +47,7 @@ func (b *binary) subscribe(f wire.Frame, now time.Time) error {
 	}
 	sub := &subscription{
 		b: b, p: p, correlation: f.Correlation, credit: int64(m.Credit), granted: int64(m.Credit),
-		maxBytes: deliverBytes,
+		maxBytes: deliverBytes, filter: m.Filter,
 	}
 	if m.MaxBytes > 0 {
 		sub.maxBytes = min(int(m.MaxBytes), maxFetchBytes)
@@ -90,6 +91,10 @@ func (sub *subscription) push(now time.Time) {
 			return
 		}
 		if sub.cursor >= sub.p.Visible() {
+			return
+		}
+		if len(sub.filter) > 0 {
+			sub.pushSifted()
 			return
 		}
 		if !sub.pushOnce() {

@@ -42,6 +42,7 @@ type Fetch struct {
 	MaxBytes  uint32 // at most the connection's frame limit
 	MaxWaitMs uint32 // at most MaxWaitMs
 	Group     string // for PositionCommitted
+	Filter    Filter // leaves out other records
 }
 
 // MaxWaitMs is the longest a fetch or lease may wait, in milliseconds; longer waits are cut to it.
@@ -55,7 +56,7 @@ func (m *Fetch) Append(dst []byte) []byte {
 	dst = le.AppendUint32(dst, m.MinBytes)
 	dst = le.AppendUint32(dst, m.MaxBytes)
 	dst = le.AppendUint32(dst, m.MaxWaitMs)
-	return appendStr(dst, m.Group)
+	return m.Filter.append(appendStr(dst, m.Group))
 }
 
 // Parse sets m from a body. An empty Group costs no allocation.
@@ -68,6 +69,7 @@ func (m *Fetch) Parse(b []byte) error {
 	m.MaxBytes = r.u32()
 	m.MaxWaitMs = r.u32()
 	m.Group = r.str(MaxGroupName)
+	m.Filter = r.filter()
 	return r.done()
 }
 
@@ -119,6 +121,7 @@ type Subscribe struct {
 	Credit    uint32 // bytes of entries the broker may send before more credit arrives
 	MaxBytes  uint32 // of entries in one frame; 0 for the broker's choice
 	Group     string // for PositionCommitted
+	Filter    Filter // leaves out other records
 }
 
 // Append appends the encoded body.
@@ -128,7 +131,7 @@ func (m *Subscribe) Append(dst []byte) []byte {
 	dst = m.From.append(dst)
 	dst = le.AppendUint32(dst, m.Credit)
 	dst = le.AppendUint32(dst, m.MaxBytes)
-	return appendStr(dst, m.Group)
+	return m.Filter.append(appendStr(dst, m.Group))
 }
 
 // Parse sets m from a body.
@@ -140,6 +143,7 @@ func (m *Subscribe) Parse(b []byte) error {
 	m.Credit = r.u32()
 	m.MaxBytes = r.u32()
 	m.Group = r.str(MaxGroupName)
+	m.Filter = r.filter()
 	return r.done()
 }
 

@@ -128,6 +128,9 @@ func vectors() []vector {
 		of("unsubscribe", OpUnsubscribe, 0, unsubscribe{Subscription: 9}),
 		of("offsets", OpOffsets, 0, Offsets{Handle: 3, Partition: 2, From: Position{Kind: PositionLast}, Group: "g"}),
 		of("offsets-reply", OpOffsets|OpReply, 0, OffsetsReply{Offset: 7, First: 1, Visible: 8}),
+		of("fetch-filter", OpFetch, 0, Fetch{
+			Handle: 3, MaxBytes: 65536, Filter: Filter{{Op: FilterEqual, Name: "type", Value: "invoice"}, {Op: FilterMissing, Name: "test"}},
+		}),
 		of("get", OpGet, 0, Get{Handle: 3, Partition: 2, Key: []byte("alice")}),
 		of("open-queue", OpOpenQueue, 0, OpenQueue{
 			Handle: 3, Group: "workers", Start: Position{Kind: PositionFirst}, LeaseMs: 30000,

@@ -17,6 +17,7 @@ const subExample = `  rafka sub orders                          what comes from 
   rafka sub orders --from -10 -o jsonl      the last ten of every partition, and on
   rafka sub orders --from @-2h:@-1h         what came in between, then end
   rafka sub orders --from 100:200 -p 0      these offsets, then end
+  rafka sub orders --filter type=invoice --filter '!test'
   rafka sub 'orders.*'                      live messages on all these subjects
   rafka sub orders --from @-1h -n 100 -o raw`
 
@@ -37,6 +38,8 @@ type reading struct {
 	exitOnEnd bool
 	live      bool   // topic is a pattern of subjects
 	queue     string // of live messages
+	filters   []string
+	filter    wire.Filter
 }
 
 func (c *cli) subCommand() *cobra.Command {
@@ -68,6 +71,7 @@ on is seen.`,
 	fs := cmd.Flags()
 	fs.StringVar(&r.from, "from", "end", "where to start: "+positionHelp+"; or a range A:B")
 	fs.IntVarP(&r.partition, "partition", "p", -1, "read this partition only")
+	fs.StringArrayVar(&r.filters, "filter", nil, "only messages with this header: name, !name, name=value, name!=value or name^=prefix; may be repeated")
 	fs.IntVarP(&r.limit, "count", "n", 0, "end after this many messages")
 	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
 	fs.BoolVar(&r.live, "live", false, "TOPIC is a subject: print what is published to it from now on; a pattern is always one")
@@ -84,9 +88,16 @@ func (r *reading) prepare(cmd *cobra.Command) error {
 	if r.partition < -1 || r.partition >= wire.MaxPartitions {
 		return usagef(cmd, "partition %d does not exist", r.partition)
 	}
+	for _, f := range r.filters {
+		term, err := wire.ParseFilterTerm(f)
+		if err != nil {
+			return usagef(cmd, "%v", err)
+		}
+		r.filter = append(r.filter, term)
+	}
 	r.live = r.live || isPattern(r.topic)
-	if r.live && (cmd.Flags().Changed("from") || r.partition >= 0 || r.exitOnEnd) {
-		return usagef(cmd, "%s is a subject: nothing of it is stored, so there is no --from, --partition or --exit-on-end", r.topic)
+	if r.live && (cmd.Flags().Changed("from") || r.partition >= 0 || r.exitOnEnd || len(r.filter) > 0) {
+		return usagef(cmd, "%s is a subject: nothing of it is stored, so there is no --from, --partition, --filter or --exit-on-end", r.topic)
 	}
 	if !r.live && r.queue != "" {
 		return usagef(cmd, "--queue needs --live; rafka consume --queue shares the messages of a topic")
@@ -153,7 +164,7 @@ func (c *cli) follow(ctx context.Context, cl *client.Client, r *reading, emit fu
 	if err != nil {
 		return err
 	}
-	s := client.Subscription{Topic: r.topic, From: r.between.From, Partitions: partitions}
+	s := client.Subscription{Topic: r.topic, From: r.between.From, Partitions: partitions, Filter: r.filter}
 	consumer, err := cl.Subscribe(ctx, s)
 	if err != nil {
 		return err
@@ -259,7 +270,7 @@ func (r *reading) bounds(ctx context.Context, cl *client.Client, p int, state *w
 func (c *cli) readPartition(ctx context.Context, cl *client.Client, r *reading, p int, end uint64, emit func(*client.Message, bool) error) error {
 	from := r.start
 	for {
-		f, err := cl.Fetch(ctx, client.FetchRequest{Topic: r.topic, Partition: p, From: from})
+		f, err := cl.Fetch(ctx, client.FetchRequest{Topic: r.topic, Partition: p, From: from, Filter: r.filter})
 		if next, ok := c.skipped(err); ok {
 			from = client.At(next)
 			if next >= end {

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+const (
+	// siftBytes is how much a filter reads at once.
+	siftBytes = 256 << 10
+	// maxSift is how much it reads before it says how far it got: a worker serves others, too.
+	maxSift = 16 << 20
+)
+
+// sieve collects the records of a partition that pass a filter. It opens batches, so it runs on a
+// worker.
+type sieve struct {
+	filter  wire.Filter
+	seed    uint32
+	out     []byte // whole entries
+	records int    // in out that pass
+	next    uint64 // offset to read on
+	builder wire.BatchBuilder
+	unpack  []byte
+}
+
+// sift reads from an offset on until maxOut bytes pass, or much was read in vain. An error comes only
+// when nothing was found before it.
+func sift(p *partition.Partition, f wire.Filter, offset uint64, maxOut int) (*sieve, error) {
+	s := &sieve{filter: f, seed: p.Identity().Seed(), next: offset}
+	var c log.Chunk
+	for read := 0; read < maxSift && s.next < p.Visible(); {
+		err := p.ReadCold(&c, s.next, siftBytes)
+		if err != nil {
+			if len(s.out) > 0 {
+				return s, nil
+			}
+			return s, err
+		}
+		read += c.Bytes
+		full, stuck := s.chunk(&c, maxOut), c.Next == s.next && c.Bytes == 0
+		if !full {
+			s.next = max(s.next, c.Next)
+		}
+		c.Release()
+		if full || stuck {
+			break
+		}
+	}
+	return s, nil
+}
+
+// chunk adds the entries of a chunk and reports whether there is no room for more.
+func (s *sieve) chunk(c *log.Chunk, maxOut int) (full bool) {
+	for _, b := range c.Slices {
+		for len(b) > 0 {
+			e, rest, err := wire.ViewEntry(b)
+			if err != nil {
+				return true
+			}
+			if len(s.out) > 0 && len(s.out)+e.Size() > maxOut {
+				return true
+			}
+			s.entry(&e, b[:len(b)-len(rest)])
+			s.next = max(s.next, e.NextOffset())
+			b = rest
+		}
+	}
+	return false
+}
+
+// entry adds what passes of an entry: all of it as it is stored, or a cut one in which only the places
+// of the other records are left. What cannot be opened passes: its readers are told that it is damaged.
+func (s *sieve) entry(e *wire.Entry, raw []byte) {
+	stored, err := wire.ViewBatch(e.Payload)
+	var plain wire.Batch
+	if err == nil {
+		plain, err = codec.Unpack(stored, s.unpack)
+	}
+	if err != nil {
+		s.out = append(s.out, raw...)
+		return
+	}
+	if stored.Codec() != wire.CodecNone {
+		s.unpack, _ = plain.Packed()
+	}
+	passed, err := plain.Thin(&s.builder, func(i int, r *wire.Record) bool {
+		return e.BaseOffset+uint64(i) >= s.next && s.filter.Match(r.Headers)
+	})
+	switch {
+	case err != nil:
+		s.out = append(s.out, raw...)
+	case passed == int(e.Count):
+		s.out = append(s.out, raw...)
+		s.records += passed
+	case passed > 0:
+		st := e.Stamp
+		payload := s.builder.Bytes()
+		st.Flags |= wire.StampCut
+		st.Length = uint32(len(payload))
+		at := len(s.out)
+		s.out = append(append(s.out, make([]byte, wire.StampBytes)...), payload...)
+		st.Put(s.out[at:], s.seed)
+		s.records += passed
+	}
+}
+
+// sendSifted writes a frame with what passed a filter.
+func (b *binary) sendSifted(op wire.Op, correlation uint32, p *partition.Partition, s *sieve) {
+	body := wire.Entries{First: p.First(), Visible: p.Visible(), Next: s.next}
+	out := b.s.buffer()
+	out.B = wire.AppendHeader(out.B, op, 0, correlation, wire.EntriesFixed+len(s.out))
+	out.B = append(body.AppendFixed(out.B), s.out...)
+	if s.records > 0 {
+		b.s.loop.delivered(p, s.records, len(s.out))
+	}
+}
+
+// serveSifted is serve of a fetch with a filter: a worker reads.
+func (r *fetchRequest) serveSifted(least int) (done bool, err error) {
+	if r.offset >= r.p.Visible() {
+		if least > 0 {
+			return false, nil
+		}
+		r.b.sendSifted(wire.OpFetch|wire.OpReply, r.correlation, r.p, &sieve{next: r.offset})
+		return true, nil
+	}
+	return true, r.escaped().sift()
+}
+
+func (r *fetchRequest) sift() error {
+	return r.b.work(wire.OpFetch, r.correlation, func() (func(time.Time) error, error) {
+		s, err := sift(r.p, r.filter, r.offset, r.maxBytes)
+		return func(now time.Time) error {
+			if len(s.out) == 0 && r.wait > 0 && now.Before(r.deadline) {
+				r.offset = s.next
+				return r.start(now)
+			}
+			r.b.sendSifted(wire.OpFetch|wire.OpReply, r.correlation, r.p, s)
+			return nil
+		}, err
+	})
+}
+
+// pushSifted has a worker read what passes the subscription's filter, and goes on from there.
+func (sub *subscription) pushSifted() {
+	sub.cold = true
+	cursor, room := sub.cursor, sub.room()
+	err := sub.b.s.loop.srv.enqueue(func() {
+		s, err := sift(sub.p, sub.filter, cursor, room)
+		sub.b.s.loop.post(jobFunc(func(now time.Time) { sub.sifted(s, err, now) }))
+	})
+	if err != nil {
+		sub.cold = false
+		sub.stalled = true // tried again with the stuck ones
+		sub.b.s.block()
+	}
+}
+
+func (sub *subscription) sifted(s *sieve, err error, now time.Time) {
+	sub.cold = false
+	switch {
+	case sub.w == nil || sub.b.s.closed:
+		return
+	case err != nil && !sub.failed(err):
+		return
+	case err == nil && len(s.out) > 0:
+		if int64(len(s.out)) > sub.credit && sub.credit < sub.granted {
+			return // more credit reads it again
+		}
+		sub.b.sendSifted(wire.OpDeliver, sub.correlation, sub.p, s)
+		sub.credit -= int64(len(s.out))
+		sub.cursor = s.next
+	case err == nil:
+		if s.next == sub.cursor {
+			return
+		}
+		sub.cursor = s.next
+	}
+	sub.push(now)
+}
