@@ -29,6 +29,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	e.gauge("rafka_partitions", "Partitions of all topics.", float64(s.partitions))
 	c.topics(e, s.topics)
 	c.groups(e, now)
+	c.members(e)
 	c.suppressed(e)
 }
 
@@ -89,7 +90,7 @@ func (e *emitter) room(kind string, n int) bool {
 }
 
 func (c collector) suppressed(e *emitter) {
-	for _, kind := range []string{cutTopics, cutPartitions, cutGroups} {
+	for _, kind := range []string{cutTopics, cutPartitions, cutGroups, cutOffsets, cutMembers} {
 		e.gauge("rafka_metrics_series_suppressed", "Topics, partitions and groups without metrics: there are too many.",
 			float64(e.cut[kind]), "kind", kind)
 	}
@@ -100,6 +101,8 @@ const (
 	cutTopics     = "topic"
 	cutPartitions = "partition"
 	cutGroups     = "group"
+	cutOffsets    = "committed_offset"
+	cutMembers    = "group_members"
 )
 
 func boolValue(b bool) float64 {

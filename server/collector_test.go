@@ -58,6 +58,8 @@ func TestTheMetricsTableIsWhatAScrapeSays(t *testing.T) {
 	p.refused(wire.CodePartitionNotFound, wire.OpPublish, 0, publishBody(h, 9, batchOf("x")))
 	m := wire.Commit{Handle: h, Group: []byte("audit"), Offsets: []wire.PartitionOffset{{}}}
 	p.call(wire.OpCommit, 0, m.Append)
+	j := wire.JoinGroup{Group: "readers", Member: "m", Topics: []string{"orders"}}
+	p.call(wire.OpJoinGroup, 0, j.Append)
 	_, body := get(t, srv, "/metrics")
 	kinds := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (rafka_\w+) (\w+)$`).FindAllStringSubmatch(body, -1) {

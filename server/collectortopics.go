@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -50,14 +51,23 @@ func (p *partitionSurvey) emit(e *emitter, topic string) {
 	e.gauge("rafka_partition_size_bytes", "Bytes stored.", float64(p.bytes), labels...)
 }
 
-// groups emits the series of groups and queues, summed over the partitions of a topic.
+// groups emits the series of groups and queues, summed over the partitions of a topic, and those of
+// ordered groups by partition.
 func (c collector) groups(e *emitter, now time.Time) {
-	n := 0
+	n, offsets := 0, 0
 	for _, t := range c.srv.registry.Topics() {
 		sums := map[string]*wire.GroupInfo{}
 		for _, p := range t.Partitions() {
 			for _, g := range p.GroupsCold(now) {
 				addGroup(sums, &g)
+				if g.Mode != "group" {
+					continue
+				}
+				if e.room(cutOffsets, offsets) {
+					e.gauge("rafka_group_committed_offset", "Offset to be read next.", float64(g.Offset),
+						"group", g.Group, "topic", g.Topic, "partition", strconv.Itoa(g.Partition))
+				}
+				offsets++
 			}
 		}
 		for _, g := range slices.SortedFunc(maps.Values(sums), byGroup) {
@@ -66,6 +76,20 @@ func (c collector) groups(e *emitter, now time.Time) {
 			}
 			n++
 		}
+	}
+}
+
+// members emits the series of the groups that have members.
+func (c collector) members(e *emitter) {
+	var groups []group.GroupInfo
+	c.srv.coordinator.ask(func(time.Time) { groups = c.srv.coordinator.group.Groups("") })
+	for i, g := range groups {
+		if !e.room(cutMembers, i) {
+			continue
+		}
+		e.gauge("rafka_group_members", "Members that share the partitions of a group's topics.", float64(len(g.Members)), "group", g.Group)
+		e.counter("rafka_group_rebalances_total", "Changes of who reads what, since the group got its first member.",
+			float64(g.Rebalances), "group", g.Group)
 	}
 }
 
@@ -84,6 +108,10 @@ func addGroup(sums map[string]*wire.GroupInfo, g *wire.GroupInfo) {
 	s.Retrying += g.Retrying
 	s.Parked += g.Parked
 	s.Dead += g.Dead
+	s.Paused = s.Paused || g.Paused
+	if g.CommittedAt.After(s.CommittedAt) {
+		s.CommittedAt = g.CommittedAt
+	}
 }
 
 func emitGroup(e *emitter, g *wire.GroupInfo) {
@@ -93,5 +121,10 @@ func emitGroup(e *emitter, g *wire.GroupInfo) {
 	e.gauge("rafka_group_in_flight_messages", "Messages leased now.", float64(g.InFlight), labels...)
 	e.gauge("rafka_group_retrying_messages", "Messages that wait for their redelivery.", float64(g.Retrying), labels...)
 	e.gauge("rafka_group_parked_messages", "Messages that wait for an earlier one of their key.", float64(g.Parked), labels...)
+	e.gauge("rafka_group_paused", "1 while the group or queue is paused.", boolValue(g.Paused), labels...)
+	if !g.CommittedAt.IsZero() {
+		e.gauge("rafka_group_last_commit_timestamp_seconds", "When an ordered group last committed, in seconds since 1970.",
+			float64(g.CommittedAt.UnixMilli())/1000, labels...)
+	}
 	e.gauge("rafka_group_dead_messages", "Messages on their way to the dead-letter topic.", float64(g.Dead), labels...)
 }
