@@ -243,7 +243,7 @@ func TestAGroupHandlesInOrderAndGoesOnWhereItCommitted(t *testing.T) {
 	s.Workers = 1
 	require.NoError(t, c.Run(within(t), s, h))
 	mu.Lock()
-	done := map[uint16]uint64{}
+	done := map[uint16]uint64{0: 0, 1: 0, 2: 0}
 	for p, got := range seen {
 		done[uint16(p)] = uint64(len(got))
 	}

@@ -197,7 +197,7 @@ func (r *groupRun) dropLocked(t *task) {
 
 // begin starts to read partitions of one topic where the group is, and where it begins when it is
 // nowhere yet. That is committed at once: who takes over before the first commit must not begin
-// anywhere else.
+// anywhere else, and the lag is known.
 func (r *groupRun) begin(ctx context.Context, topic string, parts map[place]grant) {
 	starts, err := r.starts(ctx, topic, parts)
 	r.mu.Lock()
@@ -246,12 +246,10 @@ func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]gra
 			return nil, err
 		}
 		starts[p] = o.Offset
-		if r.s.From.kind != fromStart {
-			if fresh[g.generation] == nil {
-				fresh[g.generation] = map[int]uint64{}
-			}
-			fresh[g.generation][n] = o.Offset
+		if fresh[g.generation] == nil {
+			fresh[g.generation] = map[int]uint64{}
 		}
+		fresh[g.generation][n] = o.Offset
 	}
 	for generation, offsets := range fresh {
 		if err := r.c.commit(ctx, r.s.Name, topic, generation, offsets); err != nil {

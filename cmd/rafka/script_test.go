@@ -33,9 +33,11 @@ const readyTimeout = 20 * time.Second
 //	until COMMAND       repeat the command until it succeeds; grep may be one
 //	shows PATTERN COMMAND  repeat the command until its output matches
 //	signal NAME         send HUP or USR2 to the broker
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: dir,
 		Setup: func(e *testscript.Env) error {
 			for _, v := range os.Environ() {
 				if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "RAFKA_") {

@@ -1,0 +1,50 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rafka-mq/rafka/client"
+)
+
+// The blocks of docs/consuming.md are quoted from here.
+
+func Example_group() {
+	ctx := context.Background()
+	c, stop := start(ctx)
+	defer stop()
+	_, err := c.Publish(ctx, &client.Message{Topic: "account", Key: []byte("42"), Value: []byte("deposit 10")})
+	must(err)
+	book := func(_ context.Context, entry []byte) error {
+		fmt.Printf("booked %s\n", entry)
+		return client.ErrStop
+	}
+
+	s := client.Group("ledger", "account")
+	s.Workers = 4 // partitions handled at the same time
+	err = c.Run(ctx, s, func(ctx context.Context, m *client.Message) error {
+		return book(ctx, m.Value) // nil: done; an error: this message again, then the others
+	})
+	must(err)
+	// Output: booked deposit 10
+}
+
+func Example_queue() {
+	ctx := context.Background()
+	c, stop := start(ctx)
+	defer stop()
+	_, err := c.Publish(ctx, &client.Message{Topic: "orders", Key: []byte("alice"), Value: []byte("one book")})
+	must(err)
+	send := func(_ context.Context, order []byte) error {
+		fmt.Printf("sent %s\n", order)
+		return client.ErrStop
+	}
+
+	s := client.Queue("mailer", "orders")
+	s.Workers, s.OrderByKey = 16, true
+	err = c.Run(ctx, s, func(ctx context.Context, m *client.Message) error {
+		return send(ctx, m.Value) // nil: done; an error: again later
+	})
+	must(err)
+	// Output: sent one book
+}
