@@ -19,6 +19,7 @@ type plan struct {
 	state  snapshot
 	low    uint64 // the log's lowLsn before
 	writer segmentWriter
+	cut    *cutPlan // nil unless TruncateSuffix made the plan
 	err    error
 }
 
@@ -205,7 +206,7 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 		r, removed := l.recordLocked(), l.closed
 		l.mu.Unlock()
 		if p := planned[l]; p != nil {
-			p.amend(&r)
+			p.amend(&r, lsn)
 		}
 		if !removed && r.filed.index > firstIndex {
 			root.logs = append(root.logs, r)
@@ -231,9 +232,18 @@ func (l *Log) recordLocked() logRecord {
 	return r
 }
 
-func (p *plan) amend(r *logRecord) {
+// amend changes the record to what becomes true. Chunks of a log that is cut count from lsn on.
+func (p *plan) amend(r *logRecord, lsn uint64) {
 	r.filed, r.state = p.target, p.state
-	if a := p.writer.active; a != nil {
+	a := p.writer.active
+	if p.cut != nil {
+		p.cut.floor = lsn
+		r.floor, r.first = lsn, min(r.first, p.target.offset)
+		if p.cut.files && a == nil {
+			r.active, r.size = place{}, 0
+		}
+	}
+	if a != nil {
 		r.active, r.size = a.start, a.size
 	}
 }
@@ -250,6 +260,11 @@ func (l *Log) plan() *plan {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.planLocked(state)
+}
+
+// planLocked plans to file everything behind what is filed.
+func (l *Log) planLocked(state snapshot) *plan {
 	p := &plan{log: l, target: l.next, state: state, low: l.lowLsn}
 	if len(state.blob) > maxStateBytes || state.index >= l.next.index {
 		p.err = fmt.Errorf("log: the state of %s is impossible", logDir(l.id))
@@ -345,17 +360,14 @@ func (p *plan) fail() error {
 // commit makes the plan true after the checkpoint file was replaced.
 func (p *plan) commit() {
 	p.release()
-	l, w := p.log, &p.writer
+	l := p.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	keep := len(l.segments)
-	if keep > 0 && !l.spoiled {
-		keep--
+	if p.cut != nil {
+		p.commitCutLocked()
+		return
 	}
-	if len(w.segments) > 0 {
-		l.segments = append(l.segments[:keep:keep], w.segments...)
-		l.spoiled = false
-	}
+	l.addSegmentsLocked(p.writer.segments)
 	l.filed, l.state = later(l.filed, p.target), p.state
 	l.walNext = later(l.walNext, l.filed)
 	l.written = later(l.written, l.filed)
@@ -365,6 +377,19 @@ func (p *plan) commit() {
 	if l.walNext.index <= l.filed.index {
 		l.lastLsn = 0
 	}
+}
+
+// addSegmentsLocked puts the segments in place of the active one.
+func (l *Log) addSegmentsLocked(segments []*segment) {
+	if len(segments) == 0 {
+		return
+	}
+	keep := len(l.segments)
+	if keep > 0 && !l.spoiled {
+		keep--
+	}
+	l.segments = append(l.segments[:keep:keep], segments...)
+	l.spoiled = false
 }
 
 // removeJunk unlinks files that never counted. The caller holds filing.

@@ -160,16 +160,23 @@ func (s *Store) collectLocked() []job {
 	s.jobs = nil
 	for i, l := range s.taken {
 		s.taken[i] = nil
-		jobs = append(jobs, l.job())
+		if j, ok := l.job(); ok {
+			jobs = append(jobs, j)
+		}
 	}
 	return jobs
 }
 
-// job returns what the log asks of a round and holds the slabs it needs.
-func (l *Log) job() job {
+// job returns what the log asks of a round and holds the slabs it needs. A log that is being cut asks
+// for nothing and comes back later.
+func (l *Log) job() (j job, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	j := job{log: l, end: l.next, disk: l.want >= wire.LevelDisk, os: l.wantOS, last: l.lastLsn}
+	if l.cutting {
+		l.queued = false // endCut queues it again
+		return j, false
+	}
+	j = job{log: l, end: l.next, disk: l.want >= wire.LevelDisk, os: l.wantOS, last: l.lastLsn}
 	l.want, l.wantOS, l.queued = 0, false, false
 	switch {
 	case l.closed:
@@ -180,7 +187,7 @@ func (l *Log) job() job {
 		j.err = l.failed
 		j.spans = l.spansLocked(nil, l.walNext.index)
 	}
-	return j
+	return j, true
 }
 
 // spansLocked appends the spans of the entries from index on, each with a reference of its slab.

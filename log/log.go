@@ -51,6 +51,8 @@ type Log struct {
 	closed bool
 	ending bool // the store is closing: nothing more is appended
 
+	cutting bool // TruncateSuffix is under way: no appends and no rounds
+
 	slabs []*slab // the newest entries, in order, never overlapping
 	grown int64   // bytes appended since the log was idle; picks the slab class
 
@@ -120,6 +122,8 @@ func (l *Log) refuseLocked(b *Batch) error {
 		return ErrClosed
 	case l.failed != nil:
 		return ErrReadOnly
+	case l.cutting:
+		return ErrBusy
 	case b.Kind == wire.KindData && l.store.full.Load():
 		return ErrFull
 	case b.Index != 0 && b.Index != l.next.index:

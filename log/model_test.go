@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -23,6 +24,7 @@ type modelLog struct {
 	id      wire.Identity
 	log     *log.Log
 	first   uint64 // lowest First that is allowed
+	cut     uint64 // entries from here on may be gone after a restart: a cut of them failed
 	entries []wire.Entry
 }
 
@@ -49,7 +51,7 @@ type model struct {
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 1)), disk: faultfs.New()}
 	for i := range 3 {
-		m.logs = append(m.logs, &modelLog{id: identity(byte(i + 1))})
+		m.logs = append(m.logs, &modelLog{id: identity(byte(i + 1)), cut: math.MaxUint64})
 	}
 	m.open()
 	return m
@@ -126,7 +128,7 @@ func (m *model) step() {
 		if offset = m.rng.Uint64N(offset/2 + 1); m.tolerate(ml.log.TruncatePrefix(offset)) {
 			ml.first = max(ml.first, offset)
 		}
-	case n < 84 && !m.failing: // a cut that failed leaves open what a restart finds
+	case n < 84:
 		m.truncateSuffix(ml)
 	case n < 90:
 		m.readSome(ml)
@@ -179,7 +181,13 @@ func (m *model) truncateSuffix(ml *modelLog) {
 	if errors.Is(err, log.ErrState) {
 		return
 	}
-	require.NoError(m.t, err)
+	if !m.tolerate(err) {
+		if ml.log.Stats().ReadOnly { // a restart finds the entries, or does not
+			ml.cut = min(ml.cut, index)
+		}
+		m.check(ml)
+		return
+	}
 	for n := len(ml.entries); n > 0 && ml.entries[n-1].Index >= index; n-- {
 		ml.entries = ml.entries[:n-1]
 	}
@@ -204,7 +212,8 @@ func (m *model) readSome(ml *modelLog) {
 func (m *model) restart(after func() *faultfs.Disk, promised func(p log.Positions) uint64) {
 	floors := make([]uint64, len(m.logs))
 	for i, ml := range m.logs {
-		floors[i] = promised(ml.log.Positions())
+		floors[i] = min(promised(ml.log.Positions()), ml.cut)
+		ml.cut = math.MaxUint64
 	}
 	old, disk := m.store, after()
 	_ = old.Close() // on a disk that nobody looks at any more
@@ -235,17 +244,40 @@ func written(p log.Positions) uint64 { return p.WrittenIndex }
 
 func durable(p log.Positions) uint64 { return p.DurableIndex }
 
-// seeds returns how many seeds a model test runs: n, or as often as RAFKA_SEEDS says.
-func seeds(n uint64) uint64 {
-	if times, err := strconv.ParseUint(os.Getenv("RAFKA_SEEDS"), 10, 32); err == nil {
-		return n * times
+const (
+	// seedsVar makes a model test run so many times its seeds.
+	seedsVar = "RAFKA_SEEDS"
+	// seedVar makes it run one seed.
+	seedVar = "RAFKA_SEED"
+)
+
+// eachSeed runs a model with n seeds.
+func eachSeed(t *testing.T, n uint64, run func(m *model)) {
+	first := uint64(0)
+	if v, err := strconv.ParseUint(os.Getenv(seedsVar), 10, 32); err == nil {
+		n *= v
 	}
-	return n
+	if v, err := strconv.ParseUint(os.Getenv(seedVar), 10, 64); err == nil {
+		first, n = v, v+1
+	}
+	for seed := first; seed < n; seed++ {
+		runSeed(t, seed, run)
+	}
+}
+
+func runSeed(t *testing.T, seed uint64, run func(m *model)) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("repeat with %s=%d", seedVar, seed)
+		}
+	}()
+	m := newModel(t, seed)
+	run(m)
+	require.NoError(t, m.store.Close())
 }
 
 func TestModelWithCleanRestarts(t *testing.T) {
-	for seed := range seeds(5) {
-		m := newModel(t, seed)
+	eachSeed(t, 5, func(m *model) {
 		for range 4 {
 			for range 150 {
 				m.step()
@@ -254,40 +286,34 @@ func TestModelWithCleanRestarts(t *testing.T) {
 			m.disk = m.disk.Clone()
 			m.open()
 		}
-		require.NoError(t, m.store.Close())
-	}
+	})
 }
 
 func TestModelWithKills(t *testing.T) {
-	for seed := range seeds(12) {
-		m := newModel(t, seed)
+	eachSeed(t, 12, func(m *model) {
 		for range 8 {
 			for range 1 + m.rng.IntN(80) {
 				m.step()
 			}
 			m.restart(m.disk.Clone, written)
 		}
-		require.NoError(t, m.store.Close())
-	}
+	})
 }
 
 func TestModelWithPowerCuts(t *testing.T) {
-	for seed := range seeds(25) {
-		m := newModel(t, seed)
+	eachSeed(t, 25, func(m *model) {
 		for range 8 {
 			for range 1 + m.rng.IntN(80) {
 				m.step()
 			}
 			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
 		}
-		require.NoError(t, m.store.Close())
-	}
+	})
 }
 
 // TestModelWithFailingCalls makes single operations of the disk fail, then cuts the power.
 func TestModelWithFailingCalls(t *testing.T) {
-	for seed := range seeds(40) {
-		m := newModel(t, seed)
+	eachSeed(t, 40, func(m *model) {
 		m.failing = true
 		for range 4 {
 			nth, n := 1+m.rng.IntN(200), 0
@@ -308,13 +334,11 @@ func TestModelWithFailingCalls(t *testing.T) {
 			m.disk.Fail(nil)
 			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
 		}
-		require.NoError(t, m.store.Close())
-	}
+	})
 }
 
 func TestModelWithPowerCutsAtEveryCall(t *testing.T) {
-	for seed := range seeds(80) {
-		m := newModel(t, seed)
+	eachSeed(t, 80, func(m *model) {
 		m.failing = true
 		for range 4 {
 			m.disk.CrashAt(1 + m.rng.IntN(150))
@@ -323,6 +347,5 @@ func TestModelWithPowerCutsAtEveryCall(t *testing.T) {
 			}
 			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
 		}
-		require.NoError(t, m.store.Close())
-	}
+	})
 }

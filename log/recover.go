@@ -44,6 +44,7 @@ func (s *Store) recover() error {
 		}
 		s.noteFull()
 	}
+	s.runRound() // what stands in front of a tear is written again before anybody is shown it
 	return nil
 }
 

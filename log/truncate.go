@@ -3,10 +3,146 @@ package log
 import (
 	"errors"
 	"path"
+	"slices"
 )
 
 // ErrState is returned by TruncateSuffix for an index that the owner's state already includes.
 var ErrState = errors.New("log: the owner's state includes the entries to cut")
+
+// cutPlan is what TruncateSuffix adds to a plan.
+type cutPlan struct {
+	floor    uint64 // chunks of the log below do not count when it is done
+	files    bool   // entries that are filed are cut
+	segments []*segment
+	gone     []string // paths of segments that no longer count
+}
+
+// TruncateSuffix cuts the entries from index on; the next append gets this index. It waits for the
+// disk and is durable when it returns nil. It returns ErrTruncated or ErrOutOfRange for an index
+// outside the log, and ErrState when the owner's state includes what would be cut. After an error
+// nothing is cut; but when it made the log read-only, a restart may find the entries cut.
+func (l *Log) TruncateSuffix(index uint64) error {
+	s := l.store
+	s.filing.Lock()
+	defer s.filing.Unlock()
+	if err := l.beginCut(index); err != nil {
+		return err
+	}
+	defer l.endCut()
+	if s.memoryOnly() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.cutMemoryLocked(index)
+		l.first = min(l.first, l.next.offset)
+		return nil
+	}
+	p := l.planCut(index)
+	if p.cut.files {
+		if err := p.cutSegments(index); err != nil {
+			p.undo()
+			return err
+		}
+	}
+	if p.err == nil && !p.cut.files {
+		p.err = p.file()
+	}
+	if p.err != nil {
+		return p.fail()
+	}
+	s.round.Lock()
+	lsn := s.commits.lsn
+	s.round.Unlock()
+	if err := s.replaceRoot([]*plan{p}, lsn); err != nil {
+		p.undo()
+		return err
+	}
+	l.notify(nil)
+	if err := l.removeJunk(); err != nil {
+		s.logger.Warn("remove cut segments", "path", l.dir(), "err", err)
+	}
+	return nil
+}
+
+// beginCut checks the index and holds up appends and rounds of the log until endCut.
+func (l *Log) beginCut(index uint64) error {
+	s := l.store
+	if s.broken != nil {
+		return s.broken
+	}
+	s.round.Lock() // a round under way may hold entries to cut
+	defer s.round.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return ErrClosed
+	case l.failed != nil:
+		return l.failed
+	case index < l.prev.index:
+		return ErrTruncated
+	case index > l.next.index:
+		return ErrOutOfRange
+	case index <= l.state.index:
+		return ErrState
+	}
+	l.cutting = true
+	return nil
+}
+
+// endCut lets appends and rounds go on.
+func (l *Log) endCut() {
+	l.mu.Lock()
+	l.cutting = false
+	queue := l.want > 0 && !l.queued
+	l.queued = l.queued || queue
+	l.mu.Unlock()
+	if queue {
+		l.store.markDirty(l)
+	}
+}
+
+// planCut plans to file what stays. The owner's state is the last one: a new one may include what is
+// cut.
+func (l *Log) planCut(index uint64) *plan {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.planLocked(l.state)
+	p.cut = &cutPlan{files: index < l.filed.index}
+	if index == l.next.index {
+		return p
+	}
+	p.target = l.filed
+	spans := p.spans
+	p.spans = nil
+	for _, sp := range spans {
+		if p.cut.files || sp.start.index >= index {
+			sp.slab.release()
+			continue
+		}
+		if sp.end.index > index {
+			sp.to, sp.end = sp.slab.byIndex(index)
+		}
+		p.spans, p.target = append(p.spans, sp), sp.end
+	}
+	return p
+}
+
+// commitCutLocked makes a cut true after the checkpoint file was replaced.
+func (p *plan) commitCutLocked() {
+	l, c := p.log, p.cut
+	if !c.files {
+		l.addSegmentsLocked(p.writer.segments)
+	} else {
+		l.segments, l.spoiled = c.segments, false
+		l.junk = append(l.junk, c.gone...)
+		l.store.views.forget(func(name string) bool { return path.Dir(name) == l.dir() })
+	}
+	l.cutMemoryLocked(p.target.index)
+	l.next, l.filed, l.walNext, l.written, l.durable = p.target, p.target, p.target, p.target, p.target
+	l.floor, l.lastLsn, l.lowLsn = c.floor, 0, 0
+	l.first = min(l.first, l.next.offset)
+	l.corrupt = slices.DeleteFunc(l.corrupt, func(r lostRange) bool { return r.next > l.next.offset })
+}
 
 // cutMemoryLocked drops the entries from index on that are in memory. Readers keep what they hold:
 // a slab that was cut is not appended to again.
@@ -44,112 +180,34 @@ func (l *Log) recountLocked() {
 	}
 }
 
-// TruncateSuffix cuts the entries from index on; the next append gets this index. It waits for the
-// disk and is durable when it returns nil. It returns ErrTruncated or ErrOutOfRange for an index
-// outside the log, and ErrState when the owner's state includes what would be cut.
-func (l *Log) TruncateSuffix(index uint64) error {
-	s := l.store
-	s.filing.Lock()
-	defer s.filing.Unlock()
-	if err := l.cut(index); err != nil || s.memoryOnly() {
-		return err
-	}
-	s.rootChanged = true
-	return s.checkpointLocked(func(o *Log) bool { return o == l && o.dirtyLocked() })
-}
-
-// cut cuts the log in memory and forgets segments. No round and no checkpoint runs meanwhile.
-func (l *Log) cut(index uint64) error {
-	s := l.store
-	s.round.Lock()
-	defer s.round.Unlock()
+// cutSegments plans which segments stay: those before the index, the last one shortened.
+func (p *plan) cutSegments(index uint64) error {
+	l := p.log
 	l.mu.Lock()
-	switch {
-	case l.closed:
-		l.mu.Unlock()
-		return ErrClosed
-	case index < l.prev.index:
-		l.mu.Unlock()
-		return ErrTruncated
-	case index > l.next.index:
-		l.mu.Unlock()
-		return ErrOutOfRange
-	case index <= l.state.index:
-		l.mu.Unlock()
-		return ErrState
-	}
-	inFiles := index < l.filed.index
+	all, prev := l.segments, l.prev
 	l.mu.Unlock()
-	if inFiles {
-		if err := l.cutSegments(index); err != nil {
-			return err
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cutMemoryLocked(index)
-	if inFiles {
-		l.next = l.filed
-	}
-	if s.memoryOnly() {
-		l.first = min(l.first, l.next.offset)
-		return nil
-	}
-	l.floor = s.commits.lsn
-	l.lastLsn, l.lowLsn = 0, 0
-	for _, p := range []*place{&l.walNext, &l.written, &l.durable} {
-		if p.index > l.next.index {
-			*p = l.next
-		}
-	}
-	// Chunks before the cut no longer count: what is not filed is written again.
-	l.walNext = l.filed
-	l.durable = l.filed
-	l.written = l.filed
-	l.first = min(l.first, l.next.offset)
-	return nil
-}
-
-// cutSegments drops segments from index on and shortens the one that has it.
-func (l *Log) cutSegments(index uint64) error {
-	l.mu.Lock()
-	n := len(l.segments)
-	for n > 0 && l.segments[n-1].start.index >= index {
+	n := len(all)
+	for n > 0 && all[n-1].start.index >= index {
 		n--
 	}
-	var last *segment
+	p.cut.segments = all[:n:n]
+	for _, s := range all[n:] {
+		p.cut.gone = append(p.cut.gone, s.path)
+	}
+	p.writer.active, p.target = nil, prev
+	if n == 0 {
+		return nil
+	}
 	bound := uint64(0)
-	if n > 0 {
-		last = l.segments[n-1]
-		if n < len(l.segments) {
-			bound = l.segments[n].start.index
-		}
+	if n < len(all) {
+		bound = all[n].start.index
 	}
-	l.mu.Unlock()
-	var end place
-	var short *segment
-	if last == nil {
-		l.mu.Lock()
-		end = l.prev
-		l.mu.Unlock()
-	} else {
-		var err error
-		if short, end, err = l.shorten(last, bound, index); err != nil {
-			return err
-		}
+	short, end, err := l.shorten(all[n-1], bound, index)
+	if err != nil {
+		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.segments[n:] {
-		l.stale = append(l.stale, s.path)
-	}
-	l.store.views.forget(func(name string) bool { return path.Dir(name) == l.dir() })
-	l.segments = l.segments[:n:n]
-	if short != nil {
-		l.segments = append(l.segments[:n-1:n-1], short)
-	}
-	l.spoiled = false
-	l.filed = end
+	p.cut.segments = append(all[:n-1:n-1], short)
+	p.writer.active, p.target = short, end
 	return nil
 }
 
