@@ -208,10 +208,13 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 		if p := planned[l]; p != nil {
 			p.amend(&r, lsn)
 		}
-		if !removed && r.filed.index > firstIndex {
+		if !removed {
 			root.logs = append(root.logs, r)
 		}
 	}
+	root.logs = slices.DeleteFunc(root.logs, func(r logRecord) bool { // nothing to say about these
+		return r.filed.index <= firstIndex && r.floor <= root.floor
+	})
 	s.round.Lock()
 	root.lsn, root.file, root.open = s.commits.lsn, s.commits.next, s.commits.newest(root.floor)
 	s.round.Unlock()

@@ -1,6 +1,7 @@
 package log_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -341,6 +342,32 @@ func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
 			s = open(t, small(disk))
 			l = openLog(t, s, identity(1), log.Config{})
 			require.Equal(t, want, readAll(t, l))
+			require.NoError(t, s.Close())
+		}
+	}
+}
+
+func TestACutSuffixStaysCutWhenThePowerFails(t *testing.T) {
+	for _, filed := range []bool{false, true} {
+		for _, at := range []uint64{500, 300, 2, 1} {
+			disk := faultfs.New()
+			s := open(t, small(disk))
+			l, other := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+			appendN(t, l, 0, 500)
+			appendN(t, other, 0, 50)
+			require.NoError(t, s.Sync())
+			if filed {
+				require.NoError(t, s.Checkpoint())
+			}
+			all := readAll(t, l)
+			require.NoError(t, l.TruncateSuffix(at))
+			after := disk.PowerCut(rand.New(rand.NewPCG(at, 1)))
+			_ = s.Close() // on a disk that nobody looks at any more
+			s = open(t, small(after))
+			l = openLog(t, s, identity(1), log.Config{})
+			require.Equal(t, at, l.Positions().NextIndex)
+			require.Equal(t, all[:at-1], append([]wire.Entry{}, readAll(t, l)...))
+			require.Len(t, readAll(t, openLog(t, s, identity(2), log.Config{})), 50)
 			require.NoError(t, s.Close())
 		}
 	}
