@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	encoding "encoding/binary"
@@ -269,14 +270,43 @@ func TestASlowPeerGetsEverything(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-func TestThousandsOfSilentConnectionsDoNotDisturb(t *testing.T) {
-	srv := startServer(t, Options{})
-	for range 3000 {
-		conn, err := net.Dial("tcp", srv.Addr().String())
+// TestTenThousandHalfOpenConnectionsDoNotDisturb opens connections that say nothing, or begin to say
+// something and stop. The former may stay; the latter are closed.
+func TestTenThousandHalfOpenConnectionsDoNotDisturb(t *testing.T) {
+	const count = 10_000
+	files := unix.Rlimit{Cur: 32_000, Max: 32_000}
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &files) != nil { // only some may raise it
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &files))
+	}
+	sockets := min(count, (int(files.Max)-2000)/2) // both ends are in this process; the rest has no socket
+	srv := startServer(t, Options{
+		HandshakeTimeout: time.Second, IdleTimeout: time.Hour, MaxConnections: count + 10,
+	})
+	preface := wire.AppendPreface(nil)
+	begun := append(wire.AppendPreface(nil), request1(wire.OpHello, 0, 1, (&wire.Hello{Name: "half"}).Append)[:9]...)
+	says := [][]byte{nil, preface[:1], preface, begun}
+	for i := range count {
+		conn, err := dialEither(t, srv, i < sockets)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
+		_, err = bufio.NewReader(conn).ReadString('\n') // without a socket nobody else keeps the greeting
+		require.NoError(t, err)
+		_, err = conn.Write(says[i%len(says)])
+		require.NoError(t, err)
 	}
 	alive(t, srv)
+	silent := int64(count / len(says))
+	require.Eventually(t, func() bool { return srv.connections.Load() == silent+1 }, waitLimit, 10*time.Millisecond,
+		"of the half-open ones none may stay, of the silent ones all")
+	alive(t, srv)
+}
+
+// dialEither opens a connection with a socket, or one in memory.
+func dialEither(t *testing.T, srv *Server, socket bool) (net.Conn, error) {
+	if !socket {
+		return srv.Dial(t.Context())
+	}
+	return net.Dial("tcp", srv.Addr().String())
 }
 
 func TestConnectionsOverTheLimitAreRefusedWithAReason(t *testing.T) {
