@@ -230,6 +230,8 @@ func (m *model) restart(after func() *faultfs.Disk, promised func(p log.Position
 			keep--
 		}
 		ml.entries = ml.entries[:keep]
+		offset, _ := ml.next()
+		require.Equal(m.t, offset, l.Positions().Next, "another entry stands where one was appended")
 		require.Zero(m.t, l.Stats().Corrupt)
 	}
 	require.Zero(m.t, s.Stats().Damage)

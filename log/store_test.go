@@ -373,6 +373,26 @@ func TestACutSuffixStaysCutWhenThePowerFails(t *testing.T) {
 	}
 }
 
+// A checkpoint between the start and the owner's coming knows no state, and says so.
+func TestACheckpointBeforeTheOwnerHasNoState(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	appendN(t, openLog(t, s, identity(1), log.Config{}), 0, 10)
+	require.NoError(t, s.Sync())
+	for range 2 {
+		disk = disk.Clone()
+		_ = s.Close() // on a disk that nobody looks at any more
+		s = open(t, small(disk))
+		require.NoError(t, s.Checkpoint())
+	}
+	l := openLog(t, s, identity(1), log.Config{})
+	require.Nil(t, l.State())
+	n := 0
+	require.NoError(t, l.Replay(func(wire.Entry) error { n++; return nil }))
+	require.Equal(t, 10, n)
+	require.NoError(t, s.Close())
+}
+
 func TestEntriesTermsAndTimes(t *testing.T) {
 	s := open(t, small(faultfs.New()))
 	l := openLog(t, s, identity(1), log.Config{})

@@ -97,6 +97,9 @@ func (l *Log) walkSegment(seg *segment, bound, from uint64, fn func(wire.Entry) 
 func (l *Log) State() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.found.blob) == 0 {
+		return nil // filed before the owner came
+	}
 	return l.found.blob
 }
 
