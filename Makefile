@@ -2,6 +2,7 @@
 # make test   is the whole test suite, the demo scripts included
 # make check  adds the race detector, the linters and the other platforms
 # make test-crash  kills a broker CYCLES times under load
+# make test-power  takes a broker's file system away CYCLES times under load; root only
 # make conformance  fetches the nats command line tool and nats.js, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make fuzz   runs every fuzz target for FUZZTIME
@@ -22,7 +23,7 @@ DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 CYCLES   ?= 50
 ROUNDS   ?= 5
 
-.PHONY: build run test test-crash conformance bench demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash test-power conformance bench demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -36,6 +37,9 @@ test: vet
 
 test-crash:
 	RAFKA_CRASH_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 60m -v ./internal/crash
+
+test-power:
+	RAFKA_POWER_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 60m -v -run PowerFailure ./internal/crash
 
 conformance:
 	GOBIN=$(CURDIR)/bin/tools $(GO) install $(NATSCLI)

@@ -33,10 +33,12 @@ const (
 	defaultCycles = 3
 	producers     = 8
 	partitions    = 4
-	topicName     = "crash"
-	groupName     = "audit"
-	queueName     = "workers"
-	waitLimit     = 60 * time.Second
+
+	topicsPerCycle = 4
+	topicName      = "crash"
+	groupName      = "audit"
+	queueName      = "workers"
+	waitLimit      = 60 * time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -84,9 +86,12 @@ func (b *broker) start() string {
 	return addr
 }
 
-// kill ends the process with SIGKILL.
+// kill ends the process with SIGKILL, if there is one.
 func (b *broker) kill() {
 	b.t.Helper()
+	if b.cmd == nil || b.cmd.ProcessState != nil {
+		return
+	}
 	require.NoError(b.t, b.cmd.Process.Kill())
 	_ = b.cmd.Wait() // says that it was killed
 }
@@ -106,12 +111,14 @@ type ledger struct {
 	settled   map[string]bool  // ids whose queue acknowledgement was answered
 	maybe     map[string]bool  // ids whose queue acknowledgement was sent
 	seen      map[place]string // what a subscriber was shown
+	topics    map[string]bool  // topics whose creation was answered
 }
 
 func newLedger() *ledger {
 	return &ledger{
 		sent: map[string]bool{}, acked: map[string]place{}, committed: map[int]uint64{},
 		settled: map[string]bool{}, maybe: map[string]bool{}, seen: map[place]string{},
+		topics: map[string]bool{},
 	}
 }
 
@@ -138,24 +145,34 @@ func idOf(t *testing.T, v []byte) string {
 }
 
 func TestAcknowledgedMeansThereAfterSIGKILL(t *testing.T) {
-	cycles, seed := defaultCycles, uint64(time.Now().UnixNano())
-	if v := os.Getenv(cyclesVar); v != "" {
-		n, err := strconv.Atoi(v)
-		require.NoError(t, err)
-		cycles = n
+	b := &broker{t: t, dir: t.TempDir()}
+	crashRun(t, b, number(t, cyclesVar, defaultCycles), b.kill)
+}
+
+// number returns a variable of the environment, or what it is when nobody set it.
+func number(t *testing.T, name string, unset uint64) uint64 {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return unset
 	}
-	if v := os.Getenv(seedVar); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		require.NoError(t, err)
-		seed = n
-	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	require.NoError(t, err)
+	return n
+}
+
+// crashRun lets the broker crash again and again under load, and looks each time at what is there.
+func crashRun(t *testing.T, b *broker, cycles uint64, crash func()) {
+	t.Helper()
+	seed := number(t, seedVar, uint64(time.Now().UnixNano()))
 	defer func() {
 		if t.Failed() {
-			t.Logf("repeat with %s=%d %s=%d", seedVar, seed, cyclesVar, cycles)
+			t.Logf("repeat with %s=%d and %d cycles", seedVar, seed, cycles)
 		}
 	}()
+	defer b.kill()
 	rng := rand.New(rand.NewPCG(seed, 1))
-	b, l := &broker{t: t, dir: t.TempDir()}, newLedger()
+	l := newLedger()
 	for cycle := range cycles {
 		addr := b.start()
 		if cycle == 0 {
@@ -164,16 +181,16 @@ func TestAcknowledgedMeansThereAfterSIGKILL(t *testing.T) {
 		verify(t, addr, l)
 		load(t, addr, l, cycle, rng, func() {
 			time.Sleep(time.Duration(50+rng.IntN(400)) * time.Millisecond) // the moment of the crash
-			b.kill()
+			crash()
 		})
 	}
 	addr := b.start()
-	defer b.kill()
 	verify(t, addr, l)
 	drainQueue(t, addr, l)
 	require.NotEmpty(t, l.acked)
 	require.NotEmpty(t, l.committed)
 	require.NotEmpty(t, l.settled)
+	require.NotEmpty(t, l.topics)
 }
 
 func dial(t *testing.T, addr string) *client.Client {
@@ -204,7 +221,7 @@ func prepare(t *testing.T, addr string) {
 }
 
 // load works against the broker until crash has killed it.
-func load(t *testing.T, addr string, l *ledger, cycle int, rng *rand.Rand, crash func()) {
+func load(t *testing.T, addr string, l *ledger, cycle uint64, rng *rand.Rand, crash func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -216,6 +233,7 @@ func load(t *testing.T, addr string, l *ledger, cycle int, rng *rand.Rand, crash
 	wg.Go(func() { commit(ctx, c, l) })
 	wg.Go(func() { work(ctx, t, c, l) })
 	wg.Go(func() { watch(ctx, t, c, l) })
+	wg.Go(func() { create(ctx, c, l, fmt.Sprintf("topic-%d", cycle)) })
 	crash()
 	stop()
 	wg.Wait()
@@ -260,6 +278,20 @@ func commit(ctx context.Context, c *client.Client, l *ledger) {
 			l.committed[p] = max(l.committed[p], o)
 		}
 		l.mu.Unlock()
+	}
+}
+
+// create makes topics and publishes to each.
+func create(ctx context.Context, c *client.Client, l *ledger, prefix string) {
+	for n := 0; ctx.Err() == nil && n < topicsPerCycle; n++ {
+		name := fmt.Sprintf("%s-%d", prefix, n)
+		if _, err := c.CreateTopic(ctx, name, client.TopicOptions{Partitions: 1}); err != nil {
+			return
+		}
+		l.mu.Lock()
+		l.topics[name] = true
+		l.mu.Unlock()
+		_, _ = c.Publish(ctx, &client.Message{Topic: name, Value: []byte(name)}) // may be lost with the crash
 	}
 }
 
@@ -354,6 +386,15 @@ func verify(t *testing.T, addr string, l *ledger) {
 	}
 	for at, id := range l.seen {
 		require.Equal(t, at, stored[id], "record %s was shown", id)
+	}
+	infos, err := c.Topics(ctx)
+	require.NoError(t, err)
+	topics := map[string]bool{}
+	for _, info := range infos {
+		topics[info.Topic] = true
+	}
+	for name := range l.topics {
+		require.True(t, topics[name], "topic %s is gone", name)
 	}
 	if len(l.committed) > 0 {
 		got, err := c.Committed(ctx, groupName, topicName)
