@@ -46,6 +46,7 @@ type delivery struct {
 	entries []byte
 	seed    uint32
 	from    uint64 // messages before this offset are not wanted
+	next    uint64 // offset behind the entries, and behind what the broker left out after them
 	err     error
 	final   bool // err ends the feed
 }
@@ -209,16 +210,17 @@ func (p *part) onEntries(cn *conn, f *frame) error {
 		p.f.mu.Unlock()
 		return fmt.Errorf("%w: a delivery goes back, or beyond the credit", ErrProtocol)
 	}
-	d := delivery{part: p, seed: p.seed, from: p.next}
+	d := delivery{part: p, seed: p.seed, from: p.next, next: e.Next}
 	p.next = e.Next
 	p.held += len(e.Bytes)
 	p.pauser = newPauser()
 	p.f.mu.Unlock()
-	if len(e.Bytes) == 0 {
+	if len(e.Bytes) > 0 {
+		d.buf = f.keep()
+		d.entries = d.buf.body[wire.EntriesFixed:]
+	} else if d.next == d.from {
 		return nil
 	}
-	d.buf = f.keep()
-	d.entries = d.buf.body[wire.EntriesFixed:]
 	p.f.sink(d)
 	return nil
 }
@@ -226,6 +228,9 @@ func (p *part) onEntries(cn *conn, f *frame) error {
 // release gives a delivery's memory back and lets the broker send as much again. Credit goes out in
 // large pieces, or when nothing is left to read: an entry over the credit waits for that.
 func (p *part) release(d *delivery) {
+	if d.buf == nil {
+		return
+	}
 	n := len(d.entries)
 	p.f.c.buffers.put(d.buf)
 	d.buf, d.entries = nil, nil

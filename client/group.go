@@ -196,8 +196,9 @@ func (r *groupRun) handle(t *task) time.Duration {
 	return 0
 }
 
-// finish ends the open delivery.
+// finish ends the open delivery. All of it was handled, and nothing is to come of what was left out.
 func (r *groupRun) finish(t *task) {
+	t.done.Store(t.open.next)
 	r.cursors.Put(t.walk)
 	t.part.release(t.open)
 	t.walk, t.open = nil, nil

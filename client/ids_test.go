@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -171,4 +172,36 @@ func TestWhatIsOverItsTimeToLiveReachesNobody(t *testing.T) {
 	require.Len(t, ms, 1)
 	require.Equal(t, uint64(5), ms[0].Offset)
 	require.NoError(t, ms[0].Ack(within(t)))
+}
+
+// A group is done with what nobody gets: it has no lag behind that.
+func TestAGroupPassesWhatIsOverItsTimeToLive(t *testing.T) {
+	clock := servertest.NewClock()
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Now: clock.Now}})
+	c := connect(t, b, client.Options{})
+	for _, ttl := range []time.Duration{time.Second, 0, time.Second, time.Second} {
+		_, err := c.Publish(within(t), &client.Message{Topic: "t", Value: []byte("x"), TTL: ttl})
+		require.NoError(t, err)
+	}
+	clock.Advance(time.Second)
+	source := client.Group("g", "t")
+	source.CommitInterval = time.Millisecond
+	handled := make(chan uint64, 10)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- c.Run(ctx, source, func(_ context.Context, m *client.Message) error {
+			handled <- m.Offset
+			return nil
+		})
+	}()
+	require.Equal(t, uint64(1), <-handled)
+	require.Eventually(t, func() bool {
+		infos, err := c.Groups(within(t), "g")
+		require.NoError(t, err)
+		return len(infos) == 1 && infos[0].Lag == 0 && infos[0].Offset == 4
+	}, 20*time.Second, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	require.Empty(t, handled)
 }

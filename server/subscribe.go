@@ -114,7 +114,7 @@ func (sub *subscription) pushOnce() bool {
 	case err != nil:
 		return sub.failed(err)
 	case c.Bytes == 0:
-		return sub.skip(c.Next)
+		return sub.skip(c)
 	case !sub.covers(c):
 		return false
 	}
@@ -122,12 +122,17 @@ func (sub *subscription) pushOnce() bool {
 	return true
 }
 
-// skip goes on behind what is over its time to live, at once or, after much of it, in the next turn.
-func (sub *subscription) skip(next uint64) (again bool) {
-	if next <= sub.cursor {
+// skip goes on behind what is over its time to live, at once or, after much of it, in the next turn. At
+// the end it tells the peer how far it got: a group is done with what it never saw.
+func (sub *subscription) skip(c *log.Chunk) (again bool) {
+	if c.Next <= sub.cursor {
 		return false
 	}
-	sub.cursor = next
+	sub.cursor = c.Next
+	if sub.cursor >= sub.p.Visible() {
+		sub.b.sendEntries(wire.OpDeliver, sub.correlation, sub.p, sub.cursor, c)
+		return false
+	}
 	if sub.skips++; sub.skips < maxSkips {
 		return true
 	}
@@ -173,7 +178,7 @@ func (sub *subscription) pushCold() bool {
 				return
 			case err == nil && c.Bytes > 0 && sub.covers(c):
 				sub.send(c)
-			case err == nil && (c.Bytes > 0 || !sub.skip(c.Next)):
+			case err == nil && (c.Bytes > 0 || !sub.skip(c)):
 				return
 			}
 			sub.push(now)
