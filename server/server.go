@@ -348,6 +348,14 @@ func (srv *Server) closeSessions(ctx context.Context) {
 	}
 }
 
+// DropConnections closes every connection there is now. New ones are accepted.
+func (srv *Server) DropConnections(ctx context.Context) {
+	srv.onLoops(ctx, func(l *loop, now time.Time) int {
+		l.closeAll(now)
+		return 0
+	})
+}
+
 // closeStreams cuts connections whose loop is stuck in a write.
 func (srv *Server) closeStreams() {
 	srv.streamMu.Lock()

@@ -42,7 +42,7 @@ var rules = map[string]rule{
 		},
 	},
 	"internal/crash":    {},
-	"server/servertest": {ours: []string{"server", "wire"}},
+	"server/servertest": {ours: []string{"server", "log", "wire"}},
 
 	"client": {
 		ours: []string{"wire", "wire/codec", "wire/keyhash"},

@@ -6,6 +6,9 @@
 //		…
 //	}
 //
+// A Clock that the test advances, a Disk that is slow or fails, Restart and DropConnections show what the
+// code under test does when time passes and things break.
+//
 // It keeps its data in memory unless Options.Dir is set, and stops with the test.
 package servertest
 
@@ -106,4 +109,12 @@ func (b *Broker) Restart() {
 		b.opts.Server.Listen = b.Addr
 	}
 	b.start()
+}
+
+// DropConnections ends every connection at once, as a failure of the network does. Clients reconnect.
+func (b *Broker) DropConnections() {
+	b.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), b.opts.StopTimeout)
+	defer cancel()
+	b.Server.DropConnections(ctx)
 }
