@@ -66,6 +66,9 @@ func (t *topic) together(ms []*Message) (l *lane, kind batchKind, size int, err 
 		if m.Topic != t.name || own != kind {
 			return nil, kind, 0, t.invalid("message %d of an atomic batch has another topic, level, time to live, or use of times", i)
 		}
+		if m.isLater() {
+			return nil, kind, 0, t.invalid("message %d of an atomic batch is published later", i)
+		}
 		if m.Key != nil || m.Pinned {
 			at, err := t.place(m)
 			if err != nil {

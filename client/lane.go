@@ -30,6 +30,7 @@ type lane struct {
 	stream  wire.Producer // where the lane's numbering is; ID 0 numbers nothing
 	gap     bool          // a number is missing for good: the numbering starts again
 	starved *conn         // that will kick the lane when it has room
+	later   *later        // of messages that are published later; nil before the first
 }
 
 // add copies m into the open batch and sends what can leave. It returns false when the topic was
@@ -137,7 +138,11 @@ func (l *lane) kick() {
 	l.mu.Lock()
 	l.starved = nil
 	l.sendLocked()
+	later := l.later
 	l.mu.Unlock()
+	if later != nil {
+		later.kick()
+	}
 }
 
 var errOtherTopic = errors.New("the topic was deleted and made again")
@@ -389,13 +394,16 @@ func (l *lane) waitFor(f *flush) {
 		l.open.due = true
 		l.sendLocked()
 	}
+	if l.later != nil {
+		l.later.waitFor(f)
+	}
 }
 
 // busy reports whether messages wait to be sent.
 func (l *lane) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open != nil || len(l.queue) > 0
+	return l.open != nil || len(l.queue) > 0 || l.later != nil && l.later.busy()
 }
 
 // drop fails everything that was not sent, and refuses more. Batches in flight are answered still.
@@ -405,10 +413,13 @@ func (l *lane) drop(err error) {
 	if l.open != nil {
 		l.closeOpenLocked()
 	}
-	waiting := l.queue
+	waiting, later := l.queue, l.later
 	l.queue = nil
 	l.ending = append(l.ending, waiting...)
 	l.mu.Unlock()
+	if later != nil {
+		later.drop(err)
+	}
 	for _, b := range waiting {
 		l.finish(b, answer{err: err})
 	}

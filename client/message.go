@@ -46,6 +46,16 @@ type Message struct {
 	// TTL, set by the producer, is for how long the message is delivered, by the broker's clock, in whole
 	// milliseconds. Default: as long as the topic keeps it. Set on received messages.
 	TTL time.Duration
+	// Delay, set by the producer, has the broker publish the message so much later, in whole
+	// milliseconds, at most ten years. Receipt.Schedule is its id until then.
+	Delay time.Duration
+	// At is Delay with a moment. One in the past is now. Set by the producer.
+	At time.Time
+	// Cron has the broker publish the message again and again, until it is cancelled: whenever the five
+	// fields say, or @hourly and the like, in the time zone Zone. Set by the producer.
+	Cron string
+	// Zone is the time zone of Cron, a name such as Europe/Berlin. Default: UTC.
+	Zone string
 	// Level, set by the producer, asks for another durability than Options.Level. A topic's own level
 	// is a minimum.
 	Level wire.Level
@@ -85,7 +95,8 @@ func (m *Message) Clone() *Message {
 type Receipt struct {
 	Topic     string
 	Partition int
-	Offset    uint64     // 0 and meaningless at wire.LevelNone
+	Offset    uint64     // 0 and meaningless at wire.LevelNone, and for what is published later
+	Schedule  uint64     // of a message that is published later: its id in the partition; else 0
 	Level     wire.Level // reached, as the broker reports it
 	Duplicate bool       // the broker had stored the message before
 }

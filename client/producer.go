@@ -125,10 +125,19 @@ func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt
 		if err != nil {
 			return err
 		}
+		var item wire.ScheduleItem
+		if m.isLater() {
+			if item, err = t.schedule(m); err != nil {
+				return err
+			}
+		}
 		if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
 			return fmt.Errorf("publish %s: %w", m.Topic, err)
 		}
-		if l.add(m, c.kindOf(m), size, alone, done) {
+		if item.Kind != 0 && l.addLater(m, item, c.kindOf(m), size, done) {
+			return nil
+		}
+		if item.Kind == 0 && l.add(m, c.kindOf(m), size, alone, done) {
 			return nil
 		}
 		p.budget.release(size)

@@ -92,6 +92,7 @@ type Limits struct {
 	AuthTimeout      time.Duration // a connection must log in within this, when it must at all
 	ControlLine      int64         // arguments of a text command
 	Subscriptions    int           // live subscriptions of one connection; 0: what their memory allows
+	Scheduled        int           // messages that wait to be published; 0: the broker's default
 	PingInterval     time.Duration // after how much silence a text client is asked whether it is there
 	PingMax          int           // how often it may not answer
 	SlowTimeout      time.Duration // a connection that reads nothing of what waits for it is closed after this

@@ -59,6 +59,7 @@ var changed = map[string]string{
 	"limits.auth_timeout":             "3",
 	"limits.control_line":             "8KiB",
 	"limits.subscriptions":            "77",
+	"limits.scheduled":                "78",
 	"limits.ping_interval":            "1m",
 	"limits.ping_max":                 "7",
 	"server.client_advertise":         "example.com:4222",

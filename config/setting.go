@@ -89,6 +89,7 @@ func (c *Config) limitSettings() []Setting {
 		{"limits.auth_timeout", "auth-timeout", "a connection that has to log in must do it within this", timeout{&c.Limits.AuthTimeout}},
 		{"limits.control_line", "max-control-line", "longest arguments of a text command", size{&c.Limits.ControlLine, 64, 1 << 20}},
 		{"limits.subscriptions", "max-subscriptions", "live subscriptions of one connection; 0 for what their memory allows", integer{&c.Limits.Subscriptions, 0, maxCount}},
+		{"limits.scheduled", "max-scheduled", "scheduled messages of all topics that wait; 0 for 10,000,000", integer{&c.Limits.Scheduled, 0, maxCount}},
 		{"limits.ping_interval", "ping-interval", "after how much silence a text client is asked whether it is there", timeout{&c.Limits.PingInterval}},
 		{"limits.ping_max", "ping-max", "how often it may not answer before it is closed", integer{&c.Limits.PingMax, 1, 1000}},
 		{"limits.slow_timeout", "slow-timeout", "a connection that reads nothing of what waits for it is closed after this", period{&c.Limits.SlowTimeout}},

@@ -42,6 +42,9 @@ type Partition struct {
 	expiring  atomic.Bool // records have, or had, a time to live
 	latest    latest
 
+	scheduleMu sync.Mutex               // held while schedule is opened
+	schedule   atomic.Pointer[schedule] // nil until something is scheduled
+
 	publishedBytes    atomic.Uint64
 	deliveredMessages atomic.Uint64
 	deliveredBytes    atomic.Uint64
@@ -98,6 +101,9 @@ func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, dup
 	}
 	if b.TTL() != 0 && !p.expiring.Load() {
 		p.expiring.Store(true)
+	}
+	if b.Producer().ID == SchedulerID {
+		return 0, 0, false, wire.Errorf(wire.CodeInvalid, "producer %x is the broker itself", b.Producer().ID)
 	}
 	if b.Producer().ID == 0 && !b.HasIDs() {
 		base, index, err = p.append(b, nowMs)

@@ -101,7 +101,7 @@ func (ps *producers) forget(n int) {
 	}
 	slices.Sort(used)
 	for id, p := range ps.byID {
-		if p.used <= used[n-1] {
+		if p.used <= used[n-1] && id != SchedulerID {
 			delete(ps.byID, id)
 		}
 	}

@@ -29,6 +29,11 @@ type Options struct {
 	// Own and Total make this broker the owner of partition Own of every topic, out of Total.
 	// Total 0 means that it owns all partitions.
 	Own, Total int
+	// MaxScheduled bounds the scheduled batches of the broker together. Default 10,000,000.
+	MaxScheduled int
+	// Fired is called for every scheduled batch that was published, with how late that was. The batch is
+	// valid during the call. It must not block. nil is fine.
+	Fired func(t *Topic, b *wire.Batch, late time.Duration)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger hears about topics; nil is silent.
@@ -62,6 +67,9 @@ type Registry struct {
 	stop chan struct{}
 	wg   sync.WaitGroup
 	dead chan *Partition // partitions with dead letters to bury
+
+	scheduler  *scheduler
+	companions map[wire.Identity]bool // found at the start
 }
 
 // Open reads the topics of a store and opens their logs. The Registry does not close the store.
@@ -74,6 +82,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	}
 	o.Partitions = cmp.Or(o.Partitions, 1)
 	o.MaxPartitions = cmp.Or(o.MaxPartitions, defaultMaxPartitions)
+	o.MaxScheduled = cmp.Or(o.MaxScheduled, defaultMaxScheduled)
 	if o.Total > 0 {
 		o.Partitions = o.Total
 	}
@@ -95,9 +104,10 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 		return nil, wire.Errorf(wire.CodeInvalid, "subjects cannot be a default: no subject belongs to two topics")
 	}
 	r := &Registry{
-		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger, timers: map[*Partition]struct{}{},
+		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger, timers: map[*Partition]struct{}{}, companions: map[wire.Identity]bool{},
 		stop: make(chan struct{}), dead: make(chan *Partition, o.MaxPartitions),
 	}
+	r.scheduler = newScheduler(&r.opts)
 	if err := r.checkLevel(defaults); err != nil {
 		return nil, err
 	}
@@ -106,6 +116,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	}
 	r.wg.Go(r.runTimers)
 	r.wg.Go(r.runBurials)
+	r.wg.Go(func() { r.scheduler.run(r.stop) })
 	return r, nil
 }
 
@@ -124,6 +135,11 @@ func (r *Registry) load() error {
 	r.meta = meta
 	if r.data, err = replayMetadata(meta); err != nil {
 		return err
+	}
+	for _, id := range r.store.Logs() {
+		if id.Partition&companion != 0 {
+			r.companions[id] = true
+		}
 	}
 	topics := map[string]*Topic{}
 	for _, rec := range r.data.Topics {
@@ -210,7 +226,21 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 	if err := p.replay(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", p, err)
 	}
-	return p, nil
+	return p, r.reopenSchedule(p)
+}
+
+// reopenSchedule opens the partition's companion log when there is one. The scheduler reads it.
+func (r *Registry) reopenSchedule(p *Partition) error {
+	if !r.companions[companionID(p.id)] {
+		return nil
+	}
+	s, err := openSchedule(p)
+	if err != nil {
+		return err
+	}
+	p.schedule.Store(s)
+	r.scheduler.add(s)
+	return nil
 }
 
 func (p *Partition) logConfig() log.Config {
@@ -387,6 +417,9 @@ func (r *Registry) Delete(name string) error {
 	r.publish(func(m map[string]*Topic) { delete(m, name) })
 	for _, p := range t.Partitions() {
 		p.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
+		if s := p.schedule.Load(); s != nil {
+			s.store.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
+		}
 	}
 	if err := r.removeLogs(t.id, len(t.Partitions())); err != nil {
 		return wire.Errorf(wire.CodeStorage, "delete topic %q: %v", name, err)
@@ -400,8 +433,10 @@ func (r *Registry) removeLogs(id [16]byte, partitions int) error {
 		if r.opts.Total > 0 && i != r.opts.Own {
 			continue
 		}
-		if err := r.store.RemoveLog(wire.Identity{Topic: id, Partition: uint32(i)}); err != nil {
-			return fmt.Errorf("remove partition %d: %w", i, err)
+		for _, log := range []wire.Identity{{Topic: id, Partition: uint32(i)}, {Topic: id, Partition: uint32(i) | companion}} {
+			if err := r.store.RemoveLog(log); err != nil {
+				return fmt.Errorf("remove partition %d: %w", i, err)
+			}
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ type message struct {
 	reply   []byte // where an answer goes; nil for nowhere
 	header  []byte // a whole NATS header block; nil for none
 	payload []byte
+	later   bool     // it was scheduled: nobody gets it now
 	from    receiver // whose own subscriptions do not get the message; nil for none
 }
 
@@ -21,7 +22,7 @@ type message struct {
 // group. Subscriptions of other loops get it at the end of the turn, in order. It returns how many
 // get it.
 func (l *loop) route(m *message) (receivers int) {
-	if l.srv.live.Len() == 0 {
+	if m.later || l.srv.live.Len() == 0 {
 		return 0
 	}
 	l.message++

@@ -55,6 +55,7 @@ type stored struct {
 	p           *partition.Partition
 	base, index uint64
 	duplicate   bool // its message id was known
+	later       bool // it was scheduled: base is the id, p the schedule
 }
 
 // stallInterval is how often a publish that found the disk behind is tried again.
@@ -98,7 +99,9 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 	}
 	if level := topic.Config().Level; level > wire.LevelMemory {
 		l.flush(s.p, level)
-		t.remember(s)
+		if !s.later {
+			t.remember(s)
+		}
 	}
 	return s, true
 }
@@ -141,7 +144,7 @@ func (t *text) remember(s stored) {
 func (l *loop) awaitStored(s stored, m *message, held *int, now time.Time) {
 	*held += len(m.payload)
 	l.awaitLevel(s.p, ack{
-		to: &storedAck{l: l, held: held, reply: slices.Clone(m.reply), duplicate: s.duplicate},
+		to: &storedAck{l: l, held: held, reply: slices.Clone(m.reply), duplicate: s.duplicate, later: s.later},
 		op: wire.OpPublish, level: s.p.Topic().Config().Level,
 		index: s.index, base: s.base, count: 1, held: len(m.payload),
 		arrived: now.UnixNano(),
@@ -155,8 +158,12 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 		return s, wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
 	}
 	rec := wire.Record{Value: m.payload}
+	var when moment
 	if len(m.header) > 0 {
 		if rec.Key, rec.Headers, err = parseHeader(m.header); err != nil {
+			return s, err
+		}
+		if when, rec.Headers, err = momentOf(rec.Headers); err != nil {
 			return s, err
 		}
 	}
@@ -182,6 +189,11 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	}
 	if err != nil {
 		return s, batchError(err, topic.Config().MaxRecord)
+	}
+	if when.given {
+		m.later, s.later = true, true
+		s.base, s.p, s.index, err = when.schedule(s.p, &batch)
+		return s, err
 	}
 	if s.base, s.index, s.duplicate, err = s.p.Publish(&batch, now.UnixMilli()); err == nil && !s.duplicate {
 		l.turn.published.add(1, len(l.builder.Bytes()))
@@ -278,6 +290,7 @@ type storedAck struct {
 	held      *int
 	reply     []byte
 	duplicate bool
+	later     bool
 }
 
 func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
@@ -287,16 +300,20 @@ func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
 		m.payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
 	} else {
 		l.acknowledged(a)
-		m.payload = appendStored(nil, p, a.base, a.level, k.duplicate)
+		m.payload = appendStored(nil, p, a.base, a.level, k.duplicate, k.later)
 	}
 	l.route(&m)
 }
 
 // appendStored appends the JSON of a publish that reached its level. Names need no escaping.
-func appendStored(dst []byte, p *partition.Partition, offset uint64, level wire.Level, duplicate bool) []byte {
+func appendStored(dst []byte, p *partition.Partition, offset uint64, level wire.Level, duplicate, later bool) []byte {
 	dst = append(append(dst, `{"topic":"`...), p.Topic().Name()...)
 	dst = strconv.AppendUint(append(dst, `","partition":`...), uint64(p.Number()), 10)
-	dst = strconv.AppendUint(append(dst, `,"offset":`...), offset, 10)
+	what := `,"offset":`
+	if later {
+		what = `,"schedule":`
+	}
+	dst = strconv.AppendUint(append(dst, what...), offset, 10)
 	dst = append(append(dst, `,"level":"`...), level.String()...)
 	if duplicate {
 		return append(dst, `","duplicate":true}`...)

@@ -81,6 +81,10 @@ type scratch struct {
 	leased   []group.Lease
 	sent     []group.Lease // of a gatherer
 	leaseOut wire.Leased
+
+	schedule  wire.Schedule
+	scheduled []partition.ScheduleItem
+	batches   []wire.Batch
 }
 
 // flush is a partition to be flushed at the end of the turn.

@@ -36,10 +36,11 @@ type metrics struct {
 	failures        [64]atomic.Uint64  // error replies by code; codes over the end count as the last
 	requests        [128]atomic.Uint64 // by operation
 
-	publish  histogram // from a publish's bytes to its acknowledgement
-	consume  histogram // from a fetch, lease or move of a partition to the entries
-	response histogram // of every request that is answered in the turn it came in
-	fsync    histogram // of flushes to the device
+	publish   histogram // from a publish's bytes to its acknowledgement
+	consume   histogram // from a fetch, lease or move of a partition to the entries
+	response  histogram // of every request that is answered in the turn it came in
+	fsync     histogram // of flushes to the device
+	scheduled histogram // from when a message was due to when it was published
 
 	rates rates
 }

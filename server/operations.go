@@ -32,7 +32,10 @@ var operations = [256]operation{
 	wire.OpDeleteTopic:   {(*binary).deleteTopic, ActionAdmin, 0},
 	wire.OpPurgeTopic:    {(*binary).purgeTopic, ActionAdmin, 0},
 
-	wire.OpPublish: {(*binary).servePublish, ActionPublish, wire.FlagLevel},
+	wire.OpPublish:   {(*binary).servePublish, ActionPublish, wire.FlagLevel},
+	wire.OpSchedule:  {(*binary).scheduleLater, ActionPublish, wire.FlagLevel},
+	wire.OpSchedules: {(*binary).listSchedules, ActionConsume, 0},
+	wire.OpCancel:    {(*binary).cancelScheduled, ActionPublish, 0},
 
 	wire.OpFetch:       {(*binary).fetch, ActionConsume, 0},
 	wire.OpSubscribe:   {(*binary).subscribe, ActionConsume, 0},

@@ -55,6 +55,9 @@ type Options struct {
 	// MaxPendingBytes bounds what a connection does not read; over it the connection is closed.
 	// Default 64 MiB.
 	MaxPendingBytes int
+	// MaxScheduled bounds the scheduled messages that wait, of all topics together: each takes 24 bytes of
+	// memory. Default 10,000,000.
+	MaxScheduled int
 	// MaxSubscriptions bounds the live subscriptions of one connection. Default: their memory does,
 	// with room for about a million.
 	MaxSubscriptions int
@@ -182,7 +185,7 @@ func (o *Options) validate() error {
 	case o.Loops < 1 || o.Loops > 256:
 		return fmt.Errorf("server: %d event loops, 1 to 256 are possible", o.Loops)
 	case o.MaxConnections < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0 ||
-		o.MaxSubscriptions < 0 || o.MaxControlLine < 0 || o.MaxControlLine > 1<<20:
+		o.MaxSubscriptions < 0 || o.MaxScheduled < 0 || o.MaxControlLine < 0 || o.MaxControlLine > 1<<20:
 		return errors.New("server: negative limit")
 	case o.IdleTimeout < 0 || o.PingInterval < 0 || o.PingMax < 0 || o.AuthTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
 		return errors.New("server: negative timeout")

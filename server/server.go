@@ -137,7 +137,7 @@ func (srv *Server) openStorage() (err error) {
 	srv.registry, err = partition.Open(srv.store, srv.opts.Dir != "", partition.Options{
 		Defaults: srv.opts.Topics, Partitions: srv.opts.Partitions,
 		Own: srv.opts.OwnPartition, Total: srv.opts.TotalPartitions,
-		Now: srv.opts.Now, Logger: srv.opts.Logger,
+		Now: srv.opts.Now, Logger: srv.opts.Logger, MaxScheduled: srv.opts.MaxScheduled, Fired: srv.fired,
 	})
 	return err
 }

@@ -75,7 +75,7 @@ type ack struct {
 	correlation uint32
 	level       wire.Level
 	index       uint64
-	base        uint64 // OpPublish: offset of the first record; settlements: messages lost
+	base        uint64 // OpPublish: offset of the first record; OpSchedule: first id; settlements: messages lost
 	count       uint32 // OpPublish: records
 	held        int    // OpPublish: bytes that count against the session's limit
 	arrived     int64  // OpPublish: when it came in, in nanoseconds; for the latency metric
@@ -205,8 +205,10 @@ func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 	case a.op == wire.OpPublish:
 		b.s.loop.acknowledged(a)
 		b.acknowledge(p, a.correlation, a.base, a.count, a.level, a.duplicate)
-	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject || a.op == wire.OpDiscard:
+	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject || a.op == wire.OpDiscard || a.op == wire.OpCancel:
 		b.replySettled(a.op, a.correlation, uint32(a.base))
+	case a.op == wire.OpSchedule:
+		b.replyScheduled(a.correlation, a.base, a.level)
 	default:
 		b.replyTo(a.op, a.correlation, 0, nil)
 	}

@@ -331,6 +331,35 @@ func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 	return dst, nil
 }
 
+// AppendStamped appends to dst the batch b with another producer's position, and returns the extended
+// slice. The records stay as they are, compressed or not.
+func (b *Batch) AppendStamped(dst []byte, p Producer) []byte {
+	at := len(dst)
+	attrs := b.raw[4] &^ attrProducer
+	if p.ID != 0 {
+		attrs |= attrProducer
+	}
+	dst = append(dst, 0, 0, 0, 0, attrs)
+	dst = appendUvarint(dst, uint64(b.count))
+	if attrs&attrTime != 0 {
+		dst = appendUvarint(dst, zigzag(b.baseTime))
+	}
+	if p.ID != 0 {
+		dst = appendUvarint(dst, p.ID)
+		dst = appendUvarint(dst, p.Epoch)
+		dst = appendUvarint(dst, p.Sequence)
+	}
+	if b.ttl != 0 {
+		dst = appendUvarint(dst, uint64(b.ttl))
+	}
+	if b.Codec() != CodecNone {
+		dst = appendUvarint(dst, uint64(b.unpacked))
+	}
+	dst = append(dst, b.records...)
+	le.PutUint32(dst[at:], crc32.Checksum(dst[at+4:], castagnoli))
+	return dst
+}
+
 // headerRoom is the largest batch header before the records: checksum, attributes, count, base time,
 // three producer numbers, time to live and the decompressed size.
 const headerRoom = 4 + 1 + 3 + 10 + 3*10 + 7 + 5

@@ -25,6 +25,10 @@ const (
 
 	OpPublish Op = 0x20
 
+	OpSchedule  Op = 0x21 // publish later
+	OpSchedules Op = 0x22 // what will be published
+	OpCancel    Op = 0x23
+
 	OpFetch       Op = 0x30
 	OpSubscribe   Op = 0x31
 	OpCredit      Op = 0x32 // no reply
@@ -67,7 +71,8 @@ var opNames = map[Op]string{
 	OpResolve: "resolve", OpCreateTopic: "create_topic", OpListTopics: "list_topics",
 	OpDescribeTopic: "describe_topic", OpAlterTopic: "alter_topic",
 	OpDeleteTopic: "delete_topic", OpPurgeTopic: "purge_topic",
-	OpPublish: "publish", OpFetch: "fetch", OpSubscribe: "subscribe", OpCredit: "credit",
+	OpPublish: "publish", OpSchedule: "schedule", OpSchedules: "schedules", OpCancel: "cancel",
+	OpFetch: "fetch", OpSubscribe: "subscribe", OpCredit: "credit",
 	OpUnsubscribe: "unsubscribe", OpDeliver: "deliver", OpOffsets: "offsets", OpGet: "get",
 	OpOpenQueue: "open_queue", OpLease: "lease", OpAck: "ack", OpNack: "nack",
 	OpReject: "reject", OpExtend: "extend", OpPending: "pending", OpDiscard: "discard", OpCommit: "commit", OpCommitted: "committed",

@@ -43,6 +43,7 @@ type (
 	credit         Credit
 	unsubscribe    Unsubscribe
 	settleReply    SettleReply
+	scheduleReply  ScheduleReply
 )
 
 func (m *subscribeReply) Append(dst []byte) []byte { return SubscribeReply(*m).Append(dst) }
@@ -51,6 +52,8 @@ func (m *credit) Append(dst []byte) []byte         { return Credit(*m).Append(ds
 func (m *credit) Parse(b []byte) error             { return (*Credit)(m).Parse(b) }
 func (m *unsubscribe) Append(dst []byte) []byte    { return Unsubscribe(*m).Append(dst) }
 func (m *unsubscribe) Parse(b []byte) error        { return (*Unsubscribe)(m).Parse(b) }
+func (m *scheduleReply) Append(dst []byte) []byte  { return ScheduleReply(*m).Append(dst) }
+func (m *scheduleReply) Parse(b []byte) error      { return (*ScheduleReply)(m).Parse(b) }
 func (m *settleReply) Append(dst []byte) []byte    { return SettleReply(*m).Append(dst) }
 func (m *settleReply) Parse(b []byte) error        { return (*SettleReply)(m).Parse(b) }
 
@@ -115,6 +118,16 @@ func vectors() []vector {
 		of("list-topics-reply", OpListTopics|OpReply, 0, TopicList{Topics: []TopicInfo{info}, More: true}),
 		of("purge-topic", OpPurgeTopic, 0, PurgeTopic{Topic: "orders", Partition: AnyPartition, Before: 1 << 40}),
 		of("publish", OpPublish, Flags(LevelDisk), Publish{Handle: 3, Partition: 2, Batch: testBatch()}),
+		of("schedule", OpSchedule, Flags(LevelDisk), Schedule{Handle: 3, Partition: 2, Items: []ScheduleItem{
+			{Kind: ScheduleDelay, Ms: 600_000, Spec: []byte{}, Zone: []byte{}, Batch: testBatch()},
+			{Kind: ScheduleCron, Spec: []byte("0 9 * * 1-5"), Zone: []byte("Europe/Berlin"), Batch: testBatch()},
+		}}),
+		of("schedule-reply", OpSchedule|OpReply, Flags(LevelDisk), scheduleReply{First: 8}),
+		of("schedules", OpSchedules, 0, Schedules{Handle: 3, Partition: 2, AfterDue: 1763800000123, AfterID: 8, Limit: 100}),
+		of("schedules-reply", OpSchedules|OpReply, 0, ScheduleList{Total: 9, Items: []ScheduleInfo{
+			{ID: 8, Due: 1763800000123, Spec: "0 9 * * 1-5", Zone: "Europe/Berlin", Batch: testBatch()},
+		}}),
+		of("cancel", OpCancel, 0, Cancel{Handle: 3, Partition: 2, IDs: []uint64{8, 9}}),
 		of("fetch", OpFetch, 0, Fetch{
 			Handle: 3, Partition: 2, From: Position{PositionOffset, 7}, MinBytes: 1, MaxBytes: 1 << 20, MaxWaitMs: 500, Group: "g",
 		}),

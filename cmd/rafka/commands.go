@@ -16,6 +16,7 @@ func (c *cli) commands() []*cobra.Command {
 		c.topicCommand(),
 		c.groupCommand(),
 		c.dlqCommand(),
+		c.schedCommand(),
 		c.checkCommand(),
 		c.benchCommand(),
 		c.inspectCommand(),

@@ -146,7 +146,11 @@ func parseMoment(s string) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return time.Now().Add(-d), nil
 	}
-	return parseTime(s)
+	t, err := parseTime(s)
+	if err != nil {
+		return t, fmt.Errorf("%w, or a duration such as 90m", err)
+	}
+	return t, nil
 }
 
 // parseTime reads RFC 3339, or a local time without a zone.
@@ -159,7 +163,7 @@ func parseTime(s string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-11-22T10:00 or a duration such as 90m", s)
+	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-11-22T10:00", s)
 }
 
 func (f *deadFilter) wants(d *client.DeadLetter) bool {

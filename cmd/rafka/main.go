@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // recurring messages have time zones, also where none are installed
 )
 
 func main() {

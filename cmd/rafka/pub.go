@@ -16,6 +16,8 @@ import (
 
 const pubExample = `  rafka pub orders hello --key alice
   rafka pub --live orders.eu hello
+  rafka pub reminders 'call back' --delay 10m
+  rafka pub reports weekly --cron '0 9 * * 1' --tz Europe/Berlin
   rafka pub orders --file invoice.pdf -H type=application/pdf
   echo hello | rafka pub orders
   rafka pub orders --lines --file orders.csv --key-field 1 --key-sep ,
@@ -41,6 +43,7 @@ type publication struct {
 	ttl        time.Duration
 	atomic     bool
 	tombstone  bool
+	moment     moment
 }
 
 // receipt is what rafka pub prints.
@@ -48,15 +51,21 @@ type receipt struct {
 	Topic     string `json:"topic"`
 	Partition int    `json:"partition"`
 	Offset    uint64 `json:"offset"`
+	Schedule  uint64 `json:"schedule,omitempty"` // id of what is published later; Offset means nothing then
 	Level     string `json:"durability"`
 	Duplicate bool   `json:"duplicate,omitempty"`
 }
 
 func newReceipt(r client.Receipt) receipt {
-	return receipt{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Level: r.Level.String(), Duplicate: r.Duplicate}
+	return receipt{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Schedule: r.Schedule, Level: r.Level.String(), Duplicate: r.Duplicate,
+	}
 }
 
 func (r receipt) String() string {
+	if r.Schedule != 0 {
+		return scheduleName(r.Topic, r.Partition, r.Schedule)
+	}
 	s := fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset)
 	if r.Duplicate {
 		s += " duplicate"
@@ -71,7 +80,10 @@ func (c *cli) pubCommand() *cobra.Command {
 		Short: "publish one message, or every line of a stream",
 		Long: `Publish VALUE, the bytes of a file, or what comes in on stdin, and print where it went as
 topic/partition@offset. With --lines every line is a message; the count goes to stderr. With
---atomic all lines are stored together, or none is.`,
+--atomic all lines are stored together, or none is.
+
+With --delay, --at or --cron the broker publishes it later, and prints topic/partition#id: the name by
+which rafka sched shows and cancels it.`,
 		Example:           pubExample,
 		Args:              between(1, 2, "TOPIC"),
 		ValidArgsFunction: c.completeTopic,
@@ -110,6 +122,7 @@ topic/partition@offset. With --lines every line is a message; the count goes to 
 	fs.DurationVar(&p.ttl, "ttl", 0, "deliver the message for this long only")
 	fs.BoolVar(&p.tombstone, "tombstone", false, "publish no value: on a compacted topic it deletes the key")
 	fs.BoolVar(&p.atomic, "atomic", false, "with --lines: store all lines or none, in one partition")
+	p.moment.flags(fs)
 	p.lineKey.flags(fs)
 	return cmd
 }
@@ -152,6 +165,9 @@ func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options
 	case p.partition < -1 || p.partition >= wire.MaxPartitions:
 		return o, usagef(cmd, "partition %d does not exist", p.partition)
 	}
+	if err := p.moment.prepare(cmd, p.live, p.atomic); err != nil {
+		return o, err
+	}
 	return o, p.checkHeaders(cmd)
 }
 
@@ -166,7 +182,9 @@ func (p *publication) checkHeaders(cmd *cobra.Command) error {
 
 // message returns a message with everything but its value.
 func (p *publication) message() *client.Message {
-	m := &client.Message{Topic: p.topic, ID: p.id, TTL: p.ttl}
+	m := &client.Message{
+		Topic: p.topic, ID: p.id, TTL: p.ttl, Delay: p.moment.delay, At: p.moment.due, Cron: p.moment.cron, Zone: p.moment.zone,
+	}
 	if p.hasKey {
 		m.Key = []byte(p.key)
 	}

@@ -105,6 +105,7 @@ func serverOptions(cfg config.Config, logger *slog.Logger) server.Options {
 		SlowTimeout:      cfg.Limits.SlowTimeout,
 		AuthTimeout:      cfg.Limits.AuthTimeout,
 		MaxSubscriptions: cfg.Limits.Subscriptions,
+		MaxScheduled:     cfg.Limits.Scheduled,
 		MaxControlLine:   int(cfg.Limits.ControlLine),
 		PingInterval:     cfg.Limits.PingInterval,
 		PingMax:          cfg.Limits.PingMax,

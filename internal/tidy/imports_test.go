@@ -32,7 +32,7 @@ var rules = map[string]rule{
 	"log":         {ours: []string{"wire", "wire/codec"}, theirs: []string{"golang.org/x/sys"}},
 	"log/faultfs": {ours: []string{"log"}},
 
-	"partition": {ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "group", "subject"}, theirs: []string{"github.com/google/uuid"}},
+	"partition": {ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "group", "subject"}, theirs: []string{"github.com/google/uuid", "github.com/robfig/cron/v3"}},
 
 	"server": {
 		ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "partition", "group", "subject", "auth"},

@@ -1,0 +1,290 @@
+package client
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// maxLaterFlight is how many requests of scheduled messages a partition has on their way.
+	maxLaterFlight = 4
+	// maxLaterItems bounds the messages of one request.
+	maxLaterItems = 1000
+)
+
+// later is the way of messages to one partition that are published later: they gather while requests
+// are on their way. Their order is that of their due times, so nothing here keeps one.
+type later struct {
+	lane *lane
+
+	mu      sync.Mutex // guards the fields below
+	open    *laterBatch
+	queue   []*laterBatch // full, or refused and to be sent again
+	flight  int
+	all     []*laterBatch // that are not finished
+	paused  bool          // a timer will go on
+	pauser  pauser
+	gone    error
+	builder wire.BatchBuilder
+}
+
+// laterBatch is messages that are scheduled by one request.
+type laterBatch struct {
+	level   wire.Level
+	items   []byte // encoded
+	done    []func(Receipt, error)
+	size    int       // bytes taken from the budget
+	giveUp  time.Time // when sending again ends; zero before the first refusal
+	rebound bool
+	flushes []*flush
+}
+
+// isLater reports whether m is published later.
+func (m *Message) isLater() bool { return m.Delay != 0 || !m.At.IsZero() || m.Cron != "" }
+
+// schedule returns m as it is scheduled, without its batch.
+func (t *topic) schedule(m *Message) (it wire.ScheduleItem, err error) {
+	switch {
+	case m.Delay != 0 && !m.At.IsZero(), m.Cron != "" && (m.Delay != 0 || !m.At.IsZero()):
+		return it, t.invalid("Delay, At and Cron exclude each other")
+	case m.Zone != "" && m.Cron == "":
+		return it, t.invalid("a time zone is for Cron")
+	case m.Delay < 0 || wholeMs(m.Delay) > wire.MaxScheduleMs:
+		return it, t.invalid("a delay of %v, possible is up to ten years", m.Delay)
+	case len(m.Cron) > wire.MaxCronBytes || len(m.Zone) > wire.MaxCronBytes:
+		return it, t.tooLarge("cron expression", max(len(m.Cron), len(m.Zone)), wire.MaxCronBytes)
+	case m.Cron != "":
+		return wire.ScheduleItem{Kind: wire.ScheduleCron, Spec: []byte(m.Cron), Zone: []byte(m.Zone)}, nil
+	case m.Delay != 0:
+		return wire.ScheduleItem{Kind: wire.ScheduleDelay, Ms: wholeMs(m.Delay)}, nil
+	}
+	at := m.At.UnixMilli()
+	if m.At.After(time.UnixMilli(at)) {
+		at++ // not early
+	}
+	return wire.ScheduleItem{Kind: wire.ScheduleAt, Ms: at}, nil
+}
+
+// addLater copies m and sends what can leave. It returns false when the topic was dropped.
+func (l *lane) addLater(m *Message, it wire.ScheduleItem, kind batchKind, size int, done func(Receipt, error)) bool {
+	q := l.laterLane()
+	if kind.level == wire.LevelNone {
+		kind.level = wire.LevelMemory // its id is the answer
+	}
+	if !q.add(m, it, kind, size, done) {
+		return false
+	}
+	q.kick()
+	return true
+}
+
+func (l *lane) laterLane() *later {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.later == nil {
+		l.later = &later{lane: l, pauser: newPauser(), gone: l.gone}
+	}
+	return l.later
+}
+
+func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, done func(Receipt, error)) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.gone != nil {
+		return false
+	}
+	limit := q.lane.topic.info.Load().maxBatch
+	if b := q.open; b != nil && (b.level != kind.level || len(b.done) == maxLaterItems || len(b.items)+size > limit) {
+		q.queue, q.open = append(q.queue, b), nil
+	}
+	if q.open == nil {
+		q.open = &laterBatch{level: kind.level}
+		q.all = append(q.all, q.open)
+	}
+	q.builder.Reset()
+	q.builder.Add(q.record(m))
+	q.builder.SetTTL(kind.ttl)
+	if kind.ids {
+		q.builder.MarkIDs()
+	}
+	it.Batch = q.builder.Bytes()
+	b := q.open
+	b.items = it.Append(b.items)
+	b.done = append(b.done, done)
+	b.size += size
+	return true
+}
+
+// record returns m as it is stored.
+func (q *later) record(m *Message) wire.Record {
+	q.lane.mu.Lock() // its memory for headers is used
+	defer q.lane.mu.Unlock()
+	r := q.lane.record(m)
+	r.Headers = slices.Clone(r.Headers)
+	return r
+}
+
+// kick sends what can leave.
+func (q *later) kick() {
+	for {
+		b, bd := q.next()
+		if b == nil {
+			return
+		}
+		body := func(dst []byte) []byte {
+			return append(wire.AppendScheduleHead(dst, bd.Handle, q.lane.partition, len(b.done)), b.items...)
+		}
+		bd.conn.ask(wire.OpSchedule, wire.Flags(b.level), body, func(f *frame, err error) { q.answered(b, bd, f, err) })
+	}
+}
+
+// next returns the batch that leaves now, nil when there is none or it cannot.
+func (q *later) next() (*laterBatch, *binding) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	bd := q.lane.topic.binding.Load()
+	if q.paused || bd == nil || q.flight >= maxLaterFlight {
+		return nil, nil
+	}
+	var b *laterBatch
+	switch {
+	case len(q.queue) > 0:
+		b = q.queue[0]
+		q.queue = q.queue[1:]
+	case q.open != nil && q.flight == 0:
+		b, q.open = q.open, nil
+	default:
+		return nil, nil
+	}
+	q.flight++
+	return b, bd
+}
+
+// answered takes what became of a request.
+func (q *later) answered(b *laterBatch, used *binding, f *frame, err error) {
+	var reply wire.ScheduleReply
+	level := wire.LevelDefault
+	if err == nil {
+		if err = reply.Parse(f.Body); err == nil {
+			level = wire.Level(f.Flags & wire.FlagLevel)
+		}
+	}
+	q.mu.Lock()
+	q.flight--
+	pause := time.Duration(0)
+	again := q.againLocked(b, err)
+	if again {
+		q.queue = slices.Insert(q.queue, 0, b)
+		if !q.paused {
+			q.paused, pause = true, q.pauser.step()
+		}
+	}
+	if err == nil {
+		q.pauser = newPauser()
+	}
+	q.mu.Unlock()
+	if pause > 0 {
+		time.AfterFunc(pause, q.resume)
+	}
+	if wire.CodeOf(err) == wire.CodeTopicNotFound && q.lane.topic.binding.CompareAndSwap(used, nil) {
+		q.lane.topic.rebind(used)
+	}
+	if !again {
+		q.finish(b, reply.First, level, q.explain(err))
+	}
+	q.kick()
+}
+
+func (q *later) resume() {
+	q.mu.Lock()
+	q.paused = false
+	q.mu.Unlock()
+	q.kick()
+}
+
+// againLocked reports whether b was certainly not taken and should be sent again.
+func (q *later) againLocked(b *laterBatch, err error) bool {
+	if err == nil || q.gone != nil {
+		return false
+	}
+	now := time.Now()
+	if b.giveUp.IsZero() {
+		b.giveUp = now.Add(q.lane.p.c.opts.RequestTimeout)
+	}
+	if sent, cut := lost(err); cut {
+		return !sent && now.Before(b.giveUp)
+	}
+	if wire.CodeOf(err) == wire.CodeTopicNotFound {
+		first := !b.rebound
+		b.rebound = true
+		return first
+	}
+	return wire.CodeOf(err) != wire.CodeStorageFull && wire.CodeOf(err) != wire.CodeLimit && retryLater(err) && now.Before(b.giveUp)
+}
+
+func (q *later) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	said := explain(err, wire.OpSchedule, q.lane.topic.name, int(q.lane.partition))
+	if q.lane.unknown(err) {
+		return &unknownError{said}
+	}
+	return said
+}
+
+// finish runs the callbacks of a batch. No lock is held.
+func (q *later) finish(b *laterBatch, first uint64, level wire.Level, err error) {
+	q.lane.p.budget.release(b.size)
+	r := Receipt{Topic: q.lane.topic.name, Partition: int(q.lane.partition), Level: level}
+	for i, done := range b.done {
+		if err == nil {
+			r.Schedule = first + uint64(i)
+		}
+		if done != nil {
+			done(r, err)
+		}
+	}
+	q.mu.Lock()
+	at := slices.Index(q.all, b)
+	q.all = slices.Delete(q.all, at, at+1)
+	q.mu.Unlock()
+	for _, f := range b.flushes {
+		f.finished()
+	}
+}
+
+// waitFor adds everything unfinished to f.
+func (q *later) waitFor(f *flush) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, b := range q.all {
+		f.left.Add(1)
+		b.flushes = append(b.flushes, f)
+	}
+}
+
+// busy reports whether messages wait to be sent.
+func (q *later) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.open != nil || len(q.queue) > 0
+}
+
+// drop fails everything that was not sent, and refuses more.
+func (q *later) drop(err error) {
+	q.mu.Lock()
+	q.gone = err
+	waiting := q.queue
+	if q.open != nil {
+		waiting = append(waiting, q.open)
+	}
+	q.queue, q.open = nil, nil
+	q.mu.Unlock()
+	for _, b := range waiting {
+		q.finish(b, 0, wire.LevelDefault, err)
+	}
+}

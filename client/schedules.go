@@ -1,0 +1,156 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+// Scheduled is a message that the broker will publish later.
+type Scheduled struct {
+	Message           // its first one: clients schedule one at a time. Cron and Zone are set
+	ID      uint64    // in the partition
+	Due     time.Time // when it is published next
+}
+
+// Schedules walks over the messages that will be published to a partition of a topic, or to
+// AllPartitions: those that are due first come first in each partition. An error ends the walk.
+func (c *Client) Schedules(ctx context.Context, topic string, partition int) iter.Seq2[*Scheduled, error] {
+	return func(yield func(*Scheduled, error) bool) {
+		first, next := partition, partition+1
+		if partition == AllPartitions {
+			info, err := c.Topic(ctx, topic)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			first, next = 0, len(info.Partitions)
+		}
+		for p := first; p < next; p++ {
+			if !c.schedulesOf(ctx, topic, p, yield) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) schedulesOf(ctx context.Context, topic string, partition int, yield func(*Scheduled, error) bool) bool {
+	m := wire.Schedules{Limit: wire.MaxScheduleList}
+	for {
+		list, err := c.schedules(ctx, topic, partition, m)
+		if err != nil {
+			yield(nil, err)
+			return false
+		}
+		for i := range list.Items {
+			s, err := newScheduled(topic, partition, &list.Items[i])
+			if err != nil {
+				yield(nil, err)
+				return false
+			}
+			if !yield(s, nil) {
+				return false
+			}
+		}
+		if len(list.Items) == 0 {
+			return true
+		}
+		last := list.Items[len(list.Items)-1]
+		m.AfterDue, m.AfterID = last.Due, last.ID
+	}
+}
+
+// Schedule returns one message that will be published. It is wire.CodeOffsetOutOfRange when no such
+// message waits.
+func (c *Client) Schedule(ctx context.Context, topic string, partition int, id uint64) (*Scheduled, error) {
+	if id == 0 {
+		return nil, noSchedule(topic, partition, id)
+	}
+	list, err := c.schedules(ctx, topic, partition, wire.Schedules{ID: id, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(list.Items) == 0 {
+		return nil, noSchedule(topic, partition, id)
+	}
+	return newScheduled(topic, partition, &list.Items[0])
+}
+
+func noSchedule(topic string, partition int, id uint64) error {
+	we := wire.Errorf(wire.CodeOffsetOutOfRange, "no message with the id %d waits to be published", id)
+	return explain(we, wire.OpSchedules, topic, partition)
+}
+
+func (c *Client) schedules(ctx context.Context, topic string, partition int, m wire.Schedules) (list wire.ScheduleList, err error) {
+	if partition < 0 || partition >= wire.MaxPartitions {
+		return list, noPartition(wire.OpSchedules, topic, partition)
+	}
+	body, err := c.do(ctx, call{
+		op: wire.OpSchedules, topic: topic, partition: partition,
+		body: func(dst []byte, b *binding) []byte {
+			m.Handle, m.Partition = b.Handle, uint16(partition)
+			return m.Append(dst)
+		},
+	})
+	if err != nil {
+		return list, err
+	}
+	if err := list.Parse(body); err != nil {
+		return list, fmt.Errorf("%s %s: %w: %w", wire.OpSchedules, topic, ErrProtocol, err)
+	}
+	return list, nil
+}
+
+func newScheduled(topic string, partition int, it *wire.ScheduleInfo) (*Scheduled, error) {
+	s := &Scheduled{ID: it.ID, Due: time.UnixMilli(it.Due)}
+	b, err := wire.ParseBatch(it.Batch)
+	if err == nil {
+		b, err = codec.Unpack(b, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scheduled message %d of %s/%d: %w", it.ID, topic, partition, err)
+	}
+	s.Topic, s.Partition, s.Cron, s.Zone = topic, partition, it.Spec, it.Zone
+	for rec, err := range b.Records() {
+		if err != nil {
+			return nil, fmt.Errorf("scheduled message %d of %s/%d: %w", it.ID, topic, partition, err)
+		}
+		s.fill(&rec, it.Due)
+		break
+	}
+	return s, nil
+}
+
+// CancelScheduled takes back messages that were to be published later. It returns how many of them were
+// not waiting any more.
+func (c *Client) CancelScheduled(ctx context.Context, topic string, partition int, ids ...uint64) (missing int, err error) {
+	if partition < 0 || partition >= wire.MaxPartitions {
+		return 0, noPartition(wire.OpCancel, topic, partition)
+	}
+	const most = 10_000
+	for len(ids) > 0 {
+		n := min(len(ids), most)
+		some := ids[:n]
+		ids = ids[n:]
+		body, err := c.do(ctx, call{
+			op: wire.OpCancel, topic: topic, partition: partition,
+			body: func(dst []byte, b *binding) []byte {
+				m := wire.Cancel{Handle: b.Handle, Partition: uint16(partition), IDs: some}
+				return m.Append(dst)
+			},
+		})
+		if err != nil {
+			return missing, err
+		}
+		var r wire.SettleReply
+		if err := r.Parse(body); err != nil {
+			return missing, fmt.Errorf("%s %s: %w: %w", wire.OpCancel, topic, ErrProtocol, err)
+		}
+		missing += int(r.Lost)
+	}
+	return missing, nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// moment is the flags of rafka pub that say when a message is published.
+type moment struct {
+	delay time.Duration
+	at    string
+	cron  string
+	zone  string
+
+	due time.Time // of at
+}
+
+func (m *moment) flags(fs *pflag.FlagSet) {
+	fs.DurationVar(&m.delay, "delay", 0, "publish it so much later, such as 10m")
+	fs.StringVar(&m.at, "at", "", "publish it then: a time such as 2026-11-22T10:00, local unless it has a zone")
+	fs.StringVar(&m.cron, "cron", "", "publish it again and again: five fields of cron, or @hourly, @every 90s")
+	fs.StringVar(&m.zone, "tz", "", "time zone of --cron, such as Europe/Berlin; UTC when empty")
+}
+
+// prepare checks the flags. live says that the message is for a subject, atomic that it is one of many.
+func (m *moment) prepare(cmd *cobra.Command, live, atomic bool) error {
+	given := 0
+	for _, name := range []string{"delay", "at", "cron"} {
+		if cmd.Flags().Changed(name) {
+			given++
+		}
+	}
+	var err error
+	switch {
+	case given > 1:
+		return usagef(cmd, "--delay, --at and --cron exclude each other")
+	case given > 0 && live:
+		return usagef(cmd, "--live is now: --delay, --at and --cron need a topic")
+	case given > 0 && atomic:
+		return usagef(cmd, "--atomic is now: --delay, --at and --cron are for single messages")
+	case m.zone != "" && m.cron == "":
+		return usagef(cmd, "--tz is the time zone of --cron")
+	case m.delay < 0:
+		return usagef(cmd, "--delay %v is negative", m.delay)
+	case m.at != "":
+		if m.due, err = parseTime(m.at); err != nil {
+			return usagef(cmd, "--at: %v", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,403 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// SchedulerID is the producer id of what the scheduler publishes. The batches of clients cannot have it.
+const SchedulerID = math.MaxUint64
+
+// companion marks the number of a partition's companion log, which holds what will be published to it.
+const companion = 1 << 31
+
+// companionSegment is the size of a companion log's segments: its space comes back in such steps.
+const companionSegment = 16 << 20
+
+// schedule is what will be published to one partition later.
+//
+// A batch that is scheduled is an entry of the companion log, and 24 bytes in the index. When it is due
+// a fired entry is written, which gives its records their numbers in the stream of the scheduler as an
+// idempotent producer; when that is as durable as the topic asks, the batch is published with those
+// numbers. After a crash every fired batch whose numbers the partition does not know is published
+// again: so each is published exactly once.
+type schedule struct {
+	target *Partition
+	store  *Partition // the companion log, in a partition of its own so that requests can wait for it
+	all    *scheduler
+
+	earliest atomic.Int64 // when the first is due; noDue without one
+	loaded   atomic.Bool
+
+	mu       sync.Mutex // guards the fields below, and is held from an append to the change of the index
+	index    scheduleIndex
+	crons    map[uint64]*recurrence // by id
+	sequence uint64                 // of the record that is fired next
+	payload  []byte                 // scratch space
+	body     []byte                 // scratch space
+
+	// The scheduler's goroutine alone uses the rest.
+	round   round
+	stuck   []readyBatch // fired, and refused by the partition so far
+	retryAt time.Time
+	waiting []unconfirmed
+	watcher *Watcher
+	cut     uint64 // offset up to which the companion log was truncated
+}
+
+const noDue = math.MaxInt64
+
+// recurrence is when a recurring message is due.
+type recurrence struct {
+	spec, zone string
+	schedule   cron.Schedule
+}
+
+// unconfirmed is a number of fired batches that are published, but not as durable as they will be.
+type unconfirmed struct {
+	low   uint64 // offset of the lowest entry among them
+	index uint64 // of the last one in the partition
+}
+
+// ScheduleItem is a batch to be published later. It is published once at Due, in ms since 1970, or
+// whenever Cron says in the time zone.
+type ScheduleItem struct {
+	Due        int64
+	Cron, Zone string
+	Batch      *wire.Batch // checked
+}
+
+// cronParser reads the five fields of cron, and @hourly and the like.
+var cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
+
+func newRecurrence(spec, zone string, now time.Time) (*recurrence, error) {
+	location := time.UTC
+	if zone != "" {
+		var err error
+		if location, err = time.LoadLocation(zone); err != nil || zone == "Local" {
+			return nil, wire.Errorf(wire.CodeInvalid, "time zone %q is not known here; use a name such as Europe/Berlin", zone)
+		}
+	}
+	if len(spec) > 0 && spec[0] != '@' && (spec[0] < '0' || spec[0] > '9') && spec[0] != '*' {
+		return nil, wire.Errorf(wire.CodeInvalid, "cron %q does not begin with a minute, * or @", spec)
+	}
+	s, err := cronParser.Parse(spec)
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeInvalid, "cron %q: %v", spec, err)
+	}
+	r := &recurrence{spec: spec, zone: zone, schedule: inZone{s, location}}
+	if r.after(now) == 0 {
+		return nil, wire.Errorf(wire.CodeInvalid, "cron %q never comes", spec)
+	}
+	return r, nil
+}
+
+// inZone is a schedule whose fields count in a time zone.
+type inZone struct {
+	cron.Schedule
+	location *time.Location
+}
+
+func (z inZone) Next(t time.Time) time.Time { return z.Schedule.Next(t.In(z.location)) }
+
+// after returns when the message is due next after t, 0 for never.
+func (r *recurrence) after(t time.Time) int64 {
+	next := r.schedule.Next(t)
+	if next.IsZero() {
+		return 0
+	}
+	return next.UnixMilli()
+}
+
+// scheduleOf returns the partition's schedule, and opens its companion log when it is the first time.
+func (p *Partition) scheduleOf() (*schedule, error) {
+	if s := p.schedule.Load(); s != nil {
+		return s, nil
+	}
+	p.scheduleMu.Lock()
+	defer p.scheduleMu.Unlock()
+	if s := p.schedule.Load(); s != nil {
+		return s, nil
+	}
+	s, err := openSchedule(p)
+	if err != nil {
+		return nil, err
+	}
+	s.loaded.Store(true) // it is new
+	p.schedule.Store(s)
+	s.all.add(s)
+	return s, nil
+}
+
+func companionID(id wire.Identity) wire.Identity {
+	id.Partition |= companion
+	return id
+}
+
+func openSchedule(p *Partition) (*schedule, error) {
+	r := p.topic.registry
+	store := &Partition{topic: p.topic, number: p.number, id: companionID(p.id), stateLevel: p.stateLevel}
+	l, err := r.store.OpenLog(store.id, log.Config{SegmentBytes: companionSegment, Notify: store.notify})
+	if err != nil {
+		return nil, fmt.Errorf("open the schedule of %s: %w", p, err)
+	}
+	store.log = l
+	s := &schedule{target: p, store: store, all: r.scheduler, crons: map[uint64]*recurrence{}, sequence: p.scheduledNext()}
+	s.earliest.Store(noDue)
+	s.watcher = NewWatcher(s.all.ring)
+	store.Watch(s.watcher)
+	return s, nil
+}
+
+// ScheduleTime returns the time by which scheduled messages are due.
+func (p *Partition) ScheduleTime() time.Time { return p.topic.registry.scheduler.clock.Now() }
+
+// Schedule has batches published later. It returns the id of the first one, the others follow it; and
+// the partition and index to be awaited with Reached, for how durable that is. The error is a
+// *wire.Error; unless its retry class is unknown, nothing was taken.
+func (p *Partition) Schedule(items []ScheduleItem) (first uint64, at *Partition, index uint64, err error) {
+	if err := p.Err(); err != nil {
+		return 0, nil, 0, err
+	}
+	if f := p.Failure(); f != nil {
+		return 0, nil, 0, wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure", p)
+	}
+	s, err := p.scheduleOf()
+	if err != nil {
+		return 0, nil, 0, p.appendError(err)
+	}
+	if !s.loaded.Load() {
+		return 0, nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+	}
+	first, index, err = s.addAll(items, s.all.clock.Now())
+	return first, s.store, index, err
+}
+
+func (s *schedule) addAll(items []ScheduleItem, now time.Time) (first, index uint64, err error) {
+	crons := make(map[int]*recurrence)
+	for i := range items {
+		if items[i].Cron == "" {
+			continue
+		}
+		if crons[i], err = newRecurrence(items[i].Cron, items[i].Zone, now); err != nil {
+			return 0, 0, err
+		}
+		items[i].Due = crons[i].after(now)
+	}
+	if err := s.all.reserve(len(items)); err != nil {
+		return 0, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.sooner()
+	for i := range items {
+		offset, at, err := s.appendLocked(&items[i], now)
+		if err != nil {
+			s.all.pending.Add(-int64(len(items) - i))
+			return 0, 0, s.takeBackLocked(first, i, err)
+		}
+		if index = at; i == 0 {
+			first = offset + 1
+		}
+		if r := crons[i]; r != nil {
+			s.crons[offset+1] = r
+		}
+		s.index.push(scheduled{due: items[i].Due, id: offset + 1, at: offset})
+	}
+	return first, index, nil
+}
+
+func (s *schedule) appendLocked(it *ScheduleItem, now time.Time) (offset, index uint64, err error) {
+	e := scheduledEntry{due: it.Due, cron: []byte(it.Cron), zone: []byte(it.Zone), batch: it.Batch.Raw()}
+	s.body = e.append(s.body[:0])
+	return s.writeLocked(wire.KindData, now)
+}
+
+// writeLocked appends what is in body to the companion log.
+func (s *schedule) writeLocked(kind wire.Kind, now time.Time) (offset, index uint64, err error) {
+	s.payload = wire.AppendPayload(s.payload[:0], s.body)
+	b := log.Batch{Kind: kind, Term: term, Time: nowMs(now), Payload: s.payload}
+	if kind == wire.KindData {
+		b.Count = 1
+	}
+	offset, index, err = s.store.log.Append(b)
+	if err != nil {
+		return 0, 0, s.store.appendError(err)
+	}
+	return offset, index, nil
+}
+
+// takeBackLocked cancels the first n items of a request of which the next one failed.
+func (s *schedule) takeBackLocked(first uint64, n int, err error) error {
+	if n == 0 {
+		return err
+	}
+	ids := make([]uint64, n)
+	for i := range ids {
+		ids[i] = first + uint64(i)
+	}
+	if _, _, cancelErr := s.cancelLocked(ids, s.all.clock.Now()); cancelErr != nil {
+		var we *wire.Error
+		if errors.As(err, &we) {
+			err = &wire.Error{Code: we.Code, Retry: wire.RetryUnknown, Detail: we.Detail}
+		}
+	}
+	return err
+}
+
+// CancelScheduled takes back what was scheduled. missing is how many of the ids were not waiting. at and
+// index are to be awaited; at is nil when nothing changed.
+func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, index uint64, err error) {
+	if err := p.Err(); err != nil {
+		return 0, nil, 0, err
+	}
+	s := p.schedule.Load()
+	if s == nil {
+		return len(ids), nil, 0, nil
+	}
+	if !s.loaded.Load() {
+		return 0, nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, index, err := s.cancelLocked(ids, s.all.clock.Now())
+	if err != nil || n == 0 {
+		return len(ids), nil, 0, err
+	}
+	s.sooner()
+	return len(ids) - n, s.store, index, nil
+}
+
+// cancelLocked returns how many of the ids were waiting.
+func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint64, err error) {
+	known := make([]uint64, 0, len(ids))
+	for _, id := range ids {
+		if s.index.find(id) >= 0 {
+			known = append(known, id)
+		}
+	}
+	if len(known) == 0 {
+		return 0, 0, nil
+	}
+	s.body = appendCancelled(s.body[:0], known)
+	if _, index, err = s.writeLocked(wire.KindState, now); err != nil {
+		return 0, 0, err
+	}
+	for _, id := range known {
+		if i := s.index.find(id); i >= 0 { // once, also when it was named twice
+			s.index.remove(i)
+			delete(s.crons, id)
+			s.all.pending.Add(-1)
+			n++
+		}
+	}
+	return n, index, nil
+}
+
+// sooner publishes when the first one is due, and wakes the scheduler when that is earlier than before.
+// The caller holds mu.
+func (s *schedule) sooner() {
+	due := int64(noDue)
+	if f := s.index.first(); f != nil {
+		due = f.due
+	}
+	if before := s.earliest.Swap(due); due < before {
+		s.all.ring()
+	}
+}
+
+// ScheduledBatch is one batch that waits to be published.
+type ScheduledBatch struct {
+	ID         uint64
+	Due        int64 // ms since 1970
+	Cron, Zone string
+	Batch      []byte // encoded
+}
+
+// Scheduled returns the batches that wait to be published behind one of a due time and id, in the order
+// in which they are due: at most limit, and about maxBytes of them. With an id it returns that one
+// alone. total is how many wait. It may wait for the disk, so it must not be called on an event loop.
+func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, maxBytes int) (list []ScheduledBatch, total int, err error) {
+	if err := p.Err(); err != nil {
+		return nil, 0, err
+	}
+	s := p.schedule.Load()
+	if s == nil {
+		return nil, 0, nil
+	}
+	if !s.loaded.Load() {
+		return nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+	}
+	items, total := s.some(id, scheduled{due: afterDue, id: afterID}, limit)
+	size := 0
+	for _, it := range items {
+		if size > maxBytes {
+			break
+		}
+		e, release, err := s.read(it.at)
+		if err != nil {
+			continue // damaged, or published in between
+		}
+		list = append(list, ScheduledBatch{
+			ID: it.id, Due: it.due, Cron: string(e.cron), Zone: string(e.zone), Batch: append([]byte(nil), e.batch...),
+		})
+		size += len(e.batch)
+		release()
+	}
+	return list, total, nil
+}
+
+func (s *schedule) some(id uint64, last scheduled, limit int) (items []scheduled, total int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id == 0 {
+		return s.index.after(last, limit), s.index.n
+	}
+	if i := s.index.find(id); i >= 0 {
+		items = append(items, *s.index.item(i))
+	}
+	return items, s.index.n
+}
+
+// read returns the entry at an offset of the companion log, as views that are valid until release. It
+// may wait for the disk.
+func (s *schedule) read(at uint64) (e scheduledEntry, release func(), err error) {
+	var c log.Chunk
+	next := s.store.log.Positions().Next
+	if err = s.store.log.Read(&c, at, next, 1); errors.Is(err, log.ErrCold) {
+		c.Release()
+		err = s.store.log.ReadCold(&c, at, next, 1)
+	}
+	if err == nil && len(c.Slices) == 0 {
+		err = errScheduleEntry
+	}
+	if err == nil {
+		err = e.view(c.Slices[0], at)
+	}
+	if err != nil {
+		c.Release()
+		return e, nil, err
+	}
+	return e, c.Release, nil
+}
+
+// view sets e from a whole entry of the log.
+func (e *scheduledEntry) view(b []byte, at uint64) error {
+	entry, _, err := wire.ViewEntry(b)
+	if err != nil {
+		return err
+	}
+	if entry.BaseOffset != at || !wire.PayloadOK(entry.Payload) {
+		return errScheduleEntry
+	}
+	return e.parse(entry.Payload[4:], at)
+}

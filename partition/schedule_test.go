@@ -1,0 +1,421 @@
+package partition
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+func batchOf(t testing.TB, values ...string) *wire.Batch {
+	t.Helper()
+	var b wire.BatchBuilder
+	for _, v := range values {
+		b.Add(wire.Record{Value: []byte(v)})
+	}
+	batch, err := wire.ParseBatch(slices.Clone(b.Bytes()))
+	require.NoError(t, err)
+	return &batch
+}
+
+// fakeTime is a clock that tests set.
+type fakeTime struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (f *fakeTime) Now() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
+func (f *fakeTime) add(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = f.now.Add(d)
+}
+
+// scheduleNode is a node with a topic and a clock.
+func scheduleNode(t *testing.T, dir string, level string) (*node, *fakeTime, *Partition) {
+	f := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	n := openNode(t, dir, Options{Now: f.Now})
+	return n, f, n.create("jobs", 1, "durability", level).Partition(0)
+}
+
+// later schedules values one by one.
+func later(t testing.TB, p *Partition, delay time.Duration, values ...string) (ids []uint64) {
+	t.Helper()
+	for _, v := range values {
+		id, at, index, err := p.Schedule([]ScheduleItem{{Due: p.ScheduleTime().Add(delay).UnixMilli(), Batch: batchOf(t, v)}})
+		require.NoError(t, err)
+		at.Flush(wire.LevelDisk)
+		require.Eventually(t, func() bool { return at.Reached(index, min(wire.LevelDisk, p.stateLevel)) }, 20*time.Second, time.Millisecond)
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// loadedAgain waits until the partition's schedule was read after a reopen.
+func loadedAgain(t testing.TB, n *node) *Partition {
+	p := n.Topic("jobs").Partition(0)
+	require.Eventually(t, func() bool { s := p.schedule.Load(); return s == nil || s.loaded.Load() }, 20*time.Second, time.Millisecond)
+	return p
+}
+
+func TestScheduledMessagesArePublishedWhenTheyAreDue(t *testing.T) {
+	for _, dir := range []string{"", t.TempDir()} {
+		level := "memory"
+		if dir != "" {
+			level = "disk"
+		}
+		n, f, p := scheduleNode(t, dir, level)
+		later(t, p, 2*time.Minute, "c")
+		later(t, p, time.Minute, "a", "b")
+		later(t, p, -time.Hour, "at once")
+		eventually(t, func() bool { return p.Visible() == 1 })
+		require.Equal(t, 3, n.Topic("jobs").Scheduled())
+		require.Equal(t, int64(3), n.SchedulerStats().Pending)
+		f.add(time.Minute)
+		eventually(t, func() bool { return p.Visible() == 3 })
+		f.add(time.Minute)
+		eventually(t, func() bool { return p.Visible() == 4 })
+		require.Equal(t, []string{"at once", "a", "b", "c"}, values(t, p, 0))
+		require.Equal(t, SchedulerStats{Published: 4}, n.SchedulerStats())
+	}
+}
+
+func TestScheduledMessagesSurviveAReopen(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "disk")
+	later(t, p, time.Minute, "a")
+	ids := later(t, p, time.Hour, "b", "c")
+	f.add(time.Minute)
+	eventually(t, func() bool { return p.Visible() == 1 })
+	n.reopen()
+	p = loadedAgain(t, n)
+	missing, _, _, err := p.CancelScheduled([]uint64{ids[0], 99, ids[0]})
+	require.NoError(t, err)
+	require.Equal(t, 2, missing)
+	n.reopen()
+	p = loadedAgain(t, n)
+	list, total, err := p.Scheduled(0, 0, 0, 10, 1<<20)
+	require.NoError(t, err)
+	require.Equal(t, 1, total)
+	require.Len(t, list, 1)
+	require.Equal(t, ids[1], list[0].ID)
+	f.add(time.Hour)
+	eventually(t, func() bool { return p.Visible() == 2 })
+	require.Equal(t, []string{"a", "c"}, values(t, p, 0))
+	n.reopen()
+	p = loadedAgain(t, n)
+	require.Zero(t, n.SchedulerStats().Pending)
+	require.Equal(t, []string{"a", "c"}, values(t, p, 0))
+}
+
+func TestADeletedTopicTakesItsScheduleAlong(t *testing.T) {
+	n, _, p := scheduleNode(t, t.TempDir(), "disk")
+	later(t, p, time.Hour, "a")
+	require.Len(t, n.store.Logs(), 3)
+	require.NoError(t, n.Delete("jobs"))
+	require.Len(t, n.store.Logs(), 1)
+	_, _, _, err := p.Schedule([]ScheduleItem{{Batch: batchOf(t, "b")}})
+	code(t, wire.CodeTopicDeleted, err)
+	eventually(t, func() bool { n.scheduler.ring(); return n.SchedulerStats().Pending == 0 })
+	n.reopen()
+	require.Empty(t, n.Topics())
+}
+
+func TestWhatWasFiredAndNotPublishedIsPublishedOnceAfterARestart(t *testing.T) {
+	n, _, p := scheduleNode(t, t.TempDir(), "disk")
+	later(t, p, time.Hour, "a", "b", "c")
+	s := p.schedule.Load()
+	n.Registry.Close() // the scheduler stands still: a crash between the fired entry and the publish
+	require.True(t, s.collect(s.all.clock.Now().Add(2*time.Hour)))
+	require.Len(t, s.round.list, 3)
+	_, err := p.publishFired(s.round.list[0].raw, 1)
+	require.NoError(t, err)
+	require.NoError(t, n.store.Close())
+	n.Registry = nil
+	for range 3 {
+		n.open()
+		p = loadedAgain(t, n)
+		eventually(t, func() bool { return p.Visible() == 3 })
+		require.Equal(t, []string{"a", "b", "c"}, values(t, p, 0))
+		require.Zero(t, n.SchedulerStats().Pending)
+		n.close()
+	}
+}
+
+func TestRecurringMessagesAreKeptAndPublishedAgain(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "disk") // 2025-11-22 08:26:40 UTC, a Saturday
+	add := func(spec, zone string) error {
+		_, _, _, err := p.Schedule([]ScheduleItem{{Cron: spec, Zone: zone, Batch: batchOf(t, spec)}})
+		return err
+	}
+	require.NoError(t, add("30 9 * * *", "Europe/Berlin")) // 08:30 UTC
+	require.NoError(t, add("@every 24h", ""))
+	for _, bad := range [][2]string{{"* * *", ""}, {"61 * * * *", ""}, {"nonsense", ""}, {"0 0 30 2 *", ""}, {"* * * * *", "Mars/Olympus"}, {"TZ=UTC * * * * *", ""}, {"* * * * *", "Local"}} {
+		code(t, wire.CodeInvalid, add(bad[0], bad[1]))
+	}
+	f.add(4 * time.Minute)
+	eventually(t, func() bool { return p.Visible() == 1 })
+	list, total, err := p.Scheduled(0, 0, 0, 10, 1<<20)
+	require.NoError(t, err)
+	require.Equal(t, 2, total)
+	require.Equal(t, "30 9 * * *", list[1].Cron)
+	require.Equal(t, "Europe/Berlin", list[1].Zone)
+	require.Equal(t, time.Date(2025, 11, 23, 8, 30, 0, 0, time.UTC).UnixMilli(), list[1].Due)
+
+	n.close()
+	f.add(72 * time.Hour) // missed while the broker was down: once
+	n.open()
+	p = loadedAgain(t, n)
+	eventually(t, func() bool { return p.Visible() == 3 })
+	require.ElementsMatch(t, []string{"30 9 * * *", "30 9 * * *", "@every 24h"}, values(t, p, 0))
+	missing, _, _, err := p.CancelScheduled([]uint64{list[0].ID, list[1].ID})
+	require.NoError(t, err)
+	require.Zero(t, missing)
+	n.reopen()
+	p = loadedAgain(t, n)
+	require.Zero(t, n.SchedulerStats().Pending)
+}
+
+func TestThereIsALimitOfScheduledMessages(t *testing.T) {
+	n := openNode(t, "", Options{MaxScheduled: 2})
+	p := n.create("jobs", 1).Partition(0)
+	ids := later(t, p, time.Hour, "a", "b")
+	_, _, _, err := p.Schedule([]ScheduleItem{{Due: 1, Batch: batchOf(t, "c")}})
+	code(t, wire.CodeLimit, err)
+	_, _, _, err = p.CancelScheduled(ids[:1])
+	require.NoError(t, err)
+	later(t, p, time.Hour, "c")
+}
+
+func TestClientsCannotPublishAsTheScheduler(t *testing.T) {
+	n := openNode(t, "", Options{})
+	p := n.create("jobs", 1).Partition(0)
+	b := batchOf(t, "x")
+	batch, err := wire.ParseBatch(b.AppendStamped(nil, wire.Producer{ID: SchedulerID}))
+	require.NoError(t, err)
+	_, _, _, err = p.Publish(&batch, 1)
+	code(t, wire.CodeInvalid, err)
+}
+
+// The scheduler's place in the table of producers outlives thousands of others.
+func TestTheSchedulerIsNeverForgotten(t *testing.T) {
+	var ps producers
+	ps.note(wire.Producer{ID: SchedulerID}, 1, 0, 1)
+	for i := range 3 * maxProducers {
+		ps.note(wire.Producer{ID: uint64(i + 1)}, 1, 0, 1)
+	}
+	require.Contains(t, ps.byID, uint64(SchedulerID))
+}
+
+func TestSpaceOfDoneMessagesComesBack(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "memory")
+	value := string(make([]byte, 1000))
+	kept := later(t, p, 24*time.Hour, "kept")
+	for range 12 {
+		var items []ScheduleItem
+		for range 5000 {
+			items = append(items, ScheduleItem{Due: p.ScheduleTime().Add(time.Second).UnixMilli(), Batch: batchOf(t, value)})
+		}
+		_, _, _, err := p.Schedule(items)
+		require.NoError(t, err)
+		f.add(2 * time.Second)
+		eventually(t, func() bool { return n.SchedulerStats().Pending == 1 })
+	}
+	s := p.schedule.Load()
+	eventually(t, func() bool {
+		f.add(2 * time.Second)
+		n.scheduler.ring()
+		return s.store.log.Stats().Bytes < 40<<20
+	})
+	n.reopen()
+	p = loadedAgain(t, n)
+	list, _, err := p.Scheduled(kept[0], 0, 0, 10, 1<<20)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Positive(t, p.schedule.Load().store.First(), "the message that waits was copied forward")
+	f.add(25 * time.Hour)
+	eventually(t, func() bool { return p.Visible() == 60_001 })
+	require.Equal(t, []string{"kept"}, values(t, p, 60_000))
+}
+
+// A random history with crashes: every message is published exactly once, but for cancelled ones.
+func TestScheduleModel(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 7))
+			n, f, p := scheduleNode(t, t.TempDir(), "disk")
+			want, ids := map[string]bool{}, map[string]uint64{}
+			for i := range 120 {
+				switch k := rng.IntN(20); {
+				case k < 10:
+					v := fmt.Sprint("m", i)
+					ids[v] = later(t, p, time.Duration(rng.IntN(60))*time.Second, v)[0]
+					want[v] = true
+				case k < 16:
+					f.add(time.Duration(rng.IntN(20)) * time.Second)
+				case k < 18:
+					for v, id := range ids {
+						missing, _, _, err := p.CancelScheduled([]uint64{id})
+						require.NoError(t, err)
+						if missing == 0 {
+							delete(want, v)
+						}
+						delete(ids, v)
+						break
+					}
+				default:
+					n.reopen()
+					p = loadedAgain(t, n)
+				}
+			}
+			f.add(2 * time.Minute)
+			eventually(t, func() bool { return int(p.Visible()) == len(want) })
+			n.reopen()
+			p = loadedAgain(t, n)
+			got := map[string]bool{}
+			for _, v := range values(t, p, 0) {
+				require.False(t, got[v], "%s twice", v)
+				got[v] = true
+			}
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+func TestTheClockFollowsStepsSlowlyAndNeverGoesBack(t *testing.T) {
+	wall, passed := time.UnixMilli(1_763_800_000_000), time.Duration(0)
+	var jumps []time.Duration
+	c := newSlewClock(time.Now, func(by time.Duration) { jumps = append(jumps, by.Round(time.Second)) })
+	c.read = func() (time.Time, time.Duration) { return wall, passed }
+	pass := func(d time.Duration) time.Time {
+		passed += d
+		wall = wall.Add(d)
+		return c.Now()
+	}
+	start := c.Now()
+	require.Equal(t, time.Minute, pass(time.Minute).Sub(start))
+	wall = wall.Add(800 * time.Millisecond) // followed at once
+	require.Equal(t, wall.Add(time.Second), pass(time.Second))
+	require.Empty(t, jumps)
+
+	wall = wall.Add(time.Hour)
+	before := c.Now()
+	require.Zero(t, before.Sub(wall.Add(-time.Hour)))
+	require.Equal(t, 15*time.Second, pass(10*time.Second).Sub(before), "half as fast again")
+	require.Equal(t, []time.Duration{time.Hour}, jumps)
+	for range 1000 {
+		pass(10 * time.Second)
+	}
+	require.Equal(t, wall, c.Now(), "caught up")
+
+	wall = wall.Add(-time.Hour)
+	before = c.Now()
+	require.Equal(t, 5*time.Second, pass(10*time.Second).Sub(before), "half as fast")
+	for range 1000 {
+		last := c.Now()
+		require.False(t, pass(10*time.Second).Before(last))
+	}
+	require.Equal(t, wall, c.Now())
+	require.Equal(t, []time.Duration{time.Hour, -time.Hour}, jumps)
+	require.Equal(t, uint64(2), c.Steps())
+}
+
+func TestTheIndexIsAHeapOf24BytesAMessage(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var x scheduleIndex
+	var all []scheduled
+	for i := range 20_000 {
+		s := scheduled{due: int64(rng.IntN(5000)), id: uint64(i + 1), at: uint64(i)}
+		x.push(s)
+		all = append(all, s)
+	}
+	require.LessOrEqual(t, 24*len(x.chunks)*heapChunk, 32*len(all))
+	slices.SortFunc(all, func(a, b scheduled) int {
+		if a.before(&b) {
+			return -1
+		}
+		return 1
+	})
+	require.Equal(t, all[:100], x.after(scheduled{}, 100))
+	require.Equal(t, all[100:150], x.after(all[99], 50))
+	for i := len(all) - 1; i >= 0; i -= 3 {
+		require.Equal(t, all[i], x.remove(x.find(all[i].id)))
+		all = slices.Delete(all, i, i+1)
+		if i < 15_000 {
+			break
+		}
+	}
+	for _, want := range all {
+		require.Equal(t, want, x.pop())
+	}
+	require.Nil(t, x.first())
+	require.Empty(t, x.pages)
+}
+
+func TestScheduleEntries(t *testing.T) {
+	e := scheduledEntry{id: 7, due: 1_763_800_000_000, cron: []byte("* * * * *"), zone: []byte("Europe/Berlin"), batch: batchOf(t, "x").Raw()}
+	b := e.append(nil)
+	var got scheduledEntry
+	require.NoError(t, got.parse(b, 3))
+	require.Equal(t, e, got)
+	for i := range len(b) - len(e.batch) {
+		require.Error(t, got.parse(b[:i], 3))
+	}
+	list := []firing{{7, 2, 0}, {3, 1, 99}}
+	b = appendFired(nil, 5, list)
+	sequence, parsed, err := parseFired(b)
+	require.NoError(t, err)
+	require.Equal(t, uint64(5), sequence)
+	require.Equal(t, list, parsed)
+	for i := 1; i < len(b); i++ {
+		_, _, err = parseFired(b[:i])
+		require.Error(t, err)
+	}
+	b = appendCancelled(nil, []uint64{9, 2})
+	ids, err := parseCancelled(b)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{9, 2}, ids)
+	for i := 1; i < len(b); i++ {
+		_, err = parseCancelled(b[:i])
+		require.Error(t, err)
+	}
+}
+
+func FuzzScheduleEntries(f *testing.F) {
+	f.Add(appendFired(nil, 5, []firing{{7, 2, 0}, {3, 1, 99}}))
+	f.Add(appendCancelled(nil, []uint64{9, 2}))
+	e := scheduledEntry{id: 7, due: 1, cron: []byte("@daily")}
+	f.Add(e.append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == 0 {
+			return
+		}
+		var e scheduledEntry
+		if e.parse(b, 1) == nil {
+			var again scheduledEntry
+			require.NoError(t, again.parse(e.append(nil), 1))
+			require.Equal(t, e.id, again.id)
+		}
+		if sequence, list, err := parseFired(b); err == nil {
+			_, again, err := parseFired(appendFired(nil, sequence, list))
+			require.NoError(t, err)
+			require.Equal(t, list, again)
+		}
+		if ids, err := parseCancelled(b); err == nil {
+			again, err := parseCancelled(appendCancelled(nil, ids))
+			require.NoError(t, err)
+			require.Equal(t, ids, again)
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// The companion log of a partition has three kinds of entries. A body begins with its kind:
+//
+//	1  scheduled: uvarint id, uvarint due, string cron, string zone, batch.
+//	   A data entry with one record. Id 0 is a new one, whose id is its offset and one; any other is a copy
+//	   of an older entry, which counts in its place.
+//	2  fired: uvarint producer sequence of the first record, uvarint count, each a varint distance to the id
+//	   before, uvarint records, uvarint due next; 0 when it is done. A state entry.
+//	3  cancelled: uvarint count, each a varint distance to the id before. A state entry.
+//
+// Times are milliseconds since 1970; a string is a uvarint length and its bytes.
+const (
+	entryScheduled = 1
+	entryFired     = 2
+	entryCancelled = 3
+)
+
+var errScheduleEntry = errors.New("partition: damaged entry of scheduled messages")
+
+// scheduledEntry is a batch with what is known about its time.
+type scheduledEntry struct {
+	id    uint64
+	due   int64
+	cron  []byte
+	zone  []byte
+	batch []byte
+}
+
+func (e *scheduledEntry) append(dst []byte) []byte {
+	dst = append(dst, entryScheduled)
+	dst = appendUvarints(dst, e.id, uint64(e.due))
+	for _, s := range [][]byte{e.cron, e.zone} {
+		dst = append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+	}
+	return append(dst, e.batch...)
+}
+
+// parse sets e from a body, as views of it. offset is where the entry is.
+func (e *scheduledEntry) parse(b []byte, offset uint64) error {
+	if len(b) == 0 || b[0] != entryScheduled {
+		return errScheduleEntry
+	}
+	r := uvarints{b: b[1:]}
+	e.id = r.next()
+	due := r.next()
+	e.cron = r.bytes(r.next())
+	e.zone = r.bytes(r.next())
+	if r.bad || due > math.MaxInt64 || len(e.cron) > wire.MaxCronBytes || len(e.zone) > wire.MaxCronBytes {
+		return errScheduleEntry
+	}
+	e.due, e.batch = int64(due), r.b
+	if e.id == 0 {
+		e.id = offset + 1
+	}
+	return nil
+}
+
+// firing is one batch of a fired entry.
+type firing struct {
+	id      uint64
+	records uint64
+	next    int64 // due again, 0 when it is done
+}
+
+func appendFired(dst []byte, sequence uint64, list []firing) []byte {
+	dst = append(dst, entryFired)
+	dst = appendUvarints(dst, sequence, uint64(len(list)))
+	prev := uint64(0)
+	for _, f := range list {
+		dst = binary.AppendVarint(dst, int64(f.id-prev))
+		dst = appendUvarints(dst, f.records, uint64(f.next))
+		prev = f.id
+	}
+	return dst
+}
+
+func parseFired(b []byte) (sequence uint64, list []firing, err error) {
+	r := uvarints{b: b[1:]}
+	sequence = r.next()
+	prev := uint64(0)
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		prev += uint64(r.signed())
+		f := firing{id: prev, records: r.next()}
+		next := r.next()
+		if next > math.MaxInt64 {
+			r.bad = true
+		}
+		f.next = int64(next)
+		list = append(list, f)
+	}
+	if r.bad || len(r.b) > 0 {
+		return 0, nil, errScheduleEntry
+	}
+	return sequence, list, nil
+}
+
+func appendCancelled(dst []byte, ids []uint64) []byte {
+	dst = binary.AppendUvarint(append(dst, entryCancelled), uint64(len(ids)))
+	prev := uint64(0)
+	for _, id := range ids {
+		dst = binary.AppendVarint(dst, int64(id-prev))
+		prev = id
+	}
+	return dst
+}
+
+func parseCancelled(b []byte) (ids []uint64, err error) {
+	r := uvarints{b: b[1:]}
+	prev := uint64(0)
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		prev += uint64(r.signed())
+		ids = append(ids, prev)
+	}
+	if r.bad || len(r.b) > 0 {
+		return nil, errScheduleEntry
+	}
+	return ids, nil
+}
+
+func (r *uvarints) signed() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 || r.bad {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}

@@ -1,0 +1,261 @@
+package partition
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// maxNap bounds how long the scheduler sleeps when something waits: a step of the wall clock is seen
+	// by then.
+	maxNap = 100 * time.Millisecond
+	// fireGroup is how many partitions fire together: they share one wait for the disk.
+	fireGroup = 16
+	// tidyEvery is how often space of companion logs is given back.
+	tidyEvery = time.Second
+	// defaultMaxScheduled takes 240 MB of memory when it is reached.
+	defaultMaxScheduled = 10_000_000
+)
+
+// scheduler publishes what was scheduled, with one goroutine for all partitions.
+type scheduler struct {
+	clock  *slewClock
+	logger *slog.Logger
+	limit  int64
+	fired  func(t *Topic, b *wire.Batch, late time.Duration) // may be nil
+	wake   chan struct{}
+
+	pending atomic.Int64  // batches that wait
+	done    atomic.Uint64 // published
+	lost    atomic.Uint64 // unreadable
+
+	mu    sync.Mutex // guards all and fresh
+	all   map[*schedule]struct{}
+	fresh []*schedule // to be loaded
+
+	warned bool // of the goroutine
+}
+
+func newScheduler(o *Options) *scheduler {
+	sc := &scheduler{
+		logger: o.Logger, limit: int64(o.MaxScheduled), fired: o.Fired, wake: make(chan struct{}, 1), all: map[*schedule]struct{}{},
+	}
+	sc.clock = newSlewClock(o.Now, func(by time.Duration) {
+		sc.logger.Warn("the wall clock jumped; scheduled messages follow it slowly", "took", by)
+	})
+	return sc
+}
+
+// SchedulerStats is what the scheduler counts.
+type SchedulerStats struct {
+	Pending    int64  // batches that wait to be published
+	Published  uint64 // batches published since the start
+	Lost       uint64 // batches that could not be read when they were due
+	ClockSteps uint64 // jumps of the wall clock by more than a second
+}
+
+// SchedulerStats returns the scheduler's figures.
+func (r *Registry) SchedulerStats() SchedulerStats {
+	sc := r.scheduler
+	return SchedulerStats{
+		Pending: sc.pending.Load(), Published: sc.done.Load(), Lost: sc.lost.Load(), ClockSteps: sc.clock.Steps(),
+	}
+}
+
+// Scheduled returns how many batches wait to be published to the topic.
+func (t *Topic) Scheduled() (n int) {
+	for _, p := range t.Partitions() {
+		if s := p.schedule.Load(); s != nil {
+			s.mu.Lock()
+			n += s.index.n
+			s.mu.Unlock()
+		}
+	}
+	return n
+}
+
+// reserve counts n more batches, unless they are too many.
+func (sc *scheduler) reserve(n int) error {
+	if sc.pending.Add(int64(n)) > sc.limit {
+		sc.pending.Add(-int64(n))
+		return wire.Errorf(wire.CodeLimit, "the broker has room for %d scheduled messages", sc.limit)
+	}
+	return nil
+}
+
+func (sc *scheduler) ring() {
+	select {
+	case sc.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add makes the scheduler care for s.
+func (sc *scheduler) add(s *schedule) {
+	sc.mu.Lock()
+	sc.all[s] = struct{}{}
+	if !s.loaded.Load() {
+		sc.fresh = append(sc.fresh, s)
+	}
+	sc.mu.Unlock()
+	sc.ring()
+}
+
+// run loads schedules and publishes what is due until stop is closed.
+func (sc *scheduler) run(stop <-chan struct{}) {
+	nap := time.NewTimer(0)
+	defer nap.Stop()
+	tidied := time.Time{}
+	for {
+		sc.loadAll()
+		now := sc.clock.Now()
+		sc.turn(now, stop)
+		if now.Sub(tidied) >= tidyEvery {
+			tidied = now
+			sc.tidyAll(now)
+			sc.warned = false
+		}
+		wait, any := sc.idle()
+		if any {
+			nap.Reset(wait)
+		} else {
+			nap.Stop()
+		}
+		select {
+		case <-stop:
+			return
+		case <-sc.wake:
+		case <-nap.C:
+		}
+	}
+}
+
+// idle returns how long nothing is to be done, and whether anything will be.
+func (sc *scheduler) idle() (wait time.Duration, any bool) {
+	now := sc.clock.Now()
+	for _, s := range sc.schedules() {
+		switch {
+		case len(s.stuck) > 0:
+			return min(maxNap, max(0, s.retryAt.Sub(now))), true
+		case len(s.waiting) > 0:
+			any = true
+		}
+	}
+	due := sc.next()
+	if due == noDue {
+		return maxNap, any
+	}
+	return min(maxNap, max(0, time.UnixMilli(due).Sub(now))), true
+}
+
+// next returns when the earliest of all is due.
+func (sc *scheduler) next() int64 {
+	due := int64(noDue)
+	for _, s := range sc.schedules() {
+		due = min(due, s.earliest.Load())
+	}
+	return due
+}
+
+func (sc *scheduler) schedules() []*schedule {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	list := make([]*schedule, 0, len(sc.all))
+	for s := range sc.all {
+		list = append(list, s)
+	}
+	return list
+}
+
+// drop forgets a schedule whose topic was deleted.
+func (sc *scheduler) drop(s *schedule) {
+	sc.mu.Lock()
+	delete(sc.all, s)
+	sc.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sc.pending.Add(-int64(s.index.n))
+	s.index = scheduleIndex{}
+	s.earliest.Store(noDue)
+}
+
+func (sc *scheduler) loadAll() {
+	for {
+		sc.mu.Lock()
+		var s *schedule
+		if n := len(sc.fresh); n > 0 {
+			s = sc.fresh[n-1]
+			sc.fresh = sc.fresh[:n-1]
+		}
+		sc.mu.Unlock()
+		if s == nil {
+			return
+		}
+		if err := s.load(); err != nil {
+			sc.logger.Error("scheduled messages cannot be read", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
+		}
+	}
+}
+
+// turn publishes what is due.
+func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) {
+	var group []*schedule
+	for _, s := range sc.schedules() {
+		if s.target.Err() != nil {
+			sc.drop(s)
+			continue
+		}
+		if !s.loaded.Load() || now.Before(s.retryAt) {
+			continue
+		}
+		if len(s.stuck) == 0 && s.earliest.Load() <= now.UnixMilli() {
+			if !s.collect(now) {
+				continue
+			}
+			s.store.Flush(s.level())
+		} else if len(s.stuck) == 0 {
+			continue
+		}
+		if group = append(group, s); len(group) == fireGroup {
+			sc.publish(group, stop)
+			group = group[:0]
+		}
+	}
+	sc.publish(group, stop)
+}
+
+// publish waits until the rounds' entries are written, and publishes them.
+func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) {
+	for _, s := range group {
+		for {
+			s.watcher.Arm()
+			if len(s.round.list) == 0 || s.written() || s.target.Err() != nil {
+				break
+			}
+			select {
+			case <-sc.wake:
+			case <-stop:
+				return
+			}
+		}
+		s.publishRound(sc.clock.Now())
+	}
+	if len(group) > 0 {
+		sc.ring() // what rang in between, and what is due by now
+	}
+}
+
+// published tells what was published.
+func (sc *scheduler) published(t *Topic, b *readyBatch, now time.Time) {
+	sc.done.Add(1)
+	if sc.fired == nil {
+		return
+	}
+	if batch, err := wire.ViewBatch(b.raw); err == nil {
+		sc.fired(t, &batch, now.Sub(time.UnixMilli(b.due)))
+	}
+}

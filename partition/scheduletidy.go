@@ -1,0 +1,114 @@
+package partition
+
+import (
+	"time"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+const (
+	// tidyBytes is the size from which a companion log is tidied: below it is not worth a write.
+	tidyBytes = companionSegment
+	// sparse is how many entries a companion log may have for one that waits before old ones that wait
+	// are copied to its end, so that their surroundings can be removed.
+	sparse = 4
+)
+
+func (sc *scheduler) tidyAll(now time.Time) {
+	for _, s := range sc.schedules() {
+		if s.loaded.Load() && s.target.Err() == nil {
+			s.tidy(now)
+		}
+	}
+}
+
+// tidy gives back the space of what was published or cancelled.
+func (s *schedule) tidy(now time.Time) {
+	for len(s.waiting) > 0 && s.target.Reached(s.waiting[0].index, s.level()) {
+		s.waiting = s.waiting[1:]
+	}
+	if s.store.log.Stats().Bytes < tidyBytes {
+		return
+	}
+	low, next := s.low()
+	if next-low > sparse*(uint64(s.size())+atPage) {
+		s.copyForward(now)
+		low, next = s.low()
+	}
+	if low-s.cut < atPage || low-s.cut < (next-s.cut)/4 {
+		return
+	}
+	if err := s.store.log.TruncatePrefix(low); err != nil {
+		s.all.logger.Warn("companion log keeps what is done", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
+		return
+	}
+	s.cut = low
+}
+
+func (s *schedule) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.n
+}
+
+// low returns the offset of the first entry that is needed, at most a page too low, and the next offset.
+func (s *schedule) low() (low, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	low = s.store.Next()
+	next = low
+	if page, n := s.index.low(); n > 0 {
+		low = min(low, page*atPage)
+	}
+	for _, w := range s.waiting {
+		low = min(low, w.low)
+	}
+	for _, b := range s.stuck {
+		low = min(low, b.at)
+	}
+	return max(low, s.cut), next
+}
+
+// copyForward copies what waits in the lowest page to the end of the companion log.
+func (s *schedule) copyForward(now time.Time) {
+	for _, it := range s.lowest() {
+		e, release, err := s.read(it.at)
+		if err != nil {
+			return
+		}
+		moved := s.copyOne(it, &e, now)
+		release()
+		if !moved {
+			return
+		}
+	}
+}
+
+func (s *schedule) lowest() (items []scheduled) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	page, _ := s.index.low()
+	for i := range s.index.n {
+		if it := s.index.item(i); it.at/atPage == page {
+			items = append(items, *it)
+		}
+	}
+	return items
+}
+
+func (s *schedule) copyOne(it scheduled, e *scheduledEntry, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.index.find(it.id)
+	if i < 0 {
+		return true // cancelled meanwhile
+	}
+	copied := scheduledEntry{id: it.id, due: s.index.item(i).due, cron: e.cron, zone: e.zone, batch: e.batch}
+	s.body = copied.append(s.body[:0])
+	offset, _, err := s.writeLocked(wire.KindData, now)
+	if err != nil {
+		return false
+	}
+	s.index.move(i, offset)
+	return true
+}

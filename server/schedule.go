@@ -1,0 +1,277 @@
+package server
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+// scheduleLater has batches published later. It is a publish into the partition's schedule.
+func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
+	own := &b.s.loop.scratch
+	m := &own.schedule
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionPublish)
+	if err != nil {
+		return err
+	}
+	config := p.Topic().Config()
+	level, quiet, err := b.publishLevel(wire.Level(f.Flags&wire.FlagLevel), config.Level)
+	if err != nil {
+		return err
+	}
+	if b.held+len(f.Body) > b.s.loop.srv.opts.MaxInFlightBytes {
+		return wire.Errorf(wire.CodeBusy, "%d bytes of this connection wait for the disk", b.held)
+	}
+	if b.s.loop.draining {
+		return wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
+	}
+	items, err := own.scheduleItems(m, p.ScheduleTime().UnixMilli(), config.MaxRecord)
+	if err != nil {
+		return err
+	}
+	first, at, index, err := p.Schedule(items)
+	if err != nil {
+		return err
+	}
+	switch {
+	case quiet:
+		b.s.loop.flush(at, level)
+	case level > wire.LevelMemory:
+		b.held += len(f.Body)
+		b.s.loop.awaitLevel(at, ack{
+			to: b, op: f.Op, correlation: f.Correlation, level: level, index: index, base: first, held: len(f.Body),
+		})
+	default:
+		b.replyScheduled(f.Correlation, first, level)
+	}
+	return nil
+}
+
+// scheduleItems checks what is to be scheduled. The result is valid until the next call.
+func (own *scratch) scheduleItems(m *wire.Schedule, now int64, maxRecord int) ([]partition.ScheduleItem, error) {
+	if len(m.Items) == 0 {
+		return nil, wire.Errorf(wire.CodeInvalid, "nothing to schedule")
+	}
+	own.scheduled, own.batches = own.scheduled[:0], slices.Grow(own.batches[:0], len(m.Items))[:len(m.Items)]
+	for i := range m.Items {
+		batch := &own.batches[i]
+		err := batch.Parse(m.Items[i].Batch)
+		if err == nil {
+			err = batch.Validate(maxRecord)
+		}
+		if err != nil {
+			return nil, batchError(err, maxRecord)
+		}
+	}
+	for i := range m.Items {
+		it := &m.Items[i]
+		due, err := dueOf(it, now)
+		if err != nil {
+			return nil, err
+		}
+		own.scheduled = append(own.scheduled, partition.ScheduleItem{
+			Due: due, Cron: string(it.Spec), Zone: string(it.Zone), Batch: &own.batches[i],
+		})
+	}
+	return own.scheduled, nil
+}
+
+// dueOf returns when an item is due. What is due in the past is published at once.
+func dueOf(it *wire.ScheduleItem, now int64) (due int64, err error) {
+	switch it.Kind {
+	case wire.ScheduleDelay:
+		due = now + it.Ms
+	case wire.ScheduleAt:
+		due = it.Ms
+	case wire.ScheduleCron:
+		if len(it.Spec) == 0 {
+			return 0, wire.Errorf(wire.CodeInvalid, "a recurring message needs a cron expression")
+		}
+		return 0, nil
+	default:
+		return 0, wire.Errorf(wire.CodeInvalid, "unknown kind %d of schedule", it.Kind)
+	}
+	switch {
+	case len(it.Spec) > 0 || len(it.Zone) > 0:
+		return 0, wire.Errorf(wire.CodeInvalid, "a message is published once or by cron, not both")
+	case it.Kind == wire.ScheduleDelay && (it.Ms < 0 || it.Ms > wire.MaxScheduleMs):
+		return 0, wire.Errorf(wire.CodeInvalid, "a delay is 0 to 10 years, not %d ms", it.Ms)
+	case due < 0 || due > now+wire.MaxScheduleMs:
+		return 0, wire.Errorf(wire.CodeInvalid, "%s is more than 10 years ahead, or before 1970", time.UnixMilli(it.Ms).UTC().Format(time.RFC3339))
+	}
+	return due, nil
+}
+
+func (b *binary) replyScheduled(correlation uint32, first uint64, level wire.Level) {
+	b.replyTo(wire.OpSchedule, correlation, wire.Flags(level), wire.ScheduleReply{First: first}.Append)
+}
+
+// maxScheduleList bounds the batches of one reply.
+const maxScheduleList = 4 << 20
+
+// listSchedules answers with what will be published. A worker reads the batches.
+func (b *binary) listSchedules(f wire.Frame, _ time.Time) error {
+	var m wire.Schedules
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	if err != nil {
+		return err
+	}
+	op, correlation := f.Op, f.Correlation
+	return b.work(op, correlation, func() (func(time.Time) error, error) {
+		limit := min(max(1, int(m.Limit)), wire.MaxScheduleList)
+		list, total, err := p.Scheduled(m.ID, m.AfterDue, m.AfterID, limit, maxScheduleList)
+		if err != nil {
+			return nil, err
+		}
+		reply := wire.ScheduleList{Total: uint64(total)}
+		for _, s := range list {
+			reply.Items = append(reply.Items, wire.ScheduleInfo{ID: s.ID, Due: s.Due, Spec: s.Cron, Zone: s.Zone, Batch: s.Batch})
+		}
+		return func(time.Time) error {
+			b.replyTo(op, correlation, 0, reply.Append)
+			return nil
+		}, nil
+	})
+}
+
+// cancelScheduled takes back what was scheduled. Finding it may take a while, so a worker does.
+func (b *binary) cancelScheduled(f wire.Frame, _ time.Time) error {
+	var m wire.Cancel
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionPublish)
+	if err != nil {
+		return err
+	}
+	op, correlation := f.Op, f.Correlation
+	return b.work(op, correlation, func() (func(time.Time) error, error) {
+		missing, at, index, err := p.CancelScheduled(m.IDs)
+		return func(time.Time) error {
+			if at == nil {
+				b.replySettled(op, correlation, uint32(missing))
+				return nil
+			}
+			b.s.loop.awaitLevel(at, ack{
+				to: b, op: op, correlation: correlation, level: min(p.Topic().Config().Level, p.StateLevel()),
+				index: index, base: uint64(missing),
+			})
+			return nil
+		}, err
+	})
+}
+
+// fired hands what the scheduler published to live subscribers, on one of the loops.
+func (srv *Server) fired(t *partition.Topic, batch *wire.Batch, late time.Duration) {
+	srv.metrics.scheduled.observe(late, 1)
+	if srv.live.Len() == 0 { // also before there are loops
+		return
+	}
+	l := srv.loops[0].loop
+	raw := append([]byte(nil), batch.Raw()...)
+	l.post(jobFunc(func(time.Time) { l.routeFired(t, raw) }))
+}
+
+// routeFired hands the records of a scheduled batch to the live subscriptions of their subjects.
+func (l *loop) routeFired(t *partition.Topic, raw []byte) {
+	batch, err := wire.ViewBatch(raw)
+	if err == nil {
+		batch, err = codec.Unpack(batch, nil)
+	}
+	if err != nil {
+		return // no consumer can open it either
+	}
+	for rec, err := range batch.Records() {
+		if err != nil {
+			return
+		}
+		subject := rec.Subject
+		if len(subject) == 0 {
+			subject = []byte(t.Name())
+		}
+		l.route(&message{subject: subject, header: appendHeader(nil, &rec), payload: rec.Value})
+	}
+}
+
+// moment is when a message on a subject is to be stored.
+type moment struct {
+	given bool
+	at    time.Time
+	delay time.Duration
+	cron  string
+	zone  string
+}
+
+// momentOf takes the headers that say when a message is stored out of its headers: rafka-delay, a
+// duration such as 10m; rafka-at, a time as in RFC 3339; rafka-cron, and rafka-cron-tz.
+func momentOf(h wire.Headers) (m moment, rest wire.Headers, err error) {
+	for name := range h.All() {
+		if len(name) > 6 && (name[0]|0x20) == 'r' && isMoment(string(name)) {
+			m.given = true
+		}
+	}
+	if !m.given {
+		return m, h, nil
+	}
+	given := 0
+	for name, value := range h.All() {
+		v := string(value)
+		switch strings.ToLower(string(name)) {
+		case "rafka-delay":
+			given++
+			if m.delay, err = time.ParseDuration(v); err != nil || m.delay < 0 {
+				return m, nil, wire.Errorf(wire.CodeInvalid, "delay %q is not a duration such as 10m", v)
+			}
+		case "rafka-at":
+			given++
+			if m.at, err = time.Parse(time.RFC3339Nano, v); err != nil {
+				return m, nil, wire.Errorf(wire.CodeInvalid, "time %q is not like 2026-11-22T10:00:00Z", v)
+			}
+		case "rafka-cron":
+			given++
+			m.cron = v
+		case "rafka-cron-tz":
+			m.zone = v
+		default:
+			rest = rest.Append(string(name), value)
+		}
+	}
+	if given != 1 || m.zone != "" && m.cron == "" || len(m.cron) > wire.MaxCronBytes || len(m.zone) > wire.MaxCronBytes {
+		return m, nil, wire.Errorf(wire.CodeInvalid, "one of the headers rafka-delay, rafka-at and rafka-cron says when a message is stored")
+	}
+	return m, rest, nil
+}
+
+func isMoment(name string) bool {
+	switch strings.ToLower(name) {
+	case "rafka-delay", "rafka-at", "rafka-cron", "rafka-cron-tz":
+		return true
+	}
+	return false
+}
+
+// schedule has a batch stored when it is time.
+func (m *moment) schedule(p *partition.Partition, batch *wire.Batch) (id uint64, at *partition.Partition, index uint64, err error) {
+	it := wire.ScheduleItem{Kind: wire.ScheduleDelay, Ms: int64((m.delay + time.Millisecond - 1) / time.Millisecond)}
+	switch {
+	case m.cron != "":
+		it = wire.ScheduleItem{Kind: wire.ScheduleCron, Spec: []byte(m.cron)}
+	case !m.at.IsZero():
+		it = wire.ScheduleItem{Kind: wire.ScheduleAt, Ms: m.at.UnixMilli()}
+	}
+	due, err := dueOf(&it, p.ScheduleTime().UnixMilli())
+	if err != nil {
+		return 0, nil, 0, err
+	}
+	return p.Schedule([]partition.ScheduleItem{{Due: due, Cron: m.cron, Zone: m.zone, Batch: batch}})
+}
