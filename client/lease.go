@@ -219,6 +219,7 @@ func (q *QueueConsumer) onLost() {
 	q.ready = nil
 	q.changeLocked()
 	q.mu.Unlock()
+	q.ask() // what was ready is gone: there is room for more
 	if n > 0 {
 		q.reportLost(n)
 	}

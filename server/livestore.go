@@ -158,7 +158,7 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 		return s, wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
 	}
 	rec := wire.Record{Value: m.payload}
-	var when moment
+	var when *moment
 	if len(m.header) > 0 {
 		if rec.Key, rec.Headers, err = parseHeader(m.header); err != nil {
 			return s, err
@@ -190,9 +190,9 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	if err != nil {
 		return s, batchError(err, topic.Config().MaxRecord)
 	}
-	if when.given {
+	if when != nil {
 		m.later, s.later = true, true
-		s.base, s.p, s.index, err = when.schedule(s.p, &batch)
+		s.base, s.p, s.index, err = when.schedule(s.p, l.builder.Bytes())
 		return s, err
 	}
 	if s.base, s.index, s.duplicate, err = s.p.Publish(&batch, now.UnixMilli()); err == nil && !s.duplicate {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -205,7 +206,6 @@ func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 
 // moment is when a message on a subject is to be stored.
 type moment struct {
-	given bool
 	at    time.Time
 	delay time.Duration
 	cron  string
@@ -214,15 +214,17 @@ type moment struct {
 
 // momentOf takes the headers that say when a message is stored out of its headers: rafka-delay, a
 // duration such as 10m; rafka-at, a time as in RFC 3339; rafka-cron, and rafka-cron-tz.
-func momentOf(h wire.Headers) (m moment, rest wire.Headers, err error) {
+//
+// Without any the moment is nil.
+func momentOf(h wire.Headers) (m *moment, rest wire.Headers, err error) {
+	found := false
 	for name := range h.All() {
-		if len(name) > 6 && (name[0]|0x20) == 'r' && isMoment(string(name)) {
-			m.given = true
-		}
+		found = found || isMoment(name)
 	}
-	if !m.given {
-		return m, h, nil
+	if !found {
+		return nil, h, nil
 	}
+	m = new(moment)
 	given := 0
 	for name, value := range h.All() {
 		v := string(value)
@@ -252,16 +254,20 @@ func momentOf(h wire.Headers) (m moment, rest wire.Headers, err error) {
 	return m, rest, nil
 }
 
-func isMoment(name string) bool {
-	switch strings.ToLower(name) {
-	case "rafka-delay", "rafka-at", "rafka-cron", "rafka-cron-tz":
-		return true
+// momentHeaders are the headers that say when a message is stored.
+var momentHeaders = [...]string{"rafka-delay", "rafka-at", "rafka-cron", "rafka-cron-tz"}
+
+func isMoment(name []byte) bool {
+	for _, known := range &momentHeaders {
+		if len(name) == len(known) && bytes.EqualFold(name, []byte(known)) {
+			return true
+		}
 	}
 	return false
 }
 
 // schedule has a batch stored when it is time.
-func (m *moment) schedule(p *partition.Partition, batch *wire.Batch) (id uint64, at *partition.Partition, index uint64, err error) {
+func (m *moment) schedule(p *partition.Partition, raw []byte) (id uint64, at *partition.Partition, index uint64, err error) {
 	it := wire.ScheduleItem{Kind: wire.ScheduleDelay, Ms: int64((m.delay + time.Millisecond - 1) / time.Millisecond)}
 	switch {
 	case m.cron != "":
@@ -273,5 +279,9 @@ func (m *moment) schedule(p *partition.Partition, batch *wire.Batch) (id uint64,
 	if err != nil {
 		return 0, nil, 0, err
 	}
-	return p.Schedule([]partition.ScheduleItem{{Due: due, Cron: m.cron, Zone: m.zone, Batch: batch}})
+	batch, err := wire.ViewBatch(raw)
+	if err != nil {
+		return 0, nil, 0, batchError(err, 0)
+	}
+	return p.Schedule([]partition.ScheduleItem{{Due: due, Cron: m.cron, Zone: m.zone, Batch: &batch}})
 }
