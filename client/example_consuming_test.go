@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/rafka-mq/rafka/client"
 )
@@ -47,4 +48,32 @@ func Example_queue() {
 	})
 	must(err)
 	// Output: sent one book
+}
+
+func Example_later() {
+	ctx := context.Background()
+	c, stop := start(ctx)
+	defer stop()
+	later := time.Now().Add(time.Millisecond)
+
+	_, err := c.Publish(ctx, &client.Message{Topic: "reminders", Value: []byte("call back"), Delay: 10 * time.Minute})
+	must(err)
+	_, err = c.Publish(ctx, &client.Message{Topic: "reminders", Value: []byte("lunch"), At: later})
+	must(err)
+	r, err := c.Publish(ctx, &client.Message{
+		Topic: "reports", Value: []byte("weekly"), Cron: "0 9 * * 1", Zone: "Europe/Berlin",
+	})
+	must(err)
+	missing, err := c.CancelScheduled(ctx, r.Topic, r.Partition, r.Schedule)
+	must(err)
+
+	fmt.Println("missing", missing)
+	err = c.Run(ctx, client.Queue("alarm", "reminders"), func(_ context.Context, m *client.Message) error {
+		fmt.Printf("%s\n", m.Value)
+		return client.ErrStop
+	})
+	must(err)
+	// Output:
+	// missing 0
+	// lunch
 }
