@@ -293,6 +293,8 @@ func TestHotCodecsDoNotAllocate(t *testing.T) {
 func FuzzBatch(f *testing.F) {
 	f.Add(testBatch())
 	f.Add(fullBatch())
+	f.Add(onceBatch())
+	f.Add(thinBatch())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= 4 {
 			sealed(b) // get behind the checksum
@@ -302,16 +304,39 @@ func FuzzBatch(f *testing.F) {
 			return
 		}
 		valid := batch.Validate(MaxFrameBytes) == nil
-		n, whole := uint32(0), true
-		for _, err := range batch.Records() {
+		n, whole, removed := uint32(0), true, batch.Thinned()
+		for r, err := range batch.Records() {
 			whole = err == nil
+			removed = removed || r.Removed
 			n++
 		}
-		if batch.Codec() == CodecNone {
-			require.Equal(t, valid, whole, "Validate and Records disagree")
-			require.True(t, !valid || n == batch.Count())
+		if batch.Codec() != CodecNone {
+			return
+		}
+		require.Equal(t, valid, whole && !removed, "Validate and Records disagree")
+		require.True(t, !valid || n == batch.Count())
+		var to BatchBuilder
+		kept, err := batch.Thin(&to, func(i int, _ *Record) bool { return i%2 == 0 })
+		require.Equal(t, whole, err == nil, "Thin and Records disagree")
+		if err == nil && kept > 0 {
+			thin, err := ParseBatch(to.Bytes())
+			require.NoError(t, err)
+			require.Equal(t, batch.Count(), thin.Count())
 		}
 	})
+}
+
+// thinBatch is fullBatch with one record left.
+func thinBatch() []byte {
+	whole, err := ParseBatch(fullBatch())
+	if err != nil {
+		panic(err)
+	}
+	var b BatchBuilder
+	if _, err := whole.Thin(&b, func(i int, _ *Record) bool { return i == 1 }); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
 }
 
 func FuzzEntry(f *testing.F) {
