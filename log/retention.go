@@ -97,14 +97,14 @@ func (s *Store) retainFilesLocked() error {
 	return s.checkpointLocked(func(*Log) bool { return false })
 }
 
-// mustFileLocked reports whether retention waits for entries that are not filed yet.
+// mustFileLocked reports whether retention or compaction waits for entries that are not filed yet.
 func (l *Log) mustFileLocked(nowMs int64) bool {
 	r := l.config.Retention
 	if !l.dirtyLocked() || l.failed != nil {
 		return false
 	}
 	return r.Age > 0 && l.next.time+r.Age.Milliseconds() < nowMs || l.purgedLocked(l.next) ||
-		(r.Bytes > 0 || r.Count > 0) && l.unfiled >= l.config.SegmentBytes
+		(r.Bytes > 0 || r.Count > 0 || l.config.Compact) && l.unfiled >= l.config.SegmentBytes
 }
 
 // dropHead takes the segments that retention lets go of off the log. The files are unlinked after
