@@ -5,6 +5,7 @@
 # make test-power  takes a broker's file system away CYCLES times under load; root only
 # make conformance  fetches the nats command line tool and nats.js, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
+# make bench-nats   measures the broker beside nats-server with NATS clients, ROUNDS times
 # make fuzz   runs every fuzz target for FUZZTIME
 
 GO       ?= go
@@ -23,7 +24,7 @@ DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 CYCLES   ?= 50
 ROUNDS   ?= 5
 
-.PHONY: build run test test-crash test-power conformance bench demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash test-power conformance bench bench-nats demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -49,6 +50,10 @@ conformance:
 
 bench: build
 	bin/rafka bench compare --rounds $(ROUNDS) --write docs/benchmarks.md
+
+bench-nats: build
+	cd bench/peers && $(GO) build -o $(CURDIR)/bin/tools/ . github.com/nats-io/nats-server/v2 github.com/nats-io/natscli/nats
+	bin/tools/peers --rafka bin/rafka --nats-server bin/tools/nats-server --nats bin/tools/nats --rounds $(ROUNDS)
 
 demos: build
 	for demo in $(DEMOS); do RAFKA=bin/rafka scripts/$$demo.sh || exit 1; done

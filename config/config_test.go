@@ -174,7 +174,7 @@ func TestRefusedFilesMarkTheLine(t *testing.T) {
 	f("- a\n- b\n", 1, 1, `keys and values are expected`, "- a")
 	f("log:\n  level: loud\n", 2, 10, `"loud" is not one of debug, info, warn, error`, "loud")
 	f("broker:\n  replication_factor: 0\n", 2, 23, `0 is outside 1 to 64`, "0")
-	f("broker:\n  auto_create_topics: yes\n", 2, 23, `neither true nor false`, "yes")
+	f("broker:\n  auto_create_topics: maybe\n", 2, 23, `neither true nor false`, "maybe")
 	f("storage:\n  durability: quorum\n", 2, 15, `is not one of memory, os, disk`, "quorum")
 	f("storage:\n  memory_bytes: 5 bananas\n", 2, 17, `is not a size`, "bananas")
 	f("retention:\n  age: -1s\n", 2, 8, `not a duration`, "-1s")

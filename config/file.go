@@ -62,7 +62,7 @@ func (c *Config) parse(path string, b []byte) error {
 	for key := range f.blocks {
 		f.keys = append(f.keys, key)
 	}
-	f.sections["authorization"] = true
+	f.sections["authorization"], f.sections["lame_duck"] = true, true
 	if err := f.read(b); err != nil {
 		return err
 	}
@@ -133,7 +133,8 @@ func (f *file) section(prefix string, n ast.Node) error {
 func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	tok := kv.Key.GetToken()
 	key := prefix + tok.Value
-	if f.sections[key] {
+	_, plain := kv.Value.(ast.ScalarNode)
+	if _, both := aliases[key]; f.sections[key] && !(both && plain) {
 		return f.section(key+".", kv.Value)
 	}
 	if block, ok := f.blocks[key]; ok {
@@ -149,7 +150,7 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	if kv.Value.Type() == ast.NullType {
 		return nil
 	}
-	if _, plain := kv.Value.(ast.ScalarNode); !plain {
+	if !plain {
 		return f.refuse(kv.Value.GetToken(), fmt.Sprintf("%s takes one plain value", key))
 	}
 	if err := s.Value.Set(kv.Value.GetToken().Value); err != nil {

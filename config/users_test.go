@@ -73,8 +73,7 @@ ping_interval: 30
 ping_max: 3
 auth_timeout: 0.5
 headers: false
-lame_duck_duration: 30s
-lame_duck_grace_period: 5s
+lame_duck: {duration: 30s, grace_period: 5s}
 client_advertise: example.com:4222
 allow_non_tls: true
 tls: {cert_file: c.pem, key_file: k.pem, handshake_first: 100ms, timeout: 5}
@@ -88,6 +87,13 @@ tls: {cert_file: c.pem, key_file: k.pem, handshake_first: 100ms, timeout: 5}
 	want.Limits.PingInterval, want.Limits.PingMax, want.Limits.AuthTimeout = 30*time.Second, 3, 500*time.Millisecond
 	want.TLS = TLS{Cert: "c.pem", Key: "k.pem", HandshakeFirst: "100ms", Timeout: 5 * time.Second, AllowNonTLS: true}
 	require.Equal(t, want, got)
+	got, err = parse(t, `{"lame_duck": "45s", "headers": "off", "max_control_line": 8}`)
+	require.NoError(t, err)
+	require.Equal(t, 45*time.Second, got.Server.LameDuck)
+	require.False(t, got.Server.Headers)
+	require.EqualValues(t, 8, got.Limits.ControlLine)
+	got, err = parse(t, "tls: {handshake_first: 100ms}")
+	require.NoError(t, err)
 	first, fallback := got.TLS.First()
 	require.True(t, first)
 	require.Equal(t, 100*time.Millisecond, fallback)

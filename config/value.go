@@ -20,12 +20,16 @@ func (v text) Type() string       { return "string" }
 
 type boolean struct{ p *bool }
 
-// Set implements Value. Only the plain spellings count: "1" for a switch is more often a slip.
+// Set implements Value. Only words count: "1" for a switch is more often a slip.
 func (v boolean) Set(s string) error {
-	if s != "true" && s != "false" {
+	switch s {
+	case "true", "on", "yes":
+		*v.p = true
+	case "false", "off", "no":
+		*v.p = false
+	default:
 		return fmt.Errorf("%q is neither true nor false", s)
 	}
-	*v.p = s == "true"
 	return nil
 }
 
