@@ -120,7 +120,7 @@ func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 }
 
 // maxPayload is the largest payload of a text publish.
-func (srv *Server) maxPayload() int { return srv.registry.Defaults().MaxRecord }
+func (srv *Server) maxPayload() int { return srv.payloadLimit }
 
 func splitAddr(a net.Addr) (host string, port int) {
 	if a == nil {

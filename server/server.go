@@ -31,9 +31,10 @@ type Server struct {
 	metrics  metrics
 	started  time.Time
 
-	accepting atomic.Bool                          // between Start and Shutdown
-	lame      atomic.Bool                          // clients are asked to go elsewhere
-	greetings [greetKinds]atomic.Pointer[greeting] // by kind
+	accepting    atomic.Bool                          // between Start and Shutdown
+	lame         atomic.Bool                          // clients are asked to go elsewhere
+	payloadLimit int                                  // of a text publish
+	greetings    [greetKinds]atomic.Pointer[greeting] // by kind
 
 	listener  net.Listener
 	admin     *admin
@@ -139,6 +140,9 @@ func (srv *Server) openStorage() (err error) {
 		Own: srv.opts.OwnPartition, Total: srv.opts.TotalPartitions,
 		Now: srv.opts.Now, Logger: srv.opts.Logger, MaxScheduled: srv.opts.MaxScheduled, Fired: srv.fired,
 	})
+	if err == nil {
+		srv.payloadLimit = srv.registry.Defaults().MaxRecord
+	}
 	return err
 }
 

@@ -30,8 +30,8 @@ type text struct {
 	done    int    // bytes of backlog that were run
 
 	subs     sids
-	subBytes int                 // memory of subs
-	held     int                 // bytes of publishes whose acknowledgement waits
+	subBytes int // memory of subs
+	held     int // bytes of publishes whose acknowledgement waits
 	leases   map[textLease]uint32
 	queues   map[leaseKey]struct{}           // queues this connection took messages from
 	recent   map[*partition.Partition]uint64 // a person's publishes: the last index

@@ -234,3 +234,37 @@ func TestTextHopelessLines(t *testing.T) {
 	require.Empty(t, out, "a person may go on typing")
 	require.False(t, closed)
 }
+
+// What the quick way understands, the other way understands alike.
+func FuzzQuickPublish(f *testing.F) {
+	for _, seed := range []string{
+		"PUB a 5\r\nhello\r\n", "PUB a.b reply 12\r\n", "PUB a 5 \r\n", "PUB a  5\r\n", "PUB\ta 5\r\n", "PUB a 5\n", "PUB a b c 5\r\n",
+		"PUB a 0000000005\r\n", "PUB a -1\r\n", "pub a 5\r\n", "PUB a\x01b 5\r\n", "PUB a 5\r\r\n", "PUB  5\r\n", "PUB ",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, line, ok := quickPublish(in)
+		if !ok {
+			return
+		}
+		require.Equal(t, lineEnd(in)+1, line)
+		verb, args := cutVerb(in[:line-1])
+		require.Equal(t, "PUB", string(verb))
+		want, ok := parsePublish(args, false)
+		require.True(t, ok)
+		require.Equal(t, want, got)
+	})
+}
+
+func TestQuickPublishIsTaken(t *testing.T) {
+	f := func(in string, want bool) {
+		t.Helper()
+		_, _, ok := quickPublish([]byte(in))
+		require.Equal(t, want, ok, "%q", in)
+	}
+	f("PUB orders.eu 128\r\n", true)
+	f("PUB orders.eu _INBOX.x 128\r\nxx", true)
+	f("PUB orders.eu 128\n", false)
+	f("PUB orders.eu 12", false)
+}

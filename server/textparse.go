@@ -12,6 +12,9 @@ func lineEnd(in []byte) int { return bytes.IndexByte(in, '\n') }
 // is not whole it returns 0 and how many bytes it needs, 0 when not even the line is whole. The
 // command only views in.
 func (t *text) command(in []byte, now time.Time) (used, need int) {
+	if l, line, ok := quickPublish(in); ok && line <= t.maxLine() {
+		return t.publishLine(in, l, line, false, now)
+	}
 	end := lineEnd(in)
 	if limit := t.maxLine(); end > limit || end < 0 && len(in) > limit {
 		t.refuse("maximum control line exceeded")
@@ -76,6 +79,15 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	case !ok:
 		t.misused("usage: PUB subject [reply] bytes")
 		return line, 0
+	}
+	return t.publishLine(in, l, line, header, now)
+}
+
+// publishLine runs a PUB or HPUB whose line was understood.
+func (t *text) publishLine(in []byte, l publishLine, line int, header bool, now time.Time) (used, need int) {
+	switch {
+	case !t.admitted(now):
+		return line, 0
 	case l.size > t.s.loop.srv.maxPayload():
 		t.refuse("Maximum Payload Violation")
 		return line, 0
@@ -97,6 +109,41 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	*m = message{subject: l.subject, reply: l.reply, header: body[:l.header:l.header], payload: body[l.header:]}
 	t.publish(m, now)
 	return line + l.size + n, 0
+}
+
+// quickPublish parses a PUB line as programs write it: "PUB subject [reply] size\r\n" in capitals, with
+// single blanks, at the start of in. It returns the size of the line. What it does not like is for
+// others to judge.
+func quickPublish(in []byte) (l publishLine, line int, ok bool) {
+	if len(in) < 4 || in[0] != 'P' || in[1] != 'U' || in[2] != 'B' || in[3] != ' ' {
+		return l, 0, false
+	}
+	i := 4
+	for i < len(in) && in[i] > ' ' {
+		i++
+	}
+	if i == 4 || i == len(in) || in[i] != ' ' {
+		return l, 0, false
+	}
+	l.subject = in[4:i:i]
+	i++
+	start := i
+	for i < len(in) && in[i] > ' ' {
+		i++
+	}
+	if i < len(in) && in[i] == ' ' && i > start {
+		l.reply = in[start:i:i]
+		i++
+		start = i
+		for i < len(in) && in[i] > ' ' {
+			i++
+		}
+	}
+	if i+1 >= len(in) || in[i] != '\r' || in[i+1] != '\n' {
+		return l, 0, false
+	}
+	l.size, ok = parseSize(in[start:i])
+	return l, i + 2, ok
 }
 
 // trailer returns the size of the line end behind a payload of size bytes: 2, or 1 for a bare line

@@ -2,7 +2,6 @@ package subject
 
 import (
 	"bytes"
-	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
@@ -11,7 +10,7 @@ import (
 
 // Index holds subscriptions. Its methods may be called from any goroutine.
 type Index[V any] struct {
-	seed  maphash.Seed
+	hash  hasher
 	root  *node[V]
 	grave *node[V]
 	count atomic.Int64
@@ -83,7 +82,7 @@ func (s *Sub[V]) Note() string { return s.names[s.pattern+s.queue:] }
 
 // NewIndex returns an empty index.
 func NewIndex[V any]() *Index[V] {
-	return &Index[V]{seed: maphash.MakeSeed(), root: &node[V]{}, grave: &node[V]{label: graveLabel}}
+	return &Index[V]{hash: newHasher(), root: &node[V]{}, grave: &node[V]{label: graveLabel}}
 }
 
 // Len returns the number of subscriptions.
@@ -93,7 +92,7 @@ func (x *Index[V]) Len() int { return int(x.count.Load()) }
 // or goes. Others may change it, too.
 func (x *Index[V]) Version(subject []byte) uint64 {
 	token, _, _ := bytes.Cut(subject, dot)
-	return x.versions[maphash.Bytes(x.seed, token)%versionShards].Load() + x.wildFirst.Load()
+	return x.versions[x.hash.bytes(token)%versionShards].Load() + x.wildFirst.Load()
 }
 
 // changed raises the version of a pattern. The caller holds mu, and calls it after the change is
@@ -104,7 +103,7 @@ func (x *Index[V]) changed(pattern string, by int64) {
 	case anyToken, allRest:
 		x.wildFirst.Add(1)
 	default:
-		x.versions[maphash.String(x.seed, token)%versionShards].Add(1)
+		x.versions[x.hash.string(token)%versionShards].Add(1)
 	}
 }
 
@@ -186,10 +185,10 @@ func (x *Index[V]) child(m *more[V], run string) (*node[V], string) {
 		t = newTable[V](1)
 		m.children.Store(t)
 	}
-	c := t.find(x.seed, []byte(firstToken(run)))
+	c := t.find(&x.hash, []byte(firstToken(run)))
 	if c == nil {
 		c = &node[V]{label: run}
-		if grown := t.insert(x.seed, c); grown != t {
+		if grown := t.insert(&x.hash, c); grown != t {
 			m.children.Store(grown)
 		}
 		return c, run
@@ -226,9 +225,9 @@ func (x *Index[V]) split(t *table[V], c *node[V], size int) *node[V] {
 	lower.more.Store(c.more.Load())
 	upper := &node[V]{label: c.label[:size]}
 	children := newTable[V](1)
-	children.insert(x.seed, lower)
+	children.insert(&x.hash, lower)
 	upper.grow().children.Store(children)
-	t.replace(x.seed, c, upper)
+	t.replace(&x.hash, c, upper)
 	return upper
 }
 
@@ -292,9 +291,9 @@ func (x *Index[V]) remove(n *node[V], s *Sub[V], rest string) (empty bool) {
 		}
 	default:
 		t := m.children.Load()
-		c := t.find(x.seed, []byte(token))
+		c := t.find(&x.hash, []byte(token))
 		if x.remove(c, s, below(rest, c.label)) {
-			t.replace(x.seed, c, x.grave)
+			t.replace(&x.hash, c, x.grave)
 			if t.live() == 0 {
 				m.children.Store(nil)
 			}

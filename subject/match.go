@@ -1,7 +1,5 @@
 package subject
 
-import "bytes"
-
 // Matches collects what matches a subject. Its memory is reused from match to match.
 type Matches[V any] struct {
 	// Subs are the subscriptions of no queue group.
@@ -67,10 +65,10 @@ func (x *Index[V]) walk(m *Matches[V], n *node[V], rest []byte) {
 		if all := b.rest.Load(); all != nil {
 			m.add(all)
 		}
-		token, after, goesOn := bytes.Cut(rest, dot)
+		token, after, goesOn := cut(rest)
 		next := b.any.Load()
 		if t := b.children.Load(); t != nil {
-			if child := t.find(x.seed, token); child != nil && leads(child.label, rest) {
+			if child := t.find(&x.hash, token); child != nil && leads(child.label, rest) {
 				x.fork(m, next, after, goesOn)
 				next = child
 				goesOn = len(child.label) < len(rest)
@@ -86,6 +84,16 @@ func (x *Index[V]) walk(m *Matches[V], n *node[V], rest []byte) {
 		}
 		n, rest = next, after
 	}
+}
+
+// cut is bytes.Cut at the first dot, for tokens, which are short.
+func cut(s []byte) (token, after []byte, goesOn bool) {
+	for i, c := range s {
+		if c == '.' {
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, nil, false
 }
 
 // leads reports whether subject begins with the tokens of label.

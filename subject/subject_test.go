@@ -1,6 +1,7 @@
 package subject
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -139,4 +140,22 @@ func TestCoversAndOverlap(t *testing.T) {
 		require.Equal(t, overlap, Overlap([]byte(p), []byte(o)), "%s overlaps %s", p, o)
 		require.Equal(t, overlap, Overlap([]byte(o), []byte(p)), "%s overlaps %s", o, p)
 	})
+}
+
+// The hash of a token is the same as bytes and as a string, and tells similar ones apart.
+func TestHashesOfTokens(t *testing.T) {
+	h := newHasher()
+	seen := map[uint64]string{}
+	for size := range 40 {
+		for i := range 200 {
+			token := strings.Repeat("t", size) + strconv.Itoa(i)
+			sum := h.string(token)
+			require.Equal(t, sum, h.bytes([]byte(token)))
+			require.Empty(t, seen[sum])
+			seen[sum] = token
+		}
+	}
+	for n := range 20 {
+		require.NotPanics(t, func() { h.bytes(make([]byte, n)) })
+	}
 }

@@ -1,9 +1,6 @@
 package subject
 
-import (
-	"hash/maphash"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // table holds the children of a node by the first token of their label: open addressing with linear
 // probing. One writer at a time changes it; readers need no lock, because a slot goes from free to a
@@ -47,8 +44,8 @@ func (t *table[V]) shard(hash uint64) *table[V] {
 }
 
 // find returns the child whose label begins with a token, or nil.
-func (t *table[V]) find(seed maphash.Seed, token []byte) *node[V] {
-	hash := maphash.Bytes(seed, token)
+func (t *table[V]) find(h *hasher, token []byte) *node[V] {
+	hash := h.bytes(token)
 	s := t.shard(hash)
 	mask := uint64(len(s.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
@@ -66,10 +63,10 @@ func begins(label string, token []byte) bool {
 }
 
 // insert stores a child whose token is not in the table. It returns the table to be used from now on.
-func (t *table[V]) insert(seed maphash.Seed, n *node[V]) *table[V] {
-	hash := maphash.String(seed, firstToken(n.label))
+func (t *table[V]) insert(h *hasher, n *node[V]) *table[V] {
+	hash := h.string(firstToken(n.label))
 	if t.shards == nil {
-		s := t.room(seed)
+		s := t.room(h)
 		if s.shards == nil {
 			s.put(hash, n)
 			return s
@@ -77,7 +74,7 @@ func (t *table[V]) insert(seed maphash.Seed, n *node[V]) *table[V] {
 		t = s
 	}
 	at := &t.shards[hash>>(64-shardBits)]
-	s := at.Load().room(seed)
+	s := at.Load().room(h)
 	s.put(hash, n)
 	at.Store(s)
 	t.nodes++
@@ -98,7 +95,7 @@ func (t *table[V]) put(hash uint64, n *node[V]) {
 
 // room returns t, or another table with the same children and without tombstones when fewer than a
 // third of the slots are free.
-func (t *table[V]) room(seed maphash.Seed) *table[V] {
+func (t *table[V]) room(h *hasher) *table[V] {
 	if (t.used+1)*3 <= int32(len(t.slots))*2 {
 		return t
 	}
@@ -111,15 +108,15 @@ func (t *table[V]) room(seed maphash.Seed) *table[V] {
 	}
 	for i := range t.slots {
 		if n := t.slots[i].Load(); n != nil && n.label != graveLabel {
-			next = next.insert(seed, n)
+			next = next.insert(h, n)
 		}
 	}
 	return next
 }
 
 // replace puts another node with the same first token, or the tombstone, in the place of a child.
-func (t *table[V]) replace(seed maphash.Seed, n, by *node[V]) {
-	hash := maphash.String(seed, firstToken(n.label))
+func (t *table[V]) replace(h *hasher, n, by *node[V]) {
+	hash := h.string(firstToken(n.label))
 	s := t.shard(hash)
 	mask := uint64(len(s.slots) - 1)
 	i := hash & mask
