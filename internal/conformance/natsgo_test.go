@@ -262,7 +262,7 @@ func TestLimitsAreSaidAndKept(t *testing.T) {
 
 // The broker asks a silent client, and gives up one that does not answer.
 func TestStaleConnections(t *testing.T) {
-	b := broker(t, server.Options{PingInterval: 50 * time.Millisecond, PingMax: 1})
+	b := broker(t, server.Options{PingInterval: 500 * time.Millisecond, PingMax: 1})
 	nc := connect(t, b)
 	conn, err := net.Dial("tcp", b.Addr)
 	require.NoError(t, err)
