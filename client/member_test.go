@@ -219,12 +219,13 @@ func TestAHandlerThatTakesTooLongLosesItsPartition(t *testing.T) {
 	var once sync.Once
 	slow := groupOf(func(s *client.Source) { s.HandoverTimeout = 30 * time.Millisecond })
 	k.run("a", slow, func(ctx context.Context, m *client.Message) error {
-		once.Do(func() {
-			close(entered)
-			<-ctx.Done()
-			ended <- context.Cause(ctx)
-		})
-		return nil
+		once.Do(func() { close(entered) })
+		<-ctx.Done()
+		select {
+		case ended <- context.Cause(ctx):
+		default:
+		}
+		return context.Cause(ctx)
 	})
 	<-entered
 	k.run("b", groupOf(), nil)

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,6 +26,8 @@ import (
 const (
 	// dirVar makes the test binary a broker on that directory instead of a test.
 	dirVar = "RAFKA_CRASH_DIR"
+	// listenVar is the address of that broker.
+	listenVar = "RAFKA_CRASH_LISTEN"
 	// cyclesVar is the number of kills; make test-crash sets it.
 	cyclesVar = "RAFKA_CRASH_CYCLES"
 	// seedVar repeats a run's random choices.
@@ -46,12 +49,17 @@ func TestMain(m *testing.M) {
 		runBroker(dir)
 		return
 	}
+	if addr := os.Getenv(memberVar); addr != "" {
+		runMember(addr)
+		return
+	}
 	os.Exit(m.Run())
 }
 
 // runBroker serves until it is killed.
 func runBroker(dir string) {
-	srv, err := server.New(server.Options{Dir: dir, Listen: "127.0.0.1:0", MemoryBytes: 64 << 20})
+	listen := cmp.Or(os.Getenv(listenVar), "127.0.0.1:0")
+	srv, err := server.New(server.Options{Dir: dir, Listen: listen, MemoryBytes: 64 << 20})
 	if err == nil {
 		err = srv.Start()
 	}
@@ -65,16 +73,17 @@ func runBroker(dir string) {
 
 // broker is the process that is killed again and again.
 type broker struct {
-	t   *testing.T
-	dir string
-	cmd *exec.Cmd
+	t      *testing.T
+	dir    string
+	listen string // a free port when empty
+	cmd    *exec.Cmd
 }
 
 // start starts the process and returns the address it listens on.
 func (b *broker) start() string {
 	b.t.Helper()
 	b.cmd = exec.Command(os.Args[0], "-test.run", "^$")
-	b.cmd.Env = append(os.Environ(), dirVar+"="+b.dir)
+	b.cmd.Env = append(os.Environ(), dirVar+"="+b.dir, listenVar+"="+b.listen)
 	out, err := b.cmd.StdoutPipe()
 	require.NoError(b.t, err)
 	b.cmd.Stderr = os.Stderr
