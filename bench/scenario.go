@@ -537,6 +537,8 @@ func scenarios() []scenario {
 		pushScenario(1, 350),
 		pushScenario(10, 1000),
 		pushScenario(100, 1500),
+		groupScenario(),
+		rebalanceScenario(),
 		idleScenario(),
 		idleConnectionsScenario(),
 		idlePartitionsScenario(),
