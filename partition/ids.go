@@ -39,13 +39,10 @@ type idTime struct {
 	ms int64
 }
 
-// find returns where the first record of b is whose id is known. again is such a record's id when it
+// find returns where the first record of b, which is not compressed, is whose id is known. again is such a record's id when it
 // stands twice in b. The error is a *wire.Error. Ids older than window milliseconds are forgotten first.
 func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []byte, err error) {
 	s.forget(nowMs - windowMs)
-	if b.Codec() != wire.CodecNone {
-		return nil, nil, wire.Errorf(wire.CodeInvalid, "messages with ids cannot be compressed on a topic with a dedupe window")
-	}
 	var seen map[messageID]struct{}
 	for rec, err := range b.Records() {
 		if err != nil {

@@ -94,10 +94,8 @@ func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, dup
 	if p.log == nil {
 		return 0, 0, false, p.Err()
 	}
-	if p.topic.Config().Compact {
-		if err := checkKeys(b); err != nil {
-			return 0, 0, false, err
-		}
+	if err := p.topic.Config().takes(b); err != nil {
+		return 0, 0, false, err
 	}
 	if b.TTL() != 0 && !p.expiring.Load() {
 		p.expiring.Store(true)
@@ -114,10 +112,14 @@ func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, dup
 	return p.publishOnce(b, nowMs)
 }
 
-// checkKeys refuses a batch with a record that compaction could never remove. It does not open
-// compressed ones.
-func checkKeys(b *wire.Batch) error {
-	if b.Codec() != wire.CodecNone {
+// takes returns a *wire.Error with CodeInvalid for a batch that the topic cannot do right by: with a
+// record that compaction could never remove, or with message ids that cannot be seen. Compressed
+// batches are not opened.
+func (c *Config) takes(b *wire.Batch) error {
+	switch compressed := b.Codec() != wire.CodecNone; {
+	case compressed && b.HasIDs() && c.DedupeWindow > 0:
+		return wire.Errorf(wire.CodeInvalid, "messages with ids cannot be compressed on a topic with a dedupe window")
+	case compressed || !c.Compact:
 		return nil
 	}
 	for rec, err := range b.Records() {
@@ -143,7 +145,7 @@ func (p *Partition) publishOnce(b *wire.Batch, nowMs int64) (base, index uint64,
 		}
 	}
 	window := p.topic.Config().DedupeWindow.Milliseconds()
-	deduped := b.HasIDs() && window > 0
+	deduped := b.HasIDs() && window > 0 && b.Codec() == wire.CodecNone
 	if deduped {
 		known, again, err := ps.ids.find(b, nowMs, window)
 		switch {

@@ -171,6 +171,12 @@ func (p *Partition) Schedule(items []ScheduleItem) (first uint64, at *Partition,
 	if f := p.Failure(); f != nil {
 		return 0, nil, 0, wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure", p)
 	}
+	config := p.topic.Config()
+	for i := range items {
+		if err := config.takes(items[i].Batch); err != nil {
+			return 0, nil, 0, err
+		}
+	}
 	s, err := p.scheduleOf()
 	if err != nil {
 		return 0, nil, 0, p.appendError(err)

@@ -419,3 +419,25 @@ func FuzzScheduleEntries(f *testing.F) {
 		}
 	})
 }
+
+// What a topic does not take is refused when it is scheduled; what slips through holds nothing up.
+func TestWhatATopicDoesNotTakeIsNotScheduled(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "memory")
+	_, err := n.Alter("jobs", 0, pairs("cleanup", "compact"))
+	require.NoError(t, err)
+	schedule := func(b *wire.Batch) error {
+		_, _, _, err := p.Schedule([]ScheduleItem{{Due: p.ScheduleTime().Add(time.Minute).UnixMilli(), Batch: b}})
+		return err
+	}
+	code(t, wire.CodeInvalid, schedule(batchOf(t, "without a key")))
+	_, err = n.Alter("jobs", 0, pairs("cleanup", "delete", "dedupe_window", "1h"))
+	require.NoError(t, err)
+	require.NoError(t, schedule(withIDs(t, wire.Producer{}, string(make([]byte, wire.MaxMessageID+1)))))
+	require.NoError(t, schedule(withIDs(t, wire.Producer{}, "a")))
+	require.NoError(t, schedule(withIDs(t, wire.Producer{}, "a")))
+	require.NoError(t, schedule(withIDs(t, wire.Producer{}, "b")))
+	f.add(time.Minute)
+	eventually(t, func() bool { return n.SchedulerStats().Pending == 0 && p.Visible() == 2 })
+	require.Equal(t, []string{"value of a", "value of b"}, values(t, p, 0))
+	require.Equal(t, uint64(1), n.SchedulerStats().Lost)
+}

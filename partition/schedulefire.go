@@ -209,9 +209,15 @@ func (p *Partition) publishFired(raw []byte, nowMs int64) (index uint64, err err
 		p.expiring.Store(true)
 	}
 	_, index, _, err = p.publishOnce(&batch, nowMs)
-	if errors.Is(err, wire.CodeDuplicate) { // its message id was published meanwhile
-		p.producers.note(pr, batch.Count(), p.Next(), p.log.Positions().NextIndex-1)
-		return 0, nil
+	switch {
+	case errors.Is(err, wire.CodeDuplicate): // its message id was published meanwhile
+	case errors.Is(err, wire.CodeInvalid), errors.Is(err, wire.CodeTooLarge): // not even later
+		r := p.topic.registry
+		r.scheduler.lost.Add(1)
+		r.logger.Error("scheduled message refused", "topic", p.topic.name, "partition", p.number, "err", err)
+	default:
+		return index, err
 	}
-	return index, err
+	p.producers.note(pr, batch.Count(), p.Next(), p.log.Positions().NextIndex-1)
+	return 0, nil
 }

@@ -54,7 +54,7 @@ func newScheduler(o *Options) *scheduler {
 type SchedulerStats struct {
 	Pending    int64  // batches that wait to be published
 	Published  uint64 // batches published since the start
-	Lost       uint64 // batches that could not be read when they were due
+	Lost       uint64 // batches that could not be read when they were due, or that the topic refused then
 	ClockSteps uint64 // jumps of the wall clock by more than a second
 }
 
