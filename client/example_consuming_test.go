@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,6 +29,41 @@ func Example_group() {
 	})
 	must(err)
 	// Output: booked deposit 10
+}
+
+func ExampleClient_Messages() {
+	ctx := context.Background()
+	c, stop := start(ctx)
+	defer stop()
+	for _, v := range []string{"deposit 10", "withdraw 7", "withdraw 99"} {
+		_, err := c.Publish(ctx, &client.Message{Topic: "account", Key: []byte("42"), Value: []byte(v)})
+		must(err)
+	}
+	check := func(entry []byte) error {
+		if string(entry) == "withdraw 99" {
+			return errors.New("not enough")
+		}
+		return nil
+	}
+
+	audit := func() error {
+		for m, err := range c.Messages(ctx, client.Group("audit", "account")) {
+			if err != nil {
+				return err
+			}
+			if err := check(m.Value); err != nil {
+				return err // the message comes again
+			}
+		}
+		return nil
+	}
+	fmt.Println(audit())
+	offsets, err := c.Committed(ctx, "audit", "account")
+	must(err)
+	fmt.Println("committed", offsets)
+	// Output:
+	// not enough
+	// committed map[0:2]
 }
 
 func Example_queue() {

@@ -29,6 +29,9 @@ type consumption struct {
 	forTime   time.Duration
 	exitOnEnd bool
 
+	instance string // of the group's member
+	session  time.Duration
+
 	lease         time.Duration
 	maxDeliveries int
 	deadLetter    string
@@ -71,6 +74,8 @@ of deliveries, a group tries the same message again.`,
 	fs.IntVarP(&o.limit, "count", "n", 0, "end after this many messages")
 	fs.DurationVar(&o.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
 	fs.BoolVar(&o.exitOnEnd, "exit-on-end", false, "end when nothing is left to do: nothing unread, in work or waiting for another try")
+	fs.StringVar(&o.instance, "instance", "", "group: a name that stays over restarts, which then move no partition within --session-timeout")
+	fs.DurationVar(&o.session, "session-timeout", 0, "group: how long a hanging member keeps its partitions; 0 for 10s")
 	fs.DurationVar(&o.lease, "lease", 0, "queue: how long a message may be in work; 0 for the queue's own")
 	fs.IntVar(&o.maxDeliveries, "max-deliveries", 0, "queue: give a message up after this many; 0 for the queue's own")
 	fs.StringVar(&o.deadLetter, "dead-letter", "", "queue: topic for messages given up; TOPIC.QUEUE.dlq when empty")
@@ -90,13 +95,14 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if err != nil {
 		return client.Source{}, usagef(cmd, "from: %v", err)
 	}
-	if o.workers < 1 || o.limit < 0 || o.forTime < 0 || o.lease < 0 || o.maxDeliveries < 0 {
+	if o.workers < 1 || o.limit < 0 || o.forTime < 0 || o.lease < 0 || o.session < 0 || o.maxDeliveries < 0 {
 		return client.Source{}, usagef(cmd, "--workers is at least 1, and no number can be negative")
 	}
 	if o.orderByKey && o.queue == "" {
 		return client.Source{}, usagef(cmd, "--order-by-key is for queues; a group keeps the order of whole partitions")
 	}
 	s := client.Group(o.group, o.topic)
+	s.Instance, s.SessionTimeout = o.instance, o.session
 	if o.queue != "" {
 		s = client.Queue(o.queue, o.topic)
 		s.Lease, s.MaxDeliveries, s.DeadLetter, s.OrderByKey = o.lease, o.maxDeliveries, o.deadLetter, o.orderByKey

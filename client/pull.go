@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// errUndone is why a message that a loop ended with comes again.
+var errUndone = errors.New("client: the loop ended before it asked for the next message")
+
+// Messages is Run for a loop instead of a handler. A message is done, and is committed or acknowledged,
+// when the loop asks for the next one; the one with which the loop ends is not, and comes again. The
+// last step has the error that ended reading, which is Run's; there is none when the loop ends by
+// itself. A message is valid until the next step; see Message.Clone. Source.Workers is not used, and
+// nobody tells the loop when it loses a partition or a lease: what it did then comes again elsewhere.
+//
+//	for m, err := range c.Messages(ctx, client.Group("ledger", "account")) {
+//		if err != nil {
+//			return err
+//		}
+//		if err := book(m.Value); err != nil {
+//			return err // m comes again
+//		}
+//	}
+func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, error] {
+	return func(yield func(*Message, error) bool) {
+		s.Workers = 1
+		l := loop{handed: make(chan *Message), answer: make(chan error)}
+		ctx, cancel := context.WithCancel(ctx)
+		ran := make(chan error, 1)
+		go func() { ran <- c.Run(ctx, s, l.handle) }()
+		ended := false
+		defer func() { // also when the loop's body panics
+			cancel()
+			if l.inHand {
+				l.answer <- RetryAfter(0, errUndone)
+			}
+			if !ended {
+				<-ran
+			}
+		}()
+		for {
+			select {
+			case m := <-l.handed:
+				l.inHand = true
+				if !yield(m, nil) {
+					return
+				}
+				l.inHand = false
+				l.answer <- nil
+			case err := <-ran:
+				ended = true
+				yield(nil, err)
+				return
+			}
+		}
+	}
+}
+
+// loop hands messages from the one worker of a Run to a loop, one at a time.
+type loop struct {
+	handed chan *Message
+	answer chan error
+	inHand bool // the loop's body has a message; the loop's
+}
+
+// handle is the handler of the Run. It returns when the loop is done with the message, because until
+// then the message must stay.
+func (l *loop) handle(ctx context.Context, m *Message) error {
+	select {
+	case l.handed <- m:
+		return <-l.answer
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
