@@ -134,11 +134,7 @@ func (l *Log) refuseLocked(b *Batch) error {
 
 // addLocked makes the entry that stands at s.used part of the log.
 func (l *Log) addLocked(s *slab, st *wire.Stamp) {
-	if n := len(s.marks); n == 0 || s.used-int(s.marks[n-1].pos) >= markBytes {
-		s.marks = append(s.marks, mark{
-			offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(s.used),
-		})
-	}
+	s.noteLocked(st, s.used)
 	s.used += st.Size()
 	l.next = after(st)
 	s.end = l.next

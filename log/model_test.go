@@ -147,6 +147,10 @@ func (m *model) tolerate(err error) bool {
 }
 
 func (m *model) append(ml *modelLog) {
+	if m.rng.IntN(4) == 0 {
+		m.appendRun(ml)
+		return
+	}
 	for range 1 + m.rng.IntN(20) {
 		size := 20 + m.rng.IntN(300)
 		if m.rng.IntN(40) == 0 {
@@ -165,10 +169,39 @@ func (m *model) append(ml *modelLog) {
 		offset, next := ml.next()
 		require.Equal(m.t, offset, base)
 		require.Equal(m.t, next, index)
-		ml.entries = append(ml.entries, wire.Entry{Stamp: wire.Stamp{
-			Length: uint32(len(b.Payload)), Kind: b.Kind, Count: b.Count, Term: 1, Index: index,
-			BaseOffset: base, Time: b.Time,
-		}, Payload: b.Payload})
+		ml.note(b)
+	}
+}
+
+// note adds what was appended.
+func (m *modelLog) note(b log.Batch) {
+	offset, index := m.next()
+	m.entries = append(m.entries, wire.Entry{Stamp: wire.Stamp{
+		Length: uint32(len(b.Payload)), Kind: b.Kind, Count: b.Count, Term: 1, Index: index,
+		BaseOffset: offset, Time: b.Time,
+	}, Payload: b.Payload})
+}
+
+func (m *model) appendRun(ml *modelLog) {
+	batches := make([]log.Batch, 1+m.rng.IntN(40))
+	run := make([]log.Data, len(batches))
+	now := data(m.seq, 1, 8).Time
+	for i := range batches {
+		batches[i] = data(m.seq, 1+m.rng.Uint32N(5), 20+m.rng.IntN(2000))
+		batches[i].Time = now
+		run[i] = log.Data{Payload: batches[i].Payload, Count: batches[i].Count}
+		m.seq++
+	}
+	base, n, err := ml.log.AppendRun(run, 1, now)
+	if err == nil {
+		require.Len(m.t, run, n)
+	} else if !errors.Is(err, log.ErrReadOnly) && !errors.Is(err, log.ErrFull) {
+		require.NoError(m.t, err)
+	}
+	offset, _ := ml.next()
+	require.Equal(m.t, offset, base)
+	for _, b := range batches[:n] {
+		ml.note(b)
 	}
 }
 

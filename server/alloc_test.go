@@ -79,6 +79,11 @@ func TestHotFramesCostNoAllocation(t *testing.T) {
 		}
 	}
 	f("publish", request1(wire.OpPublish, 0, 4, publishBody(0, 0, batchOf("0123456789"))))
+	var run []byte
+	for id := range uint32(20) {
+		run = append(run, request1(wire.OpPublish, 0, id, publishBody(0, 0, batchOf("0123456789")))...)
+	}
+	f("publishes that come together", run)
 	fetch := wire.Fetch{MaxBytes: 64 << 10}
 	f("fetch", request1(wire.OpFetch, 0, 4, fetch.Append))
 	ack := wire.Settle{Group: []byte("workers"), Ranges: []wire.LeaseRange{{First: 0, Count: 1, Attempt: 1}}}

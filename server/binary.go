@@ -77,7 +77,7 @@ func (b *binary) feed(in []byte, now time.Time) {
 			return
 		}
 		b.dispatch(f, now)
-		in = rest
+		in = b.follow(rest, now)
 	}
 }
 
@@ -171,6 +171,7 @@ func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
 		b.part, b.need = nil, 0
 		b.dispatch(f, now) // only views the frame
 		b.dropPart(part)
+		return b.follow(in[n:], now)
 	}
 	return in[n:]
 }
@@ -192,6 +193,7 @@ func (b *binary) refuseFrame(in []byte, err error) {
 
 // dispatch looks the operation up and runs its handler.
 func (b *binary) dispatch(f wire.Frame, now time.Time) {
+	b.s.loop.scratch.run.p = nil
 	if f.Op == wire.OpPublish && b.ready { // the hot one
 		b.publish(f, now)
 		return

@@ -28,13 +28,10 @@ const (
 // routeBatch hands the records that were appended to a topic to the live subscriptions of its name.
 // Without any it costs one atomic load.
 func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
-	if l.srv.live.Len() == 0 {
+	if !l.routes(topic) {
 		return
 	}
 	in := l.interestIn(topic)
-	if !in.any {
-		return
-	}
 	if _, size := batch.Packed(); batch.Codec() != wire.CodecNone && size > maxLiveBatch {
 		return
 	}
@@ -53,6 +50,11 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 		l.routed = message{subject: in.name, header: l.header, payload: rec.Value}
 		l.route(&l.routed)
 	}
+}
+
+// routes reports whether somebody listens to what is published to a topic.
+func (l *loop) routes(topic *partition.Topic) bool {
+	return l.srv.live.Len() > 0 && l.interestIn(topic).any
 }
 
 func (l *loop) interestIn(topic *partition.Topic) interest {

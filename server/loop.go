@@ -74,6 +74,7 @@ type loop struct {
 // scratch is memory of the handlers of binary sessions, reused from frame to frame: a handler is done
 // with it when it returns.
 type scratch struct {
+	run      publishRun
 	batch    wire.Batch
 	settle   wire.Settle
 	commit   wire.Commit

@@ -82,7 +82,10 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 		b.held += len(m.Batch)
 	default:
 		b.s.loop.turn.publishes++
-		b.acknowledge(p, f.Correlation, base, batch.Count(), level, duplicate)
+		b.acknowledgeOne(p, f.Correlation, base, batch.Count(), level, duplicate)
+		if !b.s.loop.routes(p.Topic()) {
+			b.s.loop.scratch.run.lead(f, p, level, config)
+		}
 	}
 	return nil
 }
@@ -105,28 +108,36 @@ func batchError(err error, maxRecord int) *wire.Error {
 	return wire.Errorf(wire.CodeCorruptBatch, "%v", err)
 }
 
-// acknowledge appends the reply to a publish, or extends the last one when this publish follows it
-// directly in correlation ids and in the log.
-func (b *binary) acknowledge(p *partition.Partition, correlation uint32, base uint64, count uint32, level wire.Level, duplicate bool) {
+// acknowledgeOne appends the reply to one publish. A duplicate gets a frame of its own.
+func (b *binary) acknowledgeOne(p *partition.Partition, correlation uint32, base uint64, count uint32, level wire.Level, duplicate bool) {
+	if !duplicate {
+		b.acknowledge(p, correlation, 1, base, uint64(count), level)
+		return
+	}
+	flags := wire.Flags(level) | wire.FlagDuplicate
+	out := b.s.buffer()
+	dst, at := wire.BeginFrame(out.B, wire.OpPublish|wire.OpReply, flags, correlation)
+	out.B = wire.EndFrame(wire.PublishReply{Base: base}.Append(dst, flags), at)
+	b.ack.end = 0 // nothing joins it
+}
+
+// acknowledge appends the reply to publishes with consecutive correlation ids, whose records stand one
+// behind the other from base on. It extends the last reply when they follow that one directly.
+func (b *binary) acknowledge(p *partition.Partition, correlation, publishes uint32, base, records uint64, level wire.Level) {
 	out := b.s.buffer()
 	a := &b.ack
-	joins := !duplicate && a.end == len(out.B) && a.end > 0 && a.p == p && a.next == correlation &&
-		a.after == base && a.level == level
-	flags := wire.Flags(level)
-	if joins {
+	if a.end == len(out.B) && a.end > 0 && a.p == p && a.next == correlation && a.after == base && a.level == level {
 		out.B = out.B[:a.at]
-		flags |= wire.FlagRange
 	} else {
 		*a = ackFrame{p: p, first: correlation, base: base, level: level}
 	}
-	if duplicate {
-		flags |= wire.FlagDuplicate
+	a.next, a.after = correlation+publishes, base+records
+	flags := wire.Flags(level)
+	extra := a.next - a.first - 1
+	if extra > 0 {
+		flags |= wire.FlagRange
 	}
 	dst, at := wire.BeginFrame(out.B, wire.OpPublish|wire.OpReply, flags, a.first)
-	dst = wire.PublishReply{Base: a.base, Extra: correlation - a.first}.Append(dst, flags)
-	out.B = wire.EndFrame(dst, at)
-	a.at, a.end, a.next, a.after = at, len(out.B), correlation+1, base+uint64(count)
-	if duplicate {
-		a.end = 0 // nothing joins it
-	}
+	out.B = wire.EndFrame(wire.PublishReply{Base: a.base, Extra: extra}.Append(dst, flags), at)
+	a.at, a.end = at, len(out.B)
 }

@@ -204,7 +204,7 @@ func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 		b.fail(a.op, a.correlation, asWireError(err))
 	case a.op == wire.OpPublish:
 		b.s.loop.acknowledged(a)
-		b.acknowledge(p, a.correlation, a.base, a.count, a.level, a.duplicate)
+		b.acknowledgeOne(p, a.correlation, a.base, a.count, a.level, a.duplicate)
 	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject || a.op == wire.OpDiscard || a.op == wire.OpCancel:
 		b.replySettled(a.op, a.correlation, uint32(a.base))
 	case a.op == wire.OpSchedule:

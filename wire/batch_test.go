@@ -290,6 +290,31 @@ func TestHotCodecsDoNotAllocate(t *testing.T) {
 	f("Stamp.Put", func() { st.Put(entry, seed) })
 }
 
+func TestPlainBatch(t *testing.T) {
+	var b BatchBuilder
+	b.Add(Record{Value: []byte("value")})
+	one := append([]byte(nil), b.Bytes()...)
+	b.Add(Record{Key: []byte("key"), Value: []byte("value")})
+	two := append([]byte(nil), b.Bytes()...)
+	for i, raw := range [][]byte{one, two} {
+		n, ok := PlainBatch(raw, 100)
+		require.True(t, ok)
+		require.Equal(t, uint32(i+1), n)
+		_, ok = PlainBatch(raw, 5)
+		require.False(t, ok, "a record of 6 bytes and more")
+		for at := range raw {
+			damaged := append([]byte(nil), raw...)
+			damaged[at] ^= 1
+			_, ok = PlainBatch(damaged, 100)
+			require.False(t, ok, "byte %d", at)
+			_, ok = PlainBatch(raw[:at], 100)
+			require.False(t, ok, "cut at %d", at)
+		}
+	}
+	_, ok := PlainBatch(fullBatch(), 100)
+	require.False(t, ok, "it has optional fields")
+}
+
 func FuzzBatch(f *testing.F) {
 	f.Add(testBatch())
 	f.Add(fullBatch())
@@ -300,10 +325,14 @@ func FuzzBatch(f *testing.F) {
 			sealed(b) // get behind the checksum
 		}
 		batch, err := ParseBatch(b)
+		count, plain := PlainBatch(b, MaxFrameBytes)
 		if err != nil {
+			require.False(t, plain)
 			return
 		}
 		valid := batch.Validate(MaxFrameBytes) == nil
+		require.Equal(t, valid && b[4] == 0, plain, "PlainBatch and Validate disagree")
+		require.True(t, !plain || count == batch.Count())
 		n, whole, removed := uint32(0), true, batch.Thinned()
 		for r, err := range batch.Records() {
 			whole = err == nil

@@ -80,6 +80,12 @@ func (s *Stamp) Size() int { return StampBytes + int(s.Length) }
 // Put writes the stamp to b[:StampBytes]; the payload must already stand behind it in b. seed is
 // the partition's Identity.Seed.
 func (s *Stamp) Put(b []byte, seed uint32) {
+	s.putFields(b)
+	le.PutUint32(b[0:], stampChecksum(b, seed))
+}
+
+// putFields writes everything but the checksum.
+func (s *Stamp) putFields(b []byte) {
 	_ = b[StampBytes+3]
 	le.PutUint32(b[4:], s.Length)
 	b[8] = byte(s.Kind)
@@ -90,7 +96,6 @@ func (s *Stamp) Put(b []byte, seed uint32) {
 	le.PutUint64(b[24:], s.Index)
 	le.PutUint64(b[32:], s.BaseOffset)
 	le.PutUint64(b[40:], uint64(s.Time))
-	le.PutUint32(b[0:], stampChecksum(b, seed))
 }
 
 func stampChecksum(b []byte, seed uint32) uint32 {

@@ -1,0 +1,112 @@
+package server
+
+import (
+	encoding "encoding/binary"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// maxRun bounds how many publishes are appended under one lock, and so how long it is held: 128 of the
+// smallest take 5 us. Large ones come fewer at a time: a run ends at runBytes.
+const (
+	maxRun   = 128
+	runBytes = 64 << 10
+)
+
+// publishRun is what the last publish was found to be allowed, so that those behind it that differ in
+// nothing but their batches need not be asked again. It holds for the bytes that came together.
+type publishRun struct {
+	p         *partition.Partition // nil when the last publish leads no run
+	op        uint16               // operation and flags, as they stand in a frame
+	target    uint32               // handle and partition, as they stand in a body
+	level     wire.Level
+	maxRecord int
+	next      uint32 // correlation id that continues it
+	items     []log.Data
+	bytes     int
+}
+
+// lead lets the publishes that follow f directly join it.
+func (r *publishRun) lead(f wire.Frame, p *partition.Partition, level wire.Level, config *partition.Config) {
+	if config.Compact {
+		return // each of its records is looked at
+	}
+	r.p, r.level, r.maxRecord = p, level, config.MaxRecord
+	r.op = uint16(f.Op) | uint16(f.Flags)<<8
+	r.target = encoding.LittleEndian.Uint32(f.Body)
+	r.next = f.Correlation + 1
+	r.items, r.bytes = r.items[:0], 0
+}
+
+// runOverhead is a publish frame in front of its batch.
+const runOverhead = wire.HeaderBytes + 4
+
+// take splits the next frame off in when it continues the run.
+func (r *publishRun) take(in []byte) (rest []byte, ok bool) {
+	if len(in) < runOverhead {
+		return in, false
+	}
+	size := uint64(encoding.LittleEndian.Uint32(in)) + 4
+	if size > uint64(len(in)) || size < runOverhead || size > wire.MaxFrameBytes ||
+		encoding.LittleEndian.Uint16(in[4:]) != r.op ||
+		encoding.LittleEndian.Uint32(in[6:]) != r.next ||
+		encoding.LittleEndian.Uint32(in[10:]) != r.target {
+		return in, false
+	}
+	batch := in[runOverhead:size:size]
+	count, ok := wire.PlainBatch(batch, r.maxRecord)
+	if !ok {
+		return in, false
+	}
+	r.items = append(r.items, log.Data{Payload: batch, Count: count})
+	r.bytes += len(batch)
+	r.next++
+	return in[size:], true
+}
+
+func (r *publishRun) full() bool { return len(r.items) >= maxRun || r.bytes >= runBytes }
+
+// follow publishes what continues the last publish at the start of in, and returns what is left. It
+// comes directly after dispatch: what one connection may do is not left to the next.
+func (b *binary) follow(in []byte, now time.Time) (rest []byte) {
+	r := &b.s.loop.scratch.run
+	if r.p == nil {
+		return in
+	}
+	for ok := true; ok; {
+		if in, ok = r.take(in); !ok || r.full() {
+			b.publishRun(r, now)
+		}
+	}
+	r.p = nil
+	return in
+}
+
+// publishRun appends what was collected and answers it.
+func (b *binary) publishRun(r *publishRun, now time.Time) {
+	if len(r.items) == 0 {
+		return
+	}
+	base, n, err := r.p.PublishRun(r.items, now.UnixMilli())
+	first := r.next - uint32(len(r.items))
+	turn := &b.s.loop.turn
+	turn.requested += uint64(len(r.items))
+	turn.publishes += uint64(n)
+	records, bytes := 0, 0
+	for _, d := range r.items[:n] {
+		records += int(d.Count)
+		bytes += len(d.Payload)
+	}
+	turn.published.add(records, bytes)
+	if n > 0 {
+		b.acknowledge(r.p, first, uint32(n), base, uint64(records), r.level)
+	}
+	for i := n; i < len(r.items); i++ {
+		b.fail(wire.OpPublish, first+uint32(i), asWireError(err))
+	}
+	clear(r.items) // views of what was received
+	r.items, r.bytes = r.items[:0], 0
+}

@@ -1,0 +1,27 @@
+package wire
+
+import "hash/crc32"
+
+// PlainBatch reports whether raw is an intact batch without optional fields whose records are well
+// formed and have at most maxRecord bytes each, and returns how many there are. It is Parse and
+// Validate for what producers send most, without building a Batch; whatever it refuses is theirs to
+// judge.
+func PlainBatch(raw []byte, maxRecord int) (count uint32, ok bool) {
+	if len(raw) < minBatch+2 || raw[4] != 0 {
+		return 0, false
+	}
+	if raw[5] == 1 {
+		body, rest, ok := splitRecord(raw[6:])
+		if !ok || len(rest) != 0 || len(body) > maxRecord || body[0] != 0 && !validRecord(body) {
+			return 0, false
+		}
+		count = 1
+	} else {
+		var b Batch
+		if b.view(raw) != nil || b.Validate(maxRecord) != nil {
+			return 0, false
+		}
+		count = b.count
+	}
+	return count, crc32.Checksum(raw[4:], castagnoli) == le.Uint32(raw)
+}
