@@ -24,10 +24,13 @@ type Load struct {
 	Duration   time.Duration // for how long, instead of Messages
 	Rate       int           // messages per second, open loop; 0 is as fast as they are taken
 	Clients    int           // publishing connections; default 1
-	Readers    int           // subscribers of PubSub and Fanout; default 1
+	Readers    int           // subscribers of PubSub and Fanout, workers of Queue; default 1
 	Partitions int           // of a topic that is created; default 1
 	Level      wire.Level    // default the topic's
 	Codec      wire.Codec
+	Keys       int            // different keys of published messages; default 0: they have none
+	OrderByKey bool           // of Queue
+	Delay      time.Duration  // published messages are scheduled so much ahead
 	Options    client.Options // login and TLS
 	// Progress is told how much is done, from 0 to 1. Default: nobody.
 	Progress func(share float64)
@@ -197,7 +200,11 @@ func (p *publishing) run(ctx context.Context) (time.Duration, error) {
 
 // publish is one client's share.
 func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, start time.Time) error {
-	m := &client.Message{Topic: p.l.Topic, Value: make([]byte, p.l.Size)}
+	m := &client.Message{Topic: p.l.Topic, Value: make([]byte, p.l.Size), Delay: p.l.Delay}
+	keys := make([][]byte, p.l.Keys)
+	for i := range keys {
+		keys[i] = fmt.Append(nil, "key-", i)
+	}
 	done := func(_ client.Receipt, err error) {
 		if err != nil {
 			p.fail.CompareAndSwap(nil, &err)
@@ -219,6 +226,9 @@ func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, 
 		callback := done
 		if p.l.Rate > 0 {
 			callback = p.timed(p.wait(n, start), done)
+		}
+		if len(keys) > 0 {
+			m.Key = keys[n%len(keys)]
 		}
 		if err := c.PublishAsync(ctx, m, callback); err != nil {
 			return err

@@ -22,6 +22,8 @@ const benchExample = `  rafka bench pub --msgs 1000000 --size 128
   rafka bench pubsub --readers 4
   rafka bench durable --clients 16 --duration 5s
   rafka bench fetch --msgs 1000000
+  rafka bench queue --readers 16 --keys 10000 --order-by-key
+  rafka bench pub --delay 1h
   rafka bench compare                                # our figures beside their floors; needs no broker`
 
 // benchKind is one of the loads.
@@ -35,6 +37,7 @@ var benchKinds = []benchKind{
 	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, 1},
 	{"sub", "receive a topic from its start by push", bench.Subscribe, 1},
 	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, 1},
+	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, 16},
 	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, 1},
 	{"fanout", "pubsub with 10 subscribers", bench.PubSub, 10},
 	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, 1},
@@ -88,7 +91,10 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 	f.DurationVarP(&l.Duration, "duration", "d", 0, "for how long, instead of --msgs")
 	f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on time whatever the broker does (0: as fast as they are taken)")
 	f.IntVar(&l.Clients, "clients", 0, "publishing connections")
-	f.IntVar(&l.Readers, "readers", k.readers, "subscribers")
+	f.IntVar(&l.Readers, "readers", k.readers, "subscribers, or workers of a queue")
+	f.IntVar(&l.Keys, "keys", 0, "different keys of published messages; 0 for none")
+	f.BoolVar(&l.OrderByKey, "order-by-key", false, "queue: messages of one key one after the other")
+	f.DurationVar(&l.Delay, "delay", 0, "pub: have the broker publish the messages so much later")
 	f.IntVar(&l.Partitions, "partitions", 1, "partitions of a topic that is created")
 	f.StringVar(&level, "durability", "default", "wait for at least: memory, os or disk")
 	f.StringVar(&codec, "codec", "none", "compress with none, s2, zstd or lz4")

@@ -1,0 +1,227 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// queueName is the queue that Queue reads as.
+const queueName = "rafka-bench"
+
+// Queue reads a topic as a queue, acknowledges every message, and returns how many that were. With
+// Messages set it publishes them first when the topic has fewer, under Keys different keys.
+func Queue(ctx context.Context, l Load) (Result, error) {
+	l.setDefaults()
+	c, err := l.filled(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	info, err := c.Topic(ctx, l.Topic)
+	if err != nil {
+		return Result{}, err
+	}
+	want := int64(0)
+	for _, p := range info.Partitions {
+		want += int64(p.Visible - p.First)
+	}
+	s := client.Queue(queueName, l.Topic)
+	s.Workers, s.OrderByKey, s.Prefetch = l.Readers, l.OrderByKey, 1000
+	var left, bytes atomic.Int64
+	left.Store(want)
+	start := time.Now()
+	err = c.Run(ctx, s, func(_ context.Context, m *client.Message) error {
+		bytes.Add(int64(len(m.Value)))
+		if left.Add(-1) == 0 {
+			return client.ErrStop
+		}
+		return nil
+	})
+	took := time.Since(start)
+	if err != nil {
+		return Result{}, err
+	}
+	infos, err := c.Groups(ctx, queueName)
+	if err != nil {
+		return Result{}, err
+	}
+	for _, g := range infos {
+		if g.Topic == l.Topic && g.Lag > 0 {
+			err = errors.Join(err, fmt.Errorf("%s/%d: %d messages were handled and not acknowledged", g.Topic, g.Partition, g.Lag))
+		}
+	}
+	l.Progress(1)
+	r := newResult("queue", uint64(want), 0, took)
+	r.Bytes, r.BytesPerSecond = uint64(bytes.Load()), float64(bytes.Load())/r.Seconds
+	return r, err
+}
+
+// backlog is how many messages of 128 bytes the figures of queues read.
+const backlog = 1_000_000
+
+// backlogBroker runs f against a broker in memory that keeps a backlog.
+func backlogBroker(c *Config, f func(p *process) (float64, error)) (float64, error) {
+	p, err := startBroker(c, "", "--retention-bytes", "512MiB", "--memory-bytes", "768MiB")
+	return with(p, err, f)
+}
+
+// readRate is the rate of one way to read a backlog.
+func readRate(c *Config, read func(context.Context, Load) (Result, error), keys int, ordered bool) (float64, error) {
+	return backlogBroker(c, func(p *process) (float64, error) {
+		r, err := read(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Messages: backlog, Readers: 16, Keys: keys, OrderByKey: ordered})
+		return r.MessagesPerSecond / 1e6, err
+	})
+}
+
+func queueScenario() scenario {
+	return scenario{
+		Name: "queue consume with ack, Go client, 128 B, 16 workers, memory", Unit: "M msg/s", Target: ">= 0.25 x fetch through the client", Goal: 0.25,
+		floor: func(c *Config) (float64, error) { return readRate(c, FetchAll, 0, false) },
+		ours:  func(c *Config) (float64, error) { return readRate(c, Queue, 0, false) },
+	}
+}
+
+func orderedQueueScenario() scenario {
+	return scenario{
+		Name: "queue that keeps the order of 10,000 keys", Unit: "M msg/s", Target: ">= 0.6 x the plain queue", Goal: 0.6,
+		floor: func(c *Config) (float64, error) { return readRate(c, Queue, 10_000, false) },
+		ours:  func(c *Config) (float64, error) { return readRate(c, Queue, 10_000, true) },
+	}
+}
+
+// delayedScenario compares a publish that is due in an hour with one that is due at once.
+func delayedScenario() scenario {
+	rate := func(c *Config, delay time.Duration) (float64, error) {
+		return memoryBroker(c, func(p *process) (float64, error) {
+			r, err := Publish(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Messages: backlog, Delay: delay})
+			return r.MessagesPerSecond / 1e6, err
+		})
+	}
+	return scenario{
+		Name: "publish later through the Go client, 128 B, memory", Unit: "M msg/s", Target: ">= 0.5 x publish", Goal: 0.5,
+		floor: func(c *Config) (float64, error) { return rate(c, 0) },
+		ours:  func(c *Config) (float64, error) { return rate(c, time.Hour) },
+	}
+}
+
+// inFlightScenario compares acknowledging a message when a million are in flight, each in a lease of its
+// own, with doing so when a thousand are.
+func inFlightScenario() scenario {
+	return scenario{
+		Name: "ack p99 with 1,000,000 in flight", Unit: "us", Target: "<= 2 x with 1,000 in flight", Goal: 2, Less: true,
+		floor: func(c *Config) (float64, error) { return ackLatency(c, 1000) },
+		ours:  func(c *Config) (float64, error) { return ackLatency(c, 1_000_000) },
+	}
+}
+
+func ackLatency(c *Config, inFlight int) (float64, error) {
+	return backlogBroker(c, func(p *process) (float64, error) {
+		s, err := login(p.addr, "bench")
+		if err != nil {
+			return 0, err
+		}
+		defer s.close()
+		if err := s.fillCount(2 * inFlight); err != nil {
+			return 0, err
+		}
+		if err := s.leaseSingly(inFlight); err != nil {
+			return 0, err
+		}
+		return s.ackAndLease(inFlight, min(20_000, 10*inFlight))
+	})
+}
+
+// fillCount publishes n small messages.
+func (s *session) fillCount(n int) error {
+	const count = 1000
+	frame := publishFrame(s.handle, 0, wire.LevelDefault, 16, count)
+	for range (n + count - 1) / count {
+		if _, err := s.ask(frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask sends a frame and returns the answer, which is valid until the next.
+func (s *session) ask(frame []byte) (wire.Frame, error) {
+	if err := s.write(frame); err != nil {
+		return wire.Frame{}, err
+	}
+	f, err := s.frame()
+	if err == nil {
+		err = failure(f)
+	}
+	return f, err
+}
+
+func (s *session) leaseFrame(i int) []byte {
+	m := wire.Lease{
+		Handle: s.handle, Group: []byte(queueName), MaxMessages: 1, MaxBytes: 1,
+		LeaseMs: uint32(3_600_000 + i%2*60_000), // neighbours are no range
+	}
+	return request(wire.OpLease, 0, 0, m.Append)
+}
+
+// leaseSingly takes n messages of a queue, one by one.
+func (s *session) leaseSingly(n int) error {
+	m := wire.OpenQueue{Handle: s.handle, Group: queueName, Start: wire.Position{Kind: wire.PositionFirst}}
+	if _, err := s.ask(request(wire.OpOpenQueue, 0, 0, m.Append)); err != nil {
+		return err
+	}
+	const window = 500
+	for first := 0; first < n; first += window {
+		var out []byte
+		for i := range window {
+			out = append(out, s.leaseFrame(i)...)
+		}
+		if err := s.write(out); err != nil {
+			return err
+		}
+		for range window {
+			f, err := s.frame()
+			if err == nil {
+				err = failure(f)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ackAndLease acknowledges random messages one after the other, leasing another for each, and returns the
+// 99th percentile of the acknowledgements in microseconds.
+func (s *session) ackAndLease(inFlight, n int) (float64, error) {
+	order := rand.New(rand.NewPCG(1, 1)).Perm(inFlight)
+	took := make([]time.Duration, 0, n)
+	for i := range min(n, inFlight) {
+		m := wire.Settle{Handle: s.handle, Group: []byte(queueName), Ranges: []wire.LeaseRange{{First: uint64(order[i]), Count: 1, Attempt: 1}}}
+		ack := request(wire.OpAck, 0, 0, m.Append)
+		start := time.Now()
+		f, err := s.ask(ack)
+		if err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(start))
+		var r wire.SettleReply
+		if err := r.Parse(f.Body); err != nil || r.Lost > 0 {
+			return 0, errors.Join(err, errors.New("message "+strconv.Itoa(order[i])+" was not leased"))
+		}
+		if _, err := s.ask(s.leaseFrame(i)); err != nil {
+			return 0, err
+		}
+	}
+	slices.Sort(took)
+	return percentile(took, 99), nil
+}
