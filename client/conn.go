@@ -112,9 +112,12 @@ func (cn *conn) fail(err error) {
 }
 
 func (cn *conn) alive() bool {
-	cn.mu.Lock()
-	defer cn.mu.Unlock()
-	return cn.err == nil
+	select {
+	case <-cn.down:
+		return false
+	default:
+		return true
+	}
 }
 
 func (cn *conn) writeLoop() {

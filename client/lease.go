@@ -25,9 +25,50 @@ type lease struct {
 	offset    uint64
 	attempt   uint32
 	since     time.Time
-	settled   bool                    // guarded by q.mu
-	gone      bool                    // settled because it was lost; guarded by q.mu
-	lose      context.CancelCauseFunc // ends the handler's context; guarded by q.mu; may be nil
+	settled   bool     // guarded by q.mu
+	gone      bool     // settled because it was lost; guarded by q.mu
+	held      bool     // in q.held; guarded by q.mu
+	handling  handling // of its handler
+
+	before, after *lease // its neighbours in q.held; guarded by q.mu
+}
+
+// leaseList is the leases that are held. It is linked through them, so that it costs no memory and a lease
+// leaves it at once.
+type leaseList struct {
+	first *lease
+}
+
+func (ls *leaseList) add(l *lease) {
+	l.held, l.before, l.after = true, nil, ls.first
+	if ls.first != nil {
+		ls.first.before = l
+	}
+	ls.first = l
+}
+
+func (ls *leaseList) remove(l *lease) {
+	if !l.held {
+		return
+	}
+	if l.before == nil {
+		ls.first = l.after
+	} else {
+		l.before.after = l.after
+	}
+	if l.after != nil {
+		l.after.before = l.before
+	}
+	l.held, l.before, l.after = false, nil, nil
+}
+
+// each calls f for every lease, which f may take out.
+func (ls *leaseList) each(f func(l *lease)) {
+	for l := ls.first; l != nil; {
+		next := l.after
+		f(l)
+		l = next
+	}
 }
 
 // errLeaseLost is the cause in the context of a handler whose lease is gone.
@@ -148,7 +189,7 @@ func (q *QueueConsumer) onLeased(b *binding, f *frame, limit int) error {
 	if !closed {
 		q.ready = append(q.ready, ms...)
 		for _, m := range ms {
-			q.held[m.lease] = struct{}{}
+			q.held.add(m.lease)
 		}
 		q.changeLocked()
 	}
@@ -213,9 +254,7 @@ func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time
 func (q *QueueConsumer) onLost() {
 	q.mu.Lock()
 	n := q.acks.drop()
-	for l := range q.held {
-		q.loseLocked(l)
-	}
+	q.held.each(q.loseLocked)
 	q.ready = nil
 	q.changeLocked()
 	q.mu.Unlock()
@@ -230,9 +269,7 @@ func (q *QueueConsumer) onLost() {
 func (q *QueueConsumer) loseLocked(l *lease) {
 	q.settleLocked(l)
 	l.gone = true
-	if l.lose != nil {
-		l.lose(errLeaseLost)
-	}
+	l.handling.end(errLeaseLost)
 }
 
 // reportLost tells that settled messages will be delivered again.

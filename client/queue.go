@@ -30,7 +30,7 @@ type QueueConsumer struct {
 	renews   bool       // leases are extended while held: it is Run's
 	ready    []*Message
 	changed  chan struct{} // closed and replaced when ready, acks, closed or err changed
-	held     map[*lease]struct{}
+	held     leaseList
 	acks     acks
 	closed   bool
 	err      error // why nothing can be leased any more
@@ -52,7 +52,7 @@ func (c *Client) OpenQueue(ctx context.Context, s Source) (*QueueConsumer, error
 func (c *Client) openQueue(ctx context.Context, s Source, topic string, arrive func()) (*QueueConsumer, error) {
 	q := &QueueConsumer{
 		c: c, s: s, topic: topic, group: []byte(s.Name), arrive: arrive,
-		asked: make(chan struct{}, 1), changed: make(chan struct{}), held: map[*lease]struct{}{},
+		asked: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	q.acks.byPartition = map[uint16][]wire.LeaseRange{}
 	q.ctx, q.cancel = context.WithCancel(c.ctx)
@@ -142,19 +142,30 @@ func (q *QueueConsumer) waitLocked(ctx context.Context) error {
 func (q *QueueConsumer) takeLocked(limit int) []*Message {
 	old := time.Now().Add(-q.s.Lease)
 	var ms []*Message
-	for len(q.ready) > 0 && len(ms) < limit {
-		m := q.ready[0]
-		q.ready = q.ready[1:]
-		if m.lease.settled {
-			continue
+	for len(ms) < limit {
+		m := q.nextLocked()
+		if m == nil {
+			break
 		}
-		if !q.renews && m.lease.since.Before(old) {
+		if m.lease.since.Before(old) {
 			q.settleLocked(m.lease)
 			continue
 		}
 		ms = append(ms, m)
 	}
 	return ms
+}
+
+// nextLocked removes a ready message whose lease was not lost, nil when there is none.
+func (q *QueueConsumer) nextLocked() *Message {
+	for len(q.ready) > 0 {
+		m := q.ready[0]
+		q.ready = q.ready[1:]
+		if !m.lease.settled {
+			return m
+		}
+	}
+	return nil
 }
 
 // ask wakes the puller.

@@ -52,14 +52,52 @@ func (r *queueRun) open(ctx context.Context) error {
 	return nil
 }
 
+// worker handles messages until the run stops. The acknowledgement of one goes with the taking of the
+// next.
 func (r *queueRun) worker() {
+	var done *Message
 	for {
-		m := r.take()
+		m := r.next(done)
 		if m == nil {
 			return
 		}
-		r.handle(m)
+		done = r.handle(m)
 	}
+}
+
+// next acknowledges done, unless it is nil, and waits for a message; nil means to stop.
+func (r *queueRun) next(done *Message) *Message {
+	if done != nil {
+		q := done.lease.q
+		m, err := q.swap(done.lease, len(r.queues) == 1 && !r.halted()) // of several, all have their turn
+		if err != nil {
+			r.c.report(err)
+		}
+		if m != nil {
+			return m
+		}
+	}
+	return r.take()
+}
+
+// swap acknowledges l and takes a message that is ready, when more is true.
+func (q *QueueConsumer) swap(l *lease, more bool) (m *Message, err error) {
+	q.mu.Lock()
+	gone := l.gone
+	if !l.settled { // else the handler settled it, or it was lost
+		err = q.ackLocked(l)
+	}
+	if more {
+		m = q.nextLocked()
+	}
+	q.mu.Unlock()
+	if m != nil {
+		q.ask()
+	}
+	if gone {
+		q.reportLost(1)
+	}
+	return m, err
 }
 
 // take waits for a message; nil means to stop.
@@ -76,6 +114,7 @@ func (r *queueRun) take() *Message {
 			}
 			if err != nil {
 				r.stopped, r.err = true, err
+				r.over.Store(true)
 				r.cond.Broadcast()
 				return nil
 			}
@@ -88,53 +127,47 @@ func (r *queueRun) take() *Message {
 // one takes a message that is ready.
 func (q *QueueConsumer) one() (*Message, error) {
 	q.mu.Lock()
-	ms := q.takeLocked(1)
-	err := q.err
+	m, err := q.nextLocked(), q.err
 	q.mu.Unlock()
-	if len(ms) == 0 {
+	if m == nil {
 		return nil, err
 	}
 	q.ask()
-	return ms[0], nil
+	return m, nil
 }
 
-// handle runs the handler and settles the message.
-func (r *queueRun) handle(m *Message) {
-	q := m.lease.q
-	ctx, lose := context.WithCancelCause(r.ctx)
-	defer lose(nil)
-	q.mu.Lock()
-	m.lease.lose = lose
-	if m.lease.gone {
-		lose(errLeaseLost)
-	}
-	q.mu.Unlock()
-	v := judge(r.h(ctx, m))
+// handle runs the handler. It returns the message when that is to be acknowledged, and settles it
+// otherwise.
+func (r *queueRun) handle(m *Message) (done *Message) {
+	l := m.lease
+	l.handling.Context = r.ctx
+	v := judge(r.h(&l.handling, m))
+	l.handling.end(nil)
 	if v.stop {
 		defer r.stop(ErrStop)
 	}
-	q.mu.Lock()
-	gone, settled := m.lease.gone, m.lease.settled
-	m.lease.lose = nil
-	q.mu.Unlock()
+	if v.done {
+		return m
+	}
+	l.q.mu.Lock()
+	gone, settled := l.gone, l.settled
+	l.q.mu.Unlock()
 	if gone {
-		q.reportLost(1)
+		l.q.reportLost(1)
 	}
 	if settled { // by the handler itself, or lost
-		return
+		return nil
 	}
 	if err := r.settle(m, v); err != nil {
 		r.c.report(err)
 	}
+	return nil
 }
 
 func (r *queueRun) settle(m *Message, v verdict) error {
 	ctx, cancel := finishing(r.ctx)
 	defer cancel()
-	switch {
-	case v.done:
-		return m.Ack(ctx)
-	case v.reject:
+	if v.reject {
 		return m.Reject(ctx, v.reason)
 	}
 	return m.nack(ctx, v.after, v.reason)
@@ -171,14 +204,14 @@ func (q *QueueConsumer) extendHeld() {
 	parts := map[uint16][]wire.LeaseRange{}
 	var b *binding
 	q.mu.Lock()
-	for l := range q.held {
+	q.held.each(func(l *lease) {
 		if now.Sub(l.since) > q.s.MaxLease {
 			q.loseLocked(l)
-			continue
+			return
 		}
 		b = l.b
 		parts[l.partition] = appendRange(parts[l.partition], l)
-	}
+	})
 	q.mu.Unlock()
 	for p, ranges := range parts {
 		for len(ranges) > 0 {

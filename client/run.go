@@ -52,7 +52,8 @@ type crew struct {
 	mu      sync.Mutex // guards the fields below and what the crew works on
 	cond    sync.Cond  // of mu
 	stopped bool
-	err     error // why
+	over    atomic.Bool // stopped, to be read without mu
+	err     error       // why
 }
 
 // gather starts a crew that stops with ctx or when the client begins to close. dismiss must be called
@@ -85,6 +86,7 @@ func (cr *crew) stop(err error) {
 func (cr *crew) stopLocked(err error) {
 	if !cr.stopped {
 		cr.stopped, cr.err = true, err
+		cr.over.Store(true)
 		cr.ending.Store(true)
 	}
 }
@@ -96,6 +98,11 @@ func (cr *crew) wake() {
 }
 
 // isStopped is cheap enough to be asked for every message.
+// halted reports whether the crew has stopped or is about to.
+func (cr *crew) halted() bool {
+	return cr.over.Load() || cr.ctx.Err() != nil || cr.c.wind.Err() != nil
+}
+
 func (cr *crew) isStopped() bool {
 	if cr.ending.Load() {
 		return true

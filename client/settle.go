@@ -142,7 +142,7 @@ func (q *QueueConsumer) liveLocked(l *lease) bool { return l.b.conn.alive() }
 // settleLocked takes a message from those that are held.
 func (q *QueueConsumer) settleLocked(l *lease) {
 	l.settled = true
-	delete(q.held, l)
+	q.held.remove(l)
 }
 
 func (q *QueueConsumer) leaseLost(op wire.Op, l *lease) error {
@@ -154,6 +154,10 @@ func (q *QueueConsumer) leaseLost(op wire.Op, l *lease) error {
 func (q *QueueConsumer) ack(l *lease) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.ackLocked(l)
+}
+
+func (q *QueueConsumer) ackLocked(l *lease) error {
 	if !q.liveLocked(l) {
 		l.settled = true
 		q.acks.lost++
