@@ -65,19 +65,19 @@ func Queue(ctx context.Context, l Load) (Result, error) {
 	return r, err
 }
 
-// backlog is how many messages of 128 bytes the figures of queues read.
-const backlog = 1_000_000
+// queueBacklog is how many messages of 128 bytes the figures of queues read.
+const queueBacklog = 1_000_000
 
-// backlogBroker runs f against a broker in memory that keeps a backlog.
-func backlogBroker(c *Config, f func(p *process) (float64, error)) (float64, error) {
+// queueBroker runs f against a broker in memory that keeps a backlog.
+func queueBroker(c *Config, f func(p *process) (float64, error)) (float64, error) {
 	p, err := startBroker(c, "", "--retention-bytes", "512MiB", "--memory-bytes", "768MiB")
 	return with(p, err, f)
 }
 
 // readRate is the rate of one way to read a backlog.
 func readRate(c *Config, read func(context.Context, Load) (Result, error), keys int, ordered bool) (float64, error) {
-	return backlogBroker(c, func(p *process) (float64, error) {
-		r, err := read(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Messages: backlog, Readers: 16, Keys: keys, OrderByKey: ordered})
+	return queueBroker(c, func(p *process) (float64, error) {
+		r, err := read(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Messages: queueBacklog, Readers: 16, Keys: keys, OrderByKey: ordered})
 		return r.MessagesPerSecond / 1e6, err
 	})
 }
@@ -102,7 +102,7 @@ func orderedQueueScenario() scenario {
 func delayedScenario() scenario {
 	rate := func(c *Config, delay time.Duration) (float64, error) {
 		return memoryBroker(c, func(p *process) (float64, error) {
-			r, err := Publish(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Messages: backlog, Delay: delay})
+			r, err := Publish(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Messages: queueBacklog, Delay: delay})
 			return r.MessagesPerSecond / 1e6, err
 		})
 	}
@@ -124,7 +124,7 @@ func inFlightScenario() scenario {
 }
 
 func ackLatency(c *Config, inFlight int) (float64, error) {
-	return backlogBroker(c, func(p *process) (float64, error) {
+	return queueBroker(c, func(p *process) (float64, error) {
 		s, err := login(p.addr, "bench")
 		if err != nil {
 			return 0, err
