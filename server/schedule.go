@@ -33,7 +33,7 @@ func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 	if b.s.loop.draining {
 		return wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
 	}
-	items, err := own.scheduleItems(m, p.ScheduleTime().UnixMilli(), config.MaxRecord)
+	items, err := own.scheduleItems(m, scheduleNow(p), config.MaxRecord)
 	if err != nil {
 		return err
 	}
@@ -82,6 +82,11 @@ func (own *scratch) scheduleItems(m *wire.Schedule, now int64, maxRecord int) ([
 		})
 	}
 	return own.scheduled, nil
+}
+
+// scheduleNow is the time from which delays count, in milliseconds and rounded up: nothing is early.
+func scheduleNow(p *partition.Partition) int64 {
+	return p.ScheduleTime().Add(time.Millisecond - 1).UnixMilli()
 }
 
 // dueOf returns when an item is due. What is due in the past is published at once.
@@ -275,7 +280,7 @@ func (m *moment) schedule(p *partition.Partition, raw []byte) (id uint64, at *pa
 	case !m.at.IsZero():
 		it = wire.ScheduleItem{Kind: wire.ScheduleAt, Ms: m.at.UnixMilli()}
 	}
-	due, err := dueOf(&it, p.ScheduleTime().UnixMilli())
+	due, err := dueOf(&it, scheduleNow(p))
 	if err != nil {
 		return 0, nil, 0, err
 	}
