@@ -37,7 +37,7 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 				l.answer <- RetryAfter(0, errUndone)
 			}
 			if !ended {
-				<-ran
+				_ = <-ran // the loop ended by itself
 			}
 		}()
 		for {

@@ -87,7 +87,7 @@ func (g *crowd) wasReplaced(id string) bool {
 func (c *Coordinator) admit(g *crowd, j *Join, now time.Time) *member {
 	m := &member{joined: now}
 	c.groups[g.name] = g
-	g.members[j.Member] = m
+	g.enter(m, j.Member)
 	if j.Instance != "" {
 		g.instances[j.Instance] = m
 	}
@@ -98,12 +98,12 @@ func (c *Coordinator) admit(g *crowd, j *Join, now time.Time) *member {
 // replace lets a member with the same instance id take the place of m. It gets what m had, under new
 // generations: what is left of the old process is fenced.
 func (c *Coordinator) replace(g *crowd, m *member, id string) {
-	delete(g.members, m.Member)
+	g.drop(m)
 	m.replaced = append(m.replaced, m.Member)
 	if n := len(m.replaced) - maxReplaced; n > 0 {
 		m.replaced = slices.Delete(m.replaced, 0, n)
 	}
-	g.members[id] = m
+	g.enter(m, id)
 	m.revision = c.next()
 	for i := range g.slots {
 		s := &g.slots[i]
@@ -214,7 +214,7 @@ func (c *Coordinator) Disconnected(group, id string, connection uint64, now time
 }
 
 func (c *Coordinator) remove(g *crowd, m *member) {
-	delete(g.members, m.Member)
+	g.drop(m)
 	if g.instances[m.Instance] == m {
 		delete(g.instances, m.Instance)
 	}
@@ -413,17 +413,15 @@ func byID(a, b *member) int { return cmp.Compare(a.Member, b.Member) }
 
 // decide sets the targets. While the group settles only those who claimed a partition get it.
 func (g *crowd) decide() {
-	members := slices.SortedFunc(maps.Values(g.members), byID)
-	index := make(map[*member]int, len(members))
-	subs := make([]subscriber, len(members))
-	for i, m := range members {
-		index[m], subs[i] = i, subscriber{topics: m.Topics}
+	subs := make([]subscriber, len(g.order))
+	for i, m := range g.order {
+		m.index, subs[i] = i, subscriber{topics: m.Topics}
 	}
-	at := func(m *member) int {
-		if i, ok := index[m]; ok {
-			return i
+	at := func(m *member) int { // of a slot: those of former members were cleared
+		if m == nil {
+			return -1
 		}
-		return -1
+		return m.index
 	}
 	settling := !g.settled.IsZero()
 	parts := make([]wanted, len(g.slots))
@@ -441,7 +439,7 @@ func (g *crowd) decide() {
 	for i := range parts {
 		g.slots[i].target = nil
 		if t := parts[i].target; t >= 0 {
-			g.slots[i].target = members[t]
+			g.slots[i].target = g.order[t]
 		}
 	}
 }
@@ -493,7 +491,7 @@ func (c *Coordinator) Touch(group string) {
 		return
 	}
 	revision := c.next()
-	for _, m := range slices.SortedFunc(maps.Values(g.members), byID) {
+	for _, m := range g.order {
 		m.revision = revision
 		c.notify(g, m)
 	}
@@ -550,7 +548,7 @@ func (g *crowd) info() GroupInfo {
 		}
 	}
 	info := GroupInfo{Group: g.name, Generation: g.generation, Rebalances: g.rebalances}
-	for _, m := range slices.SortedFunc(maps.Values(g.members), byID) {
+	for _, m := range g.order {
 		info.Members = append(info.Members, MemberInfo{
 			Member: m.Member, Instance: m.Instance, Connection: m.Connection, Topics: m.Topics,
 			Joined: m.joined, Heard: m.heard, Held: held[m],

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -108,6 +109,7 @@ type member struct {
 	deadline time.Time // gone when it is not heard of before
 	revision uint32    // of its assignment
 	leaving  int       // partitions that it has to hand over
+	index    int       // in crowd.order, during decide
 	replaced []string  // ids under which the instance was known before
 }
 
@@ -126,12 +128,34 @@ type slot struct {
 type crowd struct {
 	name       string
 	members    map[string]*member
+	order      []*member // by id
 	instances  map[string]*member
 	topics     map[string]Topic // of all members, as of the last look
 	slots      []slot           // sorted by topic and number
 	settled    time.Time        // until then only claimed partitions are given out
 	generation uint32           // of the last change
 	rebalances uint64
+}
+
+// place returns where a member with this id is in order, or would be.
+func (g *crowd) place(id string) int {
+	i, _ := slices.BinarySearchFunc(g.order, id, func(m *member, id string) int { return cmp.Compare(m.Member, id) })
+	return i
+}
+
+// enter puts m among the members under an id.
+func (g *crowd) enter(m *member, id string) {
+	i := g.place(id)
+	m.Member = id
+	g.members[id] = m
+	g.order = slices.Insert(g.order, i, m)
+}
+
+// drop takes m out of the members.
+func (g *crowd) drop(m *member) {
+	i := g.place(m.Member)
+	g.order = slices.Delete(g.order, i, i+1)
+	delete(g.members, m.Member)
 }
 
 // slot returns the slot of a partition, nil when there is none.

@@ -197,13 +197,13 @@ func (s *simulation) connect(m *simMember) {
 
 // answer replies to a join or a heartbeat.
 func (s *simulation) answer(m *simMember, err error) {
-	switch {
-	case err == nil:
+	switch err {
+	case nil:
 		a, ok := s.c.Assignment(simGroup, m.id)
 		require.True(s.t, ok)
 		s.check(m.id, a)
 		s.send(&m.toMember, func() { m.joined = true; m.apply(s, a) })
-	case err == ErrNotMember: //nolint:errorlint // as returned
+	case ErrNotMember:
 		s.send(&m.toMember, func() { m.joined, m.revision = false, 0 })
 	default:
 		require.ErrorIs(s.t, err, ErrReplaced)

@@ -156,15 +156,31 @@ func (p *Partition) Committed(groupName string) (group.Commit, bool) {
 	return p.state.Committed(groupName)
 }
 
-// DropGroup forgets a group or queue. It returns 0 when there is none.
+// CheckDrop returns the error that DropGroup would return before it tries.
+func (p *Partition) CheckDrop(groupName string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.checkMembersLocked(groupName)
+}
+
+// checkMembersLocked refuses what cannot be done while a group has members.
+func (p *Partition) checkMembersLocked(groupName string) error {
+	if p.state.MayCommit(groupName, 0) == nil {
+		return nil
+	}
+	return wire.Errorf(wire.CodeFenced, "group %q has members that read %s", groupName, p)
+}
+
+// DropGroup forgets a group or queue. It returns 0 when there is none, and refuses while it has
+// members that read the partition.
 func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.knowsLocked(groupName) {
 		return 0, nil
 	}
-	if err := p.state.MayCommit(groupName, 0); err != nil {
-		return 0, wire.Errorf(wire.CodeFenced, "group %q has members on %s", groupName, p)
+	if err := p.checkMembersLocked(groupName); err != nil {
+		return 0, err
 	}
 	return p.logLocked(group.AppendDrop(nil, groupName), now)
 }

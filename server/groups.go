@@ -139,6 +139,13 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 		if err := b.allowed(ActionAdmin, t.Name()); err != nil {
 			return err
 		}
+		for _, p := range t.Partitions() {
+			if p.Err() == nil {
+				if err := p.CheckDrop(m.Group); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	j := &join{left: 1}
 	for _, t := range topics {
