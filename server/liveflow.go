@@ -88,7 +88,14 @@ func (l *loop) hold(now time.Time) {
 		s.flow.held = true
 		l.held = append(l.held, s)
 	}
-	l.pauseReading(s, true)
+	l.readAgain(s)
+}
+
+// readAgain makes the driver read from a session, or not while there is a reason not to.
+func (l *loop) readAgain(s *session) {
+	if l.pauseReading != nil && !s.gone {
+		l.pauseReading(s, s.flow.held || s.full)
+	}
 }
 
 // relieve looks who has caught up, and reads again from those who waited for them.
@@ -101,8 +108,11 @@ func (l *loop) relieve(now time.Time) {
 	l.held = keep(l.held, func(s *session) bool {
 		f := &s.flow
 		f.held = !s.gone && now.Before(f.until) && (f.by != nil && f.by.crowded.Load() || f.full != nil && f.full.mailFull())
-		if !f.held && !s.gone {
-			l.pauseReading(s, false)
+		if !f.held {
+			l.readAgain(s)
+			if t, ok := s.proto.(*text); ok && len(t.backlog) > 0 {
+				t.yield()
+			}
 		}
 		return f.held
 	})

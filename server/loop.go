@@ -26,6 +26,7 @@ type loop struct {
 	srv  *Server
 	ring func() // wakes the driver, which then calls drain; safe from any goroutine
 
+	nudge     func()      // makes the driver call runLaters behind the sockets that are ready; nil when it cannot
 	isRunning func() bool // nil when the driver always runs
 	// pauseReading makes the driver stop or go on reading from a session; nil when it cannot.
 	pauseReading func(s *session, pause bool)
@@ -53,22 +54,25 @@ type loop struct {
 	iov      [maxSlices][]byte // scratch space of writeChunk
 	gathered []byte            // entries of a lease reply; copied out before the handler returns
 
-	message   uint64                // live messages routed, to tell them apart
-	matches   subject.Matches[live] // of the message that is routed
-	handoffs  map[*loop]*handoff    // of this turn
-	mail      atomic.Int64          // bytes of live messages handed over and not yet delivered
-	crowded   []*session            // sessions whose peers are far behind
-	held      []*session            // sessions that are not read from
-	interests map[*partition.Topic]interest
-	builder   wire.BatchBuilder // of the record that a text session publishes
-	header    []byte            // of a record that is routed
-	scratch   scratch
-	reading   *session // whose bytes this turn is about; nil for none
-	blocker   *session // a crowded one that got messages in this turn
-	full      *loop    // one with a full inbox that got messages in this turn
-	late      bool     // the message that is routed goes to a crowded session
-	owed      int      // bytes of this turn that went to somebody who is behind
-	routed    message  // the message that is routed: on the heap once, not for each of them
+	message      uint64                // live messages routed, to tell them apart
+	matches      subject.Matches[live] // of the message that is routed
+	handoffs     map[*loop]*handoff    // of this turn
+	mail         atomic.Int64          // bytes of live messages handed over and not yet delivered
+	crowded      []*session            // sessions whose peers are far behind
+	held         []*session            // sessions that are not read from
+	interests    map[*partition.Topic]interest
+	laters       []job             // put off to a turn of their own
+	nudged       bool              // that turn will come
+	spareBacklog []byte            // of a text session that has none now
+	builder      wire.BatchBuilder // of the record that a text session publishes
+	header       []byte            // of a record that is routed
+	scratch      scratch
+	reading      *session // whose bytes this turn is about; nil for none
+	blocker      *session // a crowded one that got messages in this turn
+	full         *loop    // one with a full inbox that got messages in this turn
+	late         bool     // the message that is routed goes to a crowded session
+	owed         int      // bytes of this turn that went to somebody who is behind
+	routed       message  // the message that is routed: on the heap once, not for each of them
 }
 
 // scratch is memory of the handlers of binary sessions, reused from frame to frame: a handler is done
@@ -92,6 +96,20 @@ type scratch struct {
 type flush struct {
 	p     *partition.Partition
 	level wire.Level
+}
+
+// takeSpare returns memory for the backlog of a session, empty.
+func (l *loop) takeSpare() []byte {
+	b := l.spareBacklog
+	l.spareBacklog = nil
+	return b[:0]
+}
+
+// keepSpare keeps the memory of a backlog for the next one.
+func (l *loop) keepSpare(b []byte) {
+	if cap(b) <= idleBuffer {
+		l.spareBacklog = b
+	}
 }
 
 func newLoop(srv *Server) *loop {

@@ -296,7 +296,7 @@ func (srv *Server) release(ctx context.Context) error {
 	srv.closeSessions(ctx)
 	srv.coordinator.stop()
 	for _, g := range srv.loops {
-		errs = append(errs, g.client.Stop())
+		errs = append(errs, g.stop())
 	}
 	srv.wg.Wait()
 	close(srv.work)

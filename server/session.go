@@ -55,6 +55,7 @@ type session struct {
 	listens int         // live subscriptions
 	crowded atomic.Bool // its peer is far behind; other loops look at it
 	flow    flow
+	full    bool // much of what it sent waits
 
 	name   string // what the peer calls itself
 	dirty  bool   // in loop.dirty
@@ -95,12 +96,7 @@ func (s *session) receive(in []byte, now time.Time) {
 	if s.closed || len(in) == 0 {
 		return
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			s.loop.srv.panicked(r)
-			s.close()
-		}
-	}()
+	defer s.contain()
 	s.lastRead = now
 	s.loop.reading = s
 	s.received += uint64(len(in))
@@ -113,6 +109,22 @@ func (s *session) receive(in []byte, now time.Time) {
 		}
 	}
 	s.proto.feed(in, now)
+}
+
+// contain, deferred, makes a panic close this connection and no other.
+func (s *session) contain() {
+	if r := recover(); r != nil {
+		s.loop.srv.panicked(r)
+		s.close()
+	}
+}
+
+// setFull stops reading from the peer, or goes on, because what it sent before is to be run first.
+func (s *session) setFull(full bool) {
+	if full || s.full {
+		s.full = full
+		s.loop.readAgain(s)
+	}
 }
 
 // sniff chooses the protocol by the first byte. For a protocol that is not ours it says so and

@@ -169,7 +169,7 @@ func (srv *Server) serveStream(conn net.Conn, s *session) {
 		case <-wake:
 			l.drain(now())
 		}
-		if owed && !paused {
+		if owed && (!paused || s.closed) {
 			owed = false
 			taken <- struct{}{}
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"time"
 
 	"github.com/rafka-mq/rafka/partition"
@@ -23,11 +24,14 @@ type text struct {
 	part []byte // the start of a command whose rest has not arrived
 	need int    // how long part must be to go on; 0 for a whole line
 
-	// While paused, a command waits for something and later ones for their turn.
-	paused  bool
-	running bool   // run is on the stack
-	backlog []byte // what arrived meanwhile
-	done    int    // bytes of backlog that were run
+	// While paused, a command waits for something and later ones for their turn. While yielding, later
+	// ones wait until others had their turn.
+	paused    bool
+	yielding  bool
+	running   bool   // run is on the stack
+	backlog   []byte // what arrived meanwhile
+	done      int    // bytes of backlog that were run
+	allowance int    // what may still be run in this turn
 
 	subs     sids
 	subBytes int // memory of subs
@@ -40,8 +44,15 @@ type text struct {
 
 // Limits of text sessions.
 const (
-	// maxBacklog bounds what a session sends while a command of it waits.
-	maxBacklog = 8 << 20
+	// maxBacklog bounds what a session sends while a command of it waits. Where reading can be paused
+	// that is not reached: from fullBacklog on, nothing is read.
+	maxBacklog  = 8 << 20
+	fullBacklog = 256 << 10
+	// turnBytes is how much of what a session has sent is run before others have their turn: half a
+	// millisecond's work.
+	turnBytes = 64 << 10
+	// subscribeCost is what changing a subscription takes, in bytes of that.
+	subscribeCost = 500
 	// maxSubBytes bounds the memory of a session's live subscriptions: about a million of them.
 	maxSubBytes = 256 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
@@ -63,7 +74,8 @@ func isTextStart(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 
 // feed runs the commands of in. A command whose rest is missing is kept.
 func (t *text) feed(in []byte, now time.Time) {
 	t.pings = 0
-	if !t.paused {
+	if !t.paused && len(t.backlog) == 0 {
+		t.allow(0)
 		in = in[t.run(in, now):]
 	}
 	if len(in) == 0 || t.s.closed {
@@ -73,19 +85,69 @@ func (t *text) feed(in []byte, now time.Time) {
 	if !t.s.admitted {
 		limit = maxStranger
 	}
-	if len(t.backlog)-t.done+len(in) > limit {
+	waits := len(t.backlog) - t.done + len(in)
+	if waits > limit {
 		t.refuse("too much was sent while a command waits")
 		return
 	}
+	if t.backlog == nil {
+		t.backlog = t.s.loop.takeSpare()
+	}
 	t.backlog = append(t.backlog, in...)
+	if !t.paused || waits > fullBacklog {
+		t.s.setFull(true)
+	}
+	if !t.paused {
+		t.yield()
+	}
+}
+
+// allow begins a turn, in which a part of what waits may be run: all of it, when reading cannot be
+// paused meanwhile.
+func (t *text) allow(waits int) {
+	t.allowance = max(turnBytes, waits/4)
+	if t.s.loop.pauseReading == nil {
+		t.allowance = math.MaxInt
+	}
+}
+
+// yield lets others have their turn before the backlog goes on.
+func (t *text) yield() {
+	if !t.yielding {
+		t.yielding = true
+		t.s.loop.later(jobFunc(t.goOn))
+	}
+}
+
+// goOn runs more of the backlog, unless a command waits or the peer is held back.
+func (t *text) goOn(now time.Time) {
+	defer t.s.contain()
+	t.yielding = false
+	if t.s.closed || t.paused || t.s.flow.held {
+		return
+	}
+	t.s.loop.reading = t.s
+	waits := len(t.backlog) - t.done
+	t.allow(waits)
+	t.done += t.run(t.backlog[t.done:], now)
+	switch {
+	case t.done == len(t.backlog):
+		t.s.loop.keepSpare(t.backlog)
+		t.backlog, t.done = nil, 0
+		t.s.setFull(false)
+	case !t.paused:
+		t.yield()
+	}
 }
 
 // run runs commands until one pauses the session, and returns how many bytes it took.
 func (t *text) run(in []byte, now time.Time) (used int) {
 	t.running = true
-	for used < len(in) && !t.paused && !t.s.closed {
+	for used < len(in) && !t.paused && !t.s.closed && t.allowance > 0 {
 		if len(t.part) > 0 {
-			used += t.complete(in[used:], now)
+			n := t.complete(in[used:], now)
+			t.allowance -= n
+			used += n
 			continue
 		}
 		n, need := t.command(in[used:], now)
@@ -93,6 +155,7 @@ func (t *text) run(in []byte, now time.Time) (used int) {
 			t.part, t.need = append(t.part, in[used:]...), need
 			n = len(in) - used
 		}
+		t.allowance -= n
 		used += n
 	}
 	t.running = false
@@ -135,12 +198,8 @@ func (t *text) pause() { t.paused = true }
 // resume runs what arrived during the pause.
 func (t *text) resume(now time.Time) {
 	t.paused = false
-	if t.running || t.s.closed {
-		return
-	}
-	t.done += t.run(t.backlog[t.done:], now)
-	if t.done == len(t.backlog) {
-		t.backlog, t.done = nil, 0
+	if !t.running {
+		t.goOn(now)
 	}
 }
 
@@ -175,15 +234,31 @@ func (t *text) drain(time.Duration, time.Time) {
 	}
 }
 
+// forgetAtOnce is how many subscriptions a loop takes out without looking at anything else.
+const forgetAtOnce = 1000
+
+// forget takes out the subscriptions of a session that is gone, some in this turn and the rest in later
+// ones.
+func (l *loop) forget(subs []*liveSub) {
+	for len(subs) > 0 {
+		some := subs[:min(len(subs), forgetAtOnce)]
+		for _, sub := range some {
+			l.srv.live.Remove(sub)
+		}
+		l.srv.metrics.subscriptions.Add(-int64(len(some)))
+		subs = subs[len(some):]
+		if len(subs) > 0 && l.later(jobFunc(func(time.Time) { l.forget(subs) })) {
+			return
+		}
+	}
+}
+
 // unblock has nothing to do: a text session's output is bounded by closing it.
 func (t *text) unblock(time.Time) bool { return false }
 
 // ended gives back what the connection held.
 func (t *text) ended(now time.Time) {
-	for _, sub := range t.subs.all() {
-		t.s.loop.srv.live.Remove(sub)
-	}
-	t.s.loop.srv.metrics.subscriptions.Add(-int64(t.subs.len()))
+	t.s.loop.forget(t.subs.all())
 	t.subs = sids{}
 	for key := range t.queues {
 		key.p.ReturnLeases(key.group, t.s.id, now)

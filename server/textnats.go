@@ -202,6 +202,7 @@ func (t *text) subscribe(args []byte) {
 		t.forbidSubscription(string(pattern), string(queue))
 		return
 	}
+	t.allowance -= subscribeCost
 	size := subBytes + len(sid) + len(pattern) + len(queue)
 	switch {
 	case !subject.Valid(pattern):
@@ -242,6 +243,7 @@ func (t *text) unsubscribe(args []byte) {
 		t.malformed("usage: UNSUB sid [max]")
 		return
 	}
+	t.allowance -= subscribeCost
 	if sub := t.subs.find(f[0]); sub != nil {
 		sub.Value.max = uint64(limit)
 		if sub.Value.delivered >= sub.Value.max {

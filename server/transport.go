@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"sync/atomic"
 
 	"github.com/panjf2000/gnet/v2"
@@ -29,6 +31,7 @@ type gnetLoop struct {
 	loop   *loop
 	client *gnet.Client
 	el     atomic.Pointer[gnet.EventLoop] // set with the first connection
+	nudger *os.File                       // the other end of the nudge
 	poll   int                            // the epoll instance, -1 when it is not known
 }
 
@@ -46,7 +49,22 @@ func startGnetLoop(srv *Server) (*gnetLoop, error) {
 		return nil, err
 	}
 	g.client = client
-	return g, client.Start()
+	if err := client.Start(); err != nil {
+		return nil, err
+	}
+	if err := g.startNudge(); err != nil {
+		return nil, errors.Join(err, g.stop())
+	}
+	return g, nil
+}
+
+// stop ends the event loop.
+func (g *gnetLoop) stop() error {
+	err := g.client.Stop()
+	if g.nudger != nil {
+		err = errors.Join(err, g.nudger.Close())
+	}
+	return err
 }
 
 // ring wakes the loop through gnet. Before the first connection nobody waits, and OnOpen drains.
@@ -76,7 +94,10 @@ func (g *gnetLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		}
 		defer func() { g.loop.drain(g.loop.srv.opts.Now()) }()
 	}
-	s := c.Context().(*session)
+	s, ok := c.Context().(*session)
+	if !ok { // the nudge
+		return nil, gnet.None
+	}
 	s.open(c, g.loop.srv.opts.Now())
 	g.loop.endTurn(g.loop.srv.opts.Now())
 	return nil, gnet.None
@@ -97,8 +118,13 @@ func (g *gnetLoop) pauseReading(s *session, pause bool) {
 
 // OnTraffic is called by gnet when a connection has bytes.
 func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
-	s := c.Context().(*session)
 	now := g.loop.srv.opts.Now()
+	s, ok := c.Context().(*session)
+	if !ok { // the nudge
+		_, err := c.Discard(-1)
+		g.loop.runLaters(now)
+		return actionOf(err)
+	}
 	in, err := c.Peek(-1)
 	if err != nil {
 		return gnet.Close
@@ -112,8 +138,18 @@ func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
+// actionOf closes the connection after an error.
+func actionOf(err error) gnet.Action {
+	if err != nil {
+		return gnet.Close
+	}
+	return gnet.None
+}
+
 // OnClose is called by gnet when a connection is gone.
 func (g *gnetLoop) OnClose(c gnet.Conn, _ error) gnet.Action {
-	g.loop.sessionEnded(c.Context().(*session), g.loop.srv.opts.Now())
+	if s, ok := c.Context().(*session); ok {
+		g.loop.sessionEnded(s, g.loop.srv.opts.Now())
+	}
 	return gnet.None
 }

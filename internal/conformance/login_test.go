@@ -40,7 +40,7 @@ func works(t *testing.T, b *servertest.Broker, opts ...nats.Option) *nats.Conn {
 
 func refused(t *testing.T, b *servertest.Broker, opts ...nats.Option) {
 	t.Helper()
-	_, err := nats.Connect("nats://"+b.Addr, opts...)
+	_, err := nats.Connect("nats://"+b.Addr, append(opts, nats.Timeout(patience))...)
 	require.ErrorIs(t, err, nats.ErrAuthorization)
 }
 

@@ -32,7 +32,7 @@ func broker(t *testing.T, o server.Options) *servertest.Broker {
 
 func connect(t *testing.T, b *servertest.Broker, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect("nats://"+b.Addr, opts...)
+	nc, err := nats.Connect("nats://"+b.Addr, append([]nats.Option{nats.Timeout(patience)}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	return nc

@@ -1,0 +1,69 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A loop that has more work than one turn should take does the rest later, behind those whose bytes
+// have arrived meanwhile. What is posted to the loop while it works would come before them: gnet runs
+// everything that it is told to execute before it looks at sockets again. So the loop has a socket of
+// its own, and writes to its other end.
+
+// nudge is the context of that socket's connection, in the place of a session.
+type nudge struct{}
+
+// startNudge opens the socket.
+func (g *gnetLoop) startNudge() error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket pair: %w", err)
+	}
+	unix.CloseOnExec(pair[0])
+	unix.CloseOnExec(pair[1])
+	g.nudger = os.NewFile(uintptr(pair[1]), "nudge")
+	end := os.NewFile(uintptr(pair[0]), "nudge")
+	conn, err := net.FileConn(end)
+	if closed := end.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		_, err = g.client.EnrollContext(conn, nudge{})
+	}
+	if err != nil {
+		return fmt.Errorf("enrol a socket pair: %w", err)
+	}
+	g.loop.nudge = func() {
+		_, _ = g.nudger.Write([]byte{0}) // an error means that the loop has ended
+	}
+	return nil
+}
+
+// later runs a job in a turn of its own, after everybody else's.
+func (l *loop) later(j job) bool {
+	if l.nudge == nil {
+		return l.post(j)
+	}
+	l.laters = append(l.laters, j)
+	if !l.nudged {
+		l.nudged = true
+		l.nudge()
+	}
+	return true
+}
+
+// runLaters runs what was put off, and what was posted.
+func (l *loop) runLaters(now time.Time) {
+	l.nudged = false
+	jobs := l.laters
+	l.laters = nil
+	l.runInbox(now)
+	for _, j := range jobs {
+		l.runJob(j, now)
+	}
+	l.endTurn(now)
+}
