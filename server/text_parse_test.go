@@ -41,7 +41,7 @@ func (b *textBroker) play(pieces ...string) (out string, closed bool) {
 	}
 	out, closed = p.take(), p.m.closed
 	p.end()
-	require.Zero(b.t, b.srv.live.Len())
+	b.until(func() bool { return b.srv.live.Len() == 0 }, "no subscription is left")
 	return out, closed
 }
 
@@ -139,6 +139,10 @@ func TestTextParserRules(t *testing.T) {
 	closes(program+"PUB foo 2\r\nok\r \n", errUnknown)
 	closes(program+"PUB foo 2\r\nok\n", errUnknown)
 	closes(program+"PUB foo 3\r\nok\r\n\r\n", errUnknown)
+
+	closes(program+" PING\r\n", errUnknown)
+	closes(program+"\r\n", errUnknown)
+	lives("PING\r\n PING\r\n", "PONG\r\nPONG\r\n") // a person may
 
 	// Long lines: as long as it may be, and one byte more.
 	long := strings.Repeat("x", 4096+maxVerb-len("SUB  1\r"))

@@ -26,7 +26,11 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 	}
 	verb, args := cutVerb(in[:end])
 	used = end + 1
-	if len(verb) == 0 { // a person pressed return
+	switch {
+	case !t.friendly() && (len(verb) == 0 || isBlank(in[0])): // no program does that
+		t.refuse(errUnknown)
+		return used, 0
+	case len(verb) == 0: // a person pressed return
 		return used, 0
 	}
 	var scratch [maxVerb]byte
