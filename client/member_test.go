@@ -372,6 +372,63 @@ func TestAbsurdTimesAreRefused(t *testing.T) {
 	f(func(s *client.Source) { s.Instance = string(make([]byte, 300)) })
 }
 
+// places returns which member has which partitions.
+func (k *crewOf) places() map[string][]int {
+	k.t.Helper()
+	groups, err := k.c.Members(within(k.t), "g")
+	require.NoError(k.t, err)
+	held := map[string][]int{}
+	for _, g := range groups {
+		for _, m := range g.Members {
+			for _, p := range m.Partitions {
+				held[m.Member] = append(held[m.Member], p.Partition)
+			}
+		}
+	}
+	return held
+}
+
+func TestConnectionsThatDropMoveNothing(t *testing.T) {
+	k := newCrew(t, 4, server.Options{})
+	k.run("a", groupOf(), nil)
+	k.run("b", groupOf(), nil)
+	k.waitForShares(2, 2)
+	before, err := k.c.Members(within(t), "g")
+	require.NoError(t, err)
+	places := k.places()
+	for range 5 {
+		k.b.DropConnections()
+		for p := range 4 {
+			k.publish(p, 10)
+		}
+	}
+	k.eventually("all", func() bool { return len(k.handled) == 200 })
+	after, err := k.c.Members(within(t), "g")
+	require.NoError(t, err)
+	require.Equal(t, before[0].Rebalances, after[0].Rebalances)
+	require.Equal(t, places, k.places())
+}
+
+func TestABrokerThatRestartsFindsEverybodyWhereTheyWere(t *testing.T) {
+	k := newCrew(t, 6, server.Options{Dir: t.TempDir()})
+	for _, name := range []string{"a", "b", "c"} {
+		k.run(name, groupOf(), nil)
+	}
+	k.waitForShares(3, 2)
+	places := k.places()
+	for p := range 6 {
+		k.publish(p, 10)
+	}
+	k.eventually("all", func() bool { return len(k.handled) == 60 })
+	k.b.Restart()
+	k.waitForShares(3, 2)
+	require.Equal(t, places, k.places())
+	for p := range 6 {
+		k.publish(p, 10)
+	}
+	k.eventually("all again", func() bool { return len(k.handled) == 120 })
+}
+
 // Members come and go while messages are published; every message is handled, those of a partition in
 // order but for what is handled again, and all is committed in the end.
 func TestMembersComeAndGoUnderLoad(t *testing.T) {
