@@ -93,7 +93,8 @@ func (p *Partition) knowsLocked(groupName string) bool {
 }
 
 // Generations returns the first of n numbers that were never returned before, also not before a
-// restart. It may wait for the disk.
+// restart. It may wait for the disk. With an error they are not reserved: a restart may return them
+// again.
 func (r *Registry) Generations(n uint32) (first uint32, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -398,3 +398,17 @@ func TestLagOnTheDiskHasItsAge(t *testing.T) {
 		require.Zero(t, g.LagSeconds, "without reading the disk")
 	}
 }
+
+func TestGenerationsAreNeverReturnedTwice(t *testing.T) {
+	dir, seen := t.TempDir(), uint32(0)
+	for range 3 {
+		n := openNode(t, dir, Options{})
+		for range 2 {
+			first, err := n.Generations(100)
+			require.NoError(t, err)
+			require.Greater(t, first, seen)
+			seen = first + 99
+		}
+		n.close()
+	}
+}

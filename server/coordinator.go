@@ -163,14 +163,13 @@ func (co *coordinator) topic(name string) (group.Topic, bool) {
 	return g, true
 }
 
-// generation returns the next one. When none can be reserved it goes on from the last: then only a
-// restart could give one out twice.
+// generation returns the next one. When none can be reserved, because the disk is full or failed, it
+// goes on nevertheless: then a restart could give one out twice.
 func (co *coordinator) generation() uint32 {
 	if co.next == co.end {
 		first, err := co.srv.registry.Generations(generationBlock)
 		if err != nil {
 			co.srv.opts.Logger.Error("no generations of group members could be reserved", "err", err)
-			first = co.end
 		}
 		co.next, co.end = max(first, co.end, 1), max(first, co.end, 1)+generationBlock
 	}
