@@ -41,6 +41,7 @@ func (t *text) publish(m *message, now time.Time) {
 	}
 	l.turn.sent.add(1, len(m.payload))
 	receivers := l.route(m)
+	t.allowance -= receivers * deliverWork
 	switch {
 	case len(m.reply) == 0:
 	case topic != nil:

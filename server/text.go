@@ -48,11 +48,14 @@ const (
 	// that is not reached: from fullBacklog on, nothing is read.
 	maxBacklog  = 8 << 20
 	fullBacklog = 256 << 10
-	// turnBytes is how much of what a session has sent is run before others have their turn: half a
-	// millisecond's work.
-	turnBytes = 64 << 10
-	// subscribeCost is what changing a subscription takes, in bytes of that.
-	subscribeCost = 500
+	// turnWork is how much of what a session has sent is run before others have their turn, in about
+	// nanoseconds: a few hundred subscriptions, or thousands of small messages. A read full of larger
+	// ones stays below it, and is not copied to wait.
+	turnWork      = 400_000
+	commandWork   = 100
+	deliverWork   = 100
+	subscribeWork = 1500
+	bytesPerWork  = 16 // of commands and payloads
 	// maxSubBytes bounds the memory of a session's live subscriptions: about a million of them.
 	maxSubBytes = 256 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
@@ -105,7 +108,7 @@ func (t *text) feed(in []byte, now time.Time) {
 // allow begins a turn, in which a part of what waits may be run: all of it, when reading cannot be
 // paused meanwhile.
 func (t *text) allow(waits int) {
-	t.allowance = max(turnBytes, waits/4)
+	t.allowance = turnWork + waits/2
 	if t.s.loop.pauseReading == nil {
 		t.allowance = math.MaxInt
 	}
@@ -146,7 +149,7 @@ func (t *text) run(in []byte, now time.Time) (used int) {
 	for used < len(in) && !t.paused && !t.s.closed && t.allowance > 0 {
 		if len(t.part) > 0 {
 			n := t.complete(in[used:], now)
-			t.allowance -= n
+			t.allowance -= commandWork + n/bytesPerWork
 			used += n
 			continue
 		}
@@ -155,7 +158,7 @@ func (t *text) run(in []byte, now time.Time) (used int) {
 			t.part, t.need = append(t.part, in[used:]...), need
 			n = len(in) - used
 		}
-		t.allowance -= n
+		t.allowance -= commandWork + n/bytesPerWork
 		used += n
 	}
 	t.running = false

@@ -202,7 +202,7 @@ func (t *text) subscribe(args []byte) {
 		t.forbidSubscription(string(pattern), string(queue))
 		return
 	}
-	t.allowance -= subscribeCost
+	t.allowance -= subscribeWork
 	size := subBytes + len(sid) + len(pattern) + len(queue)
 	switch {
 	case !subject.Valid(pattern):
@@ -243,7 +243,7 @@ func (t *text) unsubscribe(args []byte) {
 		t.malformed("usage: UNSUB sid [max]")
 		return
 	}
-	t.allowance -= subscribeCost
+	t.allowance -= subscribeWork
 	if sub := t.subs.find(f[0]); sub != nil {
 		sub.Value.max = uint64(limit)
 		if sub.Value.delivered >= sub.Value.max {
