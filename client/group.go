@@ -23,6 +23,7 @@ type groupRun struct {
 	// What follows is guarded by crew.mu.
 	tasks   map[place]*task
 	opening map[place]struct{} // will be tasks
+	seen    uint32             // revision of the assignment that tend compared last
 	ready   []*task            // have something to do and no worker
 
 	turn     chan struct{}  // tells tend that something changed

@@ -59,7 +59,9 @@ func (r *groupRun) tend() (stop func()) {
 			case <-done:
 				return
 			}
-			r.compare(beginning, releasing)
+			if r.compare(beginning, releasing) {
+				r.member.beat()
+			}
 		}
 	})
 	return func() {
@@ -87,11 +89,14 @@ func (r *groupRun) working() map[place]struct{} {
 	return places
 }
 
-// compare begins and ends work according to the assignment.
-func (r *groupRun) compare(beginning, releasing context.Context) {
+// compare begins and ends work according to the assignment. It reports whether that is a new one: then
+// the broker should hear soon what is not worked on.
+func (r *groupRun) compare(beginning, releasing context.Context) (fresh bool) {
 	now := r.member.current()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	fresh = now.revision != r.seen
+	r.seen = now.revision
 	var free []*task
 	for p, t := range r.tasks {
 		switch g, mine := now.parts[p]; {
@@ -112,7 +117,7 @@ func (r *groupRun) compare(beginning, releasing context.Context) {
 		r.jobs.Go(func() { r.release(releasing, free) })
 	}
 	if r.stoppedLocked() {
-		return
+		return fresh
 	}
 	topics := map[string]map[place]grant{}
 	for p, g := range now.parts {
@@ -128,6 +133,7 @@ func (r *groupRun) compare(beginning, releasing context.Context) {
 	for topic, parts := range topics {
 		r.jobs.Go(func() { r.begin(beginning, topic, parts) })
 	}
+	return fresh
 }
 
 // haltLocked lets a task take no more messages. Its handler may finish within the hand-over time.
@@ -200,8 +206,16 @@ func (r *groupRun) dropLocked(t *task) {
 // anywhere else, and the lag is known.
 func (r *groupRun) begin(ctx context.Context, topic string, parts map[place]grant) {
 	starts, err := r.starts(ctx, topic, parts)
+	if !r.started(ctx, parts, starts, err) {
+		r.member.beat() // some of them are another member's by now
+	}
+}
+
+// started makes tasks of what begin found out. It returns false when not all of it is still assigned.
+func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts map[place]uint64, err error) (all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	all = true
 	for p := range parts {
 		delete(r.opening, p)
 	}
@@ -210,7 +224,9 @@ func (r *groupRun) begin(ctx context.Context, topic string, parts map[place]gran
 		now := r.member.current()
 		window := max(leastCredit, r.s.CreditBytes/max(1, len(now.parts)))
 		for p, g := range parts {
-			if now.parts[p] == g && !r.stoppedLocked() {
+			if now.parts[p] != g {
+				all = false
+			} else if !r.stoppedLocked() {
 				r.startLocked(p, g.generation, starts[p], window)
 			}
 		}
@@ -223,9 +239,10 @@ func (r *groupRun) begin(ctx context.Context, topic string, parts map[place]gran
 	}
 	if err != nil {
 		time.AfterFunc(r.member.every/2, r.look)
-		return
+		return false
 	}
 	r.look()
+	return all
 }
 
 func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]grant) (map[place]uint64, error) {

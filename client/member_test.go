@@ -429,6 +429,35 @@ func TestABrokerThatRestartsFindsEverybodyWhereTheyWere(t *testing.T) {
 	k.eventually("all again", func() bool { return len(k.handled) == 120 })
 }
 
+// A rebalance does not wait for the next heartbeat, also when partitions are withdrawn that the member
+// has only begun to open, or that are paused.
+func TestAHandoverDoesNotWaitForAHeartbeat(t *testing.T) {
+	k := newCrew(t, 4, server.Options{})
+	interval := client.DefaultSessionTimeout / 4
+	for i := range 10 {
+		name := fmt.Sprint("g", i)
+		if i%2 == 0 { // known, and paused
+			require.NoError(t, k.c.SeekGroup(within(t), name, "t", map[int]uint64{0: 0, 1: 0, 2: 0, 3: 0}))
+			require.NoError(t, k.c.PauseGroup(within(t), name, ""))
+		}
+		start := time.Now()
+		members := []*running{
+			k.run("a", groupOf(func(s *client.Source) { s.Name = name }), nil),
+			k.run("b", groupOf(func(s *client.Source) { s.Name = name }), nil),
+		}
+		require.Eventually(t, func() bool {
+			groups, err := k.c.Members(within(t), name)
+			require.NoError(t, err)
+			return len(groups) == 1 && len(groups[0].Members) == 2 &&
+				len(groups[0].Members[0].Partitions) == 2 && len(groups[0].Members[1].Partitions) == 2
+		}, 15*time.Second, time.Millisecond)
+		require.Less(t, time.Since(start), interval*9/10)
+		for _, m := range members {
+			m.end()
+		}
+	}
+}
+
 // Members come and go while messages are published; every message is handled, those of a partition in
 // order but for what is handled again, and all is committed in the end.
 func TestMembersComeAndGoUnderLoad(t *testing.T) {

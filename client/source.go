@@ -77,11 +77,14 @@ func Queue(name string, topics ...string) Source {
 	return Source{Name: name, Topics: topics, queue: true}
 }
 
+// DefaultSessionTimeout is the default of Source.SessionTimeout. Members send four heartbeats in it.
+const DefaultSessionTimeout = 10 * time.Second
+
 const maxPrefetch = 1000
 
 func (s Source) withDefaults() Source {
 	set(&s.Workers, 1)
-	set(&s.SessionTimeout, 10*time.Second)
+	set(&s.SessionTimeout, DefaultSessionTimeout)
 	set(&s.HandoverTimeout, 30*time.Second)
 	set(&s.CommitInterval, time.Second)
 	set(&s.CreditBytes, defaultCredit)
