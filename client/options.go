@@ -44,8 +44,8 @@ type Options struct {
 	// MaxBufferedBytes bounds the messages that wait for an answer; publishing blocks at the limit.
 	// About as much memory as was needed is kept for reuse. Default 64 MiB.
 	MaxBufferedBytes int
-	// MaxInFlight bounds the batches of one partition that are on the way at once. Default 5, at most 8
-	// unless NoIdempotence is set.
+	// MaxInFlight bounds the batches of one partition that are on the way at once. Default 8, which is
+	// also the most unless NoIdempotence is set.
 	MaxInFlight int
 	// NoIdempotence leaves messages without numbers. By default they have them: a message whose answer
 	// was lost with the connection is sent again, and the broker stores it once.
@@ -95,8 +95,8 @@ const (
 	defaultBatchBytes    = 256 << 10
 	maxBatchBytes        = 4 << 20 // half a frame: a batch and its framing always fit
 	defaultBufferedBytes = 64 << 20
-	defaultInFlight      = 5
-	maxNumberedInFlight  = 8 // what a broker remembers of a producer
+	defaultInFlight      = maxNumberedInFlight // 205 ns a message of 128 B; 5 take 270
+	maxNumberedInFlight  = 8                   // what a broker remembers of a producer
 )
 
 func (o Options) withDefaults() Options {

@@ -18,12 +18,12 @@ import (
 
 func TestAQueueWithOrderByKeyHandlesEveryKeyInOrder(t *testing.T) {
 	for _, codec := range []wire.Codec{wire.CodecNone, wire.CodecS2} {
-		brokers(t, func(t *testing.T, b *servertest.Broker, c *client.Client) {
+		brokers(t, func(t *testing.T, b *servertest.Broker, _ *client.Client) {
 			o := client.Options{Codec: codec, Linger: time.Millisecond}
 			if b.Addr == "in-process" {
 				o.Dialer = b.Dial
 			}
-			c = connect(t, b, o)
+			c := connect(t, b, o)
 			_, err := c.CreateTopic(within(t), "jobs", client.TopicOptions{Partitions: 2})
 			require.NoError(t, err)
 			const keys, each = 20, 50

@@ -29,7 +29,10 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 		l := loop{handed: make(chan *Message), answer: make(chan error)}
 		ctx, cancel := context.WithCancel(ctx)
 		ran := make(chan error, 1)
-		go func() { ran <- c.Run(ctx, s, l.handle) }()
+		go func() {
+			ran <- c.Run(ctx, s, l.handle)
+			close(ran)
+		}()
 		ended := false
 		defer func() { // also when the loop's body panics
 			cancel()
@@ -37,7 +40,8 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 				l.answer <- RetryAfter(0, errUndone)
 			}
 			if !ended {
-				_ = <-ran // the loop ended by itself
+				for range ran { // until Run has returned; nobody asks why
+				}
 			}
 		}()
 		for {

@@ -134,7 +134,7 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	tok := kv.Key.GetToken()
 	key := prefix + tok.Value
 	_, plain := kv.Value.(ast.ScalarNode)
-	if _, both := aliases[key]; f.sections[key] && !(both && plain) {
+	if _, both := aliases[key]; f.sections[key] && (!both || !plain) {
 		return f.section(key+".", kv.Value)
 	}
 	if block, ok := f.blocks[key]; ok {

@@ -206,7 +206,7 @@ func (p *plan) cutSegments(index uint64) error {
 	if err != nil {
 		return err
 	}
-	p.cut.segments = append(all[:n-1:n-1], short)
+	p.cut.segments = slices.Concat(all[:n-1], []*segment{short})
 	p.writer.active, p.target = short, end
 	return nil
 }

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -145,7 +146,7 @@ func (s *schedule) written() bool {
 
 // publishRound publishes what is stuck and then the round.
 func (s *schedule) publishRound(now time.Time) {
-	list := append(s.stuck, s.round.list...)
+	list := slices.Concat(s.stuck, s.round.list)
 	if len(s.round.list) > 0 && s.store.Failure() != nil {
 		list = s.stuck // the round is in the log or not: a restart knows
 	}

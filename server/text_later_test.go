@@ -24,7 +24,8 @@ func TestTextClientsScheduleWithHeaders(t *testing.T) {
 		Schedule uint64
 		Offset   *uint64
 		Error    *struct{ Message string }
-	}) {
+	},
+	) {
 		t.Helper()
 		m := nats.NewMsg("orders.eu")
 		m.Header.Set(name, value)
