@@ -1,0 +1,10 @@
+//go:build !linux
+
+package server
+
+import "testing"
+
+func mountedDisk(t *testing.T) *smallDisk {
+	t.Skip("mounts a tmpfs")
+	return nil
+}
