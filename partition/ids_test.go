@@ -3,6 +3,7 @@ package partition
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,11 +14,17 @@ import (
 )
 
 // clock is a time that tests move.
-type clock struct{ now time.Time }
+type clock struct{ ms atomic.Int64 }
 
-func (c *clock) read() time.Time { return c.now }
+func (c *clock) read() time.Time { return time.UnixMilli(c.ms.Load()) }
 
-func newClock() *clock { return &clock{time.UnixMilli(1_763_800_000_000)} }
+func (c *clock) advance(d time.Duration) { c.ms.Add(d.Milliseconds()) }
+
+func newClock() *clock {
+	c := new(clock)
+	c.ms.Store(1_763_800_000_000)
+	return c
+}
 
 // withIDs returns a batch of records with these message ids.
 func withIDs(t *testing.T, pr wire.Producer, ids ...string) *wire.Batch {
@@ -74,9 +81,9 @@ func TestAMessageIDIsStoredOnceWithinTheWindow(t *testing.T) {
 	n.reopen() // behind a checkpoint, as closing makes one
 	p = n.Topic("t").Partition(0)
 	f("a", 0, true)
-	now.now = now.now.Add(time.Minute)
+	now.advance(time.Minute)
 	f("d", 6, true)
-	now.now = now.now.Add(time.Millisecond)
+	now.advance(time.Millisecond)
 	f("d", 7, false)
 	f("a", 8, false)
 	require.Equal(t, uint64(2), p.Stats().Deduplicated, "since the start")
@@ -156,9 +163,9 @@ func TestRecordsAreDeliveredForTheirTimeToLive(t *testing.T) {
 	send(time.Minute, "long")
 	send(time.Second, "short too")
 	require.Equal(t, []string{"short", "for ever", "long", "short too"}, values(t, p, 0))
-	now.now = now.now.Add(999 * time.Millisecond)
+	now.advance(999 * time.Millisecond)
 	require.Len(t, values(t, p, 0), 4)
-	now.now = now.now.Add(time.Millisecond)
+	now.advance(time.Millisecond)
 	require.Equal(t, []string{"for ever", "long"}, values(t, p, 0))
 
 	var c log.Chunk
@@ -170,7 +177,7 @@ func TestRecordsAreDeliveredForTheirTimeToLive(t *testing.T) {
 	n.reopen()
 	p = n.Topic("t").Partition(0)
 	require.Equal(t, []string{"for ever", "long"}, values(t, p, 0))
-	now.now = now.now.Add(time.Hour)
+	now.advance(time.Hour)
 	require.Equal(t, []string{"for ever"}, values(t, p, 0))
 	require.Equal(t, uint64(5), p.Stats().Expired)
 }
