@@ -137,27 +137,20 @@ func (r *groupRun) worker() {
 func (r *groupRun) take() *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
-		for len(r.ready) == 0 && !r.stoppedLocked() {
-			r.cond.Wait()
-		}
-		if r.stoppedLocked() {
-			return nil
-		}
-		t := r.ready[0]
-		r.ready = append(r.ready[:0], r.ready[1:]...)
-		if t.halted {
-			t.busy = false
-			r.look()
-			continue
-		}
-		if t.open == nil {
-			d := t.arrived[0]
-			t.arrived = append(t.arrived[:0], t.arrived[1:]...)
-			t.open = &d
-		}
-		return t
+	for len(r.ready) == 0 && !r.stoppedLocked() {
+		r.cond.Wait()
 	}
+	if r.stoppedLocked() {
+		return nil
+	}
+	t := r.ready[0]
+	r.ready = append(r.ready[:0], r.ready[1:]...)
+	if t.open == nil {
+		d := t.arrived[0]
+		t.arrived = append(t.arrived[:0], t.arrived[1:]...)
+		t.open = &d
+	}
+	return t
 }
 
 // handle works through the open delivery. It returns how long to leave the task alone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,6 +146,10 @@ func (r *groupRun) haltLocked(t *task) {
 	t.halting.Store(true)
 	if t.rest != nil && t.rest.Stop() {
 		t.busy, t.rest = false, nil
+	}
+	if i := slices.Index(r.ready, t); i >= 0 { // all workers may be busy for long
+		r.ready = slices.Delete(r.ready, i, i+1)
+		t.busy = false
 	}
 	t.grace = time.AfterFunc(r.s.HandoverTimeout, func() { t.cancel(ErrPartitionLost) })
 }

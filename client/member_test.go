@@ -212,6 +212,23 @@ func TestAHandoverWaitsForTheHandler(t *testing.T) {
 	require.Equal(t, map[int]uint64{1: 1}, k.by["b"])
 }
 
+// The only worker is busy with one partition: another one is handed over nevertheless.
+func TestAHandoverDoesNotWaitForOtherHandlers(t *testing.T) {
+	k := newCrew(t, 2, server.Options{})
+	k.publish(0, 1)
+	entered, leave := make(chan struct{}, 1), make(chan struct{})
+	k.run("a", groupOf(), func(context.Context, *client.Message) error {
+		entered <- struct{}{}
+		<-leave
+		return nil
+	})
+	defer close(leave)
+	<-entered
+	k.publish(1, 1)
+	k.run("b", groupOf(), nil) // gets the last partition
+	k.eventually("b handles what waited", func() bool { return k.by["b"][1] == 1 })
+}
+
 func TestAHandlerThatTakesTooLongLosesItsPartition(t *testing.T) {
 	k := newCrew(t, 2, server.Options{})
 	k.publish(1, 1)
