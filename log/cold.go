@@ -109,6 +109,9 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 		return err
 	}
 	defer l.store.views.release(v)
+	if ok, err := l.readOn(c, v, offset, limit, maxBytes); ok || err != nil {
+		return err
+	}
 	first, err := v.find(l.seed, offset)
 	if err != nil {
 		return err
@@ -123,20 +126,43 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 	case e.NextOffset() > limit:
 		return nil
 	}
-	size := max(int64(maxBytes), first.end-first.pos)
-	c.buffer = getBuffer(int(min(size, v.end-first.pos)))
-	if err := readFull(v.file, *c.buffer, first.pos); err != nil {
+	return l.readAt(c, v, first.pos, max(int64(maxBytes), first.end-first.pos), limit, maxBytes)
+}
+
+// readOn reads from where the last read of the segment ended, and reports whether that was the place.
+// Whatever stands in the way there is not its business.
+func (l *Log) readOn(c *Chunk, v *segmentView, offset, limit uint64, maxBytes int) (ok bool, err error) {
+	at := v.left.Load()
+	if at == nil || at.offset != offset || at.pos >= v.end {
+		return false, nil
+	}
+	if err := l.readAt(c, v, at.pos, int64(maxBytes), limit, maxBytes); err != nil {
+		return false, err
+	}
+	if c.Bytes > 0 {
+		return true, nil
+	}
+	c.Release()
+	c.Next = offset
+	return false, nil
+}
+
+// readAt reads size bytes at a position of the segment and takes the intact entries in them.
+func (l *Log) readAt(c *Chunk, v *segmentView, pos, size int64, limit uint64, maxBytes int) error {
+	c.buffer = getBuffer(int(min(size, v.end-pos)))
+	if err := readFull(v.file, *c.buffer, pos); err != nil {
 		c.Release()
 		return err
 	}
-	c.collectChecked(*c.buffer, l.seed, limit, maxBytes)
+	end := c.collectChecked(*c.buffer, l.seed, limit, maxBytes)
+	v.left.Store(&cursor{offset: c.Next, pos: pos + int64(end)})
 	return nil
 }
 
 // find returns the entry with the smallest offsets that ends behind offset: data, or a gap that
 // compaction left. Its end is 0 when there is none.
 func (v *segmentView) find(seed uint32, offset uint64) (step, error) {
-	w := walker{file: v.file, seed: seed, pos: v.data, end: v.end}
+	w := walker{file: v.file, seed: seed, pos: v.data, end: v.end, ahead: 2 * segmentMarkBytes}
 	if p := markAt(v.marks, offset); p != 0 {
 		w.pos = int64(p)
 	}
@@ -151,8 +177,9 @@ func (v *segmentView) find(seed uint32, offset uint64) (step, error) {
 	}
 }
 
-// collectChecked adds the entries in b that are intact and adjacent in offsets.
-func (c *Chunk) collectChecked(b []byte, seed uint32, limit uint64, maxBytes int) {
+// collectChecked adds the entries in b that are intact and adjacent in offsets, and returns where it
+// stopped: in front of an entry.
+func (c *Chunk) collectChecked(b []byte, seed uint32, limit uint64, maxBytes int) (end int) {
 	from, pos := -1, 0
 	for pos < len(b) {
 		e, _, err := wire.ParseEntry(b[pos:], seed)
@@ -172,7 +199,7 @@ func (c *Chunk) collectChecked(b []byte, seed uint32, limit uint64, maxBytes int
 		}
 		if from < 0 {
 			if len(c.Slices) == maxSlices {
-				return
+				return pos
 			}
 			from = pos
 		}
@@ -181,4 +208,5 @@ func (c *Chunk) collectChecked(b []byte, seed uint32, limit uint64, maxBytes int
 		pos += e.Size()
 	}
 	c.flush(b, from, pos)
+	return pos
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // maxViews bounds the segments that are open for reading, and so their descriptors and indexes: an
@@ -21,6 +22,15 @@ type segmentView struct {
 	next  place // behind the last entry; only its time is used
 	first int64 // append time of the first entry
 	refs  int   // guarded by the cache; one is the cache's own
+
+	// left is where a read ended. The next one mostly goes on there and has nothing to look for.
+	left atomic.Pointer[cursor]
+}
+
+// cursor is the position of the entry that starts with an offset.
+type cursor struct {
+	offset uint64
+	pos    int64
 }
 
 type viewKey struct {

@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"cmp"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -27,6 +28,7 @@ type walker struct {
 	index  uint64 // entries below are stale
 	bound  uint64 // entries from here on are stale; 0 is no bound
 	zero   bool   // zeros are the end, not damage
+	ahead  int    // how much is read at once; 0 is windowBytes
 	window []byte
 	base   int64 // position of window[0]
 }
@@ -35,7 +37,7 @@ type walker struct {
 func (w *walker) bytes(pos int64, n int) ([]byte, error) {
 	n = int(min(int64(n), w.end-pos))
 	if off := pos - w.base; off < 0 || off+int64(n) > int64(len(w.window)) {
-		size := int(min(int64(max(n, windowBytes)), w.end-pos))
+		size := int(min(int64(max(n, cmp.Or(w.ahead, windowBytes))), w.end-pos))
 		if cap(w.window) < size {
 			w.window = make([]byte, size)
 		}
