@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -24,6 +25,10 @@ type producer struct {
 	batches batchPool
 	waiters sync.Pool
 	stream  wire.Producer // where the numbering of every lane begins
+
+	// last is the topic that was published to last. It is set while mu is held for reading, and cleared
+	// while it is held for writing, so it never outlives its place in topics.
+	last atomic.Pointer[topic]
 
 	mu     sync.RWMutex // guards the fields below
 	topics map[string]*topic
@@ -220,8 +225,14 @@ func (c *Client) Flush(ctx context.Context) error {
 
 // topic returns what is known about a topic, and asks the broker the first time.
 func (p *producer) topic(ctx context.Context, name string) (*topic, error) {
+	if t := p.last.Load(); t != nil && t.name == name {
+		return t, nil
+	}
 	p.mu.RLock()
 	t, err := p.topics[name], p.err
+	if t != nil && err == nil {
+		p.last.Store(t)
+	}
 	p.mu.RUnlock()
 	if err != nil {
 		return nil, err
@@ -310,6 +321,7 @@ func (p *producer) drop(t *topic, err error) {
 	p.mu.Lock()
 	if p.topics[t.name] == t {
 		delete(p.topics, t.name)
+		p.last.Store(nil)
 	}
 	p.mu.Unlock()
 	for _, l := range *t.lanes.Load() {
@@ -321,6 +333,7 @@ func (p *producer) drop(t *topic, err error) {
 func (p *producer) end(err error) {
 	p.mu.Lock()
 	p.err = err
+	p.last.Store(nil)
 	topics := p.topics
 	p.topics = map[string]*topic{}
 	p.mu.Unlock()

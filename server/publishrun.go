@@ -27,6 +27,7 @@ type publishRun struct {
 	next      uint32 // correlation id that continues it
 	items     []log.Data
 	bytes     int
+	records   int
 }
 
 // lead lets the publishes that follow f directly join it.
@@ -38,7 +39,7 @@ func (r *publishRun) lead(f wire.Frame, p *partition.Partition, level wire.Level
 	r.op = uint16(f.Op) | uint16(f.Flags)<<8
 	r.target = encoding.LittleEndian.Uint32(f.Body)
 	r.next = f.Correlation + 1
-	r.items, r.bytes = r.items[:0], 0
+	r.items, r.bytes, r.records = r.items[:0], 0, 0
 }
 
 // runOverhead is a publish frame in front of its batch.
@@ -63,6 +64,7 @@ func (r *publishRun) take(in []byte) (rest []byte, ok bool) {
 	}
 	r.items = append(r.items, log.Data{Payload: batch, Count: count})
 	r.bytes += len(batch)
+	r.records += int(count)
 	r.next++
 	return in[size:], true
 }
@@ -95,18 +97,17 @@ func (b *binary) publishRun(r *publishRun, now time.Time) {
 	turn := &b.s.loop.turn
 	turn.requested += uint64(len(r.items))
 	turn.publishes += uint64(n)
-	records, bytes := 0, 0
-	for _, d := range r.items[:n] {
-		records += int(d.Count)
-		bytes += len(d.Payload)
+	for _, d := range r.items[n:] {
+		r.records -= int(d.Count)
+		r.bytes -= len(d.Payload)
 	}
-	turn.published.add(records, bytes)
+	turn.published.add(r.records, r.bytes)
 	if n > 0 {
-		b.acknowledge(r.p, first, uint32(n), base, uint64(records), r.level)
+		b.acknowledge(r.p, first, uint32(n), base, uint64(r.records), r.level)
 	}
 	for i := n; i < len(r.items); i++ {
 		b.fail(wire.OpPublish, first+uint32(i), asWireError(err))
 	}
 	clear(r.items) // views of what was received
-	r.items, r.bytes = r.items[:0], 0
+	r.items, r.bytes, r.records = r.items[:0], 0, 0
 }

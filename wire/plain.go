@@ -11,8 +11,15 @@ func PlainBatch(raw []byte, maxRecord int) (count uint32, ok bool) {
 		return 0, false
 	}
 	if raw[5] == 1 {
-		body, rest, ok := splitRecord(raw[6:])
-		if !ok || len(rest) != 0 || len(body) > maxRecord || body[0] != 0 && !validRecord(body) {
+		body := raw[7:]
+		if n := raw[6]; n >= 0x80 || int(n) != len(body) {
+			var rest []byte
+			var ok bool
+			if body, rest, ok = splitRecord(raw[6:]); !ok || len(rest) != 0 {
+				return 0, false
+			}
+		}
+		if len(body) > maxRecord || body[0] != 0 && !validRecord(body) {
 			return 0, false
 		}
 		count = 1
