@@ -53,6 +53,10 @@ func TestMain(m *testing.M) {
 		runMember(addr)
 		return
 	}
+	if addr := os.Getenv(workerVar); addr != "" {
+		runQueueWorker(addr)
+		return
+	}
 	os.Exit(m.Run())
 }
 
