@@ -225,3 +225,53 @@ func (s *session) ackAndLease(inFlight, n int) (float64, error) {
 	slices.Sort(took)
 	return percentile(took, 99), nil
 }
+
+// lateScenario measures how late scheduled messages reach a subscriber, at level disk and under light
+// load: one every 5 ms.
+func lateScenario() scenario {
+	return scenario{
+		Name: "scheduled messages, from due to delivered, p99", Unit: "ms", Target: "<= 20 ms", Goal: 20, Less: true,
+		ours: func(c *Config) (float64, error) {
+			p, err := startDiskBroker(c)
+			return with(p, err, func(p *process) (float64, error) { return lateness(c.ctx, p.addr) })
+		},
+	}
+}
+
+func lateness(ctx context.Context, addr string) (float64, error) {
+	l := Load{Server: addr, Topic: "bench"}
+	l.setDefaults()
+	c, err := l.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	const n, every = 300, 5 * time.Millisecond
+	start := time.Now().Add(200 * time.Millisecond)
+	for i := range n {
+		m := &client.Message{Topic: l.Topic, Value: fmt.Append(nil, i), At: start.Add(time.Duration(i) * every)}
+		if err := c.PublishAsync(ctx, m, nil); err != nil {
+			return 0, err
+		}
+	}
+	k, err := c.Subscribe(ctx, client.Subscription{Topic: l.Topic})
+	if err != nil {
+		return 0, err
+	}
+	defer k.Close()
+	took := make([]time.Duration, n)
+	for i := range took {
+		m, err := k.Next(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if string(m.Value) != strconv.Itoa(i) {
+			return 0, fmt.Errorf("message %s came where %d was due", m.Value, i)
+		}
+		if took[i] = time.Since(start.Add(time.Duration(i) * every)); took[i] < 0 {
+			return 0, fmt.Errorf("message %d came %v early", i, -took[i])
+		}
+	}
+	slices.Sort(took)
+	return percentile(took, 99) / 1000, nil
+}

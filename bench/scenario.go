@@ -542,6 +542,7 @@ func scenarios() []scenario {
 		queueScenario(),
 		orderedQueueScenario(),
 		delayedScenario(),
+		lateScenario(),
 		inFlightScenario(),
 		idleScenario(),
 		idleConnectionsScenario(),

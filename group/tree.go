@@ -280,8 +280,13 @@ func (n *node) join(i int) {
 // take moves everything from right, the next node at the same depth, to n.
 func (n *node) take(right *node) {
 	if n.leaf() {
-		n.room(len(right.runs))
-		n.runs = append(n.runs, right.runs...)
+		runs := right.runs
+		if last := len(n.runs) - 1; last >= 0 && len(runs) > 0 && n.runs[last].alike(&runs[0]) {
+			n.runs[last].count += runs[0].count
+			runs = runs[1:]
+		}
+		n.room(len(runs))
+		n.runs = append(n.runs, runs...)
 	}
 	if !n.leaf() {
 		n.kids = append(n.kids, right.kids...)
