@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -30,7 +31,8 @@ type lane struct {
 	stream  wire.Producer // where the lane's numbering is; ID 0 numbers nothing
 	gap     bool          // a number is missing for good: the numbering starts again
 	starved *conn         // that will kick the lane when it has room
-	later   *later        // of messages that are published later; nil before the first
+
+	later atomic.Pointer[later] // of messages that are published later; nil before the first; set under mu
 }
 
 // add copies m into the open batch and sends what can leave. It returns false when the topic was
@@ -80,8 +82,11 @@ func (l *lane) addAll(ms []*Message, kind batchKind, size int, done func(Receipt
 }
 
 // record returns m as it is stored. It is valid until the next call.
-func (l *lane) record(m *Message) wire.Record {
-	rec := wire.Record{Key: m.Key, Value: m.Value, Headers: l.encode(m)}
+func (l *lane) record(m *Message) wire.Record { return m.record(l.encode(m)) }
+
+// record returns m as it is stored, with its headers encoded.
+func (m *Message) record(headers wire.Headers) wire.Record {
+	rec := wire.Record{Key: m.Key, Value: m.Value, Headers: headers}
 	if m.Subject != "" {
 		rec.Subject = []byte(m.Subject)
 	}
@@ -91,17 +96,19 @@ func (l *lane) record(m *Message) wire.Record {
 	return rec
 }
 
-func (l *lane) encode(m *Message) wire.Headers {
-	if len(m.Headers) == 0 && m.ID == "" {
-		return nil
-	}
-	l.headers = l.headers[:0]
+// appendHeaders appends what travels as headers.
+func (m *Message) appendHeaders(dst wire.Headers) wire.Headers {
 	if m.ID != "" {
-		l.headers = l.headers.Append(wire.HeaderID, []byte(m.ID))
+		dst = dst.Append(wire.HeaderID, []byte(m.ID))
 	}
-	for _, h := range m.Headers {
-		l.headers = l.headers.Append(h.Name, h.Value)
+	for i := range m.Headers {
+		dst = dst.Append(m.Headers[i].Name, m.Headers[i].Value)
 	}
+	return dst
+}
+
+func (l *lane) encode(m *Message) wire.Headers {
+	l.headers = m.appendHeaders(l.headers[:0])
 	return l.headers
 }
 
@@ -138,7 +145,7 @@ func (l *lane) kick() {
 	l.mu.Lock()
 	l.starved = nil
 	l.sendLocked()
-	later := l.later
+	later := l.later.Load()
 	l.mu.Unlock()
 	if later != nil {
 		later.kick()
@@ -394,8 +401,8 @@ func (l *lane) waitFor(f *flush) {
 		l.open.due = true
 		l.sendLocked()
 	}
-	if l.later != nil {
-		l.later.waitFor(f)
+	if later := l.later.Load(); later != nil {
+		later.waitFor(f)
 	}
 }
 
@@ -403,7 +410,8 @@ func (l *lane) waitFor(f *flush) {
 func (l *lane) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open != nil || len(l.queue) > 0 || l.later != nil && l.later.busy()
+	later := l.later.Load()
+	return l.open != nil || len(l.queue) > 0 || later != nil && later.busy()
 }
 
 // drop fails everything that was not sent, and refuses more. Batches in flight are answered still.
@@ -413,7 +421,7 @@ func (l *lane) drop(err error) {
 	if l.open != nil {
 		l.closeOpenLocked()
 	}
-	waiting, later := l.queue, l.later
+	waiting, later := l.queue, l.later.Load()
 	l.queue = nil
 	l.ending = append(l.ending, waiting...)
 	l.mu.Unlock()

@@ -29,6 +29,8 @@ type later struct {
 	pauser  pauser
 	gone    error
 	builder wire.BatchBuilder
+	headers wire.Headers  // memory for encoding
+	free    []*laterBatch // finished ones, for their memory
 }
 
 // laterBatch is messages that are scheduled by one request.
@@ -82,12 +84,17 @@ func (l *lane) addLater(m *Message, it wire.ScheduleItem, kind batchKind, size i
 }
 
 func (l *lane) laterLane() *later {
+	if q := l.later.Load(); q != nil {
+		return q
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.later == nil {
-		l.later = &later{lane: l, pauser: newPauser(), gone: l.gone}
+	q := l.later.Load()
+	if q == nil {
+		q = &later{lane: l, pauser: newPauser(), gone: l.gone}
+		l.later.Store(q)
 	}
-	return l.later
+	return q
 }
 
 func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, done func(Receipt, error)) bool {
@@ -101,11 +108,12 @@ func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, 
 		q.queue, q.open = append(q.queue, b), nil
 	}
 	if q.open == nil {
-		q.open = &laterBatch{level: kind.level}
+		q.open = q.newBatch(kind.level)
 		q.all = append(q.all, q.open)
 	}
 	q.builder.Reset()
-	q.builder.Add(q.record(m))
+	q.headers = m.appendHeaders(q.headers[:0])
+	q.builder.Add(m.record(q.headers))
 	q.builder.SetTTL(kind.ttl)
 	if kind.ids {
 		q.builder.MarkIDs()
@@ -118,14 +126,20 @@ func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, 
 	return true
 }
 
-// record returns m as it is stored.
-func (q *later) record(m *Message) wire.Record {
-	q.lane.mu.Lock() // its memory for headers is used
-	defer q.lane.mu.Unlock()
-	r := q.lane.record(m)
-	r.Headers = slices.Clone(r.Headers)
-	return r
+// newBatch returns an empty batch. The caller holds mu.
+func (q *later) newBatch(level wire.Level) *laterBatch {
+	n := len(q.free)
+	if n == 0 {
+		return &laterBatch{level: level}
+	}
+	b := q.free[n-1]
+	q.free = q.free[:n-1]
+	*b = laterBatch{level: level, items: b.items[:0], done: b.done[:0], flushes: b.flushes[:0]}
+	return b
 }
+
+// maxLaterFree is how many finished batches are kept for their memory.
+const maxLaterFree = 2 * maxLaterFlight
 
 // kick sends what can leave.
 func (q *later) kick() {
@@ -251,8 +265,13 @@ func (q *later) finish(b *laterBatch, first uint64, level wire.Level, err error)
 	q.mu.Lock()
 	at := slices.Index(q.all, b)
 	q.all = slices.Delete(q.all, at, at+1)
+	flushes := slices.Clone(b.flushes)
+	if len(q.free) < maxLaterFree { // its bytes were copied to the connection
+		clear(b.done)
+		q.free = append(q.free, b)
+	}
 	q.mu.Unlock()
-	for _, f := range b.flushes {
+	for _, f := range flushes {
 		f.finished()
 	}
 }

@@ -1,8 +1,7 @@
 package client_test
 
-import "testing"
-
 import (
+	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"

@@ -42,8 +42,7 @@ type schedule struct {
 	index    scheduleIndex
 	crons    map[uint64]*recurrence // by id
 	sequence uint64                 // of the record that is fired next
-	payload  []byte                 // scratch space
-	body     []byte                 // scratch space
+	body     []byte                 // scratch space: room for a checksum and what is written next
 
 	// The scheduler's goroutine alone uses the rest.
 	round   round
@@ -224,14 +223,17 @@ func (s *schedule) addAll(items []ScheduleItem, now time.Time) (first, index uin
 
 func (s *schedule) appendLocked(it *ScheduleItem, now time.Time) (offset, index uint64, err error) {
 	e := scheduledEntry{due: it.Due, cron: []byte(it.Cron), zone: []byte(it.Zone), batch: it.Batch.Raw()}
-	s.body = e.append(s.body[:0])
+	s.body = e.append(s.room())
 	return s.writeLocked(wire.KindData, now)
 }
 
+// room returns the scratch space with room for the checksum of what is appended to it.
+func (s *schedule) room() []byte { return append(s.body[:0], 0, 0, 0, 0) }
+
 // writeLocked appends what is in body to the companion log.
 func (s *schedule) writeLocked(kind wire.Kind, now time.Time) (offset, index uint64, err error) {
-	s.payload = wire.AppendPayload(s.payload[:0], s.body)
-	b := log.Batch{Kind: kind, Term: term, Time: nowMs(now), Payload: s.payload}
+	wire.SealPayload(s.body)
+	b := log.Batch{Kind: kind, Term: term, Time: nowMs(now), Payload: s.body}
 	if kind == wire.KindData {
 		b.Count = 1
 	}
@@ -294,7 +296,7 @@ func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint6
 	if len(known) == 0 {
 		return 0, 0, nil
 	}
-	s.body = appendCancelled(s.body[:0], known)
+	s.body = appendCancelled(s.room(), known)
 	if _, index, err = s.writeLocked(wire.KindState, now); err != nil {
 		return 0, 0, err
 	}

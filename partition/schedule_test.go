@@ -360,6 +360,7 @@ func TestTheIndexIsAHeapOf24BytesAMessage(t *testing.T) {
 		require.Equal(t, want, x.pop())
 	}
 	require.Nil(t, x.first())
+	x.settle()
 	require.Empty(t, x.pages)
 }
 

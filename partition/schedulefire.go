@@ -67,7 +67,7 @@ func (s *schedule) collect(now time.Time) bool {
 			fired[i].next = r.after(now)
 		}
 	}
-	s.body = appendFired(s.body[:0], s.sequence, fired)
+	s.body = appendFired(s.room(), s.sequence, fired)
 	_, index, err := s.writeLocked(wire.KindState, now)
 	if err != nil {
 		for i, f := range fired {

@@ -21,7 +21,14 @@ const heapChunk = 4096
 type scheduleIndex struct {
 	chunks [][]scheduled // each of heapChunk
 	n      int
-	pages  map[uint64]int // items by at/atPage
+	pages  map[uint64]int // items by at/atPage, but for those in recent
+	recent pageCount      // the page that changed last: neighbours are added together
+}
+
+// pageCount is a page and a number of items to be added to it.
+type pageCount struct {
+	page  uint64
+	items int
 }
 
 // atPage is how many neighbouring entries of the companion log are counted together.
@@ -92,16 +99,30 @@ func (x *scheduleIndex) move(i int, at uint64) {
 }
 
 func (x *scheduleIndex) count(at uint64, n int) {
+	if at/atPage != x.recent.page {
+		x.settle()
+		x.recent.page = at / atPage
+	}
+	x.recent.items += n
+}
+
+// settle adds recent to pages.
+func (x *scheduleIndex) settle() {
+	if x.recent.items == 0 {
+		return
+	}
 	if x.pages == nil {
 		x.pages = map[uint64]int{}
 	}
-	if x.pages[at/atPage] += n; x.pages[at/atPage] == 0 {
-		delete(x.pages, at/atPage)
+	if x.pages[x.recent.page] += x.recent.items; x.pages[x.recent.page] == 0 {
+		delete(x.pages, x.recent.page)
 	}
+	x.recent.items = 0
 }
 
 // low returns the number of the lowest page with items, and how many are in it.
 func (x *scheduleIndex) low() (page uint64, items int) {
+	x.settle()
 	page = ^uint64(0)
 	for p, n := range x.pages {
 		if p < page {

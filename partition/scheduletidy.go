@@ -104,7 +104,7 @@ func (s *schedule) copyOne(it scheduled, e *scheduledEntry, now time.Time) bool 
 		return true // cancelled meanwhile
 	}
 	copied := scheduledEntry{id: it.id, due: s.index.item(i).due, cron: e.cron, zone: e.zone, batch: e.batch}
-	s.body = copied.append(s.body[:0])
+	s.body = copied.append(s.room())
 	offset, _, err := s.writeLocked(wire.KindData, now)
 	if err != nil {
 		return false

@@ -186,6 +186,11 @@ func PayloadOK(p []byte) bool {
 	return len(p) >= 4 && crc32.Checksum(p[4:], castagnoli) == le.Uint32(p)
 }
 
+// SealPayload puts the checksum of what is behind them into the first four bytes of p.
+func SealPayload(p []byte) {
+	le.PutUint32(p, crc32.Checksum(p[4:], castagnoli))
+}
+
 // AppendPayload appends a payload of the broker's own (any kind but data): body behind its checksum.
 func AppendPayload(dst, body []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))
