@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,10 +172,10 @@ func TestFullInboxHoldsPublishersBack(t *testing.T) {
 	require.False(t, held(publisher))
 }
 
-// What is read from a connection that is held is taken, and holds it longer.
+// A reader on a socket that is slower than its publisher gets everything.
 func TestHeldConnectionsOfSockets(t *testing.T) {
-	if pollOf(0) != -1 {
-		t.Skip("the kernel says that somebody watches standard input")
+	if runtime.GOOS != "linux" {
+		t.Skip("publishers are held back on Linux only")
 	}
 	srv := startServer(t, Options{Loops: 1, MaxPendingBytes: 8 << 20})
 	dial := func(lines string) net.Conn {
