@@ -287,12 +287,7 @@ func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, i
 
 // cancelLocked returns how many of the ids were waiting.
 func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint64, err error) {
-	known := make([]uint64, 0, len(ids))
-	for _, id := range ids {
-		if s.index.find(id) >= 0 {
-			known = append(known, id)
-		}
-	}
+	known := s.index.known(ids)
 	if len(known) == 0 {
 		return 0, 0, nil
 	}
@@ -300,15 +295,12 @@ func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint6
 	if _, index, err = s.writeLocked(wire.KindState, now); err != nil {
 		return 0, 0, err
 	}
+	s.index.drop(known)
 	for _, id := range known {
-		if i := s.index.find(id); i >= 0 { // once, also when it was named twice
-			s.index.remove(i)
-			delete(s.crons, id)
-			s.all.pending.Add(-1)
-			n++
-		}
+		delete(s.crons, id)
 	}
-	return n, index, nil
+	s.all.pending.Add(-int64(len(known)))
+	return len(known), index, nil
 }
 
 // sooner publishes when the first one is due, and wakes the scheduler when that is earlier than before.

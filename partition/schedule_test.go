@@ -356,6 +356,15 @@ func TestTheIndexIsAHeapOf24BytesAMessage(t *testing.T) {
 			break
 		}
 	}
+	ids := []uint64{1 << 40}
+	for i := 0; i < len(all); i += 2 {
+		ids = append(ids, all[i].id, all[i].id)
+		all[i].id = 0
+	}
+	known := x.known(ids)
+	require.Len(t, known, (len(ids)-1)/2)
+	x.drop(known)
+	all = slices.DeleteFunc(all, func(s scheduled) bool { return s.id == 0 })
 	for _, want := range all {
 		require.Equal(t, want, x.pop())
 	}

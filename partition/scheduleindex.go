@@ -90,6 +90,44 @@ func (x *scheduleIndex) find(id uint64) int {
 	return -1
 }
 
+// known returns those of the ids that wait, each once. It looks at every item once.
+func (x *scheduleIndex) known(ids []uint64) (list []uint64) {
+	asked := make(map[uint64]bool, len(ids))
+	for _, id := range ids {
+		asked[id] = true
+	}
+	for i := range x.n {
+		if id := x.item(i).id; asked[id] {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// fewDropped is up to how many items are looked for one by one: more are cheaper with a new heap.
+const fewDropped = 4
+
+// drop removes the items of these ids, which must wait.
+func (x *scheduleIndex) drop(ids []uint64) {
+	if len(ids) <= fewDropped {
+		for _, id := range ids {
+			x.remove(x.find(id))
+		}
+		return
+	}
+	gone := make(map[uint64]bool, len(ids))
+	for _, id := range ids {
+		gone[id] = true
+	}
+	var left scheduleIndex
+	for i := range x.n {
+		if it := x.item(i); !gone[it.id] {
+			left.push(*it)
+		}
+	}
+	*x = left
+}
+
 // move says that an item's entry is at another offset now.
 func (x *scheduleIndex) move(i int, at uint64) {
 	s := x.item(i)
