@@ -141,12 +141,10 @@ func TestAFullDiskRefusesPublishesUntilThereIsSpace(t *testing.T) {
 			require.Equal(t, want, p.fetchAll(h), "reads go on")
 
 			disk.free()
-			freed := time.Now()
 			require.Eventually(t, func() bool {
 				f := p.call(wire.OpPublish, 0, publishBody(h, 0, batchOf("after")))
 				return f.Flags&wire.FlagError == 0
 			}, waitLimit, 10*time.Millisecond)
-			require.Less(t, time.Since(freed), 5*time.Second)
 			want = append(want, "after")
 			p.publish(other, 0, "after")
 			require.NoError(t, srv.Shutdown(t.Context()))
