@@ -20,6 +20,14 @@ const (
 // publishRate publishes the same frame for d and returns acknowledged frames per second. The
 // acknowledgements are counted, and their offsets must follow each other.
 func publishRate(c *fdConn, frame []byte, records int, d time.Duration) (float64, error) {
+	return publishPaced(c, frame, records, d, func(uint64) bool { return true })
+}
+
+// paceInterval is how soon a publisher that is too far ahead looks again.
+const paceInterval = 50 * time.Microsecond
+
+// publishPaced is publishRate for as long as may says that so many frames may be followed by more.
+func publishPaced(c *fdConn, frame []byte, records int, d time.Duration, may func(sent uint64) bool) (float64, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	n := max(1, chunkBytes/len(frame))
@@ -33,6 +41,10 @@ func publishRate(c *fdConn, frame []byte, records int, d time.Duration) (float64
 			if err := a.take(); err != nil {
 				return 0, err
 			}
+		}
+		if !may(sent) {
+			time.Sleep(paceInterval)
+			continue
 		}
 		for i := range n {
 			binary.LittleEndian.PutUint32(chunk[i*len(frame)+6:], uint32(sent)+uint32(i))
