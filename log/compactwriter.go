@@ -20,8 +20,8 @@ type compactWriter struct {
 	seg  segment
 	last place // behind the last entry written
 	buf  []byte
-	gap  wire.Stamp // of what was dropped since the last entry; Count 0 and Skip 0 may still be one
-	open bool       // there is a gap
+	gap  wire.Stamp // of the entries dropped since the last one written
+	open bool       // there are such entries
 }
 
 // create begins the file in the place of the first input, with its header.
