@@ -6,6 +6,7 @@
 # make conformance  fetches the nats command line tool and nats.js, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make bench-nats   measures the broker beside nats-server with NATS clients, ROUNDS times
+# make bench-compare REF=main~1  compares the micro-benchmarks with those of another commit
 # make fuzz   runs every fuzz target for FUZZTIME
 
 GO       ?= go
@@ -23,8 +24,9 @@ DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 
 CYCLES   ?= 50
 ROUNDS   ?= 5
+REF      ?= HEAD
 
-.PHONY: build run test test-crash test-power conformance bench bench-nats demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash test-power conformance bench bench-compare bench-nats demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -50,6 +52,9 @@ conformance:
 
 bench: build
 	bin/rafka bench compare --rounds $(ROUNDS) --write docs/benchmarks.md
+
+bench-compare:
+	scripts/bench-compare.sh $(REF)
 
 bench-nats: build
 	cd bench/peers && $(GO) build -o $(CURDIR)/bin/tools/ . github.com/nats-io/nats-server/v2 github.com/nats-io/natscli/nats

@@ -194,3 +194,28 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRead reads 256 KiB of entries that are in memory.
+func BenchmarkRead(b *testing.B) {
+	s, err := log.Open(log.Options{})
+	require.NoError(b, err)
+	defer s.Close()
+	l, err := s.OpenLog(identity(1), log.Config{Retention: log.Retention{Bytes: 64 << 20}})
+	require.NoError(b, err)
+	const want = 256 << 10
+	batch := data(1, 1, 1<<10)
+	for n := 0; n < 16*want; n += len(batch.Payload) {
+		_, _, err = l.Append(batch)
+		require.NoError(b, err)
+	}
+	next := l.Positions().Next
+	var c log.Chunk
+	b.SetBytes(want)
+	b.ReportAllocs()
+	for from := uint64(0); b.Loop(); from = c.Next % (next / 2) {
+		c.Release()
+		if err := l.Read(&c, from, next, want); err != nil || c.Bytes < want/2 {
+			b.Fatal(err, c.Bytes)
+		}
+	}
+}

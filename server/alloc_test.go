@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -117,5 +118,48 @@ func BenchmarkPublishFrame(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/frame")
 		})
+	}
+}
+
+// BenchmarkFetchFrame answers with 64 KiB of a topic in memory.
+func BenchmarkFetchFrame(b *testing.B) {
+	s, _ := newBench(b, Options{})
+	batch := batchOf(make([]string, 100)...)
+	for range 100 {
+		s.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batch)))
+	}
+	m := wire.Fetch{MaxBytes: 64 << 10}
+	frame := request1(wire.OpFetch, 0, 4, m.Append)
+	out := s.s.t.(*sink)
+	before, n := out.bytes, 0
+	b.ReportAllocs()
+	for ; b.Loop(); n++ {
+		s.feed(frame)
+	}
+	b.SetBytes(int64((out.bytes - before) / max(1, n)))
+}
+
+// BenchmarkAckFrame leases 100 messages of a queue and acknowledges them as one range.
+func BenchmarkAckFrame(b *testing.B) {
+	s, srv := newBench(b, Options{Topics: []wire.Setting{{Key: "retention_bytes", Value: "64MiB"}}})
+	p := srv.registry.Topic("orders").Partition(0)
+	publish := request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf(make([]string, 100)...)))
+	_, err := p.OpenQueue("workers", 0, partition.QueuePolicy{}, s.now)
+	require.NoError(b, err)
+	ack := wire.Settle{Group: []byte("workers"), Ranges: []wire.LeaseRange{{Count: 100, Attempt: 1}}}
+	var leases []group.Lease
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		s.feed(publish)
+		leases, err = p.Lease(leases[:0], "workers", 100, time.Minute, s.s.id, s.now)
+		require.NoError(b, err)
+		ack.Ranges[0].First = leases[0].First
+		frame := request1(wire.OpAck, 0, 4, ack.Append)
+		b.StartTimer()
+		s.feed(frame)
+	}
+	for c := range srv.metrics.failures {
+		require.Zero(b, srv.metrics.failures[c].Load(), wire.Code(c))
 	}
 }
