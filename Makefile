@@ -7,6 +7,7 @@
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make bench-nats   measures the broker beside nats-server with NATS clients, ROUNDS times
 # make bench-compare REF=main~1  compares the micro-benchmarks with those of another commit
+# make soak         runs a mix of load for SOAK and says whether anything grows
 # make fuzz   runs every fuzz target for FUZZTIME
 
 GO       ?= go
@@ -25,8 +26,9 @@ DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 CYCLES   ?= 50
 ROUNDS   ?= 5
 REF      ?= HEAD
+SOAK     ?= 10m
 
-.PHONY: build run test test-crash test-power conformance bench bench-compare bench-nats demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash test-power conformance bench bench-compare bench-nats soak demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -55,6 +57,9 @@ bench: build
 
 bench-compare:
 	scripts/bench-compare.sh $(REF)
+
+soak: build
+	bin/rafka bench soak --duration $(SOAK) --write docs/benchmarks.md
 
 bench-nats: build
 	cd bench/peers && $(GO) build -o $(CURDIR)/bin/tools/ . github.com/nats-io/nats-server/v2 github.com/nats-io/natscli/nats

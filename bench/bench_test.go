@@ -73,11 +73,18 @@ func TestMediansAndVerdicts(t *testing.T) {
 	require.Zero(t, median(nil))
 }
 
-// TestCompareMeasures runs two real scenarios, with this program as broker and floor.
-func TestCompareMeasures(t *testing.T) {
+// program builds the broker.
+func program(t *testing.T) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "rafka")
 	out, err := exec.Command("go", "build", "-o", path, "github.com/rafka-mq/rafka/cmd/rafka").CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	return path
+}
+
+// TestCompareMeasures runs two real scenarios, with this program as broker and floor.
+func TestCompareMeasures(t *testing.T) {
+	path := program(t)
 	for _, only := range []string{"16 B x 1", "round trip p50", "one in flight", "fetch from memory"} {
 		r, err := Compare(t.Context(), Config{Program: path, Rounds: 1, Duration: 20 * time.Millisecond, RoundTrips: 50, Syncs: 5, Only: only, Dir: t.TempDir()})
 		require.NoError(t, err, only)

@@ -94,8 +94,20 @@ func (r *recorder) record(d time.Duration) {
 func (r *recorder) latency() *Latency {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.latencyLocked()
+}
+
+func (r *recorder) latencyLocked() *Latency {
 	at := func(p float64) float64 { return float64(r.h.ValueAtQuantile(p)) }
 	return &Latency{P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), Max: float64(r.h.Max()), Mean: r.h.Mean()}
+}
+
+// takeLatency returns what was recorded since the last call.
+func (r *recorder) takeLatency() *Latency {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.h.Reset()
+	return r.latencyLocked()
 }
 
 func newResult(what string, messages uint64, size int, took time.Duration) Result {

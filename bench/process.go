@@ -14,9 +14,10 @@ import (
 
 // process is a server under test in a process of its own.
 type process struct {
-	cmd  *exec.Cmd
-	addr string
-	dir  string // removed with it; "" when it has none
+	cmd   *exec.Cmd
+	addr  string
+	admin string // of a broker; "" when it has none
+	dir   string // removed with it; "" when it has none
 }
 
 // startLimit is how long a server may take to listen.
@@ -64,7 +65,7 @@ func startBroker(c *Config, dir string, args ...string) (*process, error) {
 	p := &process{cmd: cmd}
 	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if b, err := os.ReadFile(portFile); err == nil && len(b) > 0 {
-			p.addr, _, _ = strings.Cut(string(b), "\n")
+			p.addr, p.admin, _ = strings.Cut(strings.TrimSpace(string(b)), "\n")
 			return p, nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"regexp"
 	"sync"
 	"time"
 
@@ -76,10 +77,15 @@ func (a *admin) close() error {
 // maxScrapes bounds the scrapes under way: each looks at every partition.
 const maxScrapes = 4
 
+// gcMetrics are the runtime's metrics that are shown besides the usual ones: what collecting garbage takes of
+// the processor time.
+var gcMetrics = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/cpu/classes/(gc/total|total):cpu-seconds$`)}
+
 func (a *admin) routes() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		collector{a.srv, &oldestTimes{}}, collectors.NewGoCollector(),
+		collector{a.srv, &oldestTimes{}},
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(gcMetrics)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	mux := http.NewServeMux()

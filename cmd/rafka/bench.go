@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ const benchExample = `  rafka bench pub --msgs 1000000 --size 128
   rafka bench fetch --msgs 1000000
   rafka bench queue --readers 16 --keys 10000 --order-by-key
   rafka bench pub --delay 1h
+  rafka bench soak --duration 1m                     # mixed load at half of the most; exits 1 when anything grows
   rafka bench compare                                # our figures beside their floors; needs no broker`
 
 // benchKind is one of the loads.
@@ -55,7 +57,7 @@ func (c *cli) benchCommand() *cobra.Command {
 	for _, k := range benchKinds {
 		cmd.AddCommand(c.benchLoad(k))
 	}
-	cmd.AddCommand(c.benchCompare(), c.benchFloor())
+	cmd.AddCommand(c.benchCompare(), c.benchSoak(), c.benchFloor())
 	return cmd
 }
 
@@ -162,7 +164,7 @@ func (c *cli) benchCompare() *cobra.Command {
 				return err
 			}
 			if write != "" {
-				if err := writeBetweenMarkers(write, r.Markdown()); err != nil {
+				if err := writeBetweenMarkers(write, "rafka bench compare", r.Markdown()); err != nil {
 					return err
 				}
 			}
@@ -181,23 +183,58 @@ func (c *cli) benchCompare() *cobra.Command {
 	return cmd
 }
 
-const (
-	benchBegin = "<!-- begin: rafka bench compare -->"
-	benchEnd   = "<!-- end -->"
-)
+func (c *cli) benchSoak() *cobra.Command {
+	var cfg bench.SoakConfig
+	var write string
+	cmd := &cobra.Command{
+		Use:   "soak",
+		Short: "run a broker under a mix of load for long, and see whether anything grows",
+		Args:  exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Progress = func(s bench.SoakSample) {
+				c.sayf("%4.0f s  %.0f msg/s published, %.0f delivered  %.0f MB  GC %.1f %%  publish to ack p99 %.0f us, to deliver %.0f us",
+					s.At, s.Published, s.Delivered, s.Resident, 100*s.GCShare, s.AckP99, s.ReadP99)
+			}
+			r, err := bench.Soak(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if write != "" {
+				if err := writeBetweenMarkers(write, "rafka bench soak", r.Markdown()); err != nil {
+					return err
+				}
+			}
+			if err := r.Write(c.stdout, c.output); err != nil {
+				return err
+			}
+			if !r.Flat() {
+				return errors.New("not flat: see the last table")
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.DurationVar(&cfg.Duration, "duration", 10*time.Minute, "of the measured part")
+	f.DurationVar(&cfg.Interval, "interval", 0, "of one sample (default a 20th of the duration)")
+	f.Float64Var(&cfg.Share, "share", 0.5, "of the most that the mix reaches without a limit")
+	f.StringVar(&cfg.Dir, "dir", "", "where to make the data directory; default the system's temporary directory")
+	f.StringVar(&write, "write", "", "also write the tables into this Markdown file, between its markers")
+	return cmd
+}
 
-// writeBetweenMarkers replaces what stands between the markers of a file.
-func writeBetweenMarkers(name, text string) error {
+// writeBetweenMarkers replaces what stands between the markers of a command in a file.
+func writeBetweenMarkers(name, command, text string) error {
+	begin, end := "<!-- begin: "+command+" -->\n", "<!-- end -->"
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	head, rest, ok := strings.Cut(string(b), benchBegin)
-	_, tail, ok2 := strings.Cut(rest, benchEnd)
+	head, rest, ok := strings.Cut(string(b), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s has no lines %q and %q", filepath.Base(name), benchBegin, benchEnd)
+		return fmt.Errorf("%s has no lines %q and %q", filepath.Base(name), strings.TrimSpace(begin), end)
 	}
-	return os.WriteFile(name, []byte(head+benchBegin+"\n"+text+benchEnd+tail), 0o644)
+	return os.WriteFile(name, []byte(head+begin+text+end+tail), 0o644)
 }
 
 // benchFloor is what compare starts; it is no command for people.

@@ -1,0 +1,323 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// mix is what a broker in use does all at once: a stream that a group and a subscriber read, a queue, a
+// stream on disk, live subjects, messages for later, and connections that come and go.
+type mix struct {
+	addr     string
+	flows    []*flow
+	reads    *recorder // publish to the pushed subscriber of the stream
+	connects atomic.Int64
+
+	stop    context.CancelFunc // ends the readers
+	readers sync.WaitGroup
+	clients []*client.Client
+}
+
+const (
+	streamPartitions = 4
+	queueWorkers     = 8
+	memberCount      = 2
+	// nackEvery is how many messages of the queue there are for one that fails at first.
+	nackEvery = 1000
+	laterBy   = time.Second
+	// connectEvery is the pause between connections that come, publish and go.
+	connectEvery = 100 * time.Millisecond
+)
+
+func newMix(ctx context.Context, addr string) (*mix, error) {
+	ctx, stop := context.WithCancel(ctx)
+	m := &mix{addr: addr, stop: stop, reads: newRecorder()}
+	for _, add := range []func(context.Context) error{m.addStream, m.addQueue, m.addDisk, m.addLive, m.addLater} {
+		if err := add(ctx); err != nil {
+			m.close()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *mix) dial(ctx context.Context, f *flow) (*client.Client, error) {
+	c, err := client.Dial(ctx, m.addr, client.Options{Name: "soak-" + f.name, OnError: f.failed})
+	if err == nil {
+		m.clients = append(m.clients, c)
+	}
+	return c, err
+}
+
+// add makes a flow that publishes with a client of its own.
+func (m *mix) add(ctx context.Context, f *flow, topic string, partitions int, message func(seq int64, to *client.Message), o client.Options) error {
+	o.Name, o.OnError = "soak-"+f.name, f.failed
+	c, err := client.Dial(ctx, m.addr, o)
+	if err != nil {
+		return err
+	}
+	m.clients = append(m.clients, c)
+	if topic != "" {
+		if _, err := c.EnsureTopic(ctx, topic, client.TopicOptions{Partitions: partitions}); err != nil {
+			return err
+		}
+	}
+	msg := client.Message{Topic: topic}
+	f.publish = func(ctx context.Context, seq int64, value []byte, done func(error)) error {
+		msg.Value = value
+		message(seq, &msg)
+		return c.PublishAsync(ctx, &msg, func(_ client.Receipt, err error) { done(err) })
+	}
+	f.flush = c.Flush
+	m.flows = append(m.flows, f)
+	return nil
+}
+
+// read runs a reader until the mix is closed.
+func (m *mix) read(ctx context.Context, f *flow, run func(context.Context) error) {
+	m.readers.Go(func() {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			f.failed(err)
+		}
+	})
+}
+
+func (m *mix) reader(f *flow) *reader {
+	r := &reader{}
+	f.readers = append(f.readers, r)
+	return r
+}
+
+// inOrder checks that the messages of a partition come one after the other.
+func inOrder(next []int64, msg *client.Message, partitions int64) error {
+	seq, _, err := unstamp(msg.Value)
+	if err != nil {
+		return err
+	}
+	if want := next[msg.Partition]; seq != want {
+		return fmt.Errorf("message %d of partition %d where %d should be", seq, msg.Partition, want)
+	}
+	next[msg.Partition] = seq + partitions
+	return nil
+}
+
+func firstOf(partitions int) []int64 {
+	next := make([]int64, partitions)
+	for p := range next {
+		next[p] = int64(p)
+	}
+	return next
+}
+
+// addStream is read by a group of two members and by a pushed subscriber.
+func (m *mix) addStream(ctx context.Context) error {
+	const topic = "soak-stream"
+	f := &flow{name: "stream", what: "128 B, 4 partitions, level memory; a group of 2 members and a subscriber", size: 128, window: 200_000, acks: newRecorder()}
+	spread := func(seq int64, to *client.Message) { to.Partition, to.Pinned = int(seq%streamPartitions), true }
+	if err := m.add(ctx, f, topic, streamPartitions, spread, client.Options{Level: wire.LevelMemory}); err != nil {
+		return err
+	}
+	c, err := m.dial(ctx, f)
+	if err != nil {
+		return err
+	}
+	k, err := c.Subscribe(ctx, client.Subscription{Topic: topic})
+	if err != nil {
+		return err
+	}
+	r := m.reader(f)
+	m.read(ctx, f, func(ctx context.Context) error {
+		defer k.Close()
+		for next := firstOf(streamPartitions); ; r.seen.Add(1) {
+			msg, err := k.Next(ctx)
+			if err != nil {
+				return err
+			}
+			if err := inOrder(next, msg, streamPartitions); err != nil {
+				return err
+			}
+			if seq, due, _ := unstamp(msg.Value); seq%latencyEvery == 0 {
+				m.reads.record(time.Since(due))
+			}
+		}
+	})
+	return m.addMembers(ctx, f, topic)
+}
+
+// addMembers reads as a group. Partitions may change hands while members join, not be read twice: the
+// progress of a partition is of all members.
+func (m *mix) addMembers(ctx context.Context, f *flow, topic string) error {
+	r, next := m.reader(f), firstOf(streamPartitions)
+	var mu sync.Mutex // guards next
+	for range memberCount {
+		c, err := m.dial(ctx, f)
+		if err != nil {
+			return err
+		}
+		m.read(ctx, f, func(ctx context.Context) error {
+			return c.Run(ctx, client.Group("soak", topic), func(_ context.Context, msg *client.Message) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if err := inOrder(next, msg, streamPartitions); err != nil {
+					f.failed(err)
+				}
+				r.seen.Add(1)
+				return nil
+			})
+		})
+	}
+	return nil
+}
+
+// addQueue is read by a queue whose workers fail now and then.
+func (m *mix) addQueue(ctx context.Context) error {
+	const topic = "soak-queue"
+	f := &flow{name: "queue", what: "128 B, level memory; a queue of 8 workers, one message in 1,000 fails once", size: 128, window: 100_000}
+	if err := m.add(ctx, f, topic, 1, func(int64, *client.Message) {}, client.Options{Level: wire.LevelMemory}); err != nil {
+		return err
+	}
+	c, err := m.dial(ctx, f)
+	if err != nil {
+		return err
+	}
+	s := client.Queue("soak", topic)
+	s.Workers, s.Prefetch = queueWorkers, 1000
+	r := m.reader(f)
+	m.read(ctx, f, func(ctx context.Context) error {
+		return c.Run(ctx, s, func(_ context.Context, msg *client.Message) error {
+			seq, _, err := unstamp(msg.Value)
+			if err != nil {
+				f.failed(err)
+			}
+			if seq%nackEvery == 0 && msg.Attempt == 1 {
+				return client.RetryAfter(10*time.Millisecond, errors.New("fails once"))
+			}
+			r.seen.Add(1)
+			return nil
+		})
+	})
+	return nil
+}
+
+// addDisk is only published: what it costs is the device's.
+func (m *mix) addDisk(ctx context.Context) error {
+	f := &flow{name: "disk", what: "1 KiB, level disk", size: 1 << 10, window: 2000, acks: newRecorder()}
+	return m.add(ctx, f, "soak-disk", 1, func(int64, *client.Message) {}, client.Options{Level: wire.LevelDisk})
+}
+
+// addLive is a subject with one listener.
+func (m *mix) addLive(ctx context.Context) error {
+	const subject = "soak.live.eu"
+	f := &flow{name: "live", what: "16 B on a subject; a listener of a wildcard", size: 16, window: 20_000}
+	if err := m.add(ctx, f, "", 0, nil, client.Options{}); err != nil {
+		return err
+	}
+	out := m.clients[len(m.clients)-1]
+	f.publish = func(ctx context.Context, _ int64, value []byte, done func(error)) error {
+		err := out.Send(ctx, &client.Message{Subject: subject, Value: value})
+		if err == nil {
+			done(nil)
+		}
+		return err
+	}
+	c, err := m.dial(ctx, f)
+	if err != nil {
+		return err
+	}
+	r, next := m.reader(f), firstOf(1)
+	_, err = c.Listen(ctx, "soak.*.eu", client.ListenOptions{}, func(_ context.Context, msg *client.Message) {
+		if err := inOrder(next, msg, 1); err != nil {
+			f.failed(err)
+		}
+		r.seen.Add(1)
+	})
+	return err
+}
+
+// addLater publishes messages that are due in a second.
+func (m *mix) addLater(ctx context.Context) error {
+	const topic = "soak-later"
+	f := &flow{name: "later", what: "128 B, due in a second; a subscriber", size: 128, window: 50_000}
+	delay := func(_ int64, to *client.Message) { to.Delay = laterBy }
+	if err := m.add(ctx, f, topic, 1, delay, client.Options{Level: wire.LevelMemory}); err != nil {
+		return err
+	}
+	c, err := m.dial(ctx, f)
+	if err != nil {
+		return err
+	}
+	k, err := c.Subscribe(ctx, client.Subscription{Topic: topic})
+	if err != nil {
+		return err
+	}
+	r := m.reader(f)
+	m.read(ctx, f, func(ctx context.Context) error {
+		defer k.Close()
+		for ; ; r.seen.Add(1) {
+			msg, err := k.Next(ctx)
+			if err != nil {
+				return err
+			}
+			if _, due, _ := unstamp(msg.Value); time.Since(due) < laterBy/2 {
+				return errors.New("a message came before it was due")
+			}
+		}
+	})
+	return nil
+}
+
+// run has all flows publish for d, each at its rate, and connections come and go meanwhile.
+func (m *mix) run(ctx context.Context, d time.Duration, rate func(*flow) float64) error {
+	coming, stop := context.WithCancel(ctx)
+	errs := make([]error, len(m.flows)+1)
+	var visitors, wg sync.WaitGroup
+	visitors.Go(func() { errs[len(m.flows)] = m.visit(coming) })
+	for i, f := range m.flows {
+		wg.Go(func() { errs[i] = f.run(ctx, d, rate(f)) })
+	}
+	wg.Wait()
+	stop()
+	visitors.Wait()
+	return errors.Join(errs...)
+}
+
+// visit connects, publishes one message and leaves, again and again.
+func (m *mix) visit(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(connectEvery):
+		}
+		if err := m.visitOnce(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("visitor: %w", err)
+		}
+		m.connects.Add(1)
+	}
+}
+
+func (m *mix) visitOnce(ctx context.Context) error {
+	c, err := client.Dial(ctx, m.addr, client.Options{Name: "soak-visitor"})
+	if err != nil {
+		return err
+	}
+	_, err = c.Publish(ctx, &client.Message{Topic: "soak-visitors", Value: []byte("here")})
+	return errors.Join(err, c.Close(ctx))
+}
+
+func (m *mix) close() {
+	m.stop()
+	m.readers.Wait()
+	for _, c := range m.clients {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		_ = c.Close(ctx) // everything that counts was flushed
+		cancel()
+	}
+}

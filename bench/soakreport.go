@@ -1,0 +1,134 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+)
+
+// SoakFlow is one kind of traffic of a soak.
+type SoakFlow struct {
+	Name string  `json:"name"`
+	What string  `json:"what"`
+	Most float64 `json:"most"` // messages a second, all flows without a limit
+	Rate float64 `json:"rate"` // messages a second of the soak
+}
+
+// SoakReport is what Soak found.
+type SoakReport struct {
+	Machine string       `json:"machine"`
+	Command string       `json:"command"`
+	Share   float64      `json:"share"`
+	Flows   []SoakFlow   `json:"flows"`
+	Samples []SoakSample `json:"samples"`
+	Trends  []SoakTrend  `json:"trends"`
+}
+
+// SoakTrend compares the last quarter of a soak with the second; the first one warms up.
+type SoakTrend struct {
+	Name  string  `json:"name"`
+	Early float64 `json:"early"` // median of the second quarter
+	Late  float64 `json:"late"`  // median of the last quarter
+	Limit float64 `json:"limit"` // what Late may be
+	Flat  bool    `json:"flat"`
+}
+
+// Flat reports whether nothing grew. Without samples nothing is known, so it is false.
+func (r *SoakReport) Flat() bool {
+	for _, t := range r.Trends {
+		if !t.Flat {
+			return false
+		}
+	}
+	return len(r.Trends) > 0
+}
+
+// judge sets the trends. Memory that leaks and latency that creeps grow with every quarter; what a
+// shared machine does to single intervals is left out by the medians and allowed for by the limits.
+func (r *SoakReport) judge() {
+	n := len(r.Samples)
+	if n < 8 {
+		return
+	}
+	add := func(name string, factor, slack float64, of func(*SoakSample) float64) {
+		quarter := func(from, to int) float64 {
+			var v []float64
+			for i := range r.Samples[from:to] {
+				v = append(v, of(&r.Samples[from+i]))
+			}
+			return median(v)
+		}
+		t := SoakTrend{Name: name, Early: quarter(n/4, n/2), Late: quarter(n-n/4, n)}
+		t.Limit = t.Early*factor + slack
+		t.Flat = t.Late <= t.Limit
+		r.Trends = append(r.Trends, t)
+	}
+	add("memory of the broker, MB", 1.05, 8, func(s *SoakSample) float64 { return s.Resident })
+	add("garbage collection, share of the processor time", 1.25, 0.005, func(s *SoakSample) float64 { return s.GCShare })
+	add("processors busy", 1.25, 0.05, func(s *SoakSample) float64 { return s.CPU })
+	add("publish to ack p99, us", 1.5, 500, func(s *SoakSample) float64 { return s.AckP99 })
+	add("publish to deliver p99, us", 1.5, 500, func(s *SoakSample) float64 { return s.ReadP99 })
+	add("publish to ack p99, level disk, us", 1.5, 1000, func(s *SoakSample) float64 { return s.DiskP99 })
+}
+
+// Write prints the report as tables, or as JSON when format is "json" or "jsonl".
+func (r *SoakReport) Write(w io.Writer, format string) error {
+	if strings.HasPrefix(format, "json") {
+		e := json.NewEncoder(w)
+		if format == "json" {
+			e.SetIndent("", "  ")
+		}
+		return e.Encode(r)
+	}
+	for _, t := range r.tables() {
+		t.SetStyle(table.StyleLight)
+		if _, err := fmt.Fprintln(w, t.Render()); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%s\n%s\n", r.Machine, r.Command)
+	return err
+}
+
+// Markdown returns the report for docs/benchmarks.md.
+func (r *SoakReport) Markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s. `%s`.\n", r.Machine, r.Command)
+	for _, t := range r.tables() {
+		fmt.Fprintf(&b, "\n%s\n", t.RenderMarkdown())
+	}
+	return b.String()
+}
+
+func (r *SoakReport) tables() []table.Writer {
+	flows := table.NewWriter()
+	flows.AppendHeader(table.Row{"traffic", "is", "most, msg/s", "here, msg/s"})
+	for _, f := range r.Flows {
+		flows.AppendRow(table.Row{f.Name, f.What, number(f.Most), number(f.Rate)})
+	}
+	samples := table.NewWriter()
+	samples.AppendHeader(table.Row{
+		"s", "published/s", "delivered/s", "late", "MB", "CPU", "GC", "ack p50 us", "ack p99", "deliver p50", "deliver p99", "disk p99",
+	})
+	for _, s := range r.Samples {
+		samples.AppendRow(table.Row{
+			fmt.Sprintf("%.0f", s.At), number(s.Published), number(s.Delivered), percent(s.Behind), number(s.Resident), number(s.CPU), percent(s.GCShare),
+			number(s.AckP50), number(s.AckP99), number(s.ReadP50), number(s.ReadP99), number(s.DiskP99),
+		})
+	}
+	trends := table.NewWriter()
+	trends.AppendHeader(table.Row{"second quarter against last", "early", "late", "flat up to", "flat"})
+	for _, t := range r.Trends {
+		flat := "no"
+		if t.Flat {
+			flat = "yes"
+		}
+		trends.AppendRow(table.Row{t.Name, fmt.Sprintf("%.4g", t.Early), fmt.Sprintf("%.4g", t.Late), fmt.Sprintf("%.4g", t.Limit), flat})
+	}
+	return []table.Writer{flows, samples, trends}
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
