@@ -50,8 +50,9 @@ var rules = map[string]rule{
 			"github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "github.com/google/uuid",
 		},
 	},
+	"bench/plot": {},
 	"bench": {
-		ours: []string{"wire", "wire/codec", "client", "server"},
+		ours: []string{"wire", "wire/codec", "client", "server", "bench/plot"},
 		theirs: []string{
 			"github.com/panjf2000/gnet/v2", "golang.org/x/sys",
 			"github.com/HdrHistogram/hdrhistogram-go", "github.com/dustin/go-humanize",
