@@ -7,6 +7,7 @@
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make bench-nats   measures the broker beside nats-server with NATS clients, ROUNDS times
 # make bench-compare REF=main~1  compares the micro-benchmarks with those of another commit
+# make scale        measures what partitions, connections, subscribers, sizes and a backlog cost as they grow
 # make soak         runs a mix of load for SOAK and says whether anything grows
 # make fuzz   runs every fuzz target for FUZZTIME
 
@@ -28,7 +29,7 @@ ROUNDS   ?= 5
 REF      ?= HEAD
 SOAK     ?= 10m
 
-.PHONY: build run test test-crash test-power conformance bench bench-compare bench-nats soak demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash test-power conformance bench bench-compare bench-nats scale soak demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -57,6 +58,9 @@ bench: build
 
 bench-compare:
 	scripts/bench-compare.sh $(REF)
+
+scale: build
+	bin/rafka bench scale --rounds $(ROUNDS) --write docs/benchmarks.md
 
 soak: build
 	bin/rafka bench soak --duration $(SOAK) --write docs/benchmarks.md

@@ -75,7 +75,7 @@ func Soak(ctx context.Context, c SoakConfig) (SoakReport, error) {
 	}
 	r := SoakReport{Machine: machine(), Command: strings.Join(os.Args, " "), Share: c.Share}
 	p, err := startDiskBroker(&Config{Program: c.Program, Dir: c.Dir}, "--admin", "127.0.0.1:0",
-		"--retention-bytes", "256MiB", "--memory-bytes", "512MiB")
+		"--durability", "memory", "--retention-bytes", "256MiB", "--memory-bytes", "512MiB")
 	if err != nil {
 		return r, err
 	}

@@ -25,6 +25,7 @@ const benchExample = `  rafka bench pub --msgs 1000000 --size 128
   rafka bench fetch --msgs 1000000
   rafka bench queue --readers 16 --keys 10000 --order-by-key
   rafka bench pub --delay 1h
+  rafka bench scale --only connections
   rafka bench soak --duration 1m                     # mixed load at half of the most; exits 1 when anything grows
   rafka bench compare                                # our figures beside their floors; needs no broker`
 
@@ -57,7 +58,7 @@ func (c *cli) benchCommand() *cobra.Command {
 	for _, k := range benchKinds {
 		cmd.AddCommand(c.benchLoad(k))
 	}
-	cmd.AddCommand(c.benchCompare(), c.benchSoak(), c.benchFloor())
+	cmd.AddCommand(c.benchCompare(), c.benchScale(), c.benchSoak(), c.benchFloor())
 	return cmd
 }
 
@@ -181,6 +182,51 @@ func (c *cli) benchCompare() *cobra.Command {
 	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
 	f.StringVar(&write, "write", "", "also write the table into this Markdown file, between its markers")
 	return cmd
+}
+
+func (c *cli) benchScale() *cobra.Command {
+	var cfg bench.ScaleConfig
+	var write string
+	cmd := &cobra.Command{
+		Use:   "scale",
+		Short: "measure what partitions, connections, subscribers, sizes and a backlog cost as they grow",
+		Args:  exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Progress = func(what string) { c.sayf("%s", what) }
+			r, err := bench.Scale(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if write != "" {
+				err := writeBetweenMarkers(write, "rafka bench scale", r.Markdown())
+				if err := errors.Join(err, writeCharts(filepath.Join(filepath.Dir(write), "plots"), r.Charts())); err != nil {
+					return err
+				}
+			}
+			return r.Write(c.stdout, c.output)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Rounds, "rounds", 5, "how often each point is measured")
+	f.DurationVar(&cfg.Duration, "duration", time.Second, "of one measurement of a rate")
+	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a latency measurement")
+	f.StringVar(&cfg.Only, "only", "", "only what contains this: partitions, connections, subscribers, size, backlog")
+	f.IntVar(&cfg.Most, "most", 0, "leave out points above this; of the backlog it is GB")
+	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
+	f.StringVar(&write, "write", "", "also write the tables into this Markdown file, between its markers, and charts into plots beside it")
+	return cmd
+}
+
+func writeCharts(dir string, charts map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, svg := range charts {
+		if err := os.WriteFile(filepath.Join(dir, name), svg, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *cli) benchSoak() *cobra.Command {
