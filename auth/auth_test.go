@@ -94,6 +94,12 @@ func TestTheOneLogin(t *testing.T) {
 	p := policy(t, Config{Token: "t0ken"})
 	accepted(t, p, "", Credentials{Token: "t0ken"})
 	refused(t, p, Credentials{Token: "t0ke"})
+	accepted(t, p, "", Credentials{Token: "t0ken", User: "who"}) // as NATS clients may say it
+	refused(t, p, Credentials{Token: "t0ke", User: "who"})
+	refused(t, p, Credentials{Password: "t0ken"})
+	p = policy(t, Config{Token: "t0ken", Users: []User{{Name: "u", Password: "p"}}})
+	refused(t, p, Credentials{Token: "t0ken", User: "u"})
+	accepted(t, p, "u", Credentials{Token: "t0ken", User: "u", Password: "p"})
 	refused(t, p, Credentials{User: "t0ken", Password: "t0ken"})
 	p = policy(t, Config{User: "ann", Password: "pw", NoAuthUser: "ann"})
 	accepted(t, p, "ann", Credentials{User: "ann", Password: "pw"})
@@ -167,6 +173,10 @@ func TestResponses(t *testing.T) {
 	require.False(t, r.Take([]byte("inbox"), now))
 	r.Note([]byte("late"), who.Responses(), now)
 	require.False(t, r.Take([]byte("late"), now.Add(defaultResponseTTL+1)))
+	r.Note([]byte("ever"), &Responses{Max: -1, TTL: -1}, now)
+	for range 3 {
+		require.True(t, r.Take([]byte("ever"), now.AddDate(1, 0, 0)))
+	}
 	many := &Responses{Max: -1, TTL: time.Second}
 	for range maxReplies + 10 {
 		r.Note([]byte(NewNonce()), many, now)
@@ -191,7 +201,6 @@ func TestWrongConfigurationsAreRefused(t *testing.T) {
 		{"no name", Config{Users: []User{{NKey: "UABC", Name: "u"}}}},
 		{"is not a subject", Config{Token: "t", Default: &Permissions{Publish: Rule{Deny: []string{"a..b"}}}}},
 		{"is not a subject", Config{Token: "t", Default: &Permissions{Subscribe: Rule{Allow: []string{"a b c"}}}}},
-		{"negative", Config{Token: "t", Default: &Permissions{Responses: &Responses{TTL: -1}}}},
 		{"control character", Config{Users: []User{{Name: "u\n"}}}},
 	} {
 		_, err := New(c.config)

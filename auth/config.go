@@ -61,9 +61,9 @@ type Rule struct {
 
 // Responses bounds answers.
 type Responses struct {
-	// Max is how many messages may go to one reply subject; 0 is 1, -1 is any number.
+	// Max is how many messages may go to one reply subject; 0 is 1, a negative one any number.
 	Max int
-	// TTL is for how long; 0 is two minutes.
+	// TTL is for how long; 0 is two minutes, a negative one for ever.
 	TTL time.Duration
 }
 
@@ -150,9 +150,6 @@ func (p *Permissions) validate(whose string) error {
 				return fmt.Errorf("auth: %s: %q is not a subject, or a subject and a queue group", whose, entry)
 			}
 		}
-	}
-	if r := p.Responses; r != nil && (r.Max < -1 || r.TTL < 0) {
-		return fmt.Errorf("auth: %s: negative allow_responses", whose)
 	}
 	return nil
 }

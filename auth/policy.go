@@ -119,12 +119,14 @@ func (p *Policy) Login(c *Credentials) (*Principal, error) {
 }
 
 // check finds the user of the credentials. What is said counts before what a certificate says, and
-// that before the user of those who say nothing.
+// that before the user of those who say nothing. Beside a token, the name of no user is only a name.
 func (p *Policy) check(c *Credentials) (*user, bool) {
 	switch {
 	case c.NKey != "":
 		u := p.users[c.NKey]
 		return u, u != nil && u.NKey != "" && signed(c)
+	case c.Token != "" && p.config.Token != "" && p.users[c.User] == nil:
+		return p.everybody, matches(p.config.Token, c.Token)
 	case c.User != "":
 		u := p.users[c.User]
 		if u == nil || u.NKey != "" || u.Password == "" {
@@ -133,7 +135,7 @@ func (p *Policy) check(c *Credentials) (*user, bool) {
 		}
 		return u, matches(u.Password, c.Password)
 	case c.Token != "":
-		return p.everybody, p.config.Token != "" && matches(p.config.Token, c.Token)
+		return nil, false
 	}
 	if c.Certificate != nil {
 		for _, name := range names(c.Certificate) {

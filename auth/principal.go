@@ -182,9 +182,11 @@ type Replies struct {
 }
 
 type reply struct {
-	left int // -1 for any number
-	at   time.Time
+	left int       // negative for any number
+	at   time.Time // zero for never
 }
+
+func (r reply) over(now time.Time) bool { return !r.at.IsZero() && now.After(r.at) }
 
 // maxReplies bounds the memory of one connection's Replies.
 const maxReplies = 65536
@@ -197,13 +199,17 @@ func (rs *Replies) Note(to []byte, r *Responses, now time.Time) {
 	if len(rs.until) >= maxReplies {
 		rs.prune(now)
 	}
-	rs.until[string(to)] = reply{left: r.Max, at: now.Add(r.TTL)}
+	end := now.Add(r.TTL)
+	if r.TTL < 0 {
+		end = time.Time{}
+	}
+	rs.until[string(to)] = reply{left: r.Max, at: end}
 }
 
 // prune forgets what has expired, or everything when nothing has.
 func (rs *Replies) prune(now time.Time) {
 	for to, r := range rs.until {
-		if now.After(r.at) {
+		if r.over(now) {
 			delete(rs.until, to)
 		}
 	}
@@ -218,7 +224,7 @@ func (rs *Replies) Take(to []byte, now time.Time) bool {
 	switch {
 	case !ok:
 		return false
-	case now.After(r.at) || r.left == 0:
+	case r.over(now) || r.left == 0:
 		delete(rs.until, string(to))
 		return false
 	case r.left > 0:

@@ -102,7 +102,9 @@ func (r *responses) UnmarshalYAML(decode func(any) error) error {
 		return err
 	}
 	r.on, r.max = true, how.Max
-	if how.Expires != "" {
+	if d, err := time.ParseDuration(how.Expires); err == nil && d < 0 { // as NATS says never
+		r.ttl = -1
+	} else if how.Expires != "" {
 		if err := (timeout{&r.ttl}).Set(how.Expires); err != nil {
 			return fmt.Errorf("expires: %w", err)
 		}

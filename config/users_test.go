@@ -99,6 +99,14 @@ tls: {cert_file: c.pem, key_file: k.pem, handshake_first: 100ms, timeout: 5}
 	require.Equal(t, 100*time.Millisecond, fallback)
 }
 
+func TestAnswersWithoutALimit(t *testing.T) {
+	got, err := parse(t, `users: [{user: a, password: x, permissions: {allow_responses: {max: -1, expires: "-1ms"}}}]`)
+	require.NoError(t, err)
+	require.Equal(t, &auth.Responses{Max: -1, TTL: -1}, got.Auth.Users[0].Permissions.Responses)
+	_, err = parse(t, `users: [{user: a, password: x, permissions: {allow_responses: {expires: soon}}}]`)
+	require.ErrorContains(t, err, "expires")
+}
+
 func TestSecurityAgainstEachOther(t *testing.T) {
 	f := func(yml, want string) {
 		t.Helper()
