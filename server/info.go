@@ -99,7 +99,9 @@ func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 	host, port := splitAddr(srv.Addr())
 	var urls []string
 	if a := srv.opts.Advertise; a != "" {
-		urls = []string{a}
+		if !lame { // where to go instead is not here
+			urls = []string{a}
+		}
 		if h, p, err := net.SplitHostPort(a); err == nil {
 			host = h
 			port, _ = strconv.Atoi(p) // New has checked it

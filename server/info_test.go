@@ -22,3 +22,18 @@ func TestConnectionsWithinTheProcessNeedNoTLS(t *testing.T) {
 	require.False(t, greeting.TLS)
 	require.False(t, greeting.TLSOffered)
 }
+
+// Clients that are sent away are not sent back.
+func TestAnAdvertisedAddressIsWhereToConnect(t *testing.T) {
+	srv := startServer(t, Options{Advertise: "broker.example:4999"})
+	f := func(lame bool, want []string) {
+		t.Helper()
+		var greeting info
+		require.NoError(t, json.Unmarshal(append(srv.newGreeting(lame, false, false), `"x":0}`...), &greeting))
+		require.Equal(t, "broker.example", greeting.Host)
+		require.Equal(t, 4999, greeting.Port)
+		require.Equal(t, want, greeting.URLs)
+	}
+	f(false, []string{"broker.example:4999"})
+	f(true, nil)
+}

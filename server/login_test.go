@@ -45,7 +45,11 @@ func TestTextLogin(t *testing.T) {
 	f("CONNECT {\"user\":\"ann\",\"pass\":\"pw\"}\r\nPING\r\nSUB a 1\r\n", "+OK\r\nPONG\r\n+OK\r\n", false)
 	// Another user does not inherit subscriptions.
 	f("CONNECT {\"user\":\"bob\",\"pass\":\"b\",\"verbose\":false}\r\nSUB a 1\r\nPUB a 0\r\n\r\n"+
-		"CONNECT {\"user\":\"ann\",\"pass\":\"pw\"}\r\nPUB a 0\r\n\r\n", "MSG a 1 0\r\n\r\n+OK\r\n+OK\r\n", false)
+		"CONNECT {\"user\":\"ann\",\"pass\":\"pw\",\"verbose\":true}\r\nPUB a 0\r\n\r\n", "MSG a 1 0\r\n\r\n+OK\r\n+OK\r\n", false)
+	// A login stays when other options change, and not when it is wrong.
+	const bob = "CONNECT {\"user\":\"bob\",\"pass\":\"b\"}\r\n"
+	f(bob+"CONNECT {\"verbose\":false}\r\nPING\r\n", "+OK\r\nPONG\r\n", false)
+	f(bob+"CONNECT {\"user\":\"ann\"}\r\nPING\r\n", "+OK\r\n"+refused, true)
 	require.NotZero(t, b.srv.metrics.authFailures.Load())
 }
 

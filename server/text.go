@@ -68,11 +68,18 @@ func newText(s *session) *text {
 	return &text{s: s, verbose: true, pedantic: true, echo: true}
 }
 
+// maxArgs bounds the arguments of a command.
+func (t *text) maxArgs() int { return t.s.loop.srv.opts.MaxControlLine }
+
 // maxLine bounds a command without its payload: what is allowed for the arguments, and room for the
 // verb.
-func (t *text) maxLine() int { return t.s.loop.srv.opts.MaxControlLine + maxVerb }
+func (t *text) maxLine() int { return t.maxArgs() + maxVerb }
 
-func isTextStart(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+// isTextStart reports whether a connection that begins with c is text: a verb, or a person who pressed
+// return first.
+func isTextStart(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '+' || c == '-' || c == '\n' || isBlank(c)
+}
 
 // feed runs the commands of in. A command whose rest is missing is kept.
 func (t *text) feed(in []byte, now time.Time) {

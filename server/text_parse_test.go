@@ -75,7 +75,11 @@ func TestTextParserRules(t *testing.T) {
 	lives("pInG\t \r  \n", "PONG\r\n")
 	lives("PING\r\nPING\r\n\r\n\nPING\r\n", "PONG\r\nPONG\r\nPONG\r\n")
 	lives("PONG\r\nPING\r\n", "PONG\r\n")
-	lives("PING\r\n+OK\r\n-ERR 'x'\r\nINFO {}\r\nPING\r\n", "PONG\r\nPONG\r\n")
+	lives("PONG  \r  \nPING x\r\nPONG x\r\nPING\r\n", "PONG\r\nPONG\r\n")
+	lives("PING\r\n+OK\r\n+ok x\r\nINFO {}\r\nINFO {\"x\":1}\r\nPING\r\n", "PONG\r\nPONG\r\n")
+	lives("+OK\r\nPING\r\n", "PONG\r\n")
+	lives("\r\n\nPING\r\n", "PONG\r\n") // a person presses return first
+	lives(" \tPING\r\n", "PONG\r\n")
 
 	// Before CONNECT the session is verbose and pedantic.
 	lives("SUB foo 1\r\nPUB foo 2\r\nhi\r\n", "+OK\r\n+OK\r\nMSG foo 1 2\r\nhi\r\n")
@@ -87,15 +91,32 @@ func TestTextParserRules(t *testing.T) {
 	lives(`CONNECT {"verbose":false,"pedantic":false}`+"\r\nSUB foo.x 1\r\nPUB foo.* 1\r\nx\r\nPUB foo..x 1\r\nx\r\nPING\r\n", "PONG\r\n")
 	lives(`connect {"verbose":false,"echo":false}`+"\r\nSUB foo 1\r\nPUB foo 0\r\n\r\nPING\r\n", "PONG\r\n")
 	lives(program+program+"PING\r\n", "PONG\r\n")
+	lives(`CONNECT {"VERBOSE":false}`+"\r\nCONNECT   {\"lang\":7,\"other\":[{}]} \r\nPING\r\n", "PONG\r\n")
+
+	// CONNECT again changes what it says and nothing else, and begins without subscriptions.
+	lives(program+"CONNECT {\"verbose\":true}\r\nCONNECT {}\r\n", "+OK\r\n+OK\r\n")
+	lives(program+"CONNECT {}\r\nSUB in 1\r\nPUB a in 0\r\n\r\n", "HMSG in 1 33 33\r\nNATS/1.0 503\r\nNats-Subject: a\r\n\r\n\r\n")
+	lives(program+"CONNECT {\"echo\":false}\r\nCONNECT {\"verbose\":null}\r\nSUB a 1\r\nPUB a 0\r\n\r\n", "")
+	lives(program+"SUB a 1\r\nCONNECT {}\r\nPUB a 0\r\n\r\nSUB a 1\r\nPUB a 1\r\nx\r\n", "MSG a 1 1\r\nx\r\n")
+	lives("SUB a 1\r\n"+program+"PUB a 1\r\nx\r\n", "+OK\r\nMSG a 1 1\r\nx\r\n")
+	closes(program+"CONNECT {\"headers\":false}\r\n", "no responders requires headers support")
 
 	// Subscriptions.
 	lives("SUB foo 1\r\nSUB bar 1\r\nPUB bar 0\r\n\r\n", "+OK\r\n+OK\r\n+OK\r\n") // a sid that exists is ignored
+	lives("SUB foo 1\r\nSUB foo. 1\r\nPUB foo 0\r\n\r\n", "+OK\r\n+OK\r\n+OK\r\nMSG foo 1 0\r\n\r\n")
 	lives("SUB foo. 1\r\nPING\r\n", "-ERR 'Invalid Subject'\r\nPONG\r\n")
 	lives("SUB foo.>.x 1\r\nPING\r\n", "-ERR 'Invalid Subject'\r\nPONG\r\n")
 	lives("UNSUB 1\r\n", "+OK\r\n")
 	lives(program+"SUB a 1\r\nUNSUB 1 2\r\nPUB a 1\r\n1\r\nPUB a 1\r\n2\r\nPUB a 1\r\n3\r\n", "MSG a 1 1\r\n1\r\nMSG a 1 1\r\n2\r\n")
 	lives(program+"SUB a 1\r\nPUB a 1\r\n1\r\nUNSUB 1 1\r\nPUB a 1\r\n2\r\n", "MSG a 1 1\r\n1\r\n")
 	lives(program+"SUB a 1\r\nUNSUB 1\r\nPUB a 1\r\n1\r\n", "")
+	for _, limit := range []string{"0", "x", "-1", "99999999999999"} { // at once
+		lives(program+"SUB a 1\r\nUNSUB 1 "+limit+"\r\nPUB a 1\r\n1\r\nPING\r\n", "PONG\r\n")
+	}
+	lives(program+"SUB a 1\r\nUNSUB 1 5\r\nPUB a 1\r\n1\r\nUNSUB 1\r\nPUB a 1\r\n2\r\n", "MSG a 1 1\r\n1\r\n")
+	lives(program+"SUB a 1\r\nUNSUB 1 5\r\nPUB a 1\r\n1\r\nUNSUB 1 1\r\nPUB a 1\r\n2\r\n", "MSG a 1 1\r\n1\r\n")
+	lives(program+"SUB a 1\r\nUNSUB 1 1\r\nPUB a 1\r\n1\r\nSUB a 1\r\nPUB a 1\r\n2\r\n", "MSG a 1 1\r\n1\r\nMSG a 1 1\r\n2\r\n")
+	lives(program+"SUB a*.>b 1\r\nPUB a*.>b 1\r\nx\r\nPUB aa.b 1\r\nx\r\n", "MSG a*.>b 1 1\r\nx\r\n")
 	lives(program+"SUB a q 1\r\nPUB a 1\r\n1\r\n", "MSG a 1 1\r\n1\r\n")
 
 	// Headers.
@@ -122,6 +143,20 @@ func TestTextParserRules(t *testing.T) {
 	closes("UNSUB 1 x\r\n", "usage: UNSUB sid [max]")
 	closes("SUB foo\r\n", "usage: SUB subject [queue] sid")
 	closes("SUB a b c d\r\n", "usage: SUB subject [queue] sid")
+	for _, verb := range []string{"SUB", "UNSUB", "PUB", "HPUB", "INFO", "-ERR"} {
+		closes(program+verb+"\r\nPING\r\n", errUnknown)
+	}
+	for _, line := range []string{"SUB foo", "SUB a b c d", "UNSUB 1 2 3", "PUB foo", "HPUB foo 5", "HPUB a b c 1 2", "HPUB a -1 5", "INFO x", "-ERR 'x'"} {
+		f(program+line+"\r\nPING\r\n", "", true) // a program is not told
+	}
+	for _, options := range []string{`"account":"x"`, `"new_account":true`} { // there are no accounts
+		closes("CONNECT {"+options+"}\r\nPING\r\n", errAuth)
+	}
+	closes("CONNECT {\"protocol\":-1}\r\n", "invalid client protocol")
+	for _, options := range []string{"[]", "{}{}", `{"user":5}`, "x"} {
+		closes("CONNECT "+options+"\r\nPING\r\n", "Invalid Connect Options")
+	}
+	lives("CONNECT null\r\nPING\r\n", "+OK\r\nPONG\r\n")
 	closes("CONNECT \r\n", "Invalid Connect Options")
 	closes("CONNECT {\r\n", "Invalid Connect Options")
 	closes("CONNECT {\"verbose\":3}\r\n", "Invalid Connect Options")
@@ -144,10 +179,14 @@ func TestTextParserRules(t *testing.T) {
 	closes(program+"\r\n", errUnknown)
 	lives("PING\r\n PING\r\n", "PONG\r\nPONG\r\n") // a person may
 
-	// Long lines: as long as it may be, and one byte more.
-	long := strings.Repeat("x", 4096+maxVerb-len("SUB  1\r"))
+	// Long lines: as long as the arguments may be, and one byte more.
+	long := strings.Repeat("x", 4096-len(" 1"))
 	lives("SUB "+long+" 1\r\nPING\r\n", "+OK\r\nPONG\r\n")
-	closes("SUB x"+long+" 1\r\nPING\r\n", "maximum control line exceeded")
+	closes("SUB x"+long+" 1\r\nPING\r\n", errLongLine)
+	lives(program+"PUB "+long+" 1\r\nx\r\nPING\r\n", "PONG\r\n")
+	closes(program+"PUB x"+long+" 1\r\nx\r\nPING\r\n", errLongLine)
+	closes(program+"pub x"+long+" 1\r\nx\r\nPING\r\n", errLongLine)
+	closes("CONNECT {\"name\":\""+long+"\"}\r\n", errLongLine)
 	closes(strings.Repeat("x", 4096+maxVerb+1), "maximum control line exceeded")
 	closes("P"+strings.Repeat(" ", 1<<20), "maximum control line exceeded")
 }

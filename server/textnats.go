@@ -18,6 +18,7 @@ const (
 	errSubject    = "Invalid Subject"
 	errPublishTo  = "Invalid Publish Subject"
 	errTooManySub = "maximum subscriptions exceeded"
+	errLongLine   = "maximum control line exceeded"
 )
 
 // fail tells the peer about an error. A program takes what it does not know for the end of the
@@ -34,20 +35,23 @@ func (t *text) refuse(reason string) {
 	t.s.close()
 }
 
-// malformed answers a command that cannot be understood. A person may try again.
-func (t *text) malformed(reason string) {
+// malformed answers a command whose arguments cannot be understood. A person may try again.
+func (t *text) malformed(args []byte, usage string) {
 	if t.person {
-		t.fail(reason)
+		t.fail(usage)
 		return
 	}
-	t.misused(reason)
+	t.misused(args, usage)
 }
 
-// misused ends the connection of a peer whose arguments are wrong. A NATS client is not told why: it
-// would not understand, and NATS does not say.
-func (t *text) misused(reason string) {
-	if t.friendly() {
-		t.fail(reason)
+// misused ends the connection of a peer whose arguments are wrong. A NATS client is only told when there
+// are none: it would not understand more, and NATS does not say more.
+func (t *text) misused(args []byte, usage string) {
+	switch {
+	case t.friendly():
+		t.fail(usage)
+	case len(args) == 0:
+		t.fail(errUnknown)
 	}
 	t.s.loop.srv.metrics.malformed.Add(1)
 	t.s.close()
@@ -82,9 +86,31 @@ func (t *text) dispatch(verb, args []byte, now time.Time) {
 		t.subscribe(args)
 	case "UNSUB":
 		t.unsubscribe(args)
-	case "PONG", "INFO", "+OK", "-ERR":
+	case "PONG", "+OK":
+	case "INFO":
+		t.serverInfo(args)
+	case "-ERR":
+		t.peerFailed(args)
 	default:
 		t.human(verb, args, now)
+	}
+}
+
+// serverInfo takes what only another server would say. It means nothing here, but has to be whole.
+func (t *text) serverInfo(args []byte) {
+	if json.Unmarshal(args, &struct{}{}) != nil {
+		t.malformed(args, "usage: INFO {json}")
+	}
+}
+
+// peerFailed ends the connection of a program that says it has failed.
+func (t *text) peerFailed(reason []byte) {
+	switch {
+	case t.person:
+	case len(reason) == 0:
+		t.refuse(errUnknown)
+	default:
+		t.s.close()
 	}
 }
 
@@ -125,10 +151,12 @@ type connectOptions struct {
 	NKey         string `json:"nkey"`
 	Signature    string `json:"sig"`
 	Name         string `json:"name"`
+	Account      string `json:"account"`
+	NewAccount   bool   `json:"new_account"`
 }
 
 func (t *text) connect(args []byte, now time.Time) {
-	o := connectOptions{Verbose: true, Pedantic: true, Echo: true}
+	o := t.connectOptions()
 	err := json.Unmarshal(args, &o)
 	switch {
 	case err != nil:
@@ -139,6 +167,16 @@ func (t *text) connect(args []byte, now time.Time) {
 		return
 	case o.NoResponders && !o.Headers:
 		t.refuse("no responders requires headers support")
+		return
+	case o.Account != "" || o.NewAccount: // there is one, and it is not chosen
+		t.refuse(errAuth)
+		return
+	}
+	if t.connected {
+		t.dropSubscriptions() // a login begins anew
+	}
+	if t.connected && o.anonymous() { // as who it was
+		t.welcome(&o)
 		return
 	}
 	before, again := t.s.who.Name(), t.s.admitted
@@ -156,6 +194,19 @@ func (t *text) connect(args []byte, now time.Time) {
 	}, now)
 }
 
+// connectOptions returns what a CONNECT changes: the options so far. A peer begins as if it were a
+// person.
+func (t *text) connectOptions() connectOptions {
+	o := connectOptions{
+		Verbose: t.verbose, Pedantic: t.pedantic, Echo: t.echo,
+		Headers: t.connected && t.headers, NoResponders: t.noResponders, Name: t.s.name,
+	}
+	if t.async {
+		o.Protocol = 1
+	}
+	return o
+}
+
 // welcome goes on as a peer that is logged in asked for.
 func (t *text) welcome(o *connectOptions) {
 	t.connected, t.async = true, o.Protocol == 1
@@ -164,6 +215,11 @@ func (t *text) welcome(o *connectOptions) {
 	t.headers = o.Headers && !t.s.loop.srv.opts.NoHeaders
 	t.noResponders = o.NoResponders
 	t.ok()
+}
+
+// anonymous reports whether a peer says nothing of who it is.
+func (o *connectOptions) anonymous() bool {
+	return o.User == "" && o.Password == "" && o.Token == "" && o.NKey == "" && o.Signature == ""
 }
 
 func (o *connectOptions) credentials() *auth.Credentials {
@@ -190,7 +246,7 @@ func (t *text) subscribe(args []byte) {
 	var f [3][]byte
 	n := fields(f[:], args)
 	if n != 2 && n != 3 {
-		t.malformed("usage: SUB subject [queue] sid")
+		t.malformed(args, "usage: SUB subject [queue] sid")
 		return
 	}
 	pattern, queue, sid := f[0], []byte(nil), f[n-1]
@@ -205,10 +261,10 @@ func (t *text) subscribe(args []byte) {
 	t.allowance -= subscribeWork
 	size := subBytes + len(sid) + len(pattern) + len(queue)
 	switch {
+	case t.subs.find(sid) != nil:
 	case !subject.Valid(pattern):
 		t.fail(errSubject)
 		return
-	case t.subs.find(sid) != nil:
 	case t.subBytes+size > maxSubBytes, t.subs.len() >= t.s.loop.srv.opts.MaxSubscriptions:
 		t.fail(errTooManySub)
 		return
@@ -235,12 +291,12 @@ func (t *text) unsubscribe(args []byte) {
 	limit := 0
 	if n == 2 {
 		var ok bool
-		if limit, ok = parseSize(f[1]); !ok {
+		if limit, ok = parseSize(f[1]); !ok && t.friendly() {
 			n = 0
 		}
 	}
 	if n != 1 && n != 2 {
-		t.malformed("usage: UNSUB sid [max]")
+		t.malformed(args, "usage: UNSUB sid [max]")
 		return
 	}
 	t.allowance -= subscribeWork

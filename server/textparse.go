@@ -12,12 +12,12 @@ func lineEnd(in []byte) int { return bytes.IndexByte(in, '\n') }
 // is not whole it returns 0 and how many bytes it needs, 0 when not even the line is whole. The
 // command only views in.
 func (t *text) command(in []byte, now time.Time) (used, need int) {
-	if l, line, ok := quickPublish(in); ok && line <= t.maxLine() {
+	if l, line, ok := quickPublish(in); ok && line-len("PUB \r\n") <= t.maxArgs() {
 		return t.publishLine(in, l, line, false, now)
 	}
 	end := lineEnd(in)
 	if limit := t.maxLine(); end > limit || end < 0 && len(in) > limit {
-		t.refuse("maximum control line exceeded")
+		t.refuse(errLongLine)
 		return len(in), 0
 	}
 	if end < 0 {
@@ -29,6 +29,9 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 	switch {
 	case !t.friendly() && (len(verb) == 0 || isBlank(in[0])): // no program does that
 		t.refuse(errUnknown)
+		return used, 0
+	case len(args) > t.maxArgs():
+		t.refuse(errLongLine)
 		return used, 0
 	case len(verb) == 0: // a person pressed return
 		return used, 0
@@ -78,10 +81,10 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	l, ok := parsePublish(args, header)
 	switch {
 	case !ok && header:
-		t.misused("usage: HPUB subject [reply] header-bytes all-bytes")
+		t.misused(args, "usage: HPUB subject [reply] header-bytes all-bytes")
 		return line, 0
 	case !ok:
-		t.misused("usage: PUB subject [reply] bytes")
+		t.misused(args, "usage: PUB subject [reply] bytes")
 		return line, 0
 	}
 	return t.publishLine(in, l, line, header, now)
