@@ -400,12 +400,24 @@ func (l *Log) replayEntry(b []byte, st *wire.Stamp) error {
 			return nil
 		}
 		l.mu.Unlock()
-		if err := l.store.Checkpoint(); err != nil {
+		if err := l.fileSoFar(); err != nil {
 			return err
 		}
-		l.store.evict(0)
 	}
 	return ErrBusy
+}
+
+// fileSoFar makes room in memory in the middle of a chunk, which is still needed for what comes.
+func (l *Log) fileSoFar() error {
+	s := l.store
+	if err := s.Checkpoint(); err != nil {
+		return err
+	}
+	s.evict(0)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lowLsn = s.commits.lsn
+	return nil
 }
 
 // finish makes what was replayed durable and prepares the commit log for the next chunk.
