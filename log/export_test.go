@@ -1,6 +1,9 @@
 package log
 
-import "hash/crc32"
+import (
+	"hash/crc32"
+	"time"
+)
 
 // NewerCheckpoint returns a checkpoint file of the next format version.
 func NewerCheckpoint() []byte {
@@ -19,3 +22,9 @@ func OpenStill(o Options) (*Store, error) { return openStill(o) }
 
 // Drop ends a store as a kill would: nothing is written.
 func (s *Store) Drop() { s.abandon() }
+
+// Hurry makes everything that happens in the background happen all the time.
+func (o *Options) Hurry(every time.Duration) {
+	o.CheckpointInterval, o.RetentionInterval, o.CompactionInterval = 5*every, 7*every, 11*every
+	o.timers = timers{mark: every, space: 3 * every, fillPause: every / 3, fillRetry: every}
+}

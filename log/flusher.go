@@ -7,13 +7,6 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-const (
-	// markDelay is how long the flusher is idle before it records that everything is durable.
-	markDelay = 100 * time.Millisecond
-	// spaceRetry is how often a full disk is tried again. Writing resumes within 5 s of space.
-	spaceRetry = 500 * time.Millisecond
-)
-
 // job is the part of one log in a round.
 type job struct {
 	log   *Log
@@ -38,7 +31,7 @@ func (s *Store) markDirty(l *Log) {
 // flush runs rounds until stop is closed. There is no linger: while one round waits for the device,
 // the logs of the next one collect.
 func (s *Store) flush(stop <-chan struct{}) {
-	timer := time.NewTimer(markDelay)
+	timer := time.NewTimer(s.options.timers.mark)
 	defer timer.Stop()
 	stuck := false // the last round found no space at all: only the timer tries again
 	for {
@@ -64,9 +57,9 @@ func (s *Store) flush(stop <-chan struct{}) {
 
 func (s *Store) flushDelay() time.Duration {
 	if s.full.Load() {
-		return spaceRetry
+		return s.options.timers.space
 	}
-	return markDelay
+	return s.options.timers.mark
 }
 
 // markSynced leaves a mark behind the last chunk when the log is quiet.

@@ -51,6 +51,16 @@ type Options struct {
 	CompactionInterval time.Duration
 	// Poison overwrites memory before it is recycled, so that a use after release shows up.
 	Poison bool
+
+	timers timers // tests make them short
+}
+
+// timers are the delays of the background goroutines that nobody needs to set.
+type timers struct {
+	mark      time.Duration // how long the flusher is idle before it records that everything is durable
+	space     time.Duration // how often a full disk is tried again; writing resumes within 5 s of space
+	fillPause time.Duration // between two pieces of a spare that is filled
+	fillRetry time.Duration // how soon after busy times filling is tried again
 }
 
 func (o *Options) setDefaults() {
@@ -72,6 +82,14 @@ func (o *Options) setDefaults() {
 	orDefault(&o.CheckpointInterval, defaultCheckpoint)
 	orDefault(&o.RetentionInterval, defaultRetention)
 	orDefault(&o.CompactionInterval, defaultCompaction)
+	o.timers.setDefaults()
+}
+
+func (t *timers) setDefaults() {
+	orDefault(&t.mark, 100*time.Millisecond)
+	orDefault(&t.space, 500*time.Millisecond)
+	orDefault(&t.fillPause, 20*time.Millisecond)
+	orDefault(&t.fillRetry, 200*time.Millisecond)
 }
 
 func orDefault[T int64 | time.Duration](v *T, d T) {

@@ -20,13 +20,10 @@ const (
 	bulkBytes = 64 << 10
 	// readySpares is how many files are kept ready.
 	readySpares = 1
-	// fillPause is the pause between two pieces that are filled, and fillBusy how much the rounds may
-	// write in it: with more, filling waits for quieter times.
-	fillPause = 20 * time.Millisecond
-	fillBusy  = 1 << 20
-	// fillRetry is how soon after busy times filling is tried again, and how often spares that a quiet
-	// store does not need are looked for.
-	fillRetry   = 200 * time.Millisecond
+	// fillBusy is how much the rounds may write in the pause between two pieces that are filled: with
+	// more, filling waits for quieter times.
+	fillBusy = 1 << 20
+	// sparesQuiet is how often spares that a quiet store does not need are looked for.
 	sparesQuiet = time.Minute
 )
 
@@ -65,7 +62,7 @@ func (c *commitLog) source(n int64) (from string, room int64) {
 // runSpares keeps files ready until stop is closed. It begins when the first file is in use: filling
 // one earlier would hold up the first flush.
 func (s *Store) runSpares(stop <-chan struct{}) {
-	retry, quiet := time.NewTicker(fillRetry), time.NewTicker(sparesQuiet)
+	retry, quiet := time.NewTicker(s.options.timers.fillRetry), time.NewTicker(sparesQuiet)
 	defer retry.Stop()
 	defer quiet.Stop()
 	var lsn uint64
@@ -148,7 +145,7 @@ func (s *Store) fillSpare(stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	for err == nil && p.filled < c.size && s.quietFor(fillPause, stop) {
+	for err == nil && p.filled < c.size && s.quietFor(s.options.timers.fillPause, stop) {
 		to := min(p.filled+pieceBytes, c.size)
 		if err = fill(f, p.filled, to); err == nil {
 			err = f.Sync()

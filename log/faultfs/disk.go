@@ -3,14 +3,16 @@
 //
 // A Disk keeps what a real one keeps: bytes that were synced, and names whose directory was synced.
 // PowerCut returns the disk as it could be after a power failure: every byte that was not synced may
-// be old or new, every name that was not synced may be missing. The rest of a Disk's life is
-// deterministic: the same calls with the same seed do the same.
+// be old or new, and of the names that were not synced those before a random moment are as they were
+// changed. The rest of a Disk's life is deterministic: the same calls with the same seed do the same.
+// Jitter makes the order of concurrent calls a matter of chance.
 package faultfs
 
 import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -49,6 +51,24 @@ type node struct {
 	space  int64          // bytes reserved
 }
 
+// rename is a change of names that is not durable yet: a creation has no old name, a removal no new one.
+type rename struct {
+	from, to string
+	node     *node
+}
+
+// in reports whether the change is one of directory dir.
+func (r *rename) in(dir string) bool {
+	return r.from != "" && within(r.from, dir) || r.to != "" && within(r.to, dir)
+}
+
+func (r *rename) apply(names map[string]*node) {
+	delete(names, r.from)
+	if r.to != "" {
+		names[r.to] = r.node
+	}
+}
+
 // Disk is a simulated disk. All methods are safe for concurrent use.
 type Disk struct {
 	mu       sync.Mutex // guards the rest
@@ -56,6 +76,7 @@ type Disk struct {
 	dirs     map[string]bool
 	durable  map[string]*node // names after the last SyncDir of their directory
 	durDirs  map[string]bool
+	renames  []rename // since the last SyncDir of their directory
 	locked   map[string]bool
 	capacity int64 // bytes; 0 is unlimited
 	calls    int   // operations that change something
@@ -63,6 +84,8 @@ type Disk struct {
 	dead     bool
 	fail     func(op Op, name string) error
 	short    bool
+
+	pauses pauses
 }
 
 // New returns an empty disk with the directory "/".
@@ -154,6 +177,7 @@ func (d *Disk) Clone() *Disk {
 		c.dirs[name] = true
 	}
 	c.settle()
+	c.pauses.inherit(&d.pauses)
 	return c
 }
 
@@ -173,7 +197,8 @@ func (d *Disk) settle() {
 }
 
 // PowerCut returns a disk as it could be after the power failed now. Each page that was not synced
-// is the old or the new one, and a page under way may be torn, as rng says.
+// is the old or the new one, and a page under way may be torn, as rng says. Creations, renames and
+// removals that were not synced count up to one of them, as a journal that was cut off has them.
 func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -181,15 +206,17 @@ func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
 	for name := range d.durDirs {
 		c.dirs[name] = true
 	}
-	names := make([]string, 0, len(d.durable))
-	for name := range d.durable {
-		names = append(names, name)
+	kept := maps.Clone(d.durable)
+	for _, r := range d.renames[:rng.IntN(len(d.renames)+1)] {
+		if c.dirs[path.Dir(r.from)] || c.dirs[path.Dir(r.to)] {
+			r.apply(kept)
+		}
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		c.files[name] = d.durable[name].afterCut(rng)
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		c.files[name] = kept[name].afterCut(rng)
 	}
 	c.settle()
+	c.pauses.inherit(&d.pauses)
 	return c
 }
 
@@ -257,6 +284,7 @@ func (d *Disk) Delete(name string) {
 
 // Open implements log.FS.
 func (d *Disk) Open(name string, write, create bool) (log.File, error) {
+	defer d.pauses.around()()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.files[name]
@@ -268,13 +296,20 @@ func (d *Disk) Open(name string, write, create bool) (log.File, error) {
 			return nil, err
 		}
 		n = &node{}
-		d.files[name] = n
+		d.renameLocked("", name, n)
 	}
 	return &file{disk: d, node: n, name: name, writable: write}, nil
 }
 
+func (d *Disk) renameLocked(from, to string, n *node) {
+	r := rename{from, to, n}
+	r.apply(d.files)
+	d.renames = append(d.renames, r)
+}
+
 // Rename implements log.FS.
 func (d *Disk) Rename(oldName, newName string) error {
+	defer d.pauses.around()()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.beginLocked(OpRename, newName); err != nil {
@@ -284,13 +319,13 @@ func (d *Disk) Rename(oldName, newName string) error {
 	if n == nil {
 		return &fs.PathError{Op: "rename", Path: oldName, Err: fs.ErrNotExist}
 	}
-	delete(d.files, oldName)
-	d.files[newName] = n
+	d.renameLocked(oldName, newName, n)
 	return nil
 }
 
 // Remove implements log.FS.
 func (d *Disk) Remove(name string) error {
+	defer d.pauses.around()()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.beginLocked(OpRemove, name); err != nil {
@@ -299,13 +334,16 @@ func (d *Disk) Remove(name string) error {
 	if d.files[name] == nil && !d.dirs[name] {
 		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
 	}
-	delete(d.files, name)
+	if d.files[name] != nil {
+		d.renameLocked(name, "", nil)
+	}
 	delete(d.dirs, name)
 	return nil
 }
 
 // MakeDir implements log.FS.
 func (d *Disk) MakeDir(name string) error {
+	defer d.pauses.around()()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dirs[name] {
@@ -356,11 +394,13 @@ func within(name, dir string) bool {
 
 // SyncDir implements log.FS.
 func (d *Disk) SyncDir(name string) error {
+	defer d.pauses.around()()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.beginLocked(OpSyncDir, name); err != nil {
 		return err
 	}
+	d.renames = slices.DeleteFunc(d.renames, func(r rename) bool { return r.in(name) })
 	for file := range d.durable {
 		if within(file, name) {
 			delete(d.durable, file)
@@ -434,6 +474,7 @@ func (f *file) ReadAt(b []byte, pos int64) (int, error) {
 }
 
 func (f *file) WriteAt(b []byte, pos int64) (int, error) {
+	defer f.disk.pauses.around()()
 	d := f.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -488,6 +529,7 @@ func (n *node) touch(from, to int64) {
 }
 
 func (f *file) Sync() error {
+	defer f.disk.pauses.around()()
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	if err := f.disk.beginLocked(OpSync, f.name); err != nil {
@@ -509,6 +551,7 @@ func (f *file) Sync() error {
 }
 
 func (f *file) Allocate(size int64) error {
+	defer f.disk.pauses.around()()
 	d := f.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -525,6 +568,7 @@ func (f *file) Allocate(size int64) error {
 }
 
 func (f *file) Truncate(size int64) error {
+	defer f.disk.pauses.around()()
 	d := f.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -533,8 +577,8 @@ func (f *file) Truncate(size int64) error {
 	}
 	n := f.node
 	if int64(len(n.now)) > size {
+		n.touch(size, int64(len(n.now)))
 		n.now = n.now[:size:size]
-		n.touch(size, size+1)
 		n.space = size
 	} else {
 		n.now = append(n.now, make([]byte, size-int64(len(n.now)))...)
