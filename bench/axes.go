@@ -32,7 +32,7 @@ func axes() []axis {
 			label: bytesLabel, run: overSizes,
 		},
 		{
-			name: "backlog", what: "Publish to a topic that holds so much, 1 KiB, level memory, with files", unit: "msg/s",
+			name: "backlog", what: "Publish to a topic that holds so much, 128 B, level memory, with files", unit: "msg/s",
 			sizes: []int{0, 1, 5, 20}, label: func(n int) string { return fmt.Sprintf("%d GB", n) }, grow: overBacklog,
 		},
 	}
@@ -71,7 +71,7 @@ func overPartitions(c *ScaleConfig, n int) (point, error) {
 				frames = append(frames, publishFrame(handle, uint16(i), wire.LevelMemory, 128, 1))
 			}
 		}
-		return c.inTurn([]*fdConn{s.fdConn}, frames)
+		return c.inTurn([]*fdConn{s.fdConn}, frames, s.onDisk)
 	})
 }
 
@@ -95,7 +95,7 @@ func overConnections(c *ScaleConfig, n int) (point, error) {
 			s.lean()
 			conns = append(conns, s.fdConn)
 		}
-		return c.inTurn(conns, [][]byte{frameOf(128, 1)})
+		return c.inTurn(conns, [][]byte{frameOf(128, 1)}, atOnce)
 	})
 }
 
@@ -172,7 +172,7 @@ func overSizes(c *ScaleConfig, size int) (point, error) {
 		defer s.close()
 		value := min(size, maxValue)
 		frame := publishFrame(s.handle, 0, wire.LevelMemory, value, 1)
-		got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame})
+		got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame}, atOnce)
 		got.rate *= float64(value) / 1e6
 		return got, err
 	})
@@ -196,7 +196,7 @@ func (c *ScaleConfig) growBacklog(p *process, sizes []int, each func(i int, p po
 		return err
 	}
 	defer s.close()
-	frame := publishFrame(s.handle, 0, wire.LevelMemory, 1<<10, 1)
+	frame := publishFrame(s.handle, 0, wire.LevelMemory, 128, 1)
 	held := 0
 	for i, size := range sizes {
 		if _, err := s.fillTopic(size*1e9 - held); err != nil {
@@ -204,19 +204,27 @@ func (c *ScaleConfig) growBacklog(p *process, sizes []int, each func(i int, p po
 		}
 		held = size * 1e9
 		for range c.Rounds {
-			got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame})
+			got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame}, s.onDisk)
+			if err == nil {
+				err = s.onDisk()
+			}
 			if err != nil {
 				return err
 			}
 			each(i, got)
-			// All is on disk before the next measurement, so that none pays for the one before.
-			if _, err := s.ask(publishFrame(s.handle, 0, wire.LevelDisk, 1, 1)); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
+
+// onDisk waits until all that was published is on disk, so that nothing pays for what was before.
+func (s *session) onDisk() error {
+	_, err := s.ask(publishFrame(s.handle, 0, wire.LevelDisk, 1, 1))
+	return err
+}
+
+// atOnce is for what has nothing to wait for.
+func atOnce() error { return nil }
 
 func (c *ScaleConfig) config() *Config { return &Config{Program: c.Program, Dir: c.Dir, ctx: c.ctx} }
 

@@ -2,23 +2,29 @@ package bench
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // burst is how many publishes are written at once when connections or partitions take turns.
 const burst = 64
 
 // inTurn publishes bursts of frames over all connections and all frames in turn, two bursts under way,
-// and then one frame after the other. Every publish must be acknowledged.
-func (c *ScaleConfig) inTurn(conns []*fdConn, frames [][]byte) (point, error) {
+// and then, after settle, one frame after the other. Every publish must be acknowledged.
+func (c *ScaleConfig) inTurn(conns []*fdConn, frames [][]byte, settle func() error) (point, error) {
 	t := turns{conns: conns, frames: frames}
 	if err := t.each(); err != nil { // what is made at the first use is not measured
 		return point{}, err
 	}
 	rate, err := t.rate(c.Duration)
 	if err != nil {
+		return point{}, err
+	}
+	if err := settle(); err != nil {
 		return point{}, err
 	}
 	took, err := t.singles(c.RoundTrips)
@@ -41,7 +47,7 @@ func (t *turns) each() error {
 		if err != nil {
 			return err
 		}
-		if err := collect(c, n); err != nil {
+		if _, err := collect(c, n); err != nil {
 			return err
 		}
 	}
@@ -64,24 +70,34 @@ func (t *turns) send(n int) (*fdConn, int, error) {
 	return c, sent, c.write(t.out)
 }
 
-// collect reads the acknowledgements of a burst. Those of different partitions come in any order.
-func collect(c *fdConn, n int) error {
+// busyPause is how long a publisher rests that is faster than the disk.
+const busyPause = time.Millisecond
+
+// collect reads the answers to a burst and returns how many were acknowledged: a broker whose disk is
+// behind takes no more than its memory holds. Answers of different partitions come in any order.
+func collect(c *fdConn, n int) (acked int, err error) {
 	var seen uint64 // a bit for each of a burst
 	for range n {
 		f, err := c.frame()
-		if err == nil {
-			err = failure(f)
-		}
 		if err != nil {
-			return err
+			return acked, err
 		}
 		bit := uint64(1) << (f.Correlation / 2)
 		if f.Correlation >= 2*burst || seen&bit != 0 {
-			return fmt.Errorf("acknowledgement of %d, which is not under way", f.Correlation)
+			return acked, fmt.Errorf("acknowledgement of %d, which is not under way", f.Correlation)
 		}
 		seen |= bit
+		switch err := failure(f); {
+		case err == nil:
+			acked++
+		case !errors.Is(err, wire.CodeBusy):
+			return acked, err
+		}
 	}
-	return nil
+	if acked < n {
+		time.Sleep(busyPause)
+	}
+	return acked, nil
 }
 
 func (t *turns) rate(d time.Duration) (float64, error) {
@@ -94,8 +110,9 @@ func (t *turns) rate(d time.Duration) (float64, error) {
 	take := func() error {
 		s := waiting[0]
 		waiting = append(waiting[:0], waiting[1:]...)
-		acked += s.n
-		return collect(s.c, s.n)
+		n, err := collect(s.c, s.n)
+		acked += n
+		return err
 	}
 	start := time.Now()
 	for time.Since(start) < d {
@@ -127,7 +144,7 @@ func (t *turns) singles(n int) ([]time.Duration, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := collect(c, sent); err != nil {
+		if _, err := collect(c, sent); err != nil {
 			return nil, err
 		}
 		took = append(took, time.Since(start))
