@@ -5,7 +5,9 @@
 # make test-power  takes a broker's file system away CYCLES times under load; root only
 # make conformance  fetches the nats command line tool and nats.js, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
-# make bench-nats   measures the broker beside nats-server with NATS clients, ROUNDS times
+# make bench-peers  builds nats-server and nsqd, measures the broker beside them and Redis, ROUNDS times,
+#                   and writes docs/peers.md with its plots
+# make bench-nats   the part of it that nats-server and the broker do with NATS clients
 # make bench-compare REF=main~1  compares the micro-benchmarks with those of another commit
 # make scale        measures what partitions, connections, subscribers, sizes and a backlog cost as they grow
 # make soak         runs a mix of load for SOAK and says whether anything grows
@@ -29,7 +31,7 @@ ROUNDS   ?= 5
 REF      ?= HEAD
 SOAK     ?= 10m
 
-.PHONY: build run test test-crash test-power conformance bench bench-compare bench-nats scale soak demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test test-crash test-power test-peers conformance bench bench-compare peers bench-peers bench-nats scale soak demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -65,14 +67,25 @@ scale: build
 soak: build
 	bin/rafka bench soak --duration $(SOAK) --write docs/benchmarks.md
 
-bench-nats: build
-	cd bench/peers && $(GO) build -o $(CURDIR)/bin/tools/ . github.com/nats-io/nats-server/v2 github.com/nats-io/natscli/nats
-	bin/tools/peers --rafka bin/rafka --nats-server bin/tools/nats-server --nats bin/tools/nats --rounds $(ROUNDS)
+PEERS = bin/tools/peers --rounds $(ROUNDS) --json docs/plots/peers.json --write docs/peers.md --plots docs/plots
+
+peers: build
+	cd bench/peers && $(GO) build -o $(CURDIR)/bin/tools/ . github.com/nats-io/nats-server/v2 \
+		github.com/nats-io/natscli/nats github.com/nsqio/nsq/apps/nsqd
+
+bench-peers: peers
+	$(PEERS)
+
+bench-nats: peers
+	$(PEERS) --systems '^(nats|rafka-nats)$$'
 
 demos: build
 	for demo in $(DEMOS); do RAFKA=bin/rafka scripts/$$demo.sh || exit 1; done
 
-check: test race staticcheck golangci-lint gofumpt cross
+check: test test-peers race staticcheck golangci-lint gofumpt cross
+
+test-peers:
+	cd bench/peers && $(GO) vet ./... && $(GO) test ./...
 
 race:
 	$(GO) test -race -shuffle=on ./...

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/nsqio/go-nsq"
+)
+
+// nsqConn is go-nsq. Every subscriber has a channel of its own.
+type nsqConn struct {
+	addr, admin string
+	producer    *nsq.Producer
+	consumers   []*nsq.Consumer
+}
+
+func dialNSQ(s *server) (conn, error) {
+	p, err := nsq.NewProducer(s.addr, nsq.NewConfig())
+	if err != nil {
+		return nil, err
+	}
+	p.SetLogger(nil, nsq.LogLevelMax)
+	return &nsqConn{addr: s.addr, admin: s.admin, producer: p}, p.Ping()
+}
+
+func (c *nsqConn) close() error {
+	c.producer.Stop()
+	for _, k := range c.consumers {
+		k.Stop()
+		<-k.StopChan
+	}
+	return nil
+}
+
+func (c *nsqConn) post(path string, query url.Values) error {
+	resp, err := http.Post("http://"+c.admin+path+"?"+query.Encode(), "", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("nsqd answers %s with %s", path, resp.Status)
+	}
+	return nil
+}
+
+func (c *nsqConn) create(topics ...string) error {
+	for _, topic := range topics {
+		if err := c.post("/topic/create", url.Values{"topic": {topic}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *nsqConn) publishOne(topic string, payload []byte) error {
+	return c.producer.Publish(topic, payload)
+}
+
+// How MPUB is fastest.
+const (
+	nsqBatch   = 200
+	nsqBatches = 4
+	nsqPrompt  = 1000 // messages on the way when each leaves at once
+)
+
+func (c *nsqConn) publish(topics []string, w *work, window int) error {
+	batch, flying := 1, window
+	switch {
+	case w.prompt:
+		flying = nsqPrompt
+	case window == 0:
+		batch, flying = nsqBatch, nsqBatches
+	}
+	w.keep(batch * (flying + 2)) // the client writes from the caller's memory
+	answers := make(chan *nsq.ProducerTransaction, flying)
+	unanswered, acked := 0, 0
+	wait := func() error {
+		t := <-answers
+		unanswered--
+		n, _ := t.Args[0].(int)
+		for range n {
+			if w.acked != nil {
+				w.acked(acked)
+			}
+			acked++
+		}
+		return t.Error
+	}
+	for round := 0; !w.done; round++ {
+		for unanswered > 0 && (unanswered == flying || len(answers) > 0) {
+			if err := wait(); err != nil {
+				return err
+			}
+		}
+		bodies := w.batch(batch)
+		if err := c.producer.MultiPublishAsync(topics[round%len(topics)], bodies, answers, len(bodies)); err != nil {
+			return err
+		}
+		unanswered++
+	}
+	for unanswered > 0 {
+		if err := wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count returns how many messages wait; of a topic without channels that is all of them.
+func (c *nsqConn) count(topic string) (int, error) {
+	resp, err := http.Get("http://" + c.admin + "/stats?format=json&topic=" + topic)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var stats struct {
+		Topics []struct {
+			Depth int `json:"depth"`
+		} `json:"topics"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil {
+		return 0, err
+	}
+	if len(stats.Topics) != 1 {
+		return 0, errors.New("nsqd does not know the topic")
+	}
+	return stats.Topics[0].Depth, nil
+}
+
+// maxRDY is the most that nsqd lets a connection have in flight by default.
+const maxRDY = 2500
+
+var channels atomic.Int64
+
+func (c *nsqConn) subscribe(topic string, prompt bool, take func([]byte)) error {
+	channel := fmt.Sprintf("s%d", channels.Add(1))
+	if err := c.post("/channel/create", url.Values{"topic": {topic}, "channel": {channel}}); err != nil {
+		return err
+	}
+	return c.receive(topic, channel, prompt, nsq.HandlerFunc(func(m *nsq.Message) error {
+		take(m.Body)
+		return nil
+	}))
+}
+
+// receive has one handler, which keeps the order, and finishes what it was handed.
+func (c *nsqConn) receive(topic, channel string, prompt bool, h nsq.Handler) error {
+	config := nsq.NewConfig()
+	config.MaxInFlight = maxRDY
+	if prompt { // by default the server waits for more, a quarter of a second
+		config.OutputBufferSize, config.OutputBufferTimeout = -1, -1
+	}
+	k, err := nsq.NewConsumer(topic, channel, config)
+	if err != nil {
+		return err
+	}
+	k.SetLogger(nil, nsq.LogLevelMax)
+	k.AddHandler(h)
+	c.consumers = append(c.consumers, k)
+	return k.ConnectToNSQD(c.addr)
+}
+
+func (c *nsqConn) consume(topic string, take func([]byte) bool) error {
+	ended := make(chan struct{})
+	over := false
+	err := c.receive(topic, "queue", false, nsq.HandlerFunc(func(m *nsq.Message) error {
+		if over {
+			m.DisableAutoResponse() // it stays in flight
+			return nil
+		}
+		if over = !take(m.Body); over {
+			close(ended)
+		}
+		return nil
+	}))
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(patience):
+		return errors.New("messages do not come")
+	}
+}

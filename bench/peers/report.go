@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// section is a part of the report.
+type section struct {
+	title     string
+	scenarios string   // prefix of their names
+	figure    string   // one figure of all systems, or
+	figures   []string // these of each system, a table for each scenario
+	plots     []string // above it
+}
+
+var sections = []section{
+	{title: "Fire-and-forget publish, messages a second", scenarios: "fire-and-forget", figure: "rate", plots: []string{"peers-send.svg"}},
+	{title: "Acknowledged publish, messages a second", scenarios: "publish acked", figure: "rate", plots: []string{"peers-publish.svg"}},
+	{title: "Publish to subscribers, delivered messages a second", scenarios: "publish to subscribers", figure: "rate", plots: []string{"peers-subscribers.svg"}},
+	{title: "Fetch of a backlog, messages a second", scenarios: "fetch", figure: "rate", plots: []string{"peers-fetch.svg"}},
+	{title: "Queue, consumed and acknowledged messages a second", scenarios: "queue", figure: "rate", plots: []string{"peers-queue.svg"}},
+	{title: "One in flight, microseconds", scenarios: "publish acked, one in flight", figures: []string{"p50", "p99", "p99.9", "max", "rate"}},
+	{scenarios: "publish to deliver, one in flight", figures: []string{"p50", "p99", "p99.9", "max", "rate"}},
+	{scenarios: "request/reply, one in flight", figures: []string{"p50", "p99", "p99.9", "max", "rate"}},
+	{
+		title: "Open loop, microseconds from when a message was due", scenarios: "open loop",
+		figures: []string{"ack p50", "ack p99", "ack p99.9", "ack max", "deliver p50", "deliver p99", "deliver p99.9", "deliver max"},
+		plots:   []string{"peers-latency-10k.svg", "peers-latency-50k.svg"},
+	},
+	{title: "Server processor time, seconds per million messages", scenarios: "publish acked", figure: "cpu", plots: []string{"peers-cpu.svg"}},
+	{scenarios: "publish to subscribers", figure: "cpu"},
+	{scenarios: "fire-and-forget", figure: "cpu"},
+	{scenarios: "fetch", figure: "cpu"},
+	{scenarios: "queue", figure: "cpu"},
+	{title: "Server allocations per million messages", scenarios: "publish acked", figure: "allocs"},
+	{scenarios: "publish to subscribers", figure: "allocs"},
+	{title: "Memory (RSS), MB", scenarios: "memory", figure: "MB"},
+	{title: "Memory per connection, KB", scenarios: "memory, 10,000 idle", figure: "KB", plots: []string{"peers-connections.svg"}},
+	{title: "Memory per subscription, bytes", scenarios: "memory, a million", figure: "B"},
+	{title: "Start and recovery, milliseconds", scenarios: "start-up", figure: "ms"},
+	{scenarios: "recovery", figures: []string{"ms", "greeting ms"}},
+	{title: "Many subjects over the NATS protocol, messages a second", scenarios: "publish to 10,000 subjects", figure: "rate"},
+	{scenarios: "publish beside", figure: "rate"},
+	{title: "The nats bench tool, messages a second", scenarios: "nats bench", figure: "rate"},
+}
+
+// report returns everything that was measured, for docs/peers.md.
+func (r *results) report() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s. Medians of %s.\n\n", r.Machine, r.rounds())
+	if t := r.targetTable(nativeTargets()); t != "" {
+		fmt.Fprintf(&b, "### Targets\n\n%s\n", t)
+	}
+	if t := r.targetTable(natsTargets()); t != "" {
+		fmt.Fprintf(&b, "### Targets with NATS clients\n\n%s\n", t)
+	}
+	charts, title := r.charts(), ""
+	for _, s := range sections {
+		names := r.names(s.scenarios)
+		if s.title != "" {
+			title = s.title
+		}
+		if len(names) == 0 {
+			continue
+		}
+		if title != "" {
+			fmt.Fprintf(&b, "### %s\n\n", title)
+			title = ""
+		}
+		for _, name := range s.plots {
+			if charts[name] != nil {
+				fmt.Fprintf(&b, "![%s](plots/%s)\n\n", s.title, name)
+			}
+		}
+		if s.figure != "" {
+			fmt.Fprintf(&b, "%s\n", r.bySystem(names, s.figure))
+			continue
+		}
+		for _, name := range names {
+			fmt.Fprintf(&b, "%s\n", r.byFigure(name, s.figures))
+		}
+	}
+	return b.String()
+}
+
+// names returns the scenarios with samples whose names begin with a prefix, in order.
+func (r *results) names(prefix string) (names []string) {
+	for _, sc := range scenarios() {
+		if strings.HasPrefix(sc.name, prefix) && slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Scenario == sc.name }) {
+			names = append(names, sc.name)
+		}
+	}
+	return names
+}
+
+// rounds says how often scenarios were measured.
+func (r *results) rounds() string {
+	counts := map[[2]string]int{}
+	for _, s := range r.Samples {
+		counts[[2]string{s.Scenario, s.System}]++
+	}
+	low, high := 0, 0
+	for _, n := range counts {
+		if low == 0 || n < low {
+			low = n
+		}
+		high = max(high, n)
+	}
+	if low == high {
+		return alternating(high)
+	}
+	return fmt.Sprintf("%d to %s", low, alternating(high))
+}
+
+func alternating(rounds int) string {
+	if rounds == 1 {
+		return "1 round"
+	}
+	return fmt.Sprintf("%d alternating rounds", rounds)
+}
+
+// What is between these lines of a document is written by the program.
+const (
+	beginMark = "<!-- begin: bench peers -->\n"
+	endMark   = "<!-- end: bench peers -->\n"
+)
+
+// replaceBetween puts text between the marks of a document.
+func replaceBetween(document, text string) (string, error) {
+	before, rest, ok := strings.Cut(document, beginMark)
+	_, after, ok2 := strings.Cut(rest, endMark)
+	if !ok || !ok2 {
+		return "", fmt.Errorf("the lines %q and %q are not there", strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+	}
+	return before + beginMark + text + endMark + after, nil
+}
+
+// write puts the report into a document.
+func (r *results) write(name string) error {
+	document, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	text, err := replaceBetween(string(document), r.report())
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return os.WriteFile(name, []byte(text), 0o644)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// number writes a number with the digits that mean something.
+func number(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f M", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.0f k", v/1e3)
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 1 || v == 0:
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0")
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// table is a table in Markdown.
+type table struct{ rows [][]string }
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// String returns the table; the first row is the header.
+func (t *table) String() string {
+	var b strings.Builder
+	for i, row := range t.rows {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+		if i == 0 {
+			b.WriteString(strings.Repeat("| --- ", len(row)) + "|\n")
+		}
+	}
+	return b.String()
+}
+
+// text returns a figure of a cell with what was wrong, "-" when there is none.
+func (c *cell) text(name string) string {
+	v, ok := c.medians[name]
+	out := "-"
+	if ok {
+		out = number(v)
+	}
+	if len(c.notes) > 0 {
+		out += " (" + strings.Join(c.notes, "; ") + ")"
+	}
+	return out
+}
+
+// targetTable compares Rafka with its peers where there is a target and both were measured.
+func (r *results) targetTable(all []target) string {
+	t := table{}
+	t.add("figure", "unit", "Rafka", "peer", "ratio", "target", "met")
+	for _, want := range all {
+		ours, theirs := r.cell(want.ours.scenario, want.ours.system), r.cell(want.peer.scenario, want.peer.system)
+		v, measured := ours.medians[want.ours.name]
+		w := theirs.medians[want.peer.name]
+		if !measured || w == 0 {
+			continue
+		}
+		met := "no"
+		if want.met(v / w) {
+			met = "yes"
+		}
+		t.add(want.what, want.unit, nameOf(want.ours.system)+": "+ours.text(want.ours.name),
+			nameOf(want.peer.system)+": "+theirs.text(want.peer.name), fmt.Sprintf("%.2f", v/w), want.String(), met)
+	}
+	if len(t.rows) == 1 {
+		return ""
+	}
+	return t.String()
+}
+
+func nameOf(id string) string {
+	sys, err := systemNamed(id)
+	if err != nil {
+		return id
+	}
+	return sys.name
+}
+
+// measured returns the ids of the systems that have samples in one of the scenarios, in order.
+func (r *results) measured(names []string) (ids []string) {
+	for _, sys := range systems() {
+		if slices.ContainsFunc(r.Samples, func(s sample) bool { return s.System == sys.id && slices.Contains(names, s.Scenario) }) {
+			ids = append(ids, sys.id)
+		}
+	}
+	return ids
+}
+
+// bySystem has a row for each scenario and a column for each system.
+func (r *results) bySystem(names []string, figure string) string {
+	ids := r.measured(names)
+	header := []string{""}
+	for _, id := range ids {
+		header = append(header, nameOf(id))
+	}
+	t := table{}
+	t.add(header...)
+	for _, name := range names {
+		row := []string{name}
+		for _, id := range ids {
+			c := r.cell(name, id)
+			row = append(row, c.text(figure))
+		}
+		t.add(row...)
+	}
+	return t.String()
+}
+
+// byFigure has a row for each system and a column for each figure of one scenario.
+func (r *results) byFigure(name string, figures []string) string {
+	t := table{}
+	t.add(append(append([]string{name}, figures...), "")...)
+	for _, id := range r.measured([]string{name}) {
+		c := r.cell(name, id)
+		row := []string{nameOf(id)}
+		for _, f := range figures {
+			if v, ok := c.medians[f]; ok {
+				row = append(row, number(v))
+			} else {
+				row = append(row, "-")
+			}
+		}
+		t.add(append(row, strings.Join(c.notes, "; "))...)
+	}
+	return t.String()
+}
