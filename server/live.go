@@ -191,7 +191,8 @@ func (b *binary) deliver(sub *liveSub, m *message) bool {
 func (b *binary) sendMessage(flags wire.Flags, subscription uint32, m *message) {
 	out := b.s.buffer()
 	dst, at := wire.BeginFrame(out.B, wire.OpMessage, flags, subscription)
-	dst = wire.Live{Subject: m.subject, Reply: m.reply, Header: m.header, Payload: m.payload}.Append(dst)
+	live := wire.Live{Subject: m.subject, Reply: m.reply, Header: m.header, Payload: m.payload}
+	dst = live.Append(dst)
 	out.B = wire.EndFrame(dst, at)
 }
 

@@ -108,7 +108,7 @@ func TestBinaryRequests(t *testing.T) {
 	require.NoError(t, err)
 	asker.sendLive(0, "jobs.eu", "_INBOX.x.4", "", strings.Repeat("x", 100))
 	require.Contains(t, asker.message(inbox), `"name":"TOO_LARGE"`)
-	asker.refused(wire.CodeTooLarge, wire.OpSend, 0, wire.Live{Subject: []byte("jobs.eu"), Payload: make([]byte, 100)}.Append)
+	asker.refused(wire.CodeTooLarge, wire.OpSend, 0, (&wire.Live{Subject: []byte("jobs.eu"), Payload: make([]byte, 100)}).Append)
 }
 
 func TestBadLiveRequests(t *testing.T) {
@@ -119,7 +119,7 @@ func TestBadLiveRequests(t *testing.T) {
 		p.refused(code, op, 0, body)
 	}
 	live := func(subject, reply, header string, size int) func([]byte) []byte {
-		return wire.Live{Subject: []byte(subject), Reply: []byte(reply), Header: []byte(header), Payload: make([]byte, size)}.Append
+		return (&wire.Live{Subject: []byte(subject), Reply: []byte(reply), Header: []byte(header), Payload: make([]byte, size)}).Append
 	}
 	f(wire.CodeInvalid, wire.OpSend, live("a.*", "", "", 0))
 	f(wire.CodeInvalid, wire.OpSend, live("a b", "", "", 0))

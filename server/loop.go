@@ -33,7 +33,7 @@ type loop struct {
 
 	mu    sync.Mutex // guards inbox, rung and over
 	inbox []job
-	rung  bool // the driver was woken and has not drained yet
+	rung  bool // nobody needs to wake the driver: it was woken, or a turn runs that looks at its end
 	over  bool // the driver has ended: nothing runs any more
 
 	spare    []job // the inbox of the turn before, to be reused
@@ -155,15 +155,15 @@ func (l *loop) drain(now time.Time) {
 	l.endTurn(now)
 }
 
-// runInbox runs the posted jobs. What they post runs the next time, so that a loop never starves its
-// sockets. It also comes before the bytes of a connection: what was handed over before the peer wrote
-// them is delivered before them.
+// runInbox runs the posted jobs, at the start of a turn and once more at its end. What those post runs
+// in the next turn, so that a loop never starves its sockets. It also comes before the bytes of a
+// connection: what was handed over before the peer wrote them is delivered before them.
 func (l *loop) runInbox(now time.Time) {
 	l.turning = true
 	l.mu.Lock()
 	jobs := l.inbox
 	l.inbox = l.spare[:0]
-	l.rung = false
+	l.rung = true
 	l.mu.Unlock()
 	for i, j := range jobs {
 		l.runJob(j, now)
@@ -172,10 +172,45 @@ func (l *loop) runInbox(now time.Time) {
 	l.spare = jobs
 }
 
-// endTurn starts the flushes that this turn asked for and writes out every session's replies, once.
+// leaveInbox lets posts wake the driver again, and wakes it for what came too late for this turn.
+func (l *loop) leaveInbox() {
+	l.mu.Lock()
+	if l.nudge == nil {
+		l.inbox = append(l.inbox, l.laters...)
+		l.laters = clearJobs(l.laters)
+	}
+	l.rung = len(l.inbox) > 0
+	ring := l.rung
+	l.mu.Unlock()
+	if ring {
+		l.ring()
+	}
+}
+
+// clearJobs empties jobs and keeps the memory.
+func clearJobs(jobs []job) []job {
+	clear(jobs)
+	return jobs[:0]
+}
+
+// endTurn starts the flushes that this turn asked for and writes out every session's replies. Then it
+// runs what was posted meanwhile, a partition's move for example: who published is answered before the
+// subscribers are served.
 func (l *loop) endTurn(now time.Time) {
 	l.turning = true
 	l.settleTurn(now)
+	l.sendOut(now)
+	l.runInbox(now)
+	l.settleTurn(now)
+	l.sendOut(now)
+	l.hold(now)
+	l.setAlarm(now)
+	l.turning = false
+	l.leaveInbox()
+}
+
+// sendOut starts flushes, hands messages to other loops and writes out the sessions' replies.
+func (l *loop) sendOut(now time.Time) {
 	for i, f := range l.flushes {
 		f.p.Flush(f.level)
 		l.flushes[i] = flush{}
@@ -190,9 +225,6 @@ func (l *loop) endTurn(now time.Time) {
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
-	l.hold(now)
-	l.setAlarm(now)
-	l.turning = false
 }
 
 // sessionEnded is called when a connection is gone. That may be noticed in the middle of a turn, by a

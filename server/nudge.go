@@ -43,13 +43,17 @@ func (g *gnetLoop) startNudge() error {
 	return nil
 }
 
-// later runs a job in a turn of its own, after everybody else's.
+// later runs a job in a turn of its own, after everybody else's; without a nudge in the next turn. It
+// reports whether the job will run: not when the loop has ended.
 func (l *loop) later(j job) bool {
-	if l.nudge == nil {
-		return l.post(j)
+	l.mu.Lock()
+	over := l.over
+	l.mu.Unlock()
+	if over {
+		return false
 	}
 	l.laters = append(l.laters, j)
-	if !l.nudged {
+	if l.nudge != nil && !l.nudged {
 		l.nudged = true
 		l.nudge()
 	}

@@ -22,6 +22,15 @@ func (s *memorySink) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (s *memorySink) Writev(bs [][]byte) (int, error) {
+	n := 0
+	for _, b := range bs {
+		s.b = append(s.b, b...)
+		n += len(b)
+	}
+	return n, nil
+}
+
 // answers returns what every correlation id was answered.
 func (s *memorySink) answers(t *testing.T) map[uint32]string {
 	t.Helper()

@@ -131,11 +131,9 @@ func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	g.loop.runInbox(now)
 	s.receive(in, now)
-	if _, err := c.Discard(-1); err != nil {
-		return gnet.Close
-	}
+	_, err = c.Discard(-1)
 	g.loop.endTurn(now)
-	return gnet.None
+	return actionOf(err)
 }
 
 // actionOf closes the connection after an error.

@@ -10,7 +10,7 @@ type Live struct {
 }
 
 // Append appends the encoded body.
-func (m Live) Append(dst []byte) []byte {
+func (m *Live) Append(dst []byte) []byte {
 	dst = appendStr(dst, m.Subject)
 	dst = appendStr(dst, m.Reply)
 	dst = le.AppendUint32(dst, uint32(len(m.Header)))
