@@ -219,7 +219,7 @@ func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, 
 	}
 	done := func(_ client.Receipt, err error) {
 		if err != nil {
-			p.fail.CompareAndSwap(nil, &err)
+			p.failed(err)
 			return
 		}
 		p.acked[worker].n.Add(1)
@@ -249,6 +249,9 @@ func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, 
 	}
 	return c.Flush(ctx)
 }
+
+// failed keeps the first error. It is apart so that err is on the heap in no other case.
+func (p *publishing) failed(err error) { p.fail.CompareAndSwap(nil, &err) }
 
 func (p *publishing) progress(n, share int, start time.Time) {
 	if p.l.Duration > 0 {
