@@ -73,6 +73,7 @@ func (c *Client) Request(ctx context.Context, m *Message) (*Message, error) {
 	}
 	defer cn.received(id)
 	in.sentOn(q, cn)
+	cn.push()
 	select {
 	case a := <-q.answer:
 		if a.err != nil {

@@ -24,7 +24,7 @@ type batch struct {
 	batchKind
 	atomic  bool // all of it or nothing: it is never split
 	builder wire.BatchBuilder
-	done    []func(Receipt, error) // one per message, or nil
+	done    []func(Receipt, error) // one per message, or nil; those behind the last one may be missing
 	size    int                    // bytes taken from the budget
 	due     bool                   // it has lingered enough
 
@@ -62,10 +62,25 @@ func (b *batch) fits(size, limit int, kind batchKind) bool {
 		b.builder.Size()+size <= limit && b.builder.Count() < wire.MaxBatchRecords
 }
 
-func (b *batch) add(r wire.Record, size int, done func(Receipt, error)) {
-	b.builder.Add(r)
-	b.done = append(b.done, done)
+// took takes note of messages that were added, from index at on: what they take of the budget, and who
+// hears of the first of them.
+func (b *batch) took(at, size int, done func(Receipt, error)) {
 	b.size += size
+	if done == nil {
+		return
+	}
+	for len(b.done) < at {
+		b.done = append(b.done, nil)
+	}
+	b.done = append(b.done, done)
+}
+
+// hears returns who hears of the message at an index, or nil.
+func (b *batch) hears(at int) func(Receipt, error) {
+	if at >= len(b.done) {
+		return nil
+	}
+	return b.done[at]
 }
 
 // seal compresses the batch; nothing can join it any more. The broker must see message ids.
@@ -114,7 +129,8 @@ func (b *batch) split() []*batch {
 		}
 		i := len(parts)
 		p := b.lane.p.batches.get(b.lane, b.batchKind)
-		p.add(rec, share, b.done[i])
+		p.builder.Add(rec)
+		p.took(0, share, b.hears(i))
 		if i == 0 {
 			p.size = b.size - share*(b.count()-1)
 		}

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -17,7 +16,7 @@ const maxKeptOut = 4 << 20
 
 // conn is one connection that has logged in. It lives until the first error; the session then makes
 // another one. Two goroutines serve it: the reader runs the answers, the writer sends everything
-// that gathered while its last write was under way.
+// that gathered while its last write was under way. Who waits for an answer writes the request itself.
 type conn struct {
 	c      *Client
 	nc     net.Conn
@@ -27,14 +26,19 @@ type conn struct {
 
 	wake    chan struct{} // tells the writer that out has bytes
 	down    chan struct{} // closed by fail
-	written atomic.Uint64 // stream position behind the bytes that the kernel took; set by the writer
+	written atomic.Uint64 // stream position behind the bytes that the kernel took; set by who writes
+	direct  *directWrite  // nil when only the writer can write; used by who writes
 	line    *greeted      // counts what was received
 
 	refreshed time.Time // when a failure last had all topics looked up; the reader's
+	heard     heard     // the reader's
 
 	mu        sync.Mutex // guards the fields below
 	out       []byte     // frames to write
 	queued    uint64     // stream position behind out
+	sending   []byte     // taken from out to be written
+	done      int        // how much of sending is written
+	writing   bool       // somebody writes from sending
 	last      uint32     // correlation id given out last
 	pending   map[uint32]request
 	subs      map[uint32]*part
@@ -75,7 +79,7 @@ type binding struct {
 
 func newConn(c *Client, nc net.Conn, line *greeted) *conn {
 	cn := &conn{
-		c: c, nc: nc, line: line, frames: newFrameReader(nc, &c.buffers),
+		c: c, nc: nc, line: line, frames: newFrameReader(nc, &c.buffers), direct: newDirectWrite(nc),
 		wake: make(chan struct{}, 1), down: make(chan struct{}),
 		pending: map[uint32]request{}, subs: map[uint32]*part{}, topics: map[string]*binding{},
 		members: map[uint32]*membership{},
@@ -120,61 +124,6 @@ func (cn *conn) alive() bool {
 	}
 }
 
-func (cn *conn) writeLoop() {
-	var spare []byte
-	for {
-		cn.mu.Lock()
-		buf := cn.out
-		cn.out = spare[:0]
-		cn.room.Broadcast()
-		cn.mu.Unlock()
-		if len(buf) == 0 {
-			spare = buf
-			select {
-			case <-cn.wake:
-				continue
-			case <-cn.down:
-				return
-			}
-		}
-		n, err := cn.nc.Write(buf)
-		cn.written.Add(uint64(n))
-		cn.finishFired()
-		if err != nil {
-			cn.fail(fmt.Errorf("write: %w", err))
-			return
-		}
-		spare = buf
-		if cap(spare) > maxKeptOut {
-			spare = nil
-		}
-	}
-}
-
-// finishFired completes the batches at wire.LevelNone that were written.
-func (cn *conn) finishFired() {
-	written := cn.written.Load()
-	for {
-		cn.mu.Lock()
-		if len(cn.fired) == 0 || cn.fired[0].end > written {
-			cn.mu.Unlock()
-			return
-		}
-		b := cn.fired[0].batch
-		cn.fired = cn.fired[1:]
-		cn.mu.Unlock()
-		b.lane.answered(b, answer{level: wire.LevelNone})
-	}
-}
-
-// wakeLocked tells the writer. The caller holds cn.mu and appended to cn.out.
-func (cn *conn) wakeLocked() {
-	select {
-	case cn.wake <- struct{}{}:
-	default:
-	}
-}
-
 // nextIDLocked returns a correlation id that is not in use.
 func (cn *conn) nextIDLocked() uint32 {
 	for {
@@ -192,13 +141,16 @@ func (cn *conn) nextIDLocked() uint32 {
 // ask sends a request. reply runs once on the connection's goroutine: with the reply frame, with the
 // *wire.Error of an error reply, or with a *lostError. It must not block. body appends the body.
 func (cn *conn) ask(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error)) {
-	if id, err := cn.enqueue(op, flags, body, reply, nil); id == 0 {
+	id, err := cn.enqueue(op, flags, body, reply, nil)
+	if id == 0 {
 		reply(nil, &lostError{reason: err})
+		return
 	}
+	cn.wakeWriter()
 }
 
 // enqueue is ask, and calls register, unless it is nil, with the request's id and mu held. It returns 0
-// when the connection is dead.
+// when the connection is dead. The caller has the request written: wakeWriter or push.
 func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error), register func(id uint32)) (uint32, error) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -226,7 +178,6 @@ func (cn *conn) appendLocked(op wire.Op, flags wire.Flags, id uint32, body func(
 	}
 	cn.out = wire.EndFrame(out, at)
 	cn.queued += uint64(len(cn.out) - before)
-	cn.wakeLocked()
 }
 
 // tell sends a frame that gets no reply.
@@ -235,6 +186,7 @@ func (cn *conn) tell(op wire.Op, id uint32, body func([]byte) []byte) {
 	defer cn.mu.Unlock()
 	if cn.err == nil {
 		cn.appendLocked(op, 0, id, body)
+		cn.wakeWriter()
 	}
 }
 
@@ -246,13 +198,17 @@ func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func(
 		err error
 	}
 	done := make(chan result, 1)
-	cn.ask(op, flags, body, func(f *frame, err error) {
+	id, err := cn.enqueue(op, flags, body, func(f *frame, err error) {
 		if err != nil {
 			done <- result{err: err}
 			return
 		}
 		done <- result{buf: f.keep()}
-	})
+	}, nil)
+	if id == 0 {
+		return nil, &lostError{reason: err}
+	}
+	cn.push()
 	select {
 	case r := <-done:
 		return r.buf, r.err
@@ -261,9 +217,9 @@ func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func(
 	}
 }
 
-// sendBatch puts a publish on the wire. ok is false when it cannot go now: the connection is dead or
-// draining, and its end will be noticed; or too much is unanswered, and l is woken when that changes.
-// The caller holds l.mu.
+// sendBatch puts a publish into the output; the caller has it written. ok is false when it cannot go
+// now: the connection is dead or draining, and its end will be noticed; or too much is unanswered, and l
+// is woken when that changes. The caller holds l.mu.
 func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -284,7 +240,6 @@ func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 	p := wire.Publish{Handle: handle, Partition: l.partition, Batch: b.bytes}
 	cn.out = p.Append(cn.out)
 	cn.queued += uint64(len(cn.out) - head)
-	cn.wakeLocked()
 	b.sentAt = time.Now()
 	if b.level == wire.LevelNone {
 		cn.fired = append(cn.fired, fired{batch: b, end: cn.queued})

@@ -165,6 +165,7 @@ func (p *part) subscribe(b *binding) {
 	if err == nil {
 		p.conn, p.sub, p.owed = b.conn, id, 0
 		p.seed = b.seed(int(p.partition))
+		b.conn.wakeWriter()
 	}
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,6 +74,15 @@ func (fr *frameReader) next() (frame, error) {
 			return frame{}, err
 		}
 	}
+}
+
+// buffered returns how many bytes were read that are not handed out yet.
+func (fr *frameReader) buffered() int { return fr.w - fr.r }
+
+// waits reports whether next has to read first.
+func (fr *frameReader) waits() bool {
+	b := fr.buf[fr.r:fr.w]
+	return len(b) < wire.HeaderBytes || uint64(len(b)) < uint64(binary.LittleEndian.Uint32(b))+4
 }
 
 // recycle ends the use of f.

@@ -35,14 +35,34 @@ type lane struct {
 	later atomic.Pointer[later] // of messages that are published later; nil before the first; set under mu
 }
 
-// add copies m into the open batch and sends what can leave. It returns false when the topic was
-// dropped: look it up again.
-func (l *lane) add(m *Message, kind batchKind, size int, alone bool, done func(Receipt, error)) bool {
+// add copies m into the open batch and sends what can leave. The caller waits for the answer when wait
+// is true. It returns false when the topic was dropped: look it up again.
+func (l *lane) add(m *Message, kind batchKind, size int, alone, wait bool, done func(Receipt, error)) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.gone != nil {
+		l.mu.Unlock()
 		return false
 	}
+	l.addLocked(m, kind, size, alone, done)
+	cn := l.handOverLocked()
+	l.mu.Unlock()
+	transmit(cn, wait)
+	return true
+}
+
+// transmit has a connection write what it was handed, nil for none: at once when the caller waits for the
+// answer.
+func transmit(cn *conn, wait bool) {
+	switch {
+	case cn == nil:
+	case wait:
+		cn.push()
+	default:
+		cn.wakeWriter()
+	}
+}
+
+func (l *lane) addLocked(m *Message, kind batchKind, size int, alone bool, done func(Receipt, error)) {
 	// Only numbered batches can be split in order when one of several ids is known already.
 	alone = alone || kind.ids && (l.stream.ID == 0 || kind.level == wire.LevelNone)
 	if l.open != nil && (alone || !l.open.fits(size, l.topic.info.Load().maxBatch, kind)) {
@@ -52,19 +72,18 @@ func (l *lane) add(m *Message, kind batchKind, size int, alone bool, done func(R
 		l.open = l.p.batches.get(l, kind)
 		l.startLingerLocked()
 	}
-	l.open.add(l.record(m), size, done)
+	l.addToOpenLocked(m)
+	l.open.took(l.open.count()-1, size, done)
 	if alone {
 		l.closeOpenLocked()
 	}
-	l.sendLocked()
-	return true
 }
 
-// addAll is add for messages that are one batch. done runs once.
+// addAll is add for messages that are one batch whose answer is waited for. done runs once.
 func (l *lane) addAll(ms []*Message, kind batchKind, size int, done func(Receipt, error)) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.gone != nil {
+		l.mu.Unlock()
 		return false
 	}
 	if l.open != nil {
@@ -73,16 +92,25 @@ func (l *lane) addAll(ms []*Message, kind batchKind, size int, done func(Receipt
 	l.open = l.p.batches.get(l, kind)
 	l.open.atomic = true
 	for _, m := range ms {
-		l.open.add(l.record(m), 0, nil)
+		l.addToOpenLocked(m)
 	}
-	l.open.done[0], l.open.size = done, size
+	l.open.took(0, size, done)
 	l.closeOpenLocked()
-	l.sendLocked()
+	cn := l.handOverLocked()
+	l.mu.Unlock()
+	transmit(cn, true)
 	return true
 }
 
-// record returns m as it is stored. It is valid until the next call.
-func (l *lane) record(m *Message) wire.Record { return m.record(l.encode(m)) }
+// addToOpenLocked copies m into the open batch.
+func (l *lane) addToOpenLocked(m *Message) {
+	if len(m.Headers) == 0 && m.ID == "" && m.Subject == "" && m.Time.IsZero() {
+		l.open.builder.AddPlain(m.Key, m.Value)
+		return
+	}
+	l.headers = m.appendHeaders(l.headers[:0])
+	l.open.builder.Add(m.record(l.headers))
+}
 
 // record returns m as it is stored, with its headers encoded.
 func (m *Message) record(headers wire.Headers) wire.Record {
@@ -105,11 +133,6 @@ func (m *Message) appendHeaders(dst wire.Headers) wire.Headers {
 		dst = dst.Append(m.Headers[i].Name, m.Headers[i].Value)
 	}
 	return dst
-}
-
-func (l *lane) encode(m *Message) wire.Headers {
-	l.headers = m.appendHeaders(l.headers[:0])
-	return l.headers
 }
 
 func (l *lane) startLingerLocked() {
@@ -154,21 +177,22 @@ func (l *lane) kick() {
 
 var errOtherTopic = errors.New("the topic was deleted and made again")
 
-func (l *lane) sendLocked() {
-	for !l.paused && len(l.flight) < l.p.c.opts.MaxInFlight && !l.refusedLocked() {
+// sendLocked sends what can leave.
+func (l *lane) sendLocked() { transmit(l.handOverLocked(), false) }
+
+// handOverLocked hands what can leave to the connection. It returns the connection when it got something.
+func (l *lane) handOverLocked() (cn *conn) {
+	for (len(l.queue) > 0 || l.openIsDueLocked()) && !l.paused && len(l.flight) < l.p.c.opts.MaxInFlight && !l.refusedLocked() {
 		bd := l.topic.binding.Load()
 		if bd == nil {
-			return
+			return cn
 		}
 		if len(l.queue) == 0 {
-			if !l.openIsDueLocked() {
-				return
-			}
 			l.closeOpenLocked()
 		}
 		if l.gap && !l.queue[0].uncertain {
 			if len(l.flight) > 0 {
-				return // what is on its way will be refused for the gap
+				return cn // what is on its way will be refused for the gap
 			}
 			l.renumberLocked()
 		}
@@ -182,12 +206,14 @@ func (l *lane) sendLocked() {
 		l.stampLocked(b, bd)
 		b.binding = bd
 		if !bd.conn.sendBatch(l, b, bd.Handle) {
-			return
+			return cn
 		}
 		b.refused = nil
 		l.queue = slices.Delete(l.queue, 0, 1)
 		l.flight = append(l.flight, b)
+		cn = bd.conn
 	}
+	return cn
 }
 
 // openIsDueLocked reports whether the open batch leaves without being full.

@@ -31,6 +31,7 @@ type Listener struct {
 	mu      sync.Mutex // guards the fields below
 	cond    sync.Cond  // of mu: something waits, or ended was set
 	waiting []*Message
+	head    int // index in waiting: those before it were taken
 	bytes   int
 	dropped int // since the last message that was not
 	ended   bool
@@ -47,7 +48,8 @@ var ErrSlowListener = errors.New("client: a listener is too slow, messages were 
 
 // Listen calls h for every message on a subject that matches the pattern, "orders.*" or "orders.>" for
 // example, until Close, ctx or the client ends. It returns when the broker has confirmed. The context
-// of the handlers ends when the client does. Messages are the handler's to keep.
+// of the handlers ends when the client does. Messages are the handler's to keep; those that arrived together
+// share memory, up to 32 KiB and 64 messages: see Message.Clone.
 func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
 	if o.Workers == 0 {
 		o.Workers = 1
@@ -137,6 +139,7 @@ func (cn *conn) listen(l *Listener, reply func(error)) {
 	}}
 	cn.settling++
 	cn.listens[id], cn.listening[l] = l, id
+	cn.wakeWriter()
 }
 
 // resume subscribes again on a new connection.
@@ -154,49 +157,79 @@ func (l *Listener) broken(err error) {
 	l.end(err)
 }
 
-// take keeps a message for the handlers. It is called on the connection's goroutine.
-func (l *Listener) take(m *Message, nobody bool) {
-	if l.inline != nil {
-		l.inline(m, nobody)
-		return
-	}
-	size := len(m.Value) + len(m.Subject) + listenedBytes
+// take keeps messages for the handlers. It is called on the connection's goroutine.
+func (l *Listener) take(ms []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.ended || nobody:
-	case l.bytes+size > l.o.MaxPendingBytes && l.bytes > 0:
-		if l.dropped++; l.dropped == 1 {
-			go l.c.report(ErrSlowListener)
+	if l.ended {
+		return
+	}
+	if 2*l.head > len(l.waiting) {
+		n := copy(l.waiting, l.waiting[l.head:])
+		clear(l.waiting[n:])
+		l.waiting, l.head = l.waiting[:n], 0
+	}
+	for _, m := range ms {
+		size := listenedSize(m)
+		if l.bytes+size > l.o.MaxPendingBytes && l.bytes > 0 {
+			if l.dropped++; l.dropped == 1 {
+				go l.c.report(ErrSlowListener)
+			}
+			continue
 		}
-	default:
 		l.dropped = 0
 		l.bytes += size
 		l.waiting = append(l.waiting, m)
+	}
+	if len(ms) == 1 || l.o.Workers == 1 {
 		l.cond.Signal()
+	} else {
+		l.cond.Broadcast()
 	}
 }
 
-// listenedBytes is about what a message costs beside its payload.
-const listenedBytes = 256
+// listenedSize is about what a message takes while it waits.
+func listenedSize(m *Message) int { return len(m.Value) + len(m.Subject) + 256 }
+
+// takenAtOnce is how many messages a lone worker takes under one lock. Of several workers each takes one:
+// the next message is for the one that is free next.
+const takenAtOnce = 64
 
 func (l *Listener) work(h func(context.Context, *Message)) {
+	var ms []*Message
 	for {
-		l.mu.Lock()
-		for len(l.waiting) == 0 && !l.ended {
-			l.cond.Wait()
-		}
-		if len(l.waiting) == 0 || l.c.ctx.Err() != nil {
-			l.mu.Unlock()
+		ms = l.next(ms[:0])
+		if len(ms) == 0 {
 			return
 		}
-		m := l.waiting[0]
-		l.waiting[0] = nil
-		l.waiting = l.waiting[1:]
-		l.bytes -= len(m.Value) + len(m.Subject) + listenedBytes
-		l.mu.Unlock()
-		h(l.c.ctx, m)
+		for i, m := range ms {
+			if l.c.ctx.Err() != nil {
+				return
+			}
+			ms[i] = nil
+			h(l.c.ctx, m)
+		}
 	}
+}
+
+// next waits for messages and appends them to ms, none when there will be no more.
+func (l *Listener) next(ms []*Message) []*Message {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.head == len(l.waiting) && !l.ended {
+		l.cond.Wait()
+	}
+	n := min(len(l.waiting)-l.head, takenAtOnce)
+	if l.o.Workers > 1 {
+		n = min(n, 1)
+	}
+	for _, m := range l.waiting[l.head : l.head+n] {
+		l.bytes -= listenedSize(m)
+		ms = append(ms, m)
+	}
+	clear(l.waiting[l.head : l.head+n])
+	l.head += n
+	return ms
 }
 
 // Close stops listening and waits until what arrived is handled. It must not be called by a handler.
@@ -251,4 +284,5 @@ func (cn *conn) unlisten(l *Listener) {
 	cn.appendLocked(wire.OpUnlisten, 0, ask, wire.Unlisten{Subscription: id}.Append)
 	cn.pending[ask] = request{op: wire.OpUnlisten, end: cn.queued, reply: func(*frame, error) {}}
 	cn.settling++
+	cn.wakeWriter()
 }

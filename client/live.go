@@ -15,19 +15,24 @@ import (
 // it.
 var ErrNoResponders = errors.New("client: no responders")
 
-// maxUnsent is the output of a connection at which Send waits for the network.
-const maxUnsent = 4 << 20
+// maxUnsent is the output of a connection at which Send waits for the network. It and the output that is
+// being written stay in the processor's cache: with 4 MiB messages of 1 KiB cost three times as much.
+const maxUnsent = 256 << 10
 
 // Send publishes a message to m.Subject: its Key, Headers, Value and Reply count, nothing else. It
 // returns when the message is on its way, and waits while there is no connection or the network is
 // behind. It is not told whether anybody gets the message; a refusal, for want of permission for
 // example, goes to Options.OnError. The message is copied before Send returns.
 func (c *Client) Send(ctx context.Context, m *Message) error {
-	_, _, err := c.send(ctx, m, 0, nil)
-	return err
+	cn, _, err := c.send(ctx, m, 0, nil)
+	if err != nil {
+		return err
+	}
+	cn.wakeWriter()
+	return nil
 }
 
-// send returns the connection that took the message, and the message's id there. refused, if not nil,
+// send returns the connection that took the message and is to write it, and the message's id there. refused, if not nil,
 // is called when the broker refuses it, on the connection's goroutine.
 func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused func(error)) (*conn, uint32, error) {
 	if m.Subject == "" {
@@ -49,7 +54,7 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 		if err != nil {
 			return nil, 0, err
 		}
-		if id := cn.send(ctx, flags, live, refused); id != 0 {
+		if id, ok := cn.send(ctx, flags, &live, refused); ok {
 			return cn, id, nil
 		}
 		if ctx.Err() != nil {
@@ -80,31 +85,41 @@ func (c *Client) forgotten(ctx context.Context, cn *conn) {
 	}
 }
 
-// send puts a message on the wire, when there is room, and returns its id; 0 when the connection or
-// ctx ended first.
-func (cn *conn) send(ctx context.Context, flags wire.Flags, m wire.Live, refused func(error)) uint32 {
+// send puts a message into the output, when there is room. ok is false when the connection or ctx ended
+// first. The id is 0 for a message whose refusal nobody waits for.
+func (cn *conn) send(ctx context.Context, flags wire.Flags, m *wire.Live, refused func(error)) (id uint32, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	if len(cn.out) >= maxUnsent {
+		cn.awaitRoomLocked(ctx)
+	}
+	if cn.err != nil || ctx.Err() != nil {
+		return 0, false
+	}
+	if refused != nil {
+		id = cn.nextIDLocked()
+		cn.sends[id] = refused
+	}
+	before := len(cn.out)
+	out, at := wire.BeginFrame(cn.out, wire.OpSend, flags, id)
+	cn.out = wire.EndFrame(m.Append(out), at)
+	cn.queued += uint64(len(cn.out) - before)
+	return id, true
+}
+
+// awaitRoomLocked waits until the output was taken to be written, or the connection or ctx ended.
+func (cn *conn) awaitRoomLocked(ctx context.Context) {
+	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() {
 			cn.mu.Lock()
 			defer cn.mu.Unlock()
 			cn.room.Broadcast()
 		})
 		defer stop()
-		for len(cn.out) >= maxUnsent && cn.err == nil && ctx.Err() == nil {
-			cn.room.Wait()
-		}
 	}
-	if cn.err != nil || ctx.Err() != nil {
-		return 0
+	for len(cn.out) >= maxUnsent && cn.err == nil && ctx.Err() == nil {
+		cn.room.Wait()
 	}
-	id := cn.nextIDLocked()
-	cn.appendLocked(wire.OpSend, flags, id, m.Append)
-	if refused != nil {
-		cn.sends[id] = refused
-	}
-	return id
 }
 
 // onSendRefused hands the refusal of a message to who sent it.
@@ -122,35 +137,5 @@ func (cn *conn) onSendRefused(f *frame) error {
 		return nil
 	}
 	refused(explain(we, wire.OpSend, "", anyPartition))
-	return nil
-}
-
-// onMessage hands a message to its listener.
-func (cn *conn) onMessage(f *frame) error {
-	cn.mu.Lock()
-	l := cn.listens[f.Correlation]
-	if f.Flags&wire.FlagError != 0 {
-		delete(cn.listens, f.Correlation)
-		delete(cn.listening, l)
-	}
-	cn.mu.Unlock()
-	if l == nil { // it was closed a moment ago
-		return nil
-	}
-	if f.Flags&wire.FlagError != 0 {
-		we, err := parseError(f)
-		if err != nil {
-			return err
-		}
-		l.broken(explain(we, wire.OpListen, "", anyPartition))
-		return nil
-	}
-	var live wire.Live
-	if err := live.Parse(f.Body); err != nil {
-		return fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	m := &Message{Subject: string(live.Subject), Reply: string(live.Reply), Value: append([]byte{}, live.Payload...)}
-	parseNATSHeader(m, live.Header)
-	l.take(m, f.Flags&wire.FlagNoResponders != 0)
 	return nil
 }

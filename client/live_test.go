@@ -1,11 +1,13 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,6 +59,39 @@ func TestListenAndSend(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, got)
 		require.NoError(t, l.Close(), "again")
+	})
+}
+
+// Messages that arrive together share memory, and stay what they were.
+func TestManyMessagesAtOnceAreTheHandlersToKeep(t *testing.T) {
+	brokers(t, func(t *testing.T, b *servertest.Broker, c *client.Client) {
+		const n = 2000
+		size := func(i int) int { return []int{0, 10, 300, 5000, 40_000}[i%97%5*(i%7/6)] + i%5 }
+		for _, workers := range []int{1, 3} {
+			got := make(chan *client.Message, 2*n)
+			keep := func(_ context.Context, m *client.Message) { got <- m }
+			_, err := c.Listen(within(t), fmt.Sprintf("w%d.*", workers), client.ListenOptions{Workers: workers}, keep)
+			require.NoError(t, err)
+			for i := range n {
+				m := &client.Message{Subject: fmt.Sprintf("w%d.%d", workers, i/10), Value: bytes.Repeat([]byte{byte(i)}, size(i))}
+				m.Key = []byte(value(i))
+				require.NoError(t, c.Send(within(t), m))
+			}
+			kept := make([]*client.Message, n)
+			for i := range kept {
+				kept[i] = next(t, got)
+			}
+			if workers > 1 {
+				slices.SortFunc(kept, func(a, b *client.Message) int { return bytes.Compare(a.Key, b.Key) })
+			}
+			for i, m := range kept {
+				require.Equal(t, value(i), string(m.Key))
+				require.Equal(t, fmt.Sprintf("w%d.%d", workers, i/10), m.Subject)
+				require.Equal(t, size(i), len(m.Value))
+				require.Equal(t, size(i), cap(m.Value), "appending to one does not reach the next")
+				require.Equal(t, size(i), bytes.Count(m.Value, []byte{byte(i)}))
+			}
+		}
 	})
 }
 

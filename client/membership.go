@@ -100,6 +100,7 @@ func (m *membership) joinLocked(working map[place]struct{}) {
 			delete(cn.members, m.sub)
 			cn.members[id] = m
 		})
+	cn.wakeWriter()
 	m.sub = id // 0 when the connection is dead: the next one joins
 }
 

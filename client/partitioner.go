@@ -18,6 +18,8 @@ func (t *topic) place(m *Message) (*lane, error) {
 		return lanes[m.Partition], nil
 	case m.Key != nil:
 		return lanes[keyhash.Partition(t.info.Load().hash, m.Key, len(lanes))], nil
+	case len(lanes) == 1:
+		return lanes[0], nil
 	}
 	return lanes[t.sticky.Load()%uint32(len(lanes))], nil
 }

@@ -66,7 +66,7 @@ const epochBits = 16
 // lost in between, or ErrClosed.
 func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
 	w := c.producer.waiters.Get().(*waiter)
-	if err := c.PublishAsync(ctx, m, w.fn); err != nil {
+	if err := c.publish(ctx, m, true, w.fn); err != nil {
 		c.producer.waiters.Put(w)
 		return Receipt{}, err
 	}
@@ -113,6 +113,11 @@ func (w *waiter) finish(r Receipt, err error) {
 // topic, which is looked up at the broker; ctx bounds only this. It returns an *Error, ErrClosed or
 // the context's error, and then the message is not sent.
 func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt, error)) error {
+	return c.publish(ctx, m, false, done)
+}
+
+// publish is PublishAsync; wait says that the caller waits for the outcome next.
+func (c *Client) publish(ctx context.Context, m *Message, wait bool, done func(Receipt, error)) error {
 	p := &c.producer
 	if ctx.Err() != nil {
 		return fmt.Errorf("publish %s: %w", m.Topic, context.Cause(ctx))
@@ -136,13 +141,15 @@ func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt
 				return err
 			}
 		}
-		if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
-			return fmt.Errorf("publish %s: %w", m.Topic, err)
+		if !p.budget.try(size) {
+			if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
+				return fmt.Errorf("publish %s: %w", m.Topic, err)
+			}
 		}
 		if item.Kind != 0 && l.addLater(m, item, c.kindOf(m), size, done) {
 			return nil
 		}
-		if item.Kind == 0 && l.add(m, c.kindOf(m), size, alone, done) {
+		if item.Kind == 0 && l.add(m, c.kindOf(m), size, alone, wait, done) {
 			return nil
 		}
 		p.budget.release(size)

@@ -10,8 +10,12 @@ import (
 )
 
 func (cn *conn) readLoop() {
+	defer cn.passOn()
 	var f frame // one for all: it escapes into the handlers
 	for {
+		if cn.frames.waits() {
+			cn.passOn()
+		}
 		var err error
 		if f, err = cn.frames.next(); err != nil {
 			cn.fail(fmt.Errorf("read: %w", err))
@@ -28,6 +32,10 @@ func (cn *conn) readLoop() {
 
 // dispatch runs one frame. An error ends the connection.
 func (cn *conn) dispatch(f *frame) error {
+	if f.Op == wire.OpMessage {
+		return cn.onMessage(f)
+	}
+	cn.passOn()
 	switch f.Op {
 	case wire.OpPublish | wire.OpReply:
 		return cn.onPublished(f)
@@ -40,8 +48,6 @@ func (cn *conn) dispatch(f *frame) error {
 	case wire.OpAssigned:
 		cn.onAssigned(f)
 		return nil
-	case wire.OpMessage:
-		return cn.onMessage(f)
 	case wire.OpSend | wire.OpReply:
 		return cn.onSendRefused(f)
 	case wire.OpNotice:
@@ -203,6 +209,9 @@ func (cn *conn) onNotice(f *frame) error {
 // abandon tells every request of a dead connection, in the order in which they were sent.
 func (cn *conn) abandon() {
 	cn.mu.Lock()
+	for cn.writing { // somebody who pushed: how far that got decides what may be sent again
+		cn.room.Wait()
+	}
 	left := make([]request, 0, len(cn.pending)+len(cn.fired))
 	for _, r := range cn.pending {
 		left = append(left, r)

@@ -433,3 +433,41 @@ func TestAThinnedBatchKeepsThePlacesOfItsRecords(t *testing.T) {
 	require.False(t, same.Thinned())
 	require.Equal(t, want, recordsOf(t, same))
 }
+
+// A plain record is the same bytes whichever way it was added, in batches with times, too.
+func TestAddPlainIsAdd(t *testing.T) {
+	fields := [][]byte{nil, {}, []byte("a"), make([]byte, 127), make([]byte, 128), make([]byte, 70_000)}
+	for _, at := range []int64{0, 1700000000000} {
+		var a, b BatchBuilder
+		if at > 0 {
+			a.Add(Record{Time: at})
+			b.Add(Record{Time: at})
+		}
+		for _, key := range fields {
+			for _, value := range fields {
+				a.Add(Record{Key: key, Value: value})
+				b.AddPlain(key, value)
+			}
+		}
+		require.Equal(t, a.Bytes(), b.Bytes())
+		require.Equal(t, a.Count(), b.Count())
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	value := make([]byte, 128)
+	add := func(name string, each func(to *BatchBuilder)) {
+		b.Run(name, func(b *testing.B) {
+			var to BatchBuilder
+			b.ReportAllocs()
+			for b.Loop() {
+				if to.Count() == 1000 {
+					to.Reset()
+				}
+				each(&to)
+			}
+		})
+	}
+	add("record", func(to *BatchBuilder) { to.Add(Record{Value: value}) })
+	add("plain", func(to *BatchBuilder) { to.AddPlain(nil, value) })
+}

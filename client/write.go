@@ -1,0 +1,158 @@
+package client
+
+import (
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// writeLoop writes what others do not write themselves, until the connection ends.
+func (cn *conn) writeLoop() {
+	for {
+		cn.mu.Lock()
+		buf := cn.startLocked()
+		cn.mu.Unlock()
+		if len(buf) == 0 {
+			select {
+			case <-cn.wake:
+				continue
+			case <-cn.down:
+				return
+			}
+		}
+		n, err := cn.nc.Write(buf)
+		cn.wrote(n)
+		if err != nil {
+			cn.fail(fmt.Errorf("write: %w", err))
+			return
+		}
+	}
+}
+
+// wakeWriter has the writer write what is in the output.
+func (cn *conn) wakeWriter() {
+	select {
+	case cn.wake <- struct{}{}:
+	default:
+	}
+}
+
+// push writes the output on the caller's goroutine, as far as the kernel takes it at once; the writer
+// does the rest. It is for callers who wait for the answer: two switches of goroutines cost as much as
+// the write. No lock is held.
+func (cn *conn) push() {
+	if cn.direct == nil {
+		cn.wakeWriter()
+		return
+	}
+	cn.mu.Lock()
+	var buf []byte
+	if cn.err == nil {
+		buf = cn.startLocked()
+	}
+	cn.mu.Unlock()
+	if len(buf) == 0 {
+		return // who writes looks again
+	}
+	n, err := cn.direct.write(buf)
+	if cn.wrote(n) {
+		cn.wakeWriter()
+	}
+	if err != nil {
+		cn.fail(fmt.Errorf("write: %w", err))
+	}
+}
+
+// startLocked returns what the caller is to write, and then to tell wrote; nothing when there is nothing
+// or somebody is at it.
+func (cn *conn) startLocked() []byte {
+	if cn.writing {
+		return nil
+	}
+	if cn.done == len(cn.sending) {
+		spare := cn.sending
+		if cap(spare) > maxKeptOut {
+			spare = nil
+		}
+		cn.sending, cn.out, cn.done = cn.out, spare[:0], 0
+		cn.room.Broadcast()
+	}
+	cn.writing = cn.done < len(cn.sending)
+	return cn.sending[cn.done:]
+}
+
+// wrote takes note of n bytes that were written, and reports whether there is more.
+func (cn *conn) wrote(n int) (more bool) {
+	cn.written.Add(uint64(n))
+	cn.finishFired()
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	cn.done += n
+	cn.writing = false
+	if cn.err != nil {
+		cn.room.Broadcast()
+	}
+	return cn.done < len(cn.sending) || len(cn.out) > 0
+}
+
+// finishFired completes the batches at wire.LevelNone that were written.
+func (cn *conn) finishFired() {
+	written := cn.written.Load()
+	for {
+		cn.mu.Lock()
+		if len(cn.fired) == 0 || cn.fired[0].end > written {
+			cn.mu.Unlock()
+			return
+		}
+		b := cn.fired[0].batch
+		cn.fired = cn.fired[1:]
+		cn.mu.Unlock()
+		b.lane.answered(b, answer{level: wire.LevelNone})
+	}
+}
+
+// directWrite writes to a socket without ever waiting for it. It is not safe for concurrent use.
+type directWrite struct {
+	raw syscall.RawConn
+	try func(fd uintptr) bool // on the heap once, not for each write
+	buf []byte
+	n   int
+	err error
+}
+
+// newDirectWrite returns nil for what is not a plain socket, such as TLS.
+func newDirectWrite(nc net.Conn) *directWrite {
+	if line, ok := nc.(*greeted); ok {
+		nc = line.Conn
+	}
+	var raw syscall.RawConn
+	var err error
+	switch c := nc.(type) {
+	case *net.TCPConn:
+		raw, err = c.SyscallConn()
+	case *net.UnixConn:
+		raw, err = c.SyscallConn()
+	}
+	if raw == nil || err != nil || !canWriteDirectly {
+		return nil
+	}
+	d := &directWrite{raw: raw}
+	d.try = func(fd uintptr) bool {
+		d.n, d.err = writeOnce(fd, d.buf)
+		return true
+	}
+	return d
+}
+
+// write returns how much of b the kernel took.
+func (d *directWrite) write(b []byte) (int, error) {
+	d.buf, d.n, d.err = b, 0, nil
+	err := d.raw.Write(d.try)
+	d.buf = nil
+	if err == nil {
+		err = d.err
+	}
+	return d.n, err
+}
