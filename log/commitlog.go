@@ -17,9 +17,9 @@ const (
 	reserveName = "reserve"
 	tempExt     = ".tmp"
 
-	// stagingBytes is how much is collected for one write. Larger runs are written from their slab.
-	stagingBytes = 1 << 20
-	directBytes  = 256 << 10
+	// stagingBytes is how much is collected for one write. Rounds of 256 writers of 4 KiB fit: in two
+	// writes, one behind the other, they take a third longer.
+	stagingBytes = 2<<20 - 2*pageBytes
 )
 
 // isFull reports whether an error says that the disk is full, which is not a failure of the disk.
@@ -56,17 +56,21 @@ type commitLog struct {
 	bulk   bool  // the file before was written in rounds so large that blocks need not be filled
 	syncs  int64 // of the open file
 	open   File  // nil when the next chunk starts a file
+	direct File  // the same file past the page cache
 	name   string
 	number uint64
 	room   int64 // size of the open file
 	pos    int64 // where the next chunk goes
-	buf    []byte
-	bufPos int64 // position of buf[0] in the file
+	clean  int64 // what is before is in the file
+
+	wait   bool   // the round is made durable at once: write past the page cache
+	buf    []byte // what is not in the file, and before it what is of its first page; made of whole pages
+	bufPos int64  // position of buf[0] in the file, the start of a page
 }
 
 func newCommitLog(o *Options) *commitLog {
 	return &commitLog{
-		fs: o.FS, dir: path.Join(o.Dir, commitDir), size: o.CommitFileBytes,
+		fs: o.FS, dir: path.Join(o.Dir, commitDir), size: o.CommitFileBytes &^ (pageBytes - 1),
 		maximum: int(o.CommitLogBytes/o.CommitFileBytes) + 1,
 		nowMs:   func() int64 { return o.Now().UnixMilli() },
 		next:    1, lsn: 1, synced: 1, abandon: 1, spent: make(chan struct{}, 1),
@@ -89,66 +93,71 @@ func (c *commitLog) append(h chunkHeader, payload []byte) error {
 	if err := c.makeRoom(h.size()); err != nil {
 		return err
 	}
-	c.stage(h.append(c.buf, c.number))
-	if len(payload) > directBytes {
-		if err := c.writeStaged(); err != nil {
-			return err
-		}
-		if err := writeFull(c.open, payload, c.bufPos); err != nil {
-			return err
-		}
-		c.bufPos += int64(len(payload))
-	} else {
-		c.stage(append(c.buf, payload...))
-	}
+	var head, tail [headerBytes]byte
 	var zeros [chunkAlign]byte
-	c.stage(append(c.buf, zeros[:align(len(payload))-len(payload)]...))
+	h.append(head[:0], c.number)
 	h.tail = true
-	c.stage(h.append(c.buf, c.number))
+	h.append(tail[:0], c.number)
+	for _, b := range [...][]byte{head[:], payload, zeros[:align(len(payload))-len(payload)], tail[:]} {
+		if err := c.stage(b); err != nil {
+			return err
+		}
+	}
 	c.pos += h.size()
 	c.bytes += h.size()
 	c.lsn++
-	if len(c.buf) >= stagingBytes {
-		return c.writeStaged()
+	return nil
+}
+
+// stage collects b, and writes what was collected whenever it is enough.
+func (c *commitLog) stage(b []byte) error {
+	for len(b) > 0 {
+		n := copy(c.buf[len(c.buf):stagingBytes], b)
+		c.buf, b = c.buf[:len(c.buf)+n], b[n:]
+		if len(c.buf) < stagingBytes {
+			break
+		}
+		if err := c.write(); err != nil {
+			return err
+		}
+		c.buf, c.bufPos = c.buf[:0], c.bufPos+stagingBytes
 	}
 	return nil
 }
 
-func (c *commitLog) stage(b []byte) { c.buf = b }
-
-// writeStaged writes what was collected.
-func (c *commitLog) writeStaged() error {
-	if len(c.buf) == 0 {
-		return nil
+// write writes what was collected, whole pages. Past the page cache it costs neither a copy nor pages
+// of memory, but waits for the device, as the flush behind it does anyway.
+func (c *commitLog) write() error {
+	if c.wait {
+		return writeFull(c.direct, c.buf, c.bufPos)
 	}
-	err := writeFull(c.open, c.buf, c.bufPos)
-	c.bufPos += int64(len(c.buf))
-	c.buf = c.buf[:0]
-	return err
+	return writeFull(c.open, c.buf, c.bufPos)
 }
 
-// pageBytes is the size of a page of the page cache.
+// pageBytes is the size of a page of the page cache, and what writes past it are made of.
 const pageBytes = 4 << 10
 
 // pageEnd returns the first start of a page at or behind pos.
 func pageEnd(pos int64) int64 { return (pos + pageBytes - 1) &^ (pageBytes - 1) }
 
-// flush writes what was collected with an end mark behind it, up to the end of a page: the kernel
-// would have to read the rest of a page of a recycled file that it does not remember.
+// flush writes what was collected with an end mark behind it, up to the end of a page. The bytes in
+// front of the next chunk in its page are kept: they are written again with it.
 func (c *commitLog) flush() error {
-	if c.open == nil {
+	if c.open == nil || c.clean == c.pos {
 		return nil
 	}
-	if n := min(pageEnd(c.pos+endBytes), c.room) - c.pos; n > 0 {
-		var zeros [endBytes + pageBytes]byte
-		c.buf = append(c.buf, zeros[:n]...)
+	end := int(min(pageEnd(c.pos+endBytes), c.room) - c.bufPos)
+	clear(c.buf[len(c.buf):end])
+	c.buf = c.buf[:end]
+	if err := c.write(); err != nil {
+		return err
 	}
-	err := c.writeStaged()
-	c.bufPos = c.pos
-	if cap(c.buf) > 2*stagingBytes {
-		c.buf = nil
-	}
-	return err
+	used := int(c.pos - c.bufPos)
+	page := used &^ (pageBytes - 1)
+	c.buf = c.buf[:copy(c.buf, c.buf[page:used])]
+	c.bufPos += int64(page)
+	c.clean = c.pos
+	return nil
 }
 
 // sync makes every chunk durable. After an error the file must be given up.
@@ -189,10 +198,10 @@ func (c *commitLog) seal() {
 		return
 	}
 	// What was written is synced, or given up: an error of Close adds nothing.
-	_ = c.open.Close()
+	_, _ = c.open.Close(), c.direct.Close()
 	c.older = append(c.older, commitFile{name: c.name, file: c.number, end: c.lsn, size: c.room})
 	c.bulk = c.pos >= c.syncs*bulkBytes
-	c.open, c.buf = nil, c.buf[:0]
+	c.open, c.direct, c.buf = nil, nil, c.buf[:0]
 }
 
 // giveUp stops writing to the open file after a failure. What was not durable in it does not count;
@@ -210,7 +219,7 @@ func (c *commitLog) giveUp() {
 // on a full disk from the reserve.
 func (c *commitLog) start(n int64) error {
 	h := commitHeader{file: c.next, first: c.lsn, abandon: c.abandon, created: c.nowMs()}
-	from, room := c.source(commitDataPos + n)
+	from, room := c.source(pageEnd(commitDataPos + n))
 	f, err := c.prepare(from, room, &h)
 	if isFull(err) && c.reserved && commitDataPos+n <= c.size {
 		room = c.size
@@ -223,11 +232,19 @@ func (c *commitLog) start(n int64) error {
 	}
 	c.next++
 	c.name = commitName(h.file) + commitExt
-	err = errors.Join(c.fs.Rename(from, path.Join(c.dir, c.name)), c.fs.SyncDir(c.dir))
+	name := path.Join(c.dir, c.name)
+	err = errors.Join(c.fs.Rename(from, name), c.fs.SyncDir(c.dir))
+	if err == nil {
+		c.direct, err = c.fs.OpenDirect(name)
+	}
+	if err == nil && c.buf == nil {
+		c.buf, err = mapMemory(stagingBytes + 2*pageBytes)
+	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	c.open, c.number, c.room, c.pos, c.bufPos = f, h.file, room, commitDataPos, commitDataPos
+	c.open, c.number, c.room, c.buf = f, h.file, room, c.buf[:0]
+	c.pos, c.clean, c.bufPos = commitDataPos, commitDataPos, commitDataPos
 	c.syncs = 0
 	ring(c.spent)
 	return nil
@@ -348,7 +365,7 @@ func (c *commitLog) dropReserve() bool {
 // close writes a last mark and closes the open file.
 func (c *commitLog) close() error {
 	if c.open == nil {
-		return nil
+		return c.release()
 	}
 	err := c.flush()
 	if err == nil {
@@ -357,7 +374,18 @@ func (c *commitLog) close() error {
 	if err == nil {
 		err = c.mark()
 	}
-	return errors.Join(err, c.open.Close())
+	return errors.Join(err, c.release())
+}
+
+// release closes the open file and gives the memory back.
+func (c *commitLog) release() error {
+	var err error
+	if c.open != nil {
+		err = errors.Join(c.open.Close(), c.direct.Close())
+	}
+	unmapMemory(c.buf[:cap(c.buf)])
+	c.open, c.direct, c.buf = nil, nil, nil
+	return err
 }
 
 // markable reports whether a mark would tell something new: everything is durable, and no chunk in

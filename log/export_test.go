@@ -20,6 +20,9 @@ func NewerCheckpoint() []byte {
 // work.
 func OpenStill(o Options) (*Store, error) { return openStill(o) }
 
+// Round makes the next round.
+func (s *Store) Round() { s.runRound() }
+
 // Drop ends a store as a kill would: nothing is written.
 func (s *Store) Drop() { s.abandon() }
 

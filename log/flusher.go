@@ -2,6 +2,7 @@ package log
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -93,8 +94,11 @@ func (s *Store) retrySpace() {
 // and tells the owners. It reports whether jobs were left over because the disk is full.
 func (s *Store) runRound() (stuck bool) {
 	s.round.Lock()
-	jobs := s.collectLocked()
+	jobs, before := s.collectLocked(), s.written.Load()
 	wrote, err := s.writeLocked(jobs)
+	if n := s.written.Load() - before; n > 0 {
+		s.lastRound.Store(n)
+	}
 	if err == nil {
 		s.publishWritten(jobs)
 		err = s.syncLocked(jobs)
@@ -206,6 +210,7 @@ func (l *Log) spansLocked(dst []span, index uint64) []span {
 // writeLocked writes the chunks of all jobs and returns how many jobs are in the file.
 func (s *Store) writeLocked(jobs []job) (int, error) {
 	c := s.commits
+	c.wait = slices.ContainsFunc(jobs, func(j job) bool { return j.disk && j.err == nil })
 	safe := 0 // jobs whose chunks are durable because a new file was started behind them
 	for i := range jobs {
 		j := &jobs[i]

@@ -15,6 +15,10 @@ import (
 type FS interface {
 	// Open opens a file for reading and, with write, for writing; create makes it if it is missing.
 	Open(name string, write, create bool) (File, error)
+	// OpenDirect opens a file for writes that wait for the device and take no room in the page cache,
+	// where the system can do that. Positions, lengths and the memory of its writes are multiples of
+	// 4 KiB. Sync of any File of that name covers them.
+	OpenDirect(name string) (File, error)
 	// Rename replaces newName by oldName. It is durable after SyncDir.
 	Rename(oldName, newName string) error
 	// Remove unlinks a file or an empty directory.
@@ -71,6 +75,8 @@ func (osFS) Open(name string, write, create bool) (File, error) {
 	}
 	return osFile{f}, nil
 }
+
+func (osFS) OpenDirect(name string) (File, error) { return openDirect(name) }
 
 func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
 

@@ -33,3 +33,35 @@ func allocate(f *os.File, n int64) error {
 		return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
 	}
 }
+
+// directFile is a file that was opened with O_DIRECT.
+type directFile struct{ osFile }
+
+// openDirect opens a file past the page cache, or in the usual way on file systems that cannot.
+func openDirect(name string) (File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) {
+		return OS.Open(name, true, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return directFile{osFile{f}}, nil
+}
+
+// WriteAt goes on with the page cache when the file system wants more of a write than it said.
+func (f directFile) WriteAt(b []byte, pos int64) (int, error) {
+	n, err := f.osFile.WriteAt(b, pos)
+	if !errors.Is(err, unix.EINVAL) {
+		return n, err
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags&^unix.O_DIRECT)
+	}
+	if err != nil {
+		return n, &os.PathError{Op: "fcntl", Path: f.Name(), Err: err}
+	}
+	m, err := f.osFile.WriteAt(b[n:], pos+int64(n))
+	return n + m, err
+}

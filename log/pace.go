@@ -8,9 +8,10 @@ import "time"
 // one while rounds are made durable; a round then waits for one piece at most.
 
 const (
-	// pieceBytes is how much is written in the background before it is flushed.
+	// pieceBytes is how much is written in the background before it is flushed, or as much as the last
+	// round wrote: who waits for a large round hardly notices a large piece.
 	pieceBytes = 256 << 10
-	// hastyPiece is the same when memory runs short, which filing makes room in.
+	// hastyPiece is the most, and what is written when memory runs short, which filing makes room in.
 	hastyPiece = 1 << 20
 	// flushingFor is how long after a round was made durable others are expected.
 	flushingFor = 50 * time.Millisecond
@@ -34,5 +35,5 @@ func (s *Store) piece() int {
 	case s.pool.excess(hasty) > 0:
 		return hastyPiece
 	}
-	return pieceBytes
+	return max(pieceBytes, min(int(s.lastRound.Load()), hastyPiece))
 }

@@ -32,6 +32,8 @@ type Store struct {
 	walBytes atomic.Int64  // commitLog.bytes, for Stats
 	written  atomic.Int64  // bytes of all rounds
 
+	lastRound atomic.Int64 // bytes of the last round
+
 	compactions atomic.Uint64 // passes
 	reclaimed   atomic.Int64  // bytes of segments that compaction took away
 	synced      atomic.Int64  // when a round was last made durable, ns
@@ -112,6 +114,9 @@ func (s *Store) abandon() {
 	}
 	s.views.forget(func(string) bool { return true })
 	s.pool.close()
+	if !s.memoryOnly() {
+		_ = s.commits.release() // nothing that counts is behind the last flush
+	}
 	if s.lock != nil {
 		_ = s.lock.Close() // the error of Open matters more
 	}

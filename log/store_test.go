@@ -111,6 +111,28 @@ func TestReopenOnTheOperatingSystem(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// TestLevelsTakeTurns makes rounds through the page cache and past it on a real file system: they
+// share pages.
+func TestLevelsTakeTurns(t *testing.T) {
+	o := log.Options{Dir: t.TempDir(), MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20}
+	s, err := log.OpenStill(o)
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range uint64(400) {
+		appendN(t, l, 3*i, 1+rng.Uint64N(3))
+		l.Flush(wire.LevelOS + wire.Level(rng.IntN(2)))
+		s.Round()
+		require.Equal(t, l.Positions().NextIndex, l.Positions().WrittenIndex)
+	}
+	want := readAll(t, l)
+	s.Drop()
+	s = open(t, o)
+	require.Equal(t, want, readAll(t, openLog(t, s, identity(1), log.Config{})))
+	require.Zero(t, s.Stats().TornTails)
+	require.NoError(t, s.Close())
+}
+
 func TestLargestEntriesThroughFiles(t *testing.T) {
 	disk := faultfs.New()
 	o := small(disk)

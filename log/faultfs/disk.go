@@ -10,6 +10,7 @@ package faultfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -301,6 +302,15 @@ func (d *Disk) Open(name string, write, create bool) (log.File, error) {
 	return &file{disk: d, node: n, name: name, writable: write}, nil
 }
 
+// OpenDirect implements log.FS. Writes that break its rules panic.
+func (d *Disk) OpenDirect(name string) (log.File, error) {
+	f, err := d.Open(name, true, false)
+	if err != nil {
+		return nil, err
+	}
+	return directFile{f.(*file)}, nil
+}
+
 func (d *Disk) renameLocked(from, to string, n *node) {
 	r := rename{from, to, n}
 	r.apply(d.files)
@@ -495,6 +505,18 @@ func (f *file) WriteAt(b []byte, pos int64) (int, error) {
 	}
 	f.write(b, pos)
 	return len(b), nil
+}
+
+// directBytes is what positions and lengths of direct writes are multiples of.
+const directBytes = 4 << 10
+
+type directFile struct{ *file }
+
+func (f directFile) WriteAt(b []byte, pos int64) (int, error) {
+	if pos%directBytes != 0 || len(b)%directBytes != 0 {
+		panic(fmt.Sprintf("faultfs: direct write of %d bytes at %d of %s", len(b), pos, f.name))
+	}
+	return f.file.WriteAt(b, pos)
 }
 
 func (f *file) reserve(n int64) error {

@@ -62,6 +62,15 @@ func (f diskFS) Open(name string, write, create bool) (log.File, error) {
 	return diskFile{file, f.disk}, nil
 }
 
+// OpenDirect opens a file past the page cache with the disk's faults.
+func (f diskFS) OpenDirect(name string) (log.File, error) {
+	file, err := f.FS.OpenDirect(name)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{file, f.disk}, nil
+}
+
 type diskFile struct {
 	log.File
 	disk *Disk
