@@ -25,7 +25,7 @@ const companionSegment = 16 << 20
 
 // schedule is what will be published to one partition later.
 //
-// A batch that is scheduled is an entry of the companion log, and 24 bytes in the index. When it is due
+// A batch that is scheduled is in an entry of the companion log, and takes 24 bytes in the index. When it is due
 // a fired entry is written, which gives its records their numbers in the stream of the scheduler as an
 // idempotent producer; when that is as durable as the topic asks, the batch is published with those
 // numbers. After a crash every fired batch whose numbers the partition does not know is published
@@ -204,8 +204,9 @@ func (s *schedule) addAll(items []ScheduleItem, now time.Time) (first, index uin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.sooner()
-	for i := range items {
-		offset, at, err := s.appendLocked(&items[i], now)
+	for i := 0; i < len(items); {
+		n := runLength(items[i:])
+		offset, at, err := s.appendLocked(items[i:i+n], now)
 		if err != nil {
 			s.all.pending.Add(-int64(len(items) - i))
 			return 0, 0, s.takeBackLocked(first, i, err)
@@ -216,27 +217,33 @@ func (s *schedule) addAll(items []ScheduleItem, now time.Time) (first, index uin
 		if r := crons[i]; r != nil {
 			s.crons[offset+1] = r
 		}
-		s.index.push(scheduled{due: items[i].Due, id: offset + 1, at: offset})
+		for j := range uint64(n) {
+			s.index.push(scheduled{due: items[i].Due, id: offset + j + 1, at: offset + j})
+			i++
+		}
 	}
 	return first, index, nil
 }
 
-func (s *schedule) appendLocked(it *ScheduleItem, now time.Time) (offset, index uint64, err error) {
+// appendLocked appends items as one entry.
+func (s *schedule) appendLocked(items []ScheduleItem, now time.Time) (offset, index uint64, err error) {
+	if len(items) > 1 {
+		s.body = appendRun(s.room(), items)
+		return s.writeLocked(wire.KindData, uint32(len(items)), now)
+	}
+	it := &items[0]
 	e := scheduledEntry{due: it.Due, cron: []byte(it.Cron), zone: []byte(it.Zone), batch: it.Batch.Raw()}
 	s.body = e.append(s.room())
-	return s.writeLocked(wire.KindData, now)
+	return s.writeLocked(wire.KindData, 1, now)
 }
 
 // room returns the scratch space with room for the checksum of what is appended to it.
 func (s *schedule) room() []byte { return append(s.body[:0], 0, 0, 0, 0) }
 
-// writeLocked appends what is in body to the companion log.
-func (s *schedule) writeLocked(kind wire.Kind, now time.Time) (offset, index uint64, err error) {
+// writeLocked appends what is in body to the companion log, as an entry with so many batches.
+func (s *schedule) writeLocked(kind wire.Kind, count uint32, now time.Time) (offset, index uint64, err error) {
 	wire.SealPayload(s.body)
-	b := log.Batch{Kind: kind, Term: term, Time: nowMs(now), Payload: s.body}
-	if kind == wire.KindData {
-		b.Count = 1
-	}
+	b := log.Batch{Kind: kind, Count: count, Term: term, Time: nowMs(now), Payload: s.body}
 	offset, index, err = s.store.log.Append(b)
 	if err != nil {
 		return 0, 0, s.store.appendError(err)
@@ -292,7 +299,7 @@ func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint6
 		return 0, 0, nil
 	}
 	s.body = appendCancelled(s.room(), known)
-	if _, index, err = s.writeLocked(wire.KindState, now); err != nil {
+	if _, index, err = s.writeLocked(wire.KindState, 0, now); err != nil {
 		return 0, 0, err
 	}
 	s.index.drop(known)
@@ -338,12 +345,14 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 		return nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
 	}
 	items, total := s.some(id, scheduled{due: afterDue, id: afterID}, limit)
+	r := scheduleReader{s: s}
+	defer r.release()
 	size := 0
 	for _, it := range items {
 		if size > maxBytes {
 			break
 		}
-		e, release, err := s.read(it.at)
+		e, err := r.read(it.at)
 		if err != nil {
 			continue // damaged, or published in between
 		}
@@ -351,7 +360,6 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 			ID: it.id, Due: it.due, Cron: string(e.cron), Zone: string(e.zone), Batch: append([]byte(nil), e.batch...),
 		})
 		size += len(e.batch)
-		release()
 	}
 	return list, total, nil
 }
@@ -366,38 +374,4 @@ func (s *schedule) some(id uint64, last scheduled, limit int) (items []scheduled
 		items = append(items, *s.index.item(i))
 	}
 	return items, s.index.n
-}
-
-// read returns the entry at an offset of the companion log, as views that are valid until release. It
-// may wait for the disk.
-func (s *schedule) read(at uint64) (e scheduledEntry, release func(), err error) {
-	var c log.Chunk
-	next := s.store.log.Positions().Next
-	if err = s.store.log.Read(&c, at, next, 1); errors.Is(err, log.ErrCold) {
-		c.Release()
-		err = s.store.log.ReadCold(&c, at, next, 1)
-	}
-	if err == nil && len(c.Slices) == 0 {
-		err = errScheduleEntry
-	}
-	if err == nil {
-		err = e.view(c.Slices[0], at)
-	}
-	if err != nil {
-		c.Release()
-		return e, nil, err
-	}
-	return e, c.Release, nil
-}
-
-// view sets e from a whole entry of the log.
-func (e *scheduledEntry) view(b []byte, at uint64) error {
-	entry, _, err := wire.ViewEntry(b)
-	if err != nil {
-		return err
-	}
-	if entry.BaseOffset != at || !wire.PayloadOK(entry.Payload) {
-		return errScheduleEntry
-	}
-	return e.parse(entry.Payload[4:], at)
 }

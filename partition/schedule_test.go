@@ -54,11 +54,21 @@ func scheduleNode(t *testing.T, dir string, level string) (*node, *fakeTime, *Pa
 func later(t testing.TB, p *Partition, delay time.Duration, values ...string) (ids []uint64) {
 	t.Helper()
 	for _, v := range values {
-		id, at, index, err := p.Schedule([]ScheduleItem{{Due: p.ScheduleTime().Add(delay).UnixMilli(), Batch: batchOf(t, v)}})
-		require.NoError(t, err)
-		at.Flush(wire.LevelDisk)
-		require.Eventually(t, func() bool { return at.Reached(index, min(wire.LevelDisk, p.stateLevel)) }, 20*time.Second, time.Millisecond)
+		ids = append(ids, together(t, p, []ScheduleItem{{Due: p.ScheduleTime().Add(delay).UnixMilli(), Batch: batchOf(t, v)}})...)
+	}
+	return ids
+}
+
+// together schedules items with one request, durably.
+func together(t testing.TB, p *Partition, items []ScheduleItem) (ids []uint64) {
+	t.Helper()
+	id, at, index, err := p.Schedule(items)
+	require.NoError(t, err)
+	at.Flush(wire.LevelDisk)
+	require.Eventually(t, func() bool { return at.Reached(index, min(wire.LevelDisk, p.stateLevel)) }, 20*time.Second, time.Millisecond)
+	for range items {
 		ids = append(ids, id)
+		id++
 	}
 	return ids
 }
@@ -259,9 +269,17 @@ func TestScheduleModel(t *testing.T) {
 			for i := range 120 {
 				switch k := rng.IntN(20); {
 				case k < 10:
-					v := fmt.Sprint("m", i)
-					ids[v] = later(t, p, time.Duration(rng.IntN(60))*time.Second, v)[0]
-					want[v] = true
+					var vs []string
+					var items []ScheduleItem
+					for j := range 1 + rng.IntN(2)*rng.IntN(40) {
+						v := fmt.Sprintf("m%d-%d%s", i, j, make([]byte, rng.IntN(2)*rng.IntN(3000)))
+						vs = append(vs, v)
+						due := p.ScheduleTime().Add(time.Duration(rng.IntN(60)) * time.Second).UnixMilli()
+						items = append(items, ScheduleItem{Due: due, Batch: batchOf(t, v)})
+					}
+					for j, id := range together(t, p, items) {
+						ids[vs[j]], want[vs[j]] = id, true
+					}
 				case k < 16:
 					f.add(time.Duration(rng.IntN(20)) * time.Second)
 				case k < 18:
@@ -402,14 +420,113 @@ func TestScheduleEntries(t *testing.T) {
 	}
 }
 
+// runOf are items of a request, and the entry that has them.
+func runOf(t testing.TB, values ...string) (items []ScheduleItem, body []byte) {
+	for i, v := range values {
+		items = append(items, ScheduleItem{Due: int64(1000 * (1 + i*7%5)), Batch: batchOf(t, v)})
+	}
+	return items, appendRun(nil, items)
+}
+
+func TestRunsOfScheduledMessages(t *testing.T) {
+	items, b := runOf(t, "a", "", "ccc", "dd")
+	walk := func(b []byte, count uint32) (list []scheduledEntry, err error) {
+		var w scheduledWalk
+		if err := w.open(b, 70, count); err != nil {
+			return nil, err
+		}
+		for {
+			var e scheduledEntry
+			ok, err := w.next(&e)
+			if err != nil || !ok {
+				return list, err
+			}
+			list = append(list, e)
+		}
+	}
+	list, err := walk(b, 4)
+	require.NoError(t, err)
+	require.Len(t, list, 4)
+	for i, e := range list {
+		require.Equal(t, uint64(71+i), e.id)
+		require.Equal(t, items[i].Due, e.due)
+		require.Equal(t, items[i].Batch.Raw(), e.batch)
+	}
+	for i := range b {
+		_, err := walk(b[:i], 4)
+		require.Error(t, err, "cut at %d", i)
+	}
+	_, err = walk(append(b, 0), 4)
+	require.Error(t, err)
+	_, err = walk(b, 3)
+	require.Error(t, err)
+
+	require.Equal(t, 4, runLength(items))
+	items[2].Cron = "@daily"
+	require.Equal(t, 2, runLength(items))
+	require.Equal(t, 1, runLength(items[2:]))
+	half := string(make([]byte, runBytes/2-100))
+	large, _ := runOf(t, string(make([]byte, runBytes)), half, half, half)
+	require.Equal(t, 1, runLength(large), "by itself, whatever its size")
+	require.Equal(t, 2, runLength(large[1:]))
+}
+
+// A request of many messages, some of which are cancelled, recurring, large, or due in between.
+func TestMessagesOfOneRequestAreKeptTogetherAndPublishedApart(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "disk")
+	var items []ScheduleItem
+	var want []string
+	for i := range 300 {
+		v := fmt.Sprintf("%03d%s", i, make([]byte, 100*(i%3)))
+		items = append(items, ScheduleItem{Due: p.ScheduleTime().Add(time.Duration(1+i%2) * time.Minute).UnixMilli(), Batch: batchOf(t, v)})
+		if i%2 == 0 && i != 100 {
+			want = append(want, v)
+		}
+	}
+	items[151].Cron = "0 0 1 1 *"
+	ids := together(t, p, items)
+	require.Less(t, p.schedule.Load().store.Next(), uint64(301))
+	require.Less(t, p.schedule.Load().store.log.Positions().NextIndex, uint64(20), "a few entries hold all")
+	missing, _, _, err := p.CancelScheduled([]uint64{ids[100], ids[101]})
+	require.NoError(t, err)
+	require.Zero(t, missing)
+	n.reopen()
+	p = loadedAgain(t, n)
+	list, total, err := p.Scheduled(ids[151], 0, 0, 1, 1<<20)
+	require.NoError(t, err)
+	require.Equal(t, 298, total)
+	require.Equal(t, "0 0 1 1 *", list[0].Cron)
+	f.add(61 * time.Second)
+	eventually(t, func() bool { return int(p.Visible()) == len(want) })
+	require.Equal(t, want, values(t, p, 0))
+	n.reopen()
+	p = loadedAgain(t, n)
+	f.add(time.Minute)
+	eventually(t, func() bool { return p.Visible() == 149+148 })
+	require.Equal(t, int64(1), n.SchedulerStats().Pending)
+}
+
 func FuzzScheduleEntries(f *testing.F) {
 	f.Add(appendFired(nil, 5, []firing{{7, 2, 0}, {3, 1, 99}}))
 	f.Add(appendCancelled(nil, []uint64{9, 2}))
 	e := scheduledEntry{id: 7, due: 1, cron: []byte("@daily")}
 	f.Add(e.append(nil))
+	_, run := runOf(f, "a", "b")
+	f.Add(run)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 {
 			return
+		}
+		var w scheduledWalk
+		if w.open(b, 7, 2) == nil {
+			for ok := true; ok; {
+				var e scheduledEntry
+				var err error
+				if ok, err = w.next(&e); err != nil {
+					break
+				}
+			}
+			require.LessOrEqual(t, w.at, w.end)
 		}
 		var e scheduledEntry
 		if e.parse(b, 1) == nil {

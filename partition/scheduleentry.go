@@ -8,7 +8,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// The companion log of a partition has three kinds of entries. A body begins with its kind:
+// The companion log of a partition has four kinds of entries. A body begins with its kind:
 //
 //	1  scheduled: uvarint id, uvarint due, string cron, string zone, batch.
 //	   A data entry with one record. Id 0 is a new one, whose id is its offset and one; any other is a copy
@@ -16,12 +16,15 @@ import (
 //	2  fired: uvarint producer sequence of the first record, uvarint count, each a varint distance to the id
 //	   before, uvarint records, uvarint due next; 0 when it is done. A state entry.
 //	3  cancelled: uvarint count, each a varint distance to the id before. A state entry.
+//	4  run: uvarint count, each a varint distance to the due time before, uvarint length and the batch. A data
+//	   entry with so many records, each a batch that was scheduled; ids are their offsets and one.
 //
 // Times are milliseconds since 1970; a string is a uvarint length and its bytes.
 const (
 	entryScheduled = 1
 	entryFired     = 2
 	entryCancelled = 3
+	entryRun       = 4
 )
 
 var errScheduleEntry = errors.New("partition: damaged entry of scheduled messages")

@@ -34,24 +34,24 @@ type round struct {
 func (s *schedule) collect(now time.Time) bool {
 	items := s.due(now)
 	list, fired := make([]readyBatch, 0, len(items)), make([]firing, 0, len(items))
+	r := scheduleReader{s: s}
+	defer r.release()
 	size, n := 0, 0
 	for ; n < len(items) && size < fireBytes; n++ {
 		it := items[n]
-		e, release, err := s.read(it.at)
+		e, err := r.read(it.at)
 		if err != nil {
 			s.loseOne(it, err)
 			continue
 		}
 		batch, err := wire.ViewBatch(e.batch)
 		if err != nil {
-			release()
 			s.loseOne(it, err)
 			continue
 		}
 		list = append(list, readyBatch{raw: append([]byte(nil), e.batch...), due: it.due, at: it.at})
 		fired = append(fired, firing{id: it.id, records: uint64(batch.Count())})
 		size += len(e.batch)
-		release()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func (s *schedule) collect(now time.Time) bool {
 		}
 	}
 	s.body = appendFired(s.room(), s.sequence, fired)
-	_, index, err := s.writeLocked(wire.KindState, now)
+	_, index, err := s.writeLocked(wire.KindState, 0, now)
 	if err != nil {
 		for i, f := range fired {
 			s.index.push(scheduled{due: list[i].due, id: f.id, at: list[i].at})
@@ -120,14 +120,13 @@ func (b *readyBatch) stamp(sequence uint64) {
 }
 
 // stamped reads a batch that was fired before a restart.
-func (s *schedule) stamped(at, sequence uint64) (b readyBatch, ok bool) {
-	e, release, err := s.read(at)
+func (s *schedule) stamped(r *scheduleReader, at, sequence uint64) (b readyBatch, ok bool) {
+	e, err := r.read(at)
 	if err != nil {
 		s.all.lost.Add(1)
 		s.all.logger.Error("scheduled message lost", "topic", s.target.topic.name, "partition", s.target.number, "offset", at, "err", err)
 		return b, false
 	}
-	defer release()
 	if _, err := wire.ViewBatch(e.batch); err != nil {
 		return b, false
 	}

@@ -36,8 +36,8 @@ func (s *schedule) load() error {
 			return errScheduleEntry
 		}
 		switch {
-		case e.Kind == wire.KindData && body[0] == entryScheduled:
-			return s.loadScheduled(&l, body, e.BaseOffset)
+		case e.Kind == wire.KindData:
+			return s.loadRun(&l, body, &e)
 		case e.Kind == wire.KindState && body[0] == entryFired:
 			return s.loadFired(&l, body, known)
 		case e.Kind == wire.KindState && body[0] == entryCancelled:
@@ -54,8 +54,10 @@ func (s *schedule) load() error {
 		return fmt.Errorf("read the schedule of %s: %w", s.target, err)
 	}
 	s.sequence = max(s.sequence, known)
+	reader := scheduleReader{s: s}
+	defer reader.release()
 	for _, r := range l.redo {
-		if b, ok := s.stamped(r.at, r.sequence); ok {
+		if b, ok := s.stamped(&reader, r.at, r.sequence); ok {
 			b.due = r.due
 			s.stuck = append(s.stuck, b)
 		}
@@ -81,27 +83,37 @@ func (s *schedule) keep(it scheduled) {
 	}
 }
 
-func (s *schedule) loadScheduled(l *loading, body []byte, offset uint64) error {
-	var e scheduledEntry
-	if err := e.parse(body, offset); err != nil {
+func (s *schedule) loadRun(l *loading, body []byte, entry *wire.Entry) error {
+	var w scheduledWalk
+	if err := w.open(body, entry.BaseOffset, entry.Count); err != nil {
 		return err
 	}
-	it := scheduled{due: e.due, id: e.id, at: offset}
+	for {
+		var e scheduledEntry
+		at := w.at
+		if ok, err := w.next(&e); err != nil || !ok {
+			return err
+		}
+		s.loadScheduled(l, &e, at)
+	}
+}
+
+func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
+	it := scheduled{due: e.due, id: e.id, at: at}
 	if len(e.cron) > 0 {
 		r, err := newRecurrence(string(e.cron), string(e.zone), time.Unix(0, 0))
 		if err != nil { // the zone is gone from this machine
 			s.all.logger.Error("recurring message dropped", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
-			return nil
+			return
 		}
 		s.crons[e.id] = r
 	}
 	if n := len(l.items); n == 0 || l.items[n-1].id < it.id {
 		l.items = append(l.items, it)
-		return nil
+		return
 	}
 	l.set(it.id, gone) // where it was before
 	l.moved[it.id] = it
-	return nil
 }
 
 // set changes the due time of an item, and returns what it was before.

@@ -1,6 +1,8 @@
 package partition
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -71,14 +73,11 @@ func (s *schedule) low() (low, next uint64) {
 
 // copyForward copies what waits in the lowest page to the end of the companion log.
 func (s *schedule) copyForward(now time.Time) {
+	r := scheduleReader{s: s}
+	defer r.release()
 	for _, it := range s.lowest() {
-		e, release, err := s.read(it.at)
-		if err != nil {
-			return
-		}
-		moved := s.copyOne(it, &e, now)
-		release()
-		if !moved {
+		e, err := r.read(it.at)
+		if err != nil || !s.copyOne(it, &e, now) {
 			return
 		}
 	}
@@ -93,6 +92,7 @@ func (s *schedule) lowest() (items []scheduled) {
 			items = append(items, *it)
 		}
 	}
+	slices.SortFunc(items, func(a, b scheduled) int { return cmp.Compare(a.at, b.at) }) // as they are read
 	return items
 }
 
@@ -105,7 +105,7 @@ func (s *schedule) copyOne(it scheduled, e *scheduledEntry, now time.Time) bool 
 	}
 	copied := scheduledEntry{id: it.id, due: s.index.item(i).due, cron: e.cron, zone: e.zone, batch: e.batch}
 	s.body = copied.append(s.room())
-	offset, _, err := s.writeLocked(wire.KindData, now)
+	offset, _, err := s.writeLocked(wire.KindData, 1, now)
 	if err != nil {
 		return false
 	}

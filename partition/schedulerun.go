@@ -1,0 +1,143 @@
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// runBytes bounds the batches that share an entry: each of them is read with all the others.
+const runBytes = 16 << 10
+
+// runLength returns how many of the first items share an entry; one, when nothing may stand beside it.
+func runLength(items []ScheduleItem) (n int) {
+	size := 0
+	for ; n < len(items); n++ {
+		size += len(items[n].Batch.Raw())
+		if n > 0 && (items[n].Cron != "" || size > runBytes) {
+			return n
+		}
+		if items[n].Cron != "" {
+			return 1
+		}
+	}
+	return n
+}
+
+func appendRun(dst []byte, items []ScheduleItem) []byte {
+	dst = binary.AppendUvarint(append(dst, entryRun), uint64(len(items)))
+	prev := int64(0)
+	for i := range items {
+		raw := items[i].Batch.Raw()
+		dst = binary.AppendVarint(dst, items[i].Due-prev)
+		dst = append(binary.AppendUvarint(dst, uint64(len(raw))), raw...)
+		prev = items[i].Due
+	}
+	return dst
+}
+
+// scheduledWalk walks the batches of one entry of the companion log.
+type scheduledWalk struct {
+	body      []byte
+	base, end uint64 // offsets of its batches
+	at        uint64 // of the next one
+	due       int64  // of the one before
+	rest      uvarints
+}
+
+// open begins at the first batch of a body that stands at offset base and has count records.
+func (w *scheduledWalk) open(body []byte, base uint64, count uint32) error {
+	*w = scheduledWalk{body: body, base: base, at: base, end: base + uint64(count)}
+	if len(body) == 0 {
+		return errScheduleEntry
+	}
+	w.rest.b = body[1:]
+	n := uint64(1)
+	switch body[0] {
+	case entryScheduled:
+	case entryRun:
+		n = w.rest.next()
+	default:
+		return errScheduleEntry
+	}
+	if w.rest.bad || n != uint64(count) {
+		return errScheduleEntry
+	}
+	return nil
+}
+
+// next sets e to the next batch, as views. It returns false behind the last one.
+func (w *scheduledWalk) next(e *scheduledEntry) (bool, error) {
+	if w.at == w.end {
+		return false, nil
+	}
+	at := w.at
+	w.at++
+	if w.body[0] == entryScheduled {
+		return true, e.parse(w.body, at)
+	}
+	due := w.due + w.rest.signed()
+	*e = scheduledEntry{id: at + 1, due: due, batch: w.rest.bytes(w.rest.next())}
+	if w.rest.bad || due < 0 || due > math.MaxInt64/2 || w.at == w.end && len(w.rest.b) > 0 {
+		return false, errScheduleEntry
+	}
+	w.due = due
+	return true, nil
+}
+
+// scheduleReader reads batches of the companion log. Neighbours are cheap one after the other. It may
+// wait for the disk.
+type scheduleReader struct {
+	s    *schedule
+	c    log.Chunk
+	walk scheduledWalk // of the entry in c
+}
+
+// read returns the batch at an offset, as views that are valid until the next call.
+func (r *scheduleReader) read(at uint64) (e scheduledEntry, err error) {
+	if at < r.walk.at || at >= r.walk.end {
+		if err := r.find(at); err != nil {
+			r.walk = scheduledWalk{}
+			return e, err
+		}
+	}
+	for r.walk.at <= at {
+		if _, err := r.walk.next(&e); err != nil {
+			r.walk = scheduledWalk{}
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// find reads the entry with an offset.
+func (r *scheduleReader) find(at uint64) error {
+	r.c.Release()
+	l := r.s.store.log
+	next := l.Positions().Next
+	err := l.Read(&r.c, at, next, 1)
+	if errors.Is(err, log.ErrCold) {
+		r.c.Release()
+		err = l.ReadCold(&r.c, at, next, 1)
+	}
+	if err != nil {
+		return err
+	}
+	if len(r.c.Slices) == 0 {
+		return errScheduleEntry
+	}
+	entry, _, err := wire.ViewEntry(r.c.Slices[0])
+	if err != nil {
+		return err
+	}
+	if at < entry.BaseOffset || at >= entry.NextOffset() || !wire.PayloadOK(entry.Payload) {
+		return errScheduleEntry
+	}
+	return r.walk.open(entry.Payload[4:], entry.BaseOffset, entry.Count)
+}
+
+// release gives back what was read last.
+func (r *scheduleReader) release() { r.c.Release() }
