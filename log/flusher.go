@@ -371,6 +371,15 @@ func (s *Store) rewriteLocked() {
 	}
 }
 
+// Refuse makes the log read-only because its owner cannot read its state. What is stored of the state
+// stays as it is: Config.State is not called any more.
+func (l *Log) Refuse(err error) {
+	l.fail(errors.Join(ErrReadOnly, err))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.found, l.ready = snapshot{}, false
+}
+
 // fail makes the log read-only.
 func (l *Log) fail(err error) {
 	l.mu.Lock()

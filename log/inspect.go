@@ -39,6 +39,7 @@ type Item struct {
 	Synced   uint64     // of a chunk
 	Sealed   bool       // a segment has an intact footer
 	Counted  bool       // the checkpoint counts it: a log's active segment up to Bytes, or the commit log from Lsn on
+	State    []byte     // of a log in the checkpoint
 	Err      error      // of damage
 }
 
@@ -103,7 +104,7 @@ func (in *inspector) checkpoint() error {
 		in.active[r.id] = r
 		it := Item{
 			Kind: ItemLog, Path: path.Join(partitionsDir, logDir(r.id)), Identity: r.id,
-			First: r.first, Next: r.filed.offset, Index: r.prev.index, Bytes: r.size,
+			First: r.first, Next: r.filed.offset, Index: r.prev.index, Bytes: r.size, State: r.state.blob,
 		}
 		if err := in.emit(it); err != nil {
 			return err

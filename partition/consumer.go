@@ -16,17 +16,8 @@ import (
 
 // replay rebuilds what is known of consumers and producers from the log.
 func (p *Partition) replay() error {
-	if blob := p.log.State(); blob != nil {
-		consumers, expiring, err := p.producers.splitSnapshot(blob)
-		if err != nil {
-			return fmt.Errorf("restore producers: %w", err)
-		}
-		p.expiring.Store(expiring)
-		state, err := group.Restore(consumers)
-		if err != nil {
-			return fmt.Errorf("restore consumer state: %w", err)
-		}
-		p.state = state
+	if err := p.restore(p.log.State()); err != nil {
+		return err
 	}
 	err := p.log.Replay(func(e wire.Entry) error {
 		if e.Kind == wire.KindData {
@@ -50,6 +41,32 @@ func (p *Partition) replay() error {
 		p.buryLater(q)
 	}
 	return nil
+}
+
+// restore takes over a snapshot; an empty one is none.
+func (p *Partition) restore(blob []byte) error {
+	if len(blob) == 0 {
+		return nil
+	}
+	consumers, expiring, err := p.producers.splitSnapshot(blob)
+	if err != nil {
+		return fmt.Errorf("restore producers: %w", err)
+	}
+	p.expiring.Store(expiring)
+	state, err := group.Restore(consumers)
+	if err != nil {
+		return fmt.Errorf("restore consumer state: %w", err)
+	}
+	p.state = state
+	return nil
+}
+
+// CheckState returns why what a checkpoint says of a partition's consumers and producers cannot be read.
+func CheckState(id wire.Identity, blob []byte) error {
+	if id.Topic == [16]byte{} || id.Partition&companion != 0 {
+		return nil // not a partition's
+	}
+	return new(Partition).restore(blob)
 }
 
 // replayData notes what later publishes depend on. The entry's checksum was checked; a batch that is

@@ -20,7 +20,10 @@ type Partition struct {
 	number uint16
 	id     wire.Identity
 	log    *log.Log // nil when another broker owns the partition
-	opened uint64   // next offset when the partition was opened
+
+	damaged bool // what is stored of consumers and producers cannot be read; failure says why
+
+	opened uint64 // next offset when the partition was opened
 
 	// stateLevel is how durable commits and settlements become before they are answered.
 	stateLevel wire.Level
@@ -65,13 +68,14 @@ func (p *Partition) Number() uint16 { return p.number }
 // Identity returns what every entry's checksum knows about this partition.
 func (p *Partition) Identity() wire.Identity { return p.id }
 
-// Err returns why the partition cannot be used at all here, nil when it can: another broker owns it
-// or the topic was deleted. A partition that only refuses writes is usable.
+// Err returns why the partition cannot be used at all here, nil when it can: another broker owns it,
+// the topic was deleted, or what is stored of its consumers cannot be read. A partition that only
+// refuses writes is usable.
 func (p *Partition) Err() error {
 	if p.log == nil {
 		return p.topic.registry.notOwner(p)
 	}
-	if f := p.failure.Load(); f != nil && f.Code == wire.CodeTopicDeleted {
+	if f := p.failure.Load(); f != nil && (p.damaged || f.Code == wire.CodeTopicDeleted) {
 		return f
 	}
 	return nil
@@ -390,6 +394,9 @@ func (p *Partition) appendError(err error) *wire.Error {
 	case errors.Is(err, log.ErrBusy):
 		return wire.Errorf(wire.CodeBusy, "%s: the disk is behind, send again later", p)
 	case errors.Is(err, log.ErrReadOnly):
+		if p.damaged {
+			return p.failure.Load()
+		}
 		return wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure; reads go on", p)
 	case errors.Is(err, log.ErrClosed):
 		if f := p.failure.Load(); f != nil {

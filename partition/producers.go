@@ -2,9 +2,11 @@ package partition
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"sync"
 
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -171,7 +173,7 @@ func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, expiring bool
 	}
 	r := uvarints{b: blob[3:]}
 	if blob[2] > envelopeVersion {
-		return nil, false, wire.Errorf(wire.CodeInternal, "format %d is newer than this broker", blob[2])
+		return nil, false, fmt.Errorf("%w: format %d of producers, not %d", group.ErrVersion, blob[2], envelopeVersion)
 	}
 	consumers = r.bytes(r.next())
 	for n := r.next(); n > 0 && !r.bad; n-- {

@@ -3,6 +3,7 @@ package partition
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -223,10 +224,26 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 		return nil, fmt.Errorf("open %s: %w", p, err)
 	}
 	p.log, p.opened = l, l.Positions().Next
-	if err := p.replay(); err != nil {
+	switch err := p.replay(); {
+	case errors.Is(err, group.ErrVersion):
 		return nil, fmt.Errorf("open %s: %w", p, err)
+	case err != nil:
+		p.setAside(err)
+		return p, nil
 	}
 	return p, r.reopenSchedule(p)
+}
+
+// setAside keeps a partition from being used because its consumers' or producers' state cannot be read.
+// Going on without it would deliver messages again or not at all, and store others twice. Its files
+// stay as they are, and the other partitions are served.
+func (p *Partition) setAside(err error) {
+	p.damaged = true
+	p.state = group.New()
+	p.log.Refuse(err)
+	p.fail(wire.Errorf(wire.CodeReadOnly, "%s is not served: its consumer state is damaged: %v", p, err))
+	p.topic.registry.logger.Error("partition is not served: its consumer state is damaged",
+		"topic", p.topic.name, "partition", p.number, "err", err)
 }
 
 // reopenSchedule opens the partition's companion log when there is one. The scheduler reads it.

@@ -53,9 +53,14 @@ func (a *admin) degraded() string {
 	}
 	n := 0
 	for _, p := range a.readOnly() {
-		if n++; n <= maxReadOnlyListed {
-			fmt.Fprintf(&lines, "degraded: %s is read-only after a storage failure\n", p)
+		if n++; n > maxReadOnlyListed {
+			continue
 		}
+		if p.Err() != nil {
+			fmt.Fprintf(&lines, "degraded: %s is not served: its consumer state is damaged\n", p)
+			continue
+		}
+		fmt.Fprintf(&lines, "degraded: %s is read-only after a storage failure\n", p)
 	}
 	if n > maxReadOnlyListed {
 		fmt.Fprintf(&lines, "degraded: %d more partitions are read-only\n", n-maxReadOnlyListed)
@@ -63,11 +68,12 @@ func (a *admin) degraded() string {
 	return lines.String()
 }
 
-// readOnly returns the partitions that refuse writes after a storage failure.
+// readOnly returns the partitions that refuse writes after a storage failure, and those that refuse
+// everything because their state is damaged.
 func (a *admin) readOnly() (list []*partition.Partition) {
 	for _, t := range a.srv.registry.Topics() {
 		for _, p := range t.Partitions() {
-			if p.Err() == nil && p.Failure() != nil {
+			if p.Failure() != nil {
 				list = append(list, p)
 			}
 		}

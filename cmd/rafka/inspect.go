@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -140,8 +141,8 @@ func (c *cli) verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify DIR",
 		Short: "check every checksum in a data directory",
-		Long: `Read every file of a data directory and check every checksum. Nothing is changed. The exit code is 1 when
-there is damage; a torn end of the commit log after a crash is damage of that kind until the broker has
+		Long: `Read every file of a data directory and check every checksum, and that the consumer state in the checkpoint
+can be read. Nothing is changed. The exit code is 1 when there is damage; a torn end of the commit log after a crash is damage of that kind until the broker has
 started once more.`,
 		Args: exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -159,6 +160,11 @@ started once more.`,
 			for _, it := range r.Damage {
 				v.Damage = append(v.Damage, newItem(it))
 			}
+			states, err := damagedStates(args[0])
+			if err != nil {
+				return err
+			}
+			v.Damage = append(v.Damage, states...)
 			err = c.printOne(v, [][2]string{
 				{"files", fmt.Sprint(v.Files)},
 				{"bytes", humanize.IBytes(uint64(v.Bytes))},
@@ -181,6 +187,24 @@ started once more.`,
 			}
 		},
 	}
+}
+
+// damagedStates returns the logs in the checkpoint whose consumer state cannot be read although its
+// checksum is right.
+func damagedStates(dir string) (list []item, err error) {
+	for it, err := range log.Inspect(dir) {
+		if err != nil {
+			return nil, err
+		}
+		if it.Kind != log.ItemCheckpoint && it.Kind != log.ItemLog {
+			break // files follow
+		}
+		if bad := partition.CheckState(it.Identity, it.State); it.Kind == log.ItemLog && bad != nil {
+			it.Kind, it.Err = log.ItemDamage, fmt.Errorf("consumer state: %w", bad)
+			list = append(list, newItem(it))
+		}
+	}
+	return list, nil
 }
 
 // checkDataDir refuses what is no data directory.

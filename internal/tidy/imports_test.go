@@ -63,7 +63,7 @@ var rules = map[string]rule{
 
 	"config": {ours: []string{"wire", "auth"}, theirs: []string{"github.com/goccy/go-yaml", "github.com/dustin/go-humanize"}},
 	"cmd/rafka": {
-		ours: []string{"wire", "log", "client", "server", "bench", "config", "auth"},
+		ours: []string{"wire", "log", "partition", "client", "server", "bench", "config", "auth"},
 		theirs: []string{
 			"github.com/google/uuid",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/dustin/go-humanize",

@@ -1,0 +1,110 @@
+package partition
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// spoil opens the log of a partition without its owner and has it keep a state, or appends a state
+// entry.
+func spoil(t *testing.T, dir string, id wire.Identity, state, entry []byte) {
+	t.Helper()
+	s, err := log.Open(log.Options{Dir: dir, MemoryBytes: 64 << 20})
+	require.NoError(t, err)
+	var l *log.Log
+	c := log.Config{}
+	if state != nil {
+		c.State = func() ([]byte, uint64) { return state, l.Positions().NextIndex - 1 }
+	}
+	l, err = s.OpenLog(id, c)
+	require.NoError(t, err)
+	require.NoError(t, l.Replay(func(wire.Entry) error { return nil }))
+	if entry == nil {
+		entry = group.New().AppendSnapshot(nil)
+	}
+	_, _, err = l.Append(log.Batch{Kind: wire.KindState, Term: term, Payload: wire.AppendPayload(nil, entry)})
+	require.NoError(t, err)
+	require.NoError(t, s.Checkpoint())
+	require.NoError(t, s.Close())
+}
+
+func TestAPartitionWithDamagedStateIsSetAside(t *testing.T) {
+	nonsense := []byte("this is no state of anybody")
+	for name, spoilt := range map[string]struct{ state, entry []byte }{
+		"consumers": {state: nonsense},
+		"producers": {state: append([]byte(envelopeMark), 1, 0xff, 0xff)},
+		"entry":     {entry: nonsense[:1]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := openNode(t, t.TempDir(), Options{})
+			topic := n.create("orders", 2)
+			for _, p := range topic.Partitions() {
+				publish(t, p, "a", "b")
+			}
+			id := topic.Partition(0).Identity()
+			n.close()
+			spoil(t, n.dir, id, spoilt.state, spoilt.entry)
+			bad := checkStates(t, n.dir)
+			require.Equal(t, spoilt.state != nil, slices.Contains(bad, id))
+
+			for range 2 { // a broker that ran and ended normally leaves the damage as it is
+				n.open()
+				p := n.Topic("orders").Partition(0)
+				code(t, wire.CodeReadOnly, p.Err())
+				var b wire.BatchBuilder
+				b.Add(wire.Record{Value: []byte("c")})
+				batch, err := wire.ParseBatch(b.Bytes())
+				require.NoError(t, err)
+				_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
+				require.ErrorContains(t, err, "consumer state is damaged")
+				_, err = p.Commit("group", 1, 0, time.Now())
+				require.ErrorContains(t, err, "consumer state is damaged")
+				require.Equal(t, wire.StatusReadOnly, p.Info().Status)
+				require.Equal(t, uint64(2), p.Info().Next, "its messages are there")
+				require.Equal(t, 1, n.store.Stats().ReadOnly)
+
+				other := n.Topic("orders").Partition(1)
+				require.NoError(t, other.Err())
+				publish(t, other, "c")
+				require.NoError(t, n.store.Checkpoint())
+				n.close()
+				require.Equal(t, bad, checkStates(t, n.dir))
+			}
+			n.open()
+			require.NoError(t, n.Delete("orders"))
+			publish(t, n.create("orders", 1).Partition(0), "again")
+		})
+	}
+}
+
+// checkStates returns the partitions whose state in the checkpoint cannot be read.
+func checkStates(t *testing.T, dir string) (bad []wire.Identity) {
+	t.Helper()
+	for it, err := range log.Inspect(dir) {
+		require.NoError(t, err)
+		if it.Kind == log.ItemLog && CheckState(it.Identity, it.State) != nil {
+			bad = append(bad, it.Identity)
+		}
+	}
+	return bad
+}
+
+func TestANewerStateEndsTheStart(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("orders", 1).Partition(0)
+	publish(t, p, "a")
+	n.close()
+	spoil(t, n.dir, p.Identity(), append([]byte(envelopeMark), envelopeVersion+1), nil)
+	s, err := log.Open(log.Options{Dir: n.dir, MemoryBytes: 64 << 20})
+	require.NoError(t, err)
+	_, err = Open(s, true, Options{})
+	require.ErrorIs(t, err, group.ErrVersion)
+	require.NoError(t, s.Close())
+}
