@@ -3,10 +3,22 @@ package main
 // conn is a connection to a server through a client of the system's own. What else it can do is said by
 // the interfaces below; a system that lacks one has no figure there.
 type conn interface {
-	// create makes topics, which are empty and take what is published from then on.
-	create(topics ...string) error
+	// create makes sure that topics are there; new ones are empty.
+	create(keep keeping, topics ...string) error
 	close() error
 }
+
+// keeping says what a topic in memory keeps, where that makes a system faster. Files keep everything.
+type keeping bool
+
+const (
+	keepAll    keeping = false
+	keepRecent keeping = true // recentBytes
+)
+
+// recentBytes is what a topic in memory keeps when nothing more is needed: it has to be bounded by
+// something, and memory that is used again costs less than memory that the machine has to find.
+const recentBytes = 128 << 20
 
 // sender publishes to whoever listens, without acknowledgements.
 type sender interface {

@@ -35,10 +35,14 @@ func (c *jsConn) close() error {
 	return nil
 }
 
-func (c *jsConn) create(topics ...string) error {
+func (c *jsConn) create(keep keeping, topics ...string) error {
+	most := int64(-1)
+	if keep == keepRecent && c.storage == jetstream.MemoryStorage {
+		most = recentBytes
+	}
 	for _, topic := range topics {
-		_, err := c.js.CreateStream(context.Background(), jetstream.StreamConfig{
-			Name: topic, Subjects: []string{topic}, Storage: c.storage, AllowDirect: true,
+		_, err := c.js.CreateOrUpdateStream(context.Background(), jetstream.StreamConfig{
+			Name: topic, Subjects: []string{topic}, Storage: c.storage, MaxBytes: most, AllowDirect: true,
 			AllowAtomicPublish: true, AllowBatchPublish: true,
 		})
 		if err != nil {
@@ -53,7 +57,7 @@ func (c *jsConn) publishOne(topic string, payload []byte) error {
 	return err
 }
 
-// defaultPending is the window that is fastest here; nats.go's own default is 4000.
+// defaultPending is nats.go's own window.
 const defaultPending = 4000
 
 func (c *jsConn) publish(topics []string, w *work, window int) error {

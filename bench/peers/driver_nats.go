@@ -18,7 +18,7 @@ func connectNATS(addr string) (*nats.Conn, error) {
 	return nats.Connect("nats://"+addr, nats.MaxReconnects(0))
 }
 
-func (c *natsConn) create(...string) error { return nil }
+func (c *natsConn) create(keeping, ...string) error { return nil }
 
 func (c *natsConn) close() error {
 	c.nc.Close()

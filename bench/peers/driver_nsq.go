@@ -49,7 +49,7 @@ func (c *nsqConn) post(path string, query url.Values) error {
 	return nil
 }
 
-func (c *nsqConn) create(topics ...string) error {
+func (c *nsqConn) create(_ keeping, topics ...string) error {
 	for _, topic := range topics {
 		if err := c.post("/topic/create", url.Values{"topic": {topic}}); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/rafka-mq/rafka/client"
@@ -11,20 +12,27 @@ import (
 )
 
 // rafkaConn is Rafka's own client. Publishes ask for a level.
-type rafkaConn struct{ c *client.Client }
+type rafkaConn struct {
+	c       *client.Client
+	bounded bool // topics keep only what is recent, when that is enough
+}
 
-func dialRafka(level wire.Level) func(*server) (conn, error) {
+func dialRafka(level wire.Level, bounded bool) func(*server) (conn, error) {
 	return func(s *server) (conn, error) {
 		c, err := client.Dial(context.Background(), s.addr, client.Options{Level: level, RequestTimeout: patience})
-		return &rafkaConn{c}, err
+		return &rafkaConn{c, bounded}, err
 	}
 }
 
 func (c *rafkaConn) close() error { return c.c.Close(context.Background()) }
 
-func (c *rafkaConn) create(topics ...string) error {
+func (c *rafkaConn) create(keep keeping, topics ...string) error {
+	o := client.TopicOptions{Partitions: 1}
+	if c.bounded && keep == keepRecent {
+		o.Settings = []wire.Setting{{Key: "retention_bytes", Value: strconv.Itoa(recentBytes)}}
+	}
 	for _, topic := range topics {
-		if _, err := c.c.CreateTopic(context.Background(), topic, client.TopicOptions{Partitions: 1}); err != nil {
+		if _, err := c.c.EnsureTopic(context.Background(), topic, o); err != nil {
 			return err
 		}
 	}

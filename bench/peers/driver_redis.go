@@ -3,8 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"strconv"
+	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/rueidis"
 )
@@ -13,13 +14,17 @@ import (
 type redisConn struct{ c rueidis.Client }
 
 func dialRedis(s *server) (conn, error) {
-	c, err := rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{s.addr}, DisableCache: true, ConnWriteTimeout: patience,
-	})
+	c, err := newRedisClient(s)
 	return &redisConn{c}, err
 }
 
-func (c *redisConn) create(...string) error { return nil }
+func newRedisClient(s *server) (rueidis.Client, error) {
+	return rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr}, DisableCache: true, ConnWriteTimeout: patience})
+}
+
+// create leaves it to the first message to make a stream, which keeps everything: to bound it with MAXLEN
+// costs more than it saves.
+func (c *redisConn) create(keeping, ...string) error { return nil }
 
 func (c *redisConn) close() error {
 	c.c.Close()
@@ -50,18 +55,26 @@ func (c *redisConn) publish(topics []string, w *work, window int) error {
 		lanes = min(2, window)
 		batch = window / lanes
 	}
-	return c.publishLanes(topics, w, lanes, batch)
+	next := new(atomic.Int64) // topic
+	return inLanes(w, lanes, batch, func(batch [][]byte) error {
+		commands := make(rueidis.Commands, 0, len(batch))
+		for _, p := range batch {
+			commands = append(commands, c.add(topics[int(next.Add(1))%len(topics)], p))
+		}
+		return pipeline(c.c, commands)
+	})
 }
 
-func (c *redisConn) publishLanes(topics []string, w *work, n, batch int) error {
+// inLanes shares the work among n goroutines, which each send batches of a size.
+func inLanes(w *work, n, size int, send func(batch [][]byte) error) error {
 	lanes := w.lanes(n)
-	errs := make([]error, n)
+	errs := make([]error, len(lanes))
 	var wg sync.WaitGroup
 	for i, lane := range lanes {
 		wg.Go(func() {
-			lane.keep(batch)
+			lane.keep(size)
 			for !lane.done && errs[i] == nil {
-				errs[i] = c.pipeline(topics, lane, batch)
+				errs[i] = send(lane.batch(size))
 			}
 		})
 	}
@@ -70,20 +83,9 @@ func (c *redisConn) publishLanes(topics []string, w *work, n, batch int) error {
 	return errors.Join(errs...)
 }
 
-// pipeline sends the next messages of a lane and waits until all are answered.
-func (c *redisConn) pipeline(topics []string, lane *work, batch int) error {
-	commands := make(rueidis.Commands, 0, batch)
-	for p := lane.next(); p != nil; p = lane.next() {
-		commands = append(commands, c.add(topics[lane.sent%len(topics)], p))
-		if len(commands) == batch {
-			break
-		}
-	}
-	return c.do(commands)
-}
-
-func (c *redisConn) do(commands rueidis.Commands) error {
-	for _, r := range c.c.DoMulti(context.Background(), commands...) {
+// pipeline sends commands together and waits until all are answered.
+func pipeline(c rueidis.Client, commands rueidis.Commands) error {
+	for _, r := range c.DoMulti(context.Background(), commands...) {
 		if err := r.Error(); err != nil {
 			return err
 		}
@@ -103,7 +105,7 @@ func (c *redisConn) publishPrompt(topic string, w *work) error {
 			for len(due) > 0 && len(commands) < pipelined {
 				commands = append(commands, c.add(topic, <-due))
 			}
-			if err := c.do(commands); err != nil && failed == nil {
+			if err := pipeline(c.c, commands); err != nil && failed == nil {
 				failed = err
 			}
 			for range commands {
@@ -131,7 +133,7 @@ func (c *redisConn) publishAtomic(topic string, w *work, batch int) error {
 		for _, p := range w.batch(batch) {
 			commands = append(commands, c.add(topic, p))
 		}
-		if err := c.do(append(commands, c.c.B().Exec().Build())); err != nil {
+		if err := pipeline(c.c, append(commands, c.c.B().Exec().Build())); err != nil {
 			return err
 		}
 	}
@@ -139,7 +141,12 @@ func (c *redisConn) publishAtomic(topic string, w *work, batch int) error {
 }
 
 func (c *redisConn) count(topic string) (int, error) {
-	n, err := c.c.Do(context.Background(), c.c.B().Xlen().Key(topic).Build()).AsInt64()
+	info, err := c.c.Do(context.Background(), c.c.B().XinfoStream().Key(topic).Build()).AsMap()
+	if err != nil {
+		return 0, err
+	}
+	added := info["entries-added"]
+	n, err := added.AsInt64()
 	return int(n), err
 }
 
@@ -216,7 +223,7 @@ func (c *redisConn) consume(topic string, take func([]byte) bool) error {
 		}
 		ack := c.c.B().Xack().Key(topic).Group(group).Id(ids...).Build()
 		if !more {
-			return c.do(rueidis.Commands{ack})
+			return pipeline(c.c, rueidis.Commands{ack})
 		}
 		commands = rueidis.Commands{ack, read()}
 	}
@@ -253,11 +260,11 @@ func streamEntries(r rueidis.RedisResult) ([]redisEntry, error) {
 func streamEntry(m *rueidis.RedisMessage) (e redisEntry, err error) {
 	pair, err := m.ToArray()
 	if err != nil || len(pair) != 2 {
-		return e, errors.Join(err, errors.New("an entry of "+strconv.Itoa(len(pair))+" parts"))
+		return e, errors.Join(err, fmt.Errorf("an entry of %d parts", len(pair)))
 	}
 	fields, err := pair[1].ToArray()
 	if err != nil || len(fields) != 2 {
-		return e, errors.Join(err, errors.New("an entry with "+strconv.Itoa(len(fields))+" fields and values"))
+		return e, errors.Join(err, fmt.Errorf("an entry with %d fields and values", len(fields)))
 	}
 	if e.id, err = pair[0].ToString(); err != nil {
 		return e, err

@@ -41,10 +41,11 @@ func (r *receiver) reached() (n int) {
 }
 
 // ahead returns a room that keeps each publisher at most so many messages before the slowest receiver.
-// All systems get the same: those that would drop messages are not made to, and none is hurried.
+// All systems get the same: those that would drop messages are not made to, and none is hurried. It ends
+// the work when nothing comes any more.
 func ahead(limit int, receivers []*receiver) func(*work) int {
 	return func(w *work) int {
-		for {
+		for begun := time.Now(); time.Since(begun) < quiet; time.Sleep(50 * time.Microsecond) {
 			slowest := int64(w.sent)
 			for _, r := range receivers {
 				slowest = min(slowest, r.from[w.publisher].n.Load())
@@ -52,8 +53,8 @@ func ahead(limit int, receivers []*receiver) func(*work) int {
 			if left := limit - (w.sent - int(slowest)); left > 0 {
 				return left
 			}
-			time.Sleep(50 * time.Microsecond)
 		}
+		return 0
 	}
 }
 

@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 )
 
 // figures are what one measurement found, by what they are: "rate", "p99", "cpu" and so on. In a
@@ -38,12 +41,34 @@ func load(name string) (r results, err error) {
 	return r, json.Unmarshal(b, &r)
 }
 
+// save writes one sample a line, with the digits that may mean something.
 func (r *results) save(name string) error {
-	b, err := json.Marshal(r)
+	machine, err := json.Marshal(r.Machine)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(name, append(b, '\n'), 0o644)
+	b := fmt.Appendf(nil, "{\"machine\":%s,\"samples\":[", machine)
+	for i, s := range r.Samples {
+		line, err := json.Marshal(sample{s.Scenario, s.System, rounded(s.Figures), s.Note})
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(b, '\n'), line...)
+	}
+	b = append(b, "\n]}\n"...)
+	return errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, 0o644))
+}
+
+// rounded returns figures with five digits.
+func rounded(f figures) figures {
+	short := figures{}
+	for name, v := range f {
+		short[name], _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 5, 64), 64) // it was a number
+	}
+	return short
 }
 
 // merge replaces what r has of the scenarios and systems that are in newer, and keeps the rest.

@@ -41,9 +41,13 @@ func TestResultsOutliveTheirFile(t *testing.T) {
 	r, err := load(name)
 	require.NoError(t, err)
 	require.Empty(t, r.Samples)
-	r.merge(results{Machine: "m", Samples: []sample{rate("a", "x", 1.5), {Scenario: "a", System: "y", Note: "failed"}}})
+	r.merge(results{Machine: "m", Samples: []sample{rate("a", "x", 1.5), {Scenario: "a", System: "y", Note: "failed"}, rate("b", "y", 123456.789)}})
 	require.NoError(t, r.save(name))
 	again, err := load(name)
 	require.NoError(t, err)
+	r.Samples[2].Figures["rate"] = 123460
 	require.Equal(t, r, again)
+	require.NoError(t, (&results{}).save(name), "no samples")
+	_, err = load(name)
+	require.NoError(t, err)
 }

@@ -71,7 +71,11 @@ func (p *plan) scenario(sc *scenario, contenders []*system) (samples []sample) {
 		}
 	}()
 	failed := map[*system]bool{}
-	for round := range p.rounds {
+	rounds := p.rounds
+	if sc.most > 0 {
+		rounds = min(rounds, sc.most)
+	}
+	for round := range rounds {
 		for _, sys := range contenders {
 			if failed[sys] {
 				continue
@@ -84,7 +88,7 @@ func (p *plan) scenario(sc *scenario, contenders []*system) (samples []sample) {
 			}
 			got := sample{Scenario: sc.name, System: sys.id, Figures: o.figures, Note: o.note}
 			samples = append(samples, got)
-			p.progress(fmt.Sprintf("%d/%d %s: %s: %s", round+1, p.rounds, sc.name, sys.name, got.line()))
+			p.progress(fmt.Sprintf("%d/%d %s: %s: %s", round+1, rounds, sc.name, sys.name, got.line()))
 		}
 	}
 	return samples

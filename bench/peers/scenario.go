@@ -12,6 +12,7 @@ type scenario struct {
 	name    string
 	systems []string // that can do it
 	tool    string   // a program besides the servers that is needed; "" for none
+	most    int      // rounds, where more are not worth their time; 0 for as many as are wanted
 	// prepare fills a server that stays for all rounds; nil for a fresh server each round.
 	prepare func(s *server) error
 	run     func(s *server) (outcome, error)
@@ -40,6 +41,9 @@ func scenarios() []scenario {
 	}
 	return all
 }
+
+// beside is how many rounds have the scenarios that no target is about.
+const beside = 3
 
 // payloads are the sizes that are measured.
 var payloads = []int{16, 128, 1 << 10, 16 << 10}

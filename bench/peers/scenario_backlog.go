@@ -14,7 +14,7 @@ const reading = 2 * time.Second
 // fill stores n messages as fast as the system takes them.
 func fill(s *server, size, n int) error {
 	return connected(s, func(c publisher) error {
-		if err := c.(conn).create(topicName); err != nil {
+		if err := c.(conn).create(keepAll, topicName); err != nil {
 			return err
 		}
 		w := &work{size: size, limit: n, until: time.Now().Add(5 * patience)}
@@ -71,7 +71,7 @@ func queueScenarios() []scenario {
 		name: "queue consume with ack, 128 B", systems: concat(inMemory, inKernel, onDisk),
 		run: func(s *server) (o outcome, err error) {
 			err = connected(s, func(c consumer) error {
-				if err := c.(conn).create(topicName); err != nil {
+				if err := c.(conn).create(keepAll, topicName); err != nil {
 					return err
 				}
 				w := &work{size: 128, limit: most, until: time.Now().Add(span)}

@@ -13,7 +13,7 @@ const aheadBytes = 8 << 20
 
 // deliverScenarios publish while subscribers receive all of it.
 func deliverScenarios() (all []scenario) {
-	systems := concat([]string{"nats"}, inMemory, inKernel, []string{"rafka-nats"})
+	systems := concat([]string{"nats", "redis-pubsub"}, inMemory, inKernel, []string{"rafka-nats"})
 	for _, n := range [][2]int{{1, 1}, {1, 4}, {4, 4}} {
 		all = append(all, scenario{
 			name: fmt.Sprintf("publish to subscribers %d:%d, 128 B", n[0], n[1]), systems: systems,
@@ -23,7 +23,7 @@ func deliverScenarios() (all []scenario) {
 	for _, size := range payloads {
 		if size != 128 {
 			all = append(all, scenario{
-				name: sized("publish to subscribers 1:1", size), systems: systems,
+				name: sized("publish to subscribers 1:1", size), systems: systems, most: beside,
 				run: func(s *server) (outcome, error) { return deliver(s, 1, 1, size) },
 			})
 		}
@@ -49,8 +49,10 @@ func gather(s *server, publishers, subscribers int) (p *party, err error) {
 		p.conns = append(p.conns, c)
 	}
 	p.publishers = p.conns[:publishers]
-	if err := p.conns[0].create(topicName, warmName); err != nil {
-		return nil, errors.Join(err, p.leave())
+	for _, c := range p.publishers {
+		if err := c.create(keepRecent, topicName, warmName); err != nil {
+			return nil, errors.Join(err, p.leave())
+		}
 	}
 	for range subscribers {
 		p.receivers = append(p.receivers, &receiver{})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -99,10 +98,12 @@ const openLoop = 2 * time.Second
 // openLoopScenarios publish at a rate, whatever comes of it. Latencies count from when a message was
 // due, so that what a stall delays counts as well.
 func openLoopScenarios() (all []scenario) {
-	for _, rate := range []int{10_000, 50_000} {
+	for _, l := range []struct{ rate, most int }{{10_000, beside}, {50_000, 0}} {
 		all = append(all, scenario{
-			name: fmt.Sprintf("open loop, %d k msg/s, 128 B", rate/1000), systems: concat([]string{"nats"}, inMemory, inKernel, onDisk, []string{"rafka-file"}),
-			run: func(s *server) (outcome, error) { return publishAtRate(s, float64(rate)) },
+			name:    fmt.Sprintf("open loop, %d k msg/s, 128 B", l.rate/1000),
+			systems: concat([]string{"nats"}, inMemory, inKernel, onDisk, []string{"rafka-file"}),
+			most:    l.most,
+			run:     func(s *server) (outcome, error) { return publishAtRate(s, float64(l.rate)) },
 		})
 	}
 	return all
@@ -116,12 +117,11 @@ func publishAtRate(s *server, rate float64) (o outcome, err error) {
 	if err := p.listen(true); err != nil {
 		return o, errors.Join(err, p.leave())
 	}
-	pace, release := newPacer()
-	defer release()
+	defer exactly()()
 	start := time.Now().Add(10 * time.Millisecond)
 	warm := int(rate * warmth.Seconds())
 	w := &work{
-		size: 128, rate: rate, pace: pace, prompt: true, start: start, limit: warm + int(rate*openLoop.Seconds()),
+		size: 128, rate: rate, prompt: true, start: start, limit: warm + int(rate*openLoop.Seconds()),
 		until: start.Add(warmth + openLoop*3/2),
 	}
 	ack, delivered := newHistogram(), newHistogram()
@@ -130,12 +130,7 @@ func publishAtRate(s *server, rate float64) (o outcome, err error) {
 			record(h, time.Since(w.due(i)))
 		}
 	}
-	var mu sync.Mutex // guards ack: some clients tell from several goroutines
-	w.acked = func(i int) {
-		mu.Lock()
-		defer mu.Unlock()
-		took(ack, i)
-	}
+	w.acked = func(i int) { took(ack, i) }
 	p.receivers[0].delivered = func(head uint64) { took(delivered, int(head&sequenceMask)) }
 	o.figures, err = s.rate(w, func() error {
 		err := publishAny(p.publishers[0], topicName, w)

@@ -136,7 +136,17 @@ func pong(c net.Conn) error {
 	if _, err := io.WriteString(c, "PING\r\n"); err != nil {
 		return err
 	}
-	return expectLine(bufio.NewReader(c), "PONG")
+	for r := bufio.NewReader(c); ; { // the server may ask in between
+		line, err := r.ReadString('\n')
+		switch {
+		case err != nil:
+			return err
+		case strings.HasPrefix(line, "PONG"):
+			return nil
+		case strings.HasPrefix(line, "-ERR"):
+			return fmt.Errorf("the server says %q", line)
+		}
+	}
 }
 
 func subscriptionMemory(s *server) (o outcome, err error) {

@@ -31,13 +31,13 @@ func systems() []system {
 	nsq := func(id, name, size string) system {
 		return system{id: id, name: name, program: "nsqd", args: nsqArgs(size), hello: nsqHello, dial: dialNSQ, pprof: true}
 	}
-	redis := func(id, name string, args ...string) system {
-		return system{id: id, name: name, program: "redis-server", args: redisArgs(args), hello: redisHello, dial: dialRedis}
+	redis := func(id, name string, dial func(*server) (conn, error), args ...string) system {
+		return system{id: id, name: name, program: "redis-server", args: redisArgs(args), hello: redisHello, dial: dial}
 	}
-	rafka := func(id, name string, dial func(*server) (conn, error), args ...string) system {
-		return system{id: id, name: name, program: "rafka", args: rafkaArgs(args), hello: rafkaHello, dial: dial, pprof: true}
+	rafka := func(id, name string, hello func(net.Conn) error, dial func(*server) (conn, error), args ...string) system {
+		return system{id: id, name: name, program: "rafka", args: rafkaArgs(args), hello: hello, dial: dial, pprof: true}
 	}
-	memory := []string{"--storage", "in_memory", "--memory-bytes", "4GiB", "--retention-bytes", "3GiB"}
+	memory := []string{"--storage", "in_memory", "--memory-bytes", "4GiB"}
 	return []system{
 		nats("nats", "NATS core", dialNATS, ""),
 		nats("js-memory", "JetStream, memory", dialJetStream(jetstream.MemoryStorage), jetStreamOn),
@@ -45,14 +45,15 @@ func systems() []system {
 		nats("js-sync", "JetStream, sync always", dialJetStream(jetstream.FileStorage), jetStreamSync),
 		nsq("nsq", "NSQ, memory", "2000000"),
 		nsq("nsq-file", "NSQ, file", "0"),
-		redis("redis", "Redis, no AOF", "--appendonly", "no"),
-		redis("redis-everysec", "Redis, everysec", "--appendonly", "yes", "--appendfsync", "everysec"),
-		redis("redis-always", "Redis, always", "--appendonly", "yes", "--appendfsync", "always"),
-		rafka("rafka", "Rafka, memory", dialRafka(wire.LevelMemory), memory...),
-		rafka("rafka-file", "Rafka, file", dialRafka(wire.LevelMemory), "--durability", "memory"),
-		rafka("rafka-os", "Rafka, os", dialRafka(wire.LevelOS), "--durability", "os"),
-		rafka("rafka-disk", "Rafka, disk", dialRafka(wire.LevelDisk), "--durability", "disk"),
-		rafka("rafka-nats", "Rafka, NATS clients", dialNATS, memory...),
+		redis("redis-pubsub", "Redis, pub/sub", dialRedisPubSub, "--appendonly", "no", "--client-output-buffer-limit", "pubsub 0 0 0"),
+		redis("redis", "Redis, no AOF", dialRedis, "--appendonly", "no"),
+		redis("redis-everysec", "Redis, everysec", dialRedis, "--appendonly", "yes", "--appendfsync", "everysec"),
+		redis("redis-always", "Redis, always", dialRedis, "--appendonly", "yes", "--appendfsync", "always"),
+		rafka("rafka", "Rafka, memory", rafkaHello, dialRafka(wire.LevelMemory, true), memory...),
+		rafka("rafka-file", "Rafka, file", rafkaHello, dialRafka(wire.LevelMemory, false), "--durability", "memory"),
+		rafka("rafka-os", "Rafka, os", rafkaHello, dialRafka(wire.LevelOS, false), "--durability", "os"),
+		rafka("rafka-disk", "Rafka, disk", rafkaHello, dialRafka(wire.LevelDisk, false), "--durability", "disk"),
+		rafka("rafka-nats", "Rafka, NATS clients", natsHello, dialNATS, memory...),
 	}
 }
 

@@ -37,14 +37,13 @@ type work struct {
 	rate      float64           // messages a second, an open loop; 0 for as fast as they are taken
 	start     time.Time         // of the open loop
 	prompt    bool              // a message is to leave at once, not with the next ones
-	room      func(w *work) int // how many messages may be sent now, waits for one; nil for any number
+	room      func(w *work) int // how many messages may be sent now, 0 to end; nil for any number
 	acked     func(i int)       // called in order with each message that was acknowledged; nil for nobody
 
 	sent    int
-	allowed int // messages until room, the clock or the pace is asked again
+	allowed int // messages until the room or the clock is asked again
 	done    bool
 	ring    [][]byte
-	pace    *pacer
 }
 
 // checkEvery is after how many messages the clock is looked at.
@@ -86,15 +85,18 @@ func (w *work) allow() {
 	switch {
 	case w.rate > 0:
 		w.allowed = 1
-		w.pace.wait(w.due(w.sent))
+		sleepUntil(w.due(w.sent))
 	case w.room != nil:
 		w.allowed = min(checkEvery, w.room(w))
+		if w.allowed == 0 {
+			w.allowed, w.done = 1, true
+		}
 	default:
 		w.allowed = checkEvery
 	}
 	if w.limit > 0 { // the last one is asked for by itself
 		w.allowed = min(w.allowed, max(1, w.limit-w.sent-1))
-		w.done = w.sent+1 == w.limit
+		w.done = w.done || w.sent+1 == w.limit
 	}
 	w.done = w.done || time.Now().After(w.until)
 }
@@ -105,13 +107,16 @@ func (w *work) due(i int) time.Time {
 }
 
 // lanes shares the work among n publishers with numbers of their own, for clients that are faster from
-// several goroutines. A bounded work is divided.
+// several goroutines. A bounded work is divided, among fewer when it is small.
 func (w *work) lanes(n int) []*work {
+	if w.limit > 0 {
+		n = min(n, w.limit)
+	}
 	all := make([]*work, n)
 	for i := range all {
 		lane := *w
 		lane.publisher = w.publisher*uint64(n) + uint64(i)
-		lane.limit = w.limit / n
+		lane.limit = w.limit / n // 0 stays 0
 		if i < w.limit%n {
 			lane.limit++
 		}

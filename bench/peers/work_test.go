@@ -41,6 +41,14 @@ func TestAWorkEndsWithItsTime(t *testing.T) {
 	require.Nil(t, w.next())
 }
 
+func TestAWorkEndsWhenThereIsNoRoom(t *testing.T) {
+	w := &work{size: 16, until: time.Now().Add(time.Hour), room: func(w *work) int { return max(0, 3-w.sent) }}
+	ps := all(w)
+	require.Len(t, ps, 4)
+	head, _ := parse(ps[3])
+	require.NotZero(t, head&lastBit)
+}
+
 func TestLanesShareABoundedWorkUnderNumbersOfTheirOwn(t *testing.T) {
 	w := &work{publisher: 2, size: 16, limit: 11, until: time.Now().Add(time.Hour)}
 	lanes := w.lanes(4)
@@ -53,6 +61,8 @@ func TestLanesShareABoundedWorkUnderNumbersOfTheirOwn(t *testing.T) {
 	require.Equal(t, []int{3, 3, 3, 2}, sent)
 	require.Equal(t, 11, w.sent)
 	require.Nil(t, w.next())
+	require.Len(t, (&work{limit: 2}).lanes(4), 2)
+	require.Len(t, new(work).lanes(4), 4)
 }
 
 func TestKeptPayloadsStayValid(t *testing.T) {
