@@ -30,6 +30,9 @@ type loop struct {
 	isRunning func() bool // nil when the driver always runs
 	// pauseReading makes the driver stop or go on reading from a session; nil when it cannot.
 	pauseReading func(s *session, pause bool)
+	// awaited reports whether somebody who is read from has sent something, or the driver has something
+	// else to do; nil when it cannot tell.
+	awaited func() bool
 
 	mu    sync.Mutex // guards inbox, rung and over
 	inbox []job
@@ -64,6 +67,7 @@ type loop struct {
 	laters       []job             // put off to a turn of their own
 	nudged       bool              // that turn will come
 	spareBacklog []byte            // of a text session that has none now
+	large        []byte            // of a command of a text session that arrives in pieces
 	builder      wire.BatchBuilder // of the record that a text session publishes
 	header       []byte            // of a record that is routed
 	scratch      scratch
@@ -109,6 +113,27 @@ func (l *loop) takeSpare() []byte {
 func (l *loop) keepSpare(b []byte) {
 	if cap(b) <= idleBuffer {
 		l.spareBacklog = b
+	}
+}
+
+// maxLarge bounds the memory that a loop keeps for large commands of text sessions: a message of the
+// default limit.
+const maxLarge = 1<<20 + 64<<10
+
+// takeLarge returns empty memory for size bytes.
+func (l *loop) takeLarge(size int) []byte {
+	b := l.large
+	if cap(b) < size {
+		return make([]byte, 0, size)
+	}
+	l.large = nil
+	return b[:0]
+}
+
+// keepLarge keeps memory for the next large command.
+func (l *loop) keepLarge(b []byte) {
+	if cap(b) <= maxLarge && cap(b) > cap(l.large) {
+		l.large = b
 	}
 }
 

@@ -35,6 +35,14 @@ func pollOf(socket int) int {
 	return -1
 }
 
+// hasEvents reports whether an epoll instance has events. They are not taken: gnet's own wake-up is
+// reported only once.
+func hasEvents(poll int) bool {
+	fds := [1]unix.PollFd{{Fd: int32(poll), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], 0)
+	return err == nil && n > 0
+}
+
 // watchSocket says which events of a socket its epoll instance reports.
 func watchSocket(poll, socket int, read, write bool) error {
 	var events uint32

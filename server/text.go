@@ -31,7 +31,8 @@ type text struct {
 	running   bool   // run is on the stack
 	backlog   []byte // what arrived meanwhile
 	done      int    // bytes of backlog that were run
-	allowance int    // what may still be run in this turn
+	allowance int    // what may still be run before a look at who else waits
+	budget    int    // what may be run after that in this turn
 
 	subs     sids
 	subBytes int // memory of subs
@@ -48,10 +49,12 @@ const (
 	// that is not reached: from fullBacklog on, nothing is read.
 	maxBacklog  = 8 << 20
 	fullBacklog = 256 << 10
-	// turnWork is how much of what a session has sent is run before others have their turn, in about
-	// nanoseconds: a few hundred subscriptions, or thousands of small messages. A read full of larger
-	// ones stays below it, and is not copied to wait.
+	// turnWork is how much of what a session has sent is run in a turn at most, in about nanoseconds: a
+	// few hundred subscriptions, or thousands of small messages. A read full of larger ones stays below
+	// it, and is not copied to wait. When somebody else waits the turn ends after sliceWork: a look at
+	// the sockets takes a hundredth of that.
 	turnWork      = 400_000
+	sliceWork     = 25_000
 	commandWork   = 100
 	deliverWork   = 100
 	subscribeWork = 1500
@@ -88,6 +91,9 @@ func (t *text) feed(in []byte, now time.Time) {
 		t.allow(0)
 		in = in[t.run(in, now):]
 	}
+	if len(in) == 0 && len(t.backlog) == 0 {
+		t.s.setFull(false)
+	}
 	if len(in) == 0 || t.s.closed {
 		return
 	}
@@ -115,10 +121,31 @@ func (t *text) feed(in []byte, now time.Time) {
 // allow begins a turn, in which a part of what waits may be run: all of it, when reading cannot be
 // paused meanwhile.
 func (t *text) allow(waits int) {
-	t.allowance = turnWork + waits/2
+	t.allowance, t.budget = sliceWork, turnWork+waits/2-sliceWork
 	if t.s.loop.pauseReading == nil {
 		t.allowance = math.MaxInt
 	}
+}
+
+// goesOn reports whether one more command may be run in this turn.
+func (t *text) goesOn() bool {
+	if t.allowance > 0 {
+		return true
+	}
+	if t.budget <= 0 {
+		return false
+	}
+	if others := t.s.loop.awaited; others != nil {
+		if !t.s.full {
+			t.s.setFull(true) // what this session sent meanwhile is nobody else's
+		}
+		if others() {
+			return false
+		}
+	}
+	t.budget -= sliceWork
+	t.allowance += sliceWork
+	return t.allowance > 0
 }
 
 // yield lets others have their turn before the backlog goes on.
@@ -153,7 +180,7 @@ func (t *text) goOn(now time.Time) {
 // run runs commands until one pauses the session, and returns how many bytes it took.
 func (t *text) run(in []byte, now time.Time) (used int) {
 	t.running = true
-	for used < len(in) && !t.paused && !t.s.closed && t.allowance > 0 {
+	for used < len(in) && !t.paused && !t.s.closed && t.goesOn() {
 		if len(t.part) > 0 {
 			n := t.complete(in[used:], now)
 			t.allowance -= commandWork + n/bytesPerWork
@@ -162,7 +189,9 @@ func (t *text) run(in []byte, now time.Time) (used int) {
 		}
 		n, need := t.command(in[used:], now)
 		if n == 0 {
-			t.part, t.need = append(t.part, in[used:]...), need
+			t.need = need
+			t.reserve()
+			t.part = append(t.part, in[used:]...)
 			n = len(in) - used
 		}
 		t.allowance -= commandWork + n/bytesPerWork
@@ -194,12 +223,21 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 	switch {
 	case n == 0:
 		t.need = need
+		t.reserve()
 	case cap(part) > keepBuffer:
+		t.s.loop.keepLarge(part)
 		t.part, t.need = nil, 0
 	default:
 		t.part, t.need = part[:0], 0
 	}
 	return used
+}
+
+// reserve makes room for all of a large command: growing step by step would copy it as often.
+func (t *text) reserve() {
+	if t.need > keepBuffer && cap(t.part) < t.need {
+		t.part = append(t.s.loop.takeLarge(t.need), t.part...)
+	}
 }
 
 // pause lets no further command run until resume: replies keep the order of the commands.

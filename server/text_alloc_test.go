@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,29 @@ func TestTextPublishAllocatesNothing(t *testing.T) {
 	f("HPUB live.orders 12 17\r\nNATS/1.0\r\n\r\nhello\r\n")
 	f("PING\r\n")
 	f("PUB stored 5\r\nhello\r\n")
+}
+
+// A large message that comes in pieces is put together in memory that is there from the one before.
+func TestLargeMessagesInPiecesReuseMemory(t *testing.T) {
+	b := newTextBench(t, Options{})
+	message := []byte("PUB nobody 1000000\r\n" + strings.Repeat("x", 1_000_000) + "\r\n")
+	send := func() {
+		for rest := message; len(rest) > 0; {
+			n := min(len(rest), 300_000)
+			b.feed(rest[:n])
+			rest = rest[n:]
+		}
+	}
+	send()
+	require.NotZero(t, cap(b.l.large))
+	n := testing.AllocsPerRun(20, send)
+	if !raceEnabled {
+		require.Zero(t, n)
+	}
+	b.feed([]byte("PUB nobody 1048576\r\n" + strings.Repeat("x", 1<<20)))
+	b.feed([]byte("\r\n"))
+	require.LessOrEqual(t, cap(b.l.large), maxLarge)
+	require.Greater(t, cap(b.l.large), 1<<20)
 }
 
 // The price of live subscriptions for those who publish to topics: nothing while there are none, a

@@ -1,9 +1,12 @@
 package server
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -47,6 +50,64 @@ func TestMuchAtOnceIsRunInTurns(t *testing.T) {
 	b.turn()
 	require.False(t, held(busy))
 	require.Nil(t, busy.s.proto.(*text).backlog)
+}
+
+// A turn ends early when somebody else has sent something, and only then.
+func TestATurnEndsWhenOthersWait(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	held := b.pausing()
+	busy := b.program()
+	others := false
+	busy.s.loop.awaited = func() bool {
+		require.True(t, held(busy), "its own bytes would be taken for another's")
+		return others
+	}
+	pings := func() int {
+		busy.s.receive([]byte(strings.Repeat("PING\r\n", 20_000)), b.now())
+		busy.s.loop.endTurn(b.now())
+		n := strings.Count(busy.take(), "PONG\r\n")
+		b.until(func() bool { return busy.s.proto.(*text).backlog == nil }, "the rest is run")
+		require.Equal(t, 20_000-n, strings.Count(busy.take(), "PONG\r\n"))
+		require.False(t, held(busy))
+		return n
+	}
+	alone := pings()
+	others = true
+	beside := pings()
+	require.InDelta(t, turnWork/commandWork, alone, turnWork/commandWork/10)
+	require.InDelta(t, sliceWork/commandWork, beside, sliceWork/commandWork/10)
+}
+
+// Whether another connection waits is asked of the kernel, which goes on telling gnet.
+func TestAnotherConnectionIsSeenToWait(t *testing.T) {
+	srv := startServer(t, Options{Loops: 1})
+	conn, err := net.Dial("tcp", srv.Addr().String())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	lines := bufio.NewReader(conn)
+	_, err = lines.ReadString('\n')
+	require.NoError(t, err)
+	l := srv.loops[0].loop
+	if l.awaited == nil {
+		t.Skip("not on this system")
+	}
+	busy, found := make(chan struct{}), make(chan bool)
+	require.True(t, l.post(jobFunc(func(time.Time) {
+		busy <- struct{}{}
+		<-busy
+		found <- l.awaited()
+	})))
+	<-busy
+	_, err = fmt.Fprint(conn, "PING\r\n")
+	require.NoError(t, err)
+	woken := make(chan struct{})
+	require.True(t, l.post(jobFunc(func(time.Time) { close(woken) })))
+	busy <- struct{}{}
+	require.True(t, <-found)
+	<-woken
+	pong, err := lines.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "PONG\r\n", pong)
 }
 
 // A program that sends more than a waiting command lets through is not read from.

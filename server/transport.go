@@ -90,7 +90,7 @@ func (g *gnetLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		el := c.EventLoop()
 		g.el.Store(&el)
 		if g.poll = pollOf(c.Fd()); g.poll >= 0 {
-			g.loop.pauseReading = g.pauseReading
+			g.loop.pauseReading, g.loop.awaited = g.pauseReading, g.awaited
 		}
 		defer func() { g.loop.drain(g.loop.srv.opts.Now()) }()
 	}
@@ -115,6 +115,9 @@ func (g *gnetLoop) pauseReading(s *session, pause bool) {
 		s.close()
 	}
 }
+
+// awaited reports whether gnet has something else to do.
+func (g *gnetLoop) awaited() bool { return hasEvents(g.poll) }
 
 // OnTraffic is called by gnet when a connection has bytes.
 func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
