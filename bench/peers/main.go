@@ -4,12 +4,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"syscall"
 )
 
 func main() {
@@ -31,6 +34,7 @@ type options struct {
 
 func parseOptions() (o options, err error) {
 	flag.StringVar(&o.dirs, "bin", "bin:bin/tools", "where rafka, nats-server, nsqd and nats are, unless they are in the PATH")
+	flag.StringVar(&o.plan.dir, "data", os.TempDir(), "where servers have their directories; not in memory")
 	flag.IntVar(&o.plan.rounds, "rounds", 5, "measurements of each, in turn")
 	only := flag.String("only", "", "a regular expression for the names of the scenarios to measure")
 	which := flag.String("systems", "", "a regular expression for the systems to measure")
@@ -90,7 +94,9 @@ func (o *options) measure() (r results, err error) {
 	o.plan.progress = func(line string) { fmt.Fprintln(os.Stderr, line) }
 	o.plan.programs = findPrograms(filepath.SplitList(o.dirs), func(name string) { o.plan.progress(name + " is not here: left out") })
 	now := machine()
-	err = o.plan.measure(func(samples []sample) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err = o.plan.measure(ctx, func(samples []sample) error {
 		r.merge(results{Machine: now, Samples: samples})
 		if o.file == "" {
 			return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 // plan is what is to be measured.
 type plan struct {
 	programs map[string]string // paths, by file name
+	dir      string            // of the servers' directories
 	rounds   int
 	only     *regexp.Regexp // names of scenarios
 	systems  *regexp.Regexp // ids of systems
@@ -26,8 +28,11 @@ type plan struct {
 
 // measure runs every scenario round by round over its systems, so that what disturbs the machine for a
 // while disturbs all of them. It hands out the samples of each scenario. A system that fails has that
-// noted in its row, and the rest goes on.
-func (p *plan) measure(keep func([]sample) error) error {
+// noted in its row, and the rest goes on. When ctx ends, what was measured of a scenario is dropped.
+func (p *plan) measure(ctx context.Context, keep func([]sample) error) error {
+	if err := onDevice(p.dir); err != nil {
+		return err
+	}
 	for _, sc := range scenarios() {
 		if !p.only.MatchString(sc.name) {
 			continue
@@ -39,7 +44,11 @@ func (p *plan) measure(keep func([]sample) error) error {
 		if len(contenders) == 0 {
 			continue
 		}
-		if err := keep(p.scenario(&sc, contenders)); err != nil {
+		samples := p.scenario(ctx, &sc, contenders)
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s: %w", sc.name, err)
+		}
+		if err := keep(samples); err != nil {
 			return err
 		}
 	}
@@ -63,7 +72,7 @@ func (p *plan) contenders(sc *scenario) (list []*system, err error) {
 	return list, nil
 }
 
-func (p *plan) scenario(sc *scenario, contenders []*system) (samples []sample) {
+func (p *plan) scenario(ctx context.Context, sc *scenario, contenders []*system) (samples []sample) {
 	staying := map[*system]*server{}
 	defer func() {
 		for _, s := range staying {
@@ -77,7 +86,7 @@ func (p *plan) scenario(sc *scenario, contenders []*system) (samples []sample) {
 	}
 	for round := range rounds {
 		for _, sys := range contenders {
-			if failed[sys] {
+			if failed[sys] || ctx.Err() != nil {
 				continue
 			}
 			o, err := p.once(sc, sys, staying)
@@ -98,7 +107,7 @@ func (p *plan) scenario(sc *scenario, contenders []*system) (samples []sample) {
 func (p *plan) once(sc *scenario, sys *system, staying map[*system]*server) (o outcome, err error) {
 	s := staying[sys]
 	if s == nil {
-		if s, err = boot(sys, p.programs); err != nil {
+		if s, err = boot(sys, p.programs, p.dir); err != nil {
 			return o, err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long anything may take that should not take long.
@@ -34,9 +36,9 @@ type server struct {
 	took     time.Duration // until it greeted a connection
 }
 
-// boot starts a system with no data.
-func boot(sys *system, programs map[string]string) (*server, error) {
-	dir, err := os.MkdirTemp("", "rafka-peers-")
+// boot starts a system with no data, in a new directory of parent.
+func boot(sys *system, programs map[string]string, parent string) (*server, error) {
+	dir, err := os.MkdirTemp(parent, "rafka-peers-")
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +49,8 @@ func boot(sys *system, programs map[string]string) (*server, error) {
 	}
 	s.args = append([]string{programs[sys.program]}, args...)
 	if err := s.start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w: %s", sys.name, err, s.log.String()), s.remove())
+		removed := s.remove() // then its log is whole
+		return nil, errors.Join(fmt.Errorf("%w: %s", err, s.log.String()), removed)
 	}
 	return s, nil
 }
@@ -79,6 +82,18 @@ func (s *server) start() error {
 	})
 	s.took = time.Since(s.began)
 	return err
+}
+
+// onDevice makes sure that a directory is not in memory, where flushing costs nothing.
+func onDevice(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if fs.Type == unix.TMPFS_MAGIC {
+		return fmt.Errorf("%s is in memory: say with --data where there is a disk", dir)
+	}
+	return nil
 }
 
 // greet opens a connection that has said hello and was answered.
