@@ -39,10 +39,13 @@ type Server struct {
 
 // TLS says how connections are encrypted. Without Cert they are not.
 type TLS struct {
-	Cert, Key      string // PEM files
-	CA             string // PEM file of who signs client certificates; empty: the system's roots
-	Verify         bool   // clients need a certificate
-	VerifyAndMap   bool   // and log in with it: one of its names is the name of a user
+	Cert, Key    string // PEM files
+	CA           string // PEM file of who signs client certificates; empty: the system's roots
+	Verify       bool   // clients need a certificate
+	VerifyAndMap bool   // and log in with it: one of its names is the name of a user
+	// PinnedCerts are SHA-256 sums of the public keys of the clients that may connect, in hexadecimal
+	// digits; empty: of all whose certificates are valid.
+	PinnedCerts    []string
 	HandshakeFirst string // "false", "true", "auto" or a duration: no greeting before TLS, or only after so long
 	AllowNonTLS    bool   // clients may do without
 	Timeout        time.Duration

@@ -59,6 +59,7 @@ func (c *Config) parse(path string, b []byte) error {
 	}
 	users := loaded.users()
 	f.blocks = users.blocks()
+	f.blocks["tls.pinned_certs"] = &loaded.TLS.PinnedCerts
 	for key := range f.blocks {
 		f.keys = append(f.keys, key)
 	}

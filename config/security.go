@@ -30,6 +30,11 @@ func (c *Config) validateSecurity() error {
 		return errors.New("tls.allow_non_tls lets clients in without the certificate that tls.verify asks for")
 	case t.VerifyAndMap && len(c.Auth.Users) == 0:
 		return errors.New("tls.verify_and_map needs users to map certificates to")
+	case len(t.PinnedCerts) > 0 && !t.Verify && !t.VerifyAndMap:
+		return errors.New("tls.pinned_certs needs tls.verify: clients show no certificates without")
+	}
+	if _, err := parsePins(t.PinnedCerts); err != nil {
+		return err
 	}
 	if c.Server.Insecure || !c.Auth.Empty() || t.Verify || t.VerifyAndMap || isLoopback(c.ListenAddr()) {
 		return nil
@@ -59,6 +64,13 @@ func (t *TLS) LoadTLS() (*tls.Config, error) {
 	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	if t.Verify || t.VerifyAndMap {
 		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	pinned, err := parsePins(t.PinnedCerts)
+	if err != nil {
+		return nil, err
+	}
+	if len(pinned) > 0 {
+		c.VerifyConnection = pinned.verify
 	}
 	if t.CA == "" {
 		return c, nil
