@@ -90,13 +90,20 @@ func (p *Partition) replayData(e *wire.Entry) {
 // snapshot is the checkpointer's hook. Holding both locks keeps state entries and the batches of
 // idempotent producers out, so the state includes every one of them below the log's next index.
 func (p *Partition) snapshot() ([]byte, uint64) {
+	blob, ids, expiring, index := p.capture()
+	return appendExpiring(appendIDs(blob, ids), expiring), index
+}
+
+// capture takes everything that a snapshot says at one moment. Of the message ids, up to a million, it
+// takes no more than where they are: publishes wait for it.
+func (p *Partition) capture() (blob []byte, ids []storedID, expiring bool, index uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.producers.mu.Lock()
 	defer p.producers.mu.Unlock()
-	consumers := p.state.AppendSnapshot(nil)
 	p.producers.ids.forget(nowMs(p.topic.registry.opts.Now()) - p.topic.Config().DedupeWindow.Milliseconds())
-	return p.producers.appendSnapshot(nil, consumers, p.expiring.Load()), p.log.Positions().NextIndex - 1
+	blob = p.producers.appendSnapshot(nil, p.state.AppendSnapshot(nil))
+	return blob, p.producers.ids.live(), p.expiring.Load(), p.log.Positions().NextIndex - 1
 }
 
 // logLocked appends a command and applies it. The returned index reaches durability later.

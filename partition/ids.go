@@ -3,11 +3,12 @@ package partition
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// maxIDs is how many message ids a partition remembers: 100 bytes of memory each. With more of them
+// maxIDs is how many message ids a partition remembers: 116 bytes of memory each. With more of them
 // within the window the oldest are forgotten early.
 const maxIDs = 1 << 20
 
@@ -29,13 +30,14 @@ type place struct {
 // zero value is ready.
 type ids struct {
 	places map[messageID]place
-	order  []idTime // a queue: the entries before head were forgotten
+	order  []storedID // a queue: the entries before head were forgotten, and none ever changes
 	head   int
 }
 
-// idTime is when an id was stored, by the append time of its entry in milliseconds.
-type idTime struct {
+// storedID is where an id was stored and when, by the append time of its entry in milliseconds.
+type storedID struct {
 	id messageID
+	at place
 	ms int64
 }
 
@@ -98,7 +100,7 @@ func (s *ids) add(id messageID, at place, ms int64) {
 		s.drop()
 	}
 	s.places[id] = at
-	s.order = append(s.order, idTime{id, ms})
+	s.order = append(s.order, storedID{id, at, ms})
 }
 
 // forget drops the ids that were stored before a moment.
@@ -112,22 +114,27 @@ func (s *ids) drop() {
 	delete(s.places, s.order[s.head].id)
 	s.head++
 	if s.head == len(s.order) {
-		s.order, s.head = s.order[:0], 0
+		s.order, s.head = nil, 0
 	} else if s.head > 4096 && 2*s.head > len(s.order) {
-		s.order = s.order[:copy(s.order, s.order[s.head:])]
-		s.head = 0
+		s.order, s.head = slices.Clone(s.order[s.head:]), 0
 	}
 }
 
-// append appends the ids to a snapshot: uvarint count, and for each 16 bytes and uvarint offset, index
+// live returns the ids as they are now, the oldest first. They stay as they are whatever happens to s.
+func (s *ids) live() []storedID { return s.order[s.head:len(s.order):len(s.order)] }
+
+// storedBytes is about what an id takes in a snapshot.
+const storedBytes = 32
+
+// appendIDs appends ids to a snapshot: uvarint count, and for each 16 bytes and uvarint offset, index
 // and time.
-func (s *ids) append(dst []byte) []byte {
-	live := s.order[s.head:]
-	dst = binary.AppendUvarint(dst, uint64(len(live)))
-	for _, o := range live {
-		p := s.places[o.id]
+func appendIDs(dst []byte, list []storedID) []byte {
+	dst = slices.Grow(dst, len(list)*storedBytes+binary.MaxVarintLen64)
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for i := range list {
+		o := &list[i]
 		dst = append(dst, o.id[:]...)
-		dst = appendUvarints(dst, p.offset, p.index, uint64(o.ms))
+		dst = appendUvarints(dst, o.at.offset, o.at.index, uint64(o.ms))
 	}
 	return dst
 }

@@ -3,6 +3,7 @@ package partition
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,6 +130,23 @@ func TestADuplicateIDUsesTheProducersNumber(t *testing.T) {
 	f(1, "a", 0, true)
 	f(1, "a", 0, true) // sent again, too
 	f(2, "b", 1, false)
+}
+
+func TestIDsInASnapshotStayAsTheyAre(t *testing.T) {
+	var s ids
+	add := func(from, to int) {
+		for i := from; i < to; i++ {
+			s.add(newMessageID(fmt.Appendf(nil, "%d", i)), place{uint64(i), 1}, int64(i))
+		}
+	}
+	add(0, 10_000)
+	for _, beforeMs := range []int64{1, 6_000, 9_999, 20_000} { // in the middle, over the middle, to the end
+		live := s.live()
+		want := slices.Clone(live)
+		s.forget(beforeMs)
+		add(10_000, 20_000)
+		require.Equal(t, want, live)
+	}
 }
 
 func TestTheOldestIDsAreForgottenFirst(t *testing.T) {

@@ -113,7 +113,7 @@ func (ps *producers) forget(n int) {
 //
 //	"RP" | version 2 | uvarint size, consumers | uvarint count of producers, each:
 //	    uvarint id, epoch, next, count of runs, each: uvarint first, count, base, index
-//	| message ids, as ids.append writes them | 1 when records have a time to live, else 0
+//	| message ids, as appendIDs writes them | 1 when records have a time to live, else 0
 //
 // Version 1 ends behind the producers. The snapshot of consumers never begins with "RP". Producers are
 // in the order of their last batch.
@@ -123,8 +123,9 @@ const (
 	envelopeVersion = 2
 )
 
-// appendSnapshot appends the envelope. The caller holds mu.
-func (ps *producers) appendSnapshot(dst, consumers []byte, expiring bool) []byte {
+// appendSnapshot appends the envelope up to the message ids; appendIDs and appendExpiring do the rest.
+// The caller holds mu.
+func (ps *producers) appendSnapshot(dst, consumers []byte) []byte {
 	dst = append(append(dst, envelopeMark...), envelopeVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(consumers)))
 	dst = append(dst, consumers...)
@@ -141,7 +142,10 @@ func (ps *producers) appendSnapshot(dst, consumers []byte, expiring bool) []byte
 			dst = appendUvarints(dst, r.first, r.count, r.base, r.index)
 		}
 	}
-	dst = ps.ids.append(dst)
+	return dst
+}
+
+func appendExpiring(dst []byte, expiring bool) []byte {
 	if expiring {
 		return append(dst, 1)
 	}

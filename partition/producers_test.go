@@ -65,7 +65,7 @@ func TestProducersSurviveASnapshot(t *testing.T) {
 		}
 	}
 	ps.ids.add(newMessageID([]byte("a")), place{7, 8}, 9)
-	blob := ps.appendSnapshot(nil, []byte("consumers"), true)
+	blob := envelope(&ps, []byte("consumers"), true)
 	var back producers
 	consumers, expiring, err := back.splitSnapshot(blob)
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func TestProducersSurviveASnapshot(t *testing.T) {
 		require.Equal(t, p.runs, back.byID[id].runs)
 		require.Equal(t, []uint64{p.epoch, p.next}, []uint64{back.byID[id].epoch, back.byID[id].next})
 	}
-	require.Equal(t, blob, back.appendSnapshot(nil, consumers, true))
+	require.Equal(t, blob, envelope(&back, consumers, true))
 	for cut := 3; cut < len(blob); cut++ {
 		_, _, err := new(producers).splitSnapshot(blob[:cut])
 		require.Error(t, err, "cut at %d", cut)
@@ -93,13 +93,18 @@ func FuzzProducersSnapshot(f *testing.F) {
 	var ps producers
 	ps.note(wire.Producer{ID: 1}, 1, 2, 3)
 	ps.ids.add(newMessageID([]byte("a")), place{2, 3}, 4)
-	f.Add(ps.appendSnapshot(nil, []byte("x"), false))
+	f.Add(envelope(&ps, []byte("x"), false))
 	f.Add([]byte("RP\x01\x00\xff\xff\xff\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		var ps producers
 		if consumers, _, err := ps.splitSnapshot(blob); err == nil && len(ps.byID) > 0 {
-			_, _, err := new(producers).splitSnapshot(ps.appendSnapshot(nil, consumers, false))
+			_, _, err := new(producers).splitSnapshot(envelope(&ps, consumers, false))
 			require.NoError(t, err)
 		}
 	})
+}
+
+// envelope is the snapshot of ps around that of the consumers.
+func envelope(ps *producers, consumers []byte, expiring bool) []byte {
+	return appendExpiring(appendIDs(ps.appendSnapshot(nil, consumers), ps.ids.live()), expiring)
 }
