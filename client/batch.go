@@ -128,7 +128,7 @@ func (b *batch) split() []*batch {
 			panic("client: own record cannot be read: " + err.Error())
 		}
 		i := len(parts)
-		p := b.lane.p.batches.get(b.lane, b.batchKind)
+		p := b.lane.p.batches.get(b.lane, b.batchKind, 0)
 		p.builder.Add(rec)
 		p.took(0, share, b.hears(i))
 		if i == 0 {
@@ -177,10 +177,12 @@ type batchPool struct {
 	free []*batch
 }
 
-func (p *batchPool) get(l *lane, kind batchKind) *batch {
+// get returns an empty batch. A new one has memory for bytes: growing to them would touch twice as much.
+func (p *batchPool) get(l *lane, kind batchKind, bytes int) *batch {
 	b := p.pop()
 	if b == nil {
 		b = new(batch)
+		b.builder.Grow(bytes)
 	}
 	b.lane, b.batchKind = l, kind
 	return b

@@ -28,6 +28,8 @@ type Client struct {
 	halt context.CancelFunc // ends wind
 	runs sync.WaitGroup     // calls of Run
 
+	ready atomic.Pointer[conn] // what conn is, for those who only look; set under mu
+
 	mu      sync.Mutex // guards the fields below
 	conn    *conn      // nil while disconnected
 	changed chan struct{}
@@ -136,6 +138,7 @@ func (c *Client) up(cn *conn) {
 	c.opts.Logger.Info("connected", "node", cn.server.Addr)
 	c.mu.Lock()
 	c.conn = cn
+	c.ready.Store(cn)
 	c.changeLocked()
 	feeds := make([]*feed, 0, len(c.feeds))
 	for f := range c.feeds {
@@ -163,6 +166,7 @@ func (c *Client) up(cn *conn) {
 func (c *Client) down(err error) {
 	c.mu.Lock()
 	c.conn = nil
+	c.ready.Store(nil)
 	c.changeLocked()
 	c.mu.Unlock()
 	for _, q := range c.openQueues() {
@@ -255,6 +259,9 @@ func (c *Client) current() *conn {
 
 // live returns the live connection, and waits for one while there is none.
 func (c *Client) live(ctx context.Context) (*conn, error) {
+	if cn := c.ready.Load(); cn != nil {
+		return cn, nil
+	}
 	for {
 		c.mu.Lock()
 		cn, changed, err := c.conn, c.changed, c.err

@@ -10,17 +10,19 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// cursor walks the records of stored entries, one decoded batch at a time. Its records are views of
-// the entries, or of the cursor's own memory when the batch was compressed; they are valid until the
-// next batch is opened.
+// cursor walks the records of stored entries. A record is decoded when its turn comes. It is a view of the
+// entries, or of the cursor's own memory when the batch was compressed, and valid until the next batch is
+// opened.
 type cursor struct {
 	entries []byte
 	seed    uint32
-	from    uint64 // records before this offset are skipped
-	records []wire.Record
-	next    int    // index in records
-	base    uint64 // offset of records[0]
-	time    int64  // append time of the batch
+	from    uint64            // records before this offset are skipped
+	records wire.RecordReader // of the open batch
+	record  wire.Record       // the current one
+	current bool              // there is one
+	base    uint64            // offset of the open batch
+	next    uint64            // offset of the record that comes next in it
+	time    int64             // append time of the batch
 	ttl     time.Duration
 	unpack  []byte // memory for decompression
 	keep    bool   // decompress every batch into memory of its own, which stays valid
@@ -29,18 +31,15 @@ type cursor struct {
 // reset starts over with other entries and keeps the memory.
 func (c *cursor) reset(entries []byte, seed uint32, from uint64) {
 	c.entries, c.seed, c.from = entries, seed, from
-	c.records, c.next = c.records[:0], 0
+	c.records, c.current = wire.RecordReader{}, false
 }
 
 // more makes sure that the current record exists. It returns false at the end of the entries. An
 // error says that the entries are damaged: nothing can be read behind it.
 func (c *cursor) more() (bool, error) {
 	for {
-		for c.next < len(c.records) && c.records[c.next].Removed {
-			c.next++
-		}
-		if c.next < len(c.records) {
-			return true, nil
+		if ok, err := c.read(); ok || err != nil {
+			return ok, err
 		}
 		e, rest, err := wire.ParseEntry(c.entries, c.seed)
 		if errors.Is(err, wire.ErrEnd) && len(c.entries) == 0 {
@@ -59,7 +58,23 @@ func (c *cursor) more() (bool, error) {
 	}
 }
 
-// open decodes one batch.
+// read makes sure that the current record exists. It returns false at the end of the open batch.
+func (c *cursor) read() (bool, error) {
+	for !c.current {
+		ok, err := c.records.Next(&c.record)
+		if err != nil {
+			return false, fmt.Errorf("received batch at offset %d: %w", c.base, err)
+		}
+		if !ok {
+			return false, nil
+		}
+		c.current = c.next >= c.from && !c.record.Removed
+		c.next++
+	}
+	return true, nil
+}
+
+// open goes to the records of one batch.
 func (c *cursor) open(e *wire.Entry) error {
 	b, err := wire.ViewBatch(e.Payload)
 	if err != nil {
@@ -77,44 +92,34 @@ func (c *cursor) open(e *wire.Entry) error {
 		}
 		c.unpack, _ = b.Packed()
 	}
-	c.records = c.records[:0]
-	for r, err := range b.Records() {
-		if err != nil {
-			return err
-		}
-		c.records = append(c.records, r)
-	}
-	c.base, c.time, c.next = e.BaseOffset, e.Time, 0
+	c.records, c.current = b.Reader(), false
+	c.base, c.next, c.time = e.BaseOffset, e.BaseOffset, e.Time
 	c.ttl = time.Duration(b.TTL()) * time.Millisecond
-	if c.from > c.base {
-		c.next = int(c.from - c.base)
-	}
 	return nil
 }
 
 // offset returns the offset of the current record.
-func (c *cursor) offset() uint64 { return c.base + uint64(c.next) }
+func (c *cursor) offset() uint64 { return c.next - 1 }
 
-// take fills m from the current record and steps to the next one. more must have returned true.
+// take fills m from the current record and steps behind it. more must have returned true.
 func (c *cursor) take(m *Message) {
-	m.fill(&c.records[c.next], c.time)
+	m.fill(&c.record, c.time)
 	m.Offset, m.TTL = c.offset(), c.ttl
-	c.next++
+	c.current = false
 }
 
 // skip steps over the current record.
-func (c *cursor) skip() { c.next++ }
+func (c *cursor) skip() { c.current = false }
 
-// drain appends the rest of the current batch to ms.
-func (c *cursor) drain(ms []Message, topic string, partition int) []Message {
-	ms = slices.Grow(ms, len(c.records)-c.next)
-	for c.next < len(c.records) {
-		if c.records[c.next].Removed {
-			c.next++
-			continue
+// drain appends the current record and the rest of its batch to ms.
+func (c *cursor) drain(ms []Message, topic string, partition int) ([]Message, error) {
+	ms = slices.Grow(ms, 1+c.records.Left())
+	for {
+		ok, err := c.read()
+		if !ok {
+			return ms, err
 		}
 		ms = append(ms, Message{Topic: topic, Partition: partition})
 		c.take(&ms[len(ms)-1])
 	}
-	return ms
 }

@@ -108,13 +108,15 @@ func (r *FetchRequest) read(body []byte, b *binding, from Position) (Fetched, er
 	cur.reset(e.Bytes, b.seed(r.Partition), skip)
 	for {
 		ok, err := cur.more()
+		if ok {
+			f.Messages, err = cur.drain(f.Messages, r.Topic, r.Partition)
+		}
 		if err != nil {
 			return Fetched{}, fmt.Errorf("fetch %s/%d: %w", r.Topic, r.Partition, err)
 		}
 		if !ok {
 			return f, nil
 		}
-		f.Messages = cur.drain(f.Messages, r.Topic, r.Partition)
 	}
 }
 

@@ -55,7 +55,7 @@ func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h 
 		o.Workers = 1
 	}
 	if o.MaxPendingBytes == 0 {
-		o.MaxPendingBytes = defaultBufferedBytes
+		o.MaxPendingBytes = defaultPendingBytes
 	}
 	l := c.newListener(pattern, o)
 	c.mu.Lock()

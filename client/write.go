@@ -17,6 +17,7 @@ func (cn *conn) writeLoop() {
 		if len(buf) == 0 {
 			select {
 			case <-cn.wake:
+				cn.finishFired()
 				continue
 			case <-cn.down:
 				return
@@ -24,6 +25,7 @@ func (cn *conn) writeLoop() {
 		}
 		n, err := cn.nc.Write(buf)
 		cn.wrote(n)
+		cn.finishFired()
 		if err != nil {
 			cn.fail(fmt.Errorf("write: %w", err))
 			return
@@ -40,8 +42,8 @@ func (cn *conn) wakeWriter() {
 }
 
 // push writes the output on the caller's goroutine, as far as the kernel takes it at once; the writer
-// does the rest. It is for callers who wait for the answer: two switches of goroutines cost as much as
-// the write. No lock is held.
+// does the rest, and runs what is to be called. It is for callers who wait for the answer: two switches
+// of goroutines cost as much as the write. No lock is held.
 func (cn *conn) push() {
 	if cn.direct == nil {
 		cn.wakeWriter()
@@ -83,10 +85,9 @@ func (cn *conn) startLocked() []byte {
 	return cn.sending[cn.done:]
 }
 
-// wrote takes note of n bytes that were written, and reports whether there is more.
+// wrote takes note of n bytes that were written, and reports whether there is more for the writer to do.
 func (cn *conn) wrote(n int) (more bool) {
 	cn.written.Add(uint64(n))
-	cn.finishFired()
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	cn.done += n
@@ -94,10 +95,11 @@ func (cn *conn) wrote(n int) (more bool) {
 	if cn.err != nil {
 		cn.room.Broadcast()
 	}
-	return cn.done < len(cn.sending) || len(cn.out) > 0
+	return cn.done < len(cn.sending) || len(cn.out) > 0 || len(cn.fired) > 0
 }
 
-// finishFired completes the batches at wire.LevelNone that were written.
+// finishFired completes the batches at wire.LevelNone that were written. It runs callbacks, so only the
+// writer calls it: they never run within a call of the user's.
 func (cn *conn) finishFired() {
 	written := cn.written.Load()
 	for {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"iter"
+	"slices"
 )
 
 var (
@@ -221,23 +222,48 @@ func (b *Batch) Unpacked(records []byte) (Batch, error) {
 // It yields ErrBatch once, as the last step, when the bytes do not hold exactly Count records.
 func (b *Batch) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		rest := b.records
-		for range b.count {
-			body, next, ok := lengthPrefixed(rest, MaxFrameBytes)
+		for r := b.Reader(); ; {
 			var rec Record
-			if !ok || !rec.parse(body, b.baseTime) {
-				yield(Record{}, ErrBatch)
+			ok, err := r.Next(&rec)
+			if !ok && err == nil || !yield(rec, err) || err != nil {
 				return
 			}
-			if !yield(rec, nil) {
-				return
-			}
-			rest = next
-		}
-		if len(rest) != 0 {
-			yield(Record{}, ErrBatch)
 		}
 	}
+}
+
+// RecordReader is Records for who reads on later: it reads the records one by one. The zero value has
+// none.
+type RecordReader struct {
+	rest     []byte
+	left     uint32
+	baseTime int64
+}
+
+// Reader returns a reader of the records of an uncompressed (or unpacked) batch.
+func (b *Batch) Reader() RecordReader {
+	return RecordReader{rest: b.records, left: b.count, baseTime: b.baseTime}
+}
+
+// Left returns how many records come, according to the batch.
+func (r *RecordReader) Left() int { return int(r.left) }
+
+// Next sets rec to the next record, whose fields are views. It returns false behind the last one, and with
+// ErrBatch where the bytes do not hold exactly Count records.
+func (r *RecordReader) Next(rec *Record) (bool, error) {
+	if r.left > 0 {
+		if body, rest, ok := splitRecord(r.rest); ok && rec.parse(body, r.baseTime) {
+			r.rest = rest
+			r.left--
+			return true, nil
+		}
+	}
+	whole := r.left == 0 && len(r.rest) == 0
+	*r, *rec = RecordReader{}, Record{}
+	if whole {
+		return false, nil
+	}
+	return false, ErrBatch
 }
 
 // Validate walks every record of an uncompressed batch: all fields well formed, exactly Count of
@@ -381,6 +407,9 @@ type BatchBuilder struct {
 func (b *BatchBuilder) Reset() {
 	*b = BatchBuilder{buf: b.buf[:0]}
 }
+
+// Grow makes room for a batch of n bytes in all.
+func (b *BatchBuilder) Grow(n int) { b.buf = slices.Grow(b.buf, max(0, n-len(b.buf))) }
 
 // Add appends a record, copying its bytes. The first record decides whether the batch carries
 // times: a later record without a time then counts as made at the base time, and a later record

@@ -175,6 +175,10 @@ func (r *Record) parse(b []byte, base int64) bool {
 		return false
 	}
 	flags, b := b[0], b[1:]
+	if flags == 0 { // nothing but a value, like most
+		*r = Record{Time: base, Value: b[:len(b):len(b)]}
+		return true
+	}
 	*r = Record{Time: base}
 	var ok bool
 	if flags&recordTime != 0 {
