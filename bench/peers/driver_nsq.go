@@ -170,8 +170,7 @@ func (c *nsqConn) consume(topic string, take func([]byte) bool) error {
 	ended := make(chan struct{})
 	over := false
 	err := c.receive(topic, "queue", false, nsq.HandlerFunc(func(m *nsq.Message) error {
-		if over {
-			m.DisableAutoResponse() // it stays in flight
+		if over { // what is still on the way is not counted
 			return nil
 		}
 		if over = !take(m.Body); over {

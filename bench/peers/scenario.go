@@ -43,7 +43,7 @@ func scenarios() []scenario {
 }
 
 // beside is how many rounds have the scenarios that no target is about.
-const beside = 3
+const beside = 2
 
 // payloads are the sizes that are measured.
 var payloads = []int{16, 128, 1 << 10, 16 << 10}
