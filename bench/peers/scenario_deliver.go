@@ -11,6 +11,9 @@ import (
 // for one before they cut it off.
 const aheadBytes = 8 << 20
 
+// aheadMessages is how far it may be at least: several of the batches that clients send.
+const aheadMessages = 2048
+
 // deliverScenarios publish while subscribers receive all of it.
 func deliverScenarios() (all []scenario) {
 	systems := concat([]string{"nats", "redis-pubsub"}, inMemory, inKernel, []string{"rafka-nats"})
@@ -112,7 +115,7 @@ func deliver(s *server, publishers, subscribers, size int) (o outcome, err error
 		until := time.Now().Add(span)
 		var wg sync.WaitGroup
 		for i, c := range p.publishers {
-			w := &work{publisher: uint64(i), size: size, until: until, room: ahead(aheadBytes/size, p.receivers)}
+			w := &work{publisher: uint64(i), size: size, until: until, room: ahead(max(aheadMessages, aheadBytes/size), p.receivers)}
 			works[i] = w
 			wg.Go(func() { errs[i] = publishAny(c, topicName, w) })
 		}
