@@ -85,7 +85,8 @@ func (c *Client) Server() (s Server, up bool) {
 }
 
 // Close ends the client: it stops every Run and waits for their handlers, sends what was published
-// and waits for the answers, settles and commits what was handled, and closes the connection. When
+// and waits for the answers, has the broker take what was sent to subjects, settles and commits what was
+// handled, and closes the connection. When
 // ctx ends first the rest is dropped: publishes without an answer end with an error, and Close
 // returns the context's. Calling it again waits for the first call. Close must not be called by a
 // handler.
@@ -116,7 +117,7 @@ func (c *Client) settle(ctx context.Context) error {
 		return nil
 	}
 	err := c.flushQueues(ctx)
-	return errors.Join(err, c.Flush(ctx))
+	return errors.Join(err, c.Flush(ctx), c.flushSent(ctx))
 }
 
 // session serves connection after connection until the client ends.

@@ -39,6 +39,7 @@ type conn struct {
 	sending   []byte     // taken from out to be written
 	done      int        // how much of sending is written
 	writing   bool       // somebody writes from sending
+	sent      bool       // messages to subjects
 	last      uint32     // correlation id given out last
 	pending   map[uint32]request
 	subs      map[uint32]*part

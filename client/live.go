@@ -100,11 +100,32 @@ func (cn *conn) send(ctx context.Context, flags wire.Flags, m *wire.Live, refuse
 		id = cn.nextIDLocked()
 		cn.sends[id] = refused
 	}
+	cn.sent = true
 	before := len(cn.out)
 	out, at := wire.BeginFrame(cn.out, wire.OpSend, flags, id)
 	cn.out = wire.EndFrame(m.Append(out), at)
 	cn.queued += uint64(len(cn.out) - before)
 	return id, true
+}
+
+// flushSent waits until the broker has taken what was sent on the live connection. What was sent on one
+// that was lost is lost, as it always is.
+func (c *Client) flushSent(ctx context.Context) error {
+	cn := c.current()
+	if cn == nil {
+		return nil
+	}
+	cn.mu.Lock()
+	sent := cn.sent
+	cn.mu.Unlock()
+	if !sent {
+		return nil
+	}
+	buf, err := cn.do(ctx, wire.OpPing, 0, func(dst []byte) []byte { return dst })
+	if err == nil {
+		c.buffers.put(buf)
+	}
+	return err
 }
 
 // awaitRoomLocked waits until the output was taken to be written, or the connection or ctx ended.

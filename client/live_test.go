@@ -261,6 +261,22 @@ func TestCloseHandlesWhatArrived(t *testing.T) {
 	require.ErrorIs(t, err, client.ErrClosed)
 }
 
+func TestCloseSendsWhatWasSent(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	hears := connect(t, b, client.Options{Dialer: b.Dial})
+	var heard atomic.Int64
+	_, err := hears.Listen(within(t), "a", client.ListenOptions{}, func(context.Context, *client.Message) { heard.Add(1) })
+	require.NoError(t, err)
+	for range 20 {
+		c := connect(t, b, client.Options{Dialer: b.Dial})
+		for range 500 {
+			require.NoError(t, c.Send(within(t), &client.Message{Subject: "a", Value: make([]byte, 1000)}))
+		}
+		require.NoError(t, c.Close(within(t)))
+	}
+	require.Eventually(t, func() bool { return heard.Load() == 10_000 }, 20*time.Second, time.Millisecond)
+}
+
 func TestSlowListenersDropAndSaySo(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{})
 	errs := make(chan error, 10)
