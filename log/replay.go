@@ -453,7 +453,22 @@ func (r *replay) finish(root *checkpoint) error {
 	if r.tornLog != nil {
 		r.tornLog.Flush(wire.LevelDisk)
 	}
+	if r.cut {
+		return r.abandonTail()
+	}
 	return nil
+}
+
+// abandonTail starts the next file, whose header says that nothing behind the tear counts. Only the
+// chunk with the tear keeps what follows it from counting, and a checkpoint that files the log of that
+// chunk makes a restart pass over it: then chunks that were cut would come back.
+func (r *replay) abandonTail() error {
+	err := r.store.commits.start(0)
+	if isFull(err) {
+		r.store.noteFull()
+		return nil
+	}
+	return err
 }
 
 func (c *commitLog) syncFile(name string) error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // TestAReplayThatRunsOutOfMemoryKeepsItsChunks restarts with less memory than the commit log has
@@ -44,4 +45,56 @@ func TestAReplayThatRunsOutOfMemoryKeepsItsChunks(t *testing.T) {
 	require.Equal(t, next, busy.Positions().NextIndex)
 	require.Equal(t, want, readAll(t, busy))
 	s.Drop()
+}
+
+// TestWhatATearCutStaysCut tears the chunk of one log, with a chunk of another log behind it. Then the
+// first log is filed past the tear, and the process dies before it writes to the commit log.
+func TestWhatATearCutStaysCut(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	torn, behind := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	appendN(t, behind, 0, 5)
+	require.NoError(t, s.Sync())
+	for _, l := range []*log.Log{torn, behind} {
+		appendN(t, l, 10, 5)
+		l.Flush(wire.LevelOS)
+		s.Round()
+	}
+	s.Drop()
+	disk = disk.Clone()
+	tearChunk(t, disk, identity(1))
+
+	reopen := func() (torn, behind *log.Log) {
+		o := small(disk)
+		s, err = log.OpenStill(o)
+		require.NoError(t, err)
+		return openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	}
+	torn, behind = reopen()
+	require.Equal(t, uint64(6), behind.Positions().NextIndex)
+	require.Zero(t, torn.Positions().Next)
+	appendN(t, torn, 20, 9)
+	require.NoError(t, torn.TruncatePrefix(3)) // a checkpoint that files this log only
+	s.Drop()
+	disk = disk.Clone()
+	torn, behind = reopen()
+	require.Equal(t, uint64(6), behind.Positions().NextIndex)
+	require.Equal(t, uint64(10), torn.Positions().NextIndex)
+	s.Drop()
+}
+
+// tearChunk damages the first entry of a log's first chunk in the commit log.
+func tearChunk(t *testing.T, disk *faultfs.Disk, id wire.Identity) {
+	for it, err := range log.InspectFS(disk, "/data") {
+		require.NoError(t, err)
+		if it.Kind == log.ItemChunk && it.Identity == id {
+			name := "/data/" + it.Path
+			b := disk.Bytes(name)
+			b[it.Pos+160] ^= 1 // behind the header of the chunk and the stamp of the entry
+			disk.SetBytes(name, b)
+			return
+		}
+	}
+	require.Fail(t, "no chunk")
 }
