@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/log"
@@ -84,7 +83,7 @@ func (sub *subscription) start(offset uint64, now time.Time) error {
 
 // push sends what is visible and covered by credit.
 func (sub *subscription) push(now time.Time) {
-	for !sub.cold && !sub.stalled && sub.credit > 0 && !sub.b.s.closed {
+	for sub.w != nil && !sub.cold && !sub.stalled && sub.credit > 0 && !sub.b.s.closed {
 		if sub.b.s.blocked() {
 			sub.stalled = true
 			sub.b.s.block()
@@ -219,7 +218,7 @@ func (sub *subscription) end() {
 	if sub.w == nil {
 		return
 	}
-	sub.w.subs = slices.DeleteFunc(sub.w.subs, func(o *subscription) bool { return o == sub })
+	sub.w.drop(sub)
 	sub.w = nil
 	sub.b.s.loop.srv.metrics.subscriptions.Add(-1)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/partition"
@@ -15,6 +16,7 @@ type watch struct {
 	watcher *partition.Watcher
 	acks    [2]ackQueue // waiting for the kernel, for the device
 	subs    []*subscription
+	pushing bool // run goes through subs
 	polls   []*poll
 }
 
@@ -46,9 +48,7 @@ func (w *watch) run(now time.Time) {
 	w.loop.clock = now
 	w.watcher.Arm()
 	w.releaseAcks()
-	for _, sub := range w.subs {
-		sub.push(now)
-	}
+	w.push(now)
 	w.runPolls(now)
 	if w.idle() {
 		return
@@ -56,6 +56,23 @@ func (w *watch) run(now time.Time) {
 	if err := w.p.Err(); err != nil {
 		w.endAll(err, now)
 	}
+}
+
+// push goes through all subscriptions. A write to a peer that is gone ends its subscription meanwhile.
+func (w *watch) push(now time.Time) {
+	w.pushing = true
+	defer func() { w.pushing = false }()
+	for _, sub := range w.subs {
+		sub.push(now)
+	}
+}
+
+// drop takes a subscription out.
+func (w *watch) drop(sub *subscription) {
+	if w.pushing { // the others keep their places in the list that push goes through
+		w.subs = slices.Clone(w.subs)
+	}
+	w.subs = slices.DeleteFunc(w.subs, func(o *subscription) bool { return o == sub })
 }
 
 // endAll ends what waits for a partition that is gone.
