@@ -46,8 +46,6 @@ func unstamp(value []byte) (seq int64, due time.Time, err error) {
 	return int64(binary.LittleEndian.Uint64(value)), time.Unix(0, int64(binary.LittleEndian.Uint64(value[8:]))), nil
 }
 
-func (f *flow) rate() float64 { return f.measured }
-
 func (f *flow) failed(err error) {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", f.name, err)

@@ -124,30 +124,16 @@ func (m *mix) addStream(ctx context.Context) error {
 	if err := m.add(ctx, f, topic, streamPartitions, spread, client.Options{Level: wire.LevelMemory}); err != nil {
 		return err
 	}
-	c, err := m.dial(ctx, f)
-	if err != nil {
-		return err
-	}
-	k, err := c.Subscribe(ctx, client.Subscription{Topic: topic})
-	if err != nil {
-		return err
-	}
-	r := m.reader(f)
-	m.read(ctx, f, func(ctx context.Context) error {
-		defer k.Close()
-		for next := firstOf(streamPartitions); ; r.seen.Add(1) {
-			msg, err := k.Next(ctx)
-			if err != nil {
-				return err
-			}
-			if err := inOrder(next, msg, streamPartitions); err != nil {
-				return err
-			}
-			if seq, due, _ := unstamp(msg.Value); seq%latencyEvery == 0 {
-				m.reads.record(time.Since(due))
-			}
+	next := firstOf(streamPartitions)
+	err := m.subscribe(ctx, f, topic, func(msg *client.Message) error {
+		if seq, due, _ := unstamp(msg.Value); seq%latencyEvery == 0 {
+			m.reads.record(time.Since(due))
 		}
+		return inOrder(next, msg, streamPartitions)
 	})
+	if err != nil {
+		return err
+	}
 	return m.addMembers(ctx, f, topic)
 }
 
@@ -249,6 +235,16 @@ func (m *mix) addLater(ctx context.Context) error {
 	if err := m.add(ctx, f, topic, 1, delay, client.Options{Level: wire.LevelMemory}); err != nil {
 		return err
 	}
+	return m.subscribe(ctx, f, topic, func(msg *client.Message) error {
+		if _, due, _ := unstamp(msg.Value); time.Since(due) < laterBy/2 {
+			return errors.New("a message came before it was due")
+		}
+		return nil
+	})
+}
+
+// subscribe reads a topic by push, with a client of its own. An error of each ends the flow.
+func (m *mix) subscribe(ctx context.Context, f *flow, topic string, each func(msg *client.Message) error) error {
 	c, err := m.dial(ctx, f)
 	if err != nil {
 		return err
@@ -260,14 +256,15 @@ func (m *mix) addLater(ctx context.Context) error {
 	r := m.reader(f)
 	m.read(ctx, f, func(ctx context.Context) error {
 		defer k.Close()
-		for ; ; r.seen.Add(1) {
+		for {
 			msg, err := k.Next(ctx)
+			if err == nil {
+				err = each(msg)
+			}
 			if err != nil {
 				return err
 			}
-			if _, due, _ := unstamp(msg.Value); time.Since(due) < laterBy/2 {
-				return errors.New("a message came before it was due")
-			}
+			r.seen.Add(1)
 		}
 	})
 	return nil

@@ -95,8 +95,8 @@ func (r *SoakReport) run(ctx context.Context, c *SoakConfig, p *process) error {
 	}
 	rates := map[string]float64{}
 	for _, f := range m.flows {
-		rates[f.name] = f.rate() * c.Share
-		r.Flows = append(r.Flows, SoakFlow{f.name, f.what, f.rate(), rates[f.name]})
+		rates[f.name] = f.measured * c.Share
+		r.Flows = append(r.Flows, SoakFlow{f.name, f.what, f.measured, rates[f.name]})
 	}
 	sampler, err := newSampler(p, m)
 	if err != nil {
