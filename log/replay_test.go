@@ -84,6 +84,29 @@ func TestWhatATearCutStaysCut(t *testing.T) {
 	s.Drop()
 }
 
+// TestATearOnAFullDiskIsCutToo has no room for the file that says so: the store opens and takes no data.
+func TestATearOnAFullDiskIsCutToo(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 5)
+	l.Flush(wire.LevelOS)
+	s.Round()
+	s.Drop()
+	disk = disk.Clone()
+	tearChunk(t, disk, identity(1))
+	disk.Delete("/data/commit/reserve")
+	disk.SetCapacity(disk.Used())
+	s, err = log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, uint64(1), l.Positions().NextIndex)
+	_, _, err = l.Append(data(1, 1, 100))
+	require.ErrorIs(t, err, log.ErrFull)
+	s.Drop()
+}
+
 // tearChunk damages the first entry of a log's first chunk in the commit log.
 func tearChunk(t *testing.T, disk *faultfs.Disk, id wire.Identity) {
 	for it, err := range log.InspectFS(disk, "/data") {
