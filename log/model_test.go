@@ -233,6 +233,8 @@ func (m *model) truncateSuffix(ml *modelLog) {
 	for n := len(ml.entries); n > 0 && ml.entries[n-1].Index >= index; n-- {
 		ml.entries = ml.entries[:n-1]
 	}
+	offset, _ := ml.next()
+	ml.first = min(ml.first, offset) // the prefix may have ended within an entry that is cut
 }
 
 func (m *model) readSome(ml *modelLog) {

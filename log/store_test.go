@@ -369,6 +369,30 @@ func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
 	}
 }
 
+// The start of a log can lie within an entry. When that entry is cut, the next one takes its offsets.
+func TestACutBeforeTheStartMovesTheStartBack(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(1), log.Config{})
+	for _, count := range []uint32{1, 5} {
+		_, _, err := l.Append(data(0, count, 50))
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Sync())
+	require.NoError(t, l.TruncatePrefix(3))
+	require.Equal(t, uint64(3), l.Positions().First)
+	require.NoError(t, l.TruncateSuffix(2))
+	appendN(t, l, 1, 2)
+	for range 2 {
+		require.Equal(t, uint64(1), l.Positions().First)
+		require.Len(t, readAll(t, l), 2)
+		require.NoError(t, s.Close())
+		s = open(t, small(disk))
+		l = openLog(t, s, identity(1), log.Config{})
+	}
+	require.NoError(t, s.Close())
+}
+
 func TestACutSuffixStaysCutWhenThePowerFails(t *testing.T) {
 	for _, filed := range []bool{false, true} {
 		for _, at := range []uint64{500, 300, 2, 1} {
