@@ -279,7 +279,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,
 		limit: l.config.SegmentBytes, nowMs: s.nowMs(), state: state,
-		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece,
+		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, cuts: l.cuts,
 	}
 	if n := len(l.segments); n > 0 && !l.spoiled {
 		active := *l.segments[n-1]

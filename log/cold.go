@@ -49,11 +49,13 @@ func (l *Log) ReadCold(c *Chunk, offset, limit uint64, maxBytes int) error {
 		}
 		// A segment can have more than counts of it: what a checkpoint wrote that was not completed.
 		err = l.readSegment(c, at, offset, min(limit, at.end.offset), maxBytes)
+		if (err != nil || c.Bytes == 0) && !l.has(at.seg) {
+			c.Release()
+			c.Next = offset
+			continue // it was cut, compacted or removed meanwhile
+		}
 		if missing(err) {
-			if l.has(at.seg) {
-				return l.lost(c, at.seg.path, 0, offset, min(at.end.offset, limit), err)
-			}
-			continue
+			return l.lost(c, at.seg.path, 0, offset, min(at.end.offset, limit), err)
 		}
 		return err
 	}
@@ -96,11 +98,15 @@ func (l *Log) locate(offset uint64) (location, bool) {
 	return at, true
 }
 
+// has reports whether what was known of a segment is still so, but that it may have grown.
 func (l *Log) has(seg *segment) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.segments, func(s *segment) bool { return s.path == seg.path })
+	return slices.ContainsFunc(l.segments, func(s *segment) bool { return s.path == seg.path && s.cuts == seg.cuts })
 }
+
+// errReplaced is returned for a segment that is not one any more.
+var errReplaced = errors.New("segment was replaced while it was read")
 
 // readSegment reads from one segment file.
 func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes int) error {
@@ -117,6 +123,8 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 		return err
 	}
 	switch e := &first.entry; {
+	case !l.has(at.seg):
+		return errReplaced
 	case first.end == 0:
 		return l.lost(c, v.path, v.end, offset, min(at.end.offset, limit), errMissing)
 	case e.BaseOffset > offset:

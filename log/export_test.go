@@ -26,6 +26,13 @@ func (s *Store) Round() { s.runRound() }
 // Drop ends a store as a kill would: nothing is written.
 func (s *Store) Drop() { s.abandon() }
 
+// Forget drops from memory whatever is filed.
+func (s *Store) Forget() {
+	for range fileAge + 2 {
+		s.dropIdle()
+	}
+}
+
 // Hurry makes everything that happens in the background happen all the time.
 func (o *Options) Hurry(every time.Duration) {
 	o.CheckpointInterval, o.RetentionInterval, o.CompactionInterval = 5*every, 7*every, 11*every

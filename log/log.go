@@ -74,6 +74,7 @@ type Log struct {
 	hidden   uint64     // compaction removed records below: they are read from the files only
 	segments []*segment // in order; replaced as a whole, never changed
 	spoiled  bool       // the last segment must not be written to
+	cuts     uint64     // how often entries in segments were cut
 	stale    []string   // files to unlink after the next checkpoint
 	junk     []string   // files that never counted, to unlink before the next file is made
 	state    snapshot   // of the last checkpoint

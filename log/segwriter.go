@@ -26,6 +26,7 @@ type segmentWriter struct {
 	spanMs int64 // append times of one segment lie at most this far apart
 	state  snapshot
 	piece  func() int // see Store.piece
+	cuts   uint64     // of the log
 
 	active   *segment   // the last of segments; nil before the first
 	segments []*segment // replaces the log's active segment: a copy of it, and what came after
@@ -161,7 +162,7 @@ func (w *segmentWriter) roll(at place) error {
 			return err
 		}
 	}
-	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true}
+	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true, cuts: w.cuts}
 	header := appendSegmentHeader(nil, w.id, at, w.nowMs, w.state)
 	f, err := w.fs.Open(s.path+tempExt, true, true)
 	if err != nil {

@@ -134,6 +134,7 @@ func (p *plan) commitCutLocked() {
 		l.addSegmentsLocked(p.writer.segments)
 	} else {
 		l.segments, l.spoiled = c.segments, false
+		l.cuts++
 		l.junk = append(l.junk, c.gone...)
 		l.store.views.forget(func(name string) bool { return path.Dir(name) == l.dir() })
 	}
@@ -220,6 +221,7 @@ func (l *Log) shorten(seg *segment, bound, index uint64) (*segment, place, error
 	defer l.store.views.release(v)
 	short := *seg
 	short.data, short.first, short.indexed, short.marks = v.data, v.first, true, nil
+	short.cuts = l.cuts + 1
 	w := walker{file: v.file, seed: l.seed, pos: v.data, end: v.end}
 	end := seg.start
 	if h, err := readSegmentHeader(v.file); err == nil {
