@@ -448,8 +448,8 @@ func (b *BatchBuilder) AddPlain(key, value []byte) {
 	}
 	n := uint64(len(key))
 	buf := appendUvarint(b.buf, 1+uint64(uvarintLen(n))+n+uint64(len(value)))
-	buf = append(appendUvarint(append(buf, recordKey), n), key...)
-	b.buf = append(buf, value...)
+	buf = appendUvarint(append(buf, recordKey), n)
+	b.buf = append(append(buf, key...), value...)
 }
 
 // SetProducer stamps the batch with an idempotent producer's position.
