@@ -105,6 +105,9 @@ func (l *Log) compact() error {
 	if c == nil {
 		return nil
 	}
+	if err := c.clean(); err != nil {
+		return err
+	}
 	if err := c.scan(); err != nil {
 		return err
 	}
@@ -117,6 +120,14 @@ func (l *Log) compact() error {
 	}
 	l.store.compactions.Add(1)
 	return nil
+}
+
+// clean unlinks what an earlier life left: an output of the same name that it did not finish would be
+// unlinked later, when it is a new one.
+func (c *compaction) clean() error {
+	c.log.store.filing.Lock()
+	defer c.log.store.filing.Unlock()
+	return c.log.removeJunk()
 }
 
 // planCompaction returns a pass over the sealed segments, nil when it would not be worth it: what was

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type compacted struct {
 	t    *testing.T
 	disk *faultfs.Disk
 	now  time.Time
+	fs   *openingFS // around disk
 	s    *log.Store
 	l    *log.Log
 	all  []keyed // by offset
@@ -44,6 +46,8 @@ func newCompacted(t *testing.T) *compacted {
 func (c *compacted) open() {
 	o := small(c.disk)
 	o.Now = func() time.Time { return c.now }
+	c.fs = &openingFS{FS: c.disk}
+	o.FS = c.fs
 	s, err := log.OpenStill(o)
 	require.NoError(c.t, err)
 	c.s = s
@@ -345,4 +349,46 @@ func TestADamagedSegmentIsNotCompacted(t *testing.T) {
 		chunk.Release()
 	}
 	require.Equal(t, 1, lost)
+}
+
+// openingFS calls a hook once, behind the opening of an output of compaction.
+type openingFS struct {
+	log.FS
+	hook func()
+}
+
+func (f *openingFS) Open(name string, write, create bool) (log.File, error) {
+	file, err := f.FS.Open(name, write, create)
+	if hook := f.hook; hook != nil && strings.HasSuffix(name, ".compact") {
+		f.hook = nil
+		hook()
+	}
+	return file, err
+}
+
+// A broker dies during a compaction, and the next one compacts again while a checkpoint is made: what
+// the checkpoint clears away is the old output, not the new one.
+func TestALeftoverOfACompactionIsNotTheNextOne(t *testing.T) {
+	c := newCompacted(t)
+	for i := range 400 {
+		c.append(wire.CodecNone, 0, fmt.Sprint("k", i%7), fmt.Sprint("v", i))
+	}
+	require.NoError(t, c.s.Checkpoint())
+	var died *faultfs.Disk
+	c.fs.hook = func() { died = c.disk.Clone() }
+	require.NoError(t, c.s.Compact())
+	require.NoError(t, c.s.Close())
+	require.NotNil(t, died)
+
+	c.disk = died
+	c.open()
+	c.fs.hook = func() {
+		c.append(wire.CodecNone, 0, "k", "v")
+		require.NoError(t, c.s.Checkpoint())
+	}
+	require.NoError(t, c.s.Compact())
+	require.Nil(t, c.fs.hook)
+	require.Positive(t, c.s.Stats().Reclaimed)
+	c.check()
+	require.NoError(t, c.s.Close())
 }
