@@ -46,6 +46,8 @@ type commitLog struct {
 	synced   uint64 // chunks below are on the device
 	marked   uint64 // lsn behind the last mark
 	abandon  uint64 // what the next file's header says
+	redo     bool   // what the next file says does not count is written again to it
+	unnamed  bool   // the open file waits for that to have its name
 	older    []commitFile
 	spares   []spare
 	maximum  int           // of spares
@@ -204,15 +206,43 @@ func (c *commitLog) seal() {
 	c.open, c.direct, c.buf = nil, nil, c.buf[:0]
 }
 
-// giveUp stops writing to the open file after a failure. What was not durable in it does not count;
-// the caller writes it again to the next file.
+// giveUp stops writing to the open file after a failure. What was not durable in it does not count
+// once the caller has written it again to the next file: see appear.
 func (c *commitLog) giveUp() {
 	if c.open == nil {
 		return // the next file could not be made: what it has to say about the last one stays
 	}
-	c.abandon = c.synced
-	c.seal()
+	if c.unnamed {
+		c.drop()
+	} else {
+		c.abandon = c.synced
+		c.seal()
+	}
 	c.synced = c.lsn
+	c.redo = true
+}
+
+// drop removes the open file, which has no name: another one says the same.
+func (c *commitLog) drop() {
+	_, _ = c.open.Close(), c.direct.Close()
+	c.open, c.direct, c.buf, c.unnamed = nil, nil, c.buf[:0], false
+	for _, ext := range [...]string{tempExt, commitExt} {
+		_ = removeQuietly(c.fs, path.Join(c.dir, commitName(c.number)+ext)) // a restart would remove it, too
+	}
+}
+
+// appear gives the file its name that has everything again that the one before had lost. Until then
+// that one counts: it may well be whole when the process is killed.
+func (c *commitLog) appear() error {
+	if !c.unnamed {
+		return nil
+	}
+	name := path.Join(c.dir, commitName(c.number))
+	err := errors.Join(c.fs.Rename(name+tempExt, name+commitExt), c.fs.SyncDir(c.dir))
+	if err == nil {
+		c.unnamed, c.redo = false, false
+	}
+	return err
 }
 
 // start creates the next file with room for a chunk of n bytes: from a spare, from fresh space, or
@@ -233,7 +263,13 @@ func (c *commitLog) start(n int64) error {
 	c.next++
 	c.name = commitName(h.file) + commitExt
 	name := path.Join(c.dir, c.name)
-	err = errors.Join(c.fs.Rename(from, name), c.fs.SyncDir(c.dir))
+	if c.redo {
+		name = path.Join(c.dir, commitName(h.file)+tempExt)
+	}
+	if from != name {
+		err = c.fs.Rename(from, name)
+	}
+	err = errors.Join(err, c.fs.SyncDir(c.dir))
 	if err == nil {
 		c.direct, err = c.fs.OpenDirect(name)
 	}
@@ -243,7 +279,7 @@ func (c *commitLog) start(n int64) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	c.open, c.number, c.room, c.buf = f, h.file, room, c.buf[:0]
+	c.open, c.number, c.room, c.buf, c.unnamed = f, h.file, room, c.buf[:0], c.redo
 	c.pos, c.clean, c.bufPos = commitDataPos, commitDataPos, commitDataPos
 	c.syncs = 0
 	ring(c.spent)

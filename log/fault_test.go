@@ -355,3 +355,51 @@ func TestConcurrentUse(t *testing.T) {
 	require.NoError(t, s.Sync())
 	require.NoError(t, s.Close())
 }
+
+// A flush of the commit log fails. Before everything that was only at level os is written again the
+// process is killed, at every step of that, also when it fails once more: nothing of it is lost,
+// because the file whose flush failed counts until then.
+func TestAKillBehindAFailedFlushLosesNothingOfLevelOS(t *testing.T) {
+	for _, op := range []faultfs.Op{faultfs.OpSync, faultfs.OpWrite, faultfs.OpRename} {
+		killed := 0
+		for step := 1; killed == step-1; step++ {
+			disk := faultfs.New()
+			s, err := log.OpenStill(small(disk))
+			require.NoError(t, err)
+			var logs []*log.Log
+			for i := range byte(6) {
+				logs = append(logs, openLog(t, s, identity(i), log.Config{}))
+			}
+			for _, l := range logs[1:] {
+				appendN(t, l, 0, 20) // together more than a file of the commit log
+				l.Flush(wire.LevelOS)
+				s.Round()
+			}
+			disk.Fail(failOn(faultfs.OpSync, "/commit/", 1))
+			appendN(t, logs[0], 0, 3)
+			logs[0].Flush(wire.LevelDisk)
+			s.Round()
+			require.Equal(t, uint64(1), s.Stats().Failures)
+			disk.Fail(failOn(op, "/commit/", 1))
+			disk.CrashAt(step)
+			s.Round()
+			s.Round()
+			if disk.Dead() {
+				killed++
+			}
+			disk = disk.Clone()
+			s.Drop()
+
+			s, err = log.OpenStill(small(disk))
+			require.NoError(t, err)
+			for i, l := range logs[1:] {
+				l = openLog(t, s, l.Identity(), log.Config{})
+				require.Equal(t, uint64(21), l.Positions().NextIndex, "log %d, killed at step %d", i+1, step)
+				require.Zero(t, l.Stats().Corrupt)
+			}
+			require.Zero(t, s.Stats().Damage)
+			require.NoError(t, s.Close())
+		}
+		require.Greater(t, killed, 5)
+	}
+}

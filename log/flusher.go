@@ -23,10 +23,15 @@ type job struct {
 
 // markDirty puts a log on the list of the next round.
 func (s *Store) markDirty(l *Log) {
+	s.queue(l)
+	ring(s.wake)
+}
+
+// queue is markDirty for who is in no hurry.
+func (s *Store) queue(l *Log) {
 	s.dirtyMu.Lock()
 	s.dirty = append(s.dirty, l)
 	s.dirtyMu.Unlock()
-	ring(s.wake)
 }
 
 // flush runs rounds until stop is closed. There is no linger: while one round waits for the device,
@@ -34,30 +39,33 @@ func (s *Store) markDirty(l *Log) {
 func (s *Store) flush(stop <-chan struct{}) {
 	timer := time.NewTimer(s.options.timers.mark)
 	defer timer.Stop()
-	stuck := false // the last round found no space at all: only the timer tries again
+	stuck := false // the last round failed: the timer tries again; on a full disk nobody else does
 	for {
 		select {
 		case <-stop:
 			return
 		case <-s.wake:
-			if !stuck {
+			if !stuck || !s.full.Load() {
 				stuck = s.runRound()
 			}
 		case <-timer.C:
-			if s.full.Load() {
+			switch {
+			case s.full.Load():
 				s.retrySpace()
 				stuck = s.runRound()
-			} else {
+			case stuck:
+				stuck = s.runRound()
+			default:
 				s.markSynced()
 				continue // a quiet store has no timer
 			}
 		}
-		timer.Reset(s.flushDelay())
+		timer.Reset(s.flushDelay(stuck))
 	}
 }
 
-func (s *Store) flushDelay() time.Duration {
-	if s.full.Load() {
+func (s *Store) flushDelay(stuck bool) time.Duration {
+	if stuck || s.full.Load() {
 		return s.options.timers.space
 	}
 	return s.options.timers.mark
@@ -91,7 +99,7 @@ func (s *Store) retrySpace() {
 }
 
 // runRound writes what all dirty logs have to the commit log, makes it durable when anybody asked,
-// and tells the owners. It reports whether jobs were left over because the disk is full.
+// and tells the owners. It reports whether something was left over because the disk is full or failed.
 func (s *Store) runRound() (stuck bool) {
 	s.round.Lock()
 	jobs, before := s.collectLocked(), s.written.Load()
@@ -105,11 +113,13 @@ func (s *Store) runRound() (stuck bool) {
 	}
 	switch {
 	case err == nil:
+		s.failing = false
 		s.publishDurable(jobs)
 	case isFull(err):
 		stuck = true
 		s.postponeLocked(jobs[:wrote], jobs[wrote:])
 	default:
+		stuck = true
 		s.failRoundLocked(jobs, err)
 	}
 	s.walBytes.Store(s.commits.bytes)
@@ -211,6 +221,11 @@ func (l *Log) spansLocked(dst []span, index uint64) []span {
 func (s *Store) writeLocked(jobs []job) (int, error) {
 	c := s.commits
 	c.wait = slices.ContainsFunc(jobs, func(j job) bool { return j.disk && j.err == nil })
+	if c.redo { // all of it in one file
+		if err := c.makeRoom(roomFor(jobs)); err != nil {
+			return 0, err
+		}
+	}
 	safe := 0 // jobs whose chunks are durable because a new file was started behind them
 	for i := range jobs {
 		j := &jobs[i]
@@ -235,7 +250,21 @@ func (s *Store) writeLocked(jobs []job) (int, error) {
 		}
 		j.release()
 	}
-	return safe, c.flush()
+	if err := c.flush(); err != nil {
+		return safe, err
+	}
+	return safe, c.appear()
+}
+
+// roomFor returns what the chunks of the jobs take.
+func roomFor(jobs []job) (n int64) {
+	for i := range jobs {
+		for k := range jobs[i].spans {
+			h := chunkHeader{length: uint32(len(jobs[i].spans[k].bytes()))}
+			n += h.size()
+		}
+	}
+	return n
 }
 
 func (j *job) release() {
@@ -327,9 +356,7 @@ func (s *Store) postponeLocked(safe, rest []job) {
 		l.queued = true
 		l.mu.Unlock()
 		if queue {
-			s.dirtyMu.Lock()
-			s.dirty = append(s.dirty, l)
-			s.dirtyMu.Unlock()
+			s.queue(l)
 		}
 	}
 	s.rewriteLocked()
@@ -351,22 +378,28 @@ func (s *Store) failRoundLocked(jobs []job, err error) {
 		j.log.fail(j.err)
 	}
 	s.rewriteLocked()
+	if !s.failing { // a disk that goes on failing is not asked again at once
+		s.failing = true
+		ring(s.wake)
+	}
 }
 
-// rewriteLocked makes logs with chunks that were written but never made durable write them again:
-// after a failed fsync the kernel may have dropped them. Read-only logs do so too, for what they
-// acknowledged at wire.LevelOS before.
+// rewriteLocked has logs with chunks that were written but never made durable write them again in the
+// next round: after a failed fsync the kernel may have dropped them. Read-only logs do so too, for what
+// they acknowledged at wire.LevelOS before. It does not wake the flusher.
 func (s *Store) rewriteLocked() {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
-		again := !l.closed && l.durable.index < l.walNext.index
+		again := !l.closed && l.durable.index < l.written.index
+		queue := again && !l.queued
 		if again {
 			l.walNext = l.durable
+			l.want, l.wantOS, l.queued = max(l.want, wire.LevelOS), true, true
 		}
 		l.lastLsn = 0
 		l.mu.Unlock()
-		if again {
-			l.Flush(wire.LevelOS)
+		if queue {
+			s.queue(l)
 		}
 	}
 }

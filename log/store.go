@@ -55,6 +55,7 @@ type Store struct {
 
 	round   sync.Mutex // held through a round; guards:
 	commits *commitLog
+	failing bool // the last round failed, but for a full disk
 	jobs    []job
 	taken   []*Log
 

@@ -142,6 +142,13 @@ func (d *Disk) CrashAt(n int) {
 	d.crashAt = d.calls + n
 }
 
+// Dead reports whether CrashAt has made the power fail.
+func (d *Disk) Dead() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dead
+}
+
 // Calls returns the number of changing operations so far.
 func (d *Disk) Calls() int {
 	d.mu.Lock()
