@@ -305,6 +305,46 @@ func TestAGroupNoticesNewPartitions(t *testing.T) {
 	k.eventually("the new one", func() bool { return k.by["a"][1] == 3 })
 }
 
+// What is published to a partition before a group or queue looks there is theirs, wherever those that
+// begin now would begin; and a pause covers it.
+func TestAddedPartitionsBelongToWhoReadsAndArePausedWithTheOthers(t *testing.T) {
+	k := newCrew(t, 1, server.Options{})
+	k.publish(0, 5)
+	group := groupOf(func(s *client.Source) { s.From = client.End() })
+	member := k.run("a", group, nil)
+	require.Eventually(t, func() bool { return k.committed()[0] == 5 }, 10*time.Second, time.Millisecond)
+	member.end()
+	jobs := client.Queue("g", "t")
+	jobs.From = client.End()
+	q, err := k.c.OpenQueue(within(t), jobs)
+	require.NoError(t, err)
+	require.NoError(t, k.c.PauseGroup(within(t), "g", "t"))
+	_, err = k.c.AlterTopic(within(t), "t", client.TopicOptions{Partitions: 2})
+	require.NoError(t, err)
+	k.publish(1, 3)
+	infos, err := k.c.Groups(within(t), "g")
+	require.NoError(t, err)
+	require.Len(t, infos, 4)
+	for _, info := range infos {
+		require.True(t, info.Paused)
+		require.Equal(t, info.Partition*3, int(info.Lag))
+	}
+
+	require.NoError(t, k.c.ResumeGroup(within(t), "g", "t"))
+	k.run("b", group, nil)
+	k.eventually("the new ones", func() bool { return k.by["b"][1] == 3 })
+	for n := 0; n < 3; {
+		ms, err := q.Fetch(within(t), 10)
+		require.NoError(t, err)
+		for _, m := range ms {
+			require.Equal(t, 1, m.Partition)
+			require.NoError(t, m.Ack(within(t)))
+			n++
+		}
+	}
+	require.NoError(t, q.Close(within(t)))
+}
+
 func TestAHandlerThatPanicsHasFailed(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{})
 	var reported atomic.Int32

@@ -128,6 +128,9 @@ func (c *Client) publish(ctx context.Context, m *Message, wait bool, done func(R
 			return err
 		}
 		l, err := t.place(m)
+		if err != nil && t.learn(ctx) {
+			l, err = t.place(m)
+		}
 		if err != nil {
 			return err
 		}

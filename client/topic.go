@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,26 @@ func (t *topic) resolved(cn *conn, created bool, b *binding, err error) {
 	default:
 		t.p.drop(t, explain(err, wire.OpResolve, t.name, anyPartition))
 	}
+}
+
+// learn asks for the topic again, because a partition may have been added since, and reports whether
+// there was an answer.
+func (t *topic) learn(ctx context.Context) bool {
+	bounded, cancel := t.p.c.bounded(ctx)
+	defer cancel()
+	cn, err := t.p.c.live(bounded)
+	if err != nil {
+		return false
+	}
+	if b := cn.bound(t.name); b != nil {
+		cn.forget(b, t.name)
+	}
+	b, err := cn.resolve(bounded, t.name, false)
+	if err != nil {
+		return false
+	}
+	t.bind(b)
+	return true
 }
 
 func (t *topic) busy() bool {

@@ -1,5 +1,10 @@
 package group
 
+import (
+	"iter"
+	"maps"
+)
+
 // AppendPause appends the command that pauses or resumes the ordered group and the queue of this name.
 // The name must have passed CheckPause.
 func AppendPause(dst []byte, group string, pause bool) []byte {
@@ -27,6 +32,10 @@ func (s *State) Paused(group string) bool {
 	_, ok := s.paused[group]
 	return ok
 }
+
+// PausedNames walks over the names that are paused, in no particular order. The state must not change
+// meanwhile.
+func (s *State) PausedNames() iter.Seq[string] { return maps.Keys(s.paused) }
 
 func (s *State) applyPause(r *reader, name []byte, pause bool) error {
 	if err := r.end(); err != nil {

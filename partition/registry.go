@@ -402,21 +402,26 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if err := r.checkSubjects(name, &c); err != nil {
 		return nil, err
 	}
+	parts, err := r.extend(t, partitions)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.change(change{Put: recordOf(t.id, name, partitions, c)}); err != nil {
 		return nil, err
 	}
 	t.config.Store(&c)
 	r.rebind()
-	for _, p := range t.Partitions() {
+	for _, p := range parts {
 		if p.log != nil {
 			p.log.SetConfig(p.logConfig())
 			p.moved() // another level may make more visible
 		}
 	}
-	if err := r.grow(t, partitions); err != nil {
-		return nil, wire.Errorf(wire.CodeStorage, "%v", err)
+	if partitions == have {
+		return t, nil
 	}
-	return t, nil
+	t.parts.Store(&parts)
+	return t, r.follow(t, have)
 }
 
 // Delete removes a topic and its data, durably.

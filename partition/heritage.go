@@ -1,0 +1,138 @@
+package partition
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// heritage is what a partition that is added to a topic takes over from the others: the queues, the
+// groups that have committed, and what is paused, as far as all the others know them. So whoever
+// consumes the topic does not miss what is published to the new partition before it looks there.
+type heritage struct {
+	queues map[string]QueuePolicy
+	groups map[string]struct{}
+	paused map[string]struct{}
+}
+
+func heritageOf(parts []*Partition) heritage {
+	var h heritage
+	for _, p := range parts {
+		if p.Err() != nil {
+			continue
+		}
+		own := p.heritage()
+		if h.queues == nil {
+			h = own
+			continue
+		}
+		keepCommon(h.queues, own.queues)
+		keepCommon(h.groups, own.groups)
+		keepCommon(h.paused, own.paused)
+	}
+	return h
+}
+
+func keepCommon[V any](m, other map[string]V) {
+	maps.DeleteFunc(m, func(name string, _ V) bool {
+		_, ok := other[name]
+		return !ok
+	})
+}
+
+func (p *Partition) heritage() heritage {
+	h := heritage{queues: map[string]QueuePolicy{}, groups: map[string]struct{}{}, paused: map[string]struct{}{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.state.Groups() {
+		if g.Mode == group.ModeQueue {
+			h.queues[g.Name] = p.state.Queue(g.Name).Policy()
+		} else {
+			h.groups[g.Name] = struct{}{}
+		}
+	}
+	for name := range p.state.PausedNames() {
+		h.paused[name] = struct{}{}
+	}
+	return h
+}
+
+// inherit gives p what it does not have of h. Queues and groups begin at its start.
+func (p *Partition) inherit(h heritage, now time.Time) error {
+	if p.Err() != nil {
+		return nil // another broker's
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(h.queues)) {
+		if p.state.Queue(name) != nil {
+			continue
+		}
+		if _, err := p.logLocked(group.AppendOpen(nil, name, 0, h.queues[name]), now); err != nil {
+			return err
+		}
+		p.topic.registry.timed(p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.groups)) {
+		if _, ok := p.state.Committed(name); ok {
+			continue
+		}
+		if _, err := p.logLocked(group.AppendCommit(nil, name, 0, now), now); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.paused)) {
+		if p.state.Paused(name) {
+			continue
+		}
+		if _, err := p.logLocked(group.AppendPause(nil, name, true), now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extend opens the partitions that make n of a topic's, with what they inherit on the disk. Nobody sees
+// them yet. What an earlier attempt left of them, which the metadata never knew, is removed before.
+func (r *Registry) extend(t *Topic, n int) ([]*Partition, error) {
+	old := t.Partitions()
+	if n == len(old) {
+		return old, nil
+	}
+	for _, id := range r.store.Logs() {
+		if number := id.Partition &^ companion; id.Topic == t.id && number >= uint32(len(old)) {
+			if err := r.store.RemoveLog(id); err != nil {
+				return nil, wire.Errorf(wire.CodeStorage, "remove what is left of partition %d: %v", number, err)
+			}
+			delete(r.companions, id)
+		}
+	}
+	h, now := heritageOf(old), r.opts.Now()
+	parts := slices.Clone(old)
+	for i := len(old); i < n; i++ {
+		p, err := r.openPartition(t, i)
+		if err != nil {
+			return nil, wire.Errorf(wire.CodeStorage, "%v", err)
+		}
+		if err := p.inherit(h, now); err != nil {
+			return nil, err
+		}
+		parts = append(parts, p)
+	}
+	return parts, r.sync()
+}
+
+// follow gives new partitions what changed for the others while nobody saw them.
+func (r *Registry) follow(t *Topic, have int) error {
+	parts := t.Partitions()
+	h, now := heritageOf(parts[:have]), r.opts.Now()
+	for _, p := range parts[have:] {
+		if err := p.inherit(h, now); err != nil {
+			return err
+		}
+	}
+	return r.sync()
+}

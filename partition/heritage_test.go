@@ -1,0 +1,92 @@
+package partition
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAnAddedPartitionTakesOverWhoConsumesAllOthers(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	topic, now := n.create("t", 2), time.Now()
+	policy := QueuePolicy{Lease: time.Second, BackoffMin: time.Second, BackoffMax: time.Minute, MaxDeliveries: 3, OrderByKey: true}
+	must := func(_ uint64, err error) {
+		t.Helper()
+		require.NoError(t, err)
+	}
+	for _, p := range topic.Partitions() {
+		publish(t, p, "a", "b")
+		must(p.OpenQueue("all", 2, policy, now))
+		must(p.Commit("all", 2, 0, now))
+		must(p.Pause("all", true, now))
+		must(p.Pause("again", true, now))
+		must(p.Pause("again", false, now))
+	}
+	first := topic.Partition(0)
+	must(first.OpenQueue("some", 0, policy, now))
+	must(first.Commit("some", 1, 0, now))
+	must(first.Pause("some", true, now))
+
+	topic, err := n.Alter("t", 4, nil)
+	require.NoError(t, err)
+	for range 2 {
+		for _, p := range topic.Partitions()[2:] {
+			c, ok := p.Committed("all")
+			require.True(t, ok)
+			require.Zero(t, c.Offset)
+			require.True(t, p.Paused("all"))
+			require.True(t, p.HasQueue("all"))
+			require.Equal(t, first.state.Queue("all").Policy(), p.state.Queue("all").Policy())
+			_, ok = p.Committed("some")
+			require.False(t, ok || p.Paused("some") || p.HasQueue("some") || p.Paused("again"))
+		}
+		n.reopen()
+		topic = n.Topic("t")
+		first = topic.Partition(0)
+	}
+}
+
+// The broker dies, or fails, when the new partitions are made and the topic does not have them yet. What
+// they inherited is not what they inherit later.
+func TestWhatAnInterruptedGrowthLeftIsNotUsed(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		n := openNode(t, t.TempDir(), Options{})
+		topic, now := n.create("t", 1), time.Now()
+		pause := func(on bool) {
+			_, err := topic.Partition(0).Pause("g", on, now)
+			require.NoError(t, err)
+		}
+		pause(true)
+		parts, err := n.extend(topic, 3)
+		require.NoError(t, err)
+		require.True(t, parts[2].Paused("g"))
+		if killed {
+			n.reopen()
+			topic = n.Topic("t")
+		}
+		require.Len(t, topic.Partitions(), 1)
+		pause(false)
+		topic, err = n.Alter("t", 3, nil)
+		require.NoError(t, err)
+		require.False(t, topic.Partition(2).Paused("g"))
+		publish(t, topic.Partition(2), "x")
+		n.reopen()
+		p := n.Topic("t").Partition(2)
+		require.False(t, p.Paused("g"))
+		require.Equal(t, []string{"x"}, values(t, p, 0))
+	}
+}
+
+// A pause that comes while partitions are added reaches them as well.
+func TestAddedPartitionsFollowWhatChangesMeanwhile(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	topic := n.create("t", 1)
+	parts, err := n.extend(topic, 2)
+	require.NoError(t, err)
+	_, err = topic.Partition(0).Pause("g", true, time.Now())
+	require.NoError(t, err)
+	topic.parts.Store(&parts)
+	require.NoError(t, n.follow(topic, 1))
+	require.True(t, topic.Partition(1).Paused("g"))
+}
