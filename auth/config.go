@@ -27,7 +27,8 @@ type Config struct {
 
 // User is one login.
 type User struct {
-	// Name is given with the password. For a client certificate it is one of the certificate's names.
+	// Name is given with the password. For a client certificate it is one of the certificate's names, or
+	// its subject as RFC 4514 writes it.
 	Name string
 	// Password is as it is, or its bcrypt ("$2a$…") or argon2id ("$argon2id$v=19$m=…,t=…,p=…$salt$hash")
 	// hash. A user without one logs in by certificate only.

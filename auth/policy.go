@@ -41,6 +41,7 @@ type Policy struct {
 	users     map[string]*user
 	everybody *user // of the one login; nil when there is none
 	decoy     string
+	subjects  map[string]*user // those whose names are distinguished names, by the name and by its parts
 }
 
 // user is a User that was checked, with its permissions compiled.
@@ -54,7 +55,7 @@ func New(c Config) (*Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	p := &Policy{config: c, users: map[string]*user{}}
+	p := &Policy{config: c, users: map[string]*user{}, subjects: map[string]*user{}}
 	if c.User != "" || c.Token != "" {
 		p.everybody = &user{User: User{Name: c.User, Password: c.Password}, rights: compile(c.Default)}
 		if c.User != "" {
@@ -67,12 +68,30 @@ func New(c Config) (*Policy, error) {
 			rights = c.Default
 		}
 		p.users[u.key()] = &user{User: u, rights: compile(rights)}
+		p.addSubject(p.users[u.key()])
 		if isHash(u.Password) {
 			p.decoy = u.Password // a wrong name takes as long as a wrong password
 		}
 	}
 	return p, nil
 }
+
+// addSubject notes a user whose name is the subject of a certificate. Of two that are alike the first
+// counts.
+func (p *Policy) addSubject(u *user) {
+	d, ok := parseName(u.Name)
+	if !ok {
+		return
+	}
+	for _, key := range []string{d.exact(), shuffled + d.anyOrder()} {
+		if p.subjects[key] == nil {
+			p.subjects[key] = u
+		}
+	}
+}
+
+// shuffled tells a name's parts in any order from the name.
+const shuffled = "~"
 
 // Required reports whether a connection must log in before it may do anything.
 func (p *Policy) Required() bool {
@@ -137,12 +156,8 @@ func (p *Policy) check(c *Credentials) (*user, bool) {
 	case c.Token != "":
 		return nil, false
 	}
-	if c.Certificate != nil {
-		for _, name := range names(c.Certificate) {
-			if u := p.users[name]; u != nil && u.NKey == "" {
-				return u, true
-			}
-		}
+	if u := p.certified(c.Certificate); u != nil {
+		return u, true
 	}
 	u := p.users[p.config.NoAuthUser]
 	return u, u != nil && p.config.NoAuthUser != "" && c.Empty()
@@ -154,15 +169,36 @@ func signed(c *Credentials) bool {
 	return err == nil && c.Nonce != "" && key.Verify([]byte(c.Nonce), c.Signature) == nil
 }
 
-// names returns what a certificate calls its owner: its mail addresses, DNS names and URIs, and its
-// subject as RFC 2253 writes it. They are compared whole.
+// certified returns the user that a certificate stands for, or nil: by its mail addresses, its DNS names
+// and its URIs, and then by its subject, whose parts may stand in any order when no user has them in
+// the right one. All of them are compared whole.
+func (p *Policy) certified(c *x509.Certificate) *user {
+	if c == nil {
+		return nil
+	}
+	for _, name := range names(c) {
+		if u := p.users[name]; u != nil && u.NKey == "" {
+			return u
+		}
+	}
+	d, ok := certificateName(c.RawSubject)
+	if !ok {
+		return nil
+	}
+	if u := p.subjects[d.exact()]; u != nil {
+		return u
+	}
+	return p.subjects[shuffled+d.anyOrder()]
+}
+
+// names returns what a certificate calls its owner besides its subject.
 func names(c *x509.Certificate) []string {
 	list := append([]string(nil), c.EmailAddresses...)
 	list = append(list, c.DNSNames...)
 	for _, u := range c.URIs {
 		list = append(list, u.String())
 	}
-	return append(list, c.Subject.String())
+	return list
 }
 
 // Renew returns who a principal of an earlier policy is under this one, and false when its login is no

@@ -147,7 +147,7 @@ func TestTLSOfNATSClients(t *testing.T) {
 	t.Run("users by certificate", func(t *testing.T) {
 		c := a.server()
 		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, a.pool
-		users := auth.Config{Users: []auth.User{{Name: "ann@example.com"}, {Name: "bob", Password: "b"}}}
+		users := auth.Config{Users: []auth.User{{Name: "ann@example.com"}, {Name: "bob", Password: "b"}, {Name: "cn = Carol"}}}
 		srv := startServer(t, Options{Auth: policy(t, users), TLS: TLSOptions{Config: c, MapUsers: true}, RefusalDelay: -1})
 		as := func(name, mail string) nats.Option {
 			with := a.client()
@@ -156,6 +156,8 @@ func TestTLSOfNATSClients(t *testing.T) {
 		}
 		require.NoError(t, flushNATS(srv, as("x", "ann@example.com")))
 		require.NoError(t, flushNATS(srv, as("bob", "")))
+		require.NoError(t, flushNATS(srv, as("Carol", "")))
+		require.ErrorIs(t, flushNATS(srv, as("carol", "")), nats.ErrAuthorization)
 		require.NoError(t, flushNATS(srv, as("nobody", ""), nats.UserInfo("bob", "b")))
 		require.ErrorIs(t, flushNATS(srv, as("nobody", "")), nats.ErrAuthorization)
 	})
