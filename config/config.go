@@ -87,6 +87,7 @@ type Retention struct {
 // Limits bounds what clients may use.
 type Limits struct {
 	Connections      int           // 0: from the limit of open files
+	ConnectionRate   int           // a second; 0: no limit
 	RecordBytes      int64         // largest message of a topic unless the topic says otherwise
 	InFlightBytes    int64         // publishes of one connection that wait for durability
 	PendingBytes     int64         // what one connection does not read before it is closed

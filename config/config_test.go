@@ -50,6 +50,7 @@ var changed = map[string]string{
 	"retention.bytes":                 "10GiB",
 	"retention.count":                 "1000",
 	"limits.connections":              "100",
+	"limits.connection_rate":          "50",
 	"limits.record_bytes":             "2MiB",
 	"limits.in_flight_bytes":          "1MiB",
 	"limits.pending_bytes":            "1MiB",

@@ -81,6 +81,7 @@ func (c *Config) limitSettings() []Setting {
 		{"retention.bytes", "retention-bytes", "bytes kept per partition, such as 10GiB; 0 for no limit", size{&c.Retention.Bytes, 0, maxSize}},
 		{"retention.count", "retention-count", "messages kept per partition; 0 for no limit", count{&c.Retention.Count}},
 		{"limits.connections", "max-connections", "open connections; 0 for what the limit of open files allows", integer{&c.Limits.Connections, 0, maxCount}},
+		{"limits.connection_rate", "max-connection-rate", "new connections in a second; 0 for no limit", integer{&c.Limits.ConnectionRate, 0, maxCount}},
 		{"limits.record_bytes", "max-record-bytes", "largest message, such as 1MiB", size{&c.Limits.RecordBytes, 1, wire.MaxFrameBytes - 1<<10}},
 		{"limits.in_flight_bytes", "max-in-flight-bytes", "publishes of one connection that wait for durability", size{&c.Limits.InFlightBytes, 1 << 10, maxCount}},
 		{"limits.pending_bytes", "max-pending-bytes", "what one connection may leave unread before it is closed", size{&c.Limits.PendingBytes, 1 << 10, maxCount}},
@@ -126,6 +127,7 @@ var aliases = map[string]string{
 	"max_payload":            "limits.record_bytes",
 	"max_control_line":       "limits.control_line",
 	"max_connections":        "limits.connections",
+	"max_connection_rate":    "limits.connection_rate",
 	"max_subscriptions":      "limits.subscriptions",
 	"max_pending":            "limits.pending_bytes",
 	"write_deadline":         "limits.slow_timeout",
@@ -137,6 +139,8 @@ var aliases = map[string]string{
 	"tls.cert_file":          "tls.cert",
 	"tls.key_file":           "tls.key",
 	"tls.ca_file":            "tls.ca",
+
+	"tls.connection_rate_limit": "limits.connection_rate",
 }
 
 // RetentionSeconds returns a Value that sets Retention.Age from a number of seconds.

@@ -67,6 +67,7 @@ port: 4333
 max_payload: 2MiB
 max_control_line: 8192
 max_connections: 10
+max_connection_rate: 15
 max_subscriptions: 20
 max_pending: 1MiB
 ping_interval: 30
@@ -83,6 +84,7 @@ tls: {cert_file: c.pem, key_file: k.pem, handshake_first: 100ms, timeout: 5}
 	want.Server.Name, want.Server.Port, want.Server.Headers = "n1", 4333, false
 	want.Server.LameDuck, want.Server.LameGrace, want.Server.Advertise = 30*time.Second, 5*time.Second, "example.com:4222"
 	want.Limits.RecordBytes, want.Limits.ControlLine, want.Limits.Connections = 2<<20, 8192, 10
+	want.Limits.ConnectionRate = 15
 	want.Limits.Subscriptions, want.Limits.PendingBytes = 20, 1<<20
 	want.Limits.PingInterval, want.Limits.PingMax, want.Limits.AuthTimeout = 30*time.Second, 3, 500*time.Millisecond
 	want.TLS = TLS{Cert: "c.pem", Key: "k.pem", HandshakeFirst: "100ms", Timeout: 5 * time.Second, AllowNonTLS: true}
@@ -92,6 +94,9 @@ tls: {cert_file: c.pem, key_file: k.pem, handshake_first: 100ms, timeout: 5}
 	require.Equal(t, 45*time.Second, got.Server.LameDuck)
 	require.False(t, got.Server.Headers)
 	require.EqualValues(t, 8, got.Limits.ControlLine)
+	got, err = parse(t, "tls: {connection_rate_limit: 20}")
+	require.NoError(t, err)
+	require.Equal(t, 20, got.Limits.ConnectionRate)
 	got, err = parse(t, "tls: {handshake_first: 100ms}")
 	require.NoError(t, err)
 	first, fallback := got.TLS.First()

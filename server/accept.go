@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -19,6 +20,7 @@ import (
 func (srv *Server) listen() error {
 	srv.fileLimit = raiseFileLimit()
 	srv.SetMaxConnections(srv.opts.MaxConnections)
+	srv.SetMaxConnectionRate(srv.opts.MaxConnectionRate)
 	if srv.opts.Listen == off {
 		return nil
 	}
@@ -47,6 +49,15 @@ func (srv *Server) SetMaxConnections(n int) {
 	srv.eachLoop(func(l *loop) { l.post(jobFunc(func(time.Time) { l.closeNewest(over) })) })
 }
 
+// SetMaxConnectionRate changes how many connections may come in a second; 0 is any number.
+func (srv *Server) SetMaxConnectionRate(n int) {
+	if n == 0 {
+		srv.arrivals.Store(nil)
+		return
+	}
+	srv.arrivals.Store(rate.NewLimiter(rate.Limit(n), n))
+}
+
 // closeNewest closes sessions, the newest first, until over is used up.
 func (l *loop) closeNewest(over *atomic.Int64) {
 	sessions := slices.SortedFunc(maps.Keys(l.sessions), func(a, b *session) int { return cmp.Compare(b.id, a.id) })
@@ -62,8 +73,11 @@ func (l *loop) closeNewest(over *atomic.Int64) {
 	}
 }
 
-// errTooManyConns is what NATS clients compare with.
-const errTooManyConns = "maximum connections exceeded"
+// What is said to connections that are not let in, as nats-server does.
+const (
+	errTooManyConns = "maximum connections exceeded" // NATS clients compare with this one
+	errThrottled    = "Connection throttling is active. Please try again later."
+)
 
 // admit counts a connection in and reports whether there is room for it.
 func (srv *Server) admit() bool {
@@ -73,6 +87,16 @@ func (srv *Server) admit() bool {
 	srv.connections.Add(-1)
 	srv.metrics.refused.Add(1)
 	return false
+}
+
+// throttle reports whether a connection comes too soon after others.
+func (srv *Server) throttle() bool {
+	arrivals := srv.arrivals.Load()
+	if arrivals == nil || arrivals.AllowN(srv.opts.Now(), 1) {
+		return false
+	}
+	srv.metrics.throttled.Add(1)
+	return true
 }
 
 // accept takes connections until the listener closes. A failing accept, for want of files for
@@ -102,10 +126,14 @@ func (srv *Server) accept(l net.Listener) {
 // refuseTimeout bounds how long a refused connection may take to read why.
 const refuseTimeout = 100 * time.Millisecond
 
-// enrol hands a connection to a loop, or tells it that there is no room.
+// enrol hands a connection to a loop, or tells it why not.
 func (srv *Server) enrol(conn net.Conn) {
+	if srv.throttle() {
+		srv.turnAway(conn, errThrottled)
+		return
+	}
 	if !srv.admit() {
-		srv.turnAway(conn)
+		srv.turnAway(conn, errTooManyConns)
 		return
 	}
 	g := srv.turn()
@@ -117,12 +145,12 @@ func (srv *Server) enrol(conn net.Conn) {
 	srv.enrolIn(g, conn, s)
 }
 
-// maxRefusals is how many connections over the limit are told so at the same time.
+// maxRefusals is how many connections over a limit are told so at the same time.
 const maxRefusals = 64
 
-// turnAway tells a connection that there is no room. What it sends meanwhile is read: closing a socket
+// turnAway tells a connection why it is not let in. What it sends meanwhile is read: closing a socket
 // with unread input takes the answer away from the peer.
-func (srv *Server) turnAway(conn net.Conn) {
+func (srv *Server) turnAway(conn net.Conn, refusal string) {
 	select {
 	case srv.refusals <- struct{}{}:
 	default:
@@ -132,7 +160,7 @@ func (srv *Server) turnAway(conn net.Conn) {
 	srv.wg.Go(func() {
 		defer func() { <-srv.refusals }()
 		_ = conn.SetDeadline(time.Now().Add(refuseTimeout))
-		_, err := conn.Write(append(srv.appendInfo(nil, &session{}, conn), "-ERR '"+errTooManyConns+"'\r\n"...))
+		_, err := conn.Write(append(srv.appendInfo(nil, &session{}, conn), "-ERR '"+refusal+"'\r\n"...))
 		for buf := make([]byte, 4096); err == nil; {
 			_, err = conn.Read(buf)
 		}

@@ -1,12 +1,40 @@
 package server
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 )
+
+// A connection that comes too soon is told, and may come again later. Those who are in do not notice.
+func TestConnectionRate(t *testing.T) {
+	start := time.Now()
+	var passed atomic.Int64
+	now := func() time.Time { return start.Add(time.Duration(passed.Load())) }
+	srv := startServer(t, Options{MaxConnectionRate: 3, Now: now})
+	in := login(t, srv)
+	require.NoError(t, flushNATS(srv))
+	require.NoError(t, flushNATS(srv))
+	require.ErrorContains(t, flushNATS(srv), "Connection throttling is active")
+	require.Contains(t, connect(t, srv).closed(), "-ERR 'Connection throttling is active. Please try again later.'\r\n")
+	require.EqualValues(t, 2, srv.metrics.throttled.Load())
+	in.ping()
+	passed.Add(int64(time.Second/3) + 1)
+	require.NoError(t, flushNATS(srv))
+	require.Error(t, flushNATS(srv))
+	passed.Add(int64(time.Minute))
+	for range 3 {
+		require.NoError(t, flushNATS(srv))
+	}
+	require.Error(t, flushNATS(srv))
+	srv.SetMaxConnectionRate(0)
+	for range 10 {
+		require.NoError(t, flushNATS(srv))
+	}
+}
 
 // A lower limit closes the newest connections; a higher one lets them in again.
 func TestSetMaxConnections(t *testing.T) {

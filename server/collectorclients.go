@@ -14,6 +14,7 @@ func (c collector) connections(e *emitter) {
 	e.counter("rafka_connections_opened_total", "Connections accepted.", float64(m.opened.Load()))
 	e.counter("rafka_connections_closed_total", "Connections that ended.", float64(m.closed.Load()))
 	e.counter("rafka_connections_refused_total", "Connections over the limit.", float64(m.refused.Load()))
+	e.counter("rafka_connections_throttled_total", "Connections over the limit of a second.", float64(m.throttled.Load()))
 	e.counter("rafka_slow_consumers_total", "Connections closed because they did not read.", float64(m.slowConsumers.Load()))
 	e.counter("rafka_received_bytes_total", "Bytes read from clients.", float64(m.bytesIn.Load()))
 	e.counter("rafka_sent_bytes_total", "Bytes written to clients.", float64(m.bytesOut.Load()))

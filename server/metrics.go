@@ -13,6 +13,7 @@ type metrics struct {
 	opened         atomic.Uint64 // connections
 	closed         atomic.Uint64
 	refused        atomic.Uint64 // connections over the limit
+	throttled      atomic.Uint64 // connections over the limit of a second
 	rejected       atomic.Uint64 // connections with a protocol that is not ours
 	acceptErrors   atomic.Uint64
 	timeouts       atomic.Uint64
@@ -63,7 +64,7 @@ func (m *metrics) sumFailures(codes ...wire.Code) (n uint64) {
 
 // connectionErrors counts connections that did not end well.
 func (m *metrics) connectionErrors() uint64 {
-	return m.refused.Load() + m.rejected.Load() + m.acceptErrors.Load() + m.timeouts.Load() +
+	return m.refused.Load() + m.throttled.Load() + m.rejected.Load() + m.acceptErrors.Load() + m.timeouts.Load() +
 		m.slowConsumers.Load() + m.malformed.Load() + m.panics.Load()
 }
 

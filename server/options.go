@@ -50,6 +50,9 @@ type Options struct {
 	// MaxConnections bounds open connections. Default: what the limit of open files leaves, at most
 	// 65,536.
 	MaxConnections int
+	// MaxConnectionRate bounds new connections in a second; after a quiet second as many may come at
+	// once. Those over it are told and closed. Default 0: no limit.
+	MaxConnectionRate int
 	// MaxInFlightBytes bounds a connection's publishes that wait for durability. Default 64 MiB.
 	MaxInFlightBytes int
 	// MaxPendingBytes bounds what a connection does not read; over it the connection is closed.
@@ -184,7 +187,7 @@ func (o *Options) validate() error {
 	switch {
 	case o.Loops < 1 || o.Loops > 256:
 		return fmt.Errorf("server: %d event loops, 1 to 256 are possible", o.Loops)
-	case o.MaxConnections < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0 ||
+	case o.MaxConnections < 0 || o.MaxConnectionRate < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0 ||
 		o.MaxSubscriptions < 0 || o.MaxScheduled < 0 || o.MaxControlLine < 0 || o.MaxControlLine > 1<<20:
 		return errors.New("server: negative limit")
 	case o.IdleTimeout < 0 || o.PingInterval < 0 || o.PingMax < 0 || o.AuthTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:

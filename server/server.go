@@ -42,14 +42,15 @@ type Server struct {
 	nextLoop  atomic.Uint64
 	nextID    atomic.Uint64
 	maxConns  atomic.Int64
-	fileLimit int64 // open files that the process may have
+	arrivals  atomic.Pointer[rate.Limiter] // of new connections; nil for any number
+	fileLimit int64                        // open files that the process may have
 
 	live  *subject.Index[live] // subscriptions of text sessions
 	verbs map[string]humanVerb
 
 	policy   atomic.Pointer[auth.Policy]
 	logins   chan struct{}  // one for each login that is being checked
-	refusals chan struct{}  // one for each connection that is told that there is no room
+	refusals chan struct{}  // one for each connection that is told why it is not let in
 	audit    rate.Sometimes // of what is logged about logins and permissions
 
 	coordinator *coordinator // of the members of groups

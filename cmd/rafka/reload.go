@@ -42,8 +42,8 @@ func untilEnd(ctx context.Context, s *server.Server, cfg config.Config, logger *
 	}
 }
 
-// reload applies what may change while the broker runs: users, certificates and the number of
-// connections. A configuration that is not valid changes nothing.
+// reload applies what may change while the broker runs: users, certificates, the number of
+// connections and how fast they may come. A configuration that is not valid changes nothing.
 func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func() (config.Config, error)) {
 	start := time.Now()
 	fresh, err := again()
@@ -55,6 +55,7 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 		if err == nil {
 			s.SetAuth(o.Auth)
 			s.SetMaxConnections(fresh.Limits.Connections)
+			s.SetMaxConnectionRate(fresh.Limits.ConnectionRate)
 		}
 	}
 	if err != nil {
@@ -68,7 +69,10 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 }
 
 // reloadable are the keys of files that are read again.
-var reloadable = map[string]bool{"tls.cert": true, "tls.key": true, "tls.ca": true, "tls.verify": true, "limits.connections": true}
+var reloadable = map[string]bool{
+	"tls.cert": true, "tls.key": true, "tls.ca": true, "tls.verify": true, "limits.connections": true,
+	"limits.connection_rate": true,
+}
 
 // changedKeys returns the keys whose values differ and take effect with a restart only.
 func changedKeys(old, fresh config.Config) (keys []string) {

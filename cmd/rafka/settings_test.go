@@ -118,7 +118,7 @@ func TestEveryKeyReachesTheServer(t *testing.T) {
 		"storage.type": "in_memory", "storage.dir": "d", "storage.durability": "os", "storage.segment_bytes": "8MiB",
 		"storage.memory_bytes": "1GiB",
 		"retention.age":        "1h", "retention.bytes": "1GiB", "retention.count": "5",
-		"limits.connections": "5", "limits.record_bytes": "1KiB", "limits.in_flight_bytes": "1MiB",
+		"limits.connections": "5", "limits.connection_rate": "5", "limits.record_bytes": "1KiB", "limits.in_flight_bytes": "1MiB",
 		"limits.pending_bytes": "1MiB", "limits.idle_timeout": "1h", "limits.handshake_timeout": "1s", "limits.slow_timeout": "1s",
 		"limits.auth_timeout": "5s", "limits.control_line": "1KiB", "limits.subscriptions": "9", "limits.scheduled": "9", "limits.ping_interval": "5s",
 		"limits.ping_max": "9", "server.client_advertise": "a:1", "server.headers": "false",
