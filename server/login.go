@@ -87,9 +87,10 @@ func (s *session) judge(c *auth.Credentials, who *auth.Principal, err error, the
 	then(err, now)
 }
 
-// late reports whether the peer should have logged in by now.
+// late reports whether the peer should have logged in by now, or said something when it is let in
+// without a login.
 func (s *session) late(now time.Time) bool {
-	return !s.admitted && !s.judging && now.Sub(s.opened) > s.loop.srv.opts.AuthTimeout && s.loop.srv.required()
+	return !s.admitted && !s.judging && now.Sub(s.opened) > s.loop.srv.opts.AuthTimeout && !s.loop.srv.policy.Load().Open()
 }
 
 // SetAuth replaces who may connect and do what, for new and for open connections: those whose login

@@ -80,6 +80,34 @@ func TestAuthenticationTimeout(t *testing.T) {
 	require.Equal(t, "-ERR 'Authentication Timeout'\r\n", out.take())
 }
 
+// Who needs no login has to say something in the same time; what nobody may do without one is no reason
+// to hold a connection.
+func TestAuthenticationTimeoutWithoutALogin(t *testing.T) {
+	users := annAndBob(t)
+	users.NoAuthUser = "bob"
+	b := newTextBroker(t, Options{Auth: policy(t, users), AuthTimeout: time.Minute})
+	person, program, silent := b.peer(), b.peer(), b.peer()
+	person.feed("PING\r\n")
+	program.feed("CONNECT {\"verbose\":false}\r\n")
+	b.clock.Add((time.Minute + time.Second).Milliseconds())
+	for _, l := range b.loops {
+		l.sweep(b.now())
+		l.endTurn(b.now())
+	}
+	require.False(t, person.m.closed)
+	require.False(t, program.m.closed)
+	require.True(t, silent.m.closed)
+	require.Equal(t, "-ERR 'Authentication Timeout'\r\n", silent.take())
+
+	everybody := newTextBroker(t, Options{AuthTimeout: time.Minute})
+	guest := everybody.peer()
+	everybody.clock.Add((2 * time.Minute).Milliseconds())
+	for _, l := range everybody.loops {
+		l.sweep(everybody.now())
+	}
+	require.False(t, guest.m.closed)
+}
+
 func TestBinaryLogin(t *testing.T) {
 	key, err := nkeys.CreateUser()
 	require.NoError(t, err)

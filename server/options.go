@@ -90,7 +90,8 @@ type Options struct {
 	Version string
 	// Auth is who may connect and do what. Default: everybody may do everything.
 	Auth *auth.Policy
-	// AuthTimeout closes a connection that has to log in and did not do it for so long. Default 2 s.
+	// AuthTimeout closes a connection that has to log in and did not do it for so long, or that would be
+	// let in without a login and has not said anything. Default 2 s.
 	AuthTimeout time.Duration
 	// TLS encrypts connections. Default: they are not encrypted.
 	TLS TLSOptions

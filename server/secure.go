@@ -54,7 +54,7 @@ func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 func (srv *Server) firstByte(conn net.Conn, s *session) (byte, error) {
 	o := &srv.opts.TLS
 	patience := o.Timeout
-	if o.Mixed && !srv.required() {
+	if o.Mixed && srv.policy.Load().Open() {
 		patience = srv.opts.IdleTimeout // a person may type
 	}
 	if o.First {
