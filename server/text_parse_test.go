@@ -81,6 +81,18 @@ func TestTextParserRules(t *testing.T) {
 	lives("\r\n\nPING\r\n", "PONG\r\n") // a person presses return first
 	lives(" \tPING\r\n", "PONG\r\n")
 
+	// What telnet makes of a file whose lines end with CR LF.
+	lives("PING\r\x00\r\n\r\x00\r\nping \r\x00\r\x00\n", "PONG\r\nPONG\r\n")
+	lives("SUB foo 1\r\x00\r\nPUB foo 2\r\x00\r\nhi\r\x00\r\nPUB foo 2\r\x00\nho\r\x00\n",
+		"+OK\r\n+OK\r\nMSG foo 1 2\r\nhi\r\n+OK\r\nMSG foo 1 2\r\nho\r\n")
+	lives("SUB foo 1\r\nPUB foo 4\r\nhi\r\x00\r\n", "+OK\r\n+OK\r\nMSG foo 1 4\r\nhi\r\x00\r\n")
+	lives("CONNECT {}\r\x00\r\n", "+OK\r\n")
+	lives(program+"HELP me\r\nPING\r\x00\r\n", "-ERR 'usage: HELP'\r\nPONG\r\n")
+	closes("PUB foo 2\r\nhi\r\x00x\r\n", errUnknown)
+	closes("PUB foo 2\r\nhi\r\x00\r\x00\r\n", errUnknown)
+	closes("PING\x00\r\n", errUnknown)
+	closes(program+"PUB foo 2\r\nhi\r\x00\r\n", errUnknown)
+
 	// Before CONNECT the session is verbose and pedantic.
 	lives("SUB foo 1\r\nPUB foo 2\r\nhi\r\n", "+OK\r\n+OK\r\nMSG foo 1 2\r\nhi\r\n")
 	lives("sub foo bar 1\r\npub foo inbox 2\nhi\n", "+OK\r\n+OK\r\nMSG foo 1 inbox 2\r\nhi\r\n")

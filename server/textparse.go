@@ -24,7 +24,11 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 		t.foresee(in)
 		return 0, 0
 	}
-	verb, args := cutVerb(in[:end])
+	line := in[:end]
+	if t.friendly() {
+		line = trimReturns(line)
+	}
+	verb, args := cutVerb(line)
 	used = end + 1
 	switch {
 	case !t.friendly() && (len(verb) == 0 || isBlank(in[0])): // no program does that
@@ -102,7 +106,7 @@ func (t *text) publishLine(in []byte, l publishLine, line int, header bool, now 
 		t.refuse("message headers not supported")
 		return line, 0
 	}
-	n := trailer(in[line:], l.size)
+	n := trailer(in[line:], l.size, t.friendly())
 	switch {
 	case n < 0:
 		return 0, line - n
@@ -155,8 +159,8 @@ func quickPublish(in []byte) (l publishLine, line int, ok bool) {
 
 // trailer returns the size of the line end behind a payload of size bytes: 2, or 1 for a bare line
 // feed, or 0 when something else is there. When the bytes are missing it returns, negated, how many
-// are needed from the start of the payload.
-func trailer(b []byte, size int) int {
+// are needed from the start of the payload. The line end may have a carriage return of telnet before it.
+func trailer(b []byte, size int, telnet bool) int {
 	switch {
 	case len(b) <= size:
 		return -(size + 1)
@@ -166,10 +170,32 @@ func trailer(b []byte, size int) int {
 		return 0
 	case len(b) <= size+1:
 		return -(size + 2)
-	case b[size+1] != '\n':
+	case b[size+1] == '\n':
+		return 2
+	case b[size+1] != 0 || !telnet:
 		return 0
 	}
-	return 2
+	n := trailer(b, size+len(telnetReturn), false)
+	if n > 0 {
+		n += len(telnetReturn)
+	}
+	return n
+}
+
+// telnetReturn is how telnet sends a carriage return that no line feed follows, or that comes from a file
+// or pipe whose lines end with CR LF.
+const telnetReturn = "\r\x00"
+
+// trimReturns takes the carriage returns off the end of a line.
+func trimReturns(line []byte) []byte {
+	for {
+		line = bytes.TrimRight(line, "\r")
+		rest, ok := bytes.CutSuffix(line, []byte(telnetReturn))
+		if !ok {
+			return line
+		}
+		line = rest
+	}
 }
 
 // maxVerb is longer than every verb.
