@@ -35,8 +35,8 @@
 // The members of a group, in any number of processes, share the partitions of its topics. A partition
 // goes from one member to another when the first one has finished the message in hand and committed, or
 // took longer than Source.HandoverTimeout; the others notice nothing. Messages reads a group or a queue
-// in a loop. Nothing is committed that a
-// handler has not returned from, and nothing by a member that has lost the partition.
+// in a loop, OpenGroup and OpenQueue fetch batches. Nothing is committed that a handler has not returned
+// from, and nothing by a member that has lost the partition.
 //
 // # What the package does not do
 //

@@ -66,6 +66,41 @@ func ExampleClient_Messages() {
 	// committed map[0:2]
 }
 
+func ExampleClient_OpenGroup() {
+	ctx := context.Background()
+	c, stop := start(ctx)
+	defer stop()
+	for _, v := range []string{"deposit 10", "withdraw 7", "deposit 5"} {
+		_, err := c.Publish(ctx, &client.Message{Topic: "account", Key: []byte("42"), Value: []byte(v)})
+		must(err)
+	}
+	save := func(entries []*client.Message) error {
+		for _, m := range entries {
+			fmt.Printf("saved %s\n", m.Value)
+		}
+		return nil
+	}
+
+	g, err := c.OpenGroup(ctx, client.Group("warehouse", "account"))
+	must(err)
+	for rows := 0; rows < 3; {
+		ms, err := g.Fetch(ctx, 2) // of one partition; what the last Fetch returned is done
+		must(err)
+		must(save(ms))
+		rows += len(ms)
+	}
+	must(g.Commit(ctx)) // what this one returned is done, too, and all of it is committed
+	must(g.Close(ctx))
+	offsets, err := c.Committed(ctx, "warehouse", "account")
+	must(err)
+	fmt.Println("committed", offsets)
+	// Output:
+	// saved deposit 10
+	// saved withdraw 7
+	// saved deposit 5
+	// committed map[0:3]
+}
+
 func Example_queue() {
 	ctx := context.Background()
 	c, stop := start(ctx)

@@ -34,22 +34,34 @@ type groupRun struct {
 func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {
 	cr, dismiss := c.gather(ctx)
 	defer dismiss()
+	r, err := c.joinGroup(ctx, cr, s)
+	if err != nil {
+		return err
+	}
+	r.h = h
+	return r.run(ctx, r.worker)
+}
+
+// joinGroup makes a member of the group.
+func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, error) {
 	r := &groupRun{
-		crew: cr, s: s, h: h, tasks: map[place]*task{}, opening: map[place]struct{}{}, turn: make(chan struct{}, 1),
+		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{}, turn: make(chan struct{}, 1),
 	}
 	r.cursors.New = func() any { return new(cursor) }
 	r.member = c.newMembership(&r.s)
 	r.member.changed, r.member.failed, r.member.working = r.look, r.stop, r.working
 	for _, topic := range s.Topics { // says early and clearly what is missing
 		if _, err := c.Topic(ctx, topic); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := r.member.start(); err != nil {
-		return err
-	}
-	stopTending, stopCommitting := r.tend(), r.commitEvery(s.CommitInterval)
-	err := r.work(s.Workers, r.worker)
+	return r, r.member.start()
+}
+
+// run works until the crew stops, and then commits and leaves the group. It returns why it stopped.
+func (r *groupRun) run(ctx context.Context, worker func()) error {
+	stopTending, stopCommitting := r.tend(), r.commitEvery(r.s.CommitInterval)
+	err := r.work(r.s.Workers, worker)
 	stopCommitting()
 	stopTending()
 	finish, cancel := finishing(ctx)
@@ -134,13 +146,16 @@ func (r *groupRun) worker() {
 }
 
 // take waits for a task; nil means to stop.
-func (r *groupRun) take() *task {
+func (r *groupRun) take() *task { return r.takeUntil(context.Background()) }
+
+// takeUntil is take that also returns nil when ctx has ended and r was woken.
+func (r *groupRun) takeUntil(ctx context.Context) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.ready) == 0 && !r.stoppedLocked() {
+	for len(r.ready) == 0 && !r.stoppedLocked() && ctx.Err() == nil {
 		r.cond.Wait()
 	}
-	if r.stoppedLocked() {
+	if r.stoppedLocked() || len(r.ready) == 0 {
 		return nil
 	}
 	t := r.ready[0]
@@ -155,25 +170,14 @@ func (r *groupRun) take() *task {
 
 // handle works through the open delivery. It returns how long to leave the task alone.
 func (r *groupRun) handle(t *task) time.Duration {
-	d := t.open
-	if d.err != nil { // a range that cannot be read
-		r.c.report(d.err)
-		if e, ok := errors.AsType[*Error](d.err); ok {
-			t.done.Store(e.Err.Next)
-		}
-		t.open = nil
+	if !r.openTask(t) {
 		return 0
-	}
-	if t.walk == nil {
-		t.walk = r.cursors.Get().(*cursor)
-		t.walk.reset(d.entries, d.seed, d.from)
-		t.msg.Topic, t.msg.Partition = t.place.topic, int(t.place.partition)
 	}
 	for !t.halting.Load() && !r.isStopped() {
 		if !t.retrying {
 			ok, err := t.walk.more()
 			if err != nil {
-				r.stop(explain(err, wire.OpSubscribe, t.msg.Topic, t.msg.Partition))
+				r.stop(r.explain(t, err))
 				return 0
 			}
 			if !ok {
@@ -188,6 +192,30 @@ func (r *groupRun) handle(t *task) time.Duration {
 		}
 	}
 	return 0
+}
+
+// openTask makes sure that the open delivery can be walked. It returns false for a range that cannot be
+// read: that is reported and passed.
+func (r *groupRun) openTask(t *task) bool {
+	d := t.open
+	if d.err != nil {
+		r.c.report(d.err)
+		if e, ok := errors.AsType[*Error](d.err); ok {
+			t.done.Store(e.Err.Next)
+		}
+		t.open = nil
+		return false
+	}
+	if t.walk == nil {
+		t.walk = r.cursors.Get().(*cursor)
+		t.walk.reset(d.entries, d.seed, d.from)
+		t.msg.Topic, t.msg.Partition = t.place.topic, int(t.place.partition)
+	}
+	return true
+}
+
+func (r *groupRun) explain(t *task, err error) error {
+	return explain(err, wire.OpSubscribe, t.place.topic, int(t.place.partition))
 }
 
 // finish ends the open delivery. All of it was handled, and nothing is to come of what was left out.

@@ -355,8 +355,22 @@ type commitKey struct {
 	generation uint32
 }
 
-// commit stores the progress that tasks made since the last commit.
+// commit is store that reports errors.
 func (r *groupRun) commit(ctx context.Context, tasks []*task) {
+	if err := r.store(ctx, tasks); err != nil && ctx.Err() == nil {
+		r.c.report(err)
+	}
+}
+
+// behind reports whether something that is done of a task is not committed.
+func (r *groupRun) behind(t *task) bool {
+	r.progress.Lock()
+	defer r.progress.Unlock()
+	return t.done.Load() != t.committed
+}
+
+// store commits the progress that tasks made since the last commit, but of those that were lost.
+func (r *groupRun) store(ctx context.Context, tasks []*task) error {
 	r.progress.Lock()
 	defer r.progress.Unlock()
 	batches := map[commitKey][]*task{}
@@ -368,18 +382,18 @@ func (r *groupRun) commit(ctx context.Context, tasks []*task) {
 		}
 	}
 	r.mu.Unlock()
+	var errs []error
 	for key, batch := range batches {
 		err := r.commitBatch(ctx, key, batch)
-		if wire.CodeOf(err) == wire.CodeFenced && len(batch) > 1 { // one of them
-			err = nil
-			for _, t := range batch {
-				err = errors.Join(err, r.commitBatch(ctx, key, []*task{t}))
-			}
+		if wire.CodeOf(err) != wire.CodeFenced || len(batch) == 1 {
+			errs = append(errs, err)
+			continue
 		}
-		if err != nil && ctx.Err() == nil {
-			r.c.report(err)
+		for _, t := range batch { // one of them
+			errs = append(errs, r.commitBatch(ctx, key, []*task{t}))
 		}
 	}
+	return errors.Join(errs...)
 }
 
 func (r *groupRun) commitBatch(ctx context.Context, key commitKey, batch []*task) error {

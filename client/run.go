@@ -24,13 +24,7 @@ func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	if err := s.validate(); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	closing := c.closing
-	if !closing {
-		c.runs.Add(1)
-	}
-	c.mu.Unlock()
-	if closing {
+	if !c.beginRun() {
 		return ErrClosed
 	}
 	defer c.runs.Done()
@@ -41,13 +35,26 @@ func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	return c.runGroup(ctx, s, h)
 }
 
+// beginRun has Close wait for a run, until c.runs is told that it ended. It returns false when the client
+// is closing.
+func (c *Client) beginRun() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	c.runs.Add(1)
+	return true
+}
+
 // crew is the workers of a Run. Whoever has work for them calls wake.
 type crew struct {
 	c      *Client
 	ctx    context.Context // of the handlers
 	cancel context.CancelCauseFunc
 
-	ending atomic.Bool // stopped, to be asked for every message
+	ending atomic.Bool   // stopped, to be asked for every message
+	quit   chan struct{} // closed then
 
 	mu      sync.Mutex // guards the fields below and what the crew works on
 	cond    sync.Cond  // of mu
@@ -59,7 +66,7 @@ type crew struct {
 // gather starts a crew that stops with ctx or when the client begins to close. dismiss must be called
 // when its workers are gone.
 func (c *Client) gather(ctx context.Context) (cr *crew, dismiss func()) {
-	cr = &crew{c: c}
+	cr = &crew{c: c, quit: make(chan struct{})}
 	cr.cond.L = &cr.mu
 	cr.ctx, cr.cancel = context.WithCancelCause(ctx)
 	stops := []func() bool{
@@ -88,6 +95,7 @@ func (cr *crew) stopLocked(err error) {
 		cr.stopped, cr.err = true, err
 		cr.over.Store(true)
 		cr.ending.Store(true)
+		close(cr.quit)
 	}
 }
 
@@ -97,12 +105,12 @@ func (cr *crew) wake() {
 	cr.mu.Unlock()
 }
 
-// isStopped is cheap enough to be asked for every message.
 // halted reports whether the crew has stopped or is about to.
 func (cr *crew) halted() bool {
 	return cr.over.Load() || cr.ctx.Err() != nil || cr.c.wind.Err() != nil
 }
 
+// isStopped is cheap enough to be asked for every message.
 func (cr *crew) isStopped() bool {
 	if cr.ending.Load() {
 		return true

@@ -1,0 +1,209 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// GroupConsumer is one member of a group, for programs that fetch messages themselves; Run is the
+// simpler way. What a Fetch returned is done when the next one, or Commit, is called; from then on it is
+// committed, at the latest after Source.CommitInterval. It is safe for concurrent use, but one
+// call of Fetch is enough: the next one says that what it returned is done.
+type GroupConsumer struct {
+	r      *groupRun
+	cancel context.CancelFunc
+	gone   chan struct{} // closed when the member has left
+	err    error         // why; valid then
+
+	mu     sync.Mutex // held by Fetch and Commit; guards the fields below
+	hand   *task      // whose messages the last Fetch returned, else nil
+	behind uint64     // the last one of them
+	memory []byte     // for the messages of the next Fetch
+}
+
+// OpenGroup joins the group and returns its member. Of the source's fields Workers, Middleware,
+// MaxDeliveries, DeadLetter and the backoff are Run's own. Close the consumer when done; until then it
+// keeps its partitions, whether Fetch is called or not. It may wait for the broker as long as ctx lets
+// it.
+func (c *Client) OpenGroup(ctx context.Context, s Source) (*GroupConsumer, error) {
+	s = s.withDefaults()
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	if s.queue {
+		return nil, errors.New("client: OpenGroup needs a group")
+	}
+	if !c.beginRun() {
+		return nil, ErrClosed
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	cr, dismiss := c.gather(life)
+	r, err := c.joinGroup(ctx, cr, s)
+	if err != nil {
+		dismiss()
+		cancel()
+		c.runs.Done()
+		return nil, err
+	}
+	g := &GroupConsumer{r: r, cancel: cancel, gone: make(chan struct{})}
+	go func() {
+		defer c.runs.Done()
+		defer close(g.gone)
+		defer cancel()
+		defer dismiss()
+		g.err = r.run(life, g.wait)
+	}()
+	return g, nil
+}
+
+// wait is the worker of the run: it ends when the run stops and no Fetch looks at messages any more.
+func (g *GroupConsumer) wait() {
+	<-g.r.quit
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hand = nil // not done: it comes again
+}
+
+// Fetch returns up to limit messages of one partition, in order, behind those that were done; it waits
+// for the first. They are valid until they are garbage. The partitions take turns.
+//
+// A partition that goes to another member waits until the messages are done, for at most
+// Source.HandoverTimeout. The error is the context's, ErrClosed, or the broker's reason why there will
+// be no more.
+func (g *GroupConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.settleLocked()
+	stop := context.AfterFunc(ctx, g.r.wake)
+	defer stop()
+	for {
+		t := g.r.takeUntil(ctx)
+		if t == nil {
+			break
+		}
+		if ms := g.readLocked(t, max(1, limit)); len(ms) > 0 {
+			g.hand, g.behind = t, ms[len(ms)-1].Offset+1
+			return ms, nil
+		}
+		g.r.giveBack(t)
+	}
+	if !g.r.isStopped() {
+		return nil, context.Cause(ctx)
+	}
+	return nil, g.reason()
+}
+
+// reason returns why the run stopped.
+func (g *GroupConsumer) reason() error {
+	g.r.mu.Lock()
+	defer g.r.mu.Unlock()
+	if err := g.r.err; err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return ErrClosed
+}
+
+// settleLocked notes that what the last Fetch returned is done.
+func (g *GroupConsumer) settleLocked() *task {
+	t := g.hand
+	if t != nil {
+		t.done.Store(g.behind)
+		g.hand = nil
+		g.r.giveBack(t)
+	}
+	return t
+}
+
+// readLocked copies messages of the open delivery. None says that it is at its end, or that the
+// partition goes to another member.
+func (g *GroupConsumer) readLocked(t *task, limit int) []*Message {
+	r := g.r
+	if !r.openTask(t) {
+		return nil
+	}
+	var ms []*Message
+	for len(ms) < limit && !t.halting.Load() && !r.isStopped() {
+		ok, err := t.walk.more()
+		if err != nil {
+			r.stop(r.explain(t, err))
+			return nil
+		}
+		if !ok && len(ms) == 0 {
+			r.finish(t)
+		}
+		if !ok {
+			return ms
+		}
+		t.walk.take(&t.msg)
+		ms = append(ms, g.copyLocked(&t.msg))
+	}
+	return ms
+}
+
+// messageMemory is how much memory messages share; keeping one keeps all of it.
+const messageMemory = 64 << 10
+
+// copyLocked returns a copy of m whose bytes are together with those of others.
+func (g *GroupConsumer) copyLocked(m *Message) *Message {
+	n := len(m.Key) + len(m.Value)
+	if cap(g.memory)-len(g.memory) < n {
+		g.memory = make([]byte, 0, max(n, messageMemory))
+	}
+	c := *m
+	c.Attempt = 1
+	c.Key, c.Value = g.keepLocked(m.Key), g.keepLocked(m.Value)
+	c.Headers = slices.Clone(m.Headers)
+	for i := range c.Headers {
+		c.Headers[i].Value = bytes.Clone(c.Headers[i].Value)
+	}
+	return &c
+}
+
+func (g *GroupConsumer) keepLocked(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	at := len(g.memory)
+	g.memory = append(g.memory, b...)
+	return g.memory[at:len(g.memory):len(g.memory)]
+}
+
+// Commit says that what the last Fetch returned is done, and commits all that is done. An error
+// that is ErrPartitionLost or wire.CodeFenced says that the partition of those messages is another
+// member's, or was sought: they come again there. ErrClosed says that they come again, too. After any
+// other error what is done is committed later.
+func (g *GroupConsumer) Commit(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.r.isStopped() {
+		return g.reason()
+	}
+	t := g.settleLocked()
+	tasks := g.r.running()
+	if t != nil && !slices.Contains(tasks, t) {
+		tasks = append(tasks, t) // it is about to go to another member
+	}
+	if err := g.r.store(ctx, tasks); err != nil {
+		return err
+	}
+	if t != nil && g.r.behind(t) {
+		return fmt.Errorf("commit %s/%d: %w", t.place.topic, t.place.partition, ErrPartitionLost)
+	}
+	return nil
+}
+
+// Close commits what is done and leaves the group. What the last Fetch returned is not done, and
+// comes again: call Commit before. It returns the context's error when that ends first.
+func (g *GroupConsumer) Close(ctx context.Context) error {
+	g.cancel()
+	select {
+	case <-g.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
