@@ -175,7 +175,7 @@ func TestNATSClientsLogIn(t *testing.T) {
 	f := func(c auth.Config, ok bool, opts ...nats.Option) {
 		t.Helper()
 		srv := startServer(t, Options{Auth: policy(t, c), RefusalDelay: -1})
-		nc, err := nats.Connect(natsURL(srv), opts...)
+		nc, err := nats.Connect(natsURL(srv), append(opts, nats.Timeout(waitLimit))...)
 		if !ok {
 			require.ErrorIs(t, err, nats.ErrAuthorization)
 			return
