@@ -33,6 +33,8 @@ type commitFile struct {
 	file uint64
 	end  uint64 // lsn behind its last chunk
 	size int64
+
+	written int64 // see commitLog.written
 }
 
 // commitLog writes the commit log. It is not safe for concurrent use: Store.round guards it.
@@ -55,15 +57,14 @@ type commitLog struct {
 	reserved bool          // the reserve file exists
 	spent    chan struct{} // rung when a spare may be missing
 
-	bulk   bool  // the file before was written in rounds so large that blocks need not be filled
-	syncs  int64 // of the open file
-	open   File  // nil when the next chunk starts a file
-	direct File  // the same file past the page cache
-	name   string
-	number uint64
-	room   int64 // size of the open file
-	pos    int64 // where the next chunk goes
-	clean  int64 // what is before is in the file
+	open    File // nil when the next chunk starts a file
+	direct  File // the same file past the page cache
+	name    string
+	number  uint64
+	room    int64 // size of the open file
+	pos     int64 // where the next chunk goes
+	clean   int64 // what is before is in the file
+	written int64 // blocks before were written at some time; those behind may be only reserved
 
 	wait   bool   // the round is made durable at once: write past the page cache
 	buf    []byte // what is not in the file, and before it what is of its first page; made of whole pages
@@ -148,18 +149,30 @@ func (c *commitLog) flush() error {
 	if c.open == nil || c.clean == c.pos {
 		return nil
 	}
-	end := int(min(pageEnd(c.pos+endBytes), c.room) - c.bufPos)
-	clear(c.buf[len(c.buf):end])
-	c.buf = c.buf[:end]
+	end := c.roundEnd()
+	n := int(end - c.bufPos)
+	clear(c.buf[len(c.buf):n])
+	c.buf = c.buf[:n]
 	if err := c.write(); err != nil {
 		return err
 	}
+	c.written = max(c.written, end)
 	used := int(c.pos - c.bufPos)
 	page := used &^ (pageBytes - 1)
 	c.buf = c.buf[:copy(c.buf, c.buf[page:used])]
 	c.bufPos += int64(page)
 	c.clean = c.pos
 	return nil
+}
+
+// roundEnd returns where the write of what was collected ends. A small round that comes to blocks which
+// are only reserved takes some of those behind it along, so that the next rounds find written ones.
+func (c *commitLog) roundEnd() int64 {
+	end := pageEnd(c.pos + endBytes)
+	if c.wait && end > c.written && len(c.buf) <= smallRound {
+		end += aheadBytes
+	}
+	return min(end, c.room)
 }
 
 // sync makes every chunk durable. After an error the file must be given up.
@@ -170,7 +183,6 @@ func (c *commitLog) sync() error {
 	if err := c.open.Sync(); err != nil {
 		return err
 	}
-	c.syncs++
 	c.synced = c.lsn
 	return nil
 }
@@ -201,8 +213,7 @@ func (c *commitLog) seal() {
 	}
 	// What was written is synced, or given up: an error of Close adds nothing.
 	_, _ = c.open.Close(), c.direct.Close()
-	c.older = append(c.older, commitFile{name: c.name, file: c.number, end: c.lsn, size: c.room})
-	c.bulk = c.pos >= c.syncs*bulkBytes
+	c.older = append(c.older, commitFile{name: c.name, file: c.number, end: c.lsn, size: c.room, written: c.written})
 	c.open, c.direct, c.buf = nil, nil, c.buf[:0]
 }
 
@@ -249,10 +260,10 @@ func (c *commitLog) appear() error {
 // on a full disk from the reserve.
 func (c *commitLog) start(n int64) error {
 	h := commitHeader{file: c.next, first: c.lsn, abandon: c.abandon, created: c.nowMs()}
-	from, room := c.source(pageEnd(commitDataPos + n))
+	from, room, written := c.source(pageEnd(commitDataPos + n))
 	f, err := c.prepare(from, room, &h)
 	if isFull(err) && c.reserved && commitDataPos+n <= c.size {
-		room = c.size
+		room, written = c.size, 0
 		from = path.Join(c.dir, reserveName)
 		c.reserved = false
 		f, err = c.prepare(from, room, &h)
@@ -281,7 +292,7 @@ func (c *commitLog) start(n int64) error {
 	}
 	c.open, c.number, c.room, c.buf, c.unnamed = f, h.file, room, c.buf[:0], c.redo
 	c.pos, c.clean, c.bufPos = commitDataPos, commitDataPos, commitDataPos
-	c.syncs = 0
+	c.written = max(written, commitDataPos+endBytes)
 	ring(c.spent)
 	return nil
 }
@@ -296,13 +307,7 @@ func (c *commitLog) prepare(name string, room int64, h *commitHeader) (File, err
 	h.append(block[:0])
 	h.append(block[commitHeaderCopy:commitHeaderCopy])
 	if err = f.Allocate(room); err == nil {
-		if path.Ext(name) == tempExt && !c.bulk {
-			err = fill(f, 0, room)
-		}
-		if err == nil {
-			err = writeFull(f, block, 0)
-		}
-		if err == nil {
+		if err = writeFull(f, block, 0); err == nil {
 			err = f.Sync()
 		}
 	}
@@ -329,7 +334,7 @@ func (c *commitLog) recycle(floor, keep uint64) error {
 		}
 		name, err := c.retire(f, c.maximum-len(c.spares)-len(spares))
 		if name != "" {
-			spares = append(spares, spare{name: name, filled: c.size})
+			spares = append(spares, spare{name: name, written: f.written})
 		}
 		errs = append(errs, err)
 	}

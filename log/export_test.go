@@ -36,5 +36,5 @@ func (s *Store) Forget() {
 // Hurry makes everything that happens in the background happen all the time.
 func (o *Options) Hurry(every time.Duration) {
 	o.CheckpointInterval, o.RetentionInterval, o.CompactionInterval = 5*every, 7*every, 11*every
-	o.timers = timers{mark: every, space: 3 * every, fillPause: every / 3, fillRetry: every}
+	o.timers = timers{mark: every, space: 3 * every}
 }

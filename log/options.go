@@ -57,10 +57,8 @@ type Options struct {
 
 // timers are the delays of the background goroutines that nobody needs to set.
 type timers struct {
-	mark      time.Duration // how long the flusher is idle before it records that everything is durable
-	space     time.Duration // how often a full disk is tried again; writing resumes within 5 s of space
-	fillPause time.Duration // between two pieces of a spare that is filled
-	fillRetry time.Duration // how soon after busy times filling is tried again
+	mark  time.Duration // how long the flusher is idle before it records that everything is durable
+	space time.Duration // how often a full disk is tried again; writing resumes within 5 s of space
 }
 
 func (o *Options) setDefaults() {
@@ -88,8 +86,6 @@ func (o *Options) setDefaults() {
 func (t *timers) setDefaults() {
 	orDefault(&t.mark, 100*time.Millisecond)
 	orDefault(&t.space, 500*time.Millisecond)
-	orDefault(&t.fillPause, 20*time.Millisecond)
-	orDefault(&t.fillRetry, 200*time.Millisecond)
 }
 
 func orDefault[T int64 | time.Duration](v *T, d T) {

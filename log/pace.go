@@ -2,10 +2,10 @@ package log
 
 import "time"
 
-// What nobody waits for, filing entries and filling spares, shares the device with rounds that
-// somebody waits for. The queue of the device is long: behind 64 MiB that were written and not
-// flushed, a flush of 4 KiB takes 30 ms instead of 0.3. So in the background pieces are flushed one by
-// one while rounds are made durable; a round then waits for one piece at most.
+// Filing entries, which nobody waits for, shares the device with rounds that somebody waits for. The
+// queue of the device is long: behind 64 MiB that were written and not flushed, a flush of 4 KiB takes
+// 30 ms instead of 0.3. So in the background pieces are flushed one by one while rounds are made
+// durable; a round then waits for one piece at most.
 
 const (
 	// pieceBytes is how much is written in the background before it is flushed, or as much as the last

@@ -98,7 +98,7 @@ func (r *replay) list(known bool) error {
 		case d.Name == reserveName && d.Size >= c.size:
 			c.reserved = true
 		case known && strings.HasSuffix(d.Name, spareExt) && d.Size == c.size && len(c.spares) < c.maximum:
-			c.spares = append(c.spares, spare{name: d.Name, filled: c.size})
+			c.spares = append(c.spares, spare{name: d.Name})
 		default:
 			// A spare without a checkpoint could be of the same number as a new file.
 			if err := removeQuietly(c.fs, name); err != nil {

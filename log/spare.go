@@ -8,62 +8,42 @@ import (
 )
 
 // A write to blocks that were only reserved makes the flush behind it change the file system's
-// metadata, too: on ext4 a flush of 4 KiB takes 0.37 ms then, and 0.25 ms in blocks that were written
-// before; one of 1 MiB takes 1.3 ms and 1.1 ms. So files for small rounds are filled with zeros before
-// they are used, and all files are recycled. Filling is slow and in the way of everybody who waits for
-// the device, so it happens in small pieces while nobody writes much.
+// metadata, too: on ext4 that is another write, of the file's inode, and takes 40 us of a flush of 100.
+// So small rounds write zeros ahead of them, and all files are recycled.
 
 const (
-	// smallFileBytes is the size of a file that is filled while the flusher waits for it.
-	smallFileBytes = 4 << 20
-	// bulkBytes is the size of rounds from which filled blocks are not worth their price.
-	bulkBytes = 64 << 10
+	// aheadBytes is how much is written ahead: zeros of 128 KiB take the device as long as two to three
+	// flushes take longer without them, and last for 30 rounds of 4 KiB.
+	aheadBytes = 128 << 10
+	// smallRound is the most that a round with zeros behind it writes: larger ones come to the end of
+	// the zeros too soon.
+	smallRound = aheadBytes / 4
 	// readySpares is how many files are kept ready.
 	readySpares = 1
-	// fillBusy is how much the rounds may write in the pause between two pieces that are filled: with
-	// more, filling waits for quieter times.
-	fillBusy = 1 << 20
 	// sparesQuiet is how often spares that a quiet store does not need are looked for.
 	sparesQuiet = time.Minute
 )
 
 // spare is a file of full size that is ready to become the next commit log file.
 type spare struct {
-	name   string
-	filled int64 // so many bytes from its start were written before
-}
-
-// fill writes zeros to the bytes [from, to) of a file.
-func fill(f File, from, to int64) error {
-	zeros := make([]byte, min(to-from, pieceBytes))
-	for at := from; at < to; at += int64(len(zeros)) {
-		if err := writeFull(f, zeros[:min(int64(len(zeros)), to-at)], at); err != nil {
-			return err
-		}
-	}
-	return nil
+	name    string
+	written int64 // see commitLog.written
 }
 
 // source chooses what the next file is made of when its first chunk ends at n: a spare, or a new file.
-func (c *commitLog) source(n int64) (from string, room int64) {
+func (c *commitLog) source(n int64) (from string, room, written int64) {
 	if len(c.spares) > 0 && n <= c.size {
 		last := len(c.spares) - 1
-		from = c.spares[last].name
+		p := c.spares[last]
 		c.spares = c.spares[:last]
-		return path.Join(c.dir, from), c.size
+		return path.Join(c.dir, p.name), c.size, p.written
 	}
-	room = min(c.size, smallFileBytes)
-	if c.bulk {
-		room = c.size
-	}
-	return path.Join(c.dir, commitName(c.next)+tempExt), max(room, n)
+	return path.Join(c.dir, commitName(c.next)+tempExt), max(c.size, n), 0
 }
 
-// runSpares keeps files ready until stop is closed. It begins when the first file is in use: filling
-// one earlier would hold up the first flush.
+// runSpares keeps files ready until stop is closed.
 func (s *Store) runSpares(stop <-chan struct{}) {
-	retry, quiet := time.NewTicker(s.options.timers.fillRetry), time.NewTicker(sparesQuiet)
-	defer retry.Stop()
+	quiet := time.NewTicker(sparesQuiet)
 	defer quiet.Stop()
 	var lsn uint64
 	for n := 0; ; n++ {
@@ -73,8 +53,6 @@ func (s *Store) runSpares(stop <-chan struct{}) {
 			return
 		case <-s.commits.spent:
 			err = s.makeSpare(fmt.Sprintf("%016x-%d", time.Now().UnixNano(), n))
-		case <-retry.C:
-			err = s.fillSpare(stop)
 		case <-quiet.C:
 			lsn, err = s.trimSpares(lsn)
 		}
@@ -93,7 +71,7 @@ func (s *Store) makeSpare(name string) error {
 	if enough || s.full.Load() {
 		return nil
 	}
-	temp, made := path.Join(c.dir, name+tempExt), spare{name: name + spareExt}
+	temp, made := path.Join(c.dir, name+tempExt), name+spareExt
 	f, err := c.fs.Open(temp, true, true)
 	if err != nil {
 		return err
@@ -104,78 +82,13 @@ func (s *Store) makeSpare(name string) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, c.fs.Remove(temp))
 	}
-	if err := c.fs.Rename(temp, path.Join(c.dir, made.name)); err != nil {
+	if err := c.fs.Rename(temp, path.Join(c.dir, made)); err != nil {
 		return err
 	}
-	s.putSpare(made)
-	return nil
-}
-
-func (s *Store) putSpare(p spare) {
 	s.round.Lock()
 	defer s.round.Unlock()
-	s.commits.spares = append(s.commits.spares, p)
-}
-
-// takeUnfilled takes a spare out that is not filled to its end: nobody else writes to it meanwhile.
-func (s *Store) takeUnfilled() (p spare, ok bool) {
-	s.round.Lock()
-	defer s.round.Unlock()
-	c := s.commits
-	for i, p := range c.spares {
-		if p.filled < c.size {
-			c.spares = append(c.spares[:i], c.spares[i+1:]...)
-			return p, true
-		}
-	}
-	return spare{}, false
-}
-
-// fillSpare goes on filling a spare while rounds write little.
-func (s *Store) fillSpare(stop <-chan struct{}) error {
-	if s.full.Load() {
-		return nil
-	}
-	p, ok := s.takeUnfilled()
-	if !ok {
-		return nil
-	}
-	c := s.commits
-	f, err := c.fs.Open(path.Join(c.dir, p.name), true, false)
-	if err != nil {
-		return err
-	}
-	for err == nil && p.filled < c.size && s.quietFor(s.options.timers.fillPause, stop) {
-		to := min(p.filled+pieceBytes, c.size)
-		if err = fill(f, p.filled, to); err == nil {
-			err = f.Sync()
-		}
-		p.filled = to
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, c.fs.Remove(path.Join(c.dir, p.name)))
-	}
-	s.putSpare(p)
+	c.spares = append(c.spares, spare{name: made})
 	return nil
-}
-
-// quietFor waits for d, no time when nobody flushes, and reports whether rounds wrote little in it.
-func (s *Store) quietFor(d time.Duration, stop <-chan struct{}) bool {
-	if !s.flushing() {
-		select {
-		case <-stop:
-			return false
-		default:
-			return true
-		}
-	}
-	before := s.written.Load()
-	select {
-	case <-stop:
-		return false
-	case <-time.After(d):
-	}
-	return s.written.Load()-before < fillBusy
 }
 
 // trimSpares removes what a store keeps for busy times when nothing was written since the lsn it
