@@ -318,6 +318,9 @@ func TestConcurrentUse(t *testing.T) {
 					if n%10 == 0 {
 						l.Flush(wire.LevelOS + wire.Level(k))
 					}
+					if n%25 == 0 {
+						l.FlushHere(wire.LevelDisk)
+					}
 				}
 			})
 		}

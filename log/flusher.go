@@ -34,6 +34,23 @@ func (s *Store) queue(l *Log) {
 	s.dirtyMu.Unlock()
 }
 
+// runRoundHere runs a round on the caller's goroutine, or leaves it to the flusher when that is busy or
+// waits for a disk that is full or failed.
+func (s *Store) runRoundHere() {
+	if s.full.Load() || !s.round.TryLock() {
+		ring(s.wake)
+		return
+	}
+	if s.failing {
+		s.round.Unlock()
+		ring(s.wake)
+		return
+	}
+	if s.roundLocked() || !s.timed.Load() {
+		ring(s.wake)
+	}
+}
+
 // flush runs rounds until stop is closed. There is no linger: while one round waits for the device,
 // the logs of the next one collect.
 func (s *Store) flush(stop <-chan struct{}) {
@@ -56,12 +73,23 @@ func (s *Store) flush(stop <-chan struct{}) {
 			case stuck:
 				stuck = s.runRound()
 			default:
+				if since := s.sinceSync(); since < s.options.timers.mark { // a round of somebody else
+					timer.Reset(s.options.timers.mark - since)
+					continue
+				}
+				s.timed.Store(false)
 				s.markSynced()
 				continue // a quiet store has no timer
 			}
 		}
+		s.timed.Store(true)
 		timer.Reset(s.flushDelay(stuck))
 	}
+}
+
+// sinceSync returns how long ago a round was last made durable.
+func (s *Store) sinceSync() time.Duration {
+	return time.Duration(time.Now().UnixNano() - s.synced.Load())
 }
 
 func (s *Store) flushDelay(stuck bool) time.Duration {
@@ -102,6 +130,11 @@ func (s *Store) retrySpace() {
 // and tells the owners. It reports whether something was left over because the disk is full or failed.
 func (s *Store) runRound() (stuck bool) {
 	s.round.Lock()
+	return s.roundLocked()
+}
+
+// roundLocked is runRound with the lock held, which it releases.
+func (s *Store) roundLocked() (stuck bool) {
 	jobs, before := s.collectLocked(), s.written.Load()
 	wrote, err := s.writeLocked(jobs)
 	if n := s.written.Load() - before; n > 0 {

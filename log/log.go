@@ -187,18 +187,32 @@ func (l *Log) addSlabLocked(s *slab) {
 // wakes the flusher; Config.Notify says when it is done, or that it failed. Lower levels, and a
 // memory-only store, need nothing.
 func (l *Log) Flush(level wire.Level) {
+	if l.ask(level) {
+		l.store.markDirty(l)
+	}
+}
+
+// FlushHere is Flush that does the work of the flusher on the caller's goroutine when the flusher is
+// idle: it waits for the device then, and Config.Notify is called before it returns.
+func (l *Log) FlushHere(level wire.Level) {
+	if l.ask(level) {
+		l.store.queue(l)
+		l.store.runRoundHere()
+	}
+}
+
+// ask notes the level and reports whether the log is to be put on the list of dirty logs.
+func (l *Log) ask(level wire.Level) bool {
 	if level < wire.LevelOS || l.store.memoryOnly() {
-		return
+		return false
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.want = max(l.want, min(level, wire.LevelDisk))
 	l.wantOS = l.wantOS || level == wire.LevelOS
 	queue := !l.queued && !l.closed
 	l.queued = l.queued || queue
-	l.mu.Unlock()
-	if queue {
-		l.store.markDirty(l)
-	}
+	return queue
 }
 
 // Positions returns how far the log got.

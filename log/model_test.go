@@ -126,8 +126,10 @@ func (m *model) step() {
 	switch n := m.rng.IntN(100); {
 	case n < 60:
 		m.append(ml)
-	case n < 70:
+	case n < 68:
 		ml.log.Flush(wire.LevelOS + wire.Level(m.rng.IntN(2)))
+	case n < 70:
+		ml.log.FlushHere(wire.LevelDisk)
 	case n < 76:
 		m.tolerate(m.store.Sync())
 	case n < 80:

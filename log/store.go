@@ -33,6 +33,7 @@ type Store struct {
 	written  atomic.Int64  // bytes of all rounds
 
 	lastRound atomic.Int64 // bytes of the last round
+	timed     atomic.Bool  // the flusher will look whether the store is quiet
 
 	compactions atomic.Uint64 // passes
 	reclaimed   atomic.Int64  // bytes of segments that compaction took away

@@ -221,6 +221,10 @@ func (p *Partition) PublishRun(run []log.Data, nowMs int64) (base uint64, n int,
 // when it did.
 func (p *Partition) Flush(level wire.Level) { p.log.Flush(level) }
 
+// FlushHere is Flush that does the work on the caller's goroutine when the flusher is idle: it waits for
+// the device then, and watchers fire before it returns.
+func (p *Partition) FlushHere(level wire.Level) { p.log.FlushHere(level) }
+
 // Reached reports whether the entry at index has reached the level.
 func (p *Partition) Reached(index uint64, level wire.Level) bool {
 	switch pos := p.log.Positions(); {

@@ -71,6 +71,8 @@ type loop struct {
 	builder      wire.BatchBuilder // of the record that a text session publishes
 	header       []byte            // of a record that is routed
 	scratch      scratch
+	reader       *session // whose bytes came last
+	solo         int      // how often in a row they were this session's
 	reading      *session // whose bytes this turn is about; nil for none
 	blocker      *session // a crowded one that got messages in this turn
 	full         *loop    // one with a full inbox that got messages in this turn
@@ -94,12 +96,6 @@ type scratch struct {
 	schedule  wire.Schedule
 	scheduled []partition.ScheduleItem
 	batches   []wire.Batch
-}
-
-// flush is a partition to be flushed at the end of the turn.
-type flush struct {
-	p     *partition.Partition
-	level wire.Level
 }
 
 // takeSpare returns memory for the backlog of a session, empty.
@@ -236,11 +232,10 @@ func (l *loop) endTurn(now time.Time) {
 
 // sendOut starts flushes, hands messages to other loops and writes out the sessions' replies.
 func (l *loop) sendOut(now time.Time) {
-	for i, f := range l.flushes {
-		f.p.Flush(f.level)
-		l.flushes[i] = flush{}
+	here := l.mayWait()
+	if !here {
+		l.startFlushes()
 	}
-	l.flushes = l.flushes[:0]
 	l.sendHandoffs()
 	for i := 0; i < len(l.dirty); i++ { // writing out may close a session, which makes it dirty again
 		s := l.dirty[i]
@@ -250,6 +245,9 @@ func (l *loop) sendOut(now time.Time) {
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
+	if here {
+		l.flushHere()
+	}
 }
 
 // sessionEnded is called when a connection is gone. That may be noticed in the middle of a turn, by a
@@ -259,17 +257,6 @@ func (l *loop) sessionEnded(s *session, now time.Time) {
 	if !l.turning {
 		l.endTurn(now)
 	}
-}
-
-// flush asks for p to be flushed to a level when the turn ends.
-func (l *loop) flush(p *partition.Partition, level wire.Level) {
-	for i := len(l.flushes) - 1; i >= 0; i-- {
-		if l.flushes[i].p == p {
-			l.flushes[i].level = max(l.flushes[i].level, level)
-			return
-		}
-	}
-	l.flushes = append(l.flushes, flush{p, level})
 }
 
 // runJob keeps a panic of one job from ending the loop and with it every connection on it.

@@ -99,6 +99,7 @@ func (s *session) receive(in []byte, now time.Time) {
 	defer s.contain()
 	s.lastRead = now
 	s.loop.reading = s
+	s.loop.noteReader(s)
 	s.received += uint64(len(in))
 	s.loop.turn.received += uint64(len(in))
 	if s.proto == nil {
@@ -305,6 +306,9 @@ func (s *session) ended(now time.Time) {
 	s.crowded.Store(false)
 	delete(s.loop.sessions, s)
 	delete(s.loop.stuck, s)
+	if s.loop.reader == s {
+		s.loop.reader = nil
+	}
 	s.loop.srv.metrics.closed.Add(1)
 	s.loop.srv.connections.Add(-1)
 	if s.proto != nil {
