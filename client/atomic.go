@@ -37,8 +37,8 @@ func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, er
 		if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
 			return Receipt{}, fmt.Errorf("publish %s: %w", name, err)
 		}
-		w := p.waiters.Get().(*waiter)
-		if !l.addAll(ms, kind, size, w.fn) {
+		w := p.waiter()
+		if !l.addAll(ms, kind, size, w) {
 			p.waiters.Put(w)
 			p.budget.release(size)
 			continue

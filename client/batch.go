@@ -39,6 +39,7 @@ type batch struct {
 	uncertain bool
 
 	sentAt  time.Time
+	id      uint32    // correlation id it was sent with last
 	binding *binding  // used to send it
 	refused error     // why the broker did not take it; it will be sent again
 	giveUp  time.Time // when sending again ends; zero before the first refusal

@@ -16,7 +16,8 @@ const maxKeptOut = 4 << 20
 
 // conn is one connection that has logged in. It lives until the first error; the session then makes
 // another one. Two goroutines serve it: the reader runs the answers, the writer sends everything
-// that gathered while its last write was under way. Who waits for an answer writes the request itself.
+// that gathered while its last write was under way. Who waits for an answer writes the request itself, and
+// reads the answer when nobody else waits for anything.
 type conn struct {
 	c      *Client
 	nc     net.Conn
@@ -32,8 +33,12 @@ type conn struct {
 
 	refreshed time.Time // when a failure last had all topics looked up; the reader's
 	heard     heard     // the reader's
+	frame     frame     // that was read last: one for all, it escapes into the handlers; of whose turn it is
+
+	recall chan struct{} // tells the reader to take its turn back
 
 	mu        sync.Mutex // guards the fields below
+	turn      turn       // whose turn it is to read
 	out       []byte     // frames to write
 	queued    uint64     // stream position behind out
 	sending   []byte     // taken from out to be written
@@ -81,7 +86,7 @@ type binding struct {
 func newConn(c *Client, nc net.Conn, line *greeted) *conn {
 	cn := &conn{
 		c: c, nc: nc, line: line, frames: newFrameReader(nc, &c.buffers), direct: newDirectWrite(nc),
-		wake: make(chan struct{}, 1), down: make(chan struct{}),
+		wake: make(chan struct{}, 1), down: make(chan struct{}), recall: make(chan struct{}, 1), turn: turn{taken: true},
 		pending: map[uint32]request{}, subs: map[uint32]*part{}, topics: map[string]*binding{},
 		members: map[uint32]*membership{},
 		listens: map[uint32]*Listener{}, listening: map[*Listener]uint32{}, sends: map[uint32]func(error){},
@@ -210,6 +215,7 @@ func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func(
 		return nil, &lostError{reason: err}
 	}
 	cn.push()
+	cn.attend(ctx, id)
 	select {
 	case r := <-done:
 		return r.buf, r.err
@@ -241,7 +247,7 @@ func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 	p := wire.Publish{Handle: handle, Partition: l.partition, Batch: b.bytes}
 	cn.out = p.Append(cn.out)
 	cn.queued += uint64(len(cn.out) - head)
-	b.sentAt = time.Now()
+	b.sentAt, b.id = time.Now(), id
 	if b.level == wire.LevelNone {
 		cn.fired = append(cn.fired, fired{batch: b, end: cn.queued})
 		return true

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -50,14 +51,22 @@ type frameReader struct {
 	limit int
 	buf   []byte
 	r, w  int
+
+	big    *buffer // holds the start of a large frame, else nil
+	bigHas int     // bytes of it
+	bigIs  int     // bytes of the frame
 }
 
 func newFrameReader(src io.Reader, pool *bufferPool) *frameReader {
 	return &frameReader{src: src, pool: pool, limit: wire.MaxFrameBytes, buf: make([]byte, readBytes)}
 }
 
-// next returns the next frame. If its large buffer is still set after use, recycle takes it back.
+// next returns the next frame. If its large buffer is still set after use, recycle takes it back. After an
+// error of a deadline it can be called again.
 func (fr *frameReader) next() (frame, error) {
+	if fr.big != nil {
+		return fr.large()
+	}
 	for {
 		f, rest, need, ok, err := wire.NextFrame(fr.buf[fr.r:fr.w], fr.limit)
 		if err != nil {
@@ -68,7 +77,8 @@ func (fr *frameReader) next() (frame, error) {
 			return frame{Frame: f, pool: fr.pool}, nil
 		}
 		if need > largeFrame {
-			return fr.large(need)
+			fr.beginLarge(need)
+			return fr.large()
 		}
 		if err := fr.fill(); err != nil {
 			return frame{}, err
@@ -77,12 +87,21 @@ func (fr *frameReader) next() (frame, error) {
 }
 
 // buffered returns how many bytes were read that are not handed out yet.
-func (fr *frameReader) buffered() int { return fr.w - fr.r }
+func (fr *frameReader) buffered() int { return fr.w - fr.r + fr.bigHas }
 
 // waits reports whether next has to read first.
 func (fr *frameReader) waits() bool {
 	b := fr.buf[fr.r:fr.w]
 	return len(b) < wire.HeaderBytes || uint64(len(b)) < uint64(binary.LittleEndian.Uint32(b))+4
+}
+
+// head returns the next frame without its body. ok is false when not enough was read for it.
+func (fr *frameReader) head() (f wire.Frame, ok bool) {
+	b := fr.buf[fr.r:fr.w]
+	if len(b) < wire.HeaderBytes {
+		return f, false
+	}
+	return wire.Frame{Op: wire.Op(b[4]), Flags: wire.Flags(b[5]), Correlation: binary.LittleEndian.Uint32(b[6:])}, true
 }
 
 // recycle ends the use of f.
@@ -114,16 +133,27 @@ func (fr *frameReader) fill() error {
 	return err
 }
 
-func (fr *frameReader) large(need int) (frame, error) {
-	var b *buffer
+// beginLarge takes a buffer for a frame of need bytes, and moves what there is of it.
+func (fr *frameReader) beginLarge(need int) {
 	if op := fr.buf[fr.r:fr.w][4:]; len(op) > 0 && wire.Op(op[0]) == wire.OpDeliver {
-		b = fr.pool.get(need) // comes back when its messages were read
+		fr.big = fr.pool.get(need) // comes back when its messages were read
 	} else {
-		b = &buffer{mem: make([]byte, need)} // goes to the user for good
+		fr.big = &buffer{mem: make([]byte, need)} // goes to the user for good
 	}
-	n := copy(b.mem, fr.buf[fr.r:fr.w])
+	fr.bigHas, fr.bigIs = copy(fr.big.mem, fr.buf[fr.r:fr.w]), need
 	fr.r, fr.w = 0, 0
-	if _, err := io.ReadFull(fr.src, b.mem[n:need]); err != nil {
+}
+
+// large reads the rest of a large frame.
+func (fr *frameReader) large() (frame, error) {
+	n, err := io.ReadFull(fr.src, fr.big.mem[fr.bigHas:fr.bigIs])
+	fr.bigHas += n
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return frame{}, err
+	}
+	b, need := fr.big, fr.bigIs
+	fr.big, fr.bigHas, fr.bigIs = nil, 0, 0
+	if err != nil {
 		fr.pool.put(b)
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF

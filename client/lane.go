@@ -36,9 +36,9 @@ type lane struct {
 	later atomic.Pointer[later] // of messages that are published later; nil before the first; set under mu
 }
 
-// add copies m into the open batch and sends what can leave. The caller waits for the answer when wait
-// is true. It returns false when the topic was dropped: look it up again.
-func (l *lane) add(m *Message, kind batchKind, size int, alone, wait bool, done func(Receipt, error)) bool {
+// add copies m into the open batch and sends what can leave. The caller waits for the answer with w, nil
+// when it does not. It returns false when the topic was dropped: look it up again.
+func (l *lane) add(m *Message, kind batchKind, size int, alone bool, w *waiter, done func(Receipt, error)) bool {
 	l.mu.Lock()
 	if l.gone != nil {
 		l.mu.Unlock()
@@ -46,21 +46,38 @@ func (l *lane) add(m *Message, kind batchKind, size int, alone, wait bool, done 
 	}
 	l.addLocked(m, kind, size, alone, done)
 	cn := l.handOverLocked()
+	if cn != nil && w != nil {
+		l.assignLocked(w, cn)
+	}
 	l.mu.Unlock()
-	transmit(cn, wait)
+	transmit(cn, w)
 	return true
 }
 
+// assignLocked tells who waits for the message added last which answer that is, when the message was sent
+// and is the only one under way.
+func (l *lane) assignLocked(w *waiter, cn *conn) {
+	if l.open != nil || len(l.queue) > 0 || len(l.flight) != 1 {
+		return
+	}
+	if b := l.flight[0]; (b.atomic || b.count() == 1) && b.level != wire.LevelNone {
+		w.conn, w.id = cn, b.id
+	}
+}
+
 // transmit has a connection write what it was handed, nil for none: at once when the caller waits for the
-// answer. Others leave it to the writer: with PublishAsync writing what goes out alone, p90 of an open loop
-// of 50,000 messages a second rose from 0.22 to 0.39 ms.
-func transmit(cn *conn, wait bool) {
+// answer, with w. Others leave it to the writer: with PublishAsync writing what goes out alone, p90 of an
+// open loop of 50,000 messages a second rose from 0.22 to 0.39 ms.
+func transmit(cn *conn, w *waiter) {
 	switch {
 	case cn == nil:
-	case wait:
-		cn.push()
-	default:
+	case w == nil:
 		cn.wakeWriter()
+	default:
+		cn.push()
+		if w.conn == nil { // the caller does not read: the writer sees to it that somebody does
+			cn.wakeWriter()
+		}
 	}
 }
 
@@ -81,8 +98,8 @@ func (l *lane) addLocked(m *Message, kind batchKind, size int, alone bool, done 
 	}
 }
 
-// addAll is add for messages that are one batch whose answer is waited for. done runs once.
-func (l *lane) addAll(ms []*Message, kind batchKind, size int, done func(Receipt, error)) bool {
+// addAll is add for messages that are one batch whose answer is waited for with w.
+func (l *lane) addAll(ms []*Message, kind batchKind, size int, w *waiter) bool {
 	l.mu.Lock()
 	if l.gone != nil {
 		l.mu.Unlock()
@@ -96,11 +113,14 @@ func (l *lane) addAll(ms []*Message, kind batchKind, size int, done func(Receipt
 	for _, m := range ms {
 		l.addToOpenLocked(m)
 	}
-	l.open.took(0, size, done)
+	l.open.took(0, size, w.fn)
 	l.closeOpenLocked()
 	cn := l.handOverLocked()
+	if cn != nil {
+		l.assignLocked(w, cn)
+	}
 	l.mu.Unlock()
-	transmit(cn, true)
+	transmit(cn, w)
 	return true
 }
 
@@ -181,7 +201,7 @@ func (l *lane) kick() {
 var errOtherTopic = errors.New("the topic was deleted and made again")
 
 // sendLocked sends what can leave.
-func (l *lane) sendLocked() { transmit(l.handOverLocked(), false) }
+func (l *lane) sendLocked() { transmit(l.handOverLocked(), nil) }
 
 // handOverLocked hands what can leave to the connection. It returns the connection when it got something.
 func (l *lane) handOverLocked() (cn *conn) {

@@ -65,8 +65,8 @@ const epochBits = 16
 // Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the connection was
 // lost in between, or ErrClosed.
 func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
-	w := c.producer.waiters.Get().(*waiter)
-	if err := c.publish(ctx, m, true, w.fn); err != nil {
+	w := c.producer.waiter()
+	if err := c.publish(ctx, m, w, w.fn); err != nil {
 		c.producer.waiters.Put(w)
 		return Receipt{}, err
 	}
@@ -75,6 +75,9 @@ func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
 
 // await waits for the outcome of what was published with w.
 func (c *Client) await(ctx context.Context, topic string, w *waiter) (Receipt, error) {
+	if w.conn != nil {
+		w.conn.attend(ctx, w.id)
+	}
 	select {
 	case <-w.done:
 		r, err := w.receipt, w.err
@@ -91,11 +94,21 @@ type waiter struct {
 	fn      func(Receipt, error)
 	receipt Receipt
 	err     error
+
+	conn *conn // where the answer will arrive, if it is known and about nothing else; else nil
+	id   uint32
 }
 
 func newWaiter() *waiter {
 	w := &waiter{done: make(chan struct{}, 1)}
 	w.fn = w.finish
+	return w
+}
+
+// waiter returns a waiter that nobody uses.
+func (p *producer) waiter() *waiter {
+	w := p.waiters.Get().(*waiter)
+	w.conn = nil
 	return w
 }
 
@@ -113,11 +126,11 @@ func (w *waiter) finish(r Receipt, err error) {
 // topic, which is looked up at the broker; ctx bounds only this. It returns an *Error, ErrClosed or
 // the context's error, and then the message is not sent.
 func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt, error)) error {
-	return c.publish(ctx, m, false, done)
+	return c.publish(ctx, m, nil, done)
 }
 
-// publish is PublishAsync; wait says that the caller waits for the outcome next.
-func (c *Client) publish(ctx context.Context, m *Message, wait bool, done func(Receipt, error)) error {
+// publish is PublishAsync for a caller who waits for the outcome with w, nil when it does not.
+func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(Receipt, error)) error {
 	p := &c.producer
 	if ctx.Err() != nil {
 		return fmt.Errorf("publish %s: %w", m.Topic, context.Cause(ctx))
@@ -152,7 +165,7 @@ func (c *Client) publish(ctx context.Context, m *Message, wait bool, done func(R
 		if item.Kind != 0 && l.addLater(m, item, c.kindOf(m), size, done) {
 			return nil
 		}
-		if item.Kind == 0 && l.add(m, c.kindOf(m), size, alone, wait, done) {
+		if item.Kind == 0 && l.add(m, c.kindOf(m), size, alone, w, done) {
 			return nil
 		}
 		p.budget.release(size)

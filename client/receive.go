@@ -11,18 +11,18 @@ import (
 
 func (cn *conn) readLoop() {
 	defer cn.passOn()
-	var f frame // one for all: it escapes into the handlers
 	for {
 		if cn.frames.waits() {
 			cn.passOn()
+			cn.lend()
 		}
 		var err error
-		if f, err = cn.frames.next(); err != nil {
+		if cn.frame, err = cn.frames.next(); err != nil {
 			cn.fail(fmt.Errorf("read: %w", err))
 			return
 		}
-		err = cn.dispatch(&f)
-		cn.frames.recycle(&f)
+		err = cn.dispatch(&cn.frame)
+		cn.frames.recycle(&cn.frame)
 		if err != nil {
 			cn.fail(err)
 			return

@@ -13,7 +13,11 @@ func (cn *conn) writeLoop() {
 	for {
 		cn.mu.Lock()
 		buf := cn.startLocked()
+		unread := !cn.turn.taken && !cn.isQuietLocked()
 		cn.mu.Unlock()
+		if unread { // who has the writer write does not read
+			cn.recallReader()
+		}
 		if len(buf) == 0 {
 			select {
 			case <-cn.wake:
