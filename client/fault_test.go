@@ -632,3 +632,32 @@ func TestFramesOfEverySizeAreRead(t *testing.T) {
 		require.True(t, errors.Is(err, io.EOF))
 	}
 }
+
+// sizedReads notes how much each read asks for.
+type sizedReads struct {
+	io.Reader
+	asked []int
+}
+
+func (r *sizedReads) Read(p []byte) (int, error) {
+	r.asked = append(r.asked, len(p))
+	return r.Reader.Read(p)
+}
+
+// Large frames that follow each other are read into their own memory, but for a few bytes.
+func TestLargeFramesAreReadInPlace(t *testing.T) {
+	const n = 8 * largeFrame
+	var stream []byte
+	for i := range 5 {
+		stream = append(stream, encodeFrame(wire.OpDeliver, 0, uint32(i), make([]byte, n))...)
+	}
+	src := &sizedReads{Reader: bytes.NewReader(stream)}
+	fr := newFrameReader(src, new(bufferPool))
+	for range 5 {
+		f, err := fr.next()
+		require.NoError(t, err)
+		fr.recycle(&f)
+	}
+	rest := n + wire.HeaderBytes - smallRead
+	require.Equal(t, []int{readBytes, n + wire.HeaderBytes - readBytes, smallRead, rest, smallRead, rest, smallRead, rest, smallRead, rest}, src.asked)
+}

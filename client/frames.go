@@ -20,6 +20,9 @@ const (
 	// largeFrame is where a frame is read straight into a buffer of its own size, so that a fetch
 	// reply is not copied again.
 	largeFrame = 32 << 10
+	// smallRead is how much is read behind a large frame: another one often follows, and what is read of it
+	// together with its header is copied once more.
+	smallRead = 4 << 10
 	// maxInfo bounds the greeting line.
 	maxInfo = 64 << 10
 )
@@ -55,6 +58,7 @@ type frameReader struct {
 	big    *buffer // holds the start of a large frame, else nil
 	bigHas int     // bytes of it
 	bigIs  int     // bytes of the frame
+	behind bool    // the last frame was a large one
 }
 
 func newFrameReader(src io.Reader, pool *bufferPool) *frameReader {
@@ -119,7 +123,11 @@ func (fr *frameReader) fill() error {
 		fr.w = copy(fr.buf, fr.buf[fr.r:fr.w])
 		fr.r = 0
 	}
-	n, err := fr.src.Read(fr.buf[fr.w:])
+	end := len(fr.buf)
+	if fr.behind {
+		fr.behind, end = false, max(smallRead, fr.w+1)
+	}
+	n, err := fr.src.Read(fr.buf[fr.w:end])
 	fr.w += n
 	if n > 0 {
 		return nil
@@ -152,7 +160,7 @@ func (fr *frameReader) large() (frame, error) {
 		return frame{}, err
 	}
 	b, need := fr.big, fr.bigIs
-	fr.big, fr.bigHas, fr.bigIs = nil, 0, 0
+	fr.big, fr.bigHas, fr.bigIs, fr.behind = nil, 0, 0, true
 	if err != nil {
 		fr.pool.put(b)
 		if err == io.EOF {
