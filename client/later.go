@@ -22,8 +22,11 @@ type later struct {
 
 	mu      sync.Mutex // guards the fields below
 	open    *laterBatch
-	queue   []*laterBatch // full, or refused and to be sent again
-	flight  int
+	queue   []*laterBatch // to be sent: those with a number first, in its order
+	flight  []*laterBatch // in the order in which they were sent
+	stream  wire.Producer // number of the item that is sent next; apart from that of the lane
+	fresh   bool          // nothing of the stream was taken yet, so the broker would begin it at any number
+	gap     bool          // a number was not used: go on with another epoch
 	all     []*laterBatch // that are not finished
 	paused  bool          // a timer will go on
 	pauser  pauser
@@ -35,13 +38,16 @@ type later struct {
 
 // laterBatch is messages that are scheduled by one request.
 type laterBatch struct {
-	level   wire.Level
-	items   []byte // encoded
-	done    []func(Receipt, error)
-	size    int       // bytes taken from the budget
-	giveUp  time.Time // when sending again ends; zero before the first refusal
-	rebound bool
-	flushes []*flush
+	level     wire.Level
+	items     []byte // encoded
+	done      []func(Receipt, error)
+	size      int           // bytes taken from the budget
+	producer  wire.Producer // of the first item; no ID before it is sent, and without numbers
+	topicID   [16]byte      // of the topic that it was sent to first
+	uncertain bool          // it may have been taken, and only its number can tell
+	giveUp    time.Time     // when sending again ends; zero before the first refusal
+	rebound   bool
+	flushes   []*flush
 }
 
 // isLater reports whether m is published later.
@@ -91,7 +97,7 @@ func (l *lane) laterLane() *later {
 	defer l.mu.Unlock()
 	q := l.later.Load()
 	if q == nil {
-		q = &later{lane: l, pauser: newPauser(), gone: l.gone}
+		q = &later{lane: l, pauser: newPauser(), gone: l.gone, stream: l.p.stream, fresh: true}
 		l.later.Store(q)
 	}
 	return q
@@ -144,37 +150,70 @@ const maxLaterFree = 2 * maxLaterFlight
 // kick sends what can leave.
 func (q *later) kick() {
 	for {
-		b, bd := q.next()
-		if b == nil {
+		b, bd, ended := q.next()
+		switch {
+		case ended:
+			q.finish(b, 0, wire.LevelDefault, &unknownError{errOtherTopic})
+			continue
+		case b == nil:
 			return
 		}
-		body := func(dst []byte) []byte {
-			return append(wire.AppendScheduleHead(dst, bd.Handle, q.lane.partition, len(b.done)), b.items...)
+		flags := wire.Flags(b.level)
+		if b.producer.ID != 0 {
+			flags |= wire.FlagNumbered
 		}
-		bd.conn.ask(wire.OpSchedule, wire.Flags(b.level), body, func(f *frame, err error) { q.answered(b, bd, f, err) })
+		body := func(dst []byte) []byte {
+			return append(wire.AppendScheduleHead(dst, bd.Handle, q.lane.partition, b.producer, len(b.done)), b.items...)
+		}
+		bd.conn.ask(wire.OpSchedule, flags, body, func(f *frame, err error) { q.answered(b, bd, f, err) })
 	}
 }
 
-// next returns the batch that leaves now, nil when there is none or it cannot.
-func (q *later) next() (*laterBatch, *binding) {
+// next returns the batch that leaves now, nil when there is none or it cannot. ended says that it must
+// not be sent again, because it may have been taken by a topic that is gone.
+func (q *later) next() (b *laterBatch, bd *binding, ended bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	bd := q.lane.topic.binding.Load()
-	if q.paused || bd == nil || q.flight >= maxLaterFlight {
-		return nil, nil
+	bd = q.lane.topic.binding.Load()
+	if q.paused || bd == nil || !bd.conn.alive() || len(q.flight) >= q.mostLocked() {
+		return nil, nil, false
 	}
-	var b *laterBatch
-	switch {
-	case len(q.queue) > 0:
-		b = q.queue[0]
-		q.queue = q.queue[1:]
-	case q.open != nil && q.flight == 0:
-		b, q.open = q.open, nil
-	default:
-		return nil, nil
+	if len(q.queue) == 0 {
+		if q.open == nil || len(q.flight) > 0 {
+			return nil, nil, false
+		}
+		q.queue, q.open = append(q.queue, q.open), nil
 	}
-	q.flight++
-	return b, bd
+	b = q.queue[0]
+	ended = b.uncertain && b.topicID != bd.ID
+	if q.gap && !b.uncertain {
+		if len(q.flight) > 0 {
+			return nil, nil, false // what is on its way will be refused for the gap
+		}
+		q.gap, q.fresh = false, true
+		q.stream.Epoch++
+		q.stream.Sequence = 0
+	}
+	q.queue = slices.Delete(q.queue, 0, 1)
+	if ended {
+		q.gap = true
+		return b, nil, true
+	}
+	if q.stream.ID != 0 && !b.uncertain && (b.producer.ID == 0 || b.producer.Epoch != q.stream.Epoch) {
+		b.producer, b.topicID = q.stream, bd.ID
+		q.stream.Sequence += uint64(len(b.done))
+	}
+	q.flight = append(q.flight, b)
+	return b, bd, false
+}
+
+// mostLocked returns how many requests may be on their way. When the first of a stream is refused those
+// behind it would be taken for its beginning.
+func (q *later) mostLocked() int {
+	if q.fresh && q.stream.ID != 0 {
+		return 1
+	}
+	return maxLaterFlight
 }
 
 // answered takes what became of a request.
@@ -187,17 +226,19 @@ func (q *later) answered(b *laterBatch, used *binding, f *frame, err error) {
 		}
 	}
 	q.mu.Lock()
-	q.flight--
 	pause := time.Duration(0)
 	again := q.againLocked(b, err)
-	if again {
-		q.queue = slices.Insert(q.queue, 0, b)
-		if !q.paused {
+	q.flight = slices.DeleteFunc(q.flight, func(o *laterBatch) bool { return o == b })
+	switch {
+	case again:
+		q.requeueLocked(b)
+		if _, cut := lost(err); !cut && !q.paused { // else the next connection sends
 			q.paused, pause = true, q.pauser.step()
 		}
-	}
-	if err == nil {
-		q.pauser = newPauser()
+	case err == nil:
+		q.pauser, q.fresh = newPauser(), false
+	default:
+		q.gap = q.gap || b.producer.ID != 0
 	}
 	q.mu.Unlock()
 	if pause > 0 {
@@ -207,9 +248,26 @@ func (q *later) answered(b *laterBatch, used *binding, f *frame, err error) {
 		q.lane.topic.rebind(used)
 	}
 	if !again {
-		q.finish(b, reply.First, level, q.explain(err))
+		q.finish(b, reply.First, level, q.explain(b, err))
 	}
 	q.kick()
+}
+
+// requeueLocked has b sent again, in the order of the numbers.
+func (q *later) requeueLocked(b *laterBatch) {
+	at := slices.IndexFunc(q.queue, func(o *laterBatch) bool { return !o.before(b) })
+	if at < 0 {
+		at = len(q.queue)
+	}
+	q.queue = slices.Insert(q.queue, at, b)
+}
+
+// before reports whether b has a number that is lower than that of o.
+func (b *laterBatch) before(o *laterBatch) bool {
+	if b.producer.ID == 0 || b.producer.Epoch != o.producer.Epoch {
+		return b.producer.ID != 0 && b.producer.Epoch < o.producer.Epoch
+	}
+	return b.producer.Sequence < o.producer.Sequence
 }
 
 func (q *later) resume() {
@@ -219,7 +277,7 @@ func (q *later) resume() {
 	q.kick()
 }
 
-// againLocked reports whether b was certainly not taken and should be sent again.
+// againLocked reports whether b should be sent again: it was certainly not taken, or its number tells.
 func (q *later) againLocked(b *laterBatch, err error) bool {
 	if err == nil || q.gone != nil {
 		return false
@@ -229,22 +287,58 @@ func (q *later) againLocked(b *laterBatch, err error) bool {
 		b.giveUp = now.Add(q.lane.p.c.opts.RequestTimeout)
 	}
 	if sent, cut := lost(err); cut {
-		return !sent && now.Before(b.giveUp)
+		if !sent {
+			return now.Before(b.giveUp)
+		}
+		return b.producer.ID != 0 && q.awaitLocked(b, err, now)
 	}
-	if wire.CodeOf(err) == wire.CodeTopicNotFound {
+	switch wire.CodeOf(err) {
+	case wire.CodeTopicNotFound:
 		first := !b.rebound
 		b.rebound = true
 		return first
+	case wire.CodeOutOfSequence:
+		b.uncertain = false // or the broker would know it
+		lower := func(o *laterBatch) bool { return o.before(b) }
+		q.gap = q.gap || !slices.ContainsFunc(q.queue, lower) && !slices.ContainsFunc(q.flight, lower)
+	case wire.CodeStorageFull, wire.CodeLimit:
+		return false
 	}
-	return wire.CodeOf(err) != wire.CodeStorageFull && wire.CodeOf(err) != wire.CodeLimit && retryLater(err) && now.Before(b.giveUp)
+	return retryLater(err) && now.Before(b.giveUp)
 }
 
-func (q *later) explain(err error) error {
+// awaitLocked reports whether there is time to find out what became of b, whose answer was lost, and
+// gives it up when that ends.
+func (q *later) awaitLocked(b *laterBatch, err error, now time.Time) bool {
+	if !b.uncertain {
+		b.uncertain, b.giveUp = true, now.Add(q.lane.p.c.opts.RequestTimeout)
+	}
+	left, p := b.giveUp.Sub(now), b.producer
+	time.AfterFunc(left, func() { q.giveUpOn(b, p, err) })
+	return left > 0
+}
+
+// giveUpOn ends a batch that may have been taken when nobody has told by now. p tells it from a later
+// use of its memory.
+func (q *later) giveUpOn(b *laterBatch, p wire.Producer, err error) {
+	q.mu.Lock()
+	at := slices.Index(q.queue, b)
+	if at < 0 || b.producer != p || !b.uncertain {
+		q.mu.Unlock()
+		return
+	}
+	q.queue = slices.Delete(q.queue, at, at+1)
+	q.gap = true
+	q.mu.Unlock()
+	q.finish(b, 0, wire.LevelDefault, q.explain(b, err))
+}
+
+func (q *later) explain(b *laterBatch, err error) error {
 	if err == nil {
 		return nil
 	}
 	said := explain(err, wire.OpSchedule, q.lane.topic.name, int(q.lane.partition))
-	if q.lane.unknown(err) {
+	if q.lane.unknown(err) || b.uncertain {
 		return &unknownError{said}
 	}
 	return said

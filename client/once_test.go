@@ -193,3 +193,80 @@ func TestNumberingGoesOnAfterALoss(t *testing.T) {
 	_, err := client.Dial(within(t), b.Addr, client.Options{Dialer: b.Dial, MaxInFlight: 9})
 	require.ErrorContains(t, err, "NoIdempotence")
 }
+
+// Whatever happens to connections and to the broker, every scheduled message is published once, also
+// beside some that are refused.
+func TestScheduledMessagesArePublishedOnce(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
+	var deaf atomic.Pointer[atomic.Bool]
+	c := connect(t, b, client.Options{
+		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+			flag := new(atomic.Bool)
+			deaf.Store(flag)
+			return &deafConn{conn, flag}, err
+		},
+	})
+	_, err := c.CreateTopic(within(t), "t", client.TopicOptions{Partitions: 2})
+	require.NoError(t, err)
+	stop := make(chan struct{})
+	var trouble sync.WaitGroup
+	trouble.Go(func() {
+		for i := 1; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(15 * time.Millisecond):
+			}
+			if i%6 == 0 {
+				b.Restart()
+				continue
+			}
+			deaf.Load().Store(true)
+		}
+	})
+	const n = 1500
+	var mu sync.Mutex
+	ids := map[[2]uint64]bool{}
+	refused := 0
+	for i := range n {
+		m := &client.Message{Topic: "t", Value: []byte(value(i)), Partition: i % 2, Pinned: true, Delay: time.Duration(1+i%300) * time.Millisecond}
+		if i%300 == 299 {
+			m.Delay, m.Cron = 0, "99 * * * *"
+		}
+		require.NoError(t, c.PublishAsync(within(t), m, func(r client.Receipt, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				ids[[2]uint64{uint64(r.Partition), r.Schedule}] = true
+			case wire.CodeOf(err) == wire.CodeInvalid:
+				refused++
+			default:
+				t.Errorf("message %d: %v", i, err)
+			}
+		}))
+		if i%300 >= 298 || i%50 == 0 { // what is refused takes its request along
+			require.NoError(t, c.Flush(within(t)))
+		}
+	}
+	require.NoError(t, c.Flush(within(t)))
+	close(stop)
+	trouble.Wait()
+	require.Equal(t, 5, refused)
+	require.Len(t, ids, n-5)
+	reader := connect(t, b, client.Options{})
+	times := map[string]int{}
+	require.Eventually(t, func() bool {
+		clear(times)
+		for p := range 2 {
+			for _, v := range stored(t, reader, "t", p) {
+				times[v]++
+			}
+		}
+		return len(times) == n-5
+	}, 20*time.Second, 10*time.Millisecond)
+	for v, k := range times {
+		require.Equal(t, 1, k, v)
+	}
+}

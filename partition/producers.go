@@ -128,21 +128,17 @@ const (
 func (ps *producers) appendSnapshot(dst, consumers []byte) []byte {
 	dst = append(append(dst, envelopeMark...), envelopeVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(consumers)))
-	dst = append(dst, consumers...)
-	dst = binary.AppendUvarint(dst, uint64(len(ps.byID)))
+	return ps.append(append(dst, consumers...))
+}
+
+// byUse returns the ids of the producers in the order of their last batches.
+func (ps *producers) byUse() []uint64 {
 	ids := make([]uint64, 0, len(ps.byID))
 	for id := range ps.byID {
 		ids = append(ids, id)
 	}
 	slices.SortFunc(ids, func(a, b uint64) int { return compare(ps.byID[a].used, ps.byID[b].used) })
-	for _, id := range ids {
-		p := ps.byID[id]
-		dst = appendUvarints(dst, id, p.epoch, p.next, uint64(len(p.runs)))
-		for _, r := range p.runs {
-			dst = appendUvarints(dst, r.first, r.count, r.base, r.index)
-		}
-	}
-	return dst
+	return ids
 }
 
 func appendExpiring(dst []byte, expiring bool) []byte {
@@ -180,15 +176,7 @@ func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, expiring bool
 		return nil, false, fmt.Errorf("%w: format %d of producers, not %d", group.ErrVersion, blob[2], envelopeVersion)
 	}
 	consumers = r.bytes(r.next())
-	for n := r.next(); n > 0 && !r.bad; n-- {
-		id, p := r.next(), &producer{epoch: r.next(), next: r.next()}
-		for runs := min(r.next(), rememberedRuns); runs > 0; runs-- {
-			p.runs = append(p.runs, run{r.next(), r.next(), r.next(), r.next()})
-		}
-		ps.turn++
-		p.used = ps.turn
-		*ps.add(id) = *p
-	}
+	ps.restore(&r)
 	if blob[2] > 1 {
 		ps.ids.restore(&r)
 		expiring = r.next() != 0

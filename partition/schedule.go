@@ -44,6 +44,8 @@ type schedule struct {
 	sequence uint64                 // of the record that is fired next
 	body     []byte                 // scratch space: room for a checksum and what is written next
 
+	producers producers // who numbers what is scheduled; its own lock is not used
+
 	// The scheduler's goroutine alone uses the rest.
 	round   round
 	stuck   []readyBatch // fired, and refused by the partition so far
@@ -51,6 +53,7 @@ type schedule struct {
 	waiting []unconfirmed
 	watcher *Watcher
 	cut     uint64 // offset up to which the companion log was truncated
+	noted   remembered
 }
 
 const noDue = math.MaxInt64
@@ -160,59 +163,72 @@ func openSchedule(p *Partition) (*schedule, error) {
 // ScheduleTime returns the time by which scheduled messages are due.
 func (p *Partition) ScheduleTime() time.Time { return p.topic.registry.scheduler.clock.Now() }
 
-// Schedule has batches published later. It returns the id of the first one, the others follow it; and
-// the partition and index to be awaited with Reached, for how durable that is. The error is a
-// *wire.Error; unless its retry class is unknown, nothing was taken.
-func (p *Partition) Schedule(items []ScheduleItem) (first uint64, at *Partition, index uint64, err error) {
+// Taken is what became of items that were scheduled.
+type Taken struct {
+	First     uint64     // id of the first one; the others follow it
+	At        *Partition // to be awaited with Reached, and Index, for how durable that is
+	Index     uint64
+	Duplicate bool // they had been taken before
+}
+
+// Schedule has batches published later. pr is the number of the first one, for requests that may be
+// sent again; without an ID there is none. The error is a *wire.Error; unless its retry class is
+// unknown, nothing was taken.
+func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (Taken, error) {
 	if err := p.Err(); err != nil {
-		return 0, nil, 0, err
+		return Taken{}, err
 	}
 	if f := p.Failure(); f != nil {
-		return 0, nil, 0, wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure", p)
+		return Taken{}, wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure", p)
 	}
 	config := p.topic.Config()
 	for i := range items {
 		if err := config.takes(items[i].Batch); err != nil {
-			return 0, nil, 0, err
+			return Taken{}, err
 		}
 	}
 	s, err := p.scheduleOf()
 	if err != nil {
-		return 0, nil, 0, p.appendError(err)
+		return Taken{}, p.appendError(err)
 	}
 	if !s.loaded.Load() {
-		return 0, nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+		return Taken{}, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
 	}
-	first, index, err = s.addAll(items, s.all.clock.Now())
-	return first, s.store, index, err
+	return s.addAll(items, pr, s.all.clock.Now())
 }
 
-func (s *schedule) addAll(items []ScheduleItem, now time.Time) (first, index uint64, err error) {
-	crons := make(map[int]*recurrence)
-	for i := range items {
-		if items[i].Cron == "" {
-			continue
-		}
-		if crons[i], err = newRecurrence(items[i].Cron, items[i].Zone, now); err != nil {
-			return 0, 0, err
-		}
-		items[i].Due = crons[i].after(now)
-	}
-	if err := s.all.reserve(len(items)); err != nil {
-		return 0, 0, err
+func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time) (Taken, error) {
+	crons, err := recurrences(items, now)
+	if err != nil {
+		return Taken{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if pr.ID != 0 {
+		before, err := s.producers.check(pr, uint32(len(items)))
+		if err != nil {
+			return Taken{}, err
+		}
+		if before != nil {
+			return Taken{First: before.base + 1, At: s.store, Index: before.index, Duplicate: true}, nil
+		}
+	}
+	if err := s.all.reserve(len(items)); err != nil {
+		return Taken{}, err
+	}
 	defer s.sooner()
+	taken := Taken{At: s.store}
+	numbers := numberingOf(pr, items)
 	for i := 0; i < len(items); {
 		n := runLength(items[i:])
-		offset, at, err := s.appendLocked(items[i:i+n], now)
+		numbers.before = uint64(i)
+		offset, at, err := s.appendLocked(items[i:i+n], &numbers, now)
 		if err != nil {
 			s.all.pending.Add(-int64(len(items) - i))
-			return 0, 0, s.takeBackLocked(first, i, err)
+			return Taken{}, s.takeBackLocked(taken.First, i, err)
 		}
-		if index = at; i == 0 {
-			first = offset + 1
+		if taken.Index = at; i == 0 {
+			taken.First = offset + 1
 		}
 		if r := crons[i]; r != nil {
 			s.crons[offset+1] = r
@@ -222,18 +238,42 @@ func (s *schedule) addAll(items []ScheduleItem, now time.Time) (first, index uin
 			i++
 		}
 	}
-	return first, index, nil
+	if pr.ID != 0 {
+		s.producers.note(pr, uint32(len(items)), taken.First-1, taken.Index)
+	}
+	return taken, nil
+}
+
+// recurrences returns what is said about items that recur, by their place, and sets when they are due
+// first.
+func recurrences(items []ScheduleItem, now time.Time) (crons map[int]*recurrence, err error) {
+	for i := range items {
+		if items[i].Cron == "" {
+			continue
+		}
+		r, err := newRecurrence(items[i].Cron, items[i].Zone, now)
+		if err != nil {
+			return nil, err
+		}
+		if crons == nil {
+			crons = map[int]*recurrence{}
+		}
+		crons[i] = r
+		items[i].Due = r.after(now)
+	}
+	return crons, nil
 }
 
 // appendLocked appends items as one entry.
-func (s *schedule) appendLocked(items []ScheduleItem, now time.Time) (offset, index uint64, err error) {
+func (s *schedule) appendLocked(items []ScheduleItem, numbers *numbering, now time.Time) (offset, index uint64, err error) {
+	room := numbers.append(s.room())
 	if len(items) > 1 {
-		s.body = appendRun(s.room(), items)
+		s.body = appendRun(room, items)
 		return s.writeLocked(wire.KindData, uint32(len(items)), now)
 	}
 	it := &items[0]
 	e := scheduledEntry{due: it.Due, cron: []byte(it.Cron), zone: []byte(it.Zone), batch: it.Batch.Raw()}
-	s.body = e.append(s.room())
+	s.body = e.append(room)
 	return s.writeLocked(wire.KindData, 1, now)
 }
 

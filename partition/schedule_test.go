@@ -62,8 +62,9 @@ func later(t testing.TB, p *Partition, delay time.Duration, values ...string) (i
 // together schedules items with one request, durably.
 func together(t testing.TB, p *Partition, items []ScheduleItem) (ids []uint64) {
 	t.Helper()
-	id, at, index, err := p.Schedule(items)
+	taken, err := p.Schedule(items, wire.Producer{})
 	require.NoError(t, err)
+	id, at, index := taken.First, taken.At, taken.Index
 	at.Flush(wire.LevelDisk)
 	require.Eventually(t, func() bool { return at.Reached(index, min(wire.LevelDisk, p.stateLevel)) }, 20*time.Second, time.Millisecond)
 	for range items {
@@ -135,7 +136,7 @@ func TestADeletedTopicTakesItsScheduleAlong(t *testing.T) {
 	require.Len(t, n.store.Logs(), 3)
 	require.NoError(t, n.Delete("jobs"))
 	require.Len(t, n.store.Logs(), 1)
-	_, _, _, err := p.Schedule([]ScheduleItem{{Batch: batchOf(t, "b")}})
+	_, err := p.Schedule([]ScheduleItem{{Batch: batchOf(t, "b")}}, wire.Producer{})
 	code(t, wire.CodeTopicDeleted, err)
 	eventually(t, func() bool { n.scheduler.ring(); return n.SchedulerStats().Pending == 0 })
 	n.reopen()
@@ -166,7 +167,7 @@ func TestWhatWasFiredAndNotPublishedIsPublishedOnceAfterARestart(t *testing.T) {
 func TestRecurringMessagesAreKeptAndPublishedAgain(t *testing.T) {
 	n, f, p := scheduleNode(t, t.TempDir(), "disk") // 2025-11-22 08:26:40 UTC, a Saturday
 	add := func(spec, zone string) error {
-		_, _, _, err := p.Schedule([]ScheduleItem{{Cron: spec, Zone: zone, Batch: batchOf(t, spec)}})
+		_, err := p.Schedule([]ScheduleItem{{Cron: spec, Zone: zone, Batch: batchOf(t, spec)}}, wire.Producer{})
 		return err
 	}
 	require.NoError(t, add("30 9 * * *", "Europe/Berlin")) // 08:30 UTC
@@ -201,7 +202,7 @@ func TestThereIsALimitOfScheduledMessages(t *testing.T) {
 	n := openNode(t, "", Options{MaxScheduled: 2})
 	p := n.create("jobs", 1).Partition(0)
 	ids := later(t, p, time.Hour, "a", "b")
-	_, _, _, err := p.Schedule([]ScheduleItem{{Due: 1, Batch: batchOf(t, "c")}})
+	_, err := p.Schedule([]ScheduleItem{{Due: 1, Batch: batchOf(t, "c")}}, wire.Producer{})
 	code(t, wire.CodeLimit, err)
 	_, _, _, err = p.CancelScheduled(ids[:1])
 	require.NoError(t, err)
@@ -237,7 +238,7 @@ func TestSpaceOfDoneMessagesComesBack(t *testing.T) {
 		for range 5000 {
 			items = append(items, ScheduleItem{Due: p.ScheduleTime().Add(time.Second).UnixMilli(), Batch: batchOf(t, value)})
 		}
-		_, _, _, err := p.Schedule(items)
+		_, err := p.Schedule(items, wire.Producer{})
 		require.NoError(t, err)
 		f.add(2 * time.Second)
 		eventually(t, func() bool { return n.SchedulerStats().Pending == 1 })
@@ -513,6 +514,8 @@ func FuzzScheduleEntries(f *testing.F) {
 	f.Add(e.append(nil))
 	_, run := runOf(f, "a", "b")
 	f.Add(run)
+	numbers := numbering{producer: wire.Producer{ID: 300, Sequence: 7}, before: 1, count: 3}
+	f.Add(append(numbers.append(nil), run...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 {
 			return
@@ -553,7 +556,7 @@ func TestWhatATopicDoesNotTakeIsNotScheduled(t *testing.T) {
 	_, err := n.Alter("jobs", 0, pairs("cleanup", "compact"))
 	require.NoError(t, err)
 	schedule := func(b *wire.Batch) error {
-		_, _, _, err := p.Schedule([]ScheduleItem{{Due: p.ScheduleTime().Add(time.Minute).UnixMilli(), Batch: b}})
+		_, err := p.Schedule([]ScheduleItem{{Due: p.ScheduleTime().Add(time.Minute).UnixMilli(), Batch: b}}, wire.Producer{})
 		return err
 	}
 	code(t, wire.CodeInvalid, schedule(batchOf(t, "without a key")))

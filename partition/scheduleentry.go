@@ -8,7 +8,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// The companion log of a partition has four kinds of entries. A body begins with its kind:
+// The companion log of a partition has these kinds of entries. A body begins with its kind:
 //
 //	1  scheduled: uvarint id, uvarint due, string cron, string zone, batch.
 //	   A data entry with one record. Id 0 is a new one, whose id is its offset and one; any other is a copy
@@ -18,6 +18,9 @@ import (
 //	3  cancelled: uvarint count, each a varint distance to the id before. A state entry.
 //	4  run: uvarint count, each a varint distance to the due time before, uvarint length and the batch. A data
 //	   entry with so many records, each a batch that was scheduled; ids are their offsets and one.
+//	5  numbered: uvarint producer id (0: none), epoch and sequence of the first item of the request, uvarint
+//	   items of it in entries before, uvarint items of it; then a body of kind 1 or 4.
+//	6  producers: what is known of them, as in the snapshot of a partition. A state entry.
 //
 // Times are milliseconds since 1970; a string is a uvarint length and its bytes.
 const (
@@ -25,6 +28,8 @@ const (
 	entryFired     = 2
 	entryCancelled = 3
 	entryRun       = 4
+	entryNumbered  = 5
+	entryProducers = 6
 )
 
 var errScheduleEntry = errors.New("partition: damaged entry of scheduled messages")

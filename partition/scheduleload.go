@@ -14,6 +14,7 @@ type loading struct {
 	items []scheduled // by id; due is gone for those that do not wait
 	moved map[uint64]scheduled
 	redo  []redo
+	open  request // the request that is being read
 }
 
 // gone is the due time of an item that was fired or cancelled.
@@ -35,7 +36,14 @@ func (s *schedule) load() error {
 		if len(body) == 0 {
 			return errScheduleEntry
 		}
-		switch {
+		numbers, rest, err := splitNumbering(body)
+		if err != nil {
+			return err
+		}
+		s.loadNumbering(&l, numbers, &e)
+		switch body = rest; {
+		case len(body) == 0:
+			return errScheduleEntry
 		case e.Kind == wire.KindData:
 			return s.loadRun(&l, body, &e)
 		case e.Kind == wire.KindState && body[0] == entryFired:
@@ -47,9 +55,18 @@ func (s *schedule) load() error {
 				delete(s.crons, id)
 			}
 			return err
+		case e.Kind == wire.KindState && body[0] == entryProducers:
+			r := uvarints{b: body[1:]}
+			if s.producers.restore(&r); r.bad || len(r.b) > 0 {
+				return errScheduleEntry
+			}
+			return nil
 		}
 		return errScheduleEntry
 	})
+	if err == nil {
+		s.endRequest(&l, s.store.Next())
+	}
 	if err != nil {
 		return fmt.Errorf("read the schedule of %s: %w", s.target, err)
 	}

@@ -50,6 +50,10 @@ type scheduledWalk struct {
 
 // open begins at the first batch of a body that stands at offset base and has count records.
 func (w *scheduledWalk) open(body []byte, base uint64, count uint32) error {
+	_, body, err := splitNumbering(body)
+	if err != nil {
+		return err
+	}
 	*w = scheduledWalk{body: body, base: base, at: base, end: base + uint64(count)}
 	if len(body) == 0 {
 		return errScheduleEntry

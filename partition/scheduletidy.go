@@ -40,6 +40,12 @@ func (s *schedule) tidy(now time.Time) {
 	if low-s.cut < atPage || low-s.cut < (next-s.cut)/4 {
 		return
 	}
+	below, ok := s.remember()
+	if !ok {
+		return // the next time
+	}
+	s.noted = remembered{}
+	low = min(low, below)
 	if err := s.store.log.TruncatePrefix(low); err != nil {
 		s.all.logger.Warn("companion log keeps what is done", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
 		return

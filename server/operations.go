@@ -33,7 +33,7 @@ var operations = [256]operation{
 	wire.OpPurgeTopic:    {(*binary).purgeTopic, ActionAdmin, 0},
 
 	wire.OpPublish:   {(*binary).servePublish, ActionPublish, wire.FlagLevel},
-	wire.OpSchedule:  {(*binary).scheduleLater, ActionPublish, wire.FlagLevel},
+	wire.OpSchedule:  {(*binary).scheduleLater, ActionPublish, wire.FlagLevel | wire.FlagNumbered},
 	wire.OpSchedules: {(*binary).listSchedules, ActionConsume, 0},
 	wire.OpCancel:    {(*binary).cancelScheduled, ActionPublish, 0},
 

@@ -15,7 +15,7 @@ import (
 func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 	own := &b.s.loop.scratch
 	m := &own.schedule
-	if err := m.Parse(f.Body); err != nil {
+	if err := m.Parse(f.Body, f.Flags); err != nil {
 		return err
 	}
 	p, err := b.partition(m.Handle, m.Partition, ActionPublish)
@@ -37,20 +37,24 @@ func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 	if err != nil {
 		return err
 	}
-	first, at, index, err := p.Schedule(items)
+	if m.Producer.ID == partition.SchedulerID {
+		return wire.Errorf(wire.CodeInvalid, "producer %x is the broker's scheduler", m.Producer.ID)
+	}
+	taken, err := p.Schedule(items, m.Producer)
 	if err != nil {
 		return err
 	}
 	switch {
 	case quiet:
-		b.s.loop.flush(at, level)
+		b.s.loop.flush(taken.At, level)
 	case level > wire.LevelMemory:
 		b.held += len(f.Body)
-		b.s.loop.awaitLevel(at, ack{
-			to: b, op: f.Op, correlation: f.Correlation, level: level, index: index, base: first, held: len(f.Body),
+		b.s.loop.awaitLevel(taken.At, ack{
+			to: b, op: f.Op, correlation: f.Correlation, level: level, index: taken.Index, base: taken.First,
+			held: len(f.Body), duplicate: taken.Duplicate,
 		})
 	default:
-		b.replyScheduled(f.Correlation, first, level)
+		b.replyScheduled(f.Correlation, taken.First, level, taken.Duplicate)
 	}
 	return nil
 }
@@ -115,8 +119,12 @@ func dueOf(it *wire.ScheduleItem, now int64) (due int64, err error) {
 	return due, nil
 }
 
-func (b *binary) replyScheduled(correlation uint32, first uint64, level wire.Level) {
-	b.replyTo(wire.OpSchedule, correlation, wire.Flags(level), wire.ScheduleReply{First: first}.Append)
+func (b *binary) replyScheduled(correlation uint32, first uint64, level wire.Level, duplicate bool) {
+	flags := wire.Flags(level)
+	if duplicate {
+		flags |= wire.FlagDuplicate
+	}
+	b.replyTo(wire.OpSchedule, correlation, flags, wire.ScheduleReply{First: first}.Append)
 }
 
 // maxScheduleList bounds the batches of one reply.
@@ -288,5 +296,6 @@ func (m *moment) schedule(p *partition.Partition, raw []byte) (id uint64, at *pa
 	if err != nil {
 		return 0, nil, 0, batchError(err, 0)
 	}
-	return p.Schedule([]partition.ScheduleItem{{Due: due, Cron: m.cron, Zone: m.zone, Batch: &batch}})
+	taken, err := p.Schedule([]partition.ScheduleItem{{Due: due, Cron: m.cron, Zone: m.zone, Batch: &batch}}, wire.Producer{})
+	return taken.First, taken.At, taken.Index, err
 }

@@ -96,7 +96,7 @@ type ack struct {
 	count       uint32 // OpPublish: records
 	held        int    // OpPublish: bytes that count against the session's limit
 	arrived     int64  // OpPublish: when it came in, in nanoseconds; for the latency metric
-	duplicate   bool   // OpPublish: it was stored before
+	duplicate   bool   // OpPublish, OpSchedule: it was stored before
 	join        *join  // set when the reply waits for several partitions
 }
 
@@ -225,7 +225,7 @@ func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 	case a.op == wire.OpAck || a.op == wire.OpNack || a.op == wire.OpReject || a.op == wire.OpDiscard || a.op == wire.OpCancel:
 		b.replySettled(a.op, a.correlation, uint32(a.base))
 	case a.op == wire.OpSchedule:
-		b.replyScheduled(a.correlation, a.base, a.level)
+		b.replyScheduled(a.correlation, a.base, a.level, a.duplicate)
 	default:
 		b.replyTo(a.op, a.correlation, 0, nil)
 	}

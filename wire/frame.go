@@ -99,9 +99,12 @@ const (
 	FlagError Flags = 0x80
 	// FlagLevel masks the durability level of a publish and of its reply.
 	FlagLevel Flags = 0x07
+	// FlagNumbered marks a Schedule with a producer.
+	FlagNumbered Flags = 0x08
 	// FlagRange marks a publish reply that answers several consecutive correlation ids.
 	FlagRange Flags = 0x08
-	// FlagDuplicate marks a publish reply whose batch was stored before.
+	// FlagDuplicate marks a publish reply whose batch was stored before, and a ScheduleReply whose items
+	// were taken before.
 	FlagDuplicate Flags = 0x10
 	// FlagCreate lets OpResolve create the topic when the broker's settings allow it.
 	FlagCreate Flags = 0x01

@@ -44,6 +44,8 @@ type (
 	unsubscribe    Unsubscribe
 	settleReply    SettleReply
 	scheduleReply  ScheduleReply
+	schedule       Schedule
+	numbered       Schedule
 )
 
 func (m *subscribeReply) Append(dst []byte) []byte { return SubscribeReply(*m).Append(dst) }
@@ -52,6 +54,10 @@ func (m *credit) Append(dst []byte) []byte         { return Credit(*m).Append(ds
 func (m *credit) Parse(b []byte) error             { return (*Credit)(m).Parse(b) }
 func (m *unsubscribe) Append(dst []byte) []byte    { return Unsubscribe(*m).Append(dst) }
 func (m *unsubscribe) Parse(b []byte) error        { return (*Unsubscribe)(m).Parse(b) }
+func (m *schedule) Append(dst []byte) []byte       { return (*Schedule)(m).Append(dst) }
+func (m *schedule) Parse(b []byte) error           { return (*Schedule)(m).Parse(b, Flags(LevelDisk)) }
+func (m *numbered) Append(dst []byte) []byte       { return (*Schedule)(m).Append(dst) }
+func (m *numbered) Parse(b []byte) error           { return (*Schedule)(m).Parse(b, FlagNumbered) }
 func (m *scheduleReply) Append(dst []byte) []byte  { return ScheduleReply(*m).Append(dst) }
 func (m *scheduleReply) Parse(b []byte) error      { return (*ScheduleReply)(m).Parse(b) }
 func (m *settleReply) Append(dst []byte) []byte    { return SettleReply(*m).Append(dst) }
@@ -118,7 +124,11 @@ func vectors() []vector {
 		of("list-topics-reply", OpListTopics|OpReply, 0, TopicList{Topics: []TopicInfo{info}, More: true}),
 		of("purge-topic", OpPurgeTopic, 0, PurgeTopic{Topic: "orders", Partition: AnyPartition, Before: 1 << 40}),
 		of("publish", OpPublish, Flags(LevelDisk), Publish{Handle: 3, Partition: 2, Batch: testBatch()}),
-		of("schedule", OpSchedule, Flags(LevelDisk), Schedule{Handle: 3, Partition: 2, Items: []ScheduleItem{
+		of("schedule-numbered", OpSchedule, Flags(LevelDisk)|FlagNumbered, numbered{
+			Handle: 3, Partition: 2, Producer: Producer{ID: 1 << 60, Epoch: 1, Sequence: 70000},
+			Items: []ScheduleItem{{Kind: ScheduleAt, Ms: 1763800000123, Spec: []byte{}, Zone: []byte{}, Batch: testBatch()}},
+		}),
+		of("schedule", OpSchedule, Flags(LevelDisk), schedule{Handle: 3, Partition: 2, Items: []ScheduleItem{
 			{Kind: ScheduleDelay, Ms: 600_000, Spec: []byte{}, Zone: []byte{}, Batch: testBatch()},
 			{Kind: ScheduleCron, Spec: []byte("0 9 * * 1-5"), Zone: []byte("Europe/Berlin"), Batch: testBatch()},
 		}}),
@@ -273,13 +283,13 @@ func TestTheDocumentQuotesTheVectors(t *testing.T) {
 	require.NoError(t, err)
 	doc := string(page)
 	quoted := 0
-	for _, name := range []string{"preface", "publish", "publish-reply", "publish-reply-range", "batch", "batch-full", "batch-once", "entry", "error-reply", "resolve", "join-group"} {
+	for _, name := range []string{"preface", "publish", "publish-reply", "publish-reply-range", "batch", "batch-full", "batch-once", "entry", "error-reply", "resolve", "join-group", "schedule-numbered"} {
 		want, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		require.NoError(t, err)
 		require.Contains(t, doc, string(want), name)
 		quoted++
 	}
-	require.Equal(t, 11, quoted)
+	require.Equal(t, 12, quoted)
 	for c, info := range codes {
 		require.Regexp(t, fmt.Sprintf(`\| %d \| %s \| %s \|`, c, info.name, []string{"never", "later", "unknown"}[info.retry]), doc)
 	}

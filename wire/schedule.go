@@ -36,12 +36,14 @@ const scheduleItemBytes = 1 + 8 + 2 + 2 + 4
 type Schedule struct {
 	Handle    uint16
 	Partition uint16
-	Items     []ScheduleItem
+	// Producer numbers the items, from Sequence on; FlagNumbered says that there is one. An ID of 0 is none.
+	Producer Producer
+	Items    []ScheduleItem
 }
 
 // Append appends the encoded body.
 func (m *Schedule) Append(dst []byte) []byte {
-	dst = AppendScheduleHead(dst, m.Handle, m.Partition, len(m.Items))
+	dst = AppendScheduleHead(dst, m.Handle, m.Partition, m.Producer, len(m.Items))
 	for i := range m.Items {
 		dst = m.Items[i].Append(dst)
 	}
@@ -50,9 +52,14 @@ func (m *Schedule) Append(dst []byte) []byte {
 
 // AppendScheduleHead appends what is in front of the items of a Schedule, of which there are at most
 // 65,535.
-func AppendScheduleHead(dst []byte, handle, partition uint16, items int) []byte {
+func AppendScheduleHead(dst []byte, handle, partition uint16, p Producer, items int) []byte {
 	dst = le.AppendUint16(dst, handle)
 	dst = le.AppendUint16(dst, partition)
+	if p.ID != 0 {
+		dst = le.AppendUint64(dst, p.ID)
+		dst = le.AppendUint64(dst, p.Epoch)
+		dst = le.AppendUint64(dst, p.Sequence)
+	}
 	return le.AppendUint16(dst, uint16(items))
 }
 
@@ -65,11 +72,16 @@ func (it *ScheduleItem) Append(dst []byte) []byte {
 	return appendBlob(dst, it.Batch)
 }
 
-// Parse sets m from a body, reusing the memory of m.Items.
-func (m *Schedule) Parse(b []byte) error {
+// Parse sets m from the body of a frame with these flags, reusing the memory of m.Items.
+func (m *Schedule) Parse(b []byte, flags Flags) error {
 	r := body{b: b}
 	m.Handle = r.u16()
 	m.Partition = r.u16()
+	m.Producer = Producer{}
+	if flags&FlagNumbered != 0 {
+		m.Producer = Producer{ID: r.u64(), Epoch: r.u64(), Sequence: r.u64()}
+		r.bad = r.bad || m.Producer.ID == 0
+	}
 	n := r.count(scheduleItemBytes)
 	m.Items = m.Items[:0]
 	for range n {
