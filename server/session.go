@@ -110,6 +110,17 @@ func (s *session) receive(in []byte, now time.Time) {
 		}
 	}
 	s.proto.feed(in, now)
+	if len(s.loop.stuck) > 0 {
+		s.resume(now)
+	}
+}
+
+// resume goes on at once with what waited for the peer to read, instead of at the next tick: who gives credit
+// or asks for more has read.
+func (s *session) resume(now time.Time) {
+	if _, ok := s.loop.stuck[s]; ok && !s.blocked() {
+		s.unblock(now)
+	}
 }
 
 // contain, deferred, makes a panic close this connection and no other.
