@@ -31,10 +31,9 @@ type conn struct {
 	direct  *directWrite  // nil when only the writer can write; used by who writes
 	line    *greeted      // counts what was received
 
-	rtt       atomic.Int64 // the shortest time in which the broker answered, in nanoseconds
-	refreshed time.Time    // when a failure last had all topics looked up; the reader's
-	heard     heard        // the reader's
-	frame     frame        // that was read last: one for all, it escapes into the handlers; of whose turn it is
+	refreshed time.Time // when a failure last had all topics looked up; the reader's
+	heard     heard     // the reader's
+	frame     frame     // that was read last: one for all, it escapes into the handlers; of whose turn it is
 
 	recall chan struct{} // tells the reader to take its turn back
 

@@ -645,30 +645,3 @@ func TestRangesAreMerged(t *testing.T) {
 		{First: 9, Count: 1, Attempt: 1},
 	}, mergeRanges(ranges))
 }
-
-// What is received ahead grows with the time that the broker takes to answer.
-func TestCreditFollowsTheDistance(t *testing.T) {
-	b := startBroker(t)
-	b.create("t", 2)
-	c := dial(t, b, Options{})
-	for _, d := range []struct {
-		away   time.Duration
-		credit int
-	}{{20 * time.Microsecond, minCredit}, {3 * time.Millisecond, 3_000_000}, {time.Second, maxCredit}} {
-		c.ready.Load().rtt.Store(d.away.Nanoseconds())
-		require.Equal(t, d.credit, c.credit())
-		asked := make(chan uint32, 2)
-		b.setHook(func(_ *fakeConn, f wire.Frame) bool {
-			var m wire.Subscribe
-			if f.Op == wire.OpSubscribe && m.Parse(f.Body) == nil {
-				asked <- m.Credit
-			}
-			return false
-		})
-		k, err := c.Subscribe(within(t), Subscription{Topic: "t"})
-		require.NoError(t, err)
-		require.EqualValues(t, d.credit/2, <-asked)
-		require.EqualValues(t, d.credit/2, <-asked)
-		k.Close()
-	}
-}

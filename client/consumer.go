@@ -15,31 +15,17 @@ type Subscription struct {
 	Partitions []int    // default: all that exist now
 	From       Position // default: the start
 	Group      string   // whose committed offsets Committed means
-	// CreditBytes bounds what is received ahead, over all partitions; every partition gets at least 64 KiB.
-	// Default: a byte for every nanosecond that the broker takes to answer, from 1 MiB, up to a
-	// millisecond, to 8 MiB.
+	// CreditBytes bounds what is received ahead, over all partitions. Default 8 MiB; every partition
+	// gets at least 64 KiB.
 	CreditBytes int
 	// Filter has the broker leave out messages by their headers. Default: none.
 	Filter wire.Filter
 }
 
-// The default of what is received ahead is a gigabyte a second, from minCredit to maxCredit. More than the
-// processor's cache holds is read from memory twice: 1 KiB messages of a broker on the same machine came
-// 2.5 times as fast with 1 MiB as with 8.
 const (
-	minCredit   = 1 << 20
-	maxCredit   = 8 << 20
-	leastCredit = 64 << 10 // of a partition
+	defaultCredit = 8 << 20
+	leastCredit   = 64 << 10
 )
-
-// credit returns how much to receive ahead.
-func (c *Client) credit() int {
-	cn := c.ready.Load()
-	if cn == nil {
-		return maxCredit
-	}
-	return int(min(max(minCredit, cn.rtt.Load()), maxCredit))
-}
 
 // Consumer is a stream of messages that the broker pushes. Nothing of it is stored on the broker.
 // Messages of one partition come in order. It is not safe for concurrent use, except for Close.
@@ -62,6 +48,7 @@ type Consumer struct {
 // Subscribe starts to read a topic. The connection is repaired without losing or repeating a
 // message. Close the consumer when done.
 func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, error) {
+	set(&s.CreditBytes, defaultCredit)
 	if !s.Filter.Valid() {
 		return nil, badFilter(wire.OpSubscribe, s.Topic)
 	}
@@ -72,7 +59,6 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 	if len(from) == 0 {
 		return nil, noPartition(wire.OpSubscribe, s.Topic, anyPartition)
 	}
-	set(&s.CreditBytes, c.credit())
 	k := &Consumer{wake: make(chan struct{}, 1)}
 	k.f = c.newFeed(s.Topic, max(leastCredit, s.CreditBytes/len(from)), from, k.arrive)
 	k.f.filter = s.Filter

@@ -44,7 +44,6 @@ func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {
 
 // joinGroup makes a member of the group.
 func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, error) {
-	set(&s.CreditBytes, c.credit())
 	r := &groupRun{
 		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{}, turn: make(chan struct{}, 1),
 	}

@@ -88,7 +88,6 @@ func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, e
 	}
 	cn := newConn(c, nc, line)
 	var wg sync.WaitGroup
-	asked := time.Now()
 	wg.Go(func() { _, _ = nc.Write(hello) }) // both sides speak first, and a pipe holds nothing
 	cn.frames.limit = maxHelloReply
 	f, err := cn.frames.next()
@@ -103,7 +102,6 @@ func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, e
 	if err := cn.onHello(&f); err != nil {
 		return nil, err
 	}
-	cn.rtt.Store(time.Since(asked).Nanoseconds())
 	cn.server = Server{Addr: e.addr, Name: cn.hello.ServerName, Version: cn.hello.ServerVersion}
 	return cn, nil
 }

@@ -256,12 +256,7 @@ func (cn *conn) probeLoop() {
 			cn.c.producer.refresh(cn)
 		}
 		before := cn.line.reads.Load()
-		asked := time.Now()
-		cn.ask(wire.OpPing, 0, nil, func(_ *frame, err error) {
-			if err == nil {
-				cn.answeredIn(time.Since(asked))
-			}
-		})
+		cn.ask(wire.OpPing, 0, nil, func(*frame, error) {})
 		select {
 		case <-tick.C:
 		case <-cn.down:
@@ -276,11 +271,6 @@ func (cn *conn) probeLoop() {
 			cn.c.stalled(Stall{What: "publish", For: waited})
 		}
 	}
-}
-
-// answeredIn takes note of how long an answer took. Only one goroutine at a time calls it.
-func (cn *conn) answeredIn(d time.Duration) {
-	cn.rtt.Store(min(cn.rtt.Load(), d.Nanoseconds()))
 }
 
 // oldestPublish returns how long the oldest unanswered publish has waited.

@@ -46,7 +46,7 @@ type Source struct {
 	HandoverTimeout time.Duration
 	// CommitInterval is how often a group's progress is committed. Default 1 s.
 	CommitInterval time.Duration
-	// CreditBytes bounds what a group receives ahead of a topic. Default: as for Subscription.
+	// CreditBytes bounds what a group receives ahead. Default 8 MiB per topic.
 	CreditBytes int
 
 	// Middleware wraps the handler, the first one outermost: for logs, traces, metrics and limits.
@@ -87,6 +87,7 @@ func (s Source) withDefaults() Source {
 	set(&s.SessionTimeout, DefaultSessionTimeout)
 	set(&s.HandoverTimeout, 30*time.Second)
 	set(&s.CommitInterval, time.Second)
+	set(&s.CreditBytes, defaultCredit)
 	set(&s.Lease, 30*time.Second)
 	set(&s.MaxLease, max(15*time.Minute, s.Lease))
 	set(&s.Prefetch, min(maxPrefetch, 32*s.Workers))
