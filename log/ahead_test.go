@@ -104,6 +104,24 @@ func TestSmallRoundsWriteAhead(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// What filing writes at a time follows the size of the rounds.
+func TestTheSizeOfARoundIsKnown(t *testing.T) {
+	o := small(faultfs.New())
+	o.CommitFileBytes = 1 << 20
+	s, err := log.OpenStill(o)
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	for _, size := range []int{1 << 10, 300 << 10, 100} {
+		_, _, err := l.Append(data(1, 1, size))
+		require.NoError(t, err)
+		require.NoError(t, s.Sync())
+		require.InDelta(t, size, s.LastRound(), 512)
+		s.Round() // of nobody
+		require.InDelta(t, size, s.LastRound(), 512)
+	}
+	s.Drop()
+}
+
 // spared reports whether a commit log file waits to be used again.
 func spared(disk *faultfs.Disk) bool {
 	for _, name := range disk.Names() {

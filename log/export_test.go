@@ -23,6 +23,9 @@ func OpenStill(o Options) (*Store, error) { return openStill(o) }
 // Round makes the next round.
 func (s *Store) Round() { s.runRound() }
 
+// LastRound returns how many bytes the last round wrote.
+func (s *Store) LastRound() int64 { return s.lastRound.Load() }
+
 // Drop ends a store as a kill would: nothing is written.
 func (s *Store) Drop() { s.abandon() }
 

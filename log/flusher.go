@@ -135,9 +135,9 @@ func (s *Store) runRound() (stuck bool) {
 
 // roundLocked is runRound with the lock held, which it releases.
 func (s *Store) roundLocked() (stuck bool) {
-	jobs, before := s.collectLocked(), s.written.Load()
+	jobs, before := s.collectLocked(), s.commits.bytes
 	wrote, err := s.writeLocked(jobs)
-	if n := s.written.Load() - before; n > 0 {
+	if n := s.commits.bytes - before; n > 0 {
 		s.lastRound.Store(n)
 	}
 	if err == nil {
@@ -275,7 +275,6 @@ func (s *Store) writeLocked(jobs []job) (int, error) {
 			if err := c.append(h, p.bytes()); err != nil {
 				return safe, err
 			}
-			s.written.Add(h.size())
 			if c.number != file {
 				safe = i
 			}

@@ -30,7 +30,6 @@ type Store struct {
 	torn     atomic.Uint64 // torn tails cut at the start
 	lost     atomic.Uint64 // entries lost in the commit log
 	walBytes atomic.Int64  // commitLog.bytes, for Stats
-	written  atomic.Int64  // bytes of all rounds
 
 	lastRound atomic.Int64 // bytes of the last round
 	timed     atomic.Bool  // the flusher will look whether the store is quiet
