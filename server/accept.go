@@ -151,6 +151,9 @@ const maxRefusals = 64
 // turnAway tells a connection why it is not let in. What it sends meanwhile is read: closing a socket
 // with unread input takes the answer away from the peer.
 func (srv *Server) turnAway(conn net.Conn, refusal string) {
+	srv.audit.Do(func() {
+		srv.opts.Logger.Warn("connection turned away", "addr", conn.RemoteAddr(), "err", refusal)
+	})
 	select {
 	case srv.refusals <- struct{}{}:
 	default:

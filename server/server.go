@@ -51,7 +51,7 @@ type Server struct {
 	policy   atomic.Pointer[auth.Policy]
 	logins   chan struct{}  // one for each login that is being checked
 	refusals chan struct{}  // one for each connection that is told why it is not let in
-	audit    rate.Sometimes // of what is logged about logins and permissions
+	audit    rate.Sometimes // of what is logged about logins, permissions and connections turned away
 
 	coordinator *coordinator // of the members of groups
 
