@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +42,13 @@ func hasEvents(poll int) bool {
 	fds := [1]unix.PollFd{{Fd: int32(poll), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds[:], 0)
 	return err == nil && n > 0
+}
+
+// waitEvents waits until an epoll instance has events, for d at most. They are not taken.
+func waitEvents(poll int, d time.Duration) {
+	fds := [1]unix.PollFd{{Fd: int32(poll), Events: unix.POLLIN}}
+	limit := unix.NsecToTimespec(int64(d))
+	_, _ = unix.Ppoll(fds[:], &limit, nil) // after an error the wait was shorter
 }
 
 // watchSocket says which events of a socket its epoll instance reports.

@@ -66,6 +66,7 @@ type session struct {
 	received  uint64 // bytes
 	sent      uint64 // bytes
 	lastRead  time.Time
+	streamed  time.Time // when it was last read from and sent a stream of messages
 	stuckAt   time.Time // since when the peer reads nothing of its pending output
 	stuckLeft int       // pending output then
 }

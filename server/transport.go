@@ -134,8 +134,12 @@ func (g *gnetLoop) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	g.loop.runInbox(now)
 	s.receive(in, now)
+	streams := s.streams(len(in), now)
 	_, err = c.Discard(-1)
 	g.loop.endTurn(now)
+	if streams && err == nil {
+		g.lull(s, lullTime)
+	}
 	return actionOf(err)
 }
 
