@@ -363,6 +363,9 @@ func (l *lane) unknown(err error) bool {
 	if sent, cut := lost(err); cut {
 		return sent
 	}
+	if we, ok := errors.AsType[*wire.Error](err); ok {
+		return we.Retry == wire.RetryUnknown // which can differ from what the code mostly means
+	}
 	return wire.CodeOf(err).Retry() == wire.RetryUnknown
 }
 

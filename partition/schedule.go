@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -216,28 +215,29 @@ func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time)
 	if err := s.all.reserve(len(items)); err != nil {
 		return Taken{}, err
 	}
-	defer s.sooner()
 	taken := Taken{At: s.store}
 	numbers := numberingOf(pr, items)
 	for i := 0; i < len(items); {
 		n := runLength(items[i:])
 		numbers.before = uint64(i)
 		offset, at, err := s.appendLocked(items[i:i+n], &numbers, now)
-		if err != nil {
-			s.all.pending.Add(-int64(len(items) - i))
-			return Taken{}, s.takeBackLocked(taken.First, i, err)
+		if err != nil { // what is in the log of it does not count without the rest
+			s.all.pending.Add(-int64(len(items)))
+			return Taken{}, err
 		}
 		if taken.Index = at; i == 0 {
 			taken.First = offset + 1
 		}
-		if r := crons[i]; r != nil {
-			s.crons[offset+1] = r
-		}
-		for j := range uint64(n) {
-			s.index.push(scheduled{due: items[i].Due, id: offset + j + 1, at: offset + j})
-			i++
-		}
+		i += n
 	}
+	for i := range items {
+		id := taken.First + uint64(i)
+		if r := crons[i]; r != nil {
+			s.crons[id] = r
+		}
+		s.index.push(scheduled{due: items[i].Due, id: id, at: id - 1})
+	}
+	s.sooner()
 	if pr.ID != 0 {
 		s.producers.note(pr, uint32(len(items)), taken.First-1, taken.Index)
 	}
@@ -289,24 +289,6 @@ func (s *schedule) writeLocked(kind wire.Kind, count uint32, now time.Time) (off
 		return 0, 0, s.store.appendError(err)
 	}
 	return offset, index, nil
-}
-
-// takeBackLocked cancels the first n items of a request of which the next one failed.
-func (s *schedule) takeBackLocked(first uint64, n int, err error) error {
-	if n == 0 {
-		return err
-	}
-	ids := make([]uint64, n)
-	for i := range ids {
-		ids[i] = first + uint64(i)
-	}
-	if _, _, cancelErr := s.cancelLocked(ids, s.all.clock.Now()); cancelErr != nil {
-		var we *wire.Error
-		if errors.As(err, &we) {
-			err = &wire.Error{Code: we.Code, Retry: wire.RetryUnknown, Detail: we.Detail}
-		}
-	}
-	return err
 }
 
 // CancelScheduled takes back what was scheduled. missing is how many of the ids were not waiting. at and

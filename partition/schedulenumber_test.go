@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -163,4 +164,38 @@ func TestNumberingRoundTrip(t *testing.T) {
 		new(producers).restore(&r)
 		require.True(t, r.bad)
 	}
+}
+
+// Memory runs out in the middle of a request: none of it is taken, now or after a restart.
+func TestARequestThatIsRefusedHalfWayDoesNotCount(t *testing.T) {
+	dir := t.TempDir()
+	f := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	store, err := log.Open(log.Options{Dir: dir, MemoryBytes: 8 << 20, Now: f.Now})
+	require.NoError(t, err)
+	n := &node{t: t, dir: dir, opts: Options{Now: f.Now}, store: store}
+	n.Registry, err = Open(store, true, n.opts)
+	require.NoError(t, err)
+	t.Cleanup(n.close)
+	p := n.create("jobs", 1, "durability", "disk").Partition(0)
+	batch := batchOf(t, string(make([]byte, 8000)))
+	items := make([]ScheduleItem, 50_000)
+	for i := range items {
+		items[i] = ScheduleItem{Due: p.ScheduleTime().Add(time.Minute).UnixMilli(), Batch: batch}
+	}
+	for _, pr := range []wire.Producer{{}, {ID: 7}} {
+		_, err = p.Schedule(items, pr)
+		require.ErrorIs(t, err, wire.CodeBusy)
+		var we *wire.Error
+		require.ErrorAs(t, err, &we)
+		require.Equal(t, wire.RetryLater, we.Retry)
+		require.Positive(t, p.schedule.Load().store.Next())
+		require.Zero(t, n.SchedulerStats().Pending)
+	}
+	n.reopen()
+	p = loadedAgain(t, n)
+	require.Zero(t, n.SchedulerStats().Pending)
+	later(t, p, time.Minute, "a")
+	f.add(2 * time.Minute)
+	eventually(t, func() bool { return p.Visible() == 1 })
+	require.Equal(t, []string{"a"}, values(t, p, 0))
 }
