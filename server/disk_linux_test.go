@@ -13,7 +13,7 @@ import (
 // mountedDisk is a real file system in memory with its own limit.
 func mountedDisk(t *testing.T) *smallDisk {
 	dir := t.TempDir()
-	if err := unix.Mount("rafka", dir, "tmpfs", 0, "size=256m"); err != nil {
+	if err := unix.Mount("rafka", dir, "tmpfs", 0, "size=512m"); err != nil {
 		t.Skip("needs the right to mount a file system: ", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
