@@ -37,7 +37,7 @@ type replay struct {
 	loaded   *replayFile // what is in buf
 	cut      bool        // a torn tail was met: nothing behind it counts
 	tornLog  *Log        // the log of the chunk with the tear, if any
-	tornAt   place       // where that chunk starts: what is behind counts, but not from this file
+	tornAt   place       // where what that chunk brought starts: it counts, but not from this file
 }
 
 // replayCommits reads the commit log twice: for the highest synced mark, and to apply it.
@@ -311,9 +311,9 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 	if h.next.index <= l.filed.index || h.lsn < l.floor || h.next.index < h.first.index {
 		return nil
 	}
-	if h.first.index < l.next.index {
+	if again := max(h.first.index, l.filed.index); again < l.next.index && isWhole(it, l.seed) {
 		l.mu.Lock()
-		l.cutMemoryLocked(max(h.first.index, l.filed.index))
+		l.cutMemoryLocked(again)
 		l.mu.Unlock()
 	}
 	if h.first.index > l.next.index {
@@ -323,7 +323,7 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 		l.lowLsn = h.lsn
 	}
 	s.commits.lsn = h.lsn // where a checkpoint during the replay has to start again
-	pos := 0
+	start, pos := l.next, 0
 	for pos < len(it.payload) {
 		e, _, err := wire.ParseEntry(it.payload[pos:], l.seed)
 		if err == nil && e.Index < h.next.index {
@@ -337,7 +337,7 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 		}
 		if h.lsn >= r.synced {
 			r.tear(name, int64(it.pos+headerBytes+pos))
-			r.tornLog, r.tornAt = l, later(l.filed, h.first)
+			r.tornLog, r.tornAt = l, start
 			return nil
 		}
 		next := resyncEntry(it.payload, pos, l.seed, l.next.index)
@@ -351,6 +351,21 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 		l.skipTo(place{offset: h.next.offset, index: h.next.index, term: l.next.term, time: l.next.time})
 	}
 	return nil
+}
+
+// isWhole reports whether a chunk has all of its entries. Only then it replaces entries of chunks before it:
+// after a failure entries are written again from where they were known to be durable, and a tear among those
+// must not take away what the chunks before have.
+func isWhole(it *chunkItem, seed uint32) bool {
+	pos, next := 0, it.header.first.index
+	for pos < len(it.payload) {
+		e, _, err := wire.ParseEntry(it.payload[pos:], seed)
+		if err != nil {
+			return false
+		}
+		pos, next = pos+e.Size(), e.Index+1
+	}
+	return next == it.header.next.index
 }
 
 // resyncEntry returns the position of the next intact entry behind the damage at pos, or the end.

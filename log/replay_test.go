@@ -63,7 +63,7 @@ func TestWhatATearCutStaysCut(t *testing.T) {
 	}
 	s.Drop()
 	disk = disk.Clone()
-	tearChunk(t, disk, identity(1))
+	tearChunk(t, disk, identity(1), 0)
 
 	reopen := func() (torn, behind *log.Log) {
 		o := small(disk)
@@ -95,7 +95,7 @@ func TestATearOnAFullDiskIsCutToo(t *testing.T) {
 	s.Round()
 	s.Drop()
 	disk = disk.Clone()
-	tearChunk(t, disk, identity(1))
+	tearChunk(t, disk, identity(1), 0)
 	disk.Delete("/data/commit/reserve")
 	disk.SetCapacity(disk.Used())
 	s, err = log.OpenStill(small(disk))
@@ -107,11 +107,45 @@ func TestATearOnAFullDiskIsCutToo(t *testing.T) {
 	s.Drop()
 }
 
-// tearChunk damages the first entry of a log's first chunk in the commit log.
-func tearChunk(t *testing.T, disk *faultfs.Disk, id wire.Identity) {
+// TestATearInWhatIsWrittenAgainTakesNothingAway fails to begin a commit log file when the one before is
+// durable already. The log of the round before writes its entries again, and of those the first is torn.
+func TestATearInWhatIsWrittenAgainTakesNothingAway(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l, other := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	appendN(t, l, 0, 10)
+	l.Flush(wire.LevelOS)
+	s.Round()
+	want := readAll(t, l)
+	_, _, err = other.Append(data(10, 1, 40<<10))
+	require.NoError(t, err)
+	other.Flush(wire.LevelDisk)
+	disk.Fail(failOn(faultfs.OpOpen, "/commit/", 1))
+	s.Round()
+	require.True(t, other.Stats().ReadOnly)
+	disk.Fail(nil)
+	s.Round()
+	s.Drop()
+	disk = disk.Clone()
+	tearChunk(t, disk, identity(1), 1)
+	for range 3 {
+		s, err = log.OpenStill(small(disk))
+		require.NoError(t, err)
+		require.Equal(t, want, readAll(t, openLog(t, s, identity(1), log.Config{})))
+		s.Drop()
+		disk = disk.Clone()
+	}
+}
+
+// tearChunk damages the first entry of a log's nth chunk in the commit log, counted from 0.
+func tearChunk(t *testing.T, disk *faultfs.Disk, id wire.Identity, nth int) {
 	for it, err := range log.InspectFS(disk, "/data") {
 		require.NoError(t, err)
-		if it.Kind == log.ItemChunk && it.Identity == id {
+		if it.Kind != log.ItemChunk || it.Identity != id {
+			continue
+		}
+		if nth--; nth < 0 {
 			name := "/data/" + it.Path
 			b := disk.Bytes(name)
 			b[it.Pos+160] ^= 1 // behind the header of the chunk and the stamp of the entry
