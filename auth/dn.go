@@ -99,9 +99,8 @@ func parseName(s string) (d dn, ok bool) {
 
 // isAttributeType reports whether s is a short name or a dotted number.
 func isAttributeType(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.')
-	})
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	return s != "" && strings.Trim(s, letters+"0123456789-.") == ""
 }
 
 // attributeValue unescapes the value at the start of s, up to a comma, a plus sign or the end, which is

@@ -42,7 +42,7 @@ func (cn *conn) attend(ctx context.Context, id uint32) {
 	}
 	undo := cn.interruptWith(ctx)
 	err := cn.readOwn(id)
-	if interrupted := undo(); err != nil && !(interrupted && errors.Is(err, os.ErrDeadlineExceeded)) {
+	if interrupted := undo(); err != nil && (!interrupted || !errors.Is(err, os.ErrDeadlineExceeded)) {
 		cn.fail(err)
 	}
 	cn.giveBack()

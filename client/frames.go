@@ -163,7 +163,7 @@ func (fr *frameReader) large() (frame, error) {
 	fr.big, fr.bigHas, fr.bigIs, fr.behind = nil, 0, 0, true
 	if err != nil {
 		fr.pool.put(b)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return frame{}, err
