@@ -22,7 +22,7 @@ type Config struct {
 	Rounds int
 	// Duration of one measurement of a rate. Default 1 s.
 	Duration time.Duration
-	// RoundTrips and Syncs are the samples of one latency measurement. Default 10,000 and 500.
+	// RoundTrips and Syncs are the samples of one latency measurement. Default 10,000 and 5,000.
 	RoundTrips, Syncs int
 	// Only runs the scenarios whose name contains it. Default: all.
 	Only string
@@ -42,7 +42,7 @@ func (c *Config) setDefaults() (err error) {
 	c.Rounds = cmp.Or(c.Rounds, 5)
 	c.Duration = cmp.Or(c.Duration, time.Second)
 	c.RoundTrips = cmp.Or(c.RoundTrips, 10_000)
-	c.Syncs = cmp.Or(c.Syncs, 500)
+	c.Syncs = cmp.Or(c.Syncs, 5000)
 	c.Dir = cmp.Or(c.Dir, os.TempDir())
 	if c.Progress == nil {
 		c.Progress = func(int, int, string) {}

@@ -176,7 +176,7 @@ func (c *cli) benchCompare() *cobra.Command {
 	f.IntVar(&cfg.Rounds, "rounds", 5, "how often each figure and its floor are measured")
 	f.DurationVar(&cfg.Duration, "duration", time.Second, "of one measurement of a rate")
 	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a round trip measurement")
-	f.IntVar(&cfg.Syncs, "syncs", 500, "samples of a flush measurement")
+	f.IntVar(&cfg.Syncs, "syncs", 5000, "samples of a flush measurement")
 	f.StringVar(&cfg.Only, "only", "", "only figures whose name contains this")
 	f.BoolVar(&cfg.Full, "full", false, "also what takes long: reopening 10 GB")
 	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
