@@ -19,6 +19,7 @@ func TestStreams(t *testing.T) {
 	f := func(want bool, apart time.Duration, reads ...string) {
 		t.Helper()
 		p := b.program()
+		p.s.loop.reader, p.s.loop.solo = p.s, soloTurns
 		got := false
 		for _, in := range reads {
 			now = now.Add(apart)
@@ -39,6 +40,19 @@ func TestStreams(t *testing.T) {
 	f(false, 0, "SUB a 1\r\n", many, many)
 	f(true, 0, "SUB b 1\r\n", many, many)
 	f(true, 0, many, many+"PUB a 1000\r\n")
+
+	p, other := b.program(), b.program()
+	read := func() bool {
+		p.s.receive([]byte(many), now)
+		defer p.s.loop.endTurn(now)
+		return p.s.streams(len(many), now)
+	}
+	for range 2 * soloTurns {
+		read()
+	}
+	require.True(t, read())
+	p.s.loop.noteReader(other.s)
+	require.False(t, read(), "not while others are active")
 }
 
 // A lull ends when somebody else sends something, and then the session is read from again.
