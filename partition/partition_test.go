@@ -33,7 +33,9 @@ func openNode(t *testing.T, dir string, o Options) *node {
 func (n *node) open() {
 	n.t.Helper()
 	var err error
-	n.store, err = log.Open(log.Options{Dir: n.dir, MemoryBytes: 64 << 20, Now: n.opts.Now, RetentionInterval: 10 * time.Millisecond})
+	n.store, err = log.Open(log.Options{
+		Dir: n.dir, MemoryBytes: 64 << 20, CommitFileBytes: 1 << 20, Now: n.opts.Now, RetentionInterval: 10 * time.Millisecond,
+	})
 	require.NoError(n.t, err)
 	n.Registry, err = Open(n.store, n.dir != "", n.opts)
 	require.NoError(n.t, err)

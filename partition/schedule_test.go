@@ -164,6 +164,27 @@ func TestWhatWasFiredAndNotPublishedIsPublishedOnceAfterARestart(t *testing.T) {
 	}
 }
 
+// The broker ends while a round waits for the disk: a later round would make a restart take what is in the
+// first one for published.
+func TestNothingIsFiredBehindARoundThatTheEndKeptFromBeingPublished(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "disk")
+	later(t, p, time.Hour, "a")
+	later(t, p, 2*time.Hour, "b")
+	s := p.schedule.Load()
+	n.Registry.Close()
+	f.add(time.Hour)
+	require.True(t, s.collect(s.all.clock.Now()))
+	f.add(time.Hour)
+	s.all.run(n.Registry.stop)
+	require.Equal(t, uint64(1), s.sequence, "b is left to the next start")
+	require.NoError(t, n.store.Close())
+	n.Registry = nil
+	n.open()
+	p = loadedAgain(t, n)
+	eventually(t, func() bool { return p.Visible() == 2 })
+	require.Equal(t, []string{"a", "b"}, values(t, p, 0))
+}
+
 func TestRecurringMessagesAreKeptAndPublishedAgain(t *testing.T) {
 	n, f, p := scheduleNode(t, t.TempDir(), "disk") // 2025-11-22 08:26:40 UTC, a Saturday
 	add := func(spec, zone string) error {

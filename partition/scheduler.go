@@ -113,7 +113,9 @@ func (sc *scheduler) run(stop <-chan struct{}) {
 	for {
 		sc.loadAll()
 		now := sc.clock.Now()
-		sc.turn(now, stop)
+		if !sc.turn(now, stop) {
+			return
+		}
 		if now.Sub(tidied) >= tidyEvery {
 			tidied = now
 			sc.tidyAll(now)
@@ -201,8 +203,14 @@ func (sc *scheduler) loadAll() {
 	}
 }
 
-// turn publishes what is due.
-func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) {
+// turn publishes what is due. It returns false when stop is closed. Then a round may have been written and
+// not published, and there must be no other: whoever finds a later one published takes it for published, too.
+func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return false
+	default:
+	}
 	var group []*schedule
 	for _, s := range sc.schedules() {
 		if s.target.Err() != nil {
@@ -221,15 +229,18 @@ func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) {
 			continue
 		}
 		if group = append(group, s); len(group) == fireGroup {
-			sc.publish(group, stop)
+			if !sc.publish(group, stop) {
+				return false
+			}
 			group = group[:0]
 		}
 	}
-	sc.publish(group, stop)
+	return sc.publish(group, stop)
 }
 
-// publish waits until the rounds' entries are written, and publishes them.
-func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) {
+// publish waits until the rounds' entries are written, and publishes them. It returns false when stop was
+// closed before.
+func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) bool {
 	for _, s := range group {
 		for {
 			s.watcher.Arm()
@@ -239,7 +250,7 @@ func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) {
 			select {
 			case <-sc.wake:
 			case <-stop:
-				return
+				return false
 			}
 		}
 		s.publishRound(sc.clock.Now())
@@ -247,6 +258,7 @@ func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) {
 	if len(group) > 0 {
 		sc.ring() // what rang in between, and what is due by now
 	}
+	return true
 }
 
 // published tells what was published.
