@@ -3,6 +3,7 @@ package partition
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -317,6 +318,11 @@ func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, i
 // cancelLocked returns how many of the ids were waiting.
 func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint64, err error) {
 	known := s.index.known(ids)
+	for _, id := range ids {
+		if s.crons[id] != nil && !slices.Contains(known, id) { // it will be back for the next time
+			return 0, 0, wire.Errorf(wire.CodeBusy, "scheduled message %d is being published", id)
+		}
+	}
 	if len(known) == 0 {
 		return 0, 0, nil
 	}

@@ -219,6 +219,30 @@ func TestRecurringMessagesAreKeptAndPublishedAgain(t *testing.T) {
 	require.Zero(t, n.SchedulerStats().Pending)
 }
 
+// A recurring message that is cancelled while it is being published must not come again.
+func TestARecurringMessageThatIsBeingPublishedIsCancelledLater(t *testing.T) {
+	n, f, p := scheduleNode(t, "", "memory")
+	ids := together(t, p, []ScheduleItem{{Cron: "@every 1h", Batch: batchOf(t, "a")}})
+	s := p.schedule.Load()
+	n.Registry.Close()
+	f.add(time.Hour)
+	items := s.due(s.all.clock.Now())
+	require.Len(t, items, 1)
+	_, _, _, err := p.CancelScheduled(ids)
+	code(t, wire.CodeBusy, err)
+	s.index.push(items[0])
+	require.True(t, s.collect(s.all.clock.Now()))
+	missing, _, _, err := p.CancelScheduled(ids)
+	require.NoError(t, err)
+	require.Zero(t, missing)
+	require.Empty(t, s.crons)
+	missing, _, _, err = p.CancelScheduled(ids)
+	require.NoError(t, err)
+	require.Equal(t, 1, missing)
+	require.NoError(t, n.store.Close())
+	n.Registry = nil
+}
+
 func TestThereIsALimitOfScheduledMessages(t *testing.T) {
 	n := openNode(t, "", Options{MaxScheduled: 2})
 	p := n.create("jobs", 1).Partition(0)
