@@ -97,42 +97,59 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 
 // extend opens the partitions that make n of a topic's, with what they inherit on the disk. Nobody sees
 // them yet. What an earlier attempt left of them, which the metadata never knew, is removed before.
-func (r *Registry) extend(t *Topic, n int) ([]*Partition, error) {
+func (r *Registry) extend(t *Topic, n int) (parts []*Partition, h heritage, err error) {
 	old := t.Partitions()
 	if n == len(old) {
-		return old, nil
+		return old, h, nil
 	}
 	for _, id := range r.store.Logs() {
 		if number := id.Partition &^ companion; id.Topic == t.id && number >= uint32(len(old)) {
 			if err := r.store.RemoveLog(id); err != nil {
-				return nil, wire.Errorf(wire.CodeStorage, "remove what is left of partition %d: %v", number, err)
+				return nil, h, wire.Errorf(wire.CodeStorage, "remove what is left of partition %d: %v", number, err)
 			}
 			delete(r.companions, id)
 		}
 	}
 	h, now := heritageOf(old), r.opts.Now()
-	parts := slices.Clone(old)
+	parts = slices.Clone(old)
 	for i := len(old); i < n; i++ {
 		p, err := r.openPartition(t, i)
 		if err != nil {
-			return nil, wire.Errorf(wire.CodeStorage, "%v", err)
+			return nil, h, wire.Errorf(wire.CodeStorage, "%v", err)
 		}
 		if err := p.inherit(h, now); err != nil {
-			return nil, err
+			return nil, h, err
 		}
 		parts = append(parts, p)
 	}
-	return parts, r.sync()
+	return parts, h, r.sync()
 }
 
-// follow gives new partitions what changed for the others while nobody saw them.
-func (r *Registry) follow(t *Topic, have int) error {
+// follow gives new partitions what changed for the others while nobody saw them. before is what they
+// inherited.
+func (r *Registry) follow(t *Topic, have int, before heritage) error {
 	parts := t.Partitions()
 	h, now := heritageOf(parts[:have]), r.opts.Now()
 	for _, p := range parts[have:] {
 		if err := p.inherit(h, now); err != nil {
 			return err
 		}
+		if err := p.resume(before, h, now); err != nil {
+			return err
+		}
 	}
 	return r.sync()
+}
+
+// resume lets go on what p inherited as paused and the other partitions have resumed since.
+func (p *Partition) resume(inherited, now heritage, at time.Time) error {
+	for _, name := range slices.Sorted(maps.Keys(inherited.paused)) {
+		if _, paused := now.paused[name]; paused || p.Err() != nil {
+			continue
+		}
+		if _, err := p.Pause(name, false, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -58,7 +58,7 @@ func TestWhatAnInterruptedGrowthLeftIsNotUsed(t *testing.T) {
 			require.NoError(t, err)
 		}
 		pause(true)
-		parts, err := n.extend(topic, 3)
+		parts, _, err := n.extend(topic, 3)
 		require.NoError(t, err)
 		require.True(t, parts[2].Paused("g"))
 		if killed {
@@ -78,15 +78,23 @@ func TestWhatAnInterruptedGrowthLeftIsNotUsed(t *testing.T) {
 	}
 }
 
-// A pause that comes while partitions are added reaches them as well.
+// A pause or a resume that comes while partitions are added reaches them as well.
 func TestAddedPartitionsFollowWhatChangesMeanwhile(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
 	topic := n.create("t", 1)
-	parts, err := n.extend(topic, 2)
+	pause := func(name string, on bool) {
+		_, err := topic.Partition(0).Pause(name, on, time.Now())
+		require.NoError(t, err)
+	}
+	pause("resumed", true)
+	pause("still-paused", true)
+	parts, inherited, err := n.extend(topic, 2)
 	require.NoError(t, err)
-	_, err = topic.Partition(0).Pause("g", true, time.Now())
-	require.NoError(t, err)
+	pause("paused", true)
+	pause("resumed", false)
 	topic.parts.Store(&parts)
-	require.NoError(t, n.follow(topic, 1))
-	require.True(t, topic.Partition(1).Paused("g"))
+	require.NoError(t, n.follow(topic, 1, inherited))
+	p := topic.Partition(1)
+	require.True(t, p.Paused("paused") && p.Paused("still-paused"))
+	require.False(t, p.Paused("resumed"))
 }

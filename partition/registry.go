@@ -402,7 +402,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if err := r.checkSubjects(name, &c); err != nil {
 		return nil, err
 	}
-	parts, err := r.extend(t, partitions)
+	parts, inherited, err := r.extend(t, partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -421,7 +421,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 		return t, nil
 	}
 	t.parts.Store(&parts)
-	return t, r.follow(t, have)
+	return t, r.follow(t, have, inherited)
 }
 
 // Delete removes a topic and its data, durably.
