@@ -23,7 +23,7 @@ type cause struct {
 }
 
 // Dead returns the pending dead letters with the lowest offsets, at most MaxDeadBatch. The broker
-// publishes each and then applies PlanBuried. A crash between the two publishes some twice.
+// publishes each and then applies PlanBuried. After a crash between the two they are here again.
 func (q *Queue) Dead() []Dead {
 	n := min(q.runs.summary().dead, MaxDeadBatch)
 	if n == 0 {

@@ -63,23 +63,38 @@ func (r *Registry) retryBurial(p *Partition) {
 	})
 }
 
-// bury publishes every dead letter of the partition and then marks them done. A crash in between
-// publishes them twice, never not at all.
+// bury publishes every dead letter of the partition and then marks them done. What came in between, a crash
+// or a failure, leaves it in doubt which of them are in their topic: they are looked for there.
 func (p *Partition) bury() error {
+	var before *buried
+	if p.doubt {
+		before = &buried{ends: map[*Partition]uint64{}}
+	}
+	p.doubt = true
 	for {
 		name, policy, dead := p.nextDead()
 		if len(dead) == 0 {
+			p.doubt = false
 			return nil
 		}
 		target, err := p.deadLetterTopic(name, policy)
 		if err != nil {
 			return err
 		}
-		var buried []uint64
-		for _, d := range dead {
+		there, err := before.among(p, target, name, dead)
+		if err != nil {
+			return err
+		}
+		var done []uint64
+		for i := range dead {
+			d := &dead[i]
+			if there[d.Offset] {
+				done = append(done, d.Offset)
+				continue
+			}
 			switch err := p.buryOne(target, name, d); {
 			case err == nil, wire.CodeOf(err) == wire.CodeOffsetOutOfRange, wire.CodeOf(err) == wire.CodeCorruptRange:
-				buried = append(buried, d.Offset) // also what retention or damage took meanwhile
+				done = append(done, d.Offset) // also what retention or damage took meanwhile
 			default:
 				return err
 			}
@@ -87,7 +102,7 @@ func (p *Partition) bury() error {
 		if err := p.topic.registry.sync(); err != nil {
 			return err
 		}
-		if err := p.markBuried(name, buried); err != nil {
+		if err := p.markBuried(name, done); err != nil {
 			return err
 		}
 	}
@@ -126,7 +141,7 @@ func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, e
 }
 
 // buryOne copies one record with the reason headers to the dead-letter topic.
-func (p *Partition) buryOne(target *Topic, queue string, d group.Dead) error {
+func (p *Partition) buryOne(target *Topic, queue string, d *group.Dead) error {
 	var c log.Chunk
 	defer c.Release()
 	// Also past its time to live: it failed before.
@@ -137,15 +152,7 @@ func (p *Partition) buryOne(target *Topic, queue string, d group.Dead) error {
 	if err != nil {
 		return err
 	}
-	var h wire.Headers
-	h = h.Append(HeaderDeadTopic, []byte(p.topic.name))
-	h = h.Append(HeaderDeadPartition, strconv.AppendUint(nil, uint64(p.number), 10))
-	h = h.Append(HeaderDeadOffset, strconv.AppendUint(nil, d.Offset, 10))
-	h = h.Append(HeaderDeadGroup, []byte(queue))
-	h = h.Append(HeaderDeadReason, []byte(d.Reason))
-	h = h.Append(HeaderDeadAttempts, strconv.AppendUint(nil, uint64(d.Attempts), 10))
-	h = h.Append(HeaderDeadFirst, d.First.UTC().AppendFormat(nil, time.RFC3339Nano))
-	h = h.Append(HeaderDeadLast, d.Last.UTC().AppendFormat(nil, time.RFC3339Nano))
+	h := p.deadHeaders(queue, d)
 	if len(h)+len(rec.Headers) <= wire.MaxHeaderBytes {
 		h = append(h, rec.Headers...)
 	}
@@ -162,6 +169,19 @@ func (p *Partition) buryOne(target *Topic, queue string, d group.Dead) error {
 		return err
 	}
 	return nil
+}
+
+// deadHeaders says where a dead letter was and why it died. No other one has the same.
+func (p *Partition) deadHeaders(queue string, d *group.Dead) wire.Headers {
+	var h wire.Headers
+	h = h.Append(HeaderDeadTopic, []byte(p.topic.name))
+	h = h.Append(HeaderDeadPartition, strconv.AppendUint(nil, uint64(p.number), 10))
+	h = h.Append(HeaderDeadOffset, strconv.AppendUint(nil, d.Offset, 10))
+	h = h.Append(HeaderDeadGroup, []byte(queue))
+	h = h.Append(HeaderDeadReason, []byte(d.Reason))
+	h = h.Append(HeaderDeadAttempts, strconv.AppendUint(nil, uint64(d.Attempts), 10))
+	h = h.Append(HeaderDeadFirst, d.First.UTC().AppendFormat(nil, time.RFC3339Nano))
+	return h.Append(HeaderDeadLast, d.Last.UTC().AppendFormat(nil, time.RFC3339Nano))
 }
 
 // markBuried logs that the dead letters are in their topic.

@@ -37,6 +37,7 @@ type Partition struct {
 	state     *group.State
 	burying   bool     // p is with the burial goroutine
 	seenFirst uint64   // the log's start that state knows; used by the timer goroutine only
+	doubt     bool     // dead letters may be in their topics already; used by the burial goroutine only
 	command   []byte   // scratch space for commands, guarded by mu
 	payload   []byte   // scratch space for entries, guarded by mu
 	keys      []uint64 // scratch space for the hashes of keys, guarded by mu
