@@ -49,7 +49,8 @@ message. Without --exec a message is done when it is printed.
 With --exec the command is run by sh for every message, with the value on stdin and RAFKA_TOPIC,
 RAFKA_PARTITION, RAFKA_OFFSET, RAFKA_KEY and RAFKA_ATTEMPT in the environment. Exit code 0 is done, 75
 is try again later, everything else is a failure: a queue counts it and gives up after its maximum
-of deliveries, a group tries the same message again.`,
+of deliveries, a group tries the same message again. What the command prints is passed on as it is, so
+that cat prints values one behind the other; without --exec, -o raw prints one in a line.`,
 		Example:           consumeExample,
 		Args:              exactly(1, "TOPIC"),
 		Annotations:       map[string]string{"raw": "yes"},

@@ -136,7 +136,9 @@ func (c *cli) read(ctx context.Context, cl *client.Client, r *reading) error {
 		err = c.follow(ctx, cl, r, emit)
 	}
 	err = errors.Join(ended(ctx, err, r.limit > 0), out.flush())
-	c.sayf("%d read, nothing committed", n)
+	if n > 0 || err == nil || ctx.Err() != nil { // else nothing was there to read
+		c.sayf("%d read, nothing committed", n)
+	}
 	return err
 }
 
