@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net"
@@ -16,9 +17,12 @@ import (
 // waitLimit is how long a test waits for what must happen.
 const waitLimit = 20 * time.Second
 
-// startServer starts a broker on a free port and stops it when the test ends.
+// startServer starts a broker on a free port and stops it when the test ends. However busy the machine is,
+// its clients may take their time to log in.
 func startServer(t testing.TB, o Options) *Server {
 	t.Helper()
+	o.AuthTimeout = cmp.Or(o.AuthTimeout, waitLimit)
+	o.TLS.Timeout = cmp.Or(o.TLS.Timeout, waitLimit)
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
 	}

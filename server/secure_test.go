@@ -80,7 +80,7 @@ func (a *authority) client() *tls.Config { return &tls.Config{RootCAs: a.pool} }
 
 // flushNATS connects, and asks for an answer.
 func flushNATS(srv *Server, opts ...nats.Option) error {
-	nc, err := nats.Connect(natsURL(srv), opts...)
+	nc, err := nats.Connect(natsURL(srv), append(opts, nats.Timeout(waitLimit))...)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func TestTLSOfNATSClients(t *testing.T) {
 	})
 	t.Run("large messages", func(t *testing.T) {
 		srv := startServer(t, Options{TLS: TLSOptions{Config: a.server()}})
-		nc, err := nats.Connect(natsURL(srv), secure)
+		nc, err := nats.Connect(natsURL(srv), secure, nats.Timeout(waitLimit))
 		require.NoError(t, err)
 		defer nc.Close()
 		sub, err := nc.SubscribeSync("big")
@@ -210,7 +210,7 @@ func TestTLSWithoutCertificate(t *testing.T) {
 func TestSetTLSReplacesTheCertificate(t *testing.T) {
 	a, b := newAuthority(t), newAuthority(t)
 	srv := startServer(t, Options{TLS: TLSOptions{Config: a.server()}})
-	old, err := nats.Connect(natsURL(srv), nats.Secure(a.client()))
+	old, err := nats.Connect(natsURL(srv), nats.Secure(a.client()), nats.Timeout(waitLimit))
 	require.NoError(t, err)
 	defer old.Close()
 	require.NoError(t, srv.SetTLS(b.server()))

@@ -15,7 +15,7 @@ func TestTextClientsScheduleWithHeaders(t *testing.T) {
 	srv := startServer(t, Options{})
 	_, err := srv.registry.Create("orders", 1, []wire.Setting{{Key: "subjects", Value: "orders.>"}})
 	require.NoError(t, err)
-	nc, err := nats.Connect(natsURL(srv))
+	nc, err := nats.Connect(natsURL(srv), nats.Timeout(waitLimit))
 	require.NoError(t, err)
 	defer nc.Close()
 	sub, err := nc.SubscribeSync("orders.>")

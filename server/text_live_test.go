@@ -264,12 +264,14 @@ func TestTextSubscriptionLimit(t *testing.T) {
 func TestTextPause(t *testing.T) {
 	b := newTextBroker(t, Options{})
 	p := b.peer()
+	idle := b.busyWorkers()
 	p.feed("TOPIC a\r\nPUB a 1\r\nx\r\nFETCH a/0@0\r\nPING\r\n")
 	for range 1000 {
 		p.s.receive([]byte("PING\r\n"), b.now()) // before the loop looks whether TOPIC is done
 	}
 	p.s.loop.endTurn(b.now())
 	require.Empty(t, p.take(), "TOPIC waits for a worker")
+	idle()
 	require.Equal(t, "+OK topic \"a\" created with 1 partition\r\n", p.line())
 	require.Equal(t, "+OK\r\n", p.line())
 	require.Regexp(t, "^RECORD a/0@0 1 ", p.line())

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -79,6 +80,18 @@ func (b *textBroker) turn() {
 			l.drain(b.now())
 		}
 	}
+}
+
+// busyWorkers keeps what needs a worker waiting until idle is called.
+func (b *textBroker) busyWorkers() (idle func()) {
+	b.t.Helper()
+	release := make(chan struct{})
+	for range coldReaders {
+		require.NoError(b.t, b.srv.enqueue(func() { <-release }))
+	}
+	idle = sync.OnceFunc(func() { close(release) })
+	b.t.Cleanup(idle)
+	return idle
 }
 
 // until turns the loops until cond holds.
