@@ -36,8 +36,24 @@ type server struct {
 	took     time.Duration // until it greeted a connection
 }
 
+// boots is how often a server is started that ends at once: one of its ports may have been taken by another
+// program in between, and not all servers can say which free ones they chose.
+const boots = 3
+
+// errEnded is what start returns when the process has ended.
+var errEnded = errors.New("it has ended")
+
 // boot starts a system with no data, in a new directory of parent.
-func boot(sys *system, programs map[string]string, parent string) (*server, error) {
+func boot(sys *system, programs map[string]string, parent string) (s *server, err error) {
+	for range boots {
+		if s, err = bootOnce(sys, programs, parent); !errors.Is(err, errEnded) {
+			break
+		}
+	}
+	return s, err
+}
+
+func bootOnce(sys *system, programs map[string]string, parent string) (*server, error) {
 	dir, err := os.MkdirTemp(parent, "rafka-peers-")
 	if err != nil {
 		return nil, err
@@ -71,7 +87,7 @@ func (s *server) start() error {
 	err := until("greets a connection", func() (bool, error) {
 		select {
 		case <-s.ended:
-			return false, errors.New("it has ended")
+			return false, errEnded
 		default:
 		}
 		c, err := greet(s)
@@ -125,7 +141,7 @@ func (s *server) kill() error {
 func (s *server) remove() error { return errors.Join(s.kill(), os.RemoveAll(s.dir)) }
 
 // freeAddr returns a loopback address that nobody listens on. Another program may take it before the
-// server does; then the server does not start and the run fails.
+// server does.
 func freeAddr() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,13 +9,18 @@ import (
 )
 
 func TestAServerThatEndsIsNotWaitedFor(t *testing.T) {
+	addrs := map[string]bool{}
 	sys := system{
 		name: "nothing", program: "sh",
-		args: func(*server) ([]string, error) { return []string{"-c", "echo out of order >&2; exit 1"}, nil },
+		args: func(s *server) ([]string, error) {
+			addrs[s.addr] = true
+			return []string{"-c", "echo out of order >&2; exit 1"}, nil
+		},
 	}
 	parent := t.TempDir()
 	_, err := boot(&sys, map[string]string{"sh": "/bin/sh"}, parent)
 	require.ErrorContains(t, err, "out of order")
+	require.Greater(t, len(addrs), 1, "its address may have been taken")
 	left, err := os.ReadDir(parent)
 	require.NoError(t, err)
 	require.Empty(t, left)
