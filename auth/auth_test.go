@@ -257,3 +257,31 @@ func FuzzHash(f *testing.F) {
 		}
 	})
 }
+
+// What a user may do is said as it was configured, with the defaults filled in.
+func TestPermissionsOfAPrincipal(t *testing.T) {
+	given := Permissions{
+		Publish:   Rule{Allow: []string{"a", "b.>"}, Deny: []string{"b.secret"}},
+		Subscribe: Rule{Allow: []string{">"}, Deny: []string{"jobs workers.*"}},
+		Responses: &Responses{Max: 3, TTL: time.Second},
+		Admin:     []string{"a"},
+	}
+	p := policy(t, Config{
+		Users: []User{
+			{Name: "given", Password: "p", Permissions: &given},
+			{Name: "answers", Password: "p", Permissions: &Permissions{Responses: &Responses{}}},
+			{Name: "default", Password: "p"},
+		},
+		Default: &Permissions{Publish: Rule{Deny: []string{"x"}}},
+	})
+	of := func(user string) *Permissions {
+		return accepted(t, p, user, Credentials{User: user, Password: "p"}).Permissions()
+	}
+	require.Equal(t, &given, of("given"))
+	require.Equal(t, &Permissions{
+		Publish: Rule{Deny: []string{">"}}, Responses: &Responses{Max: defaultResponses, TTL: defaultResponseTTL},
+	}, of("answers"))
+	require.Equal(t, &Permissions{Publish: Rule{Deny: []string{"x"}}}, of("default"))
+	var nobody *Principal
+	require.Nil(t, nobody.Permissions())
+}

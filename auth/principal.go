@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -82,6 +83,20 @@ func (p *Principal) rights() *rights {
 		return nil
 	}
 	return p.user.rights
+}
+
+// Permissions returns what the user may do, with what its Config left to defaults; nil is everything.
+func (p *Principal) Permissions() *Permissions {
+	r := p.rights()
+	if r == nil {
+		return nil
+	}
+	to := &Permissions{Publish: r.publish.rule(), Subscribe: r.subscribe.rule(), Admin: slices.Clone(r.admin)}
+	if r.responses != nil {
+		c := *r.responses
+		to.Responses = &c
+	}
+	return to
 }
 
 // MayPublish reports whether the user may publish to a subject or topic.
@@ -173,6 +188,25 @@ func (p *patterns) allows(s []byte) bool {
 		}
 	}
 	return len(p.allow) == 0
+}
+
+// rule is what p was compiled from.
+func (p *patterns) rule() Rule {
+	list := func(from []entry) (to []string) {
+		for _, e := range from {
+			to = append(to, e.String())
+		}
+		return to
+	}
+	return Rule{Allow: list(p.allow), Deny: list(p.deny)}
+}
+
+// String returns the entry as a Config has it.
+func (e *entry) String() string {
+	if e.queue == nil {
+		return string(e.pattern)
+	}
+	return string(e.pattern) + " " + string(e.queue)
 }
 
 // Replies are the reply subjects that a connection may answer to because it received them. The zero

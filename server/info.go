@@ -47,7 +47,7 @@ func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
 // appendConnectInfo appends the line that answers a program's first PING: the greeting, and what the
 // login led to. There is one account, which has the name that NATS gives to the only one.
 func (srv *Server) appendConnectInfo(dst []byte, s *session, c addressed) []byte {
-	return append(srv.beginInfo(dst, s, c), `,"connect_info":true,"remote_account":"$G"}`+"\r\n"...)
+	return append(srv.beginInfo(dst, s, c), `,"connect_info":true,"remote_account":"`+onlyAccount+`"}`+"\r\n"...)
 }
 
 // beginInfo appends the greeting line without its end.

@@ -53,13 +53,8 @@ func (s *session) mayReceive(m *message) bool {
 
 // noResponder tells a requester that nobody got its request.
 func (l *loop) noResponder(requester receiver, m *message) {
-	var found subject.Matches[live]
-	l.srv.live.Match(&found, m.reply)
-	for _, sub := range found.Subs {
-		if sub.Value.to == requester {
-			requester.nobody(sub, m)
-			return
-		}
+	if sub := l.waiting(requester, m.reply); sub != nil {
+		requester.nobody(sub, m)
 	}
 }
 
@@ -145,7 +140,8 @@ func (b *binary) sendLive(f wire.Frame, now time.Time) error {
 			return nil
 		}
 	}
-	if l.route(m) == 0 && topic == nil && len(m.reply) > 0 && f.Flags&wire.FlagNoResponders != 0 {
+	answered := l.serveSystem(b, m)
+	if l.route(m) == 0 && topic == nil && !answered && len(m.reply) > 0 && f.Flags&wire.FlagNoResponders != 0 {
 		l.noResponder(b, m)
 	}
 	return nil

@@ -40,13 +40,14 @@ func (t *text) publish(m *message, now time.Time) {
 		m.from = t
 	}
 	l.turn.sent.add(1, len(m.payload))
+	answered := l.serveSystem(t, m)
 	receivers := l.route(m)
 	t.allowance -= receivers * deliverWork
 	switch {
 	case len(m.reply) == 0:
 	case topic != nil:
 		l.awaitStored(stored, m, &t.held, now)
-	case receivers == 0 && t.noResponders:
+	case receivers == 0 && !answered && t.noResponders:
 		l.noResponder(t, m)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"math/big"
 	"net"
 	"testing"
@@ -107,6 +108,48 @@ func TestPermissions(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, <-errs, nats.ErrPermissionViolation)
 	require.True(t, service.IsConnected())
+}
+
+// A client is told who it is, in the form that nats-server gives it.
+func TestUserInfo(t *testing.T) {
+	b := broker(t, server.Options{Auth: policy(t, auth.Config{Users: []auth.User{
+		{Name: "dlc", Password: "x", Permissions: &auth.Permissions{
+			Publish:   auth.Rule{Allow: []string{"$SYS.REQ.>"}, Deny: []string{"$SYS.REQ.ACCOUNT.>"}},
+			Subscribe: auth.Rule{Allow: []string{"_INBOX.>"}}, Responses: &auth.Responses{},
+		}},
+		{Name: "other", Password: "x", Permissions: &auth.Permissions{Publish: auth.Rule{Allow: []string{"orders"}}}},
+	}})})
+	m, err := connect(t, b, nats.UserInfo("dlc", "x")).Request("$SYS.REQ.USER.INFO", nil, patience)
+	require.NoError(t, err)
+	var answer struct {
+		Server struct{ ID, Ver string }
+		Data   struct {
+			User, Account string
+			Permissions   map[string]struct {
+				Allow, Deny []string
+				Max         int
+				TTL         time.Duration
+			}
+			Expires time.Duration
+		}
+		Error any
+	}
+	require.NoError(t, json.Unmarshal(m.Data, &answer))
+	require.Equal(t, "dlc", answer.Data.User)
+	require.Equal(t, "$G", answer.Data.Account)
+	require.Equal(t, []string{"$SYS.REQ.>"}, answer.Data.Permissions["publish"].Allow)
+	require.Equal(t, []string{"$SYS.REQ.ACCOUNT.>"}, answer.Data.Permissions["publish"].Deny)
+	require.Equal(t, []string{"_INBOX.>"}, answer.Data.Permissions["subscribe"].Allow)
+	require.Equal(t, 1, answer.Data.Permissions["responses"].Max)
+	require.Equal(t, 2*time.Minute, answer.Data.Permissions["responses"].TTL)
+	require.Zero(t, answer.Data.Expires)
+	require.Nil(t, answer.Error)
+	require.NotEmpty(t, answer.Server.ID)
+
+	errs := make(chan error, 1)
+	other := connect(t, b, nats.UserInfo("other", "x"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { errs <- err }))
+	require.NoError(t, other.PublishRequest("$SYS.REQ.USER.INFO", "_INBOX.x", nil))
+	require.ErrorIs(t, <-errs, nats.ErrPermissionViolation)
 }
 
 // authority signs certificates.

@@ -76,6 +76,9 @@ func TestTheNATSTool(t *testing.T) {
 
 	n.run("rtt")
 	require.Contains(t, n.run("server", "check", "connection"), "OK")
+	account := n.run("account", "info")
+	require.Regexp(t, `Account: \$G`, account)
+	require.Contains(t, account, "Expires: never")
 	subscriber := n.start("sub", "foo.>", "--count", "2")
 	listeners(1)
 	n.run("pub", "foo.bar", "hello", "-H", "X:1")
