@@ -3,7 +3,7 @@
 # make check  adds the race detector, the linters and the other platforms
 # make test-crash  kills a broker CYCLES times under load
 # make test-power  takes a broker's file system away CYCLES times under load; root only
-# make conformance  fetches the nats command line tool and nats.js, and tests the broker with them
+# make conformance  fetches the nats command line tool, nats.js and nats.py, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make bench-peers  builds nats-server and nsqd, measures the broker beside them and Redis, ROUNDS times,
 #                   and writes docs/peers.md with its plots
@@ -23,6 +23,7 @@ GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 
 NATSCLI      = github.com/nats-io/natscli/nats@v0.5.1
 NATSJS       = @nats-io/transport-node@3.4.0
+NATSPY       = nats-py==2.15.0
 
 DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 
@@ -53,7 +54,9 @@ conformance:
 	GOBIN=$(CURDIR)/bin/tools $(GO) install $(NATSCLI)
 	mkdir -p bin/tools/js
 	if command -v npm; then npm install --no-audit --no-fund --prefix bin/tools/js $(NATSJS); fi
-	RAFKA_NATS_CLI=$(CURDIR)/bin/tools/nats RAFKA_NATS_JS=$(CURDIR)/bin/tools/js $(GO) test -count=1 -v ./internal/conformance
+	-command -v pip && pip install --quiet --target bin/tools/py $(NATSPY)
+	RAFKA_NATS_CLI=$(CURDIR)/bin/tools/nats RAFKA_NATS_JS=$(CURDIR)/bin/tools/js RAFKA_NATS_PY=$(CURDIR)/bin/tools/py \
+		$(GO) test -count=1 -v ./internal/conformance
 
 bench: build
 	bin/rafka bench compare --rounds $(ROUNDS) --write docs/benchmarks.md
