@@ -98,16 +98,23 @@ type scratch struct {
 	batches   []wire.Batch
 }
 
-// takeSpare returns memory for the backlog of a session, empty.
-func (l *loop) takeSpare() []byte {
+// smallBacklog is the size of a backlog for which new memory is cheap: the spare one is for those that are
+// as large as a read.
+const smallBacklog = 16 << 10
+
+// takeSpare returns memory for a backlog of size bytes, empty.
+func (l *loop) takeSpare(size int) []byte {
 	b := l.spareBacklog
+	if size <= smallBacklog || cap(b) < size {
+		return make([]byte, 0, size)
+	}
 	l.spareBacklog = nil
 	return b[:0]
 }
 
 // keepSpare keeps the memory of a backlog for the next one.
 func (l *loop) keepSpare(b []byte) {
-	if cap(b) <= idleBuffer {
+	if cap(b) <= idleBuffer && cap(b) > cap(l.spareBacklog) {
 		l.spareBacklog = b
 	}
 }

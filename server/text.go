@@ -59,6 +59,9 @@ const (
 	deliverWork   = 100
 	subscribeWork = 1500
 	bytesPerWork  = 16 // of commands and payloads
+	// restBytes is how much of a read may be left at the end of a slice and run nevertheless, for another
+	// slice at most: to put it off costs more.
+	restBytes = 1024
 	// maxSubBytes bounds the memory of a session's live subscriptions: about a million of them.
 	maxSubBytes = 256 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
@@ -107,7 +110,7 @@ func (t *text) feed(in []byte, now time.Time) {
 		return
 	}
 	if t.backlog == nil {
-		t.backlog = t.s.loop.takeSpare()
+		t.backlog = t.s.loop.takeSpare(len(in))
 	}
 	t.backlog = append(t.backlog, in...)
 	if !t.paused || waits > fullBacklog {
@@ -127,9 +130,9 @@ func (t *text) allow(waits int) {
 	}
 }
 
-// goesOn reports whether one more command may be run in this turn.
-func (t *text) goesOn() bool {
-	if t.allowance > 0 {
+// goesOn reports whether one more command may be run in this turn, of rest bytes that are left.
+func (t *text) goesOn(rest int) bool {
+	if t.allowance > 0 || rest <= restBytes && t.allowance > -sliceWork {
 		return true
 	}
 	if t.budget <= 0 {
@@ -180,7 +183,7 @@ func (t *text) goOn(now time.Time) {
 // run runs commands until one pauses the session, and returns how many bytes it took.
 func (t *text) run(in []byte, now time.Time) (used int) {
 	t.running = true
-	for used < len(in) && !t.paused && !t.s.closed && t.goesOn() {
+	for used < len(in) && !t.paused && !t.s.closed && t.goesOn(len(in)-used) {
 		if len(t.part) > 0 {
 			n := t.complete(in[used:], now)
 			t.allowance -= commandWork + n/bytesPerWork

@@ -78,6 +78,49 @@ func TestATurnEndsWhenOthersWait(t *testing.T) {
 	require.InDelta(t, sliceWork/commandWork, beside, sliceWork/commandWork/10)
 }
 
+// What is left of a read and takes no longer than a slice is not put off.
+func TestTheRestOfAReadIsRunBesideOthers(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.pausing()
+	p := b.program()
+	p.s.loop.awaited = func() bool { return true }
+	few := strings.Repeat("SUB a 1\r\nUNSUB 1\r\n", 14)
+	require.Greater(t, 14*2*subscribeWork, sliceWork)
+	require.Less(t, len(few), restBytes)
+	p.feed(few)
+	require.Nil(t, p.s.proto.(*text).backlog)
+	p.feed(strings.Repeat(few, 3))
+	require.NotNil(t, p.s.proto.(*text).backlog, "twice as long and more")
+	b.until(func() bool { return p.s.proto.(*text).backlog == nil }, "the rest is run")
+}
+
+// The memory of a large backlog is there for the next one, whatever small ones come between.
+func TestBacklogsReuseMemory(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.pausing()
+	busy := b.program()
+	b.program() // on the other loop
+	other := b.program()
+	l := busy.s.loop
+	require.Same(t, l, other.s.loop)
+	l.awaited = func() bool { return true }
+	putOff := func(p *textPeer, size int) {
+		t.Helper()
+		p.s.receive([]byte(strings.Repeat("PONG\r\n", size/6)), b.now())
+		require.NotEmpty(t, p.s.proto.(*text).backlog)
+		l.endTurn(b.now())
+		b.until(func() bool { return p.s.proto.(*text).backlog == nil }, "the rest is run")
+	}
+	putOff(busy, 400_000)
+	spare := cap(l.spareBacklog)
+	require.Greater(t, spare, 300_000)
+	putOff(other, 8_000)
+	require.Equal(t, spare, cap(l.spareBacklog))
+	at := &l.spareBacklog[:1][0]
+	putOff(busy, 300_000)
+	require.Same(t, at, &l.spareBacklog[:1][0])
+}
+
 // Whether another connection waits is asked of the kernel, which goes on telling gnet.
 func TestAnotherConnectionIsSeenToWait(t *testing.T) {
 	srv := startServer(t, Options{Loops: 1})
