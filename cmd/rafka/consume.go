@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -96,6 +98,9 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if err != nil {
 		return client.Source{}, usagef(cmd, "from: %v", err)
 	}
+	if o.queue != "" && strings.HasPrefix(o.from, "committed") {
+		return client.Source{}, usagef(cmd, "from: a queue has not committed anything; it starts at a message")
+	}
 	if o.workers < 1 || o.limit < 0 || o.forTime < 0 || o.lease < 0 || o.session < 0 || o.maxDeliveries < 0 {
 		return client.Source{}, usagef(cmd, "--workers is at least 1, and no number can be negative")
 	}
@@ -148,6 +153,7 @@ func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s 
 	} else {
 		close(watched)
 	}
+	c.sayPaused(ctx, cl, o)
 	w := &worker{c: c, o: o, out: c.newMessageWriter()}
 	err := cl.Run(ctx, s, w.handle)
 	cancel(nil)
@@ -157,6 +163,14 @@ func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s 
 		return nil
 	}
 	return ended(ctx, err, o.limit > 0)
+}
+
+// sayPaused says why nothing will come. A failed look says nothing.
+func (c *cli) sayPaused(ctx context.Context, cl *client.Client, o *consumption) {
+	infos, _ := cl.Groups(ctx, o.name())
+	if slices.ContainsFunc(infos, func(g wire.GroupInfo) bool { return g.Topic == o.topic && g.Paused }) {
+		c.sayf("%q is paused; rafka group resume %s lets it go on", o.name(), o.name())
+	}
 }
 
 // worker handles the messages of rafka consume.

@@ -226,6 +226,11 @@ func deadTopics(ctx context.Context, cl *client.Client, name string) (topics []s
 	if queue {
 		return topics, true, nil
 	}
+	if _, err := cl.Topic(ctx, name); errors.Is(err, wire.CodeTopicNotFound) {
+		f := explain(wire.CodeGroupNotFound)
+		f.err, f.hint = fmt.Errorf("no queue and no dead-letter topic is called %q", name), "rafka dlq ls shows the queues with dead letters"
+		return nil, false, f
+	}
 	return []string{name}, false, nil
 }
 

@@ -113,7 +113,8 @@ func (c *cli) reportFailure(f *failure) {
 	if f.name == "INTERRUPTED" || f.err == nil {
 		return
 	}
-	text := strings.Replace(f.err.Error(), f.name+": ", "", 1) // the name is said in front
+	text := strings.Replace(f.err.Error(), f.name+": ", "", 1)   // the name is said in front
+	text = strings.Replace(": "+text, ": client: ", ": ", 1)[2:] // a person did not call a package
 	if c.output == "json" || c.output == "jsonl" {
 		_ = json.NewEncoder(c.stderr).Encode(map[string]any{
 			"error": map[string]any{"code": f.name, "message": text, "detail": f.detail, "hint": f.hint, "exit": f.exit},

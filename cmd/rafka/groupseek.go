@@ -161,7 +161,10 @@ func topicsOf(ctx context.Context, cl *client.Client, group string) ([]string, e
 	case len(topics) > 0:
 		return topics, nil
 	case queue:
-		return nil, fmt.Errorf("%q is a queue: it has no position to move: %w", group, wire.CodeInvalid)
+		return nil, &failure{
+			exit: exitFailed, name: wire.CodeInvalid.String(), err: fmt.Errorf("%q is a queue: it has no position to move", group),
+			hint: "a queue of another name reads from where --from says; rafka dlq replay brings dead letters back",
+		}
 	}
 	return nil, missingGroup(wire.CodeGroupNotFound, group)
 }
