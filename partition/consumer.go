@@ -37,7 +37,7 @@ func (p *Partition) replay() error {
 	}
 	p.state.TruncatePrefix(p.First())
 	for _, q := range p.state.Queues() {
-		p.topic.registry.timed(p)
+		p.topic.registry.timer.add(p)
 		p.doubt = p.doubt || q.Stats().Dead > 0
 		p.buryLater(q)
 	}

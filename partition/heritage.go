@@ -74,7 +74,7 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 		if _, err := p.logLocked(group.AppendOpen(nil, name, 0, h.queues[name]), now); err != nil {
 			return err
 		}
-		p.topic.registry.timed(p)
+		p.topic.registry.timer.add(p)
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.groups)) {
 		if _, ok := p.state.Committed(name); ok {

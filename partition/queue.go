@@ -26,7 +26,7 @@ func (p *Partition) OpenQueue(name string, start uint64, policy QueuePolicy, now
 	if index, err = p.logLocked(group.AppendOpen(nil, name, start, policy), now); err != nil {
 		return 0, err
 	}
-	p.topic.registry.timed(p)
+	p.topic.registry.timer.add(p)
 	p.moved() // another policy may let more be delivered
 	return index, nil
 }
@@ -63,6 +63,9 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 		}
 	} else {
 		dst = q.Lease(dst, limit, visible, lease, owner, now)
+	}
+	if len(dst) > had {
+		p.topic.registry.timer.rouse()
 	}
 	for _, l := range dst[had:] {
 		if l.Attempt > 1 {
@@ -124,6 +127,7 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 	if s.Op == wire.OpAck || s.Op == wire.OpDiscard {
 		p.ackedMessages.Add(count(s.Ranges) - uint64(lost))
 	} else {
+		p.topic.registry.timer.rouse()
 		p.buryLater(q)
 	}
 	return index, lost, q.Ordered(), nil
@@ -164,79 +168,6 @@ func (p *Partition) ReturnLeases(name string, owner uint64, now time.Time) {
 	if q != nil {
 		p.moved()
 	}
-}
-
-// timerInterval is how exactly lease expiry and redelivery keep their time.
-const timerInterval = 10 * time.Millisecond
-
-// timed remembers that p has queues whose leases and redeliveries need the clock.
-func (r *Registry) timed(p *Partition) {
-	r.timedMu.Lock()
-	defer r.timedMu.Unlock()
-	r.timers[p] = struct{}{}
-}
-
-// runTimers drives every partition with queues until the registry closes.
-func (r *Registry) runTimers() {
-	tick := time.NewTicker(timerInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-r.stop:
-			return
-		case <-tick.C:
-			now := r.opts.Now()
-			for _, p := range r.timedPartitions() {
-				p.tick(now)
-			}
-		}
-	}
-}
-
-func (r *Registry) timedPartitions() []*Partition {
-	r.timedMu.Lock()
-	defer r.timedMu.Unlock()
-	due := r.due[:0]
-	for p := range r.timers {
-		if p.Err() != nil {
-			delete(r.timers, p)
-			continue
-		}
-		due = append(due, p)
-	}
-	r.due = due
-	return due
-}
-
-// tick follows retention, expires leases and wakes workers whose redeliveries came due.
-func (p *Partition) tick(now time.Time) {
-	if first := p.First(); first != p.seenFirst {
-		p.seenFirst = first
-		p.truncated()
-	}
-	if p.expire(now) {
-		p.moved()
-	}
-}
-
-func (p *Partition) expire(now time.Time) (due bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, q := range p.state.Queues() {
-		if at, ok := q.Deadline(); !ok || at.After(now) {
-			continue
-		}
-		due = true
-		command, n := q.PlanExpire(p.command[:0], now)
-		if n == 0 {
-			continue
-		}
-		// A refused append leaves the leases expired; the next tick tries again.
-		if _, err := p.logLocked(command, now); err == nil {
-			p.buryLater(q)
-		}
-	}
-	return due
 }
 
 // FitsIn estimates how many of the partition's records fit in a number of bytes; at least 1.

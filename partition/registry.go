@@ -61,9 +61,7 @@ type Registry struct {
 	dataMu sync.Mutex // guards data, and is held from append to apply; taken behind mu
 	data   *metadata
 
-	timedMu sync.Mutex // guards timers
-	timers  map[*Partition]struct{}
-	due     []*Partition // reused by the timer goroutine
+	timer queueTimer
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -105,7 +103,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 		return nil, wire.Errorf(wire.CodeInvalid, "subjects cannot be a default: no subject belongs to two topics")
 	}
 	r := &Registry{
-		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger, timers: map[*Partition]struct{}{}, companions: map[wire.Identity]bool{},
+		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger, timer: newQueueTimer(o.Now), companions: map[wire.Identity]bool{},
 		stop: make(chan struct{}), dead: make(chan *Partition, o.MaxPartitions),
 	}
 	r.scheduler = newScheduler(&r.opts)
@@ -115,7 +113,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	if err := r.load(); err != nil {
 		return nil, err
 	}
-	r.wg.Go(r.runTimers)
+	r.wg.Go(func() { r.timer.run(r.stop) })
 	r.wg.Go(r.runBurials)
 	r.wg.Go(func() { r.scheduler.run(r.stop) })
 	return r, nil
