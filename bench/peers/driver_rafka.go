@@ -74,7 +74,8 @@ func (r *receipts) done(receipt client.Receipt, err error) {
 	}
 	r.next = receipt.Offset + 1
 	if err != nil {
-		r.failed.CompareAndSwap(nil, &err)
+		failed := err // the address of err itself would put it on the heap with every message
+		r.failed.CompareAndSwap(nil, &failed)
 	}
 	if r.w.acked != nil {
 		r.w.acked(int(n))
