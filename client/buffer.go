@@ -12,12 +12,12 @@ type buffer struct {
 }
 
 const (
-	minPooled = 16 // 64 KiB: smaller bodies get memory of their own
+	minPooled = 8  // 256 B: a delivery of one small message
 	maxPooled = 23 // 8 MiB: wire.MaxFrameBytes
 )
 
-// bufferPool recycles large buffers by size class, powers of two. A small body never occupies a large
-// buffer, so what is held stays within twice what was received.
+// bufferPool recycles buffers by size class, powers of two. A small body never occupies a large
+// buffer, so what is held stays within twice what was received, or 256 bytes each.
 type bufferPool struct {
 	classes [maxPooled - minPooled + 1]sync.Pool
 }
@@ -26,7 +26,7 @@ type bufferPool struct {
 // garbage collector.
 func (p *bufferPool) get(n int) *buffer {
 	class := max(bits.Len(uint(n-1)), minPooled)
-	if n < 1<<minPooled/2 || class > maxPooled {
+	if class > maxPooled {
 		return &buffer{mem: make([]byte, n)}
 	}
 	if b, ok := p.classes[class-minPooled].Get().(*buffer); ok {

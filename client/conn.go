@@ -209,7 +209,7 @@ func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func(
 			done <- result{err: err}
 			return
 		}
-		done <- result{buf: f.keep()}
+		done <- result{buf: f.own()}
 	}, nil)
 	if id == 0 {
 		return nil, &lostError{reason: err}

@@ -34,7 +34,15 @@ type frame struct {
 	pool  *bufferPool
 }
 
-// keep returns a buffer with the body that outlives the frame. The caller owns it.
+// own returns a buffer with the body that outlives the frame. It is the caller's for good.
+func (f *frame) own() *buffer {
+	if f.large != nil {
+		return f.keep()
+	}
+	return &buffer{body: append(make([]byte, 0, len(f.Body)), f.Body...)}
+}
+
+// keep returns a buffer with the body that outlives the frame. The caller puts it back when nobody reads it.
 func (f *frame) keep() *buffer {
 	b := f.large
 	if b == nil {

@@ -76,7 +76,7 @@ func (cn *conn) hear(f *frame) (*Message, error) {
 	body := f.Body
 	own := f.large != nil
 	if own {
-		body = f.keep().body
+		body = f.own().body
 	}
 	var live wire.Live
 	if err := live.Parse(body); err != nil {

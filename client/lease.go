@@ -176,7 +176,7 @@ func (q *QueueConsumer) lease(n int) error {
 func (q *QueueConsumer) onLeased(b *binding, f *frame, limit int) error {
 	now := time.Now()
 	var l wire.Leased
-	buf := f.keep() // the messages' for good
+	buf := f.own()
 	if err := l.Parse(buf.body); err != nil {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}

@@ -121,10 +121,7 @@ func (c *Client) flushSent(ctx context.Context) error {
 	if !sent {
 		return nil
 	}
-	buf, err := cn.do(ctx, wire.OpPing, 0, func(dst []byte) []byte { return dst })
-	if err == nil {
-		c.buffers.put(buf)
-	}
+	_, err := cn.do(ctx, wire.OpPing, 0, func(dst []byte) []byte { return dst })
 	return err
 }
 
