@@ -16,6 +16,15 @@ type gatherer struct {
 	gone []group.Settle // what of them is not to be delivered any more
 	done int            // leases that were dealt with
 	last uint64         // index of the last whole entry in out
+
+	id      wire.Identity // of the partition
+	checked *checkedEntry // the one that was cut last; nil remembers none
+}
+
+// checkedEntry is an entry of which the batch's checksum is right.
+type checkedEntry struct {
+	id    wire.Identity
+	index uint64
 }
 
 // maxGathered is where gathering stops: the reply must fit a frame.
@@ -26,6 +35,7 @@ const maxGathered = wire.MaxFrameBytes - leaseReserve
 func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read func(c *log.Chunk, offset uint64, maxBytes int) error) error {
 	var c log.Chunk
 	defer c.Release()
+	g.id = p.Identity()
 	for _, l := range leases {
 		if g.done > 0 && len(g.out) >= maxGathered {
 			return nil
@@ -39,7 +49,7 @@ func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read fun
 			if c.Next <= from {
 				return outOfRange(p, from)
 			}
-			at, err := g.chunk(&c, l, from, to, p.Identity().Seed())
+			at, err := g.chunk(&c, l, from, to, g.id.Seed())
 			if err != nil {
 				return err
 			}
@@ -149,7 +159,7 @@ func (g *gatherer) entry(e wire.Entry, raw []byte, from, to uint64, seed uint32)
 	first, next := max(from, e.BaseOffset), min(to, e.NextOffset())
 	whole := first == e.BaseOffset && next == e.NextOffset()
 	if !whole {
-		batch, err := wire.ParseBatch(e.Payload)
+		batch, err := g.open(&e)
 		if err != nil {
 			return err
 		}
@@ -162,6 +172,20 @@ func (g *gatherer) entry(e wire.Entry, raw []byte, from, to uint64, seed uint32)
 		g.last = e.Index
 	}
 	return nil
+}
+
+// open returns the batch of an entry that is to be cut: what is damaged must not get a new checksum. Workers
+// who share a batch come one after the other, so that the checksum of all of it is looked at once.
+func (g *gatherer) open(e *wire.Entry) (wire.Batch, error) {
+	this := checkedEntry{g.id, e.Index}
+	if g.checked != nil && *g.checked == this {
+		return wire.ViewBatch(e.Payload)
+	}
+	batch, err := wire.ParseBatch(e.Payload)
+	if err == nil && g.checked != nil {
+		*g.checked = this
+	}
+	return batch, err
 }
 
 // cut appends an entry of the broker's own making that holds the records [first, next) of e.

@@ -91,6 +91,7 @@ type scratch struct {
 	ranges   []group.Settle
 	leased   []group.Lease
 	sent     []group.Lease // of a gatherer
+	checked  checkedEntry  // of a gatherer
 	leaseOut wire.Leased
 
 	schedule  wire.Schedule

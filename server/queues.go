@@ -217,7 +217,7 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 	b.leases[leaseKey{p, r.group}] = struct{}{}
 	slices.SortFunc(leases, func(x, y group.Lease) int { return compare(x.First, y.First) })
 	own := &b.s.loop.scratch
-	g := gatherer{out: b.s.loop.gathered[:0], sent: own.sent[:0], gone: own.ranges[:0]}
+	g := gatherer{out: b.s.loop.gathered[:0], sent: own.sent[:0], gone: own.ranges[:0], checked: &own.checked}
 	err := g.gather(p, leases, p.Read)
 	b.s.loop.gathered, own.sent, own.ranges = g.out[:0], g.sent[:0], g.gone[:0]
 	if errors.Is(err, log.ErrCold) {
