@@ -645,3 +645,24 @@ func TestRangesAreMerged(t *testing.T) {
 		{First: 9, Count: 1, Attempt: 1},
 	}, mergeRanges(ranges))
 }
+
+func TestHowManyMessagesAreLeasedAhead(t *testing.T) {
+	f := func(want int, q *QueueConsumer) {
+		t.Helper()
+		require.Equal(t, want, q.missingLocked(), "%d wanted, %d ready, %d asked for by %d", q.want, len(q.ready), q.asking, q.leases)
+	}
+	ready := func(n int) []*Message { return make([]*Message, n) }
+	f(100, &QueueConsumer{renews: true, want: 100})
+	f(0, &QueueConsumer{renews: true, want: 100, closed: true})
+	f(0, &QueueConsumer{renews: true, want: 100, ready: ready(51)})
+	f(50, &QueueConsumer{renews: true, want: 100, ready: ready(50)})
+	f(0, &QueueConsumer{renews: true, want: 100, ready: ready(20), asking: 50, leases: 1})
+	f(0, &QueueConsumer{renews: true, want: 100, ready: ready(26), asking: 50, leases: 1, several: true})
+	f(25, &QueueConsumer{renews: true, want: 100, ready: ready(25), asking: 50, leases: 1, several: true})
+	f(0, &QueueConsumer{renews: true, want: 100, asking: 75, leases: 2, several: true})
+	f(0, &QueueConsumer{renews: true, want: 1, asking: 1, leases: 1, several: true})
+	f(10, &QueueConsumer{want: 10})
+	f(0, &QueueConsumer{want: 10, ready: ready(1)})
+	f(0, &QueueConsumer{want: 10, asking: 5, leases: 1, several: true})
+	f(0, &QueueConsumer{})
+}

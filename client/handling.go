@@ -11,38 +11,44 @@ import (
 type handling struct {
 	context.Context // Run's
 
-	mu     sync.Mutex // guards the fields below
-	inner  context.Context
+	mu    sync.Mutex  // guards the fields below
+	own   *cancelling // nil while nobody needs it
+	ended bool        // the handler has returned, or the lease is lost
+	lost  bool        // the lease was lost first
+}
+
+// cancelling is a context that ends with the handling.
+type cancelling struct {
+	context.Context
 	cancel context.CancelCauseFunc
-	ended  bool
-	cause  error // why it ended
 }
 
 // open returns the context that can be cancelled.
 func (h *handling) open() context.Context {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.inner == nil {
-		h.inner, h.cancel = context.WithCancelCause(h.Context)
+	return h.openLocked()
+}
+
+func (h *handling) openLocked() *cancelling {
+	if h.own == nil {
+		h.own = &cancelling{}
+		h.own.Context, h.own.cancel = context.WithCancelCause(h.Context)
 		if h.ended {
-			h.cancel(h.cause)
+			h.own.cancel(h.causeLocked())
 		}
 	}
-	return h.inner
+	return h.own
 }
 
 // opened returns the context that can be cancelled, or Run's while nobody needs it.
 func (h *handling) opened() context.Context {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.inner == nil && !h.ended {
+	if h.own == nil && !h.ended {
 		return h.Context
 	}
-	if h.inner == nil {
-		h.inner, h.cancel = context.WithCancelCause(h.Context)
-		h.cancel(h.cause)
-	}
-	return h.inner
+	return h.openLocked()
 }
 
 // Done implements context.Context.
@@ -54,15 +60,23 @@ func (h *handling) Err() error { return h.opened().Err() }
 // Value implements context.Context. Package context finds the cause and children through it.
 func (h *handling) Value(key any) any { return h.opened().Value(key) }
 
-// end ends the context. The first cause counts; nil says that the handler has returned.
-func (h *handling) end(cause error) {
+// end ends the context, because the lease is lost or the handler has returned. What comes first counts.
+func (h *handling) end(lost bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
 		return
 	}
-	h.ended, h.cause = true, cause
-	if h.cancel != nil {
-		h.cancel(cause)
+	h.ended, h.lost = true, lost
+	if h.own != nil {
+		h.own.cancel(h.causeLocked())
 	}
+}
+
+// causeLocked is why the context ended.
+func (h *handling) causeLocked() error {
+	if h.lost {
+		return errLeaseLost
+	}
+	return nil
 }

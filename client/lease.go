@@ -17,18 +17,23 @@ const (
 	leaseBytes = 4 << 20
 )
 
-// lease is the right to settle one message.
-type lease struct {
+// leasing is what the leases of one reply have in common.
+type leasing struct {
 	q         *QueueConsumer
 	b         *binding // of the connection that leased
 	partition uint16
-	offset    uint64
-	attempt   uint32
 	since     time.Time
-	settled   bool     // guarded by q.mu
-	gone      bool     // settled because it was lost; guarded by q.mu
-	held      bool     // in q.held; guarded by q.mu
-	handling  handling // of its handler
+}
+
+// lease is the right to settle one message.
+type lease struct {
+	*leasing
+	offset   uint64
+	attempt  uint32
+	settled  bool     // guarded by q.mu
+	gone     bool     // settled because it was lost; guarded by q.mu
+	held     bool     // in q.held; guarded by q.mu
+	handling handling // of its handler
 
 	before, after *lease // its neighbours in q.held; guarded by q.mu
 }
@@ -74,11 +79,11 @@ func (ls *leaseList) each(f func(l *lease)) {
 // errLeaseLost is the cause in the context of a handler whose lease is gone.
 var errLeaseLost = fmt.Errorf("client: %w", wire.CodeLeaseLost)
 
-// pull leases messages while they are wanted.
+// pull leases messages while they are wanted. Two goroutines do: see missingLocked.
 func (q *QueueConsumer) pull() {
 	pause := newPauser()
 	for {
-		n := q.missing()
+		n := q.claim()
 		if n == 0 {
 			select {
 			case <-q.asked:
@@ -102,19 +107,45 @@ func (q *QueueConsumer) pull() {
 	}
 }
 
-// missing returns how many messages to lease now. Run leases ahead, in groups: whenever half of what
-// it wants is used up. Fetch takes what one request brings.
-func (q *QueueConsumer) missing() int {
+// claim returns how many messages to lease now, and counts them as asked for.
+func (q *QueueConsumer) claim() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	enough := 0
-	if q.renews {
-		enough = q.want / 2
+	n := q.missingLocked()
+	if n > 0 {
+		q.asking += n
+		q.leases++
 	}
-	if len(q.ready) > enough || q.want == 0 || q.closed {
+	return n
+}
+
+// claimedLocked ends a claim that brought so many messages.
+func (q *QueueConsumer) claimedLocked(n, brought int) {
+	q.asking -= n
+	q.leases--
+	q.several = brought > 1
+}
+
+// maxLeases is how many lease requests are under way at once: while the messages of one are handled the
+// next ones travel.
+const maxLeases = 2
+
+// missingLocked returns how many messages to lease now. Run leases ahead, in groups: whenever half of what
+// it wants is used up; and while one request is under way again when another quarter is, unless the queue
+// seems to have no more. Fetch takes what one request brings.
+func (q *QueueConsumer) missingLocked() int {
+	missing := q.want - len(q.ready) - q.asking
+	switch {
+	case q.want == 0 || q.closed:
+		return 0
+	case !q.renews && (len(q.ready) > 0 || q.leases > 0):
+		return 0
+	case q.leases == maxLeases, q.leases == 1 && (!q.several || missing < q.want/4):
+		return 0
+	case q.renews && q.leases == 0 && len(q.ready) > q.want/2:
 		return 0
 	}
-	return q.want - len(q.ready)
+	return max(0, missing)
 }
 
 // canGoOn reports whether leasing may work later, after repairing what can be repaired.
@@ -140,14 +171,13 @@ func (q *QueueConsumer) fail(err error) {
 	q.arrive()
 }
 
-// lease asks for n messages and waits for the answer.
+// lease asks for n messages that were claimed, and waits for the answer.
 func (q *QueueConsumer) lease(n int) error {
-	cn, err := q.c.live(q.ctx)
+	b, err := q.bind()
 	if err != nil {
-		return err
-	}
-	b, err := cn.resolve(q.ctx, q.topic, false)
-	if err != nil {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.claimedLocked(n, 0)
 		return err
 	}
 	q.flushAcks()
@@ -156,12 +186,14 @@ func (q *QueueConsumer) lease(n int) error {
 		MaxBytes: leaseBytes, MaxWaitMs: milliseconds(leaseWait), LeaseMs: policyMs(q.s.Lease),
 	}
 	done := make(chan error, 1)
-	cn.ask(wire.OpLease, 0, m.Append, func(f *frame, err error) {
+	b.conn.ask(wire.OpLease, 0, m.Append, func(f *frame, err error) {
+		var ms []*Message
 		if err == nil {
-			err = q.onLeased(b, f, n)
+			ms, err = q.leased(b, f, n)
 		} else if wire.CodeOf(err) == wire.CodeTopicNotFound {
-			cn.forget(b, q.topic)
+			b.conn.forget(b, q.topic)
 		}
+		q.onLeased(n, ms)
 		done <- err
 	})
 	select {
@@ -172,21 +204,32 @@ func (q *QueueConsumer) lease(n int) error {
 	return err
 }
 
-// onLeased takes the messages of a reply.
-func (q *QueueConsumer) onLeased(b *binding, f *frame, limit int) error {
+// bind waits for a connection and resolves the topic on it.
+func (q *QueueConsumer) bind() (*binding, error) {
+	cn, err := q.c.live(q.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return cn.resolve(q.ctx, q.topic, false)
+}
+
+// leased reads the messages of a reply.
+func (q *QueueConsumer) leased(b *binding, f *frame, limit int) ([]*Message, error) {
 	now := time.Now()
 	var l wire.Leased
 	buf := f.own()
 	if err := l.Parse(buf.body); err != nil {
-		return fmt.Errorf("%w: %w", ErrProtocol, err)
+		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	ms, err := q.messages(b, &l, limit, now)
-	if err != nil {
-		return err
-	}
+	return q.messages(b, &l, limit, now)
+}
+
+// onLeased ends a claim of n messages, and takes those that it brought.
+func (q *QueueConsumer) onLeased(n int, ms []*Message) {
 	q.mu.Lock()
+	q.claimedLocked(n, len(ms))
 	closed := q.closed
-	if !closed {
+	if !closed && len(ms) > 0 {
 		q.ready = append(q.ready, ms...)
 		for _, m := range ms {
 			q.held.add(m.lease)
@@ -196,10 +239,9 @@ func (q *QueueConsumer) onLeased(b *binding, f *frame, limit int) error {
 	q.mu.Unlock()
 	if closed {
 		q.giveBack(ms)
-		return nil
+		return
 	}
 	q.arrive()
-	return nil
 }
 
 // messages makes a message of every record that the ranges name.
@@ -214,6 +256,7 @@ func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time
 	if total == 0 {
 		return nil, nil
 	}
+	g := &leasing{q: q, b: b, partition: l.Partition, since: now}
 	slab, leases := make([]Message, 0, total), make([]lease, 0, total)
 	ms := make([]*Message, 0, total)
 	walk := cursor{keep: true}
@@ -238,9 +281,7 @@ func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time
 			walk.skip()
 			continue
 		}
-		leases = append(leases, lease{
-			q: q, b: b, partition: l.Partition, offset: off, attempt: ranges[0].Attempt, since: now,
-		})
+		leases = append(leases, lease{leasing: g, offset: off, attempt: ranges[0].Attempt})
 		slab = append(slab, Message{
 			Topic: q.topic, Partition: int(l.Partition), Attempt: int(ranges[0].Attempt), lease: &leases[len(leases)-1],
 		})
@@ -269,7 +310,7 @@ func (q *QueueConsumer) onLost() {
 func (q *QueueConsumer) loseLocked(l *lease) {
 	q.settleLocked(l)
 	l.gone = true
-	l.handling.end(errLeaseLost)
+	l.handling.end(true)
 }
 
 // reportLost tells that settled messages will be delivered again.

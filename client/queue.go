@@ -27,6 +27,9 @@ type QueueConsumer struct {
 	mu       sync.Mutex // guards the fields below
 	fetching int        // calls of Fetch
 	want     int        // messages that should be ready
+	asking   int        // messages that are asked for
+	leases   int        // requests for them
+	several  bool       // the last one brought more than one message
 	renews   bool       // leases are extended while held: it is Run's
 	ready    []*Message
 	changed  chan struct{} // closed and replaced when ready, acks, closed or err changed
@@ -63,7 +66,9 @@ func (c *Client) openQueue(ctx context.Context, s Source, topic string, arrive f
 	c.mu.Lock()
 	c.queues[q] = struct{}{}
 	c.mu.Unlock()
-	q.wg.Go(q.pull)
+	for range maxLeases {
+		q.wg.Go(q.pull)
+	}
 	return q, nil
 }
 

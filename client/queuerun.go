@@ -90,8 +90,9 @@ func (q *QueueConsumer) swap(l *lease, more bool) (m *Message, err error) {
 	if more {
 		m = q.nextLocked()
 	}
+	missing := q.missingLocked() > 0
 	q.mu.Unlock()
-	if m != nil {
+	if missing {
 		q.ask()
 	}
 	if gone {
@@ -128,11 +129,14 @@ func (r *queueRun) take() *Message {
 func (q *QueueConsumer) one() (*Message, error) {
 	q.mu.Lock()
 	m, err := q.nextLocked(), q.err
+	missing := q.missingLocked() > 0
 	q.mu.Unlock()
+	if missing {
+		q.ask()
+	}
 	if m == nil {
 		return nil, err
 	}
-	q.ask()
 	return m, nil
 }
 
@@ -142,7 +146,7 @@ func (r *queueRun) handle(m *Message) (done *Message) {
 	l := m.lease
 	l.handling.Context = r.ctx
 	v := judge(r.h(&l.handling, m))
-	l.handling.end(nil)
+	l.handling.end(false)
 	if v.stop {
 		defer r.stop(ErrStop)
 	}

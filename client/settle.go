@@ -46,10 +46,13 @@ func countMessages(ranges []wire.LeaseRange) (n int) {
 	return n
 }
 
-// appendRange adds one message, to the last range when it continues that.
+// lateRanges is how many ranges a message may continue: workers finish a little out of order.
+const lateRanges = 4
+
+// appendRange adds one message, to one of the last ranges when it continues that.
 func appendRange(ranges []wire.LeaseRange, l *lease) []wire.LeaseRange {
-	if n := len(ranges); n > 0 {
-		last := &ranges[n-1]
+	for i := len(ranges) - 1; i >= max(0, len(ranges)-lateRanges); i-- {
+		last := &ranges[i]
 		if last.Attempt == l.attempt && last.First+uint64(last.Count) == l.offset {
 			last.Count++
 			return ranges
