@@ -83,9 +83,14 @@ func (h *chunkHeader) append(dst []byte, file uint64) []byte {
 }
 
 func chunkChecksum(b []byte, file uint64) uint32 {
+	return seededChecksum(file, b[8:headerBytes])
+}
+
+// seededChecksum is that of b in a file: what the file holds from its former life has another one.
+func seededChecksum(file uint64, b []byte) uint32 {
 	var seed [8]byte
 	le.PutUint64(seed[:], file)
-	return crc32.Update(crc32.Checksum(seed[:], castagnoli), castagnoli, b[8:headerBytes])
+	return crc32.Update(crc32.Checksum(seed[:], castagnoli), castagnoli, b)
 }
 
 // parse sets h from the header at the start of b and reports whether it is one of the file.
@@ -119,6 +124,9 @@ const (
 	commitDataPos    = 4096
 	commitHeaderSize = 64
 	commitHeaderCopy = commitDataPos - commitHeaderSize
+	// commitReachPos is where a file says how far it is written.
+	commitReachPos = 512
+	reachSize      = 16
 )
 
 // commitHeader starts a commit log file:
@@ -166,6 +174,35 @@ func (h *commitHeader) parse(b []byte) (bool, error) {
 		created: int64(le.Uint64(b[40:])),
 	}
 	return true, nil
+}
+
+// putReach notes in the first block of a commit log file that no chunk ends behind reach. It is written, and
+// made durable, with or before the first chunk that does: what follows was written in a former life of the
+// file, if ever. A start reads no more than that of it.
+//
+//	0       8     12     16
+//	+-------+-----+------+
+//	| reach | crc | zero |
+//	+-------+-----+------+
+//
+// crc covers the sequence number of the file and reach.
+func putReach(block []byte, file uint64, reach int64) {
+	b := block[commitReachPos:]
+	le.PutUint64(b, uint64(reach))
+	le.PutUint32(b[8:], seededChecksum(file, b[:8]))
+}
+
+// reachOf returns what putReach noted for a file of size bytes, and all of it when that is not there or damaged.
+func reachOf(block []byte, file uint64, size int64) int64 {
+	if len(block) < commitReachPos+reachSize {
+		return size
+	}
+	b := block[commitReachPos:]
+	reach := int64(le.Uint64(b))
+	if reach < commitDataPos || le.Uint32(b[8:]) != seededChecksum(file, b[:8]) {
+		return size
+	}
+	return min(size, reach)
 }
 
 // checksumAt reports whether the checksum at pos is that of b with zeros in its place.

@@ -19,7 +19,11 @@ const (
 
 	// stagingBytes is how much is collected for one write. Rounds of 256 writers of 4 KiB fit: in two
 	// writes, one behind the other, they take a third longer.
-	stagingBytes = 2<<20 - 2*pageBytes
+	stagingBytes = 2<<20 - 3*pageBytes
+
+	// reachBytes is how far ahead a file says that it will be written: what a start reads for nothing, and
+	// once in as many bytes a round writes another page.
+	reachBytes = 8 << 20
 )
 
 // isFull reports whether an error says that the disk is full, which is not a failure of the disk.
@@ -42,6 +46,7 @@ type commitLog struct {
 	fs       FS
 	dir      string
 	size     int64 // of a normal file
+	step     int64 // see reachBytes
 	nowMs    func() int64
 	next     uint64 // number of the next file
 	lsn      uint64 // of the next chunk
@@ -65,8 +70,11 @@ type commitLog struct {
 	pos     int64 // where the next chunk goes
 	clean   int64 // what is before is in the file
 	written int64 // blocks before were written at some time; those behind may be only reserved
+	reach   int64 // what the file says of it: nothing is written behind in this life
 
 	wait   bool   // the round is made durable at once: write past the page cache
+	mem    []byte // for head and buf, whole pages
+	head   []byte // the first page of the file
 	buf    []byte // what is not in the file, and before it what is of its first page; made of whole pages
 	bufPos int64  // position of buf[0] in the file, the start of a page
 }
@@ -74,6 +82,7 @@ type commitLog struct {
 func newCommitLog(o *Options) *commitLog {
 	return &commitLog{
 		fs: o.FS, dir: path.Join(o.Dir, commitDir), size: o.CommitFileBytes &^ (pageBytes - 1),
+		step:    max(pageBytes, min(reachBytes, o.CommitFileBytes/8)&^(pageBytes-1)),
 		maximum: int(o.CommitLogBytes/o.CommitFileBytes) + 1,
 		nowMs:   func() int64 { return o.Now().UnixMilli() },
 		next:    1, lsn: 1, synced: 1, abandon: 1, spent: make(chan struct{}, 1),
@@ -131,10 +140,19 @@ func (c *commitLog) stage(b []byte) error {
 // write writes what was collected, whole pages. Past the page cache it costs neither a copy nor pages
 // of memory, but waits for the device, as the flush behind it does anyway.
 func (c *commitLog) write() error {
+	f := c.open
 	if c.wait {
-		return writeFull(c.direct, c.buf, c.bufPos)
+		f = c.direct
 	}
-	return writeFull(c.open, c.buf, c.bufPos)
+	if end := c.bufPos + int64(len(c.buf)); end > c.reach {
+		reach := pageEnd(end + c.step)
+		putReach(c.head, c.number, reach)
+		if err := writeFull(f, c.head, 0); err != nil {
+			return err
+		}
+		c.reach = reach
+	}
+	return writeFull(f, c.buf, c.bufPos)
 }
 
 // pageBytes is the size of a page of the page cache, and what writes past it are made of.
@@ -259,14 +277,19 @@ func (c *commitLog) appear() error {
 // start creates the next file with room for a chunk of n bytes: from a spare, from fresh space, or
 // on a full disk from the reserve.
 func (c *commitLog) start(n int64) error {
+	if err := c.mapPages(); err != nil {
+		return err
+	}
 	h := commitHeader{file: c.next, first: c.lsn, abandon: c.abandon, created: c.nowMs()}
+	c.reach = commitDataPos + c.step
+	c.fillHead(&h)
 	from, room, written := c.source(pageEnd(commitDataPos + n))
-	f, err := c.prepare(from, room, &h)
+	f, err := c.prepare(from, room)
 	if isFull(err) && c.reserved && commitDataPos+n <= c.size {
 		room, written = c.size, 0
 		from = path.Join(c.dir, reserveName)
 		c.reserved = false
-		f, err = c.prepare(from, room, &h)
+		f, err = c.prepare(from, room)
 	}
 	if err != nil {
 		return err
@@ -284,9 +307,6 @@ func (c *commitLog) start(n int64) error {
 	if err == nil {
 		c.direct, err = c.fs.OpenDirect(name)
 	}
-	if err == nil && c.buf == nil {
-		c.buf, err = mapMemory(stagingBytes + 2*pageBytes)
-	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
@@ -297,17 +317,32 @@ func (c *commitLog) start(n int64) error {
 	return nil
 }
 
-// prepare opens a file with the wanted size and header; an end mark covers the first chunk.
-func (c *commitLog) prepare(name string, room int64, h *commitHeader) (File, error) {
+// mapPages makes head and buf once. buf has room for an end mark and for what is written ahead.
+func (c *commitLog) mapPages() (err error) {
+	if c.mem == nil {
+		if c.mem, err = mapMemory(stagingBytes + 3*pageBytes); err == nil {
+			c.head, c.buf = c.mem[:pageBytes], c.mem[pageBytes:pageBytes]
+		}
+	}
+	return err
+}
+
+// fillHead makes the first page of a file.
+func (c *commitLog) fillHead(h *commitHeader) {
+	clear(c.head)
+	h.append(c.head[:0])
+	h.append(c.head[commitHeaderCopy:commitHeaderCopy])
+	putReach(c.head, h.file, c.reach)
+}
+
+// prepare opens a file with the wanted size and head; an end mark covers the first chunk.
+func (c *commitLog) prepare(name string, room int64) (File, error) {
 	f, err := c.fs.Open(name, true, true)
 	if err != nil {
 		return nil, err
 	}
-	block := make([]byte, commitDataPos+endBytes)
-	h.append(block[:0])
-	h.append(block[commitHeaderCopy:commitHeaderCopy])
 	if err = f.Allocate(room); err == nil {
-		if err = writeFull(f, block, 0); err == nil {
+		if err = writeFull(f, append(c.head[:commitDataPos:commitDataPos], make([]byte, endBytes)...), 0); err == nil {
 			err = f.Sync()
 		}
 	}
@@ -424,8 +459,8 @@ func (c *commitLog) release() error {
 	if c.open != nil {
 		err = errors.Join(c.open.Close(), c.direct.Close())
 	}
-	unmapMemory(c.buf[:cap(c.buf)])
-	c.open, c.direct, c.buf = nil, nil, nil
+	unmapMemory(c.mem)
+	c.open, c.direct, c.mem, c.head, c.buf = nil, nil, nil, nil, nil
 	return err
 }
 

@@ -257,15 +257,15 @@ func (in *inspector) commits() error {
 }
 
 func (in *inspector) commitFile(name, number string) error {
-	b, err := readFile(in.fs, path.Join(in.dir, name))
+	var h commitHeader
+	h.file, _ = parseCommitName(number + commitExt)
+	b, err := readCommitFile(in.fs, path.Join(in.dir, name), h.file)
 	if missing(err) {
 		return nil // recycled meanwhile
 	}
 	if err != nil {
 		return err
 	}
-	var h commitHeader
-	h.file, _ = parseCommitName(number + commitExt)
 	if err := in.emit(Item{Kind: ItemCommitFile, Path: name, Bytes: int64(len(b))}); err != nil {
 		return err
 	}
@@ -283,6 +283,25 @@ func (in *inspector) commitFile(name, number string) error {
 		return err == nil
 	})
 	return err
+}
+
+// readCommitFile reads what a start reads of a commit log file.
+func readCommitFile(f FS, name string, number uint64) ([]byte, error) {
+	file, err := f.Open(name, false, false)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	size, err := file.Size()
+	if err != nil {
+		return nil, err
+	}
+	reach, err := readReach(file, number, size)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, reach)
+	return b, readFull(file, b, 0)
 }
 
 // chunk yields a chunk and its entries.

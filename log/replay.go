@@ -21,6 +21,7 @@ type replayFile struct {
 	header commitHeader
 	limit  uint64 // chunks from here on were given up
 	size   int64
+	reach  int64  // nothing that counts is behind
 	end    uint64 // lsn behind its last chunk
 }
 
@@ -128,11 +129,11 @@ func (r *replay) each(f func(file *replayFile, b []byte) error) error {
 	return nil
 }
 
-// load reads a whole file to memory outside the Go heap, the same for all files: pages that were
-// touched before are much cheaper. The file that is there already is not read again.
+// load reads a file up to its reach to memory outside the Go heap, the same for all files: pages that
+// were touched before are much cheaper. The file that is there already is not read again.
 func (r *replay) load(file *replayFile) ([]byte, error) {
 	if r.loaded == file {
-		return r.buf[:file.size], nil
+		return r.buf[:file.reach], nil
 	}
 	r.loaded = nil
 	c := r.store.commits
@@ -144,18 +145,30 @@ func (r *replay) load(file *replayFile) ([]byte, error) {
 	if file.size == 0 {
 		return nil, nil
 	}
-	if int64(len(r.buf)) < file.size {
+	if file.reach, err = readReach(f, file.header.file, file.size); err != nil {
+		return nil, err
+	}
+	if int64(len(r.buf)) < file.reach {
 		r.release()
-		if r.buf, err = mapMemory(int(file.size)); err != nil {
+		if r.buf, err = mapMemory(int(file.reach)); err != nil {
 			return nil, err
 		}
 	}
-	b := r.buf[:file.size]
+	b := r.buf[:file.reach]
 	if err := readFull(f, b, 0); err != nil {
 		return nil, err
 	}
 	r.loaded = file
 	return b, nil
+}
+
+// readReach returns how much of a commit log file of size bytes is to be read.
+func readReach(f File, number uint64, size int64) (int64, error) {
+	head := make([]byte, min(size, commitDataPos))
+	if err := readFull(f, head, 0); err != nil {
+		return 0, err
+	}
+	return reachOf(head, number, size), nil
 }
 
 // release gives the memory of load back.
@@ -448,7 +461,7 @@ func (r *replay) finish(root *checkpoint) error {
 			f.end = c.lsn
 		}
 		c.older = append(c.older, commitFile{name: f.name, file: f.header.file, end: f.end, size: f.size})
-		c.bytes += f.size
+		c.bytes += f.reach
 		if err := c.syncFile(f.name); err != nil {
 			s.logger.Error("sync commit log", "path", f.name, "err", err)
 			durable = false
