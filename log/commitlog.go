@@ -260,11 +260,14 @@ func (c *commitLog) drop() {
 	}
 }
 
-// appear gives the file its name that has everything again that the one before had lost. Until then
-// that one counts: it may well be whole when the process is killed.
+// appear gives the file its name that has everything again that the one before had lost, when it is
+// durable. Until then that one counts: it may well be whole when the process is killed.
 func (c *commitLog) appear() error {
 	if !c.unnamed {
 		return nil
+	}
+	if err := c.sync(); err != nil {
+		return err
 	}
 	name := path.Join(c.dir, commitName(c.number))
 	err := errors.Join(c.fs.Rename(name+tempExt, name+commitExt), c.fs.SyncDir(c.dir))

@@ -3,6 +3,7 @@ package log_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path"
 	"strings"
 	"sync"
@@ -404,5 +405,42 @@ func TestAKillBehindAFailedFlushLosesNothingOfLevelOS(t *testing.T) {
 			require.NoError(t, s.Close())
 		}
 		require.Greater(t, killed, 5)
+	}
+}
+
+// A flush fails, and the process is killed. The next one reads what the kernel still holds as if it were
+// on the device; what it then says to be durable must survive a power cut.
+func TestWhatAKillLeftOfAFailedFlushIsWrittenAgain(t *testing.T) {
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		disk := faultfs.New()
+		s, err := log.OpenStill(small(disk))
+		require.NoError(t, err)
+		l, other := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+		appendN(t, l, 0, 10)
+		require.NoError(t, s.Sync())
+		appendN(t, l, 10, 10)
+		l.Flush(wire.LevelOS)
+		s.Round()
+		disk.Fail(failOn(faultfs.OpSync, "/commit/", 1))
+		appendN(t, other, 0, 3)
+		other.Flush(wire.LevelDisk)
+		s.Round()
+		want := readAll(t, l)
+		disk = disk.Clone()
+		s.Drop()
+
+		s, err = log.OpenStill(small(disk))
+		require.NoError(t, err)
+		l = openLog(t, s, identity(1), log.Config{})
+		require.Equal(t, uint64(21), l.Positions().DurableIndex)
+		disk = disk.PowerCut(rng)
+		s.Drop()
+
+		s, err = log.OpenStill(small(disk))
+		require.NoError(t, err)
+		require.Equal(t, want, readAll(t, openLog(t, s, identity(1), log.Config{})))
+		require.Zero(t, s.Stats().Damage)
+		s.Drop()
 	}
 }

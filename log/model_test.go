@@ -362,7 +362,7 @@ func TestModelWithPowerCuts(t *testing.T) {
 	})
 }
 
-// TestModelWithFailingCalls makes single operations of the disk fail, then cuts the power.
+// TestModelWithFailingCalls makes single operations of the disk fail, then kills the process or cuts the power.
 func TestModelWithFailingCalls(t *testing.T) {
 	eachSeed(t, 40, func(m *model) {
 		m.failing = true
@@ -383,7 +383,11 @@ func TestModelWithFailingCalls(t *testing.T) {
 				m.step()
 			}
 			m.disk.Fail(nil)
-			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
+			if m.rng.IntN(2) == 0 {
+				m.restart(m.disk.Clone, written)
+			} else {
+				m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
+			}
 		}
 	})
 }

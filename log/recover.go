@@ -44,7 +44,9 @@ func (s *Store) recover() error {
 		}
 		s.noteFull()
 	}
-	s.runRound() // what stands in front of a tear is written again before anybody is shown it
+	if s.commits.redo {
+		s.runRound()
+	}
 	return nil
 }
 

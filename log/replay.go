@@ -37,13 +37,13 @@ type replay struct {
 	buf      []byte      // memory of load
 	loaded   *replayFile // what is in buf
 	cut      bool        // a torn tail was met: nothing behind it counts
-	tornLog  *Log        // the log of the chunk with the tear, if any
-	tornAt   place       // where what that chunk brought starts: it counts, but not from this file
+
+	again map[*Log]place // where the entries start that no mark says to be durable: they are written again
 }
 
 // replayCommits reads the commit log twice: for the highest synced mark, and to apply it.
 func (s *Store) replayCommits(root *checkpoint, known bool) error {
-	r := &replay{store: s, floor: root.floor, synced: root.floor}
+	r := &replay{store: s, floor: root.floor, synced: root.floor, again: map[*Log]place{}}
 	defer r.release()
 	if err := r.list(known); err != nil {
 		return err
@@ -67,7 +67,8 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	if err := r.each(r.apply); err != nil {
 		return err
 	}
-	return r.finish(root)
+	r.finish(root)
+	return nil
 }
 
 // missing reports whether a file that the checkpoint needs is not there.
@@ -336,7 +337,10 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 		l.lowLsn = h.lsn
 	}
 	s.commits.lsn = h.lsn // where a checkpoint during the replay has to start again
-	start, pos := l.next, 0
+	if at, ok := r.again[l]; h.lsn >= r.synced && (!ok || l.next.index < at.index) {
+		r.again[l] = l.next
+	}
+	pos := 0
 	for pos < len(it.payload) {
 		e, _, err := wire.ParseEntry(it.payload[pos:], l.seed)
 		if err == nil && e.Index < h.next.index {
@@ -350,7 +354,6 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 		}
 		if h.lsn >= r.synced {
 			r.tear(name, int64(it.pos+headerBytes+pos))
-			r.tornLog, r.tornAt = l, start
 			return nil
 		}
 		next := resyncEntry(it.payload, pos, l.seed, l.next.index)
@@ -448,13 +451,18 @@ func (l *Log) fileSoFar() error {
 	return nil
 }
 
-// finish makes what was replayed durable and prepares the commit log for the next chunk.
-func (r *replay) finish(root *checkpoint) error {
+// finish prepares the commit log for the next chunk, and what no mark says to be durable for the next round,
+// which writes it again. A flush of the files where it stands would not do: when one has failed in the life
+// before, the kernel may hold what it could not write as if it were written. The next file says that what
+// is written again, and what is behind a tear, does not count in older ones. For the latter it is needed
+// even when there is nothing to write: only the chunk with the tear keeps what follows it from counting,
+// and a checkpoint that files the log of that chunk makes a restart pass over it.
+func (r *replay) finish(root *checkpoint) {
 	s, c := r.store, r.store.commits
 	c.lsn = max(r.highest, root.lsn, r.expected, 1)
 	c.next = max(c.next, root.file)
-	c.abandon, c.synced = r.expected, c.lsn
-	durable := true
+	c.abandon, c.synced = min(r.synced, r.expected), c.lsn
+	c.redo = r.cut
 	for i := range r.files {
 		f := &r.files[i]
 		if i == len(r.files)-1 {
@@ -462,47 +470,17 @@ func (r *replay) finish(root *checkpoint) error {
 		}
 		c.older = append(c.older, commitFile{name: f.name, file: f.header.file, end: f.end, size: f.size})
 		c.bytes += f.reach
-		if err := c.syncFile(f.name); err != nil {
-			s.logger.Error("sync commit log", "path", f.name, "err", err)
-			durable = false
-		}
 	}
 	for _, l := range s.logs {
 		l.mu.Lock()
 		l.found = l.state
-		if durable {
-			l.walNext, l.written, l.durable = l.next, l.next, l.next
-		}
-		if l == r.tornLog {
-			l.walNext, l.written, l.durable = r.tornAt, r.tornAt, r.tornAt
+		l.walNext, l.written, l.durable = l.next, l.next, l.next
+		at, ok := r.again[l]
+		if at = later(at, l.filed); ok && at.index < l.next.index {
+			l.walNext, l.durable = at, at
+			l.want, l.queued, c.redo = wire.LevelDisk, true, true
+			s.queue(l)
 		}
 		l.mu.Unlock()
 	}
-	if r.tornLog != nil {
-		r.tornLog.Flush(wire.LevelDisk)
-	}
-	if r.cut {
-		return r.abandonTail()
-	}
-	return nil
-}
-
-// abandonTail starts the next file, whose header says that nothing behind the tear counts. Only the
-// chunk with the tear keeps what follows it from counting, and a checkpoint that files the log of that
-// chunk makes a restart pass over it: then chunks that were cut would come back.
-func (r *replay) abandonTail() error {
-	err := r.store.commits.start(0)
-	if isFull(err) {
-		r.store.noteFull()
-		return nil
-	}
-	return err
-}
-
-func (c *commitLog) syncFile(name string) error {
-	f, err := c.fs.Open(path.Join(c.dir, name), true, false)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -1,7 +1,9 @@
 // Package faultfs is a simulated disk for tests: a log.FS in memory that loses power, runs full,
 // tears writes and fails on demand.
 //
-// A Disk keeps what a real one keeps: bytes that were synced, and names whose directory was synced.
+// A Disk keeps what a real one keeps: bytes that were synced, and names whose directory was synced. Bytes
+// whose sync failed are read as if they were there until the power fails, and no later sync is about them:
+// the page cache holds them as if they were written.
 // PowerCut returns the disk as it could be after a power failure: every byte that was not synced may
 // be old or new, and of the names that were not synced those before a random moment are as they were
 // changed. The rest of a Disk's life is deterministic: the same calls with the same seed do the same.
@@ -49,6 +51,7 @@ type node struct {
 	now    []byte         // what reads see
 	synced []byte         // what is on the device for sure
 	dirty  map[int64]bool // pages that were written since the last sync
+	lost   map[int64]bool // pages whose last sync failed
 	space  int64          // bytes reserved
 }
 
@@ -173,30 +176,44 @@ func (d *Disk) beginLocked(op Op, name string) error {
 	return nil
 }
 
-// Clone returns the disk as it is, with nothing locked: what the next process sees after a kill.
+// Clone returns the disk as it is, with nothing locked: what the next process sees after a kill. What was
+// not synced is still not.
 func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := New()
+	clones := map[*node]*node{nil: nil}
+	clone := func(n *node) *node {
+		if _, ok := clones[n]; !ok {
+			clones[n] = n.clone()
+		}
+		return clones[n]
+	}
 	for name, n := range d.files {
-		c.files[name] = n.clone()
+		c.files[name] = clone(n)
 	}
-	for name := range d.dirs {
-		c.dirs[name] = true
+	for name, n := range d.durable {
+		c.durable[name] = clone(n)
 	}
-	c.settle()
+	for _, r := range d.renames {
+		c.renames = append(c.renames, rename{r.from, r.to, clone(r.node)})
+	}
+	c.dirs, c.durDirs = maps.Clone(d.dirs), maps.Clone(d.durDirs)
 	c.pauses.inherit(&d.pauses)
 	return c
 }
 
 func (n *node) clone() *node {
-	return &node{now: slices.Clone(n.now), space: n.space}
+	return &node{
+		now: slices.Clone(n.now), synced: slices.Clone(n.synced), dirty: maps.Clone(n.dirty), lost: maps.Clone(n.lost),
+		space: n.space,
+	}
 }
 
 // settle makes everything durable.
 func (d *Disk) settle() {
 	for name, n := range d.files {
-		n.synced, n.dirty = slices.Clone(n.now), nil
+		n.synced, n.dirty, n.lost = slices.Clone(n.now), nil, nil
 		d.durable[name] = n
 	}
 	for name := range d.dirs {
@@ -230,11 +247,8 @@ func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
 
 func (n *node) afterCut(rng *rand.Rand) *node {
 	out := slices.Clone(n.synced)
-	pages := make([]int64, 0, len(n.dirty))
-	for p := range n.dirty {
-		pages = append(pages, p)
-	}
-	slices.Sort(pages)
+	pages := slices.Sorted(maps.Keys(n.dirty))
+	pages = append(pages, slices.Sorted(maps.Keys(n.lost))...)
 	for _, p := range pages {
 		from := p * pageBytes
 		to := min(from+pageBytes, int64(len(n.now)))
@@ -554,6 +568,7 @@ func (n *node) touch(from, to int64) {
 	}
 	for p := from / pageBytes; p*pageBytes < to; p++ {
 		n.dirty[p] = true
+		delete(n.lost, p)
 	}
 }
 
@@ -561,10 +576,11 @@ func (f *file) Sync() error {
 	defer f.disk.pauses.around()()
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
+	n := f.node
 	if err := f.disk.beginLocked(OpSync, f.name); err != nil {
+		n.lose()
 		return err
 	}
-	n := f.node
 	if len(n.synced) > len(n.now) {
 		n.synced = n.synced[:len(n.now)]
 	}
@@ -577,6 +593,15 @@ func (f *file) Sync() error {
 	}
 	n.dirty = nil
 	return nil
+}
+
+// lose takes the dirty pages for written.
+func (n *node) lose() {
+	if n.lost == nil {
+		n.lost = map[int64]bool{}
+	}
+	maps.Copy(n.lost, n.dirty)
+	n.dirty = nil
 }
 
 func (f *file) Allocate(size int64) error {
