@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -86,7 +87,12 @@ func startDiskBroker(c *Config, args ...string) (*process, error) {
 	return p, nil
 }
 
-// stop ends the process and removes its data.
+// end asks the process to stop and waits until it has. Its data stays.
+func (p *process) end() error {
+	return errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait())
+}
+
+// stop kills the process and removes its data.
 func (p *process) stop() error {
 	err := p.cmd.Process.Kill()
 	_ = p.cmd.Wait() // says that it was killed

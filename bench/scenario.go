@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -276,19 +278,24 @@ func (s *session) fillTopic(bytes int) (end uint64, err error) {
 	const size, count = 1024, 64
 	frame := publishFrame(s.handle, 0, wire.LevelDisk, size, count)
 	for range bytes / (size * count) {
-		if err := s.write(frame); err != nil {
-			return 0, err
-		}
-		f, err := s.frame()
-		if err != nil {
-			return 0, err
-		}
-		if err := failure(f); err != nil {
+		if err := s.publish(frame); err != nil {
 			return 0, err
 		}
 		end += count
 	}
 	return end, nil
+}
+
+// publish sends a frame and waits for its acknowledgement.
+func (s *session) publish(frame []byte) error {
+	if err := s.write(frame); err != nil {
+		return err
+	}
+	f, err := s.frame()
+	if err != nil {
+		return err
+	}
+	return failure(f)
 }
 
 // sourceRate asks a source again and again, two requests in flight.
@@ -507,11 +514,13 @@ func sinceGreeted(p *process, start time.Time) (float64, error) {
 	return float64(time.Since(start).Microseconds()) / 1000, nil
 }
 
-func reopenScenario() scenario {
+// restartScenario measures how long a broker takes until it greets a connection on the directory that fill
+// left, after end ended the one before.
+func restartScenario(name string, goal float64, end func(p *process) error, fill func(s *session) error, args ...string) scenario {
 	return scenario{
-		Name: "reopen with 10 GB after kill -9", Unit: "ms", Target: "<= 1,000 ms", Goal: 1000, Less: true, Full: true,
+		Name: name, Unit: "ms", Target: fmt.Sprintf("<= %.0f ms", goal), Goal: goal, Less: true,
 		ours: func(c *Config) (float64, error) {
-			p, err := startDiskBroker(c)
+			p, err := startDiskBroker(c, args...)
 			if err != nil {
 				return 0, err
 			}
@@ -519,23 +528,60 @@ func reopenScenario() scenario {
 			defer os.RemoveAll(dir)
 			s, err := login(p.addr, "bench")
 			if err == nil {
-				_, err = s.fillTopic(10 << 30)
+				err = fill(s)
 				s.close()
 			}
 			p.dir = "" // stays for the next process
-			if err = errors.Join(err, p.stop()); err != nil {
+			if err = errors.Join(err, end(p)); err != nil {
 				return 0, err
 			}
 			start := time.Now()
-			p, err = startBroker(c, dir)
+			p, err = startBroker(c, dir, args...)
 			return with(p, err, func(p *process) (float64, error) { return sinceGreeted(p, start) })
 		},
 	}
 }
 
+// restartScenarios are those with little data; the other ones take long.
+func restartScenarios() []scenario {
+	const partitions = 1000
+	few := func(s *session) error {
+		_, err := s.fillTopic(1 << 20)
+		return err
+	}
+	many := func(s *session) error {
+		for i := range uint16(partitions) {
+			if err := s.publish(publishFrame(s.handle, i, wire.LevelDisk, 100, 1)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return []scenario{
+		restartScenario("start after kill -9, 1 MiB of messages", 50, (*process).stop, few),
+		restartScenario("start after kill -9, 1,000 partitions with a record each", 50, (*process).stop, many,
+			"--default-topic-partitions", strconv.Itoa(partitions)),
+	}
+}
+
+func reopenScenarios() []scenario {
+	fill := func(s *session) error {
+		_, err := s.fillTopic(10 << 30)
+		return err
+	}
+	list := []scenario{
+		restartScenario("reopen with 10 GB after kill -9", 1000, (*process).stop, fill),
+		restartScenario("reopen with 10 GB after a clean stop", 1000, (*process).end, fill),
+	}
+	for i := range list {
+		list[i].Full = true
+	}
+	return list
+}
+
 // scenarios are all figures, in the order of the report.
 func scenarios() []scenario {
-	return []scenario{
+	list := []scenario{
 		publishScenario(128, 100, 0.7),
 		publishScenario(1024, 10, 0.7),
 		publishScenario(16, 1, 0.4),
@@ -562,6 +608,6 @@ func scenarios() []scenario {
 		idleConnectionsScenario(),
 		idlePartitionsScenario(),
 		startScenario(),
-		reopenScenario(),
 	}
+	return slices.Concat(list, restartScenarios(), reopenScenarios())
 }
