@@ -103,9 +103,10 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 		if !wanted {
 			continue
 		}
-		p := l.plan()
-		if p.err == nil {
-			p.err = p.file()
+		p := l.fileAll()
+		if isFull(p.err) && s.releaseSpares() {
+			p.undo()
+			p = l.fileAll()
 		}
 		if p.err != nil {
 			errs = append(errs, p.fail())
@@ -132,12 +133,23 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 	return errors.Join(append(errs, s.removeStale())...)
 }
 
+// fileAll plans to file everything and writes it.
+func (l *Log) fileAll() *plan {
+	p := l.plan()
+	if p.err == nil {
+		p.err = p.file()
+	}
+	return p
+}
+
 // replaceRoot writes the checkpoint file with the plans in it and makes them true.
 func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	root := s.root(plans, lsn)
 	err := root.write(s.options.FS, s.options.Dir)
-	if isFull(err) && s.releaseReserve() {
-		err = root.write(s.options.FS, s.options.Dir)
+	for _, release := range [...]func() bool{s.releaseSpares, s.releaseReserve} {
+		if isFull(err) && release() {
+			err = root.write(s.options.FS, s.options.Dir)
+		}
 	}
 	if isFull(err) {
 		s.noteFull()
@@ -184,11 +196,15 @@ func (s *Store) releaseReserve() bool {
 	return s.commits.dropReserve()
 }
 
-// releaseSpares gives the space of spares that are not needed at once back to a full disk.
-func (s *Store) releaseSpares() error {
+// releaseSpares gives the space of all spares back to a full disk, and reports whether there were any.
+func (s *Store) releaseSpares() bool {
 	s.round.Lock()
 	defer s.round.Unlock()
-	return s.commits.dropSpares()
+	had := len(s.commits.spares) > 0
+	if err := s.commits.dropSpares(0); err != nil {
+		s.logger.Warn("remove spare commit log files", "err", err)
+	}
+	return had
 }
 
 // root returns the checkpoint that makes the plans true.
@@ -346,7 +362,7 @@ func (p *plan) fail() error {
 	l := p.log
 	if isFull(p.err) {
 		l.store.noteFull()
-		return errors.Join(p.err, l.store.releaseSpares())
+		return p.err
 	}
 	l.store.failures.Add(1)
 	l.mu.Lock()

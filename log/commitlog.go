@@ -288,6 +288,11 @@ func (c *commitLog) start(n int64) error {
 	c.fillHead(&h)
 	from, room, written := c.source(pageEnd(commitDataPos + n))
 	f, err := c.prepare(from, room)
+	if isFull(err) && len(c.spares) > 0 { // too small for this chunk
+		if err = c.dropSpares(0); err == nil {
+			f, err = c.prepare(from, room)
+		}
+	}
 	if isFull(err) && c.reserved && commitDataPos+n <= c.size {
 		room, written = c.size, 0
 		from = path.Join(c.dir, reserveName)
@@ -364,13 +369,17 @@ func (c *commitLog) prepare(name string, room int64) (File, error) {
 func (c *commitLog) recycle(floor, keep uint64) error {
 	var errs []error
 	var spares []spare
+	most := c.maximum
+	if len(c.older) > 0 && c.short() {
+		most = 0
+	}
 	kept := c.older[:0]
 	for _, f := range c.older {
 		if f.end > floor || f.file == keep {
 			kept = append(kept, f)
 			continue
 		}
-		name, err := c.retire(f, c.maximum-len(c.spares)-len(spares))
+		name, err := c.retire(f, most-len(c.spares)-len(spares))
 		if name != "" {
 			spares = append(spares, spare{name: name, written: f.written})
 		}
@@ -408,7 +417,13 @@ func (c *commitLog) keepReserve() error {
 	if c.reserved {
 		return nil
 	}
-	name := path.Join(c.dir, reserveName)
+	err := c.makeReserve(path.Join(c.dir, reserveName))
+	c.reserved = err == nil
+	return err
+}
+
+// makeReserve makes the reserve of a spare when there is no space for a new file.
+func (c *commitLog) makeReserve(name string) error {
 	f, err := c.fs.Open(name, true, true)
 	if err != nil {
 		return err
@@ -416,11 +431,15 @@ func (c *commitLog) keepReserve() error {
 	if err = f.Allocate(c.size); err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, c.fs.Remove(name))
+	if err = errors.Join(err, f.Close()); err == nil {
+		return nil
 	}
-	c.reserved = true
-	return nil
+	if last := len(c.spares) - 1; isFull(err) && last >= 0 {
+		p := c.spares[last]
+		c.spares = c.spares[:last]
+		return c.fs.Rename(path.Join(c.dir, p.name), name)
+	}
+	return errors.Join(err, c.fs.Remove(name))
 }
 
 // newest returns the number of the newest file that a checkpoint with this floor leaves; 0 is none.

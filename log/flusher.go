@@ -112,8 +112,10 @@ func (s *Store) markSynced() {
 	}
 }
 
-// retrySpace ends the state of a full disk when the reserve can be made again.
+// retrySpace ends the state of a full disk when the reserve can be made again. A checkpoint gives the space of
+// commit log files back, if it finds enough for itself.
 func (s *Store) retrySpace() {
+	ring(s.checkpoints)
 	s.round.Lock()
 	err := s.commits.keepReserve()
 	s.round.Unlock()
@@ -122,7 +124,6 @@ func (s *Store) retrySpace() {
 	}
 	s.full.Store(false)
 	s.logger.Info("disk has space again")
-	ring(s.checkpoints)
 	ring(s.wake)
 }
 

@@ -29,6 +29,8 @@ type FS interface {
 	ReadDir(name string) ([]DirEntry, error)
 	// SyncDir makes creations, renames and removals in a directory durable.
 	SyncDir(name string) error
+	// Space returns how many bytes the file system of a file or directory has, and how many are free.
+	Space(name string) (total, free int64, err error)
 	// Lock takes an exclusive lock on a file, which it creates, or returns ErrLocked.
 	Lock(name string) (io.Closer, error)
 }
@@ -114,6 +116,20 @@ func (osFS) SyncDir(name string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+func (osFS) Space(name string) (total, free int64, err error) {
+	var s unix.Statfs_t
+	for {
+		if err = unix.Statfs(name, &s); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: name, Err: err}
+	}
+	block := int64(s.Bsize) //nolint:unconvert // 32 bits on some systems
+	return int64(s.Blocks) * block, int64(s.Bavail) * block, nil
 }
 
 func (osFS) Lock(name string) (io.Closer, error) {

@@ -8,15 +8,20 @@ import (
 
 // The defaults of Options and Config, with their reasons.
 const (
-	defaultSegmentBytes   = 64 << 20  // retention works in steps of this; sealing one costs two fsyncs
-	defaultCommitLogBytes = 256 << 20 // replayed at a restart: about half a second
-	defaultCommitFile     = 64 << 20  // the unit that is recycled
-	defaultCheckpoint     = 5 * time.Second
-	defaultRetention      = time.Second
-	defaultCompaction     = time.Second
-	defaultTombstoneAge   = 24 * time.Hour // a reader that was away for less sees every deletion
-	defaultSegmentAge     = time.Hour
-	maxDefaultMemory      = 1 << 30
+	defaultSegmentBytes = 64 << 20 // retention works in steps of this; sealing one costs two fsyncs
+	defaultCommitFile   = 64 << 20 // the unit that is recycled
+	defaultCommitFiles  = 4        // 256 MiB are replayed at a restart in about half a second
+	defaultCheckpoint   = 5 * time.Second
+	defaultRetention    = time.Second
+	defaultCompaction   = time.Second
+	defaultTombstoneAge = 24 * time.Hour // a reader that was away for less sees every deletion
+	defaultSegmentAge   = time.Hour
+	maxDefaultMemory    = 1 << 30
+
+	// diskShare is how many commit log files of the default size a disk has room for, at least: four with
+	// chunks, as many spares and the reserve leave two thirds of it to the data.
+	diskShare        = 32
+	leastDefaultFile = 1 << 20
 
 	minSegmentBytes    = 4 << 10
 	minCommitFileBytes = 16 << 10
@@ -39,9 +44,11 @@ type Options struct {
 	MemoryBytes int64
 	// SegmentBytes is the size at which a segment file is sealed. Default 64 MiB, at least 4 KiB.
 	SegmentBytes int64
-	// CommitLogBytes is the size of the commit log that starts a checkpoint. Default 256 MiB.
+	// CommitLogBytes is the size of the commit log that starts a checkpoint. Default four files of the default size,
+	// 256 MiB.
 	CommitLogBytes int64
-	// CommitFileBytes is the size of one commit log file. Default 64 MiB, at least 16 KiB.
+	// CommitFileBytes is the size of one commit log file. Default 64 MiB, on a disk of less than 2 GiB a part of
+	// it, but 1 MiB. At least 16 KiB.
 	CommitFileBytes int64
 	// CheckpointInterval is how long entries that nobody flushed stay in memory only. Default 5 s.
 	CheckpointInterval time.Duration
@@ -75,12 +82,25 @@ func (o *Options) setDefaults() {
 		o.MemoryBytes = min(maxDefaultMemory, physicalMemory()/4)
 	}
 	orDefault(&o.SegmentBytes, defaultSegmentBytes)
-	orDefault(&o.CommitLogBytes, defaultCommitLogBytes)
-	orDefault(&o.CommitFileBytes, defaultCommitFile)
 	orDefault(&o.CheckpointInterval, defaultCheckpoint)
 	orDefault(&o.RetentionInterval, defaultRetention)
 	orDefault(&o.CompactionInterval, defaultCompaction)
 	o.timers.setDefaults()
+}
+
+// fitDisk sets the sizes of the commit log that depend on how large the disk is.
+func (o *Options) fitDisk() error {
+	size := int64(defaultCommitFile)
+	total, _, err := o.FS.Space(o.Dir)
+	if err != nil {
+		return err
+	}
+	if total > 0 { // some file systems have no size
+		size = max(leastDefaultFile, min(size, total/diskShare&^(1<<20-1)))
+	}
+	orDefault(&o.CommitFileBytes, size)
+	orDefault(&o.CommitLogBytes, defaultCommitFiles*size)
+	return nil
 }
 
 func (t *timers) setDefaults() {
@@ -100,7 +120,7 @@ func (o *Options) validate() error {
 		return errors.New("log: MemoryBytes is below 1 MiB")
 	case o.SegmentBytes < minSegmentBytes || o.SegmentBytes > 1<<30:
 		return errors.New("log: SegmentBytes is outside 4 KiB to 1 GiB")
-	case o.CommitFileBytes < minCommitFileBytes || o.CommitFileBytes > 1<<30:
+	case o.CommitFileBytes != 0 && (o.CommitFileBytes < minCommitFileBytes || o.CommitFileBytes > 1<<30):
 		return errors.New("log: CommitFileBytes is outside 16 KiB to 1 GiB")
 	case o.CommitLogBytes < 0 || o.CheckpointInterval < 0 || o.RetentionInterval < 0 || o.CompactionInterval < 0:
 		return errors.New("log: negative option")

@@ -18,7 +18,11 @@ func (s *Store) recover() error {
 	if err := s.makeDirs(); err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
-	var err error
+	err := s.options.fitDisk()
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	s.commits = newCommitLog(&s.options)
 	if s.lock, err = f.Lock(path.Join(dir, lockName)); err != nil {
 		return fmt.Errorf("lock %s: %w", dir, err)
 	}

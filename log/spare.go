@@ -20,6 +20,8 @@ const (
 	smallRound = aheadBytes / 4
 	// readySpares is how many files are kept ready.
 	readySpares = 1
+	// shortOf is how many files must have room before one more waits for its use.
+	shortOf = 4
 	// sparesQuiet is how often spares that a quiet store does not need are looked for.
 	sparesQuiet = time.Minute
 )
@@ -68,7 +70,7 @@ func (s *Store) makeSpare(name string) error {
 	c := s.commits
 	enough := len(c.spares) >= readySpares
 	s.round.Unlock()
-	if enough || s.full.Load() {
+	if enough || s.full.Load() || c.short() {
 		return nil
 	}
 	temp, made := path.Join(c.dir, name+tempExt), name+spareExt
@@ -99,13 +101,19 @@ func (s *Store) trimSpares(before uint64) (lsn uint64, err error) {
 	if s.commits.lsn != before {
 		return s.commits.lsn, nil
 	}
-	return before, s.commits.dropSpares()
+	return before, s.commits.dropSpares(readySpares)
 }
 
-// dropSpares removes all spares but those that are kept ready.
-func (c *commitLog) dropSpares() error {
+// short reports whether spares would take space that others need soon.
+func (c *commitLog) short() bool {
+	_, free, err := c.fs.Space(c.dir)
+	return err == nil && free < shortOf*c.size
+}
+
+// dropSpares removes all spares but as many as are kept.
+func (c *commitLog) dropSpares(keep int) error {
 	var errs []error
-	for len(c.spares) > readySpares {
+	for len(c.spares) > keep {
 		errs = append(errs, c.fs.Remove(path.Join(c.dir, c.spares[0].name)))
 		c.spares = c.spares[1:]
 	}

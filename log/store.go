@@ -99,7 +99,6 @@ func openStill(o Options) (*Store, error) {
 		logs: make(map[wire.Identity]*Log),
 	}
 	if !s.memoryOnly() {
-		s.commits = newCommitLog(&s.options)
 		if err := s.recover(); err != nil {
 			s.abandon()
 			return nil, err
@@ -115,7 +114,7 @@ func (s *Store) abandon() {
 	}
 	s.views.forget(func(string) bool { return true })
 	s.pool.close()
-	if !s.memoryOnly() {
+	if s.commits != nil {
 		_ = s.commits.release() // nothing that counts is behind the last flush
 	}
 	if s.lock != nil {
@@ -145,7 +144,10 @@ func (s *Store) Close() error {
 	if !s.memoryOnly() {
 		s.runRound()
 		err = s.Checkpoint()
-		if err != nil {
+		switch {
+		case isFull(err): // the commit log has what could not be filed, or says that it has not
+			err = s.Sync()
+		case err != nil:
 			err = errors.Join(err, s.Sync())
 		}
 		s.round.Lock()

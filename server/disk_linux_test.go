@@ -11,9 +11,14 @@ import (
 )
 
 // mountedDisk is a real file system in memory with its own limit.
-func mountedDisk(t *testing.T) *smallDisk {
+func mountedDisk(t *testing.T) *smallDisk { return mountDisk(t, "256m") }
+
+// tinyDisk has room for a few rounds.
+func tinyDisk(t *testing.T) *smallDisk { return mountDisk(t, "64m") }
+
+func mountDisk(t *testing.T, size string) *smallDisk {
 	dir := t.TempDir()
-	if err := unix.Mount("rafka", dir, "tmpfs", 0, "size=512m"); err != nil {
+	if err := unix.Mount("rafka", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Skip("needs the right to mount a file system: ", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })

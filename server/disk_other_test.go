@@ -8,3 +8,5 @@ func mountedDisk(t *testing.T) *smallDisk {
 	t.Skip("mounts a tmpfs")
 	return nil
 }
+
+func tinyDisk(t *testing.T) *smallDisk { return mountedDisk(t) }

@@ -108,7 +108,9 @@ func simulatedDisk(*testing.T) *smallDisk {
 }
 
 func TestAFullDiskRefusesPublishesUntilThereIsSpace(t *testing.T) {
-	for name, create := range map[string]func(*testing.T) *smallDisk{"simulated": simulatedDisk, "mounted": mountedDisk} {
+	for name, create := range map[string]func(*testing.T) *smallDisk{
+		"simulated": simulatedDisk, "mounted": mountedDisk, "tiny": tinyDisk,
+	} {
 		t.Run(name, func(t *testing.T) {
 			disk := create(t)
 			o := Options{Listen: "127.0.0.1:0", Dir: disk.dir, FS: disk.fs, MemoryBytes: 64 << 20}
@@ -139,6 +141,15 @@ func TestAFullDiskRefusesPublishesUntilThereIsSpace(t *testing.T) {
 			}
 			require.Zero(t, p.commitTo(h, "audit", uint64(len(want))).Flags)
 			require.Equal(t, want, p.fetchAll(h), "reads go on")
+
+			require.NoError(t, srv.Shutdown(t.Context()), "nothing is lost on the full disk")
+			srv, err = New(o)
+			require.NoError(t, err)
+			require.NoError(t, srv.Start())
+			p = login(t, srv)
+			h, other = p.resolve("orders").Handle, p.resolve("other").Handle
+			require.Equal(t, want, p.fetchAll(h))
+			require.Equal(t, uint64(len(want)), p.committed(h, "audit"))
 
 			disk.free()
 			require.Eventually(t, func() bool {

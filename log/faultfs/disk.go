@@ -455,6 +455,17 @@ func (d *Disk) SyncDir(name string) error {
 	return nil
 }
 
+// Space implements log.FS.
+func (d *Disk) Space(string) (total, free int64, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	total = d.capacity
+	if total == 0 {
+		total = 1 << 50
+	}
+	return total, max(0, total-d.usedLocked()), nil
+}
+
 // Lock implements log.FS.
 func (d *Disk) Lock(name string) (io.Closer, error) {
 	d.mu.Lock()
