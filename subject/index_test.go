@@ -261,6 +261,11 @@ func BenchmarkMatch(b *testing.B) {
 	}
 	f("one literal", func(x *Index[int]) { insert(x, "orders.eu.paid", "", 1) }, "orders.eu.paid")
 	f("nothing", func(x *Index[int]) { insert(x, "orders.eu.paid", "", 1) }, "orders.us.paid")
+	f("nothing beside 1,000 others", func(x *Index[int]) {
+		for i := range 1000 {
+			insert(x, fmt.Sprintf("orders.%d.other", i), "", 1)
+		}
+	}, "orders.eu-123.paid")
 	f("wildcards", func(x *Index[int]) {
 		for _, p := range []string{"orders.*.paid", "orders.>", "*.eu.*"} {
 			insert(x, p, "", 1)

@@ -9,6 +9,7 @@ import "sync/atomic"
 // no longer than a millisecond, however many children there are.
 type table[V any] struct {
 	slots  []atomic.Pointer[node[V]]  // a power of two; at least one is nil
+	tags   []uint8                    // of the slots that are not nil: a part of the hash, written before the slot
 	shards []atomic.Pointer[table[V]] // instead of slots
 	used   int32                      // slots that are not nil; writers only
 	nodes  int32                      // slots with a node; writers only
@@ -32,8 +33,12 @@ func newTable[V any](nodes int) *table[V] {
 	for n*2 < nodes*3 { // at most two thirds full
 		n *= 2
 	}
-	return &table[V]{slots: make([]atomic.Pointer[node[V]], n)}
+	return &table[V]{slots: make([]atomic.Pointer[node[V]], n), tags: make([]uint8, n)}
 }
+
+// tagOf returns a part of a hash that chooses neither a shard nor a slot. A slot has nodes of one token
+// only, so its tag never changes.
+func tagOf(hash uint64) uint8 { return uint8(hash >> 48) }
 
 // shard returns the table of slots that a hash belongs to.
 func (t *table[V]) shard(hash uint64) *table[V] {
@@ -50,7 +55,7 @@ func (t *table[V]) find(h *hasher, token []byte) *node[V] {
 	mask := uint64(len(s.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
 		n := s.slots[i].Load()
-		if n == nil || begins(n.label, token) {
+		if n == nil || s.tags[i] == tagOf(hash) && begins(n.label, token) { // nodes are far away in memory
 			return n
 		}
 	}
@@ -88,6 +93,7 @@ func (t *table[V]) put(hash uint64, n *node[V]) {
 	for t.slots[i].Load() != nil {
 		i = (i + 1) & mask
 	}
+	t.tags[i] = tagOf(hash)
 	t.slots[i].Store(n)
 	t.used++
 	t.nodes++
