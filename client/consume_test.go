@@ -666,3 +666,31 @@ func TestHowManyMessagesAreLeasedAhead(t *testing.T) {
 	f(0, &QueueConsumer{want: 10, asking: 5, leases: 1, several: true})
 	f(0, &QueueConsumer{})
 }
+
+// The memory of a reply is used again when the handlers of all its messages have returned, and not before.
+func TestTheMemoryOfAReplyIsUsedAgain(t *testing.T) {
+	q := &QueueConsumer{c: &Client{}}
+	reply := func(n int) (slab []Message, leases []*lease) {
+		slab = q.slab(n)
+		g := &leasing{q: q, buf: &buffer{}}
+		for i := range n {
+			slab = append(slab, Message{Offset: uint64(i + 1)})
+			leases = append(leases, &lease{leasing: g})
+		}
+		g.of(slab, make([]*Message, n))
+		return slab, leases
+	}
+	first, leases := reply(2)
+	q.handledLocked(leases[1])
+	second, others := reply(2)
+	require.NotSame(t, &first[0], &second[0], "a handler still has a message of it")
+	q.handledLocked(leases[0])
+	require.Equal(t, make([]Message, 2), first)
+	third, _ := reply(1)
+	require.Same(t, &first[0], &third[0])
+	require.Equal(t, uint64(1), second[0].Offset)
+	q.handledLocked(others[0])
+	q.handledLocked(others[1])
+	larger, _ := reply(3)
+	require.NotSame(t, &second[0], &larger[0])
+}

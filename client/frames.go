@@ -151,9 +151,10 @@ func (fr *frameReader) fill() error {
 
 // beginLarge takes a buffer for a frame of need bytes, and moves what there is of it.
 func (fr *frameReader) beginLarge(need int) {
-	if op := fr.buf[fr.r:fr.w][4:]; len(op) > 0 && wire.Op(op[0]) == wire.OpDeliver {
-		fr.big = fr.pool.get(need) // comes back when its messages were read
-	} else {
+	switch op := fr.buf[fr.r:fr.w][4:]; {
+	case len(op) > 0 && (wire.Op(op[0]) == wire.OpDeliver || wire.Op(op[0]) == wire.OpLease|wire.OpReply):
+		fr.big = fr.pool.get(need) // comes back when its messages were handled
+	default:
 		fr.big = &buffer{mem: make([]byte, need)} // goes to the user for good
 	}
 	fr.bigHas, fr.bigIs = copy(fr.big.mem, fr.buf[fr.r:fr.w]), need

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -23,6 +24,10 @@ type leasing struct {
 	b         *binding // of the connection that leased
 	partition uint16
 	since     time.Time
+
+	slab []Message // of the reply
+	buf  *buffer   // what they are views of
+	left int       // messages whose handlers have not returned; guarded by q.mu
 }
 
 // lease is the right to settle one message.
@@ -217,11 +222,19 @@ func (q *QueueConsumer) bind() (*binding, error) {
 func (q *QueueConsumer) leased(b *binding, f *frame, limit int) ([]*Message, error) {
 	now := time.Now()
 	var l wire.Leased
-	buf := f.own()
+	buf := q.body(f)
 	if err := l.Parse(buf.body); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	return q.messages(b, &l, limit, now)
+	return q.messages(b, buf, &l, limit, now)
+}
+
+// body returns the body of a reply. That of Run comes back when its messages were handled.
+func (q *QueueConsumer) body(f *frame) *buffer {
+	if q.renews {
+		return f.keep()
+	}
+	return f.own()
 }
 
 // onLeased ends a claim of n messages, and takes those that it brought.
@@ -245,7 +258,7 @@ func (q *QueueConsumer) onLeased(n int, ms []*Message) {
 }
 
 // messages makes a message of every record that the ranges name.
-func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time.Time) ([]*Message, error) {
+func (q *QueueConsumer) messages(b *binding, buf *buffer, l *wire.Leased, limit int, now time.Time) ([]*Message, error) {
 	total := 0
 	for _, r := range l.Ranges {
 		total += int(r.Count)
@@ -256,8 +269,8 @@ func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time
 	if total == 0 {
 		return nil, nil
 	}
-	g := &leasing{q: q, b: b, partition: l.Partition, since: now}
-	slab, leases := make([]Message, 0, total), make([]lease, 0, total)
+	g := &leasing{q: q, b: b, partition: l.Partition, since: now, buf: buf}
+	slab, leases := q.slab(total), make([]lease, 0, total)
 	ms := make([]*Message, 0, total)
 	walk := cursor{keep: true}
 	walk.reset(l.Bytes, b.seed(int(l.Partition)), l.Ranges[0].First)
@@ -268,14 +281,14 @@ func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time
 			return nil, fmt.Errorf("%s/%d: %w", q.topic, l.Partition, err)
 		}
 		if !ok {
-			return ms, nil
+			return g.of(slab, ms), nil
 		}
 		off := walk.offset()
 		for len(ranges) > 0 && off >= ranges[0].First+uint64(ranges[0].Count) {
 			ranges = ranges[1:]
 		}
 		if len(ranges) == 0 {
-			return ms, nil
+			return g.of(slab, ms), nil
 		}
 		if off < ranges[0].First || len(ms) == total {
 			walk.skip()
@@ -289,6 +302,44 @@ func (q *QueueConsumer) messages(b *binding, l *wire.Leased, limit int, now time
 		walk.take(m)
 		ms = append(ms, m)
 	}
+}
+
+// maxSpare is how many slabs of messages wait to be used again: one for every request.
+const maxSpare = maxLeases
+
+// slab returns an empty slab with room for n messages.
+func (q *QueueConsumer) slab(n int) []Message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, s := range q.spare {
+		if cap(s) >= n {
+			q.spare = slices.Delete(q.spare, i, i+1)
+			return s
+		}
+	}
+	return make([]Message, 0, max(n, q.want/2))
+}
+
+// of says that ms are all messages of a slab, and returns them.
+func (g *leasing) of(slab []Message, ms []*Message) []*Message {
+	g.slab, g.left = slab, len(ms)
+	return ms
+}
+
+// handledLocked says that the handler of l's message has returned. The memory of a reply is used again when
+// the last of its messages was acknowledged; one that failed or was lost leaves it to the garbage collector.
+func (q *QueueConsumer) handledLocked(l *lease) {
+	g := l.leasing
+	if g.left--; g.left > 0 {
+		return
+	}
+	clear(g.slab)
+	if len(q.spare) == maxSpare {
+		q.spare = slices.Delete(q.spare, 0, 1)
+	}
+	q.spare = append(q.spare, g.slab[:0])
+	q.c.buffers.put(g.buf)
+	g.slab, g.buf = nil, nil
 }
 
 // onLost forgets everything that was leased on the connection that is gone.

@@ -34,6 +34,7 @@ type QueueConsumer struct {
 	ready    []*Message
 	changed  chan struct{} // closed and replaced when ready, acks, closed or err changed
 	held     leaseList
+	spare    [][]Message // of replies whose messages were handled
 	acks     acks
 	closed   bool
 	err      error // why nothing can be leased any more

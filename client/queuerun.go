@@ -87,6 +87,7 @@ func (q *QueueConsumer) swap(l *lease, more bool) (m *Message, err error) {
 	if !l.settled { // else the handler settled it, or it was lost
 		err = q.ackLocked(l)
 	}
+	q.handledLocked(l)
 	if more {
 		m = q.nextLocked()
 	}
