@@ -128,6 +128,9 @@ func (l *lane) addAll(ms []*Message, kind batchKind, size int, w *waiter) bool {
 func (l *lane) addToOpenLocked(m *Message) {
 	if len(m.Headers) == 0 && m.ID == "" && m.Subject == "" && m.Time.IsZero() {
 		l.open.builder.AddPlain(m.Key, m.Value)
+		if l.p.c.opts.Codec == wire.CodecNone {
+			l.open.builder.SumAhead()
+		}
 		return
 	}
 	l.headers = m.appendHeaders(l.headers[:0])

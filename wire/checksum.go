@@ -1,0 +1,36 @@
+package wire
+
+// powers holds x to the power of 2^k modulo the polynomial of CRC32C, at k. The lowest power of x is in
+// the highest bit, as in the checksum.
+var powers = func() (p [32]uint32) {
+	p[0] = 1 << 30
+	for k := range p[1:] {
+		p[k+1] = multiply(p[k], p[k])
+	}
+	return p
+}()
+
+// reversed is the polynomial of CRC32C.
+const reversed = 0x82f63b78
+
+// multiply returns a times b modulo the polynomial.
+func multiply(a, b uint32) (product uint32) {
+	for ; a != 0; a <<= 1 {
+		if a>>31 != 0 {
+			product ^= b
+		}
+		b = b>>1 ^ reversed&-(b&1)
+	}
+	return product
+}
+
+// joined returns the checksum of a and behind it the n bytes of b, from those of both. It takes
+// up to 50 ns for every bit of n.
+func joined(a, b uint32, n int) uint32 {
+	for k := 3; n > 0; k, n = k+1, n>>1 { // a byte is x to the power of 8
+		if n&1 != 0 {
+			a = multiply(a, powers[k])
+		}
+	}
+	return a ^ b
+}
