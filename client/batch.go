@@ -33,6 +33,8 @@ type batch struct {
 	packed   []byte // compressed records, and behind them the encoded batch
 	head     int    // size of the compressed records
 	bytes    []byte // encoded, once stamped
+	frame    []byte // publishHead bytes and behind them bytes, once stamped; nil when compressed
+	lent     bool   // the connection it was sent with last writes it from frame; guarded by that connection
 	producer wire.Producer
 	topicID  [16]byte // of the topic it was sent to first
 	// uncertain: it may have been stored, and only a duplicate's number can tell.
@@ -109,11 +111,12 @@ func (b *batch) stamp(p wire.Producer) {
 	b.producer = p
 	b.builder.SetProducer(p)
 	if b.codec == wire.CodecNone {
-		b.bytes = b.builder.Bytes()
+		b.frame = b.builder.BytesBehind(publishHead)
+		b.bytes = b.frame[publishHead:]
 		return
 	}
 	b.packed = b.builder.AppendCompressed(b.packed[:b.head], b.codec, b.packed[:b.head])
-	b.bytes = b.packed[b.head:]
+	b.bytes, b.frame = b.packed[b.head:], nil
 }
 
 // split returns a batch for every message of b, with the numbers that they have. Nothing of b is left.
@@ -202,7 +205,7 @@ func (p *batchPool) pop() *batch {
 	return b
 }
 
-// put takes back a finished batch. Its bytes were copied to the connection, so nobody reads them.
+// put takes back a finished batch. Its bytes were copied to the connection or written, so nobody reads them.
 func (p *batchPool) put(b *batch) {
 	if b.builder.Size() > p.keepBytes || cap(b.packed) > 2*p.keepBytes {
 		return

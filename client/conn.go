@@ -39,10 +39,10 @@ type conn struct {
 
 	mu        sync.Mutex // guards the fields below
 	turn      turn       // whose turn it is to read
-	out       []byte     // frames to write
+	out       outbox     // frames to write
 	queued    uint64     // stream position behind out
-	sending   []byte     // taken from out to be written
-	done      int        // how much of sending is written
+	sending   outbox     // taken from out to be written
+	part      int        // the part of sending that is written next
 	writing   bool       // somebody writes from sending
 	sent      bool       // messages to subjects
 	last      uint32     // correlation id given out last
@@ -56,7 +56,7 @@ type conn struct {
 	listening map[*Listener]uint32
 	members   map[uint32]*membership
 	sends     map[uint32]func(error) // who hears when a message is refused
-	room      sync.Cond              // of mu: out was taken, or the connection ended
+	room      sync.Cond              // of mu: out was taken, something was written, or the connection ended
 	starved   []*lane                // lanes that wait until unacked falls
 	draining  bool                   // the broker is going away: no more publishes
 	err       error                  // why the connection ended
@@ -177,13 +177,13 @@ func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, 
 }
 
 func (cn *conn) appendLocked(op wire.Op, flags wire.Flags, id uint32, body func([]byte) []byte) {
-	before := len(cn.out)
-	out, at := wire.BeginFrame(cn.out, op, flags, id)
+	before := len(cn.out.own)
+	out, at := wire.BeginFrame(cn.out.own, op, flags, id)
 	if body != nil {
 		out = body(out)
 	}
-	cn.out = wire.EndFrame(out, at)
-	cn.queued += uint64(len(cn.out) - before)
+	cn.out.own = wire.EndFrame(out, at)
+	cn.queued += uint64(len(cn.out.own) - before)
 }
 
 // tell sends a frame that gets no reply.
@@ -242,11 +242,7 @@ func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 		return false
 	}
 	id := cn.nextIDLocked()
-	head := len(cn.out)
-	cn.out = wire.AppendHeader(cn.out, wire.OpPublish, wire.Flags(b.level), id, publishBytes+len(b.bytes))
-	p := wire.Publish{Handle: handle, Partition: l.partition, Batch: b.bytes}
-	cn.out = p.Append(cn.out)
-	cn.queued += uint64(len(cn.out) - head)
+	cn.appendBatchLocked(l, b, handle, id)
 	b.sentAt, b.id = time.Now(), id
 	if b.level == wire.LevelNone {
 		cn.fired = append(cn.fired, fired{batch: b, end: cn.queued})
@@ -258,8 +254,29 @@ func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 	return true
 }
 
-// publishBytes is the size of a publish body before its batch.
-const publishBytes = 4
+const (
+	// publishBytes is the size of a publish body before its batch.
+	publishBytes = 4
+	// publishHead is what a publish has before its batch.
+	publishHead = wire.HeaderBytes + publishBytes
+	// lentBytes is the size of a batch that is written from where it is. A smaller one is copied, which
+	// costs less than a write of its own.
+	lentBytes = 64 << 10
+)
+
+// appendBatchLocked puts the frame of a publish into the output.
+func (cn *conn) appendBatchLocked(l *lane, b *batch, handle uint16, id uint32) {
+	p := wire.Publish{Handle: handle, Partition: l.partition}
+	cn.queued += uint64(publishHead + len(b.bytes))
+	b.lent = b.frame != nil && len(b.bytes) >= lentBytes
+	if b.lent {
+		p.Append(wire.AppendHeader(b.frame[:0], wire.OpPublish, wire.Flags(b.level), id, publishBytes+len(b.bytes)))
+		cn.out.lend(b.frame)
+		return
+	}
+	p.Batch = b.bytes
+	cn.out.own = p.Append(wire.AppendHeader(cn.out.own, wire.OpPublish, wire.Flags(b.level), id, publishBytes+len(b.bytes)))
+}
 
 // drain stops publishing because the broker is going away, and closes the connection once everything
 // that should be answered is.

@@ -90,7 +90,7 @@ func (c *Client) forgotten(ctx context.Context, cn *conn) {
 func (cn *conn) send(ctx context.Context, flags wire.Flags, m *wire.Live, refused func(error)) (id uint32, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	if len(cn.out) >= maxUnsent {
+	if cn.out.size() >= maxUnsent {
 		cn.awaitRoomLocked(ctx)
 	}
 	if cn.err != nil || ctx.Err() != nil {
@@ -101,10 +101,10 @@ func (cn *conn) send(ctx context.Context, flags wire.Flags, m *wire.Live, refuse
 		cn.sends[id] = refused
 	}
 	cn.sent = true
-	before := len(cn.out)
-	out, at := wire.BeginFrame(cn.out, wire.OpSend, flags, id)
-	cn.out = wire.EndFrame(m.Append(out), at)
-	cn.queued += uint64(len(cn.out) - before)
+	before := len(cn.out.own)
+	out, at := wire.BeginFrame(cn.out.own, wire.OpSend, flags, id)
+	cn.out.own = wire.EndFrame(m.Append(out), at)
+	cn.queued += uint64(len(cn.out.own) - before)
 	return id, true
 }
 
@@ -135,7 +135,7 @@ func (cn *conn) awaitRoomLocked(ctx context.Context) {
 		})
 		defer stop()
 	}
-	for len(cn.out) >= maxUnsent && cn.err == nil && ctx.Err() == nil {
+	for cn.out.size() >= maxUnsent && cn.err == nil && ctx.Err() == nil {
 		cn.room.Wait()
 	}
 }

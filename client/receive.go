@@ -86,8 +86,17 @@ func (cn *conn) onReply(f *frame) error {
 func (cn *conn) take(id uint32, op wire.Op) (r request, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	if r, ok = cn.pending[id]; !ok || r.op != op {
-		return request{}, false
+	for {
+		if r, ok = cn.pending[id]; !ok || r.op != op {
+			return request{}, false
+		}
+		if r.batch == nil || !r.batch.lent || r.end <= cn.written.Load() {
+			break
+		}
+		if cn.err != nil {
+			return request{}, false
+		}
+		cn.room.Wait() // the kernel has it, but the writer has not said so: its memory is not free yet
 	}
 	delete(cn.pending, id)
 	if !r.long {

@@ -77,16 +77,16 @@ func (cn *conn) startLocked() []byte {
 	if cn.writing {
 		return nil
 	}
-	if cn.done == len(cn.sending) {
-		spare := cn.sending
-		if cap(spare) > maxKeptOut {
-			spare = nil
-		}
-		cn.sending, cn.out, cn.done = cn.out, spare[:0], 0
+	if cn.part == len(cn.sending.parts) {
+		cn.sending.reset()
+		cn.sending, cn.out, cn.part = cn.out, cn.sending, 0
+		cn.sending.cutOwn()
 		cn.room.Broadcast()
 	}
-	cn.writing = cn.done < len(cn.sending)
-	return cn.sending[cn.done:]
+	if cn.writing = cn.part < len(cn.sending.parts); !cn.writing {
+		return nil
+	}
+	return cn.sending.parts[cn.part]
 }
 
 // wrote takes note of n bytes that were written, and reports whether there is more for the writer to do.
@@ -94,12 +94,15 @@ func (cn *conn) wrote(n int) (more bool) {
 	cn.written.Add(uint64(n))
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	cn.done += n
 	cn.writing = false
-	if cn.err != nil {
-		cn.room.Broadcast()
+	if part := &cn.sending.parts[cn.part]; n < len(*part) {
+		*part = (*part)[n:]
+	} else {
+		*part = nil
+		cn.part++
 	}
-	return cn.done < len(cn.sending) || len(cn.out) > 0 || len(cn.fired) > 0
+	cn.room.Broadcast()
+	return cn.part < len(cn.sending.parts) || cn.out.size() > 0 || len(cn.fired) > 0
 }
 
 // finishFired completes the batches at wire.LevelNone that were written. It runs callbacks, so only the

@@ -75,8 +75,12 @@ func TestPushAndWriterTakeTurns(t *testing.T) {
 		wg.Go(func() {
 			for i := range each {
 				cn.mu.Lock()
-				cn.out = append(cn.out, byte(s), byte(i), byte(i>>8))
-				cn.out = append(cn.out, bytes.Repeat([]byte{byte(s)}, 997*i%40_000)...)
+				cn.out.own = append(cn.out.own, byte(s), byte(i), byte(i>>8))
+				if body := bytes.Repeat([]byte{byte(s)}, 997*i%40_000); i%3 == 0 && len(body) > 0 {
+					cn.out.lend(body)
+				} else {
+					cn.out.own = append(cn.out.own, body...)
+				}
 				cn.queued += uint64(3 + 997*i%40_000)
 				cn.mu.Unlock()
 				if s%2 == 0 {

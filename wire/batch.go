@@ -390,10 +390,13 @@ func (b *Batch) AppendStamped(dst []byte, p Producer) []byte {
 // three producer numbers, time to live and the decompressed size.
 const headerRoom = 4 + 1 + 3 + 10 + 3*10 + 7 + 5
 
+// builderRoom is what a builder leaves in front of the records.
+const builderRoom = FrameRoom + headerRoom
+
 // BatchBuilder collects records into one batch. The zero value is ready. It is not safe for
 // concurrent use.
 type BatchBuilder struct {
-	buf      []byte // headerRoom bytes, then the encoded records
+	buf      []byte // builderRoom bytes, then the encoded records
 	sum      uint32 // checksum of the records in front of summed
 	summed   int    // position in buf; 0 when nothing is summed up
 	count    uint32
@@ -428,7 +431,7 @@ func (b *BatchBuilder) Add(r Record) {
 }
 
 func (b *BatchBuilder) begin(baseTime int64) {
-	b.buf = append(b.buf[:0], make([]byte, headerRoom)...)
+	b.buf = append(b.buf[:0], make([]byte, builderRoom)...)
 	b.timed = baseTime != 0
 	b.baseTime = baseTime
 }
@@ -462,13 +465,13 @@ const sumBytes = 8 << 10
 // For a batch that grows large and waits before Bytes is called this is cheaper than to fetch all of it
 // into the processor's cache again. A batch that will be compressed does not need it.
 func (b *BatchBuilder) SumAhead() {
-	if len(b.buf)-b.summed >= headerRoom+sumBytes {
+	if len(b.buf)-b.summed >= builderRoom+sumBytes {
 		b.sumUp()
 	}
 }
 
 func (b *BatchBuilder) sumUp() {
-	from := max(b.summed, headerRoom)
+	from := max(b.summed, builderRoom)
 	b.sum = crc32.Update(b.sum, castagnoli, b.buf[from:])
 	b.summed = len(b.buf)
 }
@@ -490,7 +493,7 @@ func (b *BatchBuilder) Timed() bool { return b.timed }
 func (b *BatchBuilder) Count() int { return int(b.count) }
 
 // Size returns an upper bound of the encoded batch in bytes.
-func (b *BatchBuilder) Size() int { return max(len(b.buf), headerRoom) }
+func (b *BatchBuilder) Size() int { return max(len(b.buf), builderRoom) }
 
 // Records returns the encoded records without the header, for a codec to compress. The slice is
 // valid until the next call.
@@ -498,22 +501,34 @@ func (b *BatchBuilder) Records() []byte {
 	if b.count == 0 {
 		return nil
 	}
-	return b.buf[headerRoom:]
+	return b.buf[builderRoom:]
 }
 
 // Bytes returns the encoded batch, uncompressed. The slice is valid until the next call of Add or
 // Reset. It panics when the builder is empty: a batch has at least one record.
-func (b *BatchBuilder) Bytes() []byte {
+func (b *BatchBuilder) Bytes() []byte { return b.BytesBehind(0) }
+
+// FrameRoom is how much BytesBehind leaves in front of a batch at most.
+const FrameRoom = 16
+
+// BytesBehind is Bytes with n bytes in front, at most FrameRoom, which the caller may set: the head of a
+// frame.
+func (b *BatchBuilder) BytesBehind(n int) []byte {
 	head := b.header(make([]byte, 0, headerRoom), CodecNone, 0)
-	batch := b.buf[headerRoom-len(head):]
+	at := builderRoom - len(head)
+	b.sign(head, b.buf[at:])
+	return b.buf[at-n:]
+}
+
+// sign puts the head in front of the records, with the checksum of both.
+func (b *BatchBuilder) sign(head, batch []byte) {
 	copy(batch, head)
 	if b.summed == 0 {
 		le.PutUint32(batch, crc32.Checksum(batch[4:], castagnoli))
-		return batch
+		return
 	}
 	b.sumUp()
-	le.PutUint32(batch, joined(crc32.Checksum(batch[4:len(head)], castagnoli), b.sum, len(b.buf)-headerRoom))
-	return batch
+	le.PutUint32(batch, joined(crc32.Checksum(batch[4:len(head)], castagnoli), b.sum, len(b.buf)-builderRoom))
 }
 
 // AppendCompressed appends the encoded batch to dst with packed, the compressed form of Records, in

@@ -7,7 +7,7 @@ package wire
 // during the call. ErrBatch says that b is malformed.
 func (b *Batch) Thin(to *BatchBuilder, keep func(i int, r *Record) bool) (kept int, err error) {
 	to.Reset()
-	to.buf = append(to.buf, make([]byte, headerRoom)...)
+	to.buf = append(to.buf, make([]byte, builderRoom)...)
 	to.timed, to.baseTime = b.raw[4]&attrTime != 0, b.baseTime
 	to.ids, to.ttl, to.thinned = b.HasIDs(), b.ttl, b.Thinned()
 	rest := b.records
