@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -96,4 +97,23 @@ func TestCompareMeasures(t *testing.T) {
 		require.NoError(t, r.Write(&table, "table"), only)
 		require.Contains(t, table.String(), r.Figures[0].Target)
 	}
+}
+
+// A directory that is opened again and again grows, has everything, and is gone at the end.
+func TestReopeningChecksWhatIsThere(t *testing.T) {
+	c := Config{Program: program(t), Dir: t.TempDir()}
+	g := &grown{bytes: 1 << 20}
+	for i, end := range []func(*process) error{(*process).stop, (*process).end, (*process).stop} {
+		took, err := g.reopen(&c, end)
+		require.NoError(t, err)
+		require.Positive(t, took)
+		require.Equal(t, uint64(i+1)*1025, g.end)
+	}
+	g.end++
+	_, err := g.reopen(&c, (*process).stop)
+	require.ErrorContains(t, err, "the next record has offset")
+	require.NoError(t, g.remove())
+	left, err := os.ReadDir(c.Dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -76,12 +77,12 @@ type Report struct {
 
 // Compare measures every scenario beside its floor, in alternating rounds. It stops at the first
 // failure: a figure of a broker that lost something is no figure.
-func Compare(ctx context.Context, c Config) (Report, error) {
+func Compare(ctx context.Context, c Config) (r Report, err error) {
 	if err := c.setDefaults(); err != nil {
 		return Report{}, err
 	}
 	c.ctx = ctx
-	r := Report{Machine: machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
+	r = Report{Machine: machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
 	var chosen []scenario
 	for _, s := range scenarios() {
 		if strings.Contains(s.Name, c.Only) && (!s.Full || c.Full) {
@@ -89,6 +90,13 @@ func Compare(ctx context.Context, c Config) (Report, error) {
 			r.Figures = append(r.Figures, Figure{Name: s.Name, Unit: s.Unit, Target: s.Target})
 		}
 	}
+	defer func() {
+		for _, s := range chosen {
+			if s.finish != nil {
+				err = errors.Join(err, s.finish())
+			}
+		}
+	}()
 	for round := range c.Rounds {
 		for i, s := range chosen {
 			if err := ctx.Err(); err != nil {
