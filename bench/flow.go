@@ -47,10 +47,11 @@ func unstamp(value []byte) (seq int64, due time.Time, err error) {
 }
 
 func (f *flow) failed(err error) {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", f.name, err)
-		f.fail.CompareAndSwap(nil, &err)
+	if err == nil {
+		return
 	}
+	first := fmt.Errorf("%s: %w", f.name, err)
+	f.fail.CompareAndSwap(nil, &first)
 }
 
 func (f *flow) err() error {
@@ -73,6 +74,7 @@ func (f *flow) slowest() int64 {
 // all of it was acknowledged and read.
 func (f *flow) run(ctx context.Context, d time.Duration, rate float64) error {
 	value := make([]byte, f.size)
+	ack := f.ack // one function value for all messages
 	start, before := time.Now(), f.acked.Load()
 	for n := 0; f.err() == nil && ctx.Err() == nil; n++ {
 		due := time.Now()
@@ -91,7 +93,11 @@ func (f *flow) run(ctx context.Context, d time.Duration, rate float64) error {
 		}
 		seq := f.sent.Add(1) - 1
 		stamp(value, seq, due)
-		if err := f.publish(ctx, seq, value, f.done(seq, due)); err != nil {
+		done := ack
+		if f.acks != nil && seq%latencyEvery == 0 {
+			done = f.ackTimed(due)
+		}
+		if err := f.publish(ctx, seq, value, done); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
@@ -99,11 +105,8 @@ func (f *flow) run(ctx context.Context, d time.Duration, rate float64) error {
 	return errors.Join(f.flush(ctx), f.drained(ctx))
 }
 
-// done returns what to call when a message is acknowledged.
-func (f *flow) done(seq int64, due time.Time) func(error) {
-	if f.acks == nil || seq%latencyEvery != 0 {
-		return f.ack
-	}
+// ackTimed returns what to call when a message that was due then is acknowledged.
+func (f *flow) ackTimed(due time.Time) func(error) {
 	return func(err error) {
 		f.acks.record(time.Since(due))
 		f.ack(err)

@@ -88,3 +88,11 @@ func TestPlainMetrics(t *testing.T) {
 	_, err = plainMetrics(strings.NewReader("a x\n"))
 	require.ErrorContains(t, err, "metric a")
 }
+
+func TestAnAcknowledgementAllocatesNothing(t *testing.T) {
+	var f flow
+	require.Zero(t, testing.AllocsPerRun(100, func() { f.ack(nil) }))
+	require.NoError(t, f.err())
+	f.ack(context.Canceled)
+	require.ErrorIs(t, f.err(), context.Canceled)
+}
