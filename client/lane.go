@@ -93,8 +93,11 @@ func (l *lane) addLocked(m *Message, kind batchKind, size int, alone bool, done 
 	}
 	l.addToOpenLocked(m)
 	l.open.took(l.open.count()-1, size, done)
-	if alone {
+	switch {
+	case alone:
 		l.closeOpenLocked()
+	case l.open.count()%keylessRun == 0:
+		l.topic.moveOn(l.partition)
 	}
 }
 

@@ -5,6 +5,10 @@ import (
 	"github.com/rafka-mq/rafka/wire/keyhash"
 )
 
+// keylessRun is how many messages of a batch are for one partition before those without a key go to the
+// next: while an answer travels the batch stays open, and a file of some hundred lines would be one.
+const keylessRun = 64
+
 // place chooses the lane of a message: the pinned partition; or the key's, by the topic's hash; or
 // the one whose batch is being filled, so that messages without a key travel in few batches.
 func (t *topic) place(m *Message) (*lane, error) {

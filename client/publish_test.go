@@ -132,6 +132,27 @@ func TestMessagesWithoutAKeyUseEveryPartition(t *testing.T) {
 	require.Equal(t, map[int]int{0: 10, 1: 10, 2: 10, 3: 10}, seen)
 }
 
+func TestMessagesWithoutAKeyAreSpreadWhileNoAnswerComes(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 6)
+	release := make(chan struct{})
+	b.setHook(func(_ *fakeConn, f wire.Frame) bool {
+		if f.Op == wire.OpPublish {
+			<-release
+		}
+		return false
+	})
+	c := dial(t, b, Options{})
+	for range 6 * (1 + keylessRun) { // each partition has a batch of one that leaves at once, and one that waits
+		require.NoError(t, c.PublishAsync(within(t), &Message{Topic: "t"}, nil))
+	}
+	close(release)
+	require.NoError(t, c.Flush(within(t)))
+	for p := range 6 {
+		require.Len(t, b.values("t", p), 1+keylessRun)
+	}
+}
+
 func TestWhatCannotBeStoredIsRefusedBeforeItIsSent(t *testing.T) {
 	b := startBroker(t)
 	b.hello.MaxRecord = 1000
