@@ -121,7 +121,8 @@ func (p *Partition) tick(now time.Time) (next time.Time, ok bool) {
 }
 
 // expire expires leases and reports whether anything was due. next is when the next thing is, zero for never.
-// A moment that has passed is one of messages that nobody has leased again yet.
+// Messages that may be leased again are due at every look until they are, and need no next one: who leases
+// them rings.
 func (p *Partition) expire(now time.Time) (next time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,7 +131,9 @@ func (p *Partition) expire(now time.Time) (next time.Time, due bool) {
 		if ok && !at.After(now) {
 			due = true
 			p.expireLocked(q, now)
-			at, ok = q.Deadline()
+			if at, ok = q.Deadline(); ok && !at.After(now) {
+				at, ok = q.Expiry()
+			}
 		}
 		if ok && (next.IsZero() || at.Before(next)) {
 			next = at

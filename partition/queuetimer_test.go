@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // What needs the clock soon is noticed while the timer naps, whatever it is that needs it.
@@ -33,4 +36,48 @@ func TestALeaseWakesTheTimer(t *testing.T) {
 	require.Len(t, got, 1)
 	before := p.log.Positions().NextIndex
 	eventually(t, func() bool { return p.log.Positions().NextIndex > before }) // the expiry is logged
+}
+
+// Messages that nobody leases again keep the timer awake no longer than it takes to tell the workers.
+func TestTheTimerNapsBesideWhatNobodyWantsAgain(t *testing.T) {
+	n := openNode(t, "", Options{})
+	p := n.create("jobs", 1).Partition(0)
+	publish(t, p, "a")
+	publish(t, p, "b")
+	now := time.Now()
+	timer := newQueueTimer(func() time.Time { return now })
+	timer.add(p)
+	_, err := p.OpenQueue("q", 0, QueuePolicy{}, now)
+	require.NoError(t, err)
+	lease := func(want group.Lease) {
+		got, err := p.Lease(nil, "q", 1, time.Minute, 1, now)
+		require.NoError(t, err)
+		require.Equal(t, []group.Lease{want}, got)
+	}
+	nack := func(offset uint64, attempt uint32, delay time.Duration) {
+		s := Settlement{Op: wire.OpNack, Ranges: []group.Settle{{First: offset, Count: 1, Attempt: attempt}}, Delay: delay}
+		_, lost, err := p.Settle("q", s, now)
+		require.NoError(t, err)
+		require.Zero(t, lost)
+	}
+	fired := 0
+	w := NewWatcher(func() { fired++ })
+	p.Watch(w)
+
+	lease(group.Lease{First: 0, Count: 1, Attempt: 1})
+	lease(group.Lease{First: 1, Count: 1, Attempt: 1})
+	nack(0, 1, 100*time.Millisecond)
+	nack(1, 1, 200*time.Millisecond)
+	w.Arm()
+	require.True(t, timer.tick(), "it has to tell that the first one is due")
+	require.Zero(t, fired)
+	now = now.Add(100 * time.Millisecond)
+	require.False(t, timer.tick(), "the first one is due, and nobody takes it")
+	require.Equal(t, 1, fired)
+	lease(group.Lease{First: 0, Count: 1, Attempt: 2})
+	require.True(t, timer.tick(), "the second one will be due")
+	now = now.Add(100 * time.Millisecond)
+	w.Arm()
+	require.False(t, timer.tick())
+	require.Equal(t, 2, fired)
 }
