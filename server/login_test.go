@@ -55,6 +55,14 @@ func TestTextLogin(t *testing.T) {
 }
 
 // What is sent before anybody knows who sends it is bounded.
+// NATS clients are set to wait for as little as 250 ms, and stop trying after two refusals they heard of.
+func TestARefusalComesBeforeClientsGiveUp(t *testing.T) {
+	var o Options
+	o.setDefaults()
+	require.Positive(t, o.RefusalDelay)
+	require.LessOrEqual(t, 2*o.RefusalDelay, 250*time.Millisecond/2)
+}
+
 func TestAStrangersBacklogIsBounded(t *testing.T) {
 	b := newTextBroker(t, Options{Auth: policy(t, annAndBob(t))})
 	p := b.peer()

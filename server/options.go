@@ -96,7 +96,8 @@ type Options struct {
 	// TLS encrypts connections. Default: they are not encrypted.
 	TLS TLSOptions
 	// RefusalDelay is how long, at least, wrong credentials wait for the answer, so that guessing takes
-	// time; it varies up to twice that. Default 500 ms; negative for none.
+	// time; it varies up to twice that. Clients that wait for less than that take the broker for one that
+	// does not answer, and go on trying. Default 50 ms; negative for none.
 	RefusalDelay time.Duration
 	// FS is the file system under the log; nil is the operating system's.
 	FS log.FS
@@ -168,7 +169,7 @@ func (o *Options) setDefaults() {
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
 	o.SlowTimeout = cmp.Or(o.SlowTimeout, 10*time.Second)
 	o.TLS.Timeout = cmp.Or(o.TLS.Timeout, 2*time.Second)
-	o.RefusalDelay = cmp.Or(o.RefusalDelay, 500*time.Millisecond)
+	o.RefusalDelay = cmp.Or(o.RefusalDelay, 50*time.Millisecond)
 	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, math.MaxInt)
 	o.MaxControlLine = cmp.Or(o.MaxControlLine, 4096)
 	o.PingInterval = cmp.Or(o.PingInterval, 2*time.Minute)
