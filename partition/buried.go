@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
@@ -16,8 +17,13 @@ type buried struct {
 	ends map[*Partition]uint64 // of dead-letter topics: what is behind was published by this burial
 }
 
+// maxSetBack is how far the wall clock may have been set back between the death of a message and its burial
+// before a crash. A clock that was wrong by a time zone is set back by hours.
+const maxSetBack = 3 * time.Hour
+
 // among returns the offsets of those dead letters of p's that are in their topic already. They were
-// published behind the moment at which they died, so that only the end of the topic is read.
+// published behind the moment at which they died, so that only the end of the topic is read: what came in
+// since then, and in maxSetBack before.
 func (b *buried) among(p *Partition, target *Topic, queue string, dead []group.Dead) (there map[uint64]bool, err error) {
 	if b == nil {
 		return nil, nil
@@ -25,7 +31,7 @@ func (b *buried) among(p *Partition, target *Topic, queue string, dead []group.D
 	since := int64(math.MaxInt64)
 	asked := make(map[uint64]*group.Dead, len(dead))
 	for i := range dead {
-		since = min(since, nowMs(dead[i].Last))
+		since = min(since, nowMs(dead[i].Last.Add(-maxSetBack)))
 		asked[dead[i].Offset] = &dead[i]
 	}
 	there = map[uint64]bool{}
