@@ -71,7 +71,7 @@ func (c *Config) storageSettings() []Setting {
 		{"storage.dir", "data", "directory of the data", text{&c.Storage.Dir}},
 		{"storage.durability", "durability", "what an acknowledgement promises at least: memory, os or disk", choice(&c.Storage.Durability, "", "memory", "os", "disk")},
 		{"storage.segment_bytes", "segment-bytes", "size of a segment file, such as 64MiB; 0 for the broker's choice", size{&c.Storage.SegmentBytes, 0, 1 << 30}},
-		{"storage.memory_bytes", "memory-bytes", "budget of messages held in memory, such as 1GiB; 0 for a quarter of the memory, at most 1 GiB", size{&c.Storage.MemoryBytes, 0, maxSize}},
+		{"storage.memory_bytes", "memory-bytes", "budget of messages held in memory, such as 1GiB; 0 for a quarter of the machine's or container's, at most 1 GiB", size{&c.Storage.MemoryBytes, 0, maxSize}},
 	}
 }
 

@@ -11,10 +11,12 @@ func populate(mem []byte) {
 	}
 }
 
-func physicalMemory() int64 {
+// availableMemory is what the machine has, or what the container may use of it.
+func availableMemory() int64 {
+	limit := groupLimit("/")
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {
-		return 4 << 30
+		return min(limit, 4<<30)
 	}
-	return int64(uint64(info.Totalram) * uint64(info.Unit)) //nolint:unconvert // 32 bits on some machines
+	return min(limit, int64(uint64(info.Totalram)*uint64(info.Unit))) //nolint:unconvert // 32 bits on some machines
 }

@@ -6,5 +6,5 @@ func preferHuge([]byte) {}
 
 func populate(mem []byte) { touch(mem) }
 
-// physicalMemory assumes the smallest machine that makes the largest default.
-func physicalMemory() int64 { return 4 << 30 }
+// availableMemory assumes the smallest machine that makes the largest default.
+func availableMemory() int64 { return 4 << 30 }

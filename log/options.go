@@ -16,6 +16,7 @@ const (
 	defaultCompaction   = time.Second
 	defaultTombstoneAge = 24 * time.Hour // a reader that was away for less sees every deletion
 	defaultSegmentAge   = time.Hour
+	leastDefaultMemory  = 16 << 20 // an entry of the largest frame fits
 	maxDefaultMemory    = 1 << 30
 
 	// diskShare is how many commit log files of the default size a disk has room for, at least: four with
@@ -39,8 +40,8 @@ type Options struct {
 	Now func() time.Time
 	// Logger hears about lifecycle and damage; nil is silent.
 	Logger *slog.Logger
-	// MemoryBytes bounds all slabs together. Default: a quarter of the machine's memory, at most
-	// 1 GiB. At least 1 MiB; an entry of the largest frame needs 9 MiB.
+	// MemoryBytes bounds all slabs together. Default: a quarter of the memory that the machine has and the
+	// container may use, from 16 MiB to 1 GiB. At least 1 MiB; an entry of the largest frame needs 9 MiB.
 	MemoryBytes int64
 	// SegmentBytes is the size at which a segment file is sealed. Default 64 MiB, at least 4 KiB.
 	SegmentBytes int64
@@ -79,7 +80,7 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.MemoryBytes == 0 {
-		o.MemoryBytes = min(maxDefaultMemory, physicalMemory()/4)
+		o.MemoryBytes = max(leastDefaultMemory, min(maxDefaultMemory, availableMemory()/4))
 	}
 	orDefault(&o.SegmentBytes, defaultSegmentBytes)
 	orDefault(&o.CheckpointInterval, defaultCheckpoint)
