@@ -44,6 +44,23 @@ func TestEveryLoadCountsWhatItDid(t *testing.T) {
 	require.Equal(t, uint64(1500), r.Messages)
 }
 
+func TestAQueueIsReadAsOftenAsAsked(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	l := load(t, b)
+	l.Duration = time.Second // means nothing to who reads what is there
+	for range 2 {
+		r, err := Queue(t.Context(), l)
+		require.NoError(t, err)
+		require.Equal(t, uint64(500), r.Messages)
+	}
+	c, err := client.Dial(t.Context(), b.Addr, l.Options)
+	require.NoError(t, err)
+	defer func() { _ = c.Close(t.Context()) }()
+	left, err := c.Groups(t.Context(), "")
+	require.NoError(t, err)
+	require.Empty(t, left, "no queue stays behind")
+}
+
 func TestAnOpenLoopCountsFromTheDueTime(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{})
 	l := load(t, b)

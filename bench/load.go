@@ -21,7 +21,7 @@ type Load struct {
 	Topic      string        // default "rafka-bench"; created when missing
 	Size       int           // bytes of a message's value; default 128
 	Messages   int           // how many; default 1,000,000 unless Duration is set
-	Duration   time.Duration // for how long, instead of Messages
+	Duration   time.Duration // for how long, instead of Messages; readers read what the topic has
 	Rate       int           // messages per second, open loop; 0 is as fast as they are taken
 	Clients    int           // publishing connections; default 1
 	Readers    int           // subscribers of PubSub and Fanout, workers of Queue; default 1

@@ -14,13 +14,12 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// queueName is the queue that Queue reads as.
+// queueName is the queue of those who lease by hand.
 const queueName = "rafka-bench"
 
-// Queue reads a topic as a queue, acknowledges every message, and returns how many that were. With
-// Messages set it publishes them first when the topic has fewer, under Keys different keys.
-func Queue(ctx context.Context, l Load) (Result, error) {
-	l.setDefaults()
+// Queue reads a topic as a new queue, acknowledges every message, removes the queue, and returns how many that
+// were. It publishes first what the topic lacks, under Keys different keys.
+func Queue(ctx context.Context, l Load) (r Result, err error) {
 	c, err := l.filled(ctx)
 	if err != nil {
 		return Result{}, err
@@ -34,7 +33,9 @@ func Queue(ctx context.Context, l Load) (Result, error) {
 	for _, p := range info.Partitions {
 		want += int64(p.Visible - p.First)
 	}
-	s := client.Queue(queueName, l.Topic)
+	name := fmt.Sprintf("%s-%016x", queueName, rand.Uint64()) // one that has read nothing
+	defer func() { err = errors.Join(err, c.DeleteGroup(context.WithoutCancel(ctx), name, "")) }()
+	s := client.Queue(name, l.Topic)
 	s.Workers, s.OrderByKey, s.Prefetch = l.Readers, l.OrderByKey, 1000
 	var left, bytes atomic.Int64
 	left.Store(want)
@@ -50,7 +51,7 @@ func Queue(ctx context.Context, l Load) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	infos, err := c.Groups(ctx, queueName)
+	infos, err := c.Groups(ctx, name)
 	if err != nil {
 		return Result{}, err
 	}
@@ -60,7 +61,7 @@ func Queue(ctx context.Context, l Load) (Result, error) {
 		}
 	}
 	l.Progress(1)
-	r := newResult("queue", uint64(want), 0, took)
+	r = newResult("queue", uint64(want), 0, took)
 	r.Bytes, r.BytesPerSecond = uint64(bytes.Load()), float64(bytes.Load())/r.Seconds
 	return r, err
 }

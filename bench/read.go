@@ -12,10 +12,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// FetchAll reads a topic from its start with fetches, and checks that offsets follow each other. With
-// Messages set it publishes them first when the topic has fewer.
+// FetchAll reads a topic from its start with fetches, and checks that offsets follow each other. It
+// publishes first what the topic lacks.
 func FetchAll(ctx context.Context, l Load) (Result, error) {
-	l.setDefaults()
 	c, err := l.filled(ctx)
 	if err != nil {
 		return Result{}, err
@@ -51,6 +50,8 @@ func FetchAll(ctx context.Context, l Load) (Result, error) {
 
 // filled connects and publishes what the topic lacks.
 func (l *Load) filled(ctx context.Context) (*client.Client, error) {
+	l.Duration = 0
+	l.setDefaults()
 	c, err := l.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -73,10 +74,9 @@ func (l *Load) filled(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
-// Subscribe reads a topic from its start with pushed messages until the end it has now. With Messages
-// set it publishes them first when the topic has fewer.
+// Subscribe reads a topic from its start with pushed messages until the end it has now. It publishes first what
+// the topic lacks.
 func Subscribe(ctx context.Context, l Load) (Result, error) {
-	l.setDefaults()
 	c, err := l.filled(ctx)
 	if err != nil {
 		return Result{}, err

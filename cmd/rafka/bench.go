@@ -33,18 +33,19 @@ const benchExample = `  rafka bench pub --msgs 1000000 --size 128
 type benchKind struct {
 	name, short string
 	run         func(context.Context, bench.Load) (bench.Result, error)
-	readers     int // default of --readers
+	readers     int  // default of --readers
+	reads       bool // what the topic has: it is published as fast as it goes, and there is no duration
 }
 
 var benchKinds = []benchKind{
-	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, 1},
-	{"sub", "receive a topic from its start by push", bench.Subscribe, 1},
-	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, 1},
-	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, 16},
-	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, 1},
-	{"fanout", "pubsub with 10 subscribers", bench.PubSub, 10},
-	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, 1},
-	{"durable", "publish at level disk from many clients, one message in flight each", bench.Durable, 1},
+	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, 1, false},
+	{"sub", "receive a topic from its start by push", bench.Subscribe, 1, true},
+	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, 1, true},
+	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, 16, true},
+	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, 1, false},
+	{"fanout", "pubsub with 10 subscribers", bench.PubSub, 10, false},
+	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, 1, false},
+	{"durable", "publish at level disk from many clients, one message in flight each", bench.Durable, 1, false},
 }
 
 func (c *cli) benchCommand() *cobra.Command {
@@ -91,13 +92,15 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
 	f.StringVar(&size, "size", "128", "bytes of a message, with units (1KiB)")
 	f.IntVarP(&l.Messages, "msgs", "n", 0, "how many messages; default 1,000,000 where it applies")
-	f.DurationVarP(&l.Duration, "duration", "d", 0, "for how long, instead of --msgs")
-	f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on time whatever the broker does (0: as fast as they are taken)")
+	if !k.reads {
+		f.DurationVarP(&l.Duration, "duration", "d", 0, "for how long, instead of --msgs")
+		f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on time whatever the broker does (0: as fast as they are taken)")
+		f.DurationVar(&l.Delay, "delay", 0, "pub: have the broker publish the messages so much later")
+	}
 	f.IntVar(&l.Clients, "clients", 0, "publishing connections")
 	f.IntVar(&l.Readers, "readers", k.readers, "subscribers, or workers of a queue")
 	f.IntVar(&l.Keys, "keys", 0, "different keys of published messages; 0 for none")
 	f.BoolVar(&l.OrderByKey, "order-by-key", false, "queue: messages of one key one after the other")
-	f.DurationVar(&l.Delay, "delay", 0, "pub: have the broker publish the messages so much later")
 	f.IntVar(&l.Partitions, "partitions", 1, "partitions of a topic that is created")
 	f.StringVar(&level, "durability", "default", "wait for at least: memory, os or disk")
 	f.StringVar(&codec, "codec", "none", "compress with none, s2, zstd or lz4")
