@@ -49,12 +49,13 @@ func (s *Store) runCheckpoints(stop <-chan struct{}) {
 
 // relieve makes room in memory: entries that are filed already go first.
 func (s *Store) relieve() error {
-	s.evict(evictTo)
-	if s.pool.excess(evictTo) <= 0 {
+	s.pool.fit(len(s.openLogs()))
+	s.evict(s.pool.surplus())
+	if s.pool.surplus() <= 0 {
 		return nil
 	}
 	err := s.checkpoint((*Log).dirtyLocked)
-	s.evict(evictTo)
+	s.evict(s.pool.surplus())
 	return err
 }
 

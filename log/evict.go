@@ -2,14 +2,9 @@ package log
 
 import "slices"
 
-// evictTo is the part of the memory budget that filed entries are evicted down to once half of it is
-// handed out. What stays is the cache for hot reads.
-const evictTo = 0.375
-
-// evict drops the oldest slabs whose entries are filed until only part of the budget is in use.
-func (s *Store) evict(part float64) {
-	excess := s.pool.excess(part)
-	if excess <= 0 {
+// evict drops the oldest slabs whose entries are filed, surplus bytes of them. What stays is the cache for hot reads.
+func (s *Store) evict(surplus int64) {
+	if surplus <= 0 {
 		return
 	}
 	type victim struct {
@@ -26,10 +21,10 @@ func (s *Store) evict(part float64) {
 	}
 	slices.SortFunc(victims, func(a, b victim) int { return compare(a.seq, b.seq) })
 	for _, v := range victims {
-		if excess <= 0 {
+		if surplus <= 0 {
 			return
 		}
-		excess -= v.log.dropOldest(v.seq)
+		surplus -= v.log.dropOldest(v.seq)
 	}
 }
 

@@ -28,6 +28,11 @@ var (
 // readyPart bounds what is kept ready: one part in 8 of the budget.
 const readyPart = 8
 
+// workingSet is how much memory a store uses again and again when it has few logs, though the budget is larger:
+// memory that the machine has not backed yet costs a message more than its copy does. The rest of the budget is for when
+// filing does not keep up, and for many logs.
+const workingSet = 256 << 20
+
 // foundryIdle is how long a class must be quiet before its ready slabs are reduced.
 const foundryIdle = 2 * time.Second
 
@@ -39,7 +44,7 @@ type slabPool struct {
 	budget int64
 	poison bool
 	wake   chan struct{} // capacity 1; rings the foundry
-	press  chan struct{} // capacity 1; rings when more than half of the budget is handed out
+	press  chan struct{} // capacity 1; rings when more than calm is handed out
 
 	mu     sync.Mutex // guards the rest
 	free   [classes][]*slab
@@ -47,6 +52,7 @@ type slabPool struct {
 	taken  [classes]int // since the last idle check
 	mapped int64        // bytes of all slabs
 	used   int64        // bytes of slabs handed out
+	calm   int64        // how much of them needs no relief
 	peak   int64        // highest value of used
 	cold   uint64       // slabs made while somebody waited
 	seq    uint64
@@ -54,10 +60,19 @@ type slabPool struct {
 }
 
 func newSlabPool(budget int64, poison bool) *slabPool {
-	return &slabPool{
+	p := &slabPool{
 		budget: budget, poison: poison, target: readyFloor,
 		wake: make(chan struct{}, 1), press: make(chan struct{}, 1),
 	}
+	p.fit(0)
+	return p
+}
+
+// fit says how many logs share the memory, each of which fills a slab of its own.
+func (p *slabPool) fit(logs int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calm = min(p.budget/2, workingSet+int64(logs*slabBytes[classNormal]))
 }
 
 // take hands out a slab with one reference, or nil when the budget does not allow it.
@@ -65,7 +80,7 @@ func (p *slabPool) take(class int) *slab {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	size := int64(slabBytes[class])
-	if p.used+size > p.budget/2 {
+	if p.used+size > p.calm {
 		ring(p.press)
 	}
 	if p.closed || p.used+size > p.budget {
@@ -183,6 +198,13 @@ func (p *slabPool) excess(part float64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.used - int64(part*float64(p.budget))
+}
+
+// surplus returns how many bytes must be let go of to leave room for what comes, when relief is asked for.
+func (p *slabPool) surplus() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.used - p.calm/2
 }
 
 // foundry prepares slabs off the append path and gives back what is no longer needed. It ends when

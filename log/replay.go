@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -444,7 +445,7 @@ func (l *Log) fileSoFar() error {
 	if err := s.Checkpoint(); err != nil {
 		return err
 	}
-	s.evict(0)
+	s.evict(math.MaxInt64)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lowLsn = s.commits.lsn
