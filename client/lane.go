@@ -127,9 +127,14 @@ func (l *lane) addAll(ms []*Message, kind batchKind, size int, w *waiter) bool {
 	return true
 }
 
+// isPlain reports whether m has nothing but a key and a value.
+func (m *Message) isPlain() bool {
+	return len(m.Headers) == 0 && m.ID == "" && m.Subject == "" && m.Time.IsZero()
+}
+
 // addToOpenLocked copies m into the open batch.
 func (l *lane) addToOpenLocked(m *Message) {
-	if len(m.Headers) == 0 && m.ID == "" && m.Subject == "" && m.Time.IsZero() {
+	if m.isPlain() {
 		l.open.builder.AddPlain(m.Key, m.Value)
 		if l.p.c.opts.Codec == wire.CodecNone {
 			l.open.builder.SumAhead()

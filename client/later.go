@@ -82,11 +82,11 @@ func (l *lane) addLater(m *Message, it wire.ScheduleItem, kind batchKind, size i
 	if kind.level == wire.LevelNone {
 		kind.level = wire.LevelMemory // its id is the answer
 	}
-	if !q.add(m, it, kind, size, done) {
-		return false
+	ok, leaves := q.add(m, it, kind, size, done)
+	if leaves {
+		q.kick()
 	}
-	q.kick()
-	return true
+	return ok
 }
 
 func (l *lane) laterLane() *later {
@@ -103,11 +103,12 @@ func (l *lane) laterLane() *later {
 	return q
 }
 
-func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, done func(Receipt, error)) bool {
+// add copies m, and reports whether something can leave now. ok is false when the topic was dropped.
+func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, done func(Receipt, error)) (ok, leaves bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.gone != nil {
-		return false
+		return false, false
 	}
 	limit := q.lane.topic.info.Load().maxBatch
 	if b := q.open; b != nil && (b.level != kind.level || len(b.done) == maxLaterItems || len(b.items)+size > limit) {
@@ -118,8 +119,12 @@ func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, 
 		q.all = append(q.all, q.open)
 	}
 	q.builder.Reset()
-	q.headers = m.appendHeaders(q.headers[:0])
-	q.builder.Add(m.record(q.headers))
+	if m.isPlain() {
+		q.builder.AddPlain(m.Key, m.Value)
+	} else {
+		q.headers = m.appendHeaders(q.headers[:0])
+		q.builder.Add(m.record(q.headers))
+	}
 	q.builder.SetTTL(kind.ttl)
 	if kind.ids {
 		q.builder.MarkIDs()
@@ -129,7 +134,12 @@ func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, 
 	b.items = it.Append(b.items)
 	b.done = append(b.done, done)
 	b.size += size
-	return true
+	return true, q.leavesLocked()
+}
+
+// leavesLocked reports whether a batch is to be sent, if there is a connection.
+func (q *later) leavesLocked() bool {
+	return !q.paused && len(q.flight) < q.mostLocked() && (len(q.queue) > 0 || q.open != nil && len(q.flight) == 0)
 }
 
 // newBatch returns an empty batch. The caller holds mu.
@@ -175,13 +185,10 @@ func (q *later) next() (b *laterBatch, bd *binding, ended bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	bd = q.lane.topic.binding.Load()
-	if q.paused || bd == nil || !bd.conn.alive() || len(q.flight) >= q.mostLocked() {
+	if bd == nil || !bd.conn.alive() || !q.leavesLocked() {
 		return nil, nil, false
 	}
 	if len(q.queue) == 0 {
-		if q.open == nil || len(q.flight) > 0 {
-			return nil, nil, false
-		}
 		q.queue, q.open = append(q.queue, q.open), nil
 	}
 	b = q.queue[0]

@@ -151,30 +151,55 @@ func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(R
 		if err != nil {
 			return err
 		}
-		var item wire.ScheduleItem
 		if m.isLater() {
-			if item, err = t.schedule(m); err != nil {
+			if ok, err := c.publishLater(ctx, l, m, size, done); ok || err != nil {
+				return err
+			}
+			continue
+		}
+		if !p.budget.try(size) {
+			if err := c.awaitRoom(ctx, m, size); err != nil {
 				return err
 			}
 		}
-		if !p.budget.try(size) {
-			if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
-				return fmt.Errorf("publish %s: %w", m.Topic, err)
-			}
-		}
-		if item.Kind != 0 && l.addLater(m, item, c.kindOf(m), size, done) {
-			return nil
-		}
-		if item.Kind == 0 && l.add(m, c.kindOf(m), size, alone, w, done) {
+		if l.add(m, c.kindOf(m), size, alone, w, done) {
 			return nil
 		}
 		p.budget.release(size)
 	}
 }
 
+// publishLater is the end of publish for a message that is published later. ok is false when the topic was
+// dropped: look it up again.
+func (c *Client) publishLater(ctx context.Context, l *lane, m *Message, size int, done func(Receipt, error)) (ok bool, err error) {
+	item, err := l.topic.schedule(m)
+	if err != nil {
+		return false, err
+	}
+	if err := c.awaitRoom(ctx, m, size); err != nil {
+		return false, err
+	}
+	if l.addLater(m, item, c.kindOf(m), size, done) {
+		return true, nil
+	}
+	c.producer.budget.release(size)
+	return false, nil
+}
+
+// awaitRoom waits until m may be buffered.
+func (c *Client) awaitRoom(ctx context.Context, m *Message, size int) error {
+	if err := c.producer.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
+		return fmt.Errorf("publish %s: %w", m.Topic, err)
+	}
+	return nil
+}
+
 // kindOf returns what m has in common with the messages of its batch.
 func (c *Client) kindOf(m *Message) batchKind {
-	k := batchKind{level: m.Level, timed: !m.Time.IsZero(), ids: m.ID != "", ttl: wholeMs(m.TTL)}
+	k := batchKind{level: m.Level, timed: !m.Time.IsZero(), ids: m.ID != ""}
+	if m.TTL != 0 {
+		k.ttl = wholeMs(m.TTL)
+	}
 	if k.level == wire.LevelDefault {
 		k.level = c.opts.Level
 	}
