@@ -444,3 +444,34 @@ func TestWhatAKillLeftOfAFailedFlushIsWrittenAgain(t *testing.T) {
 		s.Drop()
 	}
 }
+
+// TestASegmentFoundWithoutACheckpointIsWrittenAgain fails to flush a segment, kills, and loses the checkpoint: the
+// next start takes the segment from the page cache, and a checkpoint gives up what the commit log has of it.
+func TestASegmentFoundWithoutACheckpointIsWrittenAgain(t *testing.T) {
+	for seed := range uint64(20) {
+		disk := faultfs.New()
+		s, err := log.OpenStill(small(disk))
+		require.NoError(t, err)
+		l := openLog(t, s, identity(1), log.Config{})
+		appendN(t, l, 0, 10)
+		require.NoError(t, s.Sync())
+		want := readAll(t, l)
+		disk.Fail(failOn(faultfs.OpSync, "/partitions/", 2)) // the first one is of the header
+		require.ErrorIs(t, s.Checkpoint(), faultfs.ErrInjected)
+		s.Drop()
+
+		disk = disk.Clone()
+		disk.Delete("/data/checkpoint")
+		s, err = log.OpenStill(small(disk))
+		require.NoError(t, err)
+		l = openLog(t, s, identity(1), log.Config{})
+		require.Equal(t, uint64(11), l.Positions().DurableIndex)
+		require.NoError(t, s.Checkpoint())
+		s.Drop()
+
+		s, err = log.OpenStill(small(disk.PowerCut(rand.New(rand.NewPCG(seed, 1)))))
+		require.NoError(t, err)
+		require.Equal(t, want, readAll(t, openLog(t, s, identity(1), log.Config{})))
+		s.Drop()
+	}
+}

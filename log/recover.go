@@ -253,7 +253,8 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	return nil
 }
 
-// salvageLast finds where the last segment ends and makes it durable.
+// salvageLast makes the last segment durable and finds where it ends. It alone can hold what was never flushed:
+// a segment is flushed before the next one is made.
 func (l *Log) salvageLast() (place, error) {
 	last := l.segments[len(l.segments)-1]
 	f, err := l.store.options.FS.Open(last.path, true, false)
@@ -261,6 +262,9 @@ func (l *Log) salvageLast() (place, error) {
 		return place{}, err
 	}
 	defer f.Close()
+	if err := writeAgain(f, last.size); err != nil {
+		return place{}, err
+	}
 	end := last.start
 	last.data = segmentHeader
 	if h, err := readSegmentHeader(f); err == nil {
@@ -268,7 +272,7 @@ func (l *Log) salvageLast() (place, error) {
 	}
 	if info, err := readFooter(f, last.size); err == nil {
 		l.spoiled, last.end, last.data = true, info.next, 0
-		return info.next, f.Sync()
+		return info.next, nil
 	}
 	w := walker{file: f, seed: l.seed, pos: last.data, end: last.size, index: last.start.index, zero: true}
 	last.size = last.data
@@ -285,5 +289,21 @@ func (l *Log) salvageLast() (place, error) {
 		}
 	}
 	last.end = end
-	return end, f.Sync()
+	return end, nil
+}
+
+// writeAgain writes size bytes of a file over themselves and makes them durable. A flush alone would not do: when
+// one failed before, the kernel may hold what never reached the device as if it had.
+func writeAgain(f File, size int64) error {
+	b := make([]byte, min(size, 1<<20))
+	for pos := int64(0); pos < size; pos += int64(len(b)) {
+		b = b[:min(int64(len(b)), size-pos)]
+		if err := readFull(f, b, pos); err != nil {
+			return err
+		}
+		if err := writeFull(f, b, pos); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
