@@ -201,6 +201,33 @@ func (l *Log) FlushHere(level wire.Level) {
 	}
 }
 
+// Sync waits until everything that was appended to the log so far is durable, and returns why it is not. What
+// others wait for is flushed with it.
+func (l *Log) Sync() error {
+	if l.store.memoryOnly() {
+		return nil
+	}
+	end := l.Positions().NextIndex
+	if l.durableTo(end) != nil {
+		l.Flush(wire.LevelDisk)
+		l.store.runRound()
+	}
+	return l.durableTo(end)
+}
+
+// durableTo returns why the entries before index are not durable after a round. A log that was removed needs nothing.
+func (l *Log) durableTo(index uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed || l.durable.index >= index:
+		return nil
+	case l.failed != nil:
+		return l.failed
+	}
+	return ErrFull
+}
+
 // ask notes the level and reports whether the log is to be put on the list of dirty logs.
 func (l *Log) ask(level wire.Level) bool {
 	if level < wire.LevelOS || l.store.memoryOnly() {

@@ -228,15 +228,9 @@ func (s *Store) Sync() error {
 	s.runRound()
 	var errs []error
 	for i, l := range logs {
-		l.mu.Lock()
-		switch {
-		case l.closed || l.durable.index >= ends[i]:
-		case l.failed != nil:
-			errs = append(errs, l.failed)
-		default:
-			errs = append(errs, ErrFull)
+		if err := l.durableTo(ends[i]); err != nil {
+			errs = append(errs, err)
 		}
-		l.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }

@@ -476,3 +476,32 @@ func TestEntriesTermsAndTimes(t *testing.T) {
 	require.ErrorIs(t, err, log.ErrOutOfRange)
 	require.NoError(t, s.Close())
 }
+
+// Sync of a log waits for that one, and says why it failed.
+func TestSyncOfOneLogLeavesTheOthersAlone(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l, other := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	appendN(t, l, 0, 3)
+	appendN(t, other, 0, 3)
+	require.NoError(t, l.Sync())
+	require.Equal(t, uint64(4), l.Positions().DurableIndex)
+	require.Equal(t, uint64(1), other.Positions().DurableIndex)
+	calls := disk.Calls()
+	require.NoError(t, l.Sync())
+	require.Equal(t, calls, disk.Calls(), "nothing is left to flush")
+
+	appendN(t, l, 3, 1)
+	disk.Fail(failOn(faultfs.OpSync, "/commit/", 1))
+	require.ErrorIs(t, l.Sync(), log.ErrReadOnly)
+	require.ErrorIs(t, l.Sync(), log.ErrReadOnly, "a flush that failed is not tried again")
+	s.Drop()
+
+	s, err = log.OpenStill(log.Options{})
+	require.NoError(t, err)
+	l = openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 3)
+	require.NoError(t, l.Sync(), "nothing can be durable")
+	s.Drop()
+}

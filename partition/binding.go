@@ -3,6 +3,8 @@ package partition
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/rafka-mq/rafka/subject"
@@ -48,6 +50,7 @@ func (c *Config) subjects(name string) []string {
 
 // bindings are the subjects of topics that are not bound to their name. They never change.
 type bindings struct {
+	topics  []*Topic
 	literal map[string]*Topic
 	byFirst map[string][]binding // patterns by their first token
 	any     []binding            // patterns that begin with a wildcard
@@ -65,6 +68,7 @@ func newBindings(topics map[string]*Topic) *bindings {
 		if c.Subjects == "" {
 			continue
 		}
+		b.topics = append(b.topics, t)
 		for _, s := range c.subjects(t.name) {
 			b.add(s, t)
 		}
@@ -123,11 +127,15 @@ func (r *Registry) rebind() { r.bound.Store(newBindings(*r.byName.Load())) }
 
 // checkSubjects refuses subjects that another topic has. The caller holds mu.
 func (r *Registry) checkSubjects(name string, c *Config) error {
-	for _, s := range c.subjects(name) {
-		for _, t := range *r.byName.Load() {
-			if t.name == name || c.Subjects == "" && t.Config().Subjects == "" {
-				continue // names are never the same
-			}
+	others := slices.Values(r.bound.Load().topics)
+	if c.Subjects != "" { // names are never the same: only then those that are bound to theirs matter
+		others = maps.Values(*r.byName.Load())
+	}
+	for t := range others {
+		if t.name == name {
+			continue
+		}
+		for _, s := range c.subjects(name) {
 			for _, other := range t.Config().subjects(t.name) {
 				if subject.Overlap([]byte(s), []byte(other)) {
 					return wire.Errorf(wire.CodeInvalid, "subject %q of topic %q overlaps %q of topic %q (setting subjects; none binds nothing)",

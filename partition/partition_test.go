@@ -450,3 +450,48 @@ func TestGenerationsAreNeverReturnedTwice(t *testing.T) {
 		n.close()
 	}
 }
+
+// The limit of all partitions counts what topics have now, also after a restart.
+func TestTheLimitOfPartitionsCountsThoseThatExist(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{MaxPartitions: 10})
+	full := func() {
+		_, err := n.Create("more", 1, nil)
+		require.ErrorIs(t, err, wire.CodeLimit)
+	}
+	n.create("a", 4)
+	n.create("b", 3)
+	_, err := n.Alter("b", 6, nil)
+	require.NoError(t, err)
+	full()
+	_, err = n.Alter("a", 5, nil)
+	require.ErrorIs(t, err, wire.CodeLimit)
+	n.reopen()
+	full()
+	require.NoError(t, n.Delete("a"))
+	n.create("c", 4)
+	full()
+}
+
+// A subject has one topic whatever the order in which topics are made, and while those that are bound to their name
+// come and go.
+func TestSubjectsOfNewTopicsDoNotOverlap(t *testing.T) {
+	n := openNode(t, "", Options{})
+	n.create("orders.eu", 1)
+	refused := func(name, subjects string) {
+		_, err := n.Create(name, 1, pairs("subjects", subjects))
+		require.ErrorIs(t, err, wire.CodeInvalid, name)
+		require.Nil(t, n.Topic(name))
+	}
+	refused("all", "orders.>")
+	n.create("bills", 1, "subjects", "bills.*")
+	refused("bills.eu", "")
+	refused("eu", "*.eu")
+	n.create("plain", 1)
+	require.Equal(t, "bills", n.Bound([]byte("bills.us")).Name())
+	require.Equal(t, "plain", n.Bound([]byte("plain")).Name())
+	require.NoError(t, n.Delete("bills"))
+	require.Nil(t, n.Bound([]byte("bills.us")))
+	require.NoError(t, n.Delete("orders.eu"))
+	n.create("all", 1, "subjects", "orders.>")
+	n.create("bills.eu", 1)
+}

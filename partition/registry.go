@@ -56,7 +56,8 @@ type Registry struct {
 	byName atomic.Pointer[map[string]*Topic] // replaced under mu, read without
 	bound  atomic.Pointer[bindings]          // the same
 
-	mu sync.Mutex // held over every change of the set of topics, also while the disk is awaited
+	mu         sync.Mutex // held over every change of the set of topics, also while the disk is awaited; guards:
+	partitions int        // of all topics
 
 	dataMu sync.Mutex // guards data, and is held from append to apply; taken behind mu
 	data   *metadata
@@ -160,6 +161,7 @@ func (r *Registry) load() error {
 			return err
 		}
 		topics[t.name] = t
+		r.partitions += rec.Partitions
 	}
 	r.byName.Store(&topics)
 	r.rebind()
@@ -292,19 +294,19 @@ func (r *Registry) change(c change) error {
 	if err := r.appendChange(c, body); err != nil {
 		return wire.Errorf(wire.CodeStorage, "change the topic metadata: %v", err)
 	}
-	return r.sync()
+	return flushed(r.meta.Sync())
 }
 
-// sync waits until everything appended so far is as durable as this broker can make it.
-func (r *Registry) sync() error {
-	if !r.durable {
+// flushed returns the error of a flush for the one who asked for it.
+func flushed(err error) error {
+	if err == nil {
 		return nil
 	}
-	if err := r.store.Sync(); err != nil {
-		return wire.Errorf(wire.CodeStorage, "flush: %v", err)
-	}
-	return nil
+	return wire.Errorf(wire.CodeStorage, "flush: %v", err)
 }
+
+// sync waits until everything appended to all partitions so far is as durable as this broker can make it.
+func (r *Registry) sync() error { return flushed(r.store.Sync()) }
 
 func (r *Registry) appendChange(c change, body []byte) error {
 	r.dataMu.Lock()
@@ -369,7 +371,8 @@ func (r *Registry) Create(name string, partitions int, changes []wire.Setting) (
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeStorage, "%v", err)
 	}
-	r.publish(func(m map[string]*Topic) { m[name] = t })
+	r.publish(t, func(m map[string]*Topic) { m[name] = t })
+	r.partitions += partitions
 	r.logger.Info("topic created", "topic", name, "partitions", partitions)
 	return t, nil
 }
@@ -419,6 +422,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 		return t, nil
 	}
 	t.parts.Store(&parts)
+	r.partitions += partitions - have
 	return t, r.follow(t, have, inherited)
 }
 
@@ -434,7 +438,8 @@ func (r *Registry) Delete(name string) error {
 	if err := r.change(change{Deleting: id}); err != nil {
 		return err
 	}
-	r.publish(func(m map[string]*Topic) { delete(m, name) })
+	r.publish(t, func(m map[string]*Topic) { delete(m, name) })
+	r.partitions -= len(t.Partitions())
 	for _, p := range t.Partitions() {
 		p.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
 		if s := p.schedule.Load(); s != nil {
@@ -490,12 +495,14 @@ func (p *Partition) purge(before uint64) error {
 	return nil
 }
 
-// publish replaces the map of topics. The caller holds mu.
-func (r *Registry) publish(edit func(map[string]*Topic)) {
+// publish replaces the map of topics by one with or without t. The caller holds mu.
+func (r *Registry) publish(t *Topic, edit func(map[string]*Topic)) {
 	next := maps.Clone(*r.byName.Load())
 	edit(next)
 	r.byName.Store(&next)
-	r.rebind()
+	if t.Config().Subjects != "" {
+		r.rebind()
+	}
 }
 
 func (r *Registry) checkLevel(c Config) error {
@@ -516,11 +523,7 @@ func (r *Registry) checkPartitions(have, want int) error {
 	if r.opts.Total > 0 && want != r.opts.Total {
 		return wire.Errorf(wire.CodeInvalid, "this broker owns partition %d of %d: topics have %d partitions", r.opts.Own, r.opts.Total, r.opts.Total)
 	}
-	total := want - have
-	for _, t := range *r.byName.Load() {
-		total += len(t.Partitions())
-	}
-	if total > r.opts.MaxPartitions {
+	if total := r.partitions + want - have; total > r.opts.MaxPartitions {
 		return wire.Errorf(wire.CodeLimit, "the broker has room for %d partitions; this would make %d", r.opts.MaxPartitions, total)
 	}
 	return nil
