@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/client"
@@ -34,6 +35,7 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 		return nil, err
 	}
 	o.RequestTimeout = c.timeout
+	c.tellOfBreaks(&o)
 	dialling, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	cl, err := client.Dial(dialling, c.server, o)
@@ -48,6 +50,21 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 	return nil, &failure{
 		exit: exitConnect, name: "CANNOT_CONNECT", err: fmt.Errorf("no broker answers at %s: %w", c.server, err),
 		hint: "start one: rafka dev      or name another: --server HOST:PORT",
+	}
+}
+
+// tellOfBreaks has the client say when the broker is gone and when it is back: a command that waits for messages
+// would look as if there were none.
+func (c *cli) tellOfBreaks(o *client.Options) {
+	var broken atomic.Bool
+	o.OnDisconnect = func(err error) {
+		broken.Store(true)
+		c.sayf("connection lost: %v; trying to connect again", err)
+	}
+	o.OnConnect = func(s client.Server) {
+		if broken.Swap(false) {
+			c.sayf("connected again to %s", s.Addr)
+		}
 	}
 }
 
