@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"net"
+	"runtime"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -19,6 +20,7 @@ type info struct {
 	ServerID   string   `json:"server_id"`
 	ServerName string   `json:"server_name"`
 	Version    string   `json:"version"`
+	Go         string   `json:"go"` // clients want it: nats-core for Python does not connect without
 	Proto      int      `json:"proto"`
 	Host       string   `json:"host"`
 	Port       int      `json:"port"`
@@ -109,7 +111,7 @@ func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 	}
 	tlsOn := srv.opts.TLS.Config != nil && !inProcess
 	body, err := json.Marshal(info{
-		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Proto: 1,
+		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Go: runtime.Version(), Proto: 1,
 		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(),
 		TLS: tlsOn && !srv.opts.TLS.Mixed, TLSOffered: tlsOn && srv.opts.TLS.Mixed,
 		Auth: required, LameDuck: lame, Rafka: srv.opts.Version, Binary: wire.Version,

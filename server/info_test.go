@@ -37,3 +37,23 @@ func TestAnAdvertisedAddressIsWhereToConnect(t *testing.T) {
 	f(false, []string{"broker.example:4999"})
 	f(true, nil)
 }
+
+// What nats-server always says, clients may take for granted: nats-core for Python does not connect without
+// one of these.
+func TestTheGreetingHasWhatNATSAlwaysSays(t *testing.T) {
+	srv := startServer(t, Options{})
+	conn, err := srv.Dial(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	line, err := bufio.NewReader(conn).ReadBytes('\n')
+	require.NoError(t, err)
+	var greeting map[string]any
+	require.NoError(t, json.Unmarshal(line[len("INFO "):], &greeting))
+	for _, key := range []string{
+		"server_id", "server_name", "version", "proto", "go", "host", "port", "headers", "max_payload", "client_id", "client_ip",
+	} {
+		require.Contains(t, greeting, key)
+	}
+	require.NotEmpty(t, greeting["go"])
+	require.NotEmpty(t, greeting["server_name"])
+}
