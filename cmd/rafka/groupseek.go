@@ -129,13 +129,23 @@ func planSeek(ctx context.Context, cl *client.Client, topic, group string, parti
 	for _, t := range topics {
 		moves, err := cl.PlanSeek(ctx, group, t, only, to)
 		if err != nil {
-			return nil, err
+			return nil, refusedSeek(err)
 		}
 		for _, m := range moves {
 			rows = append(rows, seekRow{group, t, m.Partition, m.From, m.To})
 		}
 	}
 	return rows, nil
+}
+
+// refusedSeek says what to do about a partition that does not have the position.
+func refusedSeek(err error) error {
+	if wire.CodeOf(err) != wire.CodeOffsetOutOfRange {
+		return err
+	}
+	f := explain(err)
+	f.hint = "--topic TOPIC --partition N moves one partition; start, end, committed-10 and @-1h are somewhere in every one"
+	return f
 }
 
 // topicsOf returns the topics on which a group has committed or has members.
