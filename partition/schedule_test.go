@@ -150,7 +150,7 @@ func TestWhatWasFiredAndNotPublishedIsPublishedOnceAfterARestart(t *testing.T) {
 	n.Registry.Close() // the scheduler stands still: a crash between the fired entry and the publish
 	require.True(t, s.collect(s.all.clock.Now().Add(2*time.Hour)))
 	require.Len(t, s.round.list, 3)
-	_, err := p.publishFired(s.round.list[0].raw, 1)
+	_, err := p.publishFired(s.round.list[0].raw, s.all.clock.Now().UnixMilli())
 	require.NoError(t, err)
 	require.NoError(t, n.store.Close())
 	n.Registry = nil
