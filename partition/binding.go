@@ -125,11 +125,11 @@ func (r *Registry) Bound(s []byte) *Topic {
 // rebind makes the bindings of changed topics. The caller holds mu.
 func (r *Registry) rebind() { r.bound.Store(newBindings(*r.byName.Load())) }
 
-// checkSubjects refuses subjects that another topic has. The caller holds mu.
-func (r *Registry) checkSubjects(name string, c *Config) error {
-	others := slices.Values(r.bound.Load().topics)
+// checkSubjects refuses subjects that another topic has. bound are the topics that are not bound to their name.
+func checkSubjects(topics map[string]*Topic, bound []*Topic, name string, c *Config) error {
+	others := slices.Values(bound)
 	if c.Subjects != "" { // names are never the same: only then those that are bound to theirs matter
-		others = maps.Values(*r.byName.Load())
+		others = maps.Values(topics)
 	}
 	for t := range others {
 		if t.name == name {

@@ -59,6 +59,9 @@ type Registry struct {
 	mu         sync.Mutex // held over every change of the set of topics, also while the disk is awaited; guards:
 	partitions int        // of all topics
 
+	askedMu sync.Mutex // guards:
+	asked   []*creation
+
 	dataMu sync.Mutex // guards data, and is held from append to apply; taken behind mu
 	data   *metadata
 
@@ -188,10 +191,16 @@ func (r *Registry) openTopic(id uuid.UUID, rec *record) (*Topic, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Topic{registry: r, name: rec.Name, id: id}
-	t.config.Store(&c)
-	t.parts.Store(&[]*Partition{})
+	t := r.newTopic(id, rec.Name, &c)
 	return t, r.grow(t, rec.Partitions)
+}
+
+// newTopic returns a topic without partitions.
+func (r *Registry) newTopic(id uuid.UUID, name string, c *Config) *Topic {
+	t := &Topic{registry: r, name: name, id: id}
+	t.config.Store(c)
+	t.parts.Store(&[]*Partition{})
+	return t
 }
 
 // grow opens partitions until t has n.
@@ -284,15 +293,11 @@ func (r *Registry) metaState() ([]byte, uint64) {
 	return blob, r.meta.Positions().NextIndex - 1
 }
 
-// change appends one change of the metadata, waits until it is on the disk, and applies it. The
-// caller holds mu, except while loading.
+// change appends one change of the metadata, applies it, and waits until it is on the disk. The caller
+// holds mu, except while loading.
 func (r *Registry) change(c change) error {
-	body, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("encode metadata: %w", err)
-	}
-	if err := r.appendChange(c, body); err != nil {
-		return wire.Errorf(wire.CodeStorage, "change the topic metadata: %v", err)
+	if err := r.appendChange(c); err != nil {
+		return err
 	}
 	return flushed(r.meta.Sync())
 }
@@ -308,16 +313,21 @@ func flushed(err error) error {
 // sync waits until everything appended to all partitions so far is as durable as this broker can make it.
 func (r *Registry) sync() error { return flushed(r.store.Sync()) }
 
-func (r *Registry) appendChange(c change, body []byte) error {
+func (r *Registry) appendChange(c change) error {
+	body, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode metadata: %w", err)
+	}
 	r.dataMu.Lock()
 	defer r.dataMu.Unlock()
-	_, _, err := r.meta.Append(log.Batch{
+	_, _, err = r.meta.Append(log.Batch{
 		Kind: wire.KindConfig, Term: term, Time: nowMs(r.opts.Now()), Payload: wire.AppendPayload(nil, body),
 	})
-	if err == nil {
-		r.data.apply(c)
+	if err != nil {
+		return wire.Errorf(wire.CodeStorage, "change the topic metadata: %v", err)
 	}
-	return err
+	r.data.apply(c)
+	return nil
 }
 
 // Topic returns the topic of a name, or nil. It takes no lock.
@@ -333,49 +343,6 @@ func (r *Registry) Topics() []*Topic {
 
 // Defaults returns the configuration of a topic about which nothing is said.
 func (r *Registry) Defaults() Config { return r.defaults }
-
-// Create makes a topic, durably. 0 partitions means the default. It returns the existing topic
-// together with CodeTopicExists when there is one.
-func (r *Registry) Create(name string, partitions int, changes []wire.Setting) (*Topic, error) {
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
-	c, err := r.defaults.With(changes)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.checkLevel(c); err != nil {
-		return nil, err
-	}
-	partitions = cmp.Or(partitions, r.opts.Partitions)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if t := r.Topic(name); t != nil {
-		return t, wire.Errorf(wire.CodeTopicExists, "topic %q exists", name)
-	}
-	if err := r.checkPartitions(0, partitions); err != nil {
-		return nil, err
-	}
-	if err := r.checkSubjects(name, &c); err != nil {
-		return nil, err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, wire.Errorf(wire.CodeInternal, "make a topic id: %v", err)
-	}
-	rec := recordOf(id, name, partitions, c)
-	if err := r.change(change{Put: rec}); err != nil {
-		return nil, err
-	}
-	t, err := r.openTopic(id, rec)
-	if err != nil {
-		return nil, wire.Errorf(wire.CodeStorage, "%v", err)
-	}
-	r.publish(t, func(m map[string]*Topic) { m[name] = t })
-	r.partitions += partitions
-	r.logger.Info("topic created", "topic", name, "partitions", partitions)
-	return t, nil
-}
 
 // Alter changes a topic's settings and, when partitions is not 0, raises the number of partitions.
 func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*Topic, error) {
@@ -400,7 +367,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if err := r.checkPartitions(have, partitions); err != nil {
 		return nil, err
 	}
-	if err := r.checkSubjects(name, &c); err != nil {
+	if err := checkSubjects(*r.byName.Load(), r.bound.Load().topics, name, &c); err != nil {
 		return nil, err
 	}
 	parts, inherited, err := r.extend(t, partitions)
@@ -438,7 +405,7 @@ func (r *Registry) Delete(name string) error {
 	if err := r.change(change{Deleting: id}); err != nil {
 		return err
 	}
-	r.publish(t, func(m map[string]*Topic) { delete(m, name) })
+	r.withdraw(t)
 	r.partitions -= len(t.Partitions())
 	for _, p := range t.Partitions() {
 		p.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
@@ -495,10 +462,10 @@ func (p *Partition) purge(before uint64) error {
 	return nil
 }
 
-// publish replaces the map of topics by one with or without t. The caller holds mu.
-func (r *Registry) publish(t *Topic, edit func(map[string]*Topic)) {
+// withdraw replaces the map of topics by one without t. The caller holds mu.
+func (r *Registry) withdraw(t *Topic) {
 	next := maps.Clone(*r.byName.Load())
-	edit(next)
+	delete(next, t.name)
 	r.byName.Store(&next)
 	if t.Config().Subjects != "" {
 		r.rebind()

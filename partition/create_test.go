@@ -1,0 +1,161 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// Of many who ask for the same names at once, one each makes the topic, and all have that one.
+func TestCreationsAtOnceMakeEachTopicOnce(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	const names, callers = 40, 8
+	topics := make([][names]*Topic, callers)
+	var made atomic.Int64
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			for i := range names {
+				topic, err := n.Create(fmt.Sprint("t", i), 2, nil)
+				if err == nil {
+					made.Add(1)
+				} else if !errors.Is(err, wire.CodeTopicExists) {
+					t.Error(err)
+				}
+				topics[c][i] = topic
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int64(names), made.Load())
+	for c := range callers {
+		require.True(t, topics[0] == topics[c], "every caller has the same topics")
+	}
+	for i := range names {
+		require.Same(t, topics[0][i], n.Topic(fmt.Sprint("t", i)))
+		require.Len(t, topics[0][i].Partitions(), 2)
+	}
+	n.reopen()
+	require.Len(t, n.Topics(), names)
+}
+
+// What is asked for together is judged in order: by names, subjects and the number of partitions.
+func TestCreationsOfOneFlushMindEachOther(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{MaxPartitions: 4})
+	ask := func(name string, partitions int, kv ...string) *creation {
+		c, err := n.Defaults().With(pairs(kv...))
+		require.NoError(t, err)
+		a := &creation{name: name, partitions: partitions, config: c}
+		n.asked = append(n.asked, a)
+		return a
+	}
+	a, again := ask("a", 1), ask("a", 2)
+	wild, inWild, own := ask("wild", 1, "subjects", "x.*"), ask("x.y", 1), ask("b", 1, "subjects", "a")
+	large, last := ask("large", 3), ask("last", 2)
+	_, err := n.Create("full", 1, nil)
+	require.ErrorIs(t, err, wire.CodeLimit)
+	require.NoError(t, a.err)
+	require.ErrorIs(t, again.err, wire.CodeTopicExists)
+	require.Same(t, a.topic, again.topic)
+	require.NoError(t, wild.err)
+	require.ErrorIs(t, inWild.err, wire.CodeInvalid)
+	require.ErrorIs(t, own.err, wire.CodeInvalid)
+	require.ErrorIs(t, large.err, wire.CodeLimit)
+	require.NoError(t, last.err)
+	require.Same(t, wild.topic, n.Bound([]byte("x.y")))
+	require.Len(t, n.Topics(), 3)
+}
+
+// faultyRegistry is a registry on a simulated disk.
+func faultyRegistry(t *testing.T, disk *faultfs.Disk) (*log.Store, *Registry) {
+	s, err := log.Open(log.Options{FS: disk, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
+	require.NoError(t, err)
+	r, err := Open(s, true, Options{})
+	require.NoError(t, err)
+	return s, r
+}
+
+// A flush that fails makes none of the topics that wait for it, and nobody is told that one exists.
+func TestAFailedFlushMakesNoTopic(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	_, err := r.Create("before", 1, nil)
+	require.NoError(t, err)
+	var waiting []*creation
+	for _, name := range []string{"a", "b", "a"} {
+		waiting = append(waiting, &creation{name: name, partitions: 1, config: r.Defaults()})
+	}
+	r.asked = append(r.asked, waiting...)
+	disk.Fail(func(op faultfs.Op, name string) error {
+		if op == faultfs.OpSync && strings.Contains(name, "/commit/") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	topic, err := r.Create("c", 1, nil)
+	require.ErrorIs(t, err, wire.CodeStorage)
+	require.Nil(t, topic)
+	for _, a := range waiting {
+		require.ErrorIs(t, a.err, wire.CodeStorage)
+		require.Nil(t, a.topic)
+		require.Nil(t, r.Topic(a.name))
+	}
+	require.Equal(t, 1, r.partitions)
+	require.NotNil(t, r.Topic("before"))
+	disk.Fail(nil)
+	r.Close()
+	_ = s.Close() // says that the metadata log is read-only
+}
+
+// Topics whose creation was answered are there after a power cut at any call, and each name has one.
+func TestCreationsSurvivePowerCuts(t *testing.T) {
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		disk := faultfs.New()
+		s, r := faultyRegistry(t, disk)
+		disk.CrashAt(1 + rng.IntN(120))
+		var mu sync.Mutex
+		made := map[string][16]byte{}
+		var wg sync.WaitGroup
+		for c := range 4 {
+			wg.Go(func() {
+				for i := range 20 {
+					name := fmt.Sprint("t", i+c%2*100)
+					topic, err := r.Create(name, 1, nil)
+					if topic == nil {
+						return
+					}
+					mu.Lock()
+					if id, ok := made[name]; ok && id != topic.ID() {
+						t.Errorf("%s: %v", name, err)
+					}
+					made[name] = topic.ID()
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		after := disk.PowerCut(rng)
+		r.Close()
+		_ = s.Close() // the disk may be gone
+		s, r = faultyRegistry(t, after)
+		for name, id := range made {
+			topic := r.Topic(name)
+			require.NotNil(t, topic, "seed %d lost %s", seed, name)
+			require.Equal(t, id, topic.ID())
+		}
+		r.Close()
+		require.NoError(t, s.Close())
+	}
+}
