@@ -79,6 +79,10 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 			if err := c.identify(&l.Options); err != nil {
 				return err
 			}
+			// Nothing is measured here: without a broker, or a login, the words are those of every command.
+			if err := c.withClient(cmd.Context(), client.Options{}, func(*client.Client) error { return nil }); err != nil {
+				return err
+			}
 			finish := c.benchProgress(&l, k.name)
 			r, err := k.run(cmd.Context(), l)
 			finish()
@@ -113,6 +117,9 @@ func benchFlags(cmd *cobra.Command, l *bench.Load, level, codec, size string) er
 		return usagef(cmd, "--size %s is not between 1 and 1MiB", size)
 	}
 	l.Size = int(n)
+	if min(l.Messages, l.Rate, l.Clients, l.Readers, l.Keys, l.Partitions) < 0 || min(l.Duration, l.Delay) < 0 {
+		return usagef(cmd, "a number below 0 is not possible")
+	}
 	if l.Level, err = wire.ParseLevel(level); err != nil {
 		return usagef(cmd, "--durability %s: %v", level, err)
 	}
