@@ -24,6 +24,7 @@ type QueueConsumer struct {
 	wg     sync.WaitGroup
 	asked  chan struct{} // tells the puller that want or ready changed
 
+	flushing sync.Mutex // held from taking the gathered acknowledgements until their requests are made; before mu
 	mu       sync.Mutex // guards the fields below
 	fetching int        // calls of Fetch
 	want     int        // messages that should be ready

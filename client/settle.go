@@ -180,8 +180,11 @@ func (q *QueueConsumer) ackLocked(l *lease) error {
 	return nil
 }
 
-// flushAcks sends the acknowledgements gathered so far.
+// flushAcks sends the acknowledgements gathered so far. When it returns their requests are made, also those that
+// somebody else is sending: a connection that drains may close behind it.
 func (q *QueueConsumer) flushAcks() {
+	q.flushing.Lock()
+	defer q.flushing.Unlock()
 	q.mu.Lock()
 	q.acks.scheduled = false
 	b, parts := q.acks.binding, q.acks.byPartition
