@@ -49,7 +49,7 @@ func (l *loop) startFlushes() {
 // noteReader counts how often in a row bytes came from s.
 func (l *loop) noteReader(s *session) {
 	if l.reader != s {
-		l.reader, l.solo = s, 0
+		l.reader, l.solo, l.streamed = s, 0, time.Time{}
 	}
 	l.solo++
 }

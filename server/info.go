@@ -54,13 +54,12 @@ func (srv *Server) appendConnectInfo(dst []byte, s *session, c addressed) []byte
 
 // beginInfo appends the greeting line without its end.
 func (srv *Server) beginInfo(dst []byte, s *session, c addressed) []byte {
-	clientIP, _ := splitAddr(c.RemoteAddr())
 	dst = append(append(dst, "INFO "...), srv.greeting(srv.lame.Load() || s.loop != nil && s.loop.draining, s.inProcess)...)
 	dst = strconv.AppendInt(append(dst, `"client_id":`...), int64(s.id&0x7fffffff), 10)
 	if s.nonce != "" {
 		dst = append(append(append(dst, `,"nonce":"`...), s.nonce...), '"')
 	}
-	return append(append(append(dst, `,"client_ip":"`...), clientIP...), '"') // an address needs no escapes
+	return append(appendHost(append(dst, `,"client_ip":"`...), c.RemoteAddr()), '"') // an address needs no escapes
 }
 
 // greeting returns what all connections are told, ready for more fields. It is made once for each
@@ -125,6 +124,15 @@ func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 
 // maxPayload is the largest payload of a text publish.
 func (srv *Server) maxPayload() int { return srv.payloadLimit }
+
+// appendHost appends an address without its port.
+func appendHost(dst []byte, a net.Addr) []byte {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().AppendTo(dst)
+	}
+	host, _ := splitAddr(a)
+	return append(dst, host...)
+}
 
 func splitAddr(a net.Addr) (host string, port int) {
 	if a == nil {

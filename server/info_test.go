@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/json"
+	"net"
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -56,4 +58,24 @@ func TestTheGreetingHasWhatNATSAlwaysSays(t *testing.T) {
 	}
 	require.NotEmpty(t, greeting["go"])
 	require.NotEmpty(t, greeting["server_name"])
+}
+
+// A greeting says where its connection comes from, and makes no garbage of it.
+func TestTheHostOfAnAddress(t *testing.T) {
+	f := func(want string, a net.Addr) {
+		t.Helper()
+		require.Equal(t, "at "+want, string(appendHost([]byte("at "), a)))
+	}
+	for host, want := range map[string]string{
+		"127.0.0.1": "127.0.0.1", "::ffff:10.1.2.3": "10.1.2.3", "::1": "::1", "fe80::1%eth0": "fe80::1%eth0",
+	} {
+		f(want, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(host), 4222)))
+	}
+	f("127.0.0.1", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4222})
+	f("pipe", &net.UnixAddr{Name: "pipe"})
+	f("", nil)
+	if !raceEnabled {
+		dst, from := make([]byte, 0, 64), &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+		require.Zero(t, testing.AllocsPerRun(100, func() { dst = appendHost(dst[:0], from) }))
+	}
 }

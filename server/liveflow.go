@@ -22,12 +22,12 @@ type flow struct {
 	drained int64     // output that the peer had taken when it was looked at
 	at      time.Time // when it last had taken some
 	numb    bool      // took nothing for so long that nobody waits
+	held    bool      // not read from
 
-	held  bool // not read from
-	until time.Time
-	by    *session // who is behind; nil when it is a loop
-	full  *loop    // whose inbox is full
-	owed  int      // bytes for which it was not held yet
+	until time.Time // of the hold
+	by    *session  // who is behind; nil when it is a loop
+	full  *loop     // whose inbox is full
+	owed  int       // bytes for which it was not held yet
 }
 
 // crowdBytes is the unread output of a session at which its publishers are held back.

@@ -71,14 +71,15 @@ type loop struct {
 	builder      wire.BatchBuilder // of the record that a text session publishes
 	header       []byte            // of a record that is routed
 	scratch      scratch
-	reader       *session // whose bytes came last
-	solo         int      // how often in a row they were this session's
-	reading      *session // whose bytes this turn is about; nil for none
-	blocker      *session // a crowded one that got messages in this turn
-	full         *loop    // one with a full inbox that got messages in this turn
-	late         bool     // the message that is routed goes to a crowded session
-	owed         int      // bytes of this turn that went to somebody who is behind
-	routed       message  // the message that is routed: on the heap once, not for each of them
+	reader       *session  // whose bytes came last
+	solo         int       // how often in a row they were this session's
+	streamed     time.Time // when they last were one of a stream
+	reading      *session  // whose bytes this turn is about; nil for none
+	blocker      *session  // a crowded one that got messages in this turn
+	full         *loop     // one with a full inbox that got messages in this turn
+	late         bool      // the message that is routed goes to a crowded session
+	owed         int       // bytes of this turn that went to somebody who is behind
+	routed       message   // the message that is routed: on the heap once, not for each of them
 }
 
 // scratch is memory of the handlers of binary sessions, reused from frame to frame: a handler is done

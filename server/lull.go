@@ -29,8 +29,8 @@ func (s *session) streams(size int, now time.Time) bool {
 	if !ok || s.loop.solo < soloTurns || size < lullBytes || s.loop.turn.sent.messages < lullMessages {
 		return false
 	}
-	since := now.Sub(s.streamed)
-	s.streamed = now
+	since := now.Sub(s.loop.streamed)
+	s.loop.streamed = now
 	return since.Microseconds() <= int64(size/lullRate) && s.out == nil && t.held == 0 && len(t.backlog) == 0
 }
 

@@ -19,7 +19,8 @@ func TestStreams(t *testing.T) {
 	f := func(want bool, apart time.Duration, reads ...string) {
 		t.Helper()
 		p := b.program()
-		p.s.loop.reader, p.s.loop.solo = p.s, soloTurns
+		p.s.loop.noteReader(p.s)
+		p.s.loop.solo = soloTurns
 		got := false
 		for _, in := range reads {
 			now = now.Add(apart)

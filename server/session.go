@@ -35,7 +35,8 @@ type protocol interface {
 	describe(c *Connection)
 }
 
-// session is one connection. It belongs to its loop's goroutine.
+// session is one connection. It belongs to its loop's goroutine. Its size is what an idle connection costs:
+// fields of a byte stand together.
 type session struct {
 	loop  *loop
 	t     transport
@@ -43,30 +44,29 @@ type session struct {
 	proto protocol                   // nil until the first byte
 	out   *bytebufferpool.ByteBuffer // replies of this turn; nil between turns
 
-	who       *auth.Principal // who the peer is; nil may do everything
-	admitted  bool            // the peer has logged in, or needs not to
-	judging   bool            // its credentials are being checked
-	nonce     string          // what it signs to log in with an nkey
-	greeted   bool            // was told who we are before it had a session
-	inProcess bool            // its peer is in this process: nothing is encrypted
-	tls       *tls.ConnectionState
-	replies   auth.Replies // where it may publish because it was asked
+	who     *auth.Principal // who the peer is; nil may do everything
+	nonce   string          // what it signs to log in with an nkey
+	tls     *tls.ConnectionState
+	replies auth.Replies // where it may publish because it was asked
+	name    string       // what the peer calls itself
 
-	listens int         // live subscriptions
+	admitted  bool // the peer has logged in, or needs not to
+	judging   bool // its credentials are being checked
+	greeted   bool // was told who we are before it had a session
+	inProcess bool // its peer is in this process: nothing is encrypted
+	full      bool // much of what it sent waits
+	dirty     bool // in loop.dirty
+	closed    bool // closing or gone: nothing is read or written any more
+	gone      bool // ended was called
+
 	crowded atomic.Bool // its peer is far behind; other loops look at it
+	listens int         // live subscriptions
 	flow    flow
-	full    bool // much of what it sent waits
-
-	name   string // what the peer calls itself
-	dirty  bool   // in loop.dirty
-	closed bool   // closing or gone: nothing is read or written any more
-	gone   bool   // ended was called
 
 	opened    time.Time
 	received  uint64 // bytes
 	sent      uint64 // bytes
 	lastRead  time.Time
-	streamed  time.Time // when it was last read from and sent a stream of messages
 	stuckAt   time.Time // since when the peer reads nothing of its pending output
 	stuckLeft int       // pending output then
 }
