@@ -129,7 +129,8 @@ const off = "off"
 // Limits that are not options: nobody needs to change them.
 const (
 	// readBuffer is what one loop reads at once. Publishing reaches 2.3 GB/s with 256 KiB, 3.2 with
-	// 512 KiB and 3.5 with 1 MiB; but for as long as what was read takes, nobody else is served.
+	// 512 KiB and 3.5 with 1 MiB; but for as long as what was read takes, nobody else is served. With 64
+	// KiB publishes of 16 B lose a quarter, and live subjects gain nothing.
 	readBuffer = 512 << 10
 	// softPending is the unread output at which pushes and fetch replies pause.
 	softPending = 256 << 10
