@@ -129,9 +129,16 @@ func TestAFetchedPartitionIsHandedOverWhenItsMessagesAreDone(t *testing.T) {
 func TestWhatWasFetchedIsCommittedBehindAPause(t *testing.T) {
 	k := newCrew(t, 1, server.Options{})
 	k.publish(0, 3)
-	g := fetcher(t, k.c)
+	g := fetcher(t, k.c, func(s *client.Source) { s.SessionTimeout = 400 * time.Millisecond })
 	fetch(t, g, 2)
 	require.NoError(t, k.c.PauseGroup(within(t), "g", "t"))
+	paused := time.Now()
+	require.Eventually(t, func() bool { // the member has sent a heartbeat since, whose answer tells it
+		since := time.Since(paused).Seconds()
+		groups, err := k.c.Members(within(t), "g")
+		require.NoError(t, err)
+		return groups[0].Members[0].Silent < since
+	}, 10*time.Second, time.Millisecond)
 	require.NoError(t, g.Commit(within(t)))
 	require.EqualValues(t, 2, k.committed()[0])
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
