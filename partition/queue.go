@@ -166,6 +166,7 @@ func (p *Partition) ReturnLeases(name string, owner uint64, now time.Time) {
 	}
 	p.mu.Unlock()
 	if q != nil {
+		p.topic.registry.timer.rouse() // what was delivered for the last time is a dead letter now
 		p.moved()
 	}
 }
