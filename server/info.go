@@ -1,26 +1,27 @@
 package server
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"net"
 	"runtime"
 	"strconv"
 
 	"github.com/google/uuid"
-
-	"github.com/rafka-mq/rafka/wire"
 )
 
 // natsVersion is the level of the NATS client protocol that the text mode speaks. Clients switch
 // behaviour on it, so it is not our own version.
 const natsVersion = "2.10.0"
 
-// info is the greeting: what a NATS client needs, and what a Rafka client may like to know.
+// info is the greeting. It has only fields that nats-server sends, too: a client may refuse one that it does
+// not know, as nats.php does.
 type info struct {
 	ServerID   string   `json:"server_id"`
 	ServerName string   `json:"server_name"`
 	Version    string   `json:"version"`
-	Go         string   `json:"go"` // clients want it: nats-core for Python does not connect without
+	Build      string   `json:"git_commit"` // our own name and version, where NATS names its build
+	Go         string   `json:"go"`         // clients want it: nats-core for Python does not connect without
 	Proto      int      `json:"proto"`
 	Host       string   `json:"host"`
 	Port       int      `json:"port"`
@@ -31,11 +32,10 @@ type info struct {
 	Auth       bool     `json:"auth_required,omitempty"`
 	Nonce      string   `json:"nonce,omitempty"`
 	TLS        bool     `json:"tls_required,omitempty"`
+	TLSVerify  bool     `json:"tls_verify,omitempty"` // a client needs a certificate
 	TLSOffered bool     `json:"tls_available,omitempty"`
 	URLs       []string `json:"connect_urls,omitempty"`
 	LameDuck   bool     `json:"ldm,omitempty"`
-	Rafka      string   `json:"rafka"`
-	Binary     int      `json:"rafka_binary"`
 }
 
 // addressed is a connection that knows its peer.
@@ -108,12 +108,14 @@ func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 			port, _ = strconv.Atoi(p) // New has checked it
 		}
 	}
-	tlsOn := srv.opts.TLS.Config != nil && !inProcess
+	encrypted := srv.opts.TLS.Config != nil && !inProcess
 	body, err := json.Marshal(info{
-		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Version: natsVersion, Go: runtime.Version(), Proto: 1,
+		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Proto: 1,
+		Version: natsVersion, Build: "rafka-" + srv.opts.Version, Go: runtime.Version(),
 		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(),
-		TLS: tlsOn && !srv.opts.TLS.Mixed, TLSOffered: tlsOn && srv.opts.TLS.Mixed,
-		Auth: required, LameDuck: lame, Rafka: srv.opts.Version, Binary: wire.Version,
+		TLS: encrypted && !srv.opts.TLS.Mixed, TLSOffered: encrypted && srv.opts.TLS.Mixed,
+		TLSVerify: encrypted && srv.opts.TLS.Config.ClientAuth == tls.RequireAndVerifyClientCert,
+		Auth:      required, LameDuck: lame,
 	})
 	if err != nil {
 		panic("server: greeting cannot be encoded: " + err.Error())

@@ -60,6 +60,35 @@ func TestTheGreetingHasWhatNATSAlwaysSays(t *testing.T) {
 	require.NotEmpty(t, greeting["server_name"])
 }
 
+// Clients may refuse fields that they do not know: nats.php throws for each one that nats-server did not send when
+// it was written. The fields that only a program with protocol 1 gets are not among these.
+func TestTheGreetingHasNothingThatNATSDoesNotSay(t *testing.T) {
+	srv := startServer(t, Options{
+		Advertise: "broker.example:4999",
+		TLS: TLSOptions{Config: &tls.Config{
+			Certificates: []tls.Certificate{{}}, ClientAuth: tls.RequireAndVerifyClientCert,
+		}},
+	})
+	known := []string{
+		"headers", "max_payload", "port", "proto", "go", "host", "server_id", "server_name", "version", "connect_urls",
+		"ws_connect_urls", "auth_required", "cluster_dynamic", "jetstream", "ldm", "tls_available", "tls_required", "tls_verify",
+		"client_id", "client_ip", "cluster", "domain", "git_commit", "ip", "nonce", "xkey", "api_lvl",
+	}
+	f := func(lame, inProcess, required bool) {
+		t.Helper()
+		line := append(srv.newGreeting(lame, inProcess, required), `"client_id":1,"nonce":"x","client_ip":"::1"}`...)
+		var greeting map[string]any
+		require.NoError(t, json.Unmarshal(line, &greeting))
+		for key := range greeting {
+			require.Contains(t, known, key)
+		}
+		require.Equal(t, !inProcess, greeting["tls_verify"] == true)
+	}
+	for i := range 8 {
+		f(i&1 != 0, i&2 != 0, i&4 != 0)
+	}
+}
+
 // A greeting says where its connection comes from, and makes no garbage of it.
 func TestTheHostOfAnAddress(t *testing.T) {
 	f := func(want string, a net.Addr) {
