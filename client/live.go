@@ -24,16 +24,12 @@ const maxUnsent = 256 << 10
 // behind. It is not told whether anybody gets the message; a refusal, for want of permission for
 // example, goes to Options.OnError. The message is copied before Send returns.
 func (c *Client) Send(ctx context.Context, m *Message) error {
-	cn, _, err := c.send(ctx, m, 0, nil)
-	if err != nil {
-		return err
-	}
-	cn.wakeWriter()
-	return nil
+	_, _, err := c.send(ctx, m, 0, nil)
+	return err
 }
 
-// send returns the connection that took the message and is to write it, and the message's id there. refused, if not nil,
-// is called when the broker refuses it, on the connection's goroutine.
+// send returns the connection that took the message, and the message's id there. refused, if not nil, is called when the
+// broker refuses it, on the connection's goroutine; the caller then has the connection write the message.
 func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused func(error)) (*conn, uint32, error) {
 	if m.Subject == "" {
 		return nil, 0, errors.New("client: a message to send needs a Subject")
@@ -48,13 +44,12 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 	if limit := wire.MaxFrameBytes / 2; len(header)+len(m.Value) > limit {
 		return nil, 0, fmt.Errorf("client: a message of over %d bytes", limit)
 	}
-	live := wire.Live{Subject: []byte(m.Subject), Reply: []byte(m.Reply), Header: header, Payload: m.Value}
 	for {
 		cn, err := c.live(ctx)
 		if err != nil {
 			return nil, 0, err
 		}
-		if id, ok := cn.send(ctx, flags, &live, refused); ok {
+		if id, ok := cn.send(ctx, flags, m, header, refused); ok {
 			return cn, id, nil
 		}
 		if ctx.Err() != nil {
@@ -86,8 +81,8 @@ func (c *Client) forgotten(ctx context.Context, cn *conn) {
 }
 
 // send puts a message into the output, when there is room. ok is false when the connection or ctx ended
-// first. The id is 0 for a message whose refusal nobody waits for.
-func (cn *conn) send(ctx context.Context, flags wire.Flags, m *wire.Live, refused func(error)) (id uint32, ok bool) {
+// first. A message whose refusal nobody waits for has the id 0, and is written without more ado.
+func (cn *conn) send(ctx context.Context, flags wire.Flags, m *Message, header []byte, refused func(error)) (id uint32, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	if cn.out.size() >= maxUnsent {
@@ -100,11 +95,15 @@ func (cn *conn) send(ctx context.Context, flags wire.Flags, m *wire.Live, refuse
 		id = cn.nextIDLocked()
 		cn.sends[id] = refused
 	}
+	first := cn.out.size() == 0
 	cn.sent = true
 	before := len(cn.out.own)
 	out, at := wire.BeginFrame(cn.out.own, wire.OpSend, flags, id)
-	cn.out.own = wire.EndFrame(m.Append(out), at)
+	cn.out.own = wire.EndFrame(wire.AppendLive(out, m.Subject, m.Reply, header, m.Value), at)
 	cn.queued += uint64(len(cn.out.own) - before)
+	if first && refused == nil { // if it is not the first, who put that in has it written
+		cn.wakeWriter()
+	}
 	return id, true
 }
 

@@ -42,18 +42,18 @@ const spillBytes = 512 << 10
 
 // mayReceive reports whether the user may see a message. If so, it may answer.
 func (s *session) mayReceive(m *message) bool {
-	if !s.who.MayReceive(m.subject) {
+	if !s.who.MayReceive(m.Subject) {
 		return false
 	}
-	if r := s.who.Responses(); r != nil && len(m.reply) > 0 {
-		s.replies.Note(m.reply, r, s.loop.srv.opts.Now())
+	if r := s.who.Responses(); r != nil && len(m.Reply) > 0 {
+		s.replies.Note(m.Reply, r, s.loop.srv.opts.Now())
 	}
 	return true
 }
 
 // noResponder tells a requester that nobody got its request.
 func (l *loop) noResponder(requester receiver, m *message) {
-	if sub := l.waiting(requester, m.reply); sub != nil {
+	if sub := l.waiting(requester, m.Reply); sub != nil {
 		requester.nobody(sub, m)
 	}
 }
@@ -115,33 +115,31 @@ func (b *binary) dropListen(sub *liveSub) {
 
 // sendLive publishes to a subject.
 func (b *binary) sendLive(f wire.Frame, now time.Time) error {
-	var body wire.Live
-	if err := body.Parse(f.Body); err != nil {
-		return err
-	}
-	if err := b.checkLive(&body); err != nil {
-		return err
-	}
 	l := b.s.loop
-	m := &l.routed
-	*m = message{subject: body.Subject, reply: body.Reply, header: body.Header, payload: body.Payload}
+	m := l.nextRouted()
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	if err := b.checkLive(&m.Live); err != nil {
+		return err
+	}
 	if f.Flags&wire.FlagNoEcho != 0 {
 		m.from = b
 	}
-	l.turn.sent.add(1, len(m.payload))
-	topic := l.srv.registry.Bound(m.subject)
+	l.turn.sent.add(1, len(m.Payload))
+	topic := l.srv.registry.Bound(m.Subject)
 	if topic != nil {
 		if err := b.storeLive(topic, m, now); err != nil {
-			if len(m.reply) == 0 {
+			if len(m.Reply) == 0 {
 				return err
 			}
 			l.srv.metrics.failed(wire.OpSend, asWireError(err).Code)
-			l.route(&message{subject: m.reply, payload: appendStoreError(nil, topic.Name(), asWireError(err))})
+			l.route(newMessage(m.Reply, appendStoreError(nil, topic.Name(), asWireError(err))))
 			return nil
 		}
 	}
 	answered := l.serveSystem(b, m)
-	if l.route(m) == 0 && topic == nil && !answered && len(m.reply) > 0 && f.Flags&wire.FlagNoResponders != 0 {
+	if l.route(m) == 0 && topic == nil && !answered && len(m.Reply) > 0 && f.Flags&wire.FlagNoResponders != 0 {
 		l.noResponder(b, m)
 	}
 	return nil
@@ -173,7 +171,7 @@ func (b *binary) deliver(sub *liveSub, m *message) bool {
 		return false
 	}
 	v.delivered++
-	b.s.loop.turn.passed.add(1, len(m.payload))
+	b.s.loop.turn.passed.add(1, len(m.Payload))
 	b.sendMessage(0, listenID(sub), m)
 	if v.max > 0 && v.delivered >= v.max {
 		b.dropListen(sub)
@@ -187,14 +185,12 @@ func (b *binary) deliver(sub *liveSub, m *message) bool {
 func (b *binary) sendMessage(flags wire.Flags, subscription uint32, m *message) {
 	out := b.s.buffer()
 	dst, at := wire.BeginFrame(out.B, wire.OpMessage, flags, subscription)
-	live := wire.Live{Subject: m.subject, Reply: m.reply, Header: m.header, Payload: m.payload}
-	dst = live.Append(dst)
-	out.B = wire.EndFrame(dst, at)
+	out.B = wire.EndFrame(m.Append(dst), at)
 }
 
 // nobody tells a requester that nobody got its request.
 func (b *binary) nobody(sub *liveSub, m *message) {
-	b.sendMessage(wire.FlagNoResponders, listenID(sub), &message{subject: m.reply})
+	b.sendMessage(wire.FlagNoResponders, listenID(sub), newMessage(m.Reply, nil))
 }
 
 func (b *binary) at() *session { return b.s }

@@ -6,16 +6,27 @@ import (
 	"time"
 
 	"github.com/rafka-mq/rafka/subject"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // message is one live message. Its slices are views, valid until the message was routed.
 type message struct {
-	subject []byte
-	reply   []byte // where an answer goes; nil for nowhere
-	header  []byte // a whole NATS header block; nil for none
-	payload []byte
-	later   bool     // it was scheduled: nobody gets it now
-	from    receiver // whose own subscriptions do not get the message; nil for none
+	wire.Live
+	later bool     // it was scheduled: nobody gets it now
+	from  receiver // whose own subscriptions do not get the message; nil for none
+}
+
+// newMessage returns a message without headers.
+func newMessage(subject, payload []byte) *message {
+	return &message{Live: wire.Live{Subject: subject, Payload: payload}}
+}
+
+// nextRouted returns the loop's own message, for its fields to be set. They are set where they are: a copy
+// of a struct that was just written waits for the stores.
+func (l *loop) nextRouted() *message {
+	m := &l.routed
+	m.later, m.from = false, nil
+	return m
 }
 
 // route hands a message to every live subscription that matches, and to one member of each queue
@@ -27,7 +38,7 @@ func (l *loop) route(m *message) (receivers int) {
 	}
 	l.message++
 	l.matches.Reset()
-	l.srv.live.Match(&l.matches, m.subject)
+	l.srv.live.Match(&l.matches, m.Subject)
 	for _, sub := range l.matches.Subs {
 		if l.send(sub, m) {
 			receivers++
@@ -40,7 +51,7 @@ func (l *loop) route(m *message) (receivers int) {
 	}
 	if l.late {
 		l.late = false
-		l.owed += len(m.subject) + len(m.header) + len(m.payload)
+		l.owed += len(m.Subject) + len(m.Header) + len(m.Payload)
 	}
 	return receivers
 }
@@ -147,13 +158,13 @@ func (h *handoff) add(sub *liveSub, m *message, number uint64) {
 		return
 	}
 	h.parcels = append(h.parcels, parcel{
-		message: number, subject: len(m.subject), reply: len(m.reply), header: len(m.header),
-		size: len(m.subject) + len(m.reply) + len(m.header) + len(m.payload), subs: 1, from: m.from,
+		message: number, subject: len(m.Subject), reply: len(m.Reply), header: len(m.Header),
+		size: len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Payload), subs: 1, from: m.from,
 	})
-	h.bytes = append(h.bytes, m.subject...)
-	h.bytes = append(h.bytes, m.reply...)
-	h.bytes = append(h.bytes, m.header...)
-	h.bytes = append(h.bytes, m.payload...)
+	h.bytes = append(h.bytes, m.Subject...)
+	h.bytes = append(h.bytes, m.Reply...)
+	h.bytes = append(h.bytes, m.Header...)
+	h.bytes = append(h.bytes, m.Payload...)
 }
 
 // run delivers on the other loop.
@@ -181,7 +192,8 @@ func (p *parcel) view(b []byte) message {
 		return v
 	}
 	payload := p.size - p.subject - p.reply - p.header
-	return message{subject: cut(p.subject), reply: cut(p.reply), header: cut(p.header), payload: cut(payload), from: p.from}
+	live := wire.Live{Subject: cut(p.subject), Reply: cut(p.reply), Header: cut(p.header), Payload: cut(payload)}
+	return message{Live: live, from: p.from}
 }
 
 // recycle gives the handoff's memory to another one.
@@ -201,7 +213,7 @@ func (h *handoff) recycle() {
 func (l *loop) routeQueue(queue string, m *message) {
 	l.message++
 	l.matches.Reset()
-	l.srv.live.Match(&l.matches, m.subject)
+	l.srv.live.Match(&l.matches, m.Subject)
 	for i := range l.matches.Groups {
 		if g := &l.matches.Groups[i]; g.Queue == queue {
 			l.sendGroup(g, m)

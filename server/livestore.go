@@ -20,31 +20,31 @@ const keyHeader = "rafka-key"
 // subject, the topic does, too. Subjects never become topics by themselves: they may be inboxes.
 func (t *text) publish(m *message, now time.Time) {
 	l := t.s.loop
-	if !t.s.mayPublish(m.subject) {
-		t.fail(`Permissions Violation for Publish to "` + string(m.subject) + `"`)
+	if !t.s.mayPublish(m.Subject) {
+		t.fail(`Permissions Violation for Publish to "` + string(m.Subject) + `"`)
 		return
 	}
 	var stored stored
-	topic := l.srv.registry.Bound(m.subject)
+	topic := l.srv.registry.Bound(m.Subject)
 	if topic != nil {
 		var ok bool
 		if stored, ok = t.store(topic, m, now); !ok {
 			return
 		}
 	}
-	if t.pedantic && !subject.Literal(m.subject) {
+	if t.pedantic && !subject.Literal(m.Subject) {
 		t.fail(errPublishTo)
 	}
 	t.ok()
 	if !t.echo {
 		m.from = t
 	}
-	l.turn.sent.add(1, len(m.payload))
+	l.turn.sent.add(1, len(m.Payload))
 	answered := l.serveSystem(t, m)
 	receivers := l.route(m)
 	t.allowance -= receivers * deliverWork
 	switch {
-	case len(m.reply) == 0:
+	case len(m.Reply) == 0:
 	case topic != nil:
 		l.awaitStored(stored, m, &t.held, now)
 	case receivers == 0 && !answered && t.noResponders:
@@ -65,10 +65,10 @@ const stallInterval = retryInterval
 
 // stall lets the session wait instead of dropping a message: nobody would hear that it was refused.
 func (t *text) stall(m *message, now time.Time) {
-	later := message{
-		subject: slices.Clone(m.subject), reply: slices.Clone(m.reply),
-		header: slices.Clone(m.header), payload: append([]byte{}, m.payload...),
-	}
+	later := message{Live: wire.Live{
+		Subject: slices.Clone(m.Subject), Reply: slices.Clone(m.Reply),
+		Header: slices.Clone(m.Header), Payload: slices.Clone(m.Payload),
+	}}
 	t.pause()
 	t.s.loop.timers.add(&timed{at: now.Add(stallInterval), expire: func(now time.Time) {
 		t.after(now, nil, func(now time.Time) error {
@@ -86,8 +86,8 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 		t.stall(m, now)
 		return s, false
 	}
-	if len(m.reply) > 0 && !t.s.mayPublish(m.reply) {
-		t.fail(`Permissions Violation for Publish to "` + string(m.reply) + `"`) // the ack would go there
+	if len(m.Reply) > 0 && !t.s.mayPublish(m.Reply) {
+		t.fail(`Permissions Violation for Publish to "` + string(m.Reply) + `"`) // the ack would go there
 		return s, false
 	}
 	s, err := t.s.loop.storeMessage(topic, m, now)
@@ -114,8 +114,8 @@ func (b *binary) storeLive(topic *partition.Topic, m *message, now time.Time) er
 	if b.held > l.srv.opts.MaxInFlightBytes {
 		return wire.Errorf(wire.CodeBusy, "%d bytes of this connection wait for the disk", b.held)
 	}
-	if len(m.reply) > 0 && !b.s.mayPublish(m.reply) { // the ack would go there
-		return wire.Errorf(wire.CodeForbidden, "user %q may not publish to %q", b.s.who.Name(), m.reply)
+	if len(m.Reply) > 0 && !b.s.mayPublish(m.Reply) { // the ack would go there
+		return wire.Errorf(wire.CodeForbidden, "user %q may not publish to %q", b.s.who.Name(), m.Reply)
 	}
 	s, err := l.storeMessage(topic, m, now)
 	if err != nil {
@@ -124,7 +124,7 @@ func (b *binary) storeLive(topic *partition.Topic, m *message, now time.Time) er
 	if level := topic.Config().Level; level > wire.LevelMemory {
 		l.flush(s.p, level)
 	}
-	if len(m.reply) > 0 {
+	if len(m.Reply) > 0 {
 		l.awaitStored(s, m, &b.held, now)
 	}
 	return nil
@@ -144,11 +144,11 @@ func (t *text) remember(s stored) {
 // awaitStored answers on the reply subject when the message is as durable as its topic asks for. held
 // counts the bytes that wait.
 func (l *loop) awaitStored(s stored, m *message, held *int, now time.Time) {
-	*held += len(m.payload)
+	*held += len(m.Payload)
 	l.awaitLevel(s.p, ack{
-		to: &storedAck{l: l, held: held, reply: slices.Clone(m.reply), duplicate: s.duplicate, later: s.later},
+		to: &storedAck{l: l, held: held, reply: slices.Clone(m.Reply), duplicate: s.duplicate, later: s.later},
 		op: wire.OpPublish, level: s.p.Topic().Config().Level,
-		index: s.index, base: s.base, count: 1, held: len(m.payload),
+		index: s.index, base: s.base, count: 1, held: len(m.Payload),
 		arrived: now.UnixNano(),
 	})
 }
@@ -159,10 +159,10 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	if l.draining {
 		return s, wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
 	}
-	rec := wire.Record{Value: m.payload}
+	rec := wire.Record{Value: m.Payload}
 	var when *moment
-	if len(m.header) > 0 {
-		if rec.Key, rec.Headers, err = parseHeader(m.header); err != nil {
+	if len(m.Header) > 0 {
+		if rec.Key, rec.Headers, err = parseHeader(m.Header); err != nil {
 			return s, err
 		}
 		if when, rec.Headers, err = momentOf(rec.Headers); err != nil {
@@ -171,11 +171,11 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	}
 	place := rec.Key
 	if place == nil {
-		place = m.subject
+		place = m.Subject
 	}
 	s.p = topic.Place(place)
-	if string(m.subject) != topic.Name() {
-		rec.Subject = m.subject
+	if string(m.Subject) != topic.Name() {
+		rec.Subject = m.Subject
 	}
 	if err := s.p.Err(); err != nil {
 		return s, err
@@ -274,9 +274,9 @@ var crlf = []byte("\r\n")
 // one, a person.
 func (t *text) refuseStore(topic *partition.Topic, m *message, e *wire.Error) {
 	t.s.loop.srv.metrics.failed(wire.OpPublish, e.Code)
-	if len(m.reply) > 0 {
+	if len(m.Reply) > 0 {
 		t.ok()
-		t.s.loop.route(&message{subject: m.reply, payload: appendStoreError(nil, topic.Name(), e)})
+		t.s.loop.route(newMessage(m.Reply, appendStoreError(nil, topic.Name(), e)))
 		return
 	}
 	if t.friendly() {
@@ -297,14 +297,14 @@ type storedAck struct {
 
 func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
 	*k.held -= a.held
-	m, l := message{subject: k.reply}, k.l
+	m, l := newMessage(k.reply, nil), k.l
 	if err != nil {
-		m.payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
+		m.Payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
 	} else {
 		l.acknowledged(a)
-		m.payload = appendStored(nil, p, a.base, a.level, k.duplicate, k.later)
+		m.Payload = appendStored(nil, p, a.base, a.level, k.duplicate, k.later)
 	}
-	l.route(&m)
+	l.route(m)
 }
 
 // appendStored appends the JSON of a publish that reached its level. Names need no escaping.

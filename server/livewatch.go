@@ -47,8 +47,9 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 			continue
 		}
 		l.header = appendHeader(l.header[:0], &rec)
-		l.routed = message{subject: in.name, header: l.header, payload: rec.Value}
-		l.route(&l.routed)
+		m := l.nextRouted()
+		m.Subject, m.Reply, m.Header, m.Payload = in.name, nil, l.header, rec.Value
+		l.route(m)
 	}
 }
 

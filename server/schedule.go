@@ -213,7 +213,9 @@ func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 		if len(subject) == 0 {
 			subject = []byte(t.Name())
 		}
-		l.route(&message{subject: subject, header: appendHeader(nil, &rec), payload: rec.Value})
+		m := newMessage(subject, rec.Value)
+		m.Header = appendHeader(nil, &rec)
+		l.route(m)
 	}
 }
 

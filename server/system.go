@@ -20,11 +20,11 @@ const onlyAccount = "$G"
 // serveSystem answers a request to the broker itself. Only the requester's own subscriptions get the
 // answer. It reports whether the message is such a request.
 func (l *loop) serveSystem(requester receiver, m *message) bool {
-	if len(m.reply) == 0 || string(m.subject) != userInfoSubject {
+	if len(m.Reply) == 0 || string(m.Subject) != userInfoSubject {
 		return false
 	}
-	answer := &message{subject: m.reply, payload: l.srv.userInfo(requester.at().who)}
-	if sub := l.waiting(requester, m.reply); sub != nil {
+	answer := newMessage(m.Reply, l.srv.userInfo(requester.at().who))
+	if sub := l.waiting(requester, m.Reply); sub != nil {
 		requester.deliver(sub, answer)
 	}
 	return true

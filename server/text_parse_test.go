@@ -299,15 +299,15 @@ func FuzzQuickPublish(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		got, line, ok := quickPublish(in)
+		var got, want publishLine
+		line, ok := got.quick(in)
 		if !ok {
 			return
 		}
 		require.Equal(t, lineEnd(in)+1, line)
 		verb, args := cutVerb(in[:line-1])
 		require.Equal(t, "PUB", string(verb))
-		want, ok := parsePublish(args, false)
-		require.True(t, ok)
+		require.True(t, want.parse(args, false))
 		require.Equal(t, want, got)
 	})
 }
@@ -315,7 +315,7 @@ func FuzzQuickPublish(f *testing.F) {
 func TestQuickPublishIsTaken(t *testing.T) {
 	f := func(in string, want bool) {
 		t.Helper()
-		_, _, ok := quickPublish([]byte(in))
+		_, ok := new(publishLine).quick([]byte(in))
 		require.Equal(t, want, ok, "%q", in)
 	}
 	f("PUB orders.eu 128\r\n", true)

@@ -12,7 +12,7 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 		return false
 	}
 	v.delivered++
-	t.s.loop.turn.passed.add(1, len(m.payload))
+	t.s.loop.turn.passed.add(1, len(m.Payload))
 	out := t.s.buffer()
 	out.B = appendMessage(out.B, m, sub.Note(), t.headers)
 	if v.max > 0 && v.delivered >= v.max {
@@ -26,17 +26,18 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 
 // nobody tells a requester that nobody got its request.
 func (t *text) nobody(sub *liveSub, m *message) {
-	header := append([]byte("NATS/1.0 503\r\nNats-Subject: "), m.subject...)
-	answer := message{subject: m.reply, header: append(header, "\r\n\r\n"...)}
+	header := append([]byte("NATS/1.0 503\r\nNats-Subject: "), m.Subject...)
+	answer := newMessage(m.Reply, nil)
+	answer.Header = append(header, "\r\n\r\n"...)
 	out := t.s.buffer()
-	out.B = appendMessage(out.B, &answer, sub.Note(), true)
+	out.B = appendMessage(out.B, answer, sub.Note(), true)
 }
 
 func (t *text) at() *session { return t.s }
 
 // appendMessage appends MSG or, to a peer that understands headers, HMSG.
 func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
-	header := m.header
+	header := m.Header
 	if !headers {
 		header = nil
 	}
@@ -44,21 +45,21 @@ func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
 		dst = append(dst, 'H')
 	}
 	dst = append(dst, "MSG "...)
-	dst = append(dst, m.subject...)
+	dst = append(dst, m.Subject...)
 	dst = append(dst, ' ')
 	dst = append(dst, sid...)
 	dst = append(dst, ' ')
-	if len(m.reply) > 0 {
-		dst = append(dst, m.reply...)
+	if len(m.Reply) > 0 {
+		dst = append(dst, m.Reply...)
 		dst = append(dst, ' ')
 	}
 	if len(header) > 0 {
 		dst = strconv.AppendInt(dst, int64(len(header)), 10)
 		dst = append(dst, ' ')
 	}
-	dst = strconv.AppendInt(dst, int64(len(header)+len(m.payload)), 10)
+	dst = strconv.AppendInt(dst, int64(len(header)+len(m.Payload)), 10)
 	dst = append(dst, '\r', '\n')
 	dst = append(dst, header...)
-	dst = append(dst, m.payload...)
+	dst = append(dst, m.Payload...)
 	return append(dst, '\r', '\n')
 }

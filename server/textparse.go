@@ -12,8 +12,9 @@ func lineEnd(in []byte) int { return bytes.IndexByte(in, '\n') }
 // is not whole it returns 0 and how many bytes it needs, 0 when not even the line is whole. The
 // command only views in.
 func (t *text) command(in []byte, now time.Time) (used, need int) {
-	if l, line, ok := quickPublish(in); ok && line-len("PUB \r\n") <= t.maxArgs() {
-		return t.publishLine(in, l, line, false, now)
+	var l publishLine
+	if line, ok := l.quick(in); ok && line-len("PUB \r\n") <= t.maxArgs() {
+		return t.publishLine(in, &l, line, false, now)
 	}
 	end := lineEnd(in)
 	if limit := t.maxLine(); end > limit || end < 0 && len(in) > limit {
@@ -82,7 +83,8 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	if !t.admitted(now) {
 		return line, 0
 	}
-	l, ok := parsePublish(args, header)
+	var l publishLine
+	ok := l.parse(args, header)
 	switch {
 	case !ok && header:
 		t.misused(args, "usage: HPUB subject [reply] header-bytes all-bytes")
@@ -91,11 +93,11 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 		t.misused(args, "usage: PUB subject [reply] bytes")
 		return line, 0
 	}
-	return t.publishLine(in, l, line, header, now)
+	return t.publishLine(in, &l, line, header, now)
 }
 
 // publishLine runs a PUB or HPUB whose line was understood.
-func (t *text) publishLine(in []byte, l publishLine, line int, header bool, now time.Time) (used, need int) {
+func (t *text) publishLine(in []byte, l *publishLine, line int, header bool, now time.Time) (used, need int) {
 	switch {
 	case !t.admitted(now):
 		return line, 0
@@ -116,25 +118,25 @@ func (t *text) publishLine(in []byte, l publishLine, line int, header bool, now 
 	}
 	t.headers = t.headers || header // who sends headers can read them
 	body := in[line : line+l.size : line+l.size]
-	m := &t.s.loop.routed
-	*m = message{subject: l.subject, reply: l.reply, header: body[:l.header:l.header], payload: body[l.header:]}
+	m := t.s.loop.nextRouted()
+	m.Subject, m.Reply, m.Header, m.Payload = l.subject, l.reply, body[:l.header:l.header], body[l.header:]
 	t.publish(m, now)
 	return line + l.size + n, 0
 }
 
-// quickPublish parses a PUB line as programs write it: "PUB subject [reply] size\r\n" in capitals, with
+// quick parses a PUB line as programs write it: "PUB subject [reply] size\r\n" in capitals, with
 // single blanks, at the start of in. It returns the size of the line. What it does not like is for
 // others to judge.
-func quickPublish(in []byte) (l publishLine, line int, ok bool) {
+func (l *publishLine) quick(in []byte) (line int, ok bool) {
 	if len(in) < 4 || in[0] != 'P' || in[1] != 'U' || in[2] != 'B' || in[3] != ' ' {
-		return l, 0, false
+		return 0, false
 	}
 	i := 4
 	for i < len(in) && in[i] > ' ' {
 		i++
 	}
 	if i == 4 || i == len(in) || in[i] != ' ' {
-		return l, 0, false
+		return 0, false
 	}
 	l.subject = in[4:i:i]
 	i++
@@ -151,10 +153,10 @@ func quickPublish(in []byte) (l publishLine, line int, ok bool) {
 		}
 	}
 	if i+1 >= len(in) || in[i] != '\r' || in[i+1] != '\n' {
-		return l, 0, false
+		return 0, false
 	}
 	l.size, ok = parseSize(in[start:i])
-	return l, i + 2, ok
+	return i + 2, ok
 }
 
 // trailer returns the size of the line end behind a payload of size bytes: 2, or 1 for a bare line
@@ -261,8 +263,8 @@ type publishLine struct {
 	size           int // bytes of the payload, header included
 }
 
-// parsePublish parses "subject [reply] size" and, for HPUB, "subject [reply] header-size size".
-func parsePublish(args []byte, header bool) (l publishLine, ok bool) {
+// parse parses "subject [reply] size" and, for HPUB, "subject [reply] header-size size".
+func (l *publishLine) parse(args []byte, header bool) (ok bool) {
 	var f [4][]byte
 	sizes := 1
 	if header {
@@ -270,19 +272,19 @@ func parsePublish(args []byte, header bool) (l publishLine, ok bool) {
 	}
 	n := fields(f[:2+sizes], args)
 	if n != 1+sizes && n != 2+sizes {
-		return l, false
+		return false
 	}
 	l.subject = f[0]
 	if n == 2+sizes {
 		l.reply = f[1]
 	}
 	if l.size, ok = parseSize(f[n-1]); !ok {
-		return l, false
+		return false
 	}
 	if header {
 		l.header, ok = parseSize(f[n-2])
 	}
-	return l, ok && l.header <= l.size
+	return ok && l.header <= l.size
 }
 
 // parseSize parses up to nine decimal digits and nothing else.

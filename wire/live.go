@@ -11,11 +11,16 @@ type Live struct {
 
 // Append appends the encoded body.
 func (m *Live) Append(dst []byte) []byte {
-	dst = appendStr(dst, m.Subject)
-	dst = appendStr(dst, m.Reply)
-	dst = le.AppendUint32(dst, uint32(len(m.Header)))
-	dst = append(dst, m.Header...)
-	return append(dst, m.Payload...)
+	return AppendLive(dst, m.Subject, m.Reply, m.Header, m.Payload)
+}
+
+// AppendLive appends the encoded body of a Live with these fields.
+func AppendLive[T ~string | ~[]byte](dst []byte, subject, reply T, header, payload []byte) []byte {
+	dst = appendStr(dst, subject)
+	dst = appendStr(dst, reply)
+	dst = le.AppendUint32(dst, uint32(len(header)))
+	dst = append(dst, header...)
+	return append(dst, payload...)
 }
 
 // Parse sets m from a body.
