@@ -1,6 +1,7 @@
 # make run    builds the broker and starts it with its data in ./data
 # make test   is the whole test suite, the demo scripts included
 # make check  adds the race detector, the linters and the other platforms
+# make model  runs SEEDS seeds of every model test, from FIRST on; a failure says its seed
 # make test-crash  kills a broker CYCLES times under load
 # make test-power  takes a broker's file system away CYCLES times under load; root only
 # make conformance  fetches the nats command line tool, nats.js and nats.py, and tests the broker with them
@@ -27,12 +28,14 @@ NATSPY       = nats-py==2.15.0
 
 DEMOS = helloworld partitioned_demo retention_demo offset_tracking_demo
 
+SEEDS    ?= 1000
+FIRST    ?= 1
 CYCLES   ?= 50
 ROUNDS   ?= 5
 REF      ?= HEAD
 SOAK     ?= 10m
 
-.PHONY: build run test test-crash test-power test-peers conformance bench bench-compare peers bench-peers bench-nats scale soak demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
+.PHONY: build run test model test-crash test-power test-peers conformance bench bench-compare peers bench-peers bench-nats scale soak demos check race vet staticcheck golangci-lint gofumpt cross fuzz clean
 
 build:
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/rafka ./cmd/rafka
@@ -43,6 +46,10 @@ run: build
 test: vet
 	$(GO) test ./...
 	$(MAKE) demos
+
+model:
+	RAFKA_SEEDS=$(SEEDS) RAFKA_SEED=$(FIRST) $(GO) test -count=1 -timeout 0 -run '^TestModel' ./...
+	$(GO) test -count=1 -timeout 0 -run '^TestModel' ./subject ./server -rapid.checks=$(SEEDS)
 
 test-crash:
 	RAFKA_CRASH_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 60m -v ./internal/crash

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/internal/seeds"
 )
 
 // board is a coordinator with topics of so many partitions, and what it said about fences.
@@ -385,51 +387,49 @@ func counts(owners map[Partition]string, members []string) (least, most int) {
 }
 
 // Joining and leaving move the fewest partitions, and leave the members equal.
-func TestMembersComeAndGoAtTheCostOfTheirShare(t *testing.T) {
-	for _, seed := range seeds(30) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(seed, 2))
-			b := newBoard(t)
-			total := 0
-			var topics []string
-			for i := range 1 + rng.IntN(5) {
-				name := string(rune('a' + i))
-				b.topics[name] = rng.IntN(60)
-				total += b.topics[name]
-				topics = append(topics, name)
+func TestModelOfFairShares(t *testing.T) {
+	seeds.Each(t, 30, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		b := newBoard(t)
+		total := 0
+		var topics []string
+		for i := range 1 + rng.IntN(5) {
+			name := string(rune('a' + i))
+			b.topics[name] = rng.IntN(60)
+			total += b.topics[name]
+			topics = append(topics, name)
+		}
+		var members []string
+		before := map[Partition]string{}
+		for i := range 60 {
+			leaver, moves := "", 0
+			if len(members) > 1 && rng.IntN(3) == 0 {
+				at := rng.IntN(len(members))
+				leaver = members[at]
+				members = slices.Delete(members, at, at+1)
+				require.NoError(t, b.c.Leave("g", leaver, b.now))
+				b.settle()
+			} else {
+				members = append(members, fmt.Sprint("m", i))
+				b.join(members[len(members)-1], topics...)
 			}
-			var members []string
-			before := map[Partition]string{}
-			for i := range 60 {
-				leaver, moves := "", 0
-				if len(members) > 1 && rng.IntN(3) == 0 {
-					at := rng.IntN(len(members))
-					leaver = members[at]
-					members = slices.Delete(members, at, at+1)
-					require.NoError(t, b.c.Leave("g", leaver, b.now))
-					b.settle()
-				} else {
-					members = append(members, fmt.Sprint("m", i))
-					b.join(members[len(members)-1], topics...)
+			owners := b.owners(members)
+			require.Len(t, owners, total)
+			least, most := counts(owners, members)
+			require.LessOrEqual(t, most-least, 1)
+			for p, m := range owners {
+				if before[p] != m && before[p] != leaver {
+					moves++
 				}
-				owners := b.owners(members)
-				require.Len(t, owners, total)
-				least, most := counts(owners, members)
-				require.LessOrEqual(t, most-least, 1)
-				for p, m := range owners {
-					if before[p] != m && before[p] != leaver {
-						moves++
-					}
-				}
-				if leaver != "" {
-					require.Zero(t, moves, "only the leaver's partitions move")
-				} else if len(members) > 1 {
-					require.LessOrEqual(t, moves, (total+len(members)-1)/len(members), "a fair share moves")
-				}
-				before = owners
 			}
-		})
-	}
+			if leaver != "" {
+				require.Zero(t, moves, "only the leaver's partitions move")
+			} else if len(members) > 1 {
+				require.LessOrEqual(t, moves, (total+len(members)-1)/len(members), "a fair share moves")
+			}
+			before = owners
+		}
+	})
 }
 
 func TestAddingOneMemberToAHundredMovesItsFairShare(t *testing.T) {

@@ -1,20 +1,15 @@
 package group
 
 import (
-	"flag"
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-var (
-	modelSeed  = flag.Uint64("seed", 0, "run the model test with this seed alone")
-	modelSeeds = flag.Uint64("seeds", 0, "run the model test with so many seeds")
+	"github.com/rafka-mq/rafka/internal/seeds"
 )
 
 // modelMessage is what the model knows about one message that is neither done nor fresh.
@@ -630,11 +625,6 @@ func runModel(t *testing.T, seed uint64, wide, ordered bool, steps, every int) {
 		messages: make(map[uint64]*modelMessage), next: start, settled: start,
 		policy: Policy{Lease: 3 * time.Second, MaxDeliveries: 1 + m.rng.IntN(5), OrderByKey: ordered}.normal(),
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("to run this again: go test ./group -run Model -seed %d", seed)
-		}
-	})
 	m.plan(AppendOpen(nil, modelQueue, start, m.model.policy), func() {})
 	m.flush()
 	for i := range steps {
@@ -650,41 +640,18 @@ func runModel(t *testing.T, seed uint64, wide, ordered bool, steps, every int) {
 	}
 }
 
-// seeds returns the fixed seeds 1 to n and one of the moment, or the one that -seed names.
-func seeds(n uint64) []uint64 {
-	if *modelSeed != 0 {
-		return []uint64{*modelSeed}
-	}
-	list := []uint64{rand.Uint64()}
-	if *modelSeeds != 0 {
-		n = *modelSeeds
-	}
-	for i := range n {
-		list = append(list, i+1)
-	}
-	return list
+func TestModelOfAQueue(t *testing.T) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) { runModel(t, seed, false, false, 4000, 10) })
 }
 
-func TestQueueBehavesLikeTheNaiveModel(t *testing.T) {
-	for _, seed := range seeds(20) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, false, false, 4000, 10) })
-	}
+func TestModelOfAQueueWithManyRanges(t *testing.T) {
+	seeds.Each(t, 1, func(t *testing.T, seed uint64) { runModel(t, seed, true, false, 3000, 250) })
 }
 
-func TestQueueBehavesLikeTheNaiveModelWithManyRanges(t *testing.T) {
-	for _, seed := range seeds(1) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, true, false, 3000, 250) })
-	}
+func TestModelOfAQueueWithOrderByKey(t *testing.T) {
+	seeds.Each(t, 6, func(t *testing.T, seed uint64) { runModel(t, seed, false, true, 1500, 25) })
 }
 
-func TestQueueWithOrderByKeyBehavesLikeTheNaiveModel(t *testing.T) {
-	for _, seed := range seeds(6) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, false, true, 1500, 25) })
-	}
-}
-
-func TestQueueWithOrderByKeyAndManyMessagesBehavesLikeTheNaiveModel(t *testing.T) {
-	for _, seed := range seeds(1) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { runModel(t, seed, true, true, 600, 100) })
-	}
+func TestModelOfAQueueWithOrderByKeyAndManyMessages(t *testing.T) {
+	seeds.Each(t, 1, func(t *testing.T, seed uint64) { runModel(t, seed, true, true, 600, 100) })
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/internal/seeds"
 )
 
 // The simulation runs a broker's coordinator and partitions with members that behave as the client
@@ -513,23 +515,16 @@ func (s *simulation) finished() bool {
 	return true
 }
 
-func TestSimulatedGroups(t *testing.T) {
+func TestModelOfMembers(t *testing.T) {
 	n := uint64(3000)
 	if testing.Short() {
 		n = 300
 	}
-	for _, seed := range seeds(n) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("to run this again: go test ./group -run SimulatedGroups -seed %d", seed)
-				}
-			})
-			s := newSimulation(t, seed)
-			for range 200 {
-				s.step()
-			}
-			s.calmDown()
-		})
-	}
+	seeds.Each(t, n, func(t *testing.T, seed uint64) {
+		s := newSimulation(t, seed)
+		for range 200 {
+			s.step()
+		}
+		s.calmDown()
+	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/internal/seeds"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
@@ -199,8 +200,8 @@ func TestTombstonesAndRecordsPastTheirTimeGoAway(t *testing.T) {
 	require.False(t, has(got, 2))
 }
 
-func TestCompactionOfAnything(t *testing.T) {
-	for seed := range uint64(60) {
+func TestModelOfCompaction(t *testing.T) {
+	seeds.Each(t, 60, func(t *testing.T, seed uint64) {
 		c := newCompacted(t)
 		rng := rand.New(rand.NewPCG(seed, 7))
 		for range 12 {
@@ -236,8 +237,8 @@ func TestCompactionOfAnything(t *testing.T) {
 		require.NoError(t, c.s.Close())
 		report, err := log.VerifyFS(c.disk, "/data")
 		require.NoError(t, err)
-		require.True(t, report.OK(), "seed %d: %v", seed, report.Damage)
-	}
+		require.True(t, report.OK(), "%v", report.Damage)
+	})
 }
 
 // purge forgets what is below first: nothing of it is promised.

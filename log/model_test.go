@@ -6,15 +6,14 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/internal/seeds"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
@@ -292,39 +291,14 @@ func written(p log.Positions) uint64 { return p.WrittenIndex }
 
 func durable(p log.Positions) uint64 { return p.DurableIndex }
 
-const (
-	// seedsVar makes a model test run so many times its seeds.
-	seedsVar = "RAFKA_SEEDS"
-	// seedVar makes it run one seed.
-	seedVar = "RAFKA_SEED"
-)
-
 // eachSeed runs a model with n seeds.
 func eachSeed(t *testing.T, n uint64, run func(m *model)) {
-	first := uint64(0)
-	if v, err := strconv.ParseUint(os.Getenv(seedsVar), 10, 32); err == nil {
-		n *= v
-	}
-	if v, err := strconv.ParseUint(os.Getenv(seedVar), 10, 64); err == nil {
-		first, n = v, v+1
-	}
-	for seed := first; seed < n; seed++ {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			runSeed(t, seed, run)
-		})
-	}
-}
-
-func runSeed(t *testing.T, seed uint64, run func(m *model)) {
-	defer func() {
-		if t.Failed() {
-			t.Logf("repeat with %s=%d", seedVar, seed)
-		}
-	}()
-	m := newModel(t, seed)
-	run(m)
-	require.NoError(t, m.store.Close())
+	seeds.Each(t, n, func(t *testing.T, seed uint64) {
+		t.Parallel()
+		m := newModel(t, seed)
+		run(m)
+		require.NoError(t, m.store.Close())
+	})
 }
 
 func TestModelWithCleanRestarts(t *testing.T) {

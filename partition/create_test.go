@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/internal/seeds"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
@@ -119,8 +120,8 @@ func TestAFailedFlushMakesNoTopic(t *testing.T) {
 }
 
 // Topics whose creation was answered are there after a power cut at any call, and each name has one.
-func TestCreationsSurvivePowerCuts(t *testing.T) {
-	for seed := range uint64(30) {
+func TestModelOfCreationsWithPowerCuts(t *testing.T) {
+	seeds.Each(t, 30, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		disk := faultfs.New()
 		s, r := faultyRegistry(t, disk)
@@ -152,10 +153,10 @@ func TestCreationsSurvivePowerCuts(t *testing.T) {
 		s, r = faultyRegistry(t, after)
 		for name, id := range made {
 			topic := r.Topic(name)
-			require.NotNil(t, topic, "seed %d lost %s", seed, name)
+			require.NotNil(t, topic, "lost %s", name)
 			require.Equal(t, id, topic.ID())
 		}
 		r.Close()
 		require.NoError(t, s.Close())
-	}
+	})
 }

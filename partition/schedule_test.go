@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/internal/seeds"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -306,55 +306,53 @@ func TestSpaceOfDoneMessagesComesBack(t *testing.T) {
 }
 
 // A random history with crashes: every message is published exactly once, but for cancelled ones.
-func TestScheduleModel(t *testing.T) {
-	for seed := range uint64(6) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(seed, 7))
-			n, f, p := scheduleNode(t, t.TempDir(), "disk")
-			want, ids := map[string]bool{}, map[string]uint64{}
-			for i := range 120 {
-				switch k := rng.IntN(20); {
-				case k < 10:
-					var vs []string
-					var items []ScheduleItem
-					for j := range 1 + rng.IntN(2)*rng.IntN(40) {
-						v := fmt.Sprintf("m%d-%d%s", i, j, make([]byte, rng.IntN(2)*rng.IntN(3000)))
-						vs = append(vs, v)
-						due := p.ScheduleTime().Add(time.Duration(rng.IntN(60)) * time.Second).UnixMilli()
-						items = append(items, ScheduleItem{Due: due, Batch: batchOf(t, v)})
-					}
-					for j, id := range together(t, p, items) {
-						ids[vs[j]], want[vs[j]] = id, true
-					}
-				case k < 16:
-					f.add(time.Duration(rng.IntN(20)) * time.Second)
-				case k < 18:
-					for v, id := range ids {
-						missing, _, _, err := p.CancelScheduled([]uint64{id})
-						require.NoError(t, err)
-						if missing == 0 {
-							delete(want, v)
-						}
-						delete(ids, v)
-						break
-					}
-				default:
-					n.reopen()
-					p = loadedAgain(t, n)
+func TestModelOfSchedules(t *testing.T) {
+	seeds.Each(t, 6, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		n, f, p := scheduleNode(t, t.TempDir(), "disk")
+		want, ids := map[string]bool{}, map[string]uint64{}
+		for i := range 120 {
+			switch k := rng.IntN(20); {
+			case k < 10:
+				var vs []string
+				var items []ScheduleItem
+				for j := range 1 + rng.IntN(2)*rng.IntN(40) {
+					v := fmt.Sprintf("m%d-%d%s", i, j, make([]byte, rng.IntN(2)*rng.IntN(3000)))
+					vs = append(vs, v)
+					due := p.ScheduleTime().Add(time.Duration(rng.IntN(60)) * time.Second).UnixMilli()
+					items = append(items, ScheduleItem{Due: due, Batch: batchOf(t, v)})
 				}
+				for j, id := range together(t, p, items) {
+					ids[vs[j]], want[vs[j]] = id, true
+				}
+			case k < 16:
+				f.add(time.Duration(rng.IntN(20)) * time.Second)
+			case k < 18:
+				for v, id := range ids {
+					missing, _, _, err := p.CancelScheduled([]uint64{id})
+					require.NoError(t, err)
+					if missing == 0 {
+						delete(want, v)
+					}
+					delete(ids, v)
+					break
+				}
+			default:
+				n.reopen()
+				p = loadedAgain(t, n)
 			}
-			f.add(2 * time.Minute)
-			eventually(t, func() bool { return int(p.Visible()) == len(want) })
-			n.reopen()
-			p = loadedAgain(t, n)
-			got := map[string]bool{}
-			for _, v := range values(t, p, 0) {
-				require.False(t, got[v], "%s twice", v)
-				got[v] = true
-			}
-			require.Equal(t, want, got)
-		})
-	}
+		}
+		f.add(2 * time.Minute)
+		eventually(t, func() bool { return int(p.Visible()) == len(want) })
+		n.reopen()
+		p = loadedAgain(t, n)
+		got := map[string]bool{}
+		for _, v := range values(t, p, 0) {
+			require.False(t, got[v], "%s twice", v)
+			got[v] = true
+		}
+		require.Equal(t, want, got)
+	})
 }
 
 func TestTheClockFollowsStepsSlowlyAndNeverGoesBack(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 )
 
 // The table against a map.
-func TestSids(t *testing.T) {
+func TestModelOfSids(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x, want := subject.NewIndex[live](), map[string]*liveSub{}
 		var table sids

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/internal/seeds"
 	"pgregory.net/rapid"
 )
 
@@ -75,7 +77,7 @@ func byQueue(m *Matches[int]) map[string][]int {
 	return got
 }
 
-func TestIndexAgainstComparingEveryPattern(t *testing.T) {
+func TestModelOfTheIndex(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newModel()
 		patternToken := rapid.SampledFrom([]string{"a", "b", "c", "*", ">", "a*"})
@@ -294,10 +296,10 @@ func BenchmarkInsertRemove(b *testing.B) {
 }
 
 // Patterns that branch in the middle of what others share.
-func TestPatternsShareAndSplitNodes(t *testing.T) {
+func TestModelOfPatternsThatShareNodes(t *testing.T) {
 	patterns := []string{"a.b.c.d", "a.b.c", "a.b", "a.b.x.d", "a.b.*.d", "a.bb", "ab.b", "a.b.c.>", "a", "a.b.c.d.e.f"}
 	subjects := []string{"a", "a.b", "a.bb", "ab.b", "a.b.c", "a.b.c.d", "a.b.x.d", "a.b.y.d", "a.b.c.d.e", "a.b.c.d.e.f", "a.b.c.d.e.g", "a.bc"}
-	for seed := range uint64(200) {
+	seeds.Each(t, 200, func(t *testing.T, seed uint64) {
 		m, rng := newModel(), rand.New(rand.NewPCG(seed, 1))
 		for range 20 {
 			m.insert(patterns[rng.IntN(len(patterns))], "")
@@ -313,7 +315,7 @@ func TestPatternsShareAndSplitNodes(t *testing.T) {
 			m.check(t, "a.b.c.d")
 		}
 		require.True(t, empty(m.x))
-	}
+	})
 }
 
 func TestNotesAreKept(t *testing.T) {

@@ -71,6 +71,7 @@ var rules = map[string]rule{
 		},
 	},
 
+	"internal/seeds":       {},
 	"internal/conformance": {},
 	"internal/tidy":        {},
 }
