@@ -116,7 +116,9 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 	case wire.OpDiscard:
 		command, lost = q.PlanDiscard(command, s.Ranges, p.Visible())
 	default:
-		return 0, q.Extend(s.Ranges, s.Delay, now), false, nil
+		lost = q.Extend(s.Ranges, s.Delay, now)
+		p.topic.registry.timer.rouse() // the new lease may be the shorter one
+		return 0, lost, false, nil
 	}
 	if len(command) == 0 {
 		return 0, lost, false, nil

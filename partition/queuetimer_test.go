@@ -16,7 +16,7 @@ func TestALeaseWakesTheTimer(t *testing.T) {
 	n := openNode(t, "", Options{})
 	p := n.create("jobs", 1).Partition(0)
 	publish(t, p, "a")
-	_, err := p.OpenQueue("q", 0, QueuePolicy{MaxDeliveries: 2}, time.Now())
+	_, err := p.OpenQueue("q", 0, QueuePolicy{MaxDeliveries: 3}, time.Now())
 	require.NoError(t, err)
 	n.Registry.Close()
 	n.timer.rest = time.Hour
@@ -36,6 +36,18 @@ func TestALeaseWakesTheTimer(t *testing.T) {
 	require.Len(t, got, 1)
 	before := p.log.Positions().NextIndex
 	eventually(t, func() bool { return p.log.Positions().NextIndex > before }) // the expiry is logged
+
+	got, err = p.Lease(nil, "q", 1, 2*time.Hour, 1, time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	eventually(t, n.timer.napping.Load)
+	// A lease that is made shorter.
+	settle := Settlement{Op: wire.OpExtend, Ranges: []group.Settle{{First: 0, Count: 1, Attempt: 2}}, Delay: 20 * time.Millisecond}
+	_, lost, err := p.Settle("q", settle, time.Now())
+	require.NoError(t, err)
+	require.Zero(t, lost)
+	before = p.log.Positions().NextIndex
+	eventually(t, func() bool { return p.log.Positions().NextIndex > before })
 
 	got, err = p.Lease(nil, "q", 1, 2*time.Hour, 1, time.Now().Add(time.Hour))
 	require.NoError(t, err)
