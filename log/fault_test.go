@@ -112,7 +112,9 @@ func TestFailedCommitLogMakesItsLogsReadOnlyAndOthersGoOn(t *testing.T) {
 }
 
 func TestFailedSegmentMakesOnlyItsLogReadOnly(t *testing.T) {
-	for _, op := range []faultfs.Op{faultfs.OpSync, faultfs.OpWrite, faultfs.OpAllocate, faultfs.OpRename} {
+	for _, op := range []faultfs.Op{
+		faultfs.OpSync, faultfs.OpWriteOut, faultfs.OpWrite, faultfs.OpAllocate, faultfs.OpRename,
+	} {
 		for nth := range 3 {
 			disk := faultfs.New()
 			s := open(t, small(disk))

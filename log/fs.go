@@ -48,6 +48,9 @@ type File interface {
 	io.WriterAt
 	// Sync makes all written bytes durable, and the size as far as it is needed to read them.
 	Sync() error
+	// WriteOut has the device take n bytes that were written at pos, and waits for it. It makes nothing
+	// durable: that takes a Sync. After an error the file must be given up, as after one of Sync.
+	WriteOut(pos, n int64) error
 	// Allocate makes sure that writes to the first n bytes need no further space and that the file
 	// has at least this size. What was not written reads as zeros.
 	Allocate(n int64) error
@@ -149,6 +152,8 @@ func (osFS) Lock(name string) (io.Closer, error) {
 type osFile struct{ *os.File }
 
 func (f osFile) Sync() error { return dataSync(f.File) }
+
+func (f osFile) WriteOut(pos, n int64) error { return writeOut(f.File, pos, n) }
 
 func (f osFile) Allocate(n int64) error { return allocate(f.File, n) }
 

@@ -19,6 +19,22 @@ func dataSync(f *os.File) error {
 	}
 }
 
+func writeOut(f *os.File, pos, n int64) error {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	for {
+		err := unix.SyncFileRange(int(f.Fd()), pos, n, all)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOSYS):
+			return dataSync(f)
+		}
+		return &os.PathError{Op: "sync_file_range", Path: f.Name(), Err: err}
+	}
+}
+
 func allocate(f *os.File, n int64) error {
 	for {
 		err := unix.Fallocate(int(f.Fd()), 0, 0, n)

@@ -118,7 +118,7 @@ func (w *segmentWriter) put(b []byte, end place) error {
 	return nil
 }
 
-// writePieces writes b at a position of the file, flushing as often as others need it.
+// writePieces writes b at a position of the file, and waits for the device as often as others need it.
 func (w *segmentWriter) writePieces(b []byte, at int64) error {
 	for len(b) > 0 {
 		n := w.piece()
@@ -128,13 +128,12 @@ func (w *segmentWriter) writePieces(b []byte, at int64) error {
 		if err := writeFull(w.file, b[:n], at); err != nil {
 			return err
 		}
+		if w.piece() > 0 {
+			if err := w.file.WriteOut(at, int64(n)); err != nil {
+				return err
+			}
+		}
 		b, at = b[n:], at+int64(n)
-		if w.piece() == 0 {
-			continue
-		}
-		if err := w.file.Sync(); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type Op string
 const (
 	OpWrite    Op = "write"
 	OpSync     Op = "sync"
+	OpWriteOut Op = "writeout"
 	OpSyncDir  Op = "syncdir"
 	OpAllocate Op = "allocate"
 	OpRename   Op = "rename"
@@ -604,6 +605,18 @@ func (f *file) Sync() error {
 	}
 	n.dirty = nil
 	return nil
+}
+
+// WriteOut makes nothing durable. It fails as Sync does.
+func (f *file) WriteOut(_, _ int64) error {
+	defer f.disk.pauses.around()()
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	err := f.disk.beginLocked(OpWriteOut, f.name)
+	if err != nil {
+		f.node.lose()
+	}
+	return err
 }
 
 // lose takes the dirty pages for written.

@@ -86,6 +86,16 @@ func (f diskFile) Sync() error {
 	return f.File.Sync()
 }
 
+// WriteOut waits for the device, late or not at all.
+func (f diskFile) WriteOut(pos, n int64) error {
+	delay, err, _ := f.disk.faults()
+	time.Sleep(delay)
+	if err != nil {
+		return err
+	}
+	return f.File.WriteOut(pos, n)
+}
+
 // WriteAt writes, or fails and writes nothing.
 func (f diskFile) WriteAt(b []byte, at int64) (int, error) {
 	if _, _, err := f.disk.faults(); err != nil {
