@@ -11,7 +11,7 @@ import (
 const (
 	// maxLaterFlight is how many requests of scheduled messages a partition has on their way.
 	maxLaterFlight = 4
-	// maxLaterItems bounds the messages of one request.
+	// maxLaterItems bounds the items of one request.
 	maxLaterItems = 1000
 )
 
@@ -31,21 +31,26 @@ type later struct {
 	paused  bool          // a timer will go on
 	pauser  pauser
 	gone    error
-	builder wire.BatchBuilder
 	headers wire.Headers  // memory for encoding
 	free    []*laterBatch // finished ones, for their memory
 }
 
-// laterBatch is messages that are scheduled by one request.
+// laterBatch is messages that are scheduled by one request. Those that follow each other and are due together
+// are one item.
 type laterBatch struct {
 	level     wire.Level
-	items     []byte // encoded
-	done      []func(Receipt, error)
-	size      int           // bytes taken from the budget
-	producer  wire.Producer // of the first item; no ID before it is sent, and without numbers
-	topicID   [16]byte      // of the topic that it was sent to first
-	uncertain bool          // it may have been taken, and only its number can tell
-	giveUp    time.Time     // when sending again ends; zero before the first refusal
+	items     []byte // encoded, but for the last one
+	closed    int    // of them
+	last      wire.ScheduleItem
+	kind      batchKind              // of the last item
+	builder   wire.BatchBuilder      // its messages
+	count     int                    // of messages
+	done      []func(Receipt, error) // one per message, or nil; those behind the last one may be missing
+	size      int                    // bytes taken from the budget
+	producer  wire.Producer          // of the first message; no ID before it is sent, and without numbers
+	topicID   [16]byte               // of the topic that it was sent to first
+	uncertain bool                   // it may have been taken, and only its number can tell
+	giveUp    time.Time              // when sending again ends; zero before the first refusal
 	rebound   bool
 	flushes   []*flush
 }
@@ -111,30 +116,65 @@ func (q *later) add(m *Message, it wire.ScheduleItem, kind batchKind, size int, 
 		return false, false
 	}
 	limit := q.lane.topic.info.Load().maxBatch
-	if b := q.open; b != nil && (b.level != kind.level || len(b.done) == maxLaterItems || len(b.items)+size > limit) {
+	if b := q.open; b != nil && !b.fits(size, limit, kind.level) {
 		q.queue, q.open = append(q.queue, b), nil
 	}
 	if q.open == nil {
 		q.open = q.newBatch(kind.level)
 		q.all = append(q.all, q.open)
 	}
-	q.builder.Reset()
+	b := q.open
+	b.begin(it, kind)
 	if m.isPlain() {
-		q.builder.AddPlain(m.Key, m.Value)
+		b.builder.AddPlain(m.Key, m.Value)
+		b.builder.SumAhead()
 	} else {
 		q.headers = m.appendHeaders(q.headers[:0])
-		q.builder.Add(m.record(q.headers))
+		b.builder.Add(m.record(q.headers))
 	}
-	q.builder.SetTTL(kind.ttl)
-	if kind.ids {
-		q.builder.MarkIDs()
-	}
-	it.Batch = q.builder.Bytes()
-	b := q.open
-	b.items = it.Append(b.items)
-	b.done = append(b.done, done)
-	b.size += size
+	b.took(size, done)
 	return true, q.leavesLocked()
+}
+
+// fits reports whether a message of size bytes can join the batch, with an item of its own.
+func (b *laterBatch) fits(size, limit int, level wire.Level) bool {
+	return b.level == level && b.closed < maxLaterItems-1 && b.builder.Count() < wire.MaxBatchRecords &&
+		len(b.items)+b.builder.Size()+size <= limit
+}
+
+// begin makes it the last item, unless what is added joins the one that is.
+func (b *laterBatch) begin(it wire.ScheduleItem, kind batchKind) {
+	if b.builder.Count() > 0 {
+		if it.Kind != wire.ScheduleCron && it.Kind == b.last.Kind && it.Ms == b.last.Ms && kind == b.kind {
+			return
+		}
+		b.items = b.appendLast(b.items)
+		b.closed++
+		b.builder.Reset()
+	}
+	b.last, b.kind = it, kind
+	b.builder.SetTTL(kind.ttl)
+	if kind.ids {
+		b.builder.MarkIDs()
+	}
+}
+
+func (b *laterBatch) appendLast(dst []byte) []byte {
+	it := b.last
+	it.Batch = b.builder.Bytes()
+	return it.Append(dst)
+}
+
+// took takes note of a message that was added: what it takes of the budget, and who hears of it.
+func (b *laterBatch) took(size int, done func(Receipt, error)) {
+	if done != nil {
+		for len(b.done) < b.count {
+			b.done = append(b.done, nil)
+		}
+		b.done = append(b.done, done)
+	}
+	b.count++
+	b.size += size
 }
 
 // leavesLocked reports whether a batch is to be sent, if there is a connection.
@@ -150,7 +190,8 @@ func (q *later) newBatch(level wire.Level) *laterBatch {
 	}
 	b := q.free[n-1]
 	q.free = q.free[:n-1]
-	*b = laterBatch{level: level, items: b.items[:0], done: b.done[:0], flushes: b.flushes[:0]}
+	b.builder.Reset()
+	*b = laterBatch{level: level, items: b.items[:0], builder: b.builder, done: b.done[:0], flushes: b.flushes[:0]}
 	return b
 }
 
@@ -173,7 +214,8 @@ func (q *later) kick() {
 			flags |= wire.FlagNumbered
 		}
 		body := func(dst []byte) []byte {
-			return append(wire.AppendScheduleHead(dst, bd.Handle, q.lane.partition, b.producer, len(b.done)), b.items...)
+			dst = wire.AppendScheduleHead(dst, bd.Handle, q.lane.partition, b.producer, b.closed+1)
+			return b.appendLast(append(dst, b.items...))
 		}
 		bd.conn.ask(wire.OpSchedule, flags, body, func(f *frame, err error) { q.answered(b, bd, f, err) })
 	}
@@ -208,7 +250,7 @@ func (q *later) next() (b *laterBatch, bd *binding, ended bool) {
 	}
 	if q.stream.ID != 0 && !b.uncertain && (b.producer.ID == 0 || b.producer.Epoch != q.stream.Epoch) {
 		b.producer, b.topicID = q.stream, bd.ID
-		q.stream.Sequence += uint64(len(b.done))
+		q.stream.Sequence += uint64(b.count)
 	}
 	q.flight = append(q.flight, b)
 	return b, bd, false

@@ -145,6 +145,59 @@ func TestManyMessagesArePublishedLater(t *testing.T) {
 	}
 }
 
+// Messages that travel together because they are due together are known apart.
+func TestMessagesThatAreDueTogetherAreCancelledApart(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
+	c := connect(t, b, client.Options{Codec: wire.CodecS2})
+	const n = 3000
+	at := time.Now().Add(time.Hour)
+	var mu sync.Mutex
+	ids := map[int]uint64{}
+	for i := range n {
+		m := &client.Message{Topic: "t", Value: fmt.Append(nil, i), Key: []byte("k")}
+		switch {
+		case i%1000 == 999:
+			m.Cron = "0 0 1 1 *"
+		case i%1000 > 700:
+			m.At = at.Add(time.Duration(i) * time.Millisecond)
+		case i < 2000:
+			m.Delay = time.Hour
+			m.ID = map[bool]string{true: fmt.Sprint("id", i)}[i%7 == 0]
+		default:
+			m.At, m.TTL = at, time.Duration(i%1000/100)*time.Hour
+		}
+		require.NoError(t, c.PublishAsync(within(t), m, func(r client.Receipt, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				ids[i] = r.Schedule
+			}
+		}))
+	}
+	require.NoError(t, c.Flush(within(t)))
+	mu.Lock()
+	defer mu.Unlock()
+	require.Len(t, ids, n)
+	for i := 0; i < n; i += 111 {
+		s, err := c.Schedule(within(t), "t", 0, ids[i])
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint(i), string(s.Value))
+		missing, err := c.CancelScheduled(within(t), "t", 0, ids[i])
+		require.NoError(t, err)
+		require.Zero(t, missing)
+		delete(ids, i)
+	}
+	got := map[int]uint64{}
+	for s, err := range c.Schedules(within(t), "t", client.AllPartitions) {
+		require.NoError(t, err)
+		var i int
+		_, err = fmt.Sscan(string(s.Value), &i)
+		require.NoError(t, err)
+		got[i] = s.ID
+	}
+	require.Equal(t, ids, got)
+}
+
 func TestScheduledMessagesSurviveARestartOfTheBroker(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
 	c := connect(t, b, client.Options{})

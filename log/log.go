@@ -18,6 +18,7 @@ type Batch struct {
 	Count   uint32 // records; 0 unless Kind is wire.KindData
 	Term    uint64 // 1 without a cluster
 	Time    int64  // append time in ms; raised to that of the entry before when it is lower
+	Head    []byte // stands in front of Payload and begins with the checksum of both; nil for nothing
 	Payload []byte // an encoded batch or wire.AppendPayload's output; Append copies it
 	Index   uint64 // the entry's index when the caller knows it; 0 means the next one
 }
@@ -92,7 +93,8 @@ type Log struct {
 // wait and does not allocate. It returns ErrFull, ErrBusy or ErrReadOnly when nothing was appended,
 // and ErrPayload or ErrIndex for a batch that is wrong.
 func (l *Log) Append(b Batch) (base, index uint64, err error) {
-	if len(b.Payload) < 4 || len(b.Payload) > wire.MaxFrameBytes {
+	size := len(b.Head) + len(b.Payload)
+	if size < 4 || size > wire.MaxFrameBytes {
 		return 0, 0, ErrPayload
 	}
 	l.mu.Lock()
@@ -101,16 +103,16 @@ func (l *Log) Append(b Batch) (base, index uint64, err error) {
 		return 0, 0, err
 	}
 	l.ready = true
-	s, err := l.roomLocked(wire.StampBytes + len(b.Payload))
+	s, err := l.roomLocked(wire.StampBytes + size)
 	if err != nil {
 		return 0, 0, err
 	}
 	st := wire.Stamp{
-		Length: uint32(len(b.Payload)), Kind: b.Kind, Count: b.Count, Term: b.Term,
+		Length: uint32(size), Kind: b.Kind, Count: b.Count, Term: b.Term,
 		Index: l.next.index, BaseOffset: l.next.offset, Time: max(b.Time, l.next.time),
 	}
 	entry := s.mem[s.used : s.used+st.Size()]
-	copy(entry[wire.StampBytes:], b.Payload)
+	copy(entry[wire.StampBytes+copy(entry[wire.StampBytes:], b.Head):], b.Payload)
 	st.Put(entry, l.seed)
 	l.addLocked(s, &st)
 	return st.BaseOffset, st.Index, nil

@@ -55,6 +55,32 @@ func entries(t *testing.T, id wire.Identity, c *log.Chunk) []wire.Entry {
 	return all
 }
 
+// What is in two parts is stored as if it were one.
+func TestAPayloadCanHaveAHead(t *testing.T) {
+	s := openMemory(t, log.Options{})
+	id := identity(1)
+	l, err := s.OpenLog(id, log.Config{})
+	require.NoError(t, err)
+	for _, n := range []int{0, 1, 1000, 100_000} {
+		var b wire.BatchBuilder
+		b.Add(wire.Record{Value: make([]byte, n)})
+		batch, err := wire.ParseBatch(b.Bytes())
+		require.NoError(t, err)
+		head := []byte("    in front")
+		wire.SealHead(head, &batch)
+		base, _, err := l.Append(log.Batch{Kind: wire.KindData, Count: 1, Term: 1, Head: head, Payload: batch.Raw()})
+		require.NoError(t, err)
+		var c log.Chunk
+		require.NoError(t, l.Read(&c, base, base+1, 1))
+		all := entries(t, id, &c)
+		require.Equal(t, append(head, batch.Raw()...), all[0].Payload)
+		require.True(t, wire.PayloadOK(all[0].Payload))
+		c.Release()
+	}
+	_, _, err = l.Append(log.Batch{Kind: wire.KindData, Count: 1, Term: 1, Head: make([]byte, 10), Payload: make([]byte, wire.MaxFrameBytes)})
+	require.ErrorIs(t, err, log.ErrPayload)
+}
+
 func TestAppendAndReadInMemory(t *testing.T) {
 	s := openMemory(t, log.Options{})
 	id := identity(1)

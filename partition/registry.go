@@ -30,7 +30,7 @@ type Options struct {
 	// Own and Total make this broker the owner of partition Own of every topic, out of Total.
 	// Total 0 means that it owns all partitions.
 	Own, Total int
-	// MaxScheduled bounds the scheduled batches of the broker together. Default 10,000,000.
+	// MaxScheduled bounds the scheduled messages of the broker together. Default 10,000,000.
 	MaxScheduled int
 	// Fired is called for every scheduled batch that was published, with how late that was. The batch is
 	// valid during the call. It must not block. nil is fine.

@@ -25,7 +25,8 @@ const companionSegment = 16 << 20
 
 // schedule is what will be published to one partition later.
 //
-// A batch that is scheduled is in an entry of the companion log, and takes 24 bytes in the index. When it is due
+// A batch that is scheduled is in an entry of the companion log, and takes 24 bytes in the index for every 4096
+// messages that it has. When it is due
 // a fired entry is written, which gives its records their numbers in the stream of the scheduler as an
 // idempotent producer; when that is as durable as the topic asks, the batch is published with those
 // numbers. After a crash every fired batch whose numbers the partition does not know is published
@@ -70,8 +71,8 @@ type unconfirmed struct {
 	index uint64 // of the last one in the partition
 }
 
-// ScheduleItem is a batch to be published later. It is published once at Due, in ms since 1970, or
-// whenever Cron says in the time zone.
+// ScheduleItem is a batch to be published later, each record of which is a message of its own. It is published
+// once at Due, in ms since 1970, or whenever Cron says in the time zone, and then has one record.
 type ScheduleItem struct {
 	Due        int64
 	Cron, Zone string
@@ -163,15 +164,15 @@ func openSchedule(p *Partition) (*schedule, error) {
 // ScheduleTime returns the time by which scheduled messages are due.
 func (p *Partition) ScheduleTime() time.Time { return p.topic.registry.scheduler.clock.Now() }
 
-// Taken is what became of items that were scheduled.
+// Taken is what became of messages that were scheduled.
 type Taken struct {
-	First     uint64     // id of the first one; the others follow it
+	First     uint64     // id of the first one; the others follow it, in the order of items and records
 	At        *Partition // to be awaited with Reached, and Index, for how durable that is
 	Index     uint64
 	Duplicate bool // they had been taken before
 }
 
-// Schedule has batches published later. pr is the number of the first one, for requests that may be
+// Schedule has batches published later. pr is the number of the first record, for requests that may be
 // sent again; without an ID there is none. The error is a *wire.Error; unless its retry class is
 // unknown, nothing was taken.
 func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (Taken, error) {
@@ -183,7 +184,7 @@ func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (Taken, err
 	}
 	config := p.topic.Config()
 	for i := range items {
-		if err := config.takes(items[i].Batch); err != nil {
+		if err := items[i].refused(config); err != nil {
 			return Taken{}, err
 		}
 	}
@@ -197,15 +198,35 @@ func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (Taken, err
 	return s.addAll(items, pr, s.all.clock.Now())
 }
 
+// refused says why the topic does not take the item.
+func (it *ScheduleItem) refused(config *Config) error {
+	switch many := it.Batch.Count() > 1; {
+	case many && it.Cron != "":
+		return wire.Errorf(wire.CodeInvalid, "a recurring message is one record, not %d", it.Batch.Count())
+	case many && it.Batch.Codec() != wire.CodecNone:
+		return wire.Errorf(wire.CodeInvalid, "records that are published later cannot be compressed together")
+	}
+	return config.takes(it.Batch)
+}
+
+// messages returns how many messages the items have.
+func messages(items []ScheduleItem) (n uint64) {
+	for i := range items {
+		n += uint64(items[i].Batch.Count())
+	}
+	return n
+}
+
 func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time) (Taken, error) {
 	crons, err := recurrences(items, now)
 	if err != nil {
 		return Taken{}, err
 	}
+	count := messages(items)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if pr.ID != 0 {
-		before, err := s.producers.check(pr, uint32(len(items)))
+		before, err := s.producers.check(pr, uint32(count))
 		if err != nil {
 			return Taken{}, err
 		}
@@ -213,34 +234,36 @@ func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time)
 			return Taken{First: before.base + 1, At: s.store, Index: before.index, Duplicate: true}, nil
 		}
 	}
-	if err := s.all.reserve(len(items)); err != nil {
+	if err := s.all.reserve(count); err != nil {
 		return Taken{}, err
 	}
 	taken := Taken{At: s.store}
 	numbers := numberingOf(pr, items)
 	for i := 0; i < len(items); {
 		n := runLength(items[i:])
-		numbers.before = uint64(i)
 		offset, at, err := s.appendLocked(items[i:i+n], &numbers, now)
 		if err != nil { // what is in the log of it does not count without the rest
-			s.all.pending.Add(-int64(len(items)))
+			s.all.pending.Add(-int64(count))
 			return Taken{}, err
 		}
 		if taken.Index = at; i == 0 {
 			taken.First = offset + 1
 		}
+		numbers.before += messages(items[i : i+n])
 		i += n
 	}
+	id := taken.First
 	for i := range items {
-		id := taken.First + uint64(i)
 		if r := crons[i]; r != nil {
 			s.crons[id] = r
 		}
-		s.index.push(scheduled{due: items[i].Due, id: id, at: id - 1})
+		n := uint64(items[i].Batch.Count())
+		s.index.pushAll(items[i].Due, id, id-1, n)
+		id += n
 	}
 	s.sooner()
 	if pr.ID != 0 {
-		s.producers.note(pr, uint32(len(items)), taken.First-1, taken.Index)
+		s.producers.note(pr, uint32(count), taken.First-1, taken.Index)
 	}
 	return taken, nil
 }
@@ -273,18 +296,28 @@ func (s *schedule) appendLocked(items []ScheduleItem, numbers *numbering, now ti
 		return s.writeLocked(wire.KindData, uint32(len(items)), now)
 	}
 	it := &items[0]
-	e := scheduledEntry{due: it.Due, cron: []byte(it.Cron), zone: []byte(it.Zone), batch: it.Batch.Raw()}
-	s.body = e.append(room)
-	return s.writeLocked(wire.KindData, 1, now)
+	e := scheduledEntry{count: uint64(it.Batch.Count()), due: it.Due, cron: []byte(it.Cron), zone: []byte(it.Zone)}
+	s.body = e.appendHead(room)
+	return s.writeBatchLocked(it.Batch, it.Batch.Count(), now)
 }
 
 // room returns the scratch space with room for the checksum of what is appended to it.
 func (s *schedule) room() []byte { return append(s.body[:0], 0, 0, 0, 0) }
 
-// writeLocked appends what is in body to the companion log, as an entry with so many batches.
+// writeLocked appends what is in body to the companion log, as an entry with so many messages.
 func (s *schedule) writeLocked(kind wire.Kind, count uint32, now time.Time) (offset, index uint64, err error) {
 	wire.SealPayload(s.body)
-	b := log.Batch{Kind: kind, Count: count, Term: term, Time: nowMs(now), Payload: s.body}
+	return s.appendEntry(log.Batch{Kind: kind, Count: count, Time: nowMs(now), Payload: s.body})
+}
+
+// writeBatchLocked is writeLocked for a body whose end is a batch, which is behind what is in body.
+func (s *schedule) writeBatchLocked(batch *wire.Batch, count uint32, now time.Time) (offset, index uint64, err error) {
+	wire.SealHead(s.body, batch)
+	return s.appendEntry(log.Batch{Kind: wire.KindData, Count: count, Time: nowMs(now), Head: s.body, Payload: batch.Raw()})
+}
+
+func (s *schedule) appendEntry(b log.Batch) (offset, index uint64, err error) {
+	b.Term = term
 	offset, index, err = s.store.log.Append(b)
 	if err != nil {
 		return 0, 0, s.store.appendError(err)
@@ -350,7 +383,7 @@ func (s *schedule) sooner() {
 	}
 }
 
-// ScheduledBatch is one batch that waits to be published.
+// ScheduledBatch is one message that waits to be published, in a batch.
 type ScheduledBatch struct {
 	ID         uint64
 	Due        int64 // ms since 1970
@@ -358,7 +391,7 @@ type ScheduledBatch struct {
 	Batch      []byte // encoded
 }
 
-// Scheduled returns the batches that wait to be published behind one of a due time and id, in the order
+// Scheduled returns the messages that wait to be published behind one of a due time and id, in the order
 // in which they are due: at most limit, and about maxBytes of them. With an id it returns that one
 // alone. total is how many wait. It may wait for the disk, so it must not be called on an event loop.
 func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, maxBytes int) (list []ScheduledBatch, total int, err error) {
@@ -380,14 +413,14 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 		if size > maxBytes {
 			break
 		}
-		e, err := r.read(it.at)
+		e, batch, err := r.read(it)
 		if err != nil {
 			continue // damaged, or published in between
 		}
 		list = append(list, ScheduledBatch{
-			ID: it.id, Due: it.due, Cron: string(e.cron), Zone: string(e.zone), Batch: append([]byte(nil), e.batch...),
+			ID: it.id, Due: it.due, Cron: string(e.cron), Zone: string(e.zone), Batch: slices.Clone(batch.Raw()),
 		})
-		size += len(e.batch)
+		size += len(batch.Raw())
 	}
 	return list, total, nil
 }
@@ -396,10 +429,10 @@ func (s *schedule) some(id uint64, last scheduled, limit int) (items []scheduled
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id == 0 {
-		return s.index.after(last, limit), s.index.n
+		return s.index.after(last, limit), s.index.waits
 	}
 	if i := s.index.find(id); i >= 0 {
-		items = append(items, *s.index.item(i))
+		items = append(items, s.index.item(i).slice(id, id+1))
 	}
-	return items, s.index.n
+	return items, s.index.waits
 }

@@ -18,9 +18,11 @@ import (
 //	3  cancelled: uvarint count, each a varint distance to the id before. A state entry.
 //	4  run: uvarint count, each a varint distance to the due time before, uvarint length and the batch. A data
 //	   entry with so many records, each a batch that was scheduled; ids are their offsets and one.
-//	5  numbered: uvarint producer id (0: none), epoch and sequence of the first item of the request, uvarint
-//	   items of it in entries before, uvarint items of it; then a body of kind 1 or 4.
+//	5  numbered: uvarint producer id (0: none), epoch and sequence of the first message of the request, uvarint
+//	   messages of it in entries before, uvarint messages of it; then a body of kind 1, 4 or 7.
 //	6  producers: what is known of them, as in the snapshot of a partition. A state entry.
+//	7  group: uvarint id, uvarint due, an uncompressed batch. A data entry with as many records as the batch,
+//	   each of which was scheduled. The id is that of the first one, as in kind 1.
 //
 // Times are milliseconds since 1970; a string is a uvarint length and its bytes.
 const (
@@ -30,38 +32,48 @@ const (
 	entryRun       = 4
 	entryNumbered  = 5
 	entryProducers = 6
+	entryGroup     = 7
 )
 
 var errScheduleEntry = errors.New("partition: damaged entry of scheduled messages")
 
 // scheduledEntry is a batch with what is known about its time.
 type scheduledEntry struct {
-	id    uint64
+	id    uint64 // of its first message
+	count uint64 // messages: the records of a group; another batch is one message, whatever its records
 	due   int64
 	cron  []byte
 	zone  []byte
 	batch []byte
 }
 
-func (e *scheduledEntry) append(dst []byte) []byte {
-	dst = append(dst, entryScheduled)
-	dst = appendUvarints(dst, e.id, uint64(e.due))
+// appendHead appends what stands in front of the batch.
+func (e *scheduledEntry) appendHead(dst []byte) []byte {
+	if e.count > 1 {
+		return appendUvarints(append(dst, entryGroup), e.id, uint64(e.due))
+	}
+	dst = appendUvarints(append(dst, entryScheduled), e.id, uint64(e.due))
 	for _, s := range [][]byte{e.cron, e.zone} {
 		dst = append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 	}
-	return append(dst, e.batch...)
+	return dst
 }
 
-// parse sets e from a body, as views of it. offset is where the entry is.
-func (e *scheduledEntry) parse(b []byte, offset uint64) error {
-	if len(b) == 0 || b[0] != entryScheduled {
+// parse sets e from a body with count records, as views of it. offset is where the entry is.
+func (e *scheduledEntry) parse(b []byte, offset uint64, count uint32) error {
+	if len(b) == 0 || b[0] != entryScheduled && b[0] != entryGroup {
 		return errScheduleEntry
 	}
 	r := uvarints{b: b[1:]}
-	e.id = r.next()
+	*e = scheduledEntry{id: r.next(), count: uint64(count)}
 	due := r.next()
-	e.cron = r.bytes(r.next())
-	e.zone = r.bytes(r.next())
+	if b[0] == entryScheduled {
+		r.bad = r.bad || count != 1
+		e.cron = r.bytes(r.next())
+		e.zone = r.bytes(r.next())
+	} else if batch, err := wire.ViewBatch(r.b); err != nil || batch.Count() != count || batch.Codec() != wire.CodecNone {
+		return errScheduleEntry
+	}
 	if r.bad || due > math.MaxInt64 || len(e.cron) > wire.MaxCronBytes || len(e.zone) > wire.MaxCronBytes {
 		return errScheduleEntry
 	}
@@ -74,9 +86,9 @@ func (e *scheduledEntry) parse(b []byte, offset uint64) error {
 
 // firing is one batch of a fired entry.
 type firing struct {
-	id      uint64
-	records uint64
-	next    int64 // due again, 0 when it is done
+	id      uint64 // of its first message
+	records uint64 // when it is of a group these are its messages, too
+	next    int64  // due again, 0 when it is done
 }
 
 func appendFired(dst []byte, sequence uint64, list []firing) []byte {

@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// fireItems and fireBytes bound what one partition publishes in one turn of the scheduler.
+	// fireItems and fireBytes bound what one partition publishes in one turn of the scheduler. The last messages
+	// that are taken may pass them.
 	fireItems = 4096
 	fireBytes = 4 << 20
 	// fireRetry is the pause after a partition refused what is due.
@@ -19,8 +20,7 @@ const (
 // readyBatch is a batch that was fired, with its number in the scheduler's stream.
 type readyBatch struct {
 	raw []byte
-	due int64
-	at  uint64
+	of  scheduled
 }
 
 // round is what one partition publishes in one turn.
@@ -36,22 +36,18 @@ func (s *schedule) collect(now time.Time) bool {
 	list, fired := make([]readyBatch, 0, len(items)), make([]firing, 0, len(items))
 	r := scheduleReader{s: s}
 	defer r.release()
-	size, n := 0, 0
+	size, n, sequence := 0, 0, s.sequence // which nobody else changes
 	for ; n < len(items) && size < fireBytes; n++ {
 		it := items[n]
-		e, err := r.read(it.at)
+		_, batch, err := r.read(it)
 		if err != nil {
-			s.loseOne(it, err)
+			s.lose(it, err)
 			continue
 		}
-		batch, err := wire.ViewBatch(e.batch)
-		if err != nil {
-			s.loseOne(it, err)
-			continue
-		}
-		list = append(list, readyBatch{raw: append([]byte(nil), e.batch...), due: it.due, at: it.at})
+		list = append(list, newReady(&batch, it, sequence))
 		fired = append(fired, firing{id: it.id, records: uint64(batch.Count())})
-		size += len(e.batch)
+		sequence += uint64(batch.Count())
+		size += len(batch.Raw())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,21 +66,21 @@ func (s *schedule) collect(now time.Time) bool {
 	s.body = appendFired(s.room(), s.sequence, fired)
 	_, index, err := s.writeLocked(wire.KindState, 0, now)
 	if err != nil {
-		for i, f := range fired {
-			s.index.push(scheduled{due: list[i].due, id: f.id, at: list[i].at})
+		for i := range list {
+			s.index.push(list[i].of)
 		}
 		s.refused(err, now)
 		return false
 	}
+	s.sequence = sequence
 	for i, f := range fired {
-		list[i].stamp(s.sequence)
-		s.sequence += f.records
+		it := &list[i].of
 		if f.next != 0 {
-			s.index.push(scheduled{due: f.next, id: f.id, at: list[i].at})
+			s.index.push(waits(f.next, it.id, it.at(), it.count()))
 			continue
 		}
 		delete(s.crons, f.id)
-		s.all.pending.Add(-1)
+		s.all.pending.Add(-int64(it.count()))
 	}
 	s.round = round{index: index, list: list}
 	return true
@@ -94,45 +90,33 @@ func (s *schedule) collect(now time.Time) bool {
 func (s *schedule) due(now time.Time) (items []scheduled) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for f := s.index.first(); f != nil && f.due <= now.UnixMilli() && len(items) < fireItems; f = s.index.first() {
+	n := uint64(0)
+	for f := s.index.first(); f != nil && f.due <= now.UnixMilli() && n < fireItems; f = s.index.first() {
 		items = append(items, s.index.pop())
+		n += items[len(items)-1].count()
 	}
 	return items
 }
 
-// loseOne gives up a batch that cannot be read.
-func (s *schedule) loseOne(it scheduled, err error) {
+// lose gives up messages that cannot be read.
+func (s *schedule) lose(it scheduled, err error) {
 	s.mu.Lock()
 	delete(s.crons, it.id)
 	s.mu.Unlock()
-	s.all.pending.Add(-1)
-	s.all.lost.Add(1)
-	s.all.logger.Error("scheduled message lost", "topic", s.target.topic.name, "partition", s.target.number, "offset", it.at, "err", err)
+	s.all.pending.Add(-int64(it.count()))
+	s.reportLost(it, err)
 }
 
-// stamp gives the batch its number.
-func (b *readyBatch) stamp(sequence uint64) {
-	batch, err := wire.ViewBatch(b.raw)
-	if err != nil {
-		panic("partition: batch was checked: " + err.Error())
-	}
-	b.raw = batch.AppendStamped(make([]byte, 0, len(b.raw)+20), wire.Producer{ID: SchedulerID, Sequence: sequence})
+func (s *schedule) reportLost(it scheduled, err error) {
+	s.all.lost.Add(it.count())
+	s.all.logger.Error("scheduled messages lost", "topic", s.target.topic.name, "partition", s.target.number, "offset", it.at(), "count", it.count(), "err", err)
 }
 
-// stamped reads a batch that was fired before a restart.
-func (s *schedule) stamped(r *scheduleReader, at, sequence uint64) (b readyBatch, ok bool) {
-	e, err := r.read(at)
-	if err != nil {
-		s.all.lost.Add(1)
-		s.all.logger.Error("scheduled message lost", "topic", s.target.topic.name, "partition", s.target.number, "offset", at, "err", err)
-		return b, false
-	}
-	if _, err := wire.ViewBatch(e.batch); err != nil {
-		return b, false
-	}
-	b = readyBatch{raw: append([]byte(nil), e.batch...), at: at}
-	b.stamp(sequence)
-	return b, true
+// newReady copies a batch and gives it its number.
+func newReady(batch *wire.Batch, it scheduled, sequence uint64) readyBatch {
+	const room = 20 // for the number
+	raw := batch.AppendStamped(make([]byte, 0, len(batch.Raw())+room), wire.Producer{ID: SchedulerID, Sequence: sequence})
+	return readyBatch{raw: raw, of: it}
 }
 
 // level is how durable a fired entry has to be before its batches are published.
@@ -159,7 +143,7 @@ func (s *schedule) publishRound(now time.Time) {
 			s.refused(err, now)
 			break
 		}
-		done.low, done.index = min(done.low, b.at), max(done.index, index)
+		done.low, done.index = min(done.low, b.of.at()), max(done.index, index)
 		s.all.published(s.target.topic, b, now)
 	}
 	if done.low == ^uint64(0) {
@@ -198,9 +182,18 @@ func (p *Partition) publishFired(raw []byte, nowMs int64) (index uint64, err err
 	}
 	p.producers.mu.Lock()
 	defer p.producers.mu.Unlock()
+	return p.publishFiredLocked(&batch, nowMs)
+}
+
+func (p *Partition) publishFiredLocked(batch *wire.Batch, nowMs int64) (index uint64, err error) {
 	pr := batch.Producer()
 	if known := p.producers.byID[SchedulerID]; known != nil {
-		if pr.Sequence < known.next {
+		end := pr.Sequence + uint64(batch.Count())
+		switch apart := batch.Codec() == wire.CodecNone; {
+		case pr.Sequence >= known.next:
+		case end > known.next && apart: // a crash came while its messages were published one by one
+			return p.publishApart(batch, uint32(known.next-pr.Sequence), nowMs)
+		default:
 			return known.runs[len(known.runs)-1].index, nil
 		}
 		known.next = pr.Sequence // those in between were lost with the end of the log
@@ -208,10 +201,13 @@ func (p *Partition) publishFired(raw []byte, nowMs int64) (index uint64, err err
 	if batch.TTL() != 0 {
 		p.expiring.Store(true)
 	}
-	_, index, _, err = p.publishOnce(&batch, nowMs)
+	_, index, _, err = p.publishOnce(batch, nowMs)
+	refused := errors.Is(err, wire.CodeDuplicate) || errors.Is(err, wire.CodeInvalid) || errors.Is(err, wire.CodeTooLarge)
 	switch {
+	case refused && batch.Count() > 1 && batch.Codec() == wire.CodecNone: // for one of its messages
+		return p.publishApart(batch, 0, nowMs)
 	case errors.Is(err, wire.CodeDuplicate): // its message id was published meanwhile
-	case errors.Is(err, wire.CodeInvalid), errors.Is(err, wire.CodeTooLarge): // not even later
+	case refused: // not even later
 		r := p.topic.registry
 		r.scheduler.lost.Add(1)
 		r.logger.Error("scheduled message refused", "topic", p.topic.name, "partition", p.number, "err", err)
@@ -220,4 +216,29 @@ func (p *Partition) publishFired(raw []byte, nowMs int64) (index uint64, err err
 	}
 	p.producers.note(pr, batch.Count(), p.Next(), p.log.Positions().NextIndex-1)
 	return 0, nil
+}
+
+// publishApart publishes the messages of an uncompressed batch of the scheduler one by one, from an index on.
+func (p *Partition) publishApart(batch *wire.Batch, from uint32, nowMs int64) (index uint64, err error) {
+	var part []byte
+	for i := from; i < batch.Count(); i++ {
+		if part, err = batch.Cut(part[:0], i, i+1); err != nil {
+			return 0, wire.Errorf(wire.CodeInternal, "scheduled batch: %v", err)
+		}
+		one, err := wire.ViewBatch(part)
+		if err != nil {
+			return 0, wire.Errorf(wire.CodeInternal, "scheduled batch: %v", err)
+		}
+		pr := batch.Producer()
+		pr.Sequence += uint64(i)
+		if one, err = wire.ViewBatch(one.AppendStamped(nil, pr)); err != nil {
+			return 0, wire.Errorf(wire.CodeInternal, "scheduled batch: %v", err)
+		}
+		last, err := p.publishFiredLocked(&one, nowMs)
+		if err != nil {
+			return 0, err
+		}
+		index = max(index, last)
+	}
+	return index, nil
 }

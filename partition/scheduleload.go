@@ -1,8 +1,8 @@
 package partition
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,25 +11,23 @@ import (
 
 // loading is a schedule while it is rebuilt from its log.
 type loading struct {
-	items []scheduled // by id; due is gone for those that do not wait
-	moved map[uint64]scheduled
-	redo  []redo
-	open  request // the request that is being read
+	waitlist
+	redo []redo
+	open request // the request that is being read
 }
 
-// gone is the due time of an item that was fired or cancelled.
+// gone is the due time of messages that were fired or cancelled.
 const gone = -1
 
 // redo is a fired batch whose publish may have been lost.
 type redo struct {
-	at, sequence uint64
-	due          int64
+	of       scheduled
+	sequence uint64
 }
 
 // load rebuilds the index from the companion log. Then it knows what a crash kept from being published.
 func (s *schedule) load() error {
-	var l loading
-	l.moved = map[uint64]scheduled{}
+	l := loading{waitlist: waitlist{}}
 	known := s.target.scheduledNext()
 	err := s.store.log.Replay(func(e wire.Entry) error {
 		body := e.Payload[4:]
@@ -51,7 +49,9 @@ func (s *schedule) load() error {
 		case e.Kind == wire.KindState && body[0] == entryCancelled:
 			ids, err := parseCancelled(body)
 			for _, id := range ids {
-				l.set(id, gone)
+				if it := l.take(id, 1); it != nil {
+					it.due = gone
+				}
 				delete(s.crons, id)
 			}
 			return err
@@ -74,30 +74,27 @@ func (s *schedule) load() error {
 	reader := scheduleReader{s: s}
 	defer reader.release()
 	for _, r := range l.redo {
-		if b, ok := s.stamped(&reader, r.at, r.sequence); ok {
-			b.due = r.due
-			s.stuck = append(s.stuck, b)
+		_, batch, err := reader.read(r.of)
+		if err != nil {
+			s.reportLost(r.of, err)
+			continue
 		}
+		s.stuck = append(s.stuck, newReady(&batch, r.of, r.sequence))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, it := range l.items {
-		s.keep(it)
+	for _, page := range slices.Sorted(maps.Keys(l.waitlist)) {
+		for _, it := range l.waitlist[page] {
+			if it.due != gone {
+				s.index.push(it)
+			}
+		}
 	}
-	for _, it := range l.moved {
-		s.keep(it)
-	}
+	s.all.pending.Add(int64(s.index.waits))
 	s.cut = s.store.First()
 	s.loaded.Store(true)
 	s.sooner()
 	return nil
-}
-
-func (s *schedule) keep(it scheduled) {
-	if it.due != gone {
-		s.index.push(it)
-		s.all.pending.Add(1)
-	}
 }
 
 func (s *schedule) loadRun(l *loading, body []byte, entry *wire.Entry) error {
@@ -116,7 +113,6 @@ func (s *schedule) loadRun(l *loading, body []byte, entry *wire.Entry) error {
 }
 
 func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
-	it := scheduled{due: e.due, id: e.id, at: at}
 	if len(e.cron) > 0 {
 		r, err := newRecurrence(string(e.cron), string(e.zone), time.Unix(0, 0))
 		if err != nil { // the zone is gone from this machine
@@ -125,31 +121,16 @@ func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
 		}
 		s.crons[e.id] = r
 	}
-	if n := len(l.items); n == 0 || l.items[n-1].id < it.id {
-		l.items = append(l.items, it)
-		return
-	}
-	l.set(it.id, gone) // where it was before
-	l.moved[it.id] = it
-}
-
-// set changes the due time of an item, and returns what it was before.
-func (l *loading) set(id uint64, due int64) (was scheduled, ok bool) {
-	if was, ok = l.moved[id]; ok {
-		now := was
-		now.due = due
-		if l.moved[id] = now; due == gone {
-			delete(l.moved, id)
+	for id, end := e.id, e.id+e.count; id < end; {
+		n := min(end-id, maxRange)
+		if it := l.take(id, n); it != nil { // it was copied, and counts here
+			n = it.count()
+			*it = waits(e.due, id, at, n)
+		} else {
+			l.add(waits(e.due, id, at, n))
 		}
-		return was, true
+		id, at = id+n, at+n
 	}
-	i, ok := slices.BinarySearchFunc(l.items, id, func(s scheduled, id uint64) int { return cmp.Compare(s.id, id) })
-	if !ok || l.items[i].due == gone {
-		return was, false
-	}
-	was = l.items[i]
-	l.items[i].due = due
-	return was, true
 }
 
 // loadFired takes what was fired off the index. known is the first number that the partition does not
@@ -160,16 +141,18 @@ func (s *schedule) loadFired(l *loading, body []byte, known uint64) error {
 		return err
 	}
 	for _, f := range list {
-		due := int64(gone)
-		if f.next != 0 {
-			due = f.next
+		it := l.take(f.id, f.records)
+		if it != nil && sequence+f.records > known {
+			l.redo = append(l.redo, redo{of: *it, sequence: sequence})
 		}
-		it, ok := l.set(f.id, due)
+		if it != nil {
+			it.due = gone
+		}
+		if it != nil && f.next != 0 {
+			it.due = f.next
+		}
 		if f.next == 0 {
 			delete(s.crons, f.id)
-		}
-		if ok && sequence+f.records > known {
-			l.redo = append(l.redo, redo{at: it.at, sequence: sequence, due: it.due})
 		}
 		sequence += f.records
 	}

@@ -6,16 +6,16 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Clients number the items they schedule, apart from what they publish. The companion log remembers the last
+// Clients number the messages they schedule, apart from what they publish. The companion log remembers the last
 // requests of each, so that one that is sent again, because its reply was lost, is not taken again:
 // its entries carry the numbers, and before entries are removed what they said is written down at the end.
 // The entries of a request that needs several say so, too: after a crash all of them count, or none.
 
 // numbering stands in front of the entries of a request.
 type numbering struct {
-	producer wire.Producer // of the first item of the request; without an ID it is not numbered
-	before   uint64        // items of the request in earlier entries
-	count    uint64        // items of the request; 0 for no numbering
+	producer wire.Producer // of the first message of the request; without an ID it is not numbered
+	before   uint64        // messages of the request in earlier entries
+	count    uint64        // messages of the request; 0 for no numbering
 }
 
 // numberingOf returns what is to be said about a request: nothing about one without numbers that is one
@@ -24,7 +24,7 @@ func numberingOf(pr wire.Producer, items []ScheduleItem) numbering {
 	if pr.ID == 0 && runLength(items) == len(items) {
 		return numbering{}
 	}
-	return numbering{producer: pr, count: uint64(len(items))}
+	return numbering{producer: pr, count: messages(items)}
 }
 
 // append begins the body of an entry.
@@ -52,7 +52,7 @@ func splitNumbering(body []byte) (n numbering, rest []byte, err error) {
 // request is a request of several entries, or with numbers, while its entries are read after a restart.
 type request struct {
 	numbering
-	base uint64 // offset of its first item
+	base uint64 // offset of its first message
 	next uint64 // behind the last one that was seen
 }
 
@@ -82,11 +82,13 @@ func (s *schedule) loadNumbering(l *loading, n numbering, e *wire.Entry) {
 // endRequest ends a request that is not complete. at is where the log goes on: elsewhere when an entry
 // is damaged, and then what is there of it stays.
 func (s *schedule) endRequest(l *loading, at uint64) {
-	if at == l.open.next {
-		for id := l.open.base + 1; id <= at; id++ {
-			l.set(id, gone)
-			delete(s.crons, id)
+	for id := l.open.base + 1; at == l.open.next && id <= at; {
+		next := id + 1
+		if it := l.take(id, at+1-id); it != nil {
+			it.due, next = gone, it.end()
 		}
+		delete(s.crons, id)
+		id = next
 	}
 	l.open = request{}
 }

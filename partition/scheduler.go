@@ -17,7 +17,7 @@ const (
 	fireGroup = 16
 	// tidyEvery is how often space of companion logs is given back.
 	tidyEvery = time.Second
-	// defaultMaxScheduled takes 240 MB of memory when it is reached.
+	// defaultMaxScheduled takes up to 240 MB of memory when it is reached.
 	defaultMaxScheduled = 10_000_000
 )
 
@@ -29,7 +29,7 @@ type scheduler struct {
 	fired  func(t *Topic, b *wire.Batch, late time.Duration) // may be nil
 	wake   chan struct{}
 
-	pending atomic.Int64  // batches that wait
+	pending atomic.Int64  // messages that wait
 	done    atomic.Uint64 // published
 	lost    atomic.Uint64 // unreadable
 
@@ -52,9 +52,9 @@ func newScheduler(o *Options) *scheduler {
 
 // SchedulerStats is what the scheduler counts.
 type SchedulerStats struct {
-	Pending    int64  // batches that wait to be published
-	Published  uint64 // batches published since the start
-	Lost       uint64 // batches that could not be read when they were due, or that the topic refused then
+	Pending    int64  // messages that wait to be published
+	Published  uint64 // messages published since the start
+	Lost       uint64 // messages that could not be read when they were due, or that the topic refused then
 	ClockSteps uint64 // jumps of the wall clock by more than a second
 }
 
@@ -66,20 +66,20 @@ func (r *Registry) SchedulerStats() SchedulerStats {
 	}
 }
 
-// Scheduled returns how many batches wait to be published to the topic.
+// Scheduled returns how many messages wait to be published to the topic.
 func (t *Topic) Scheduled() (n int) {
 	for _, p := range t.Partitions() {
 		if s := p.schedule.Load(); s != nil {
 			s.mu.Lock()
-			n += s.index.n
+			n += s.index.waits
 			s.mu.Unlock()
 		}
 	}
 	return n
 }
 
-// reserve counts n more batches, unless they are too many.
-func (sc *scheduler) reserve(n int) error {
+// reserve counts n more messages, unless they are too many.
+func (sc *scheduler) reserve(n uint64) error {
 	if sc.pending.Add(int64(n)) > sc.limit {
 		sc.pending.Add(-int64(n))
 		return wire.Errorf(wire.CodeLimit, "the broker has room for %d scheduled messages", sc.limit)
@@ -180,7 +180,7 @@ func (sc *scheduler) drop(s *schedule) {
 	sc.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sc.pending.Add(-int64(s.index.n))
+	sc.pending.Add(-int64(s.index.waits))
 	s.index = scheduleIndex{}
 	s.earliest.Store(noDue)
 }
@@ -263,11 +263,11 @@ func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) bool {
 
 // published tells what was published.
 func (sc *scheduler) published(t *Topic, b *readyBatch, now time.Time) {
-	sc.done.Add(1)
+	sc.done.Add(b.of.count())
 	if sc.fired == nil {
 		return
 	}
 	if batch, err := wire.ViewBatch(b.raw); err == nil {
-		sc.fired(t, &batch, now.Sub(time.UnixMilli(b.due)))
+		sc.fired(t, &batch, now.Sub(time.UnixMilli(b.of.due)))
 	}
 }

@@ -17,10 +17,11 @@ func runLength(items []ScheduleItem) (n int) {
 	size := 0
 	for ; n < len(items); n++ {
 		size += len(items[n].Batch.Raw())
-		if n > 0 && (items[n].Cron != "" || size > runBytes) {
+		apart := items[n].Cron != "" || items[n].Batch.Count() > 1
+		if n > 0 && (apart || size > runBytes) {
 			return n
 		}
-		if items[n].Cron != "" {
+		if apart {
 			return 1
 		}
 	}
@@ -62,6 +63,8 @@ func (w *scheduledWalk) open(body []byte, base uint64, count uint32) error {
 	n := uint64(1)
 	switch body[0] {
 	case entryScheduled:
+	case entryGroup:
+		n = uint64(count)
 	case entryRun:
 		n = w.rest.next()
 	default:
@@ -79,12 +82,13 @@ func (w *scheduledWalk) next(e *scheduledEntry) (bool, error) {
 		return false, nil
 	}
 	at := w.at
-	w.at++
-	if w.body[0] == entryScheduled {
-		return true, e.parse(w.body, at)
+	if w.body[0] != entryRun {
+		w.at = w.end
+		return true, e.parse(w.body, at, uint32(w.end-w.base))
 	}
+	w.at++
 	due := w.due + w.rest.signed()
-	*e = scheduledEntry{id: at + 1, due: due, batch: w.rest.bytes(w.rest.next())}
+	*e = scheduledEntry{id: at + 1, count: 1, due: due, batch: w.rest.bytes(w.rest.next())}
 	if w.rest.bad || due < 0 || due > math.MaxInt64/2 || w.at == w.end && len(w.rest.b) > 0 {
 		return false, errScheduleEntry
 	}
@@ -97,24 +101,42 @@ func (w *scheduledWalk) next(e *scheduledEntry) (bool, error) {
 type scheduleReader struct {
 	s    *schedule
 	c    log.Chunk
-	walk scheduledWalk // of the entry in c
+	walk scheduledWalk  // of the entry in c
+	last scheduledEntry // the one before walk.at
+	part []byte         // scratch space
 }
 
-// read returns the batch at an offset, as views that are valid until the next call.
-func (r *scheduleReader) read(at uint64) (e scheduledEntry, err error) {
-	if at < r.walk.at || at >= r.walk.end {
+// read returns the entry of messages, as views, and a batch of them alone. Both are valid until the next call.
+func (r *scheduleReader) read(it scheduled) (*scheduledEntry, wire.Batch, error) {
+	if err := r.seek(it.at()); err != nil {
+		r.walk, r.last = scheduledWalk{}, scheduledEntry{}
+		return nil, wire.Batch{}, err
+	}
+	batch, err := wire.ViewBatch(r.last.batch)
+	if err != nil || it.count() >= r.last.count {
+		return &r.last, batch, err
+	}
+	first := uint32(it.at() - (r.walk.at - r.last.count))
+	if r.part, err = batch.Cut(r.part[:0], first, first+uint32(it.count())); err == nil {
+		batch, err = wire.ViewBatch(r.part)
+	}
+	return &r.last, batch, err
+}
+
+// seek has last be the entry with an offset.
+func (r *scheduleReader) seek(at uint64) error {
+	if at < r.walk.at-r.last.count || at >= r.walk.end {
+		r.last = scheduledEntry{}
 		if err := r.find(at); err != nil {
-			r.walk = scheduledWalk{}
-			return e, err
+			return err
 		}
 	}
 	for r.walk.at <= at {
-		if _, err := r.walk.next(&e); err != nil {
-			r.walk = scheduledWalk{}
-			return e, err
+		if _, err := r.walk.next(&r.last); err != nil {
+			return err
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // find reads the entry with an offset.

@@ -56,7 +56,7 @@ func (s *schedule) tidy(now time.Time) {
 func (s *schedule) size() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.n
+	return s.index.waits
 }
 
 // low returns the offset of the first entry that is needed, at most a page too low, and the next offset.
@@ -72,7 +72,7 @@ func (s *schedule) low() (low, next uint64) {
 		low = min(low, w.low)
 	}
 	for _, b := range s.stuck {
-		low = min(low, b.at)
+		low = min(low, b.of.at())
 	}
 	return max(low, s.cut), next
 }
@@ -82,8 +82,8 @@ func (s *schedule) copyForward(now time.Time) {
 	r := scheduleReader{s: s}
 	defer r.release()
 	for _, it := range s.lowest() {
-		e, err := r.read(it.at)
-		if err != nil || !s.copyOne(it, &e, now) {
+		e, batch, err := r.read(it)
+		if err != nil || !s.copyOne(it, e, &batch, now) {
 			return
 		}
 	}
@@ -94,24 +94,24 @@ func (s *schedule) lowest() (items []scheduled) {
 	defer s.mu.Unlock()
 	page, _ := s.index.low()
 	for i := range s.index.n {
-		if it := s.index.item(i); it.at/atPage == page {
+		if it := s.index.item(i); it.at()/atPage == page {
 			items = append(items, *it)
 		}
 	}
-	slices.SortFunc(items, func(a, b scheduled) int { return cmp.Compare(a.at, b.at) }) // as they are read
+	slices.SortFunc(items, func(a, b scheduled) int { return cmp.Compare(a.place, b.place) }) // as they are read
 	return items
 }
 
-func (s *schedule) copyOne(it scheduled, e *scheduledEntry, now time.Time) bool {
+func (s *schedule) copyOne(it scheduled, e *scheduledEntry, batch *wire.Batch, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.index.find(it.id)
-	if i < 0 {
-		return true // cancelled meanwhile
+	if i < 0 || s.index.item(i).count() != it.count() {
+		return true // cancelled meanwhile, or some of it; those left come next
 	}
-	copied := scheduledEntry{id: it.id, due: s.index.item(i).due, cron: e.cron, zone: e.zone, batch: e.batch}
-	s.body = copied.append(s.room())
-	offset, _, err := s.writeLocked(wire.KindData, 1, now)
+	copied := scheduledEntry{id: it.id, count: it.count(), due: s.index.item(i).due, cron: e.cron, zone: e.zone}
+	s.body = copied.appendHead(s.room())
+	offset, _, err := s.writeBatchLocked(batch, uint32(it.count()), now)
 	if err != nil {
 		return false
 	}

@@ -187,7 +187,7 @@ func (b *binary) cancelScheduled(f wire.Frame, _ time.Time) error {
 
 // fired hands what the scheduler published to live subscribers, on one of the loops.
 func (srv *Server) fired(t *partition.Topic, batch *wire.Batch, late time.Duration) {
-	srv.metrics.scheduled.observe(late, 1)
+	srv.metrics.scheduled.observe(late, uint64(batch.Count()))
 	if srv.live.Len() == 0 { // also before there are loops
 		return
 	}

@@ -191,6 +191,13 @@ func SealPayload(p []byte) {
 	le.PutUint32(p, crc32.Checksum(p[4:], castagnoli))
 }
 
+// SealHead puts the checksum of head and of the batch behind it into the first four bytes of head. It does
+// not look at the batch, whose own checksum must be right.
+func SealHead(head []byte, b *Batch) {
+	sum := crc32.Update(crc32.Checksum(head[4:], castagnoli), castagnoli, b.raw[:4])
+	le.PutUint32(head, joined(sum, le.Uint32(b.raw), len(b.raw)-4))
+}
+
 // AppendPayload appends a payload of the broker's own (any kind but data): body behind its checksum.
 func AppendPayload(dst, body []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))

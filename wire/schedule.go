@@ -19,7 +19,7 @@ const (
 	MaxCronBytes = 255
 )
 
-// ScheduleItem is a batch that is published later.
+// ScheduleItem is a batch that is published later. Each of its records is a message of its own, with an id.
 type ScheduleItem struct {
 	Kind  ScheduleKind
 	Ms    int64  // ScheduleDelay, ScheduleAt; else 0
@@ -36,7 +36,7 @@ const scheduleItemBytes = 1 + 8 + 2 + 2 + 4
 type Schedule struct {
 	Handle    uint16
 	Partition uint16
-	// Producer numbers the items, from Sequence on; FlagNumbered says that there is one. An ID of 0 is none.
+	// Producer numbers the records, from Sequence on; FlagNumbered says that there is one. An ID of 0 is none.
 	Producer Producer
 	Items    []ScheduleItem
 }
@@ -105,7 +105,7 @@ func (r *body) blob() []byte {
 	return r.take(int(n))
 }
 
-// ScheduleReply says under which ids the items are known: First and those behind it. An id counts for one
+// ScheduleReply says under which ids the records are known: First and those behind it. An id counts for one
 // partition.
 type ScheduleReply struct {
 	First uint64
@@ -157,13 +157,13 @@ func (m *Schedules) Parse(b []byte) error {
 // MaxScheduleList bounds the items of one ScheduleList.
 const MaxScheduleList = 1000
 
-// ScheduleInfo is one batch that will be published.
+// ScheduleInfo is one message that will be published.
 type ScheduleInfo struct {
 	ID    uint64
 	Due   int64  // ms since 1970 UTC: when it is published next
 	Spec  string // its cron expression; empty for one that is published once
 	Zone  string // of Spec
-	Batch []byte // a view after Parse
+	Batch []byte // of this message alone; a view after Parse
 }
 
 // ScheduleList has at most MaxScheduleList items, and as many as fit in a frame.
