@@ -62,8 +62,8 @@ type Source struct {
 	// MaxLease ends extending: a handler that takes longer loses its message, and its context ends.
 	// Default 15 min.
 	MaxLease time.Duration
-	// Prefetch is how many messages of a queue Run leases ahead. Default 32 for each worker, at most
-	// 1000.
+	// Prefetch is how many messages of a queue Run leases ahead: thousands where handlers take
+	// microseconds, one for each worker where they take minutes. Default 32 for each worker, up to 1000.
 	Prefetch int
 }
 

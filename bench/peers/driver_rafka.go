@@ -176,29 +176,20 @@ func (c *rafkaConn) fetch(topic string, take func([]byte) bool) error {
 	return errors.New("the stream ended")
 }
 
-// leased is how many messages of a queue are asked for at once.
-const leased = 1000
+// leased is how many messages of a queue are leased ahead.
+const leased = 5000
 
 func (c *rafkaConn) consume(topic string, take func([]byte) bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	q, err := c.c.OpenQueue(ctx, client.Queue("queue", topic))
-	if err != nil {
-		return err
-	}
-	for more := true; more; {
-		ms, err := q.Fetch(ctx, leased)
-		if err != nil {
-			return err
+	q := client.Queue("queue", topic)
+	q.Prefetch = leased
+	return c.c.Run(ctx, q, func(_ context.Context, m *client.Message) error {
+		if !take(m.Value) {
+			return client.ErrStop
 		}
-		for _, m := range ms {
-			more = take(m.Value) && more
-			if err := m.Ack(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return errors.Join(q.Flush(ctx), q.Close(ctx))
+		return nil
+	})
 }
 
 func (c *rafkaConn) respond(subject string) error {
