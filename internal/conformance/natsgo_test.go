@@ -243,6 +243,56 @@ func TestReconnectToTheSamePort(t *testing.T) {
 	next(t, sub)
 }
 
+// Clients that find the broker again subscribe to all that they had in one go, several at the same time. A subscription
+// that ends after some messages counts those from before.
+func TestReconnectWithManySubscriptions(t *testing.T) {
+	const clients, subjects = 2, 10_000
+	b := broker(t, server.Options{})
+	back := make(chan struct{}, clients)
+	var got atomic.Int64
+	var ncs []*nats.Conn
+	for range clients {
+		nc := connect(t, b, nats.ReconnectWait(5*time.Millisecond), nats.MaxReconnects(-1),
+			nats.ReconnectHandler(func(*nats.Conn) { back <- struct{}{} }))
+		for i := range subjects {
+			pattern := fmt.Sprintf("many.%d.*", i)
+			_, err := nc.QueueSubscribe(pattern, []string{"", "q"}[i%2], func(*nats.Msg) { got.Add(1) })
+			require.NoError(t, err)
+		}
+		require.NoError(t, nc.Flush())
+		ncs = append(ncs, nc)
+	}
+	limited := subscribe(t, ncs[0], "limited")
+	require.NoError(t, limited.AutoUnsubscribe(3))
+	require.NoError(t, ncs[1].Publish("limited", nil))
+	require.NoError(t, ncs[1].Flush())
+	next(t, limited)
+
+	b.Restart()
+	for range clients {
+		select {
+		case <-back:
+		case <-time.After(patience):
+			require.FailNow(t, "no reconnect")
+		}
+	}
+	for _, nc := range ncs {
+		require.NoError(t, nc.Flush())
+	}
+	for i := range subjects {
+		require.NoError(t, ncs[0].Publish(fmt.Sprintf("many.%d.x", i), nil))
+	}
+	const want = subjects/2*clients + subjects/2 // a queue group has one of its members get it
+	require.Eventually(t, func() bool { return got.Load() == want }, patience, time.Millisecond)
+	for range 5 {
+		require.NoError(t, ncs[1].Publish("limited", nil))
+	}
+	next(t, limited)
+	next(t, limited)
+	_, err := limited.NextMsg(patience)
+	require.ErrorIs(t, err, nats.ErrMaxMessages)
+}
+
 func TestLimitsAreSaidAndKept(t *testing.T) {
 	b := broker(t, server.Options{MaxSubscriptions: 2, MaxConnections: 2})
 	errs := make(chan error, 10)
