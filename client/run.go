@@ -18,7 +18,8 @@ const finishTime = 5 * time.Second
 // ever committed that a handler has not returned from.
 //
 // Every message is handled at least once: a crash, or a connection lost before the commit, has
-// messages handled again.
+// messages handled again. So has a restart of the broker that does not know the member again when the run
+// ends: its last commit is refused, which Options.OnError is told.
 func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {
