@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -52,14 +53,14 @@ func parseAddr(addr string, o *Options) ([]endpoint, error) {
 
 func parseURL(s string, o *Options) (endpoint, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" {
-		return endpoint{}, fmt.Errorf("client: bad address %q: want host:port or rafka://host:port", redact(s))
+	if err != nil || u.Hostname() == "" || strings.Contains(u.Hostname(), ":") && u.Host[0] != '[' {
+		return endpoint{}, fmt.Errorf("%w %q: want host:port or rafka://host:port", ErrAddress, redact(s))
 	}
 	if name, ok := otherSchemes[u.Scheme]; ok {
 		u.Scheme = name
 	}
 	if u.Scheme != "rafka" && u.Scheme != "rafkas" {
-		return endpoint{}, fmt.Errorf("client: bad address %q: the scheme must be rafka or rafkas", redact(s))
+		return endpoint{}, fmt.Errorf("%w %q: the scheme must be rafka or rafkas", ErrAddress, redact(s))
 	}
 	if u.User != nil && o.User == "" && o.Token == "" {
 		var both bool
@@ -72,6 +73,9 @@ func parseURL(s string, o *Options) (endpoint, error) {
 	port := u.Port()
 	if port == "" {
 		port = defaultPort
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return endpoint{}, fmt.Errorf("%w %q: port %s is not between 1 and 65535", ErrAddress, redact(s), port)
 	}
 	return endpoint{addr: net.JoinHostPort(u.Hostname(), port), host: u.Hostname(), tls: u.Scheme == "rafkas"}, nil
 }

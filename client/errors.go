@@ -18,6 +18,8 @@ var (
 	// ErrProtocol is the reason a connection was closed because the other side does not speak the
 	// protocol, or broke it.
 	ErrProtocol = errors.New("client: protocol error")
+	// ErrAddress is returned by Dial for an address that is none.
+	ErrAddress = errors.New("client: bad address")
 	// ErrStop is returned by a handler to settle its message and end Run.
 	ErrStop = errors.New("client: stop")
 	// ErrPartitionLost is the cause of a handler's context when its message's partition is another

@@ -602,6 +602,12 @@ func TestAddresses(t *testing.T) {
 	require.Equal(t, "pw", o.Password)
 	_, err = parseAddr("ftp://me:secret@host", &o)
 	require.NotContains(t, err.Error(), "secret")
+	for _, addr := range []string{"ftp://host", "host:99999", "host:0", "host:65536", "a:1,host:x", "rafka://", "host:1:2"} {
+		_, err := parseAddr(addr, &Options{})
+		require.ErrorIs(t, err, ErrAddress, addr)
+	}
+	_, err = parseAddr("a:1,host:99999", &o)
+	require.ErrorContains(t, err, "port 99999")
 }
 
 func TestAdmin(t *testing.T) {

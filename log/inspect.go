@@ -205,22 +205,22 @@ func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound ui
 			return err
 		}
 	}
-	return in.entries(name, &w, it.Counted)
+	return in.entries(id, name, &w, it.Counted)
 }
 
 func (in *inspector) damage(name string, pos int64, err error) error {
 	return in.emit(Item{Kind: ItemDamage, Path: name, Pos: pos, Err: err})
 }
 
-// entries yields the entries of a walk.
-func (in *inspector) entries(name string, w *walker, counted bool) error {
+// entries yields the entries of a walk through a log.
+func (in *inspector) entries(id wire.Identity, name string, w *walker, counted bool) error {
 	for {
 		st, ok, err := w.next()
 		if err != nil || !ok {
 			return err
 		}
 		it := Item{
-			Kind: ItemEntry, Path: name, Pos: st.pos, Bytes: st.end - st.pos, Stamp: st.entry.Stamp,
+			Kind: ItemEntry, Path: name, Pos: st.pos, Bytes: st.end - st.pos, Identity: id, Stamp: st.entry.Stamp,
 			First: st.entry.BaseOffset, Next: st.entry.NextOffset(), Index: st.entry.Index, Counted: counted,
 		}
 		if st.bad {

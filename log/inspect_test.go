@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
 )
 
 func TestInspectFindsEveryEntry(t *testing.T) {
@@ -33,6 +34,37 @@ func TestInspectFindsEveryEntry(t *testing.T) {
 			break
 		}
 	}
+}
+
+// What is only in the commit log counts once, whatever a checkpoint has put into segments of the rest.
+func TestVerifyCountsWhatNoSegmentHolds(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	a, b := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	count := func(records, waiting uint64) {
+		t.Helper()
+		require.NoError(t, s.Sync())
+		r, err := log.VerifyFS(disk.Clone(), "/data")
+		require.NoError(t, err)
+		require.True(t, r.OK(), r.Damage)
+		require.Equal(t, records, r.Records)
+		require.Equal(t, waiting, r.Waiting)
+	}
+	offset := func(l *log.Log) uint64 { return l.Positions().Next }
+	count(0, 0)
+	appendN(t, a, 0, 10)
+	appendN(t, b, 0, 3)
+	count(0, offset(a)+offset(b))
+	require.NoError(t, s.Checkpoint())
+	segments := offset(a) + offset(b)
+	count(segments, 0)
+	appendN(t, b, 3, 5)
+	count(segments, offset(a)+offset(b)-segments)
+	require.NoError(t, s.Close())
+	r, err := log.VerifyFS(disk, "/data")
+	require.NoError(t, err)
+	require.Equal(t, offset(a)+offset(b), r.Records)
+	require.Zero(t, r.Waiting)
 }
 
 func TestVerifyFindsEveryFlippedBit(t *testing.T) {

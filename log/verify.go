@@ -9,6 +9,7 @@ type Report struct {
 	Chunks  uint64 // intact chunks in the commit log
 	Entries uint64 // intact entries in segments
 	Records uint64 // in those entries
+	Waiting uint64 // records that only the commit log holds: no checkpoint has put them into segments yet
 	Damage  []Item // of kind ItemDamage, at most 1,000
 	More    int    // damaged places beyond those
 }
@@ -26,6 +27,7 @@ func VerifyFS(f FS, dir string) (Report, error) {
 	const most = 1000
 	var r Report
 	inCommits := false
+	held := map[wire.Identity]uint64{} // index of the last entry of a log that was counted
 	for it, err := range InspectFS(f, dir) {
 		if err != nil {
 			return r, err
@@ -38,12 +40,7 @@ func VerifyFS(f FS, dir string) (Report, error) {
 		case ItemChunk:
 			r.Chunks++
 		case ItemEntry:
-			if !inCommits {
-				r.Entries++
-				if it.Stamp.Kind == wire.KindData {
-					r.Records += uint64(it.Stamp.Count)
-				}
-			}
+			r.count(&it, inCommits, held)
 		case ItemDamage:
 			if len(r.Damage) < most {
 				r.Damage = append(r.Damage, it)
@@ -53,4 +50,23 @@ func VerifyFS(f FS, dir string) (Report, error) {
 		}
 	}
 	return r, nil
+}
+
+// count adds an entry. The segments come before the commit log, which has some of their entries, too.
+func (r *Report) count(it *Item, inCommits bool, held map[wire.Identity]uint64) {
+	fresh := it.Index > held[it.Identity]
+	if fresh {
+		held[it.Identity] = it.Index
+	}
+	records := uint64(0)
+	if it.Stamp.Kind == wire.KindData {
+		records = uint64(it.Stamp.Count)
+	}
+	switch {
+	case !inCommits:
+		r.Entries++
+		r.Records += records
+	case fresh && it.Counted:
+		r.Waiting += records
+	}
 }

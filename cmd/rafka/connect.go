@@ -46,6 +46,11 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 		return nil, errInterrupted
 	case errors.Is(err, wire.CodeUnauthenticated), errors.Is(err, wire.CodeForbidden):
 		return nil, err
+	case errors.Is(err, client.ErrAddress):
+		return nil, &failure{
+			exit: exitUsage, name: "USAGE", err: err,
+			hint: "name a broker: --server HOST:PORT",
+		}
 	}
 	return nil, &failure{
 		exit: exitConnect, name: "CANNOT_CONNECT", err: fmt.Errorf("no broker answers at %s: %w", c.server, err),

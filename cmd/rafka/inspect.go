@@ -133,6 +133,7 @@ type verification struct {
 	Chunks  uint64 `json:"chunks"`
 	Entries uint64 `json:"entries"`
 	Records uint64 `json:"records"`
+	Waiting uint64 `json:"commit_records"`
 	Damage  []item `json:"damage"`
 	More    int    `json:"more_damage"`
 }
@@ -143,7 +144,7 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Short: "check every checksum in a data directory",
 		Long: `Read every file of a data directory and check every checksum, and that the consumer state in the checkpoint
 can be read. Nothing is changed. The exit code is 1 when there is damage; a torn end of the commit log after a crash is damage of that kind until the broker has
-started once more.`,
+started once more. Records are those of all topics, the broker's own and what retention has not cut off yet included.`,
 		Args: exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkDataDir(args[0]); err != nil {
@@ -154,7 +155,7 @@ started once more.`,
 				return err
 			}
 			v := verification{
-				Files: r.Files, Bytes: r.Bytes, Chunks: r.Chunks, Entries: r.Entries, Records: r.Records,
+				Files: r.Files, Bytes: r.Bytes, Chunks: r.Chunks, Entries: r.Entries, Records: r.Records, Waiting: r.Waiting,
 				Damage: []item{}, More: r.More,
 			}
 			for _, it := range r.Damage {
@@ -170,7 +171,7 @@ started once more.`,
 				{"bytes", humanize.IBytes(uint64(v.Bytes))},
 				{"chunks", fmt.Sprint(v.Chunks)},
 				{"entries", fmt.Sprint(v.Entries)},
-				{"records", fmt.Sprint(v.Records)},
+				{"records", fmt.Sprintf("%d in segments, %d more in the commit log", v.Records, v.Waiting)},
 				{"damaged", fmt.Sprint(len(v.Damage) + v.More)},
 			})
 			if err != nil || len(v.Damage) == 0 {

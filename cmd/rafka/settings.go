@@ -51,7 +51,12 @@ func layered(cmd *cobra.Command, base config.Config, path string) (config.Config
 	}
 	cfg := base
 	if path != "" {
-		if err := cfg.Load(path); err != nil {
+		if err := cfg.Load(path); errors.Is(err, os.ErrNotExist) {
+			return cfg, &failure{
+				exit: exitNotFound, name: "NO_CONFIG", err: err,
+				hint: "leave out --config for the defaults, or begin with config/rafka.yml, which explains every setting",
+			}
+		} else if err != nil {
 			return cfg, err
 		}
 	}
