@@ -220,6 +220,11 @@ func readCheckpoint(f FS, dir string) (c checkpoint, damaged bool, err error) {
 }
 
 func readFile(f FS, name string) ([]byte, error) {
+	return readReaching(f, name, func(_ File, size int64) (int64, error) { return size, nil })
+}
+
+// readReaching reads a file as far as reach says, which is given the file and its size.
+func readReaching(f FS, name string, reach func(file File, size int64) (int64, error)) ([]byte, error) {
 	file, err := f.Open(name, false, false)
 	if err != nil {
 		return nil, err
@@ -227,6 +232,9 @@ func readFile(f FS, name string) ([]byte, error) {
 	defer file.Close()
 	size, err := file.Size()
 	if err != nil {
+		return nil, err
+	}
+	if size, err = reach(file, size); err != nil {
 		return nil, err
 	}
 	b := make([]byte, size)

@@ -287,21 +287,7 @@ func (in *inspector) commitFile(name, number string) error {
 
 // readCommitFile reads what a start reads of a commit log file.
 func readCommitFile(f FS, name string, number uint64) ([]byte, error) {
-	file, err := f.Open(name, false, false)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	size, err := file.Size()
-	if err != nil {
-		return nil, err
-	}
-	reach, err := readReach(file, number, size)
-	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, reach)
-	return b, readFull(file, b, 0)
+	return readReaching(f, name, func(file File, size int64) (int64, error) { return readReach(file, number, size) })
 }
 
 // chunk yields a chunk and its entries.
