@@ -71,7 +71,8 @@ func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map
 }
 
 // PauseGroup stops a group or queue on one topic, or on all that it reads when topic is empty, until
-// ResumeGroup, also over a restart of the broker. Members finish the message in hand.
+// ResumeGroup, also over a restart of the broker. A queue hands out nothing more when it returns. Members of a
+// group are told then, and may take a few more messages until they hear of it; they finish the message in hand.
 func (c *Client) PauseGroup(ctx context.Context, group, topic string) error {
 	return c.pauseGroup(ctx, group, topic, true)
 }
