@@ -11,12 +11,21 @@ func populate(mem []byte) {
 	}
 }
 
-// availableMemory is what the machine has, or what the container may use of it.
-func availableMemory() int64 {
-	limit := groupLimit("/")
+// ContainerMemory returns how much memory the process's control groups, as a container has one, let it have, in
+// bytes, and false when they let it have all of the machine's.
+func ContainerMemory() (limit int64, limited bool) {
+	limit = groupLimit("/")
+	return limit, limit < machineMemory()
+}
+
+// machineMemory is what the machine has.
+func machineMemory() int64 {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {
-		return min(limit, 4<<30)
+		return 4 << 30
 	}
-	return min(limit, int64(uint64(info.Totalram)*uint64(info.Unit))) //nolint:unconvert // 32 bits on some machines
+	return int64(uint64(info.Totalram) * uint64(info.Unit)) //nolint:unconvert // 32 bits on some machines
 }
+
+// availableMemory is what the machine has, or what the container may use of it.
+func availableMemory() int64 { return min(groupLimit("/"), machineMemory()) }

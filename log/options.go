@@ -69,6 +69,11 @@ type timers struct {
 	space time.Duration // how often a full disk is tried again; writing resumes within 5 s of space
 }
 
+// DefaultMemoryBytes returns what Options.MemoryBytes is on this machine when nobody says.
+func DefaultMemoryBytes() int64 {
+	return max(leastDefaultMemory, min(maxDefaultMemory, availableMemory()/4))
+}
+
 func (o *Options) setDefaults() {
 	if o.FS == nil {
 		o.FS = OS
@@ -80,7 +85,7 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.MemoryBytes == 0 {
-		o.MemoryBytes = max(leastDefaultMemory, min(maxDefaultMemory, availableMemory()/4))
+		o.MemoryBytes = DefaultMemoryBytes()
 	}
 	orDefault(&o.SegmentBytes, defaultSegmentBytes)
 	orDefault(&o.CheckpointInterval, defaultCheckpoint)

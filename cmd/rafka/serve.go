@@ -63,6 +63,7 @@ func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
 	for _, w := range cfg.Warnings() {
 		logger.Warn("configuration", "err", w)
 	}
+	limitHeap(cfg.Storage.MemoryBytes)
 	o := serverOptions(cfg, logger)
 	if err := secure(&o, cfg); err != nil {
 		return &failure{exit: exitUsage, name: "INVALID_CONFIG", err: err}
