@@ -767,7 +767,7 @@ func runPartitionModel(t *testing.T, seed uint64) {
 }
 
 func TestModelOfAPartition(t *testing.T) {
-	seeds.Each(t, 40, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 20, func(t *testing.T, seed uint64) {
 		synctest.Test(t, func(t *testing.T) { runPartitionModel(t, seed) })
 	})
 }
