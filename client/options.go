@@ -39,7 +39,7 @@ type Options struct {
 	// Linger is how long a batch waits for more messages. Default 0: natural batching, where a batch
 	// leaves as soon as nothing of its partition is on the way, or when it is full.
 	Linger time.Duration
-	// MaxBatchBytes closes a batch; a larger message travels alone. Default 512 KiB, at most 4 MiB.
+	// MaxBatchBytes closes a batch; a larger message travels alone. Default 256 KiB, at most 4 MiB.
 	MaxBatchBytes int
 	// MaxBufferedBytes bounds the messages that wait for an answer; publishing blocks at the limit.
 	// About as much memory as was needed is kept for reuse. Default 8 MiB, which four partitions
@@ -93,7 +93,7 @@ type Stall struct {
 }
 
 const (
-	defaultBatchBytes = 512 << 10
+	defaultBatchBytes = 256 << 10
 	maxBatchBytes     = 4 << 20 // half a frame: a batch and its framing always fit
 	// defaultBufferedBytes is what a publisher fills that is faster than its broker. What waits for long is
 	// not in the processor's cache any more when it is written: with 16 MiB 128 B messages went out at 10.7
