@@ -90,7 +90,19 @@ func (s *session) judge(c *auth.Credentials, who *auth.Principal, err error, the
 // late reports whether the peer should have logged in by now, or said something when it is let in
 // without a login.
 func (s *session) late(now time.Time) bool {
-	return !s.admitted && !s.judging && now.Sub(s.opened) > s.loop.srv.opts.AuthTimeout && !s.loop.srv.policy.Load().Open()
+	return !s.admitted && !s.judging && !now.Before(s.loginDue()) && !s.loop.srv.policy.Load().Open()
+}
+
+// loginDue is when the peer must have logged in.
+func (s *session) loginDue() time.Time { return s.opened.Add(s.loop.srv.opts.AuthTimeout) }
+
+// awaitLogin sets a timer for a peer that has to log in before the next sweep. All others need none.
+func (s *session) awaitLogin(now time.Time) {
+	due := s.loginDue()
+	if s.closed || s.admitted || !due.After(now) || due.Sub(now) > s.loop.srv.opts.sweepInterval() {
+		return
+	}
+	s.loop.timers.add(&timed{at: due, expire: s.checkTimeouts})
 }
 
 // SetAuth replaces who may connect and do what, for new and for open connections: those whose login

@@ -309,6 +309,7 @@ func (l *loop) setAlarm(now time.Time) {
 func (l *loop) sweep(now time.Time) {
 	for s := range l.sessions {
 		s.checkTimeouts(now)
+		s.awaitLogin(now)
 	}
 	for p, w := range l.watches {
 		if w.idle() {

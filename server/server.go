@@ -240,11 +240,13 @@ func (srv *Server) eachLoop(f func(l *loop)) {
 	}
 }
 
-// sweepInterval is how often timeouts are looked at.
-const sweepInterval = time.Second
+// sweepInterval is how often timeouts are looked at: at least once a second, and within the shortest of them.
+func (o *Options) sweepInterval() time.Duration {
+	return min(time.Second, o.AuthTimeout, max(time.Millisecond, o.PingInterval/5), o.HandshakeTimeout, o.IdleTimeout, o.SlowTimeout)
+}
 
 func (srv *Server) sweep() {
-	tick := time.NewTicker(min(sweepInterval, srv.opts.AuthTimeout, max(time.Millisecond, srv.opts.PingInterval/5), srv.opts.HandshakeTimeout, srv.opts.IdleTimeout, srv.opts.SlowTimeout))
+	tick := time.NewTicker(srv.opts.sweepInterval())
 	defer tick.Stop()
 	srv.metrics.sample(srv.opts.Now())
 	for {
