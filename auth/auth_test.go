@@ -85,6 +85,15 @@ func TestLogins(t *testing.T) {
 	refused(t, p, Credentials{NKey: public, Signature: signature})
 	refused(t, p, Credentials{NKey: "plain", Nonce: nonce, Signature: signature})
 
+	p = policy(t, Config{Users: []User{{Name: "plain", Password: "secret"}, {Name: "guest", Password: "g"}}, NoAuthUser: "guest"})
+	accepted(t, p, "plain", Credentials{User: "plain", Password: "secret", NKey: public, Signature: signature}) // nobody has an nkey
+	accepted(t, p, "guest", Credentials{NKey: public, Signature: signature})
+	refused(t, p, Credentials{User: "plain", NKey: public, Nonce: nonce, Signature: signature})
+	refused(t, p, Credentials{Password: "secret"})
+}
+
+func TestCertificates(t *testing.T) {
+	p := policy(t, Config{Users: []User{{Name: "plain", Password: "secret"}, {Name: "ann@example.com"}, {Name: "spiffe://here/ann"}}})
 	accepted(t, p, "ann@example.com", Credentials{Certificate: &x509.Certificate{EmailAddresses: []string{"x", "ann@example.com"}}})
 	accepted(t, p, "spiffe://here/ann", Credentials{Certificate: &x509.Certificate{URIs: []*url.URL{{Scheme: "spiffe", Host: "here", Path: "/ann"}}}})
 	refused(t, p, Credentials{Certificate: &x509.Certificate{DNSNames: []string{"ann"}, Subject: pkix.Name{CommonName: "plain"}}})

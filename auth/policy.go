@@ -22,9 +22,9 @@ type Credentials struct {
 	Certificate    *x509.Certificate // verified; nil when there is none, or its names mean nothing
 }
 
-// Empty reports whether nothing was said.
+// Empty reports whether nothing was said. A signature says nothing without its key.
 func (c *Credentials) Empty() bool {
-	return c.User == "" && c.Password == "" && c.Token == "" && c.NKey == "" && len(c.Signature) == 0
+	return c.User == "" && c.Password == "" && c.Token == "" && c.NKey == ""
 }
 
 // Name returns who the credentials say they are of, "" for nobody in particular.
@@ -40,6 +40,7 @@ type Policy struct {
 	config    Config
 	users     map[string]*user
 	everybody *user // of the one login; nil when there is none
+	nkeys     bool  // somebody logs in with an nkey
 	decoy     string
 	subjects  map[string]*user // those whose names are distinguished names, by the name and by its parts
 }
@@ -68,6 +69,7 @@ func New(c Config) (*Policy, error) {
 			rights = c.Default
 		}
 		p.users[u.key()] = &user{User: u, rights: compile(rights)}
+		p.nkeys = p.nkeys || u.NKey != ""
 		p.addSubject(p.users[u.key()])
 		if isHash(u.Password) {
 			p.decoy = u.Password // a wrong name takes as long as a wrong password
@@ -102,17 +104,7 @@ func (p *Policy) Required() bool {
 func (p *Policy) Open() bool { return p == nil || p.config.Empty() }
 
 // NKeys reports whether anybody logs in with an nkey, which needs a nonce.
-func (p *Policy) NKeys() bool {
-	if p == nil {
-		return false
-	}
-	for _, u := range p.users {
-		if u.NKey != "" {
-			return true
-		}
-	}
-	return false
-}
+func (p *Policy) NKeys() bool { return p != nil && p.nkeys }
 
 // NewNonce returns what a connection signs with its nkey.
 func NewNonce() string {
@@ -139,9 +131,10 @@ func (p *Policy) Login(c *Credentials) (*Principal, error) {
 
 // check finds the user of the credentials. What is said counts before what a certificate says, and
 // that before the user of those who say nothing. Beside a token, the name of no user is only a name.
+// As in NATS, an nkey and its signature count only when some user has an nkey.
 func (p *Policy) check(c *Credentials) (*user, bool) {
 	switch {
-	case c.NKey != "":
+	case c.NKey != "" && p.nkeys:
 		u := p.users[c.NKey]
 		return u, u != nil && u.NKey != "" && signed(c)
 	case c.Token != "" && p.config.Token != "" && p.users[c.User] == nil:
@@ -160,7 +153,7 @@ func (p *Policy) check(c *Credentials) (*user, bool) {
 		return u, true
 	}
 	u := p.users[p.config.NoAuthUser]
-	return u, u != nil && p.config.NoAuthUser != "" && c.Empty()
+	return u, u != nil && p.config.NoAuthUser != "" && c.Password == ""
 }
 
 // signed reports whether the credentials sign the nonce.

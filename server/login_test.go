@@ -43,6 +43,7 @@ func TestTextLogin(t *testing.T) {
 	f("CONNECT {\"user\":\"ann\",\"pass\":\"no\"}\r\nPING\r\n", refused, true)
 	f("CONNECT {\"user\":\"nobody\",\"pass\":\"no\"}\r\nPING\r\n", refused, true)
 	f("CONNECT {\"nkey\":\"U\",\"sig\":\"%%\"}\r\nPING\r\n", refused, true)
+	f("CONNECT {\"nkey\":\"U\",\"sig\":\"%%\",\"user\":\"bob\",\"pass\":\"b\"}\r\nPING\r\n", "+OK\r\nPONG\r\n", false)
 	f("CONNECT {\"user\":\"ann\",\"pass\":\"pw\"}\r\nPING\r\nSUB a 1\r\n", "+OK\r\nPONG\r\n+OK\r\n", false)
 	// Another user does not inherit subscriptions.
 	f("CONNECT {\"user\":\"bob\",\"pass\":\"b\",\"verbose\":false}\r\nSUB a 1\r\nPUB a 0\r\n\r\n"+
@@ -87,6 +88,30 @@ func TestAuthenticationTimeout(t *testing.T) {
 	require.True(t, silent.m.closed)
 	require.Equal(t, "-ERR 'Authentication Timeout'\r\n", silent.take())
 	require.Equal(t, "-ERR 'Authentication Timeout'\r\n", out.take())
+}
+
+// Timeouts are looked at once a second, but a connection is closed when its time is over.
+func TestAuthenticationTimeoutBetweenSweeps(t *testing.T) {
+	b := newTextBroker(t, Options{Auth: policy(t, annAndBob(t)), AuthTimeout: time.Minute})
+	p := b.peer()
+	l := p.s.loop
+	at := func(after time.Duration, run func(now time.Time)) {
+		now := p.s.opened.Add(after)
+		run(now)
+		l.endTurn(now)
+	}
+	at(time.Minute-1500*time.Millisecond, l.sweep)
+	_, armed := l.timers.next()
+	require.False(t, armed, "there is a sweep before")
+	at(time.Minute-500*time.Millisecond, l.sweep)
+	due, armed := l.timers.next()
+	require.True(t, armed)
+	require.Equal(t, p.s.opened.Add(time.Minute), due)
+	at(time.Minute-1, l.tick)
+	require.False(t, p.m.closed)
+	at(time.Minute, l.tick)
+	require.True(t, p.m.closed)
+	require.Equal(t, "-ERR 'Authentication Timeout'\r\n", p.take())
 }
 
 // Who needs no login has to say something in the same time; what nobody may do without one is no reason

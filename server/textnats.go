@@ -175,13 +175,14 @@ func (t *text) connect(args []byte, now time.Time) {
 	if t.connected {
 		t.dropSubscriptions() // a login begins anew
 	}
-	if t.connected && o.anonymous() { // as who it was
+	credentials := o.credentials()
+	if t.connected && credentials.Empty() { // as who it was
 		t.welcome(&o)
 		return
 	}
 	before, again := t.s.who.Name(), t.s.admitted
 	t.pause()
-	t.s.logIn(o.credentials(), func(err error, now time.Time) {
+	t.s.logIn(credentials, func(err error, now time.Time) {
 		if err != nil {
 			t.refuse(errAuth)
 			return
@@ -217,11 +218,6 @@ func (t *text) welcome(o *connectOptions) {
 	t.ok()
 }
 
-// anonymous reports whether a peer says nothing of who it is.
-func (o *connectOptions) anonymous() bool {
-	return o.User == "" && o.Password == "" && o.Token == "" && o.NKey == "" && o.Signature == ""
-}
-
 func (o *connectOptions) credentials() *auth.Credentials {
 	return &auth.Credentials{
 		User: o.User, Password: o.Password, Token: o.Token, NKey: o.NKey, Signature: signature(o.Signature),
@@ -234,7 +230,7 @@ func signature(s string) []byte {
 	s = strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(s), "=")
 	sig, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
-		return []byte{0} // something was said, and it signs nothing
+		return nil // it signs nothing
 	}
 	return sig
 }
