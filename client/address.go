@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -37,30 +38,33 @@ func parseAddr(addr string, o *Options) ([]endpoint, error) {
 	var ends []endpoint
 	for one := range strings.SplitSeq(addr, ",") {
 		one = strings.TrimSpace(one)
+		whole := one
 		if s, _, ok := strings.Cut(one, "://"); ok {
 			scheme = s // holds for the rest of the list: rafkas://a,b
 		} else {
-			one = scheme + "://" + one
+			whole = scheme + "://" + one
 		}
-		e, err := parseURL(one, o)
+		e, err := parseURL(whole, o)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w %q: %w", ErrAddress, redact(one), err)
 		}
 		ends = append(ends, e)
 	}
 	return ends, nil
 }
 
+// parseURL reads one address with its scheme. Its error says what is wrong, and does not quote s, which may have
+// a password.
 func parseURL(s string, o *Options) (endpoint, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || strings.Contains(u.Hostname(), ":") && u.Host[0] != '[' {
-		return endpoint{}, fmt.Errorf("%w %q: want host:port or rafka://host:port", ErrAddress, redact(s))
+		return endpoint{}, errors.New("want host:port or rafka://host:port")
 	}
 	if name, ok := otherSchemes[u.Scheme]; ok {
 		u.Scheme = name
 	}
 	if u.Scheme != "rafka" && u.Scheme != "rafkas" {
-		return endpoint{}, fmt.Errorf("%w %q: the scheme must be rafka or rafkas", ErrAddress, redact(s))
+		return endpoint{}, errors.New("the scheme must be rafka or rafkas")
 	}
 	if u.User != nil && o.User == "" && o.Token == "" {
 		var both bool
@@ -75,7 +79,7 @@ func parseURL(s string, o *Options) (endpoint, error) {
 		port = defaultPort
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return endpoint{}, fmt.Errorf("%w %q: port %s is not between 1 and 65535", ErrAddress, redact(s), port)
+		return endpoint{}, fmt.Errorf("port %s is not between 1 and 65535", port)
 	}
 	return endpoint{addr: net.JoinHostPort(u.Hostname(), port), host: u.Hostname(), tls: u.Scheme == "rafkas"}, nil
 }
