@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"runtime"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/rafka-mq/rafka/bench/plot"
 )
 
 // Config configures Compare. The user sets it; zero fields mean the defaults.
@@ -82,7 +81,7 @@ func Compare(ctx context.Context, c Config) (r Report, err error) {
 		return Report{}, err
 	}
 	c.ctx = ctx
-	r = Report{Machine: machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
+	r = Report{Machine: plot.Machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
 	var chosen []scenario
 	for _, s := range scenarios() {
 		if strings.Contains(s.Name, c.Only) && (!s.Full || c.Full) {
@@ -129,7 +128,7 @@ func (f *Figure) measure(c *Config, s *scenario) error {
 }
 
 func (f *Figure) judge(s *scenario) {
-	f.Ours, f.Floor = median(f.Rounds), median(f.Floors)
+	f.Ours, f.Floor = plot.Median(f.Rounds), plot.Median(f.Floors)
 	v := f.Ours
 	if f.Floor > 0 {
 		f.Ratio = f.Ours / f.Floor
@@ -139,30 +138,6 @@ func (f *Figure) judge(s *scenario) {
 	if s.Less {
 		f.OK = v <= s.Goal
 	}
-}
-
-func median(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	v = slices.Clone(v)
-	slices.Sort(v)
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-}
-
-// machine describes where the figures come from.
-func machine() string {
-	cpu := runtime.GOARCH
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if name, ok := strings.CutPrefix(line, "model name"); ok {
-				cpu = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
-				break
-			}
-		}
-	}
-	kernel, _ := exec.Command("uname", "-sr").Output() // only a label
-	return fmt.Sprintf("%s, %d cores, %s, %s", cpu, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.Version())
 }
 
 // Write prints the report as a table, or as JSON when format is "json" or "jsonl".

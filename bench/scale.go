@@ -109,7 +109,7 @@ func Scale(ctx context.Context, c ScaleConfig) (ScaleReport, error) {
 		return ScaleReport{}, err
 	}
 	c.ctx = ctx
-	r := ScaleReport{Machine: machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
+	r := ScaleReport{Machine: plot.Machine(), Command: strings.Join(os.Args, " "), Rounds: c.Rounds}
 	for _, a := range axes() {
 		if !strings.Contains(a.name, c.Only) {
 			continue
@@ -135,7 +135,7 @@ func (a *axis) measure(c *ScaleConfig) (Axis, error) {
 	add := func(i int, p point) {
 		at := &out.Points[i]
 		at.Rates, at.P99s = append(at.Rates, p.rate), append(at.P99s, p.p99)
-		at.Rate, at.P99 = median(at.Rates), median(at.P99s)
+		at.Rate, at.P99 = plot.Median(at.Rates), plot.Median(at.P99s)
 		c.Progress(fmt.Sprintf("%s %s: %.0f %s, p99 %.0f us", a.name, at.Label, p.rate, a.unit, p.p99))
 	}
 	if a.grow != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rafka-mq/rafka/bench/plot"
 )
 
 // SoakConfig configures Soak. The user sets it; zero fields mean the defaults.
@@ -73,7 +75,7 @@ func Soak(ctx context.Context, c SoakConfig) (SoakReport, error) {
 	if err := c.setDefaults(); err != nil {
 		return SoakReport{}, err
 	}
-	r := SoakReport{Machine: machine(), Command: strings.Join(os.Args, " "), Share: c.Share}
+	r := SoakReport{Machine: plot.Machine(), Command: strings.Join(os.Args, " "), Share: c.Share}
 	p, err := startDiskBroker(&Config{Program: c.Program, Dir: c.Dir}, "--admin", "127.0.0.1:0",
 		"--durability", "memory", "--retention-bytes", "256MiB", "--memory-bytes", "512MiB")
 	if err != nil {

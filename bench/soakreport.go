@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/rafka-mq/rafka/bench/plot"
 )
 
 // SoakFlow is one kind of traffic of a soak.
@@ -59,7 +61,7 @@ func (r *SoakReport) judge() {
 			for i := range r.Samples[from:to] {
 				v = append(v, of(&r.Samples[from+i]))
 			}
-			return median(v)
+			return plot.Median(v)
 		}
 		t := SoakTrend{Name: name, Early: quarter(n/4, n/2), Late: quarter(n-n/4, n)}
 		t.Limit = t.Early*factor + slack

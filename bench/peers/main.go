@@ -13,6 +13,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
+
+	"github.com/rafka-mq/rafka/bench/plot"
 )
 
 func main() {
@@ -93,7 +96,7 @@ func (o *options) measure() (r results, err error) {
 	}
 	o.plan.progress = func(line string) { fmt.Fprintln(os.Stderr, line) }
 	o.plan.programs = findPrograms(filepath.SplitList(o.dirs), func(name string) { o.plan.progress(name + " is not here: left out") })
-	now := machine()
+	now := plot.Machine() + ", " + time.Now().Format(time.DateOnly)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err = o.plan.measure(ctx, func(samples []sample) error {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+
+	"github.com/rafka-mq/rafka/bench/plot"
 )
 
 // figures are what one measurement found, by what they are: "rate", "p99", "cpu" and so on. In a
@@ -103,16 +105,7 @@ func (r *results) cell(scenario, system string) cell {
 		}
 	}
 	for name, v := range values {
-		c.medians[name] = median(v)
+		c.medians[name] = plot.Median(v)
 	}
 	return c
-}
-
-// median returns the middle value, or between the two in the middle.
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	values = slices.Sorted(slices.Values(values))
-	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }

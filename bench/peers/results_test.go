@@ -29,13 +29,6 @@ func TestACellHasMediansAndWhatWasWrong(t *testing.T) {
 	require.Equal(t, "-", missing.text("rate"))
 }
 
-func TestMedian(t *testing.T) {
-	require.Zero(t, median(nil))
-	require.Equal(t, 7.0, median([]float64{7}))
-	require.Equal(t, 2.0, median([]float64{3, 1, 2}))
-	require.Equal(t, 2.5, median([]float64{4, 1, 3, 2}))
-}
-
 func TestResultsOutliveTheirFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "samples.json")
 	r, err := load(name)

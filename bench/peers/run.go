@@ -8,10 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 )
 
 // plan is what is to be measured.
@@ -164,19 +162,4 @@ func findPrograms(dirs []string, missing func(name string)) map[string]string {
 		found[name] = path
 	}
 	return found
-}
-
-// machine describes where the figures come from.
-func machine() string {
-	cpu := runtime.GOARCH
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if name, ok := strings.CutPrefix(line, "model name"); ok {
-				cpu = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
-				break
-			}
-		}
-	}
-	kernel, _ := exec.Command("uname", "-sr").Output() // only a label
-	return fmt.Sprintf("%s, %d cores, %s, %s, %s", cpu, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.Version(), time.Now().Format(time.DateOnly))
 }

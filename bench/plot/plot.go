@@ -2,7 +2,8 @@
 //
 // A chart is a value with exported fields; SVG returns the file. It has no script and no font of its own,
 // and follows the reader's choice of a light or a dark page. Values that are not positive numbers are left
-// out, so that what could not be measured is a gap, not a zero.
+// out, so that what could not be measured is a gap, not a zero. Median and Machine are for the figures before
+// they are drawn.
 package plot
 
 import (

@@ -80,3 +80,10 @@ func TestScales(t *testing.T) {
 		require.Equal(t, want, Short(v))
 	}
 }
+
+func TestMedian(t *testing.T) {
+	require.Zero(t, Median(nil))
+	require.Equal(t, 7.0, Median([]float64{7}))
+	require.Equal(t, 2.0, Median([]float64{3, 1, 2}))
+	require.Equal(t, 2.5, Median([]float64{4, 1, 3, 2}))
+}
