@@ -39,8 +39,8 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 		case err == context.Cause(bounded) && r.once: //nolint:errorlint // a cause inside a lost connection is the next case
 			return nil, &unknownError{r.explain(err)}
 		case cut:
-		case b != nil && !renewed && wire.CodeOf(err) == wire.CodeTopicNotFound:
-			b.conn.forget(b, r.topic) // the handle may be older than the topic
+		case b != nil && !renewed && stale(err):
+			b.conn.forget(b, r.topic)
 			renewed = true
 			continue
 		case !retryLater(err) || wire.CodeOf(err) == wire.CodeStorageFull:
@@ -50,6 +50,12 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 			return nil, fmt.Errorf("%w (%w)", r.explain(err), waitErr)
 		}
 	}
+}
+
+// stale reports whether err may mean that a handle is older than the topic of its name.
+func stale(err error) bool {
+	code := wire.CodeOf(err)
+	return code == wire.CodeTopicNotFound || code == wire.CodeTopicDeleted
 }
 
 func (r *call) explain(err error) error {

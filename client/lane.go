@@ -278,7 +278,7 @@ func (l *lane) answered(b *batch, a answer) {
 	if !again && a.err != nil && b.producer.ID != 0 {
 		l.gap = true
 	}
-	stale := wire.CodeOf(a.err) == wire.CodeTopicNotFound && l.topic.binding.CompareAndSwap(used, nil)
+	unbound := stale(a.err) && l.topic.binding.CompareAndSwap(used, nil)
 	var given []*batch
 	if again {
 		b.refused = a.err
@@ -308,7 +308,7 @@ func (l *lane) answered(b *batch, a answer) {
 		a.err = l.explain(b, a.err)
 		l.finish(b, a)
 	}
-	if stale {
+	if unbound {
 		l.topic.rebind(used)
 	}
 	if pause > 0 {
@@ -334,7 +334,7 @@ func (l *lane) againLocked(b *batch, err error) bool {
 		return left > 0
 	}
 	switch code := wire.CodeOf(err); {
-	case code == wire.CodeTopicNotFound:
+	case stale(err):
 		first := !b.rebound
 		b.rebound = true
 		return first

@@ -293,7 +293,7 @@ func (q *later) answered(b *laterBatch, used *binding, f *frame, err error) {
 	if pause > 0 {
 		time.AfterFunc(pause, q.resume)
 	}
-	if wire.CodeOf(err) == wire.CodeTopicNotFound && q.lane.topic.binding.CompareAndSwap(used, nil) {
+	if stale(err) && q.lane.topic.binding.CompareAndSwap(used, nil) {
 		q.lane.topic.rebind(used)
 	}
 	if !again {
@@ -341,16 +341,16 @@ func (q *later) againLocked(b *laterBatch, err error) bool {
 		}
 		return b.producer.ID != 0 && q.awaitLocked(b, err, now)
 	}
-	switch wire.CodeOf(err) {
-	case wire.CodeTopicNotFound:
+	switch code := wire.CodeOf(err); {
+	case stale(err):
 		first := !b.rebound
 		b.rebound = true
 		return first
-	case wire.CodeOutOfSequence:
+	case code == wire.CodeOutOfSequence:
 		b.uncertain = false // or the broker would know it
 		lower := func(o *laterBatch) bool { return o.before(b) }
 		q.gap = q.gap || !slices.ContainsFunc(q.queue, lower) && !slices.ContainsFunc(q.flight, lower)
-	case wire.CodeStorageFull, wire.CodeLimit:
+	case code == wire.CodeStorageFull || code == wire.CodeLimit:
 		return false
 	}
 	return retryLater(err) && now.Before(b.giveUp)

@@ -161,7 +161,7 @@ func (q *QueueConsumer) canGoOn(err error) bool {
 	if _, cut := lost(err); cut || retryLater(err) {
 		return true
 	}
-	if code := wire.CodeOf(err); code != wire.CodeGroupNotFound && code != wire.CodeTopicNotFound {
+	if wire.CodeOf(err) != wire.CodeGroupNotFound && !stale(err) {
 		return false
 	}
 	return q.open(q.ctx) == nil // the broker was restarted, or somebody deleted the queue
@@ -195,7 +195,7 @@ func (q *QueueConsumer) lease(n int) error {
 		var ms []*Message
 		if err == nil {
 			ms, err = q.leased(b, f, n)
-		} else if wire.CodeOf(err) == wire.CodeTopicNotFound {
+		} else if stale(err) {
 			b.conn.forget(b, q.topic)
 		}
 		q.onLeased(n, ms)

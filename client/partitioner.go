@@ -12,7 +12,7 @@ const keylessRun = 64
 // place chooses the lane of a message: the pinned partition; or the key's, by the topic's hash; or
 // the one whose batch is being filled, so that messages without a key travel in few batches.
 func (t *topic) place(m *Message) (*lane, error) {
-	lanes := *t.lanes.Load()
+	lanes := *t.placing.Load()
 	switch {
 	case m.Pinned:
 		if m.Partition < 0 || m.Partition >= len(lanes) {

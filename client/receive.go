@@ -140,7 +140,7 @@ func (cn *conn) onPublishFailed(f *frame) error {
 	r, ok := cn.take(f.Correlation, wire.OpPublish)
 	if !ok { // a publish at wire.LevelNone, long counted as done
 		cn.c.report(explain(we, wire.OpPublish, "", anyPartition))
-		if we.Code == wire.CodeTopicNotFound && time.Since(cn.refreshed) > time.Second {
+		if stale(we) && time.Since(cn.refreshed) > time.Second {
 			cn.refreshed = time.Now() // nobody knows which topic it was
 			cn.c.producer.refresh(cn)
 		}

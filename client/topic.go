@@ -18,6 +18,7 @@ type topic struct {
 	binding atomic.Pointer[binding] // nil while the handle is being asked for
 	info    atomic.Pointer[topicInfo]
 	lanes   atomic.Pointer[[]*lane] // only grows
+	placing atomic.Pointer[[]*lane] // of the partitions that the topic has: fewer, when it was deleted and made again
 	sticky  atomic.Uint32           // the partition of messages without a key, modulo their number
 
 	mu sync.Mutex // held while lanes grow
@@ -51,6 +52,7 @@ func newTopicInfo(b *binding, maxBatch int) *topicInfo {
 func newTopic(p *producer, name string) *topic {
 	t := &topic{p: p, name: name}
 	t.lanes.Store(new([]*lane))
+	t.placing.Store(new([]*lane))
 	t.sticky.Store(rand.Uint32())
 	return t
 }
@@ -64,6 +66,8 @@ func (t *topic) bind(b *binding) {
 	}
 	t.info.Store(newTopicInfo(b, t.p.c.opts.MaxBatchBytes))
 	t.lanes.Store(&lanes)
+	placing := lanes[:b.Partitions]
+	t.placing.Store(&placing)
 	t.binding.Store(b)
 	t.mu.Unlock()
 	for _, l := range lanes {
@@ -132,7 +136,7 @@ func (t *topic) busy() bool {
 
 // moveOn has messages without a key go to the next partition, when they went to this one.
 func (t *topic) moveOn(partition uint16) {
-	n := uint32(len(*t.lanes.Load()))
+	n := uint32(len(*t.placing.Load()))
 	if now := t.sticky.Load(); now%n == uint32(partition) {
 		t.sticky.CompareAndSwap(now, now+1)
 	}

@@ -406,6 +406,7 @@ func (r *Registry) Delete(name string) error {
 		return err
 	}
 	r.withdraw(t)
+	t.deleted.Store(true)
 	r.partitions -= len(t.Partitions())
 	for _, p := range t.Partitions() {
 		p.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))

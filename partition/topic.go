@@ -14,6 +14,7 @@ type Topic struct {
 	id       [16]byte
 	config   atomic.Pointer[Config]
 	parts    atomic.Pointer[[]*Partition]
+	deleted  atomic.Bool
 }
 
 // Name returns the topic's name.
@@ -24,6 +25,14 @@ func (t *Topic) ID() [16]byte { return t.id }
 
 // Config returns the topic's configuration. The caller must not modify it.
 func (t *Topic) Config() *Config { return t.config.Load() }
+
+// Err returns wire.CodeTopicDeleted once the topic was deleted, also when there is another one of its name.
+func (t *Topic) Err() error {
+	if t.deleted.Load() {
+		return wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", t.name)
+	}
+	return nil
+}
 
 // Partitions returns the topic's partitions in order. The caller must not modify the slice.
 func (t *Topic) Partitions() []*Partition { return *t.parts.Load() }

@@ -323,12 +323,13 @@ func (b *binary) ended(now time.Time) {
 	b.s.loop.srv.metrics.binarySessions.Add(-1)
 }
 
-// topic returns the topic of a handle.
+// topic returns the topic of a handle, unless that was deleted.
 func (b *binary) topic(handle uint16) (*partition.Topic, error) {
 	if int(handle) >= len(b.topics) {
 		return nil, wire.Errorf(wire.CodeTopicNotFound, "handle %d was not resolved on this connection", handle)
 	}
-	return b.topics[handle], nil
+	t := b.topics[handle]
+	return t, t.Err()
 }
 
 // partition returns a partition of a handle's topic after asking whether the user may.

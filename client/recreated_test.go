@@ -1,0 +1,65 @@
+package client_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/server/servertest"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// A client that has a handle of a topic goes on with the next topic of that name, which another client
+// made, and sees nothing of the first one.
+func TestAClientUsesTheTopicThatOthersMadeAgain(t *testing.T) {
+	brokers(t, func(t *testing.T, b *servertest.Broker, c *client.Client) {
+		ctx := within(t)
+		create := func(c *client.Client, partitions int) {
+			_, err := c.CreateTopic(ctx, "t", client.TopicOptions{Partitions: partitions})
+			require.NoError(t, err)
+		}
+		create(c, 3)
+		publish := func(m client.Message) client.Receipt {
+			m.Topic, m.Value = "t", []byte("v")
+			r, err := c.Publish(ctx, &m)
+			require.NoError(t, err)
+			return r
+		}
+		publish(client.Message{Pinned: true, Partition: 2})
+		publish(client.Message{Delay: time.Hour})
+		require.NoError(t, c.Commit(ctx, "g", "t", map[int]uint64{2: 1}))
+		q, err := c.OpenQueue(ctx, client.Queue("q", "t"))
+		require.NoError(t, err)
+		first, err := q.Fetch(ctx, 1)
+		require.NoError(t, err)
+		require.Len(t, first, 1)
+
+		other := connect(t, b, client.Options{Dialer: b.Dial})
+		require.NoError(t, other.DeleteTopic(ctx, "t"))
+		create(other, 1)
+
+		committed, err := c.Committed(ctx, "g", "t")
+		require.NoError(t, err)
+		require.Empty(t, committed)
+		for range c.Schedules(ctx, "t", client.AllPartitions) {
+			t.Fatal("the new topic has what was scheduled in the old one")
+		}
+		publish(client.Message{Pinned: true, Partition: 0})
+		for _, key := range []string{"a", "b", "c", "d", "e"} { // some of them were in partitions that are not there
+			require.Zero(t, publish(client.Message{Key: []byte(key)}).Partition)
+		}
+		require.NotZero(t, publish(client.Message{Delay: time.Hour}).Schedule)
+		f, err := c.Fetch(ctx, client.FetchRequest{Topic: "t"})
+		require.NoError(t, err)
+		require.Len(t, f.Messages, 6)
+		second, err := q.Fetch(ctx, 1)
+		require.NoError(t, err)
+		require.Zero(t, second[0].Offset)
+
+		require.NoError(t, other.DeleteTopic(ctx, "t"))
+		_, err = c.Committed(ctx, "g", "t")
+		require.ErrorIs(t, err, wire.CodeTopicNotFound)
+	})
+}
