@@ -3,11 +3,11 @@ package log
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"path"
 
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
 const (
@@ -82,7 +82,7 @@ func (c *checkpoint) append(dst []byte) []byte {
 	}
 	dst = append(dst, make([]byte, align(len(dst)-start)-(len(dst)-start))...)
 	le.PutUint64(dst[start+16:], uint64(len(dst)-start))
-	le.PutUint32(dst[start+12:], crc32.Checksum(dst[start:], castagnoli))
+	le.PutUint32(dst[start+12:], crc32c.Checksum(dst[start:]))
 	return append(dst, dst[start:]...)
 }
 

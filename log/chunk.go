@@ -2,15 +2,12 @@ package log
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
-var (
-	le         = binary.LittleEndian
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
+var le = binary.LittleEndian
 
 // chunkAlign is the alignment of chunk headers, so that a search for one after damage is cheap.
 const chunkAlign = 8
@@ -90,7 +87,7 @@ func chunkChecksum(b []byte, file uint64) uint32 {
 func seededChecksum(file uint64, b []byte) uint32 {
 	var seed [8]byte
 	le.PutUint64(seed[:], file)
-	return crc32.Update(crc32.Checksum(seed[:], castagnoli), castagnoli, b)
+	return crc32c.Update(crc32c.Checksum(seed[:]), b)
 }
 
 // parse sets h from the header at the start of b and reports whether it is one of the file.
@@ -154,7 +151,7 @@ func (h *commitHeader) append(dst []byte) []byte {
 	dst = le.AppendUint64(dst, h.abandon)
 	dst = le.AppendUint64(dst, uint64(h.created))
 	dst = append(dst, make([]byte, 16)...)
-	le.PutUint32(dst[at+12:], crc32.Checksum(dst[at:], castagnoli))
+	le.PutUint32(dst[at+12:], crc32c.Checksum(dst[at:]))
 	return dst
 }
 
@@ -208,8 +205,8 @@ func reachOf(block []byte, file uint64, size int64) int64 {
 // checksumAt reports whether the checksum at pos is that of b with zeros in its place.
 func checksumAt(b []byte, pos int) bool {
 	var zero [4]byte
-	crc := crc32.Checksum(b[:pos], castagnoli)
-	crc = crc32.Update(crc, castagnoli, zero[:])
-	crc = crc32.Update(crc, castagnoli, b[pos+4:])
+	crc := crc32c.Checksum(b[:pos])
+	crc = crc32c.Update(crc, zero[:])
+	crc = crc32c.Update(crc, b[pos+4:])
 	return crc == le.Uint32(b[pos:])
 }

@@ -1,8 +1,9 @@
 package log
 
 import (
-	"hash/crc32"
 	"time"
+
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
 // NewerCheckpoint returns a checkpoint file of the next format version.
@@ -11,7 +12,7 @@ func NewerCheckpoint() []byte {
 	half := b[:len(b)/2]
 	le.PutUint32(half[8:], formatVersion+1)
 	le.PutUint32(half[12:], 0)
-	le.PutUint32(half[12:], crc32.Checksum(half, castagnoli))
+	le.PutUint32(half[12:], crc32c.Checksum(half))
 	copy(b[len(b)/2:], half)
 	return b
 }

@@ -50,7 +50,7 @@ func (l *Log) fillLocked(s *slab, run []Data, st *wire.Stamp, stamps *wire.Stamp
 		s.noteLocked(st, used)
 		entry := s.mem[used:end]
 		copy(entry[wire.StampBytes:], payload)
-		stamps.Put(entry, st)
+		stamps.Put(entry, st, le.Uint32(payload))
 		st.Index++
 		st.BaseOffset += uint64(st.Count)
 		used = end

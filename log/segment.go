@@ -4,12 +4,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"path"
 	"strconv"
 	"strings"
 
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
 const (
@@ -170,7 +170,7 @@ func appendSegmentHeader(dst []byte, id wire.Identity, at place, createdMs int64
 	dst = le.AppendUint32(dst, 0)
 	dst = append(dst, st.blob...)
 	dst = append(dst, make([]byte, total-segmentHeader-len(st.blob))...)
-	le.PutUint32(dst[start+12:], crc32.Checksum(dst[start:], castagnoli))
+	le.PutUint32(dst[start+12:], crc32c.Checksum(dst[start:]))
 	return dst
 }
 
@@ -254,7 +254,7 @@ func appendFooter(dst []byte, f footerInfo) []byte {
 	dst = le.AppendUint64(dst, uint64(f.next.time))
 	dst = le.AppendUint64(dst, uint64(f.first))
 	dst = append(dst, make([]byte, footerTrailer-(len(dst)-at))...)
-	le.PutUint32(dst[at+12:], crc32.Checksum(dst[start:], castagnoli))
+	le.PutUint32(dst[at+12:], crc32c.Checksum(dst[start:]))
 	return dst
 }
 

@@ -2,15 +2,13 @@ package wire
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"iter"
 	"slices"
+
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
-var (
-	le         = binary.LittleEndian
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
+var le = binary.LittleEndian
 
 func appendUvarint(dst []byte, v uint64) []byte {
 	if v < 0x80 {
@@ -111,7 +109,7 @@ func (b *Batch) Parse(raw []byte) error {
 	if len(raw) < minBatch {
 		return ErrBatch
 	}
-	if crc32.Checksum(raw[4:], castagnoli) != le.Uint32(raw) {
+	if crc32c.Checksum(raw[4:]) != le.Uint32(raw) {
 		return ErrBatchChecksum
 	}
 	return b.view(raw)
@@ -353,7 +351,7 @@ func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 		dst = appendUvarint(dst, uint64(b.ttl))
 	}
 	dst = append(dst, start[:len(start)-len(end)]...)
-	le.PutUint32(dst[at:], crc32.Checksum(dst[at+4:], castagnoli))
+	le.PutUint32(dst[at:], crc32c.Checksum(dst[at+4:]))
 	return dst, nil
 }
 
@@ -382,7 +380,7 @@ func (b *Batch) AppendStamped(dst []byte, p Producer) []byte {
 		dst = appendUvarint(dst, uint64(b.unpacked))
 	}
 	dst = append(dst, b.records...)
-	le.PutUint32(dst[at:], crc32.Checksum(dst[at+4:], castagnoli))
+	le.PutUint32(dst[at:], crc32c.Checksum(dst[at+4:]))
 	return dst
 }
 
@@ -472,7 +470,7 @@ func (b *BatchBuilder) SumAhead() {
 
 func (b *BatchBuilder) sumUp() {
 	from := max(b.summed, builderRoom)
-	b.sum = crc32.Update(b.sum, castagnoli, b.buf[from:])
+	b.sum = crc32c.Update(b.sum, b.buf[from:])
 	b.summed = len(b.buf)
 }
 
@@ -524,11 +522,11 @@ func (b *BatchBuilder) BytesBehind(n int) []byte {
 func (b *BatchBuilder) sign(head, batch []byte) {
 	copy(batch, head)
 	if b.summed == 0 {
-		le.PutUint32(batch, crc32.Checksum(batch[4:], castagnoli))
+		le.PutUint32(batch, crc32c.Checksum(batch[4:]))
 		return
 	}
 	b.sumUp()
-	le.PutUint32(batch, joined(crc32.Checksum(batch[4:len(head)], castagnoli), b.sum, len(b.buf)-builderRoom))
+	le.PutUint32(batch, crc32c.Join(crc32c.Checksum(batch[4:len(head)]), b.sum, len(b.buf)-builderRoom))
 }
 
 // AppendCompressed appends the encoded batch to dst with packed, the compressed form of Records, in
@@ -537,7 +535,7 @@ func (b *BatchBuilder) AppendCompressed(dst []byte, c Codec, packed []byte) []by
 	at := len(dst)
 	dst = b.header(dst, c, len(b.Records()))
 	dst = append(dst, packed...)
-	le.PutUint32(dst[at:], crc32.Checksum(dst[at+4:], castagnoli))
+	le.PutUint32(dst[at:], crc32c.Checksum(dst[at+4:]))
 	return dst
 }
 

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
 func recordsOf(t testing.TB, b Batch) (got []Record) {
@@ -137,7 +138,7 @@ func TestIDsAndTimesToLiveAreCarried(t *testing.T) {
 
 // sealed sets the checksum of hand-made batch bytes.
 func sealed(b []byte) []byte {
-	le.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
+	le.PutUint32(b, crc32c.Checksum(b[4:]))
 	return b
 }
 

@@ -16,7 +16,7 @@
 //	for rec, err := range batch.Records() { … }
 //
 // The package does no I/O, starts no goroutine, reads no clock and imports the standard library
-// only. Parse functions return views into their input: a view is valid as long as the input is, and
+// and its checksum, crc32c, only. Parse functions return views into their input: a view is valid as long as the input is, and
 // must not be modified. Append functions write behind dst and return the extended slice.
 // Compressed batches are opened by the sub-package codec.
 package wire

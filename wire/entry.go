@@ -2,7 +2,8 @@ package wire
 
 import (
 	"encoding/binary"
-	"hash/crc32"
+
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
 // StampBytes is the size of the broker's stamp in front of every entry's payload.
@@ -39,7 +40,7 @@ func (id Identity) Seed() uint32 {
 	var b [20]byte
 	copy(b[:], id.Topic[:])
 	le.PutUint32(b[16:], id.Partition)
-	return crc32.Update(0, castagnoli, b[:])
+	return crc32c.Update(0, b[:])
 }
 
 // Stamp is the broker's part of an entry.
@@ -99,7 +100,7 @@ func (s *Stamp) putFields(b []byte) {
 }
 
 func stampChecksum(b []byte, seed uint32) uint32 {
-	return crc32.Update(seed, castagnoli, b[4:StampBytes+4])
+	return crc32c.Update(seed, b[4:StampBytes+4])
 }
 
 // View sets s from an entry whose checksum was checked before, or is about to be checked with
@@ -183,23 +184,23 @@ func shortEnd(b []byte) error {
 
 // PayloadOK reports whether a payload matches its own checksum, its first four bytes.
 func PayloadOK(p []byte) bool {
-	return len(p) >= 4 && crc32.Checksum(p[4:], castagnoli) == le.Uint32(p)
+	return len(p) >= 4 && crc32c.Checksum(p[4:]) == le.Uint32(p)
 }
 
 // SealPayload puts the checksum of what is behind them into the first four bytes of p.
 func SealPayload(p []byte) {
-	le.PutUint32(p, crc32.Checksum(p[4:], castagnoli))
+	le.PutUint32(p, crc32c.Checksum(p[4:]))
 }
 
 // SealHead puts the checksum of head and of the batch behind it into the first four bytes of head. It does
 // not look at the batch, whose own checksum must be right.
 func SealHead(head []byte, b *Batch) {
-	sum := crc32.Update(crc32.Checksum(head[4:], castagnoli), castagnoli, b.raw[:4])
-	le.PutUint32(head, joined(sum, le.Uint32(b.raw), len(b.raw)-4))
+	sum := crc32c.Update(crc32c.Checksum(head[4:]), b.raw[:4])
+	le.PutUint32(head, crc32c.Join(sum, le.Uint32(b.raw), len(b.raw)-4))
 }
 
 // AppendPayload appends a payload of the broker's own (any kind but data): body behind its checksum.
 func AppendPayload(dst, body []byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))
+	dst = binary.LittleEndian.AppendUint32(dst, crc32c.Checksum(body))
 	return append(dst, body...)
 }

@@ -1,6 +1,6 @@
 package wire
 
-import "hash/crc32"
+import "github.com/rafka-mq/rafka/wire/crc32c"
 
 // PlainBatch reports whether raw is an intact batch without optional fields whose records are well
 // formed and have at most maxRecord bytes each, and returns how many there are. It is Parse and
@@ -30,5 +30,5 @@ func PlainBatch(raw []byte, maxRecord int) (count uint32, ok bool) {
 		}
 		count = b.count
 	}
-	return count, crc32.Checksum(raw[4:], castagnoli) == le.Uint32(raw)
+	return count, crc32c.Checksum(raw[4:]) == le.Uint32(raw)
 }

@@ -1,6 +1,6 @@
 package wire
 
-import "hash/crc32"
+import "github.com/rafka-mq/rafka/wire/crc32c"
 
 // StampRun writes the stamps of entries that follow each other and have the same kind, flags, skip, term and
 // time. Between two of them mostly four numbers of small difference change, and a checksum is linear:
@@ -17,10 +17,10 @@ type StampRun struct {
 // NewStampRun returns a run in the partition with this Identity.Seed.
 func NewStampRun(seed uint32) StampRun { return StampRun{seed: seed} }
 
-// Put is Stamp.Put.
-func (r *StampRun) Put(b []byte, s *Stamp) {
+// Put is Stamp.Put. batch is what the payload begins with, its checksum, from where it was copied: what was
+// just written to b is slower to read.
+func (r *StampRun) Put(b []byte, s *Stamp, batch uint32) {
 	index, offset := s.Index^r.last.Index, s.BaseOffset^r.last.BaseOffset
-	batch := le.Uint32(b[StampBytes:])
 	if !r.begun || index|offset > 0xff || s.Length != r.last.Length || s.Count != r.last.Count {
 		s.Put(b, r.seed)
 		r.begun, r.sum, r.batch, r.last = true, le.Uint32(b), batch, *s
@@ -57,7 +57,7 @@ func newDeltas(at int) (d deltas) {
 	for v := range d {
 		var covered [StampBytes]byte // bytes 4 to 52
 		covered[at-4] = byte(v)
-		d[v] = ^crc32.Update(^uint32(0), castagnoli, covered[:])
+		d[v] = ^crc32c.Update(^uint32(0), covered[:])
 	}
 	return d
 }

@@ -22,7 +22,7 @@ func TestStampsOfARun(t *testing.T) {
 				got[i] = byte(rng.Uint32())
 				want[i] = got[i]
 			}
-			r.Put(got, &s)
+			r.Put(got, &s, le.Uint32(got[StampBytes:]))
 			s.Put(want, seed)
 			require.Equal(t, want, got)
 			require.True(t, CheckStamp(got, seed))
@@ -49,5 +49,5 @@ func BenchmarkStamp(b *testing.B) {
 	}
 	f("single", func(b []byte, s *Stamp) { s.Put(b, 77) })
 	r := NewStampRun(77)
-	f("run", r.Put)
+	f("run", func(b []byte, s *Stamp) { r.Put(b, s, le.Uint32(b[StampBytes:])) })
 }

@@ -1,4 +1,4 @@
-package wire
+package crc32c
 
 // powers holds x to the power of 2^k modulo the polynomial of CRC32C, at k. The lowest power of x is in
 // the highest bit, as in the checksum.
@@ -24,9 +24,9 @@ func multiply(a, b uint32) (product uint32) {
 	return product
 }
 
-// joined returns the checksum of a and behind it the n bytes of b, from those of both. It takes
-// up to 50 ns for every bit of n.
-func joined(a, b uint32, n int) uint32 {
+// Join returns the checksum of some bytes and behind them n others, from the checksums a and b of both. It
+// takes up to 50 ns for every bit of n.
+func Join(a, b uint32, n int) uint32 {
 	for k := 3; n > 0; k, n = k+1, n>>1 { // a byte is x to the power of 8
 		if n&1 != 0 {
 			a = multiply(a, powers[k])

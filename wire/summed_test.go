@@ -2,25 +2,10 @@ package wire
 
 import (
 	"bytes"
-	"hash/crc32"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-func TestChecksumsAreJoined(t *testing.T) {
-	b := make([]byte, 70_000)
-	r := rand.NewChaCha8([32]byte{1})
-	_, _ = r.Read(b)
-	for _, n := range []int{0, 1, 2, 7, 8, 63, 1024, 4095, 65_536, 70_000} {
-		for _, at := range []int{0, 1, n / 2, n} {
-			at = min(at, n)
-			is := joined(crc32.Checksum(b[:at], castagnoli), crc32.Checksum(b[at:n], castagnoli), n-at)
-			require.Equal(t, crc32.Checksum(b[:n], castagnoli), is, "%d of %d", at, n)
-		}
-	}
-}
 
 func TestABatchThatWasSummedUpIsTheSame(t *testing.T) {
 	for _, n := range []int{1, 10, 1000, 5000} {

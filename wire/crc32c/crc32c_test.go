@@ -1,0 +1,93 @@
+package crc32c
+
+import (
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTheSumIsThatOfHashCRC32(t *testing.T) {
+	const most = 300
+	b := random(most + 16)
+	for n := range most + 1 {
+		for at := range 16 {
+			is := b[at : at+n]
+			require.Equal(t, crc32.Checksum(is, castagnoli), Checksum(is), "%d bytes at %d", n, at)
+			for _, sum := range []uint32{1, 0x80000000, 0xffffffff} {
+				require.Equal(t, crc32.Update(sum, castagnoli, is), Update(sum, is), "%d bytes at %d behind %x", n, at, sum)
+			}
+		}
+	}
+}
+
+// The check value of the polynomial, and the vectors of RFC 3720.
+func TestKnownSums(t *testing.T) {
+	f := func(want uint32, b []byte) { require.Equal(t, want, Checksum(b), "%x", b) }
+	f(0, nil)
+	f(0xe3069283, []byte("123456789"))
+	b := make([]byte, 32)
+	f(0x8a9136aa, b)
+	for i := range b {
+		b[i] = 0xff
+	}
+	f(0x62a8ab43, b)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	f(0x46dd794e, b)
+}
+
+func TestChecksumsAreJoined(t *testing.T) {
+	b := random(70_000)
+	for _, n := range []int{0, 1, 2, 7, 8, 63, 1024, 4095, 65_536, 70_000} {
+		for _, at := range []int{0, 1, n / 2, n} {
+			at = min(at, n)
+			is := Join(Checksum(b[:at]), Checksum(b[at:n]), n-at)
+			require.Equal(t, Checksum(b[:n]), is, "%d of %d", at, n)
+		}
+	}
+}
+
+func FuzzUpdate(f *testing.F) {
+	f.Add([]byte(nil), uint8(0))
+	f.Add([]byte("123456789"), uint8(4))
+	f.Add(random(150), uint8(63))
+	f.Fuzz(func(t *testing.T, b []byte, cut uint8) {
+		at := min(int(cut), len(b))
+		want := crc32.Checksum(b, castagnoli)
+		require.Equal(t, want, Checksum(b))
+		require.Equal(t, want, Update(Checksum(b[:at]), b[at:]))
+		require.Equal(t, want, Join(Checksum(b[:at]), Checksum(b[at:]), len(b)-at))
+	})
+}
+
+// BenchmarkUpdate sums what is not aligned, as batches are not. 22 bytes are a batch of a record of 16, 48
+// what the checksum of a stamp covers.
+func BenchmarkUpdate(b *testing.B) {
+	for _, size := range []int{4, 22, 48, 63, 134, 1024} {
+		buf := random(size + 2)[2:]
+		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			sum := uint32(0)
+			for b.Loop() {
+				sum = Update(sum, buf)
+			}
+		})
+		b.Run(fmt.Sprintf("%dB/hash/crc32", size), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			sum := uint32(0)
+			for b.Loop() {
+				sum = crc32.Update(sum, castagnoli, buf)
+			}
+		})
+	}
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}

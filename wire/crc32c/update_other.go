@@ -1,0 +1,8 @@
+//go:build !amd64 || purego
+
+package crc32c
+
+import "hash/crc32"
+
+// Update returns the checksum of some bytes and behind them b, from the sum of the former.
+func Update(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
