@@ -30,10 +30,11 @@ type batch struct {
 
 	sealed   bool
 	codec    wire.Codec
-	packed   []byte // compressed records, and behind them the encoded batch
+	items    items  // when the messages are published later
+	packed   []byte // compressed records and behind them the encoded batch, or encoded items
 	head     int    // size of the compressed records
 	bytes    []byte // encoded, once stamped
-	frame    []byte // publishHead bytes and behind them bytes, once stamped; nil when compressed
+	frame    []byte // room for the head of the request and behind it bytes, once stamped; nil when compressed
 	lent     bool   // the connection it was sent with last writes it from frame; guarded by that connection
 	producer wire.Producer
 	topicID  [16]byte // of the topic it was sent to first
@@ -51,18 +52,22 @@ type batch struct {
 
 // answer is what became of a batch.
 type answer struct {
-	base      uint64
+	base      uint64 // offset of the first message, or its id when it is published later
 	level     wire.Level
 	duplicate bool
 	err       error
 }
 
-func (b *batch) count() int { return b.builder.Count() }
+// count returns how many messages the batch has.
+func (b *batch) count() int { return b.items.messages + b.builder.Count() }
 
 // fits reports whether a message of size bytes can join the batch.
 func (b *batch) fits(size, limit int, kind batchKind) bool {
-	return b.batchKind == kind &&
-		b.builder.Size()+size <= limit && b.builder.Count() < wire.MaxBatchRecords
+	alike := b.batchKind == kind
+	if b.isLater() { // it can be an item of its own
+		alike = b.level == kind.level && b.items.closed < maxItems-1
+	}
+	return alike && len(b.packed)+b.builder.Size()+size <= limit && b.builder.Count() < wire.MaxBatchRecords
 }
 
 // took takes note of messages that were added, from index at on: what they take of the budget, and who
@@ -92,10 +97,11 @@ func (b *batch) seal(c wire.Codec) {
 		return
 	}
 	b.sealed, b.codec = true, wire.CodecNone
-	b.builder.SetTTL(b.ttl)
-	if b.ids {
-		b.builder.MarkIDs()
+	if b.isLater() {
+		b.closeItem()
+		return
 	}
+	b.describe(b.batchKind)
 	if c == wire.CodecNone || b.ids {
 		return
 	}
@@ -106,9 +112,21 @@ func (b *batch) seal(c wire.Codec) {
 	}
 }
 
+// describe has the broker told what the messages in the builder have in common.
+func (b *batch) describe(kind batchKind) {
+	b.builder.SetTTL(kind.ttl)
+	if kind.ids {
+		b.builder.MarkIDs()
+	}
+}
+
 // stamp encodes the batch with its place in its producer's stream, a zero one for none.
 func (b *batch) stamp(p wire.Producer) {
 	b.producer = p
+	if b.isLater() {
+		b.frame, b.bytes = b.packed, b.packed[scheduleHead:]
+		return
+	}
 	b.builder.SetProducer(p)
 	if b.codec == wire.CodecNone {
 		b.frame = b.builder.BytesBehind(publishHead)
@@ -164,7 +182,11 @@ func (b *batch) settle(a answer) {
 		if done == nil {
 			continue
 		}
-		if a.err == nil {
+		switch {
+		case a.err != nil:
+		case b.isLater():
+			r.Schedule = a.base + uint64(i)
+		default:
 			r.Offset = a.base + uint64(i)
 		}
 		done(r, a.err)

@@ -66,7 +66,7 @@ type conn struct {
 type request struct {
 	op    wire.Op
 	end   uint64 // stream position behind its frame
-	batch *batch // a publish
+	batch *batch // of messages
 	reply func(*frame, error)
 	long  bool // may wait for long by design: fetches, leases
 }
@@ -224,7 +224,7 @@ func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func(
 	}
 }
 
-// sendBatch puts a publish into the output; the caller has it written. ok is false when it cannot go
+// sendBatch puts a batch into the output; the caller has it written. ok is false when it cannot go
 // now: the connection is dead or draining, and its end will be noticed; or too much is unanswered, and l
 // is woken when that changes. The caller holds l.mu.
 func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
@@ -248,7 +248,7 @@ func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 		cn.fired = append(cn.fired, fired{batch: b, end: cn.queued})
 		return true
 	}
-	cn.pending[id] = request{op: wire.OpPublish, end: cn.queued, batch: b}
+	cn.pending[id] = request{op: l.op, end: cn.queued, batch: b}
 	cn.unacked += len(b.bytes)
 	cn.settling++
 	return true
@@ -264,18 +264,36 @@ const (
 	lentBytes = 64 << 10
 )
 
-// appendBatchLocked puts the frame of a publish into the output.
+// appendBatchLocked puts the request of a batch into the output.
 func (cn *conn) appendBatchLocked(l *lane, b *batch, handle uint16, id uint32) {
-	p := wire.Publish{Handle: handle, Partition: l.partition}
-	cn.queued += uint64(publishHead + len(b.bytes))
+	var room [scheduleHead]byte
+	head := b.appendHead(room[:0], l, handle, id)
+	cn.queued += uint64(len(head) + len(b.bytes))
 	b.lent = b.frame != nil && len(b.bytes) >= lentBytes
 	if b.lent {
-		p.Append(wire.AppendHeader(b.frame[:0], wire.OpPublish, wire.Flags(b.level), id, publishBytes+len(b.bytes)))
-		cn.out.lend(b.frame)
+		whole := b.frame[len(b.frame)-len(b.bytes)-len(head):]
+		copy(whole, head)
+		cn.out.lend(whole)
 		return
 	}
-	p.Batch = b.bytes
-	cn.out.own = p.Append(wire.AppendHeader(cn.out.own, wire.OpPublish, wire.Flags(b.level), id, publishBytes+len(b.bytes)))
+	cn.out.own = append(append(cn.out.own, head...), b.bytes...)
+}
+
+// appendHead appends what the request of a batch has before its bytes.
+func (b *batch) appendHead(dst []byte, l *lane, handle uint16, id uint32) []byte {
+	flags := wire.Flags(b.level)
+	if !b.isLater() {
+		dst = wire.AppendHeader(dst, l.op, flags, id, publishBytes+len(b.bytes))
+		return (&wire.Publish{Handle: handle, Partition: l.partition}).Append(dst)
+	}
+	size := scheduleHead - wire.HeaderBytes
+	if b.producer.ID != 0 {
+		flags |= wire.FlagNumbered
+	} else {
+		size -= 3 * 8
+	}
+	dst = wire.AppendHeader(dst, l.op, flags, id, size+len(b.bytes))
+	return wire.AppendScheduleHead(dst, handle, l.partition, b.producer, b.items.closed)
 }
 
 // drain stops publishing because the broker is going away, and closes the connection once everything

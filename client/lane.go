@@ -17,6 +17,8 @@ type lane struct {
 	p         *producer
 	topic     *topic
 	partition uint16
+	op        wire.Op    // OpPublish; OpSchedule for messages that are published later
+	codec     wire.Codec // of its batches
 
 	mu      sync.Mutex // guards the fields below and the batches
 	open    *batch
@@ -33,18 +35,27 @@ type lane struct {
 	starved *conn         // that will kick the lane when it has room
 	usual   int           // bytes of the last batch that was closed
 
-	later atomic.Pointer[later] // of messages that are published later; nil before the first; set under mu
+	later atomic.Pointer[lane] // of messages that are published later; nil before the first; set under mu
 }
 
-// add copies m into the open batch and sends what can leave. The caller waits for the answer with w, nil
-// when it does not. It returns false when the topic was dropped: look it up again.
-func (l *lane) add(m *Message, kind batchKind, size int, alone bool, w *waiter, done func(Receipt, error)) bool {
+func newLane(t *topic, partition uint16, op wire.Op) *lane {
+	l := &lane{p: t.p, topic: t, partition: partition, op: op, pauser: newPauser(), stream: t.p.stream}
+	if op == wire.OpPublish {
+		l.codec = t.p.c.opts.Codec
+	}
+	return l
+}
+
+// add copies m into the open batch and sends what can leave. it says when m is published, nil for now. The
+// caller waits for the answer with w, nil when it does not. It returns false when the topic was dropped: look it
+// up again.
+func (l *lane) add(m *Message, it *wire.ScheduleItem, kind batchKind, size int, alone bool, w *waiter, done func(Receipt, error)) bool {
 	l.mu.Lock()
 	if l.gone != nil {
 		l.mu.Unlock()
 		return false
 	}
-	l.addLocked(m, kind, size, alone, done)
+	l.addLocked(m, it, kind, size, alone, done)
 	cn := l.handOverLocked()
 	if cn != nil && w != nil {
 		l.assignLocked(w, cn)
@@ -81,15 +92,18 @@ func transmit(cn *conn, w *waiter) {
 	}
 }
 
-func (l *lane) addLocked(m *Message, kind batchKind, size int, alone bool, done func(Receipt, error)) {
+func (l *lane) addLocked(m *Message, it *wire.ScheduleItem, kind batchKind, size int, alone bool, done func(Receipt, error)) {
 	// Only numbered batches can be split in order when one of several ids is known already.
-	alone = alone || kind.ids && (l.stream.ID == 0 || kind.level == wire.LevelNone)
+	alone = alone || it == nil && kind.ids && (l.stream.ID == 0 || kind.level == wire.LevelNone)
 	if l.open != nil && (alone || !l.open.fits(size, l.topic.info.Load().maxBatch, kind)) {
 		l.closeOpenLocked()
 	}
 	if l.open == nil {
 		l.open = l.p.batches.get(l, kind, l.usual)
 		l.startLingerLocked()
+	}
+	if it != nil {
+		l.open.begin(it, kind)
 	}
 	l.addToOpenLocked(m)
 	l.open.took(l.open.count()-1, size, done)
@@ -136,7 +150,7 @@ func (m *Message) isPlain() bool {
 func (l *lane) addToOpenLocked(m *Message) {
 	if m.isPlain() {
 		l.open.builder.AddPlain(m.Key, m.Value)
-		if l.p.c.opts.Codec == wire.CodecNone {
+		if l.codec == wire.CodecNone {
 			l.open.builder.SumAhead()
 		}
 		return
@@ -190,7 +204,7 @@ func (l *lane) lingered() {
 
 // closeOpenLocked moves the open batch to the queue; keyless messages then go to the next partition.
 func (l *lane) closeOpenLocked() {
-	l.open.seal(l.p.c.opts.Codec)
+	l.open.seal(l.codec)
 	l.usual = l.open.builder.Size()
 	l.queue = append(l.queue, l.open)
 	l.open = nil
@@ -338,12 +352,12 @@ func (l *lane) againLocked(b *batch, err error) bool {
 		first := !b.rebound
 		b.rebound = true
 		return first
-	case code == wire.CodeDuplicate:
+	case code == wire.CodeDuplicate && !b.isLater():
 		return b.count() > 1 && !b.atomic // its messages go one by one
 	case code == wire.CodeOutOfSequence:
 		b.uncertain = false // or the broker would know it
 		l.gap = l.gap || l.flight[0] == b
-	case code == wire.CodeStorageFull || !retryLater(err):
+	case code == wire.CodeStorageFull || code == wire.CodeLimit || !retryLater(err):
 		return false
 	}
 	now := time.Now()
@@ -428,7 +442,7 @@ func (l *lane) explain(b *batch, err error) error {
 	if err == nil {
 		return nil
 	}
-	said := explain(err, wire.OpPublish, l.topic.name, int(l.partition))
+	said := explain(err, l.op, l.topic.name, int(l.partition))
 	if l.unknown(err) || b.uncertain {
 		return &unknownError{said}
 	}

@@ -12,7 +12,7 @@ import (
 
 // lentBatch is a large batch of a lane that a connection is to write.
 func lentBatch(cn *conn, id uint32) *batch {
-	b := &batch{lane: &lane{}}
+	b := &batch{lane: &lane{op: wire.OpPublish}}
 	b.builder.AddPlain(nil, bytes.Repeat([]byte("x"), lentBytes))
 	b.seal(wire.CodecNone)
 	b.stamp(wire.Producer{ID: 1})
@@ -38,8 +38,61 @@ func TestALargeBatchIsWrittenFromWhereItIs(t *testing.T) {
 	frame := wire.AppendHeader(nil, wire.OpPublish, 0, 7, publishBytes+len(b.bytes))
 	publish := wire.Publish{Handle: 3, Batch: b.bytes}
 	want := append([]byte("before"), publish.Append(frame)...)
-	require.Equal(t, append(want, "behind"...), got)
+	require.True(t, bytes.Equal(append(want, "behind"...), got))
 	require.Zero(t, cn.out.size())
+}
+
+// What is published later is written the same way, large or small, with a number or without.
+func TestARequestToPublishLaterIsWritten(t *testing.T) {
+	f := func(p wire.Producer, values ...[]byte) {
+		t.Helper()
+		cn := newConn(&Client{}, nil, nil)
+		b := &batch{lane: &lane{op: wire.OpSchedule, partition: 5}, batchKind: batchKind{level: wire.LevelOS}}
+		for i, v := range values {
+			b.begin(&wire.ScheduleItem{Kind: wire.ScheduleAt, Ms: int64(i / 2)}, b.batchKind)
+			b.builder.AddPlain(nil, v)
+		}
+		require.Equal(t, len(values), b.count())
+		b.seal(wire.CodecS2)
+		require.Equal(t, len(values), b.count())
+		b.stamp(wire.Producer{})
+		b.stamp(p) // its numbering began again
+		cn.appendBatchLocked(b.lane, b, 3, 7)
+		var got []byte
+		for part := cn.startLocked(); len(part) > 0; part = cn.startLocked() {
+			got = append(got, part...)
+			cn.wrote(len(part))
+		}
+		require.Equal(t, uint64(len(got)), cn.queued)
+		frame, rest, _, ok, err := wire.NextFrame(got, wire.MaxFrameBytes)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Empty(t, rest)
+		require.Equal(t, wire.OpSchedule, frame.Op)
+		require.Equal(t, uint32(7), frame.Correlation)
+		require.Equal(t, wire.LevelOS, wire.Level(frame.Flags&wire.FlagLevel))
+		var m wire.Schedule
+		require.NoError(t, m.Parse(frame.Body, frame.Flags))
+		require.Equal(t, []uint16{3, 5}, []uint16{m.Handle, m.Partition})
+		require.Equal(t, p, m.Producer)
+		for i, it := range m.Items {
+			require.Equal(t, int64(i), it.Ms)
+			whole, err := wire.ViewBatch(it.Batch)
+			require.NoError(t, err)
+			for r, err := range whole.Records() {
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(values[0], r.Value))
+				values = values[1:]
+			}
+		}
+		require.Empty(t, values)
+	}
+	small, large := []byte("small"), bytes.Repeat([]byte("x"), lentBytes)
+	numbered := wire.Producer{ID: 1, Epoch: 2, Sequence: 3}
+	f(wire.Producer{}, small)
+	f(numbered, small, small, small)
+	f(wire.Producer{}, small, large)
+	f(numbered, large, small, small)
 }
 
 // The kernel may hand a batch to the broker, and the broker's answer to the reader, before the writer runs

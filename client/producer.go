@@ -151,39 +151,24 @@ func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(R
 		if err != nil {
 			return err
 		}
+		var at *wire.ScheduleItem
 		if m.isLater() {
-			if ok, err := c.publishLater(ctx, l, m, size, done); ok || err != nil {
+			it, err := t.schedule(m)
+			if err != nil {
 				return err
 			}
-			continue
+			l, at = l.forLater(), &it
 		}
 		if !p.budget.try(size) {
 			if err := c.awaitRoom(ctx, m, size); err != nil {
 				return err
 			}
 		}
-		if l.add(m, c.kindOf(m), size, alone, w, done) {
+		if l.add(m, at, c.kindOf(m), size, alone, w, done) {
 			return nil
 		}
 		p.budget.release(size)
 	}
-}
-
-// publishLater is the end of publish for a message that is published later. ok is false when the topic was
-// dropped: look it up again.
-func (c *Client) publishLater(ctx context.Context, l *lane, m *Message, size int, done func(Receipt, error)) (ok bool, err error) {
-	item, err := l.topic.schedule(m)
-	if err != nil {
-		return false, err
-	}
-	if err := c.awaitRoom(ctx, m, size); err != nil {
-		return false, err
-	}
-	if l.addLater(m, item, c.kindOf(m), size, done) {
-		return true, nil
-	}
-	c.producer.budget.release(size)
-	return false, nil
 }
 
 // awaitRoom waits until m may be buffered.
@@ -202,6 +187,9 @@ func (c *Client) kindOf(m *Message) batchKind {
 	}
 	if k.level == wire.LevelDefault {
 		k.level = c.opts.Level
+	}
+	if k.level == wire.LevelNone && m.isLater() {
+		k.level = wire.LevelMemory // its id is the answer
 	}
 	return k
 }

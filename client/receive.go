@@ -37,7 +37,7 @@ func (cn *conn) dispatch(f *frame) error {
 	}
 	cn.passOn()
 	switch f.Op {
-	case wire.OpPublish | wire.OpReply:
+	case wire.OpPublish | wire.OpReply, wire.OpSchedule | wire.OpReply:
 		return cn.onPublished(f)
 	case wire.OpDeliver:
 		return cn.onDeliver(f)
@@ -108,20 +108,31 @@ func (cn *conn) take(id uint32, op wire.Op) (r request, ok bool) {
 	return r, true
 }
 
+// onPublished takes the answer to one or more batches.
 func (cn *conn) onPublished(f *frame) error {
 	if f.Flags&wire.FlagError != 0 {
 		return cn.onPublishFailed(f)
 	}
-	var rep wire.PublishReply
-	if err := rep.Parse(f.Body, f.Flags); err != nil {
+	a := answer{level: wire.Level(f.Flags & wire.FlagLevel), duplicate: f.Flags&wire.FlagDuplicate != 0}
+	op, extra := f.Op&^wire.OpReply, uint32(0)
+	var err error
+	if op == wire.OpSchedule {
+		var r wire.ScheduleReply
+		err = r.Parse(f.Body)
+		a.base = r.First
+	} else {
+		var r wire.PublishReply
+		err = r.Parse(f.Body, f.Flags)
+		a.base, extra = r.Base, r.Extra
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	a := answer{base: rep.Base, level: wire.Level(f.Flags & wire.FlagLevel), duplicate: f.Flags&wire.FlagDuplicate != 0}
 	id := f.Correlation
-	for range uint64(rep.Extra) + 1 {
-		r, ok := cn.take(id, wire.OpPublish)
+	for range uint64(extra) + 1 {
+		r, ok := cn.take(id, op)
 		if !ok {
-			return fmt.Errorf("%w: an acknowledgement of no publish", ErrProtocol)
+			return fmt.Errorf("%w: an acknowledgement of no %s", ErrProtocol, op)
 		}
 		n := uint64(r.batch.count())
 		r.batch.lane.answered(r.batch, a)
@@ -137,9 +148,10 @@ func (cn *conn) onPublishFailed(f *frame) error {
 	if err != nil {
 		return err
 	}
-	r, ok := cn.take(f.Correlation, wire.OpPublish)
+	op := f.Op &^ wire.OpReply
+	r, ok := cn.take(f.Correlation, op)
 	if !ok { // a publish at wire.LevelNone, long counted as done
-		cn.c.report(explain(we, wire.OpPublish, "", anyPartition))
+		cn.c.report(explain(we, op, "", anyPartition))
 		if stale(we) && time.Since(cn.refreshed) > time.Second {
 			cn.refreshed = time.Now() // nobody knows which topic it was
 			cn.c.producer.refresh(cn)

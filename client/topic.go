@@ -62,7 +62,7 @@ func (t *topic) bind(b *binding) {
 	t.mu.Lock()
 	lanes := *t.lanes.Load()
 	for len(lanes) < int(b.Partitions) {
-		lanes = append(lanes[:len(lanes):len(lanes)], &lane{p: t.p, topic: t, partition: uint16(len(lanes)), pauser: newPauser(), stream: t.p.stream})
+		lanes = append(lanes[:len(lanes):len(lanes)], newLane(t, uint16(len(lanes)), wire.OpPublish))
 	}
 	t.info.Store(newTopicInfo(b, t.p.c.opts.MaxBatchBytes))
 	t.lanes.Store(&lanes)
