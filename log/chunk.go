@@ -190,6 +190,7 @@ func putReach(block []byte, file uint64, reach int64) {
 }
 
 // reachOf returns what putReach noted for a file of size bytes, and all of it when that is not there or damaged.
+// It is beyond the size of a file whose end was cut off.
 func reachOf(block []byte, file uint64, size int64) int64 {
 	if len(block) < commitReachPos+reachSize {
 		return size
@@ -199,7 +200,7 @@ func reachOf(block []byte, file uint64, size int64) int64 {
 	if reach < commitDataPos || le.Uint32(b[8:]) != seededChecksum(file, b[:8]) {
 		return size
 	}
-	return min(size, reach)
+	return reach
 }
 
 // checksumAt reports whether the checksum at pos is that of b with zeros in its place.

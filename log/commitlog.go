@@ -145,7 +145,7 @@ func (c *commitLog) write() error {
 		f = c.direct
 	}
 	if end := c.bufPos + int64(len(c.buf)); end > c.reach {
-		reach := pageEnd(end + c.step)
+		reach := min(pageEnd(end+c.step), c.room)
 		putReach(c.head, c.number, reach)
 		if err := writeFull(f, c.head, 0); err != nil {
 			return err
@@ -284,9 +284,9 @@ func (c *commitLog) start(n int64) error {
 		return err
 	}
 	h := commitHeader{file: c.next, first: c.lsn, abandon: c.abandon, created: c.nowMs()}
-	c.reach = commitDataPos + c.step
-	c.fillHead(&h)
 	from, room, written := c.source(pageEnd(commitDataPos + n))
+	c.reach = min(commitDataPos+c.step, room)
+	c.fillHead(&h)
 	f, err := c.prepare(from, room)
 	if isFull(err) && len(c.spares) > 0 { // too small for this chunk
 		if err = c.dropSpares(0); err == nil {

@@ -245,6 +245,34 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, log.ErrVersion, "a refused open releases the lock")
 }
 
+// However short somebody makes a commit log file, between chunks or to nothing, what it loses is reported.
+func TestACommitFileThatWasCutIsReported(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range uint64(20) {
+		appendN(t, l, i*2, 2)
+		l.Flush(wire.LevelDisk)
+		s.Round()
+	}
+	s.Drop()
+	names := commitFiles(disk)
+	require.Len(t, names, 1)
+	bytes := disk.Bytes(names[0])
+	for cut := 0; cut < end(bytes); cut += 8 { // chunks are aligned
+		short := disk.Clone()
+		short.SetBytes(names[0], bytes[:cut])
+		report, err := log.VerifyFS(short, "/data")
+		require.NoError(t, err)
+		require.False(t, report.OK(), cut)
+		s, err := log.OpenStill(small(short))
+		require.NoError(t, err)
+		require.Positive(t, s.Stats().Damage, cut)
+		s.Drop()
+	}
+}
+
 func TestTruncatedFilesNeverPanic(t *testing.T) {
 	disk, all := damagedDisk(t)
 	for _, name := range disk.Names() {

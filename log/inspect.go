@@ -259,7 +259,7 @@ func (in *inspector) commits() error {
 func (in *inspector) commitFile(name, number string) error {
 	var h commitHeader
 	h.file, _ = parseCommitName(number + commitExt)
-	b, err := readCommitFile(in.fs, path.Join(in.dir, name), h.file)
+	b, short, err := readCommitFile(in.fs, path.Join(in.dir, name), h.file)
 	if missing(err) {
 		return nil // recycled meanwhile
 	}
@@ -274,8 +274,10 @@ func (in *inspector) commitFile(name, number string) error {
 		if err := in.damage(name, 0, errors.Join(errChunk, err)); err != nil {
 			return err
 		}
-		if len(b) >= commitDataPos {
-			_, _ = h.parse(b[commitHeaderCopy:]) // the copy, or what the name says
+		_, _ = h.parse(b[min(commitHeaderCopy, len(b)):]) // the copy, or what the name says
+	} else if short {
+		if err := in.damage(name, int64(len(b)), errShort); err != nil {
+			return err
 		}
 	}
 	chunks(b, h.file, 0, func(it chunkItem) bool {
@@ -285,9 +287,13 @@ func (in *inspector) commitFile(name, number string) error {
 	return err
 }
 
-// readCommitFile reads what a start reads of a commit log file.
-func readCommitFile(f FS, name string, number uint64) ([]byte, error) {
-	return readReaching(f, name, func(file File, size int64) (int64, error) { return readReach(file, number, size) })
+// readCommitFile reads what a start reads of a commit log file, and reports whether its end was cut off.
+func readCommitFile(f FS, name string, number uint64) (b []byte, short bool, err error) {
+	b, err = readReaching(f, name, func(file File, size int64) (reach int64, err error) {
+		reach, short, err = readReach(file, number, size)
+		return reach, err
+	})
+	return b, short, err
 }
 
 // chunk yields a chunk and its entries.

@@ -14,6 +14,7 @@ import (
 var (
 	errTorn  = errors.New("torn tail")
 	errChunk = errors.New("commit log chunk is damaged")
+	errShort = errors.New("the end of the file is missing")
 )
 
 // replayFile is a commit log file found at the restart.
@@ -23,6 +24,7 @@ type replayFile struct {
 	limit  uint64 // chunks from here on were given up
 	size   int64
 	reach  int64  // nothing that counts is behind
+	short  bool   // the file ends before what it said of its reach: somebody cut it
 	end    uint64 // lsn behind its last chunk
 }
 
@@ -121,10 +123,7 @@ func (r *replay) each(f func(file *replayFile, b []byte) error) error {
 		if err != nil {
 			return fmt.Errorf("read commit log %s: %w", file.name, err)
 		}
-		if len(b) > 0 {
-			err = f(file, b)
-		}
-		if err != nil {
+		if err := f(file, b); err != nil {
 			return err
 		}
 	}
@@ -144,10 +143,7 @@ func (r *replay) load(file *replayFile) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if file.size == 0 {
-		return nil, nil
-	}
-	if file.reach, err = readReach(f, file.header.file, file.size); err != nil {
+	if file.reach, file.short, err = readReach(f, file.header.file, file.size); err != nil {
 		return nil, err
 	}
 	if int64(len(r.buf)) < file.reach {
@@ -164,13 +160,14 @@ func (r *replay) load(file *replayFile) ([]byte, error) {
 	return b, nil
 }
 
-// readReach returns how much of a commit log file of size bytes is to be read.
-func readReach(f File, number uint64, size int64) (int64, error) {
+// readReach returns how much of a commit log file of size bytes is to be read, and whether its end was cut off.
+func readReach(f File, number uint64, size int64) (reach int64, short bool, err error) {
 	head := make([]byte, min(size, commitDataPos))
 	if err := readFull(f, head, 0); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return reachOf(head, number, size), nil
+	reach = reachOf(head, number, size)
+	return min(reach, size), size < max(reach, commitDataPos), nil
 }
 
 // release gives the memory of load back.
@@ -183,13 +180,17 @@ func (r *replay) release() {
 
 // survey reads the header of a file and the synced marks in it.
 func (r *replay) survey(file *replayFile, b []byte) error {
+	name := path.Join(r.store.commits.dir, file.name)
 	ok, err := file.header.parse(b)
-	if !ok && err == nil && len(b) >= commitDataPos {
-		r.store.reportDamage(path.Join(r.store.commits.dir, file.name), 0, errChunk)
-		_, err = file.header.parse(b[commitHeaderCopy:])
+	if !ok && err == nil {
+		r.store.reportDamage(name, 0, errChunk)
+		_, err = file.header.parse(b[min(commitHeaderCopy, len(b)):])
 	}
 	if err != nil {
 		return fmt.Errorf("commit log %s: %w", file.name, err)
+	}
+	if ok && file.short {
+		r.store.reportDamage(name, file.size, errShort)
 	}
 	chunks(b, file.header.file, 0, func(it chunkItem) bool {
 		if !it.damage {
