@@ -435,10 +435,14 @@ func (l *Log) removeJunk() error {
 	return nil
 }
 
-// removeStale unlinks segment files that no longer count. They were given up by a durable
+// removeStale unlinks segment files and directories that no longer count. They were given up by a durable
 // checkpoint.
 func (s *Store) removeStale() error {
 	var errs []error
+	for _, dir := range s.gone {
+		errs = append(errs, s.removeDir(dir))
+	}
+	s.gone = nil
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
 		stale := l.stale

@@ -244,7 +244,8 @@ func (l *Log) TruncatePrefix(offset uint64) error {
 	return s.retainFilesLocked()
 }
 
-// RemoveLog deletes a log with all its entries: durably, then its files.
+// RemoveLog deletes a log with all its entries: durably, then its files. When that fails, as on a full disk, the
+// log is gone all the same for this process, and the next checkpoint finishes it.
 func (s *Store) RemoveLog(id wire.Identity) error {
 	s.filing.Lock()
 	defer s.filing.Unlock()
@@ -263,10 +264,8 @@ func (s *Store) RemoveLog(id wire.Identity) error {
 	s.removed = append(s.removed, tombstone{id: id, lsn: s.commits.lsn})
 	s.round.Unlock()
 	s.rootChanged = true
-	if err := s.checkpointLocked(func(*Log) bool { return false }); err != nil {
-		return err
-	}
-	return s.removeDir(l.dir())
+	s.gone = append(s.gone, l.dir())
+	return s.checkpointLocked(func(*Log) bool { return false })
 }
 
 // removeDir unlinks a log's directory, which no checkpoint knows any more.

@@ -51,7 +51,8 @@ type Store struct {
 	filing      sync.Mutex // held through a checkpoint and whatever changes segments; guards:
 	rootChanged bool       // the checkpoint file is behind
 	removed     []tombstone
-	broken      error // why there are no more checkpoints
+	gone        []string // directories of removed logs, to unlink once a checkpoint says so
+	broken      error    // why there are no more checkpoints
 
 	round   sync.Mutex // held through a round; guards:
 	commits *commitLog

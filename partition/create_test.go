@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/internal/seeds"
@@ -117,6 +119,59 @@ func TestAFailedFlushMakesNoTopic(t *testing.T) {
 	disk.Fail(nil)
 	r.Close()
 	_ = s.Close() // says that the metadata log is read-only
+}
+
+// A deletion that a full disk held up is finished when there is space, and no start waits for that.
+func TestADeletionThatAFullDiskHeldUp(t *testing.T) {
+	noSpace := func(_ faultfs.Op, name string) error {
+		if strings.Contains(name, "checkpoint") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("t", 2, nil)
+	require.NoError(t, err)
+	of := uuid.UUID(topic.ID()).String()
+	require.NoError(t, s.Checkpoint())
+	for _, p := range topic.Partitions() {
+		_, _, err := p.log.Append(log.Batch{Kind: wire.KindData, Count: 1, Payload: batchOf(t, "x").Raw()})
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Checkpoint())
+	stored := func(d *faultfs.Disk) bool {
+		return slices.ContainsFunc(d.Names(), func(name string) bool { return strings.Contains(name, of) })
+	}
+	require.True(t, stored(disk))
+	disk.Fail(noSpace)
+	require.ErrorIs(t, r.Delete("t"), wire.CodeStorage)
+	require.Nil(t, r.Topic("t"))
+	killed := disk.Clone()
+
+	disk.Fail(nil)
+	require.NoError(t, s.Checkpoint())
+	require.False(t, stored(disk))
+	r.Close()
+	require.NoError(t, s.Close())
+
+	killed.Fail(noSpace)
+	s, r = faultyRegistry(t, killed)
+	require.Nil(t, r.Topic("t"))
+	again, err := r.Create("t", 1, nil)
+	require.NoError(t, err)
+	require.NotEqual(t, topic.ID(), again.ID())
+	killed.Fail(nil)
+	require.NoError(t, s.Checkpoint())
+	require.False(t, stored(killed))
+	r.Close()
+	require.NoError(t, s.Close())
+
+	s, r = faultyRegistry(t, killed)
+	require.Equal(t, again.ID(), r.Topic("t").ID())
+	require.Len(t, r.data.Topics, 1)
+	r.Close()
+	require.NoError(t, s.Close())
 }
 
 // Topics whose creation was answered are there after a power cut at any call, and each name has one.

@@ -151,12 +151,7 @@ func (r *Registry) load() error {
 			return fmt.Errorf("topic %q in the metadata: %w", rec.Name, err)
 		}
 		if rec.Deleting {
-			if err := r.removeLogs(id, rec.Partitions); err != nil {
-				return err
-			}
-			if err := r.change(change{Deleted: rec.ID}); err != nil {
-				return err
-			}
+			r.finishDeletion(id, rec)
 			continue
 		}
 		t, err := r.openTopic(id, rec)
@@ -170,6 +165,18 @@ func (r *Registry) load() error {
 	r.rebind()
 	r.reportOrphans()
 	return nil
+}
+
+// finishDeletion removes what a crash left of a topic. When it cannot, as on a full disk, that is left to a later
+// start: nobody sees the topic.
+func (r *Registry) finishDeletion(id uuid.UUID, rec *record) {
+	err := r.removeLogs(id, rec.Partitions)
+	if err == nil {
+		err = r.change(change{Deleted: rec.ID})
+	}
+	if err != nil {
+		r.logger.Warn("the deletion of a topic is not finished", "topic", rec.Name, "err", err)
+	}
 }
 
 // reportOrphans names logs on the disk that belong to no topic. They are left alone: an operator
@@ -422,17 +429,18 @@ func (r *Registry) Delete(name string) error {
 }
 
 func (r *Registry) removeLogs(id [16]byte, partitions int) error {
+	var errs []error
 	for i := range partitions {
 		if r.opts.Total > 0 && i != r.opts.Own {
 			continue
 		}
 		for _, log := range []wire.Identity{{Topic: id, Partition: uint32(i)}, {Topic: id, Partition: uint32(i) | companion}} {
 			if err := r.store.RemoveLog(log); err != nil {
-				return fmt.Errorf("remove partition %d: %w", i, err)
+				errs = append(errs, fmt.Errorf("remove partition %d: %w", i, err))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Purge removes the records below an offset, durably, from one partition or from all.
