@@ -13,15 +13,15 @@ import (
 
 // Config is who may connect. The zero value lets everybody do everything.
 type Config struct {
-	// User and Password are the one login of everybody. Password may be a hash, as in User.
+	// User and Password are one login for everybody. Password may be a hash, as in User.
 	User, Password string
-	// Token is the one token of everybody; it may be a hash, too.
+	// Token is one token for everybody; it may be a hash, too.
 	Token string
 	// Users have logins and permissions of their own.
 	Users []User
-	// Default is what users may do about whom nothing is said; nil is everything.
+	// Default is what users without Permissions may do; nil is everything.
 	Default *Permissions
-	// NoAuthUser is the name of the user that connections without credentials are; "" for none.
+	// NoAuthUser is the name of the user for connections without credentials; "" for none.
 	NoAuthUser string
 }
 
@@ -30,8 +30,8 @@ type User struct {
 	// Name is given with the password. For a client certificate it is one of the certificate's names, or
 	// its subject as RFC 4514 writes it.
 	Name string
-	// Password is as it is, or its bcrypt ("$2a$…") or argon2id ("$argon2id$v=19$m=…,t=…,p=…$salt$hash")
-	// hash. A user without one logs in by certificate only.
+	// Password is in plain text, or its bcrypt ("$2a$…") or argon2id
+	// ("$argon2id$v=19$m=…,t=…,p=…$salt$hash") hash. A user without one logs in by certificate only.
 	Password string
 	// NKey is a public user nkey ("U…"): a login signs the connection's nonce. It excludes Name and
 	// Password.
@@ -44,27 +44,26 @@ type User struct {
 type Permissions struct {
 	// Publish are the subjects and topics that may be published to.
 	Publish Rule
-	// Subscribe are the subjects and topics that may be read. A pattern may have a queue group behind a
-	// blank: it then speaks of subscriptions in that group only.
+	// Subscribe are the subjects and topics that may be read. A pattern may be followed by a blank and a
+	// queue group: it then applies to subscriptions in that group only.
 	Subscribe Rule
 	// Responses lets the user publish to the reply subjects of messages it received; nil does not.
 	Responses *Responses
-	// Admin are the topics that may be created, changed, purged and deleted. A user with permissions
-	// that does not have it may do none of that.
+	// Admin are the topics that may be created, changed, purged and deleted. Without it a user with
+	// permissions may do none of that.
 	Admin []string
 }
 
-// Rule is a list of patterns with * and > that are allowed, empty for all, and one of those that are
-// not.
+// Rule lists patterns with * and >: those that are allowed, none meaning all, and those that are denied.
 type Rule struct {
 	Allow, Deny []string
 }
 
-// Responses bounds answers.
+// Responses limits the answers to one reply subject.
 type Responses struct {
-	// Max is how many messages may go to one reply subject; 0 is 1, a negative one any number.
+	// Max is how many messages may go to one reply subject; 0 means 1, a negative one any number.
 	Max int
-	// TTL is for how long; 0 is two minutes, a negative one for ever.
+	// TTL is how long answers are allowed; 0 is two minutes, a negative one for ever.
 	TTL time.Duration
 }
 
@@ -155,7 +154,7 @@ func (p *Permissions) validate(whose string) error {
 	return nil
 }
 
-// Warnings returns sentences about secrets that are in the configuration as they are.
+// Warnings returns a sentence about each secret that is not hashed.
 func (c *Config) Warnings() []string {
 	plain := 0
 	for _, u := range c.Users {

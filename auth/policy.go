@@ -9,10 +9,10 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// ErrRefused is what every failed login returns: it does not say what was wrong.
+// ErrRefused is returned for every failed login. It does not say what was wrong.
 var ErrRefused = errors.New("authorization violation")
 
-// Credentials are what a connection says about itself. Empty fields were not said.
+// Credentials are what a client sent to log in. Empty fields were not sent.
 type Credentials struct {
 	User, Password string
 	Token          string
@@ -22,12 +22,12 @@ type Credentials struct {
 	Certificate    *x509.Certificate // verified; nil when there is none, or its names mean nothing
 }
 
-// Empty reports whether nothing was said. A signature says nothing without its key.
+// Empty reports whether no credentials were sent. A signature without its key does not count.
 func (c *Credentials) Empty() bool {
 	return c.User == "" && c.Password == "" && c.Token == "" && c.NKey == ""
 }
 
-// Name returns who the credentials say they are of, "" for nobody in particular.
+// Name returns the user's name or public nkey in the credentials, "" without one.
 func (c *Credentials) Name() string {
 	if c.NKey != "" {
 		return c.NKey
@@ -35,7 +35,7 @@ func (c *Credentials) Name() string {
 	return c.User
 }
 
-// Policy is a Config that was checked. It never changes.
+// Policy is a validated Config. It is immutable.
 type Policy struct {
 	config    Config
 	users     map[string]*user
@@ -51,7 +51,7 @@ type user struct {
 	rights *rights
 }
 
-// New returns the policy of c, or says what is wrong with it.
+// New validates c and returns its policy.
 func New(c Config) (*Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (p *Policy) Required() bool {
 // Open reports whether everybody may do everything.
 func (p *Policy) Open() bool { return p == nil || p.config.Empty() }
 
-// NKeys reports whether anybody logs in with an nkey, which needs a nonce.
+// NKeys reports whether any user logs in with an nkey, which needs a nonce.
 func (p *Policy) NKeys() bool { return p != nil && p.nkeys }
 
 // NewNonce returns what a connection signs with its nkey.
@@ -113,7 +113,8 @@ func NewNonce() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Login returns who has the credentials, or ErrRefused. It may take long.
+// Login returns the principal with these credentials, or ErrRefused. Checking a hash takes tens of
+// milliseconds.
 func (p *Policy) Login(c *Credentials) (*Principal, error) {
 	if p.Open() {
 		return nil, nil //nolint:nilnil // nobody in particular, who may do everything
@@ -194,7 +195,7 @@ func names(c *x509.Certificate) []string {
 	return list
 }
 
-// Renew returns who a principal of an earlier policy is under this one, and false when its login is no
+// Renew returns the principal of this policy for one of an earlier policy, and false when its login is no
 // longer valid: the user is gone or has other credentials.
 func (p *Policy) Renew(who *Principal) (*Principal, bool) {
 	switch {

@@ -8,7 +8,7 @@ import (
 	"github.com/rafka-mq/rafka/subject"
 )
 
-// Principal is who a connection is. A nil Principal may do everything.
+// Principal is an authenticated user. A nil Principal may do everything.
 type Principal struct {
 	user  *user
 	token string // of a login by token: it has no other name
@@ -70,7 +70,7 @@ func compileRule(r Rule) patterns {
 	return patterns{allow: list(r.Allow), deny: list(r.Deny)}
 }
 
-// Name returns the user's name or public nkey, "" for nobody in particular.
+// Name returns the user's name or public nkey, "" for a nil Principal or a login by token.
 func (p *Principal) Name() string {
 	if p == nil {
 		return ""
@@ -85,7 +85,7 @@ func (p *Principal) rights() *rights {
 	return p.user.rights
 }
 
-// Permissions returns what the user may do, with what its Config left to defaults; nil is everything.
+// Permissions returns what the user may do, with defaults filled in; nil is everything.
 func (p *Principal) Permissions() *Permissions {
 	r := p.rights()
 	if r == nil {
@@ -105,8 +105,8 @@ func (p *Principal) MayPublish(to []byte) bool {
 	return r == nil || r.publish.allows(to)
 }
 
-// MaySubscribe reports whether the user may subscribe to a pattern, as a member of a queue group
-// unless queue is empty. Some of the messages may still be kept from it: see MayReceive.
+// MaySubscribe reports whether the user may subscribe to a pattern, as a member of a queue group unless
+// queue is empty. Single messages may still be withheld: see MayReceive.
 func (p *Principal) MaySubscribe(pattern, queue []byte) bool {
 	r := p.rights()
 	if r == nil {
@@ -133,7 +133,7 @@ func (e *entry) speaksOf(queue []byte) bool {
 	return e.queue == nil || len(queue) > 0 && subject.Match(e.queue, queue)
 }
 
-// Filters reports whether messages may have to be kept from the user's subscriptions.
+// Filters reports whether messages to the user's subscriptions must be checked with MayReceive.
 func (p *Principal) Filters() bool {
 	r := p.rights()
 	return r != nil && len(r.subscribe.deny) > 0
@@ -166,8 +166,8 @@ func (p *Principal) MayAdmin(topic []byte) bool {
 	return false
 }
 
-// Responses returns how the user may answer what it received, nil when it may not beyond what it may
-// publish anyway.
+// Responses returns the limits for answering to reply subjects of received messages, nil when the user has
+// no such right.
 func (p *Principal) Responses() *Responses {
 	if r := p.rights(); r != nil {
 		return r.responses
@@ -225,7 +225,7 @@ func (r reply) over(now time.Time) bool { return !r.at.IsZero() && now.After(r.a
 // maxReplies bounds the memory of one connection's Replies.
 const maxReplies = 65536
 
-// Note lets the connection answer to a reply subject, as r says.
+// Note allows answers to a reply subject within the limits of r.
 func (rs *Replies) Note(to []byte, r *Responses, now time.Time) {
 	if rs.until == nil {
 		rs.until = map[string]reply{}

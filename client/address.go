@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// DefaultAddr is where a broker listens unless it was told otherwise.
+// DefaultAddr is the address a broker listens on by default.
 const DefaultAddr = "127.0.0.1:4222"
 
 const defaultPort = "4222"

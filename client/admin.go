@@ -13,18 +13,18 @@ import (
 // AllPartitions stands for every partition where a method says so.
 const AllPartitions = -1
 
-// TopicOptions configures a topic. The user sets its fields.
+// TopicOptions configures a topic.
 type TopicOptions struct {
 	Partitions int            // 0 for the broker's default, or to leave them as they are
 	Settings   []wire.Setting // in the spelling of the configuration file; absent ones keep their default or value
 }
 
-// CreateTopic makes a topic. It fails with wire.CodeTopicExists when there is one of that name.
+// CreateTopic creates a topic. It fails with wire.CodeTopicExists when a topic of that name exists.
 func (c *Client) CreateTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
 	return c.changeTopic(ctx, call{op: wire.OpCreateTopic, once: true}, name, o)
 }
 
-// EnsureTopic makes a topic unless there is one of that name, whatever its configuration.
+// EnsureTopic creates a topic unless one of that name exists, whatever its configuration.
 func (c *Client) EnsureTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
 	return c.changeTopic(ctx, call{op: wire.OpCreateTopic, flags: wire.FlagIfNotExists}, name, o)
 }
@@ -61,7 +61,7 @@ func (c *Client) PurgeTopic(ctx context.Context, name string, partition int, bef
 	return c.named(ctx, call{op: wire.OpPurgeTopic}, name, m.Append, nil)
 }
 
-// PurgeAll is the offset behind everything.
+// PurgeAll, passed to PurgeTopic, removes every visible message.
 const PurgeAll uint64 = math.MaxUint64
 
 // Topic describes one topic.
@@ -95,7 +95,7 @@ func (c *Client) Groups(ctx context.Context, group string) (infos []wire.GroupIn
 	return infos, err
 }
 
-// DeleteGroup forgets a group or queue on one topic, or on all when topic is empty.
+// DeleteGroup deletes a group or queue on one topic, or on all topics when topic is empty.
 func (c *Client) DeleteGroup(ctx context.Context, group, topic string) error {
 	m := wire.DeleteGroup{Group: group, Topic: topic}
 	return c.named(ctx, call{op: wire.OpDeleteGroup, once: true}, topic, m.Append, nil)

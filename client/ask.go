@@ -17,13 +17,13 @@ const (
 	HeaderReplyErrorCode = "Nats-Service-Error-Code"
 )
 
-// ReplyError is the answer of a handler that failed.
+// ReplyError is the error that a Reply handler answered with.
 type ReplyError struct {
 	Code   string // "500" unless the other side has its own
 	Detail string
 }
 
-// Error returns the sentence.
+// Error returns the code and the detail.
 func (e *ReplyError) Error() string {
 	return fmt.Sprintf("answered with error %s: %s", e.Code, e.Detail)
 }
@@ -177,8 +177,9 @@ func (q *question) settle(m *Message, err error) {
 	}
 }
 
-// Reply listens like Listen and answers every request with what h returns. An error of h is answered,
-// too: Request returns it as a *ReplyError. Messages that want no answer are handled and not answered.
+// Reply listens like Listen and answers every request with what h returns. An error of h is sent as an
+// answer, too: Request returns it as a *ReplyError. Messages without a reply subject are handled and not
+// answered.
 func (c *Client) Reply(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message) ([]byte, error)) (*Listener, error) {
 	return c.Listen(ctx, pattern, o, func(ctx context.Context, m *Message) {
 		value, err := h(ctx, m)

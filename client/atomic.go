@@ -7,12 +7,12 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// PublishAtomic stores the messages as one batch in one partition: all of them or none, one behind the
-// other, also over a crash of the broker. It waits like Publish; the receipt is that of the first
-// message. All need the same topic, and the same partition: that of the first one's key, or where they
-// are pinned. Their levels and times to live must be the same, and all or none have a Time. Together
-// they must fit a frame of the broker, 8 MiB unless it is configured lower. When the topic has a dedupe
-// window and knows one of their IDs, nothing is stored and the error is wire.CodeDuplicate.
+// PublishAtomic stores the messages as one batch in one partition: all of them or none, at consecutive
+// offsets, even if the broker crashes. It waits like Publish; the receipt is that of the first message. All
+// messages need the same topic and the same partition: that of the first one's key, or the one they are
+// pinned to. Their levels and times to live must be the same, and all or none have a Time. Together they
+// must fit in a frame, 8 MiB unless the broker is configured for less. When the topic has a dedupe window
+// and knows one of their IDs, nothing is stored and the error is wire.CodeDuplicate.
 func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, error) {
 	if len(ms) == 0 {
 		return Receipt{}, &Error{

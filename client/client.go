@@ -74,7 +74,7 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	return c, nil
 }
 
-// Server returns who answered the last login, and whether that connection is up.
+// Server describes the broker of the last login, and reports whether that connection is up.
 func (c *Client) Server() (s Server, up bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,12 +84,11 @@ func (c *Client) Server() (s Server, up bool) {
 	return c.conn.server, true
 }
 
-// Close ends the client: it stops every Run and waits for their handlers, sends what was published
-// and waits for the answers, has the broker take what was sent to subjects, settles and commits what was
-// handled, and closes the connection. When
-// ctx ends first the rest is dropped: publishes without an answer end with an error, and Close
-// returns the context's. Calling it again waits for the first call. Close must not be called by a
-// handler.
+// Close ends the client: it stops every Run and waits for their handlers, sends what was published and
+// waits for the answers, waits until the broker has received what was sent to subjects, settles and commits
+// what was handled, and closes the connection. When ctx ends first the rest is dropped: publishes without
+// an answer end with an error, and Close returns the context's. Calling it again waits for the first call.
+// Close must not be called by a handler.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closing = true
@@ -289,7 +288,7 @@ func (c *Client) report(err error) {
 	}
 }
 
-// Stalls returns how often Options.OnStall was called for, or would have been.
+// Stalls returns how many stalls there were: what Options.OnStall is called for.
 func (c *Client) Stalls() uint64 { return c.stalls.Load() }
 
 func (c *Client) stalled(s Stall) {

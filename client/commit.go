@@ -9,10 +9,10 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Commit stores where a group goes on reading: for each partition the first offset it has not
-// handled. It returns when that is durable. An offset behind the visible end is refused with
-// wire.CodeOffsetOutOfRange, and then nothing is stored. A group that has members on the topic commits
-// by itself: then Commit is refused with wire.CodeFenced, and SeekGroup does what is wanted.
+// Commit stores the position of a group: for each partition, the first offset it has not handled. It
+// returns when that is durable. An offset behind the visible end is refused with wire.CodeOffsetOutOfRange,
+// and then nothing is stored. While a group has members on the topic, they commit: Commit is then refused
+// with wire.CodeFenced; use SeekGroup.
 func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	return c.commit(ctx, group, topic, 0, offsets)
 }

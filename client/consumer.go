@@ -9,7 +9,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Subscription says what to read. The user sets its fields.
+// Subscription says what to read.
 type Subscription struct {
 	Topic      string
 	Partitions []int    // default: all that exist now
@@ -27,8 +27,8 @@ const (
 	leastCredit   = 64 << 10
 )
 
-// Consumer is a stream of messages that the broker pushes. Nothing of it is stored on the broker.
-// Messages of one partition come in order. It is not safe for concurrent use, except for Close.
+// Consumer is a stream of messages that the broker pushes. The broker stores no position for it. Messages
+// of one partition come in order. It is not safe for concurrent use, except for Close.
 type Consumer struct {
 	f *feed
 
@@ -45,8 +45,8 @@ type Consumer struct {
 	err   error // why it ended
 }
 
-// Subscribe starts to read a topic. The connection is repaired without losing or repeating a
-// message. Close the consumer when done.
+// Subscribe starts to read a topic. When the connection is lost, reading continues on the next one without
+// losing or repeating a message. Close the consumer when done.
 func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, error) {
 	set(&s.CreditBytes, defaultCredit)
 	if !s.Filter.Valid() {
@@ -153,7 +153,7 @@ func (k *Consumer) fail(err error) {
 	k.f.close()
 }
 
-// Messages walks the messages until the stream or ctx ends; the last step then holds the error.
+// Messages iterates over the messages until the stream or ctx ends; the last step then holds the error.
 // Skipped ranges are steps with an error, as for Next, and do not end it.
 func (k *Consumer) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {

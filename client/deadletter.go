@@ -15,18 +15,18 @@ import (
 )
 
 // DeadLetterQueue is the queue over a dead-letter topic that knows which dead letters were replayed or
-// discarded. DeadLetters opens it. A program may also consume it, as any queue: what it acknowledges is
-// gone from the list.
+// discarded. DeadLetters opens it. A program may also consume it like any queue: what it acknowledges
+// disappears from the list.
 const DeadLetterQueue = "rafka.dlq"
 
-// Headers that replaying sets and takes away.
+// Headers that ReplayDead sets.
 const (
 	// HeaderReplayCount counts how often a message was replayed from a dead-letter topic.
 	HeaderReplayCount = "rafka-replay-count"
 	deadPrefix        = "rafka-dead-"
 )
 
-// DeadLetter is a message that a queue gave up.
+// DeadLetter is a message that a queue gave up on.
 type DeadLetter struct {
 	Message                   // as it is in the dead-letter topic
 	Queue           string    // that gave up
@@ -72,9 +72,9 @@ func newDeadLetter(m *Message) *DeadLetter {
 	return d
 }
 
-// DeadLetters walks over the dead letters of a topic that were not replayed or discarded and that no
-// worker has, partition by partition in offset order. Messages of the topic that are no dead letters
-// are left out. An error ends the walk.
+// DeadLetters iterates over the dead letters in a dead-letter topic that were not replayed or discarded and
+// are not leased by a worker, partition by partition in offset order. Other messages of the topic are left
+// out. An error ends the iteration.
 func (c *Client) DeadLetters(ctx context.Context, topic string) iter.Seq2[*DeadLetter, error] {
 	return func(yield func(*DeadLetter, error) bool) {
 		info, err := c.openDeadLetters(ctx, topic)
@@ -171,10 +171,11 @@ func (c *Client) deadRange(ctx context.Context, topic string, partition int, r w
 	return true
 }
 
-// ReplayDead publishes dead letters to the topics they come from: to the same partition, with the same
-// key, value and headers, but for those that say why it died; HeaderReplayCount counts up. What was
-// stored is discarded from its dead-letter topic. A crash in between has it replayed again the next
-// time. It returns how many were replayed, and the first error; the others stay dead letters.
+// ReplayDead publishes dead letters to the topics they came from: to the same partition, with the same key,
+// value and headers, except those that describe the failure; HeaderReplayCount is incremented. A dead
+// letter that was stored again is discarded from its dead-letter topic; after a crash in between it may be
+// replayed twice. ReplayDead returns how many were replayed, and the first error; the others stay dead
+// letters.
 func (c *Client) ReplayDead(ctx context.Context, letters ...*DeadLetter) (replayed int, err error) {
 	var (
 		mu     sync.Mutex // guards stored and first

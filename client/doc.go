@@ -16,13 +16,13 @@
 // Source names a group or a queue for Run; a Listener hears what is sent to live subjects, which are
 // not stored, and answers requests.
 //
-// # What a publish can come to
+// # Outcomes of a publish
 //
-// A publish has one of three outcomes. It was appended: there is a Receipt, whose Level is the
-// durability reached. It was not appended: the error says why, and is not ErrUnknownOutcome. Or
-// nobody can know: the connection broke, or the context ended, after the message left. That error
-// is ErrUnknownOutcome; publishing the message again may store it twice. The client itself numbers
-// what it sends: a message whose answer was lost with the connection is sent again on the next one,
+// A publish has one of three outcomes. It was appended: there is a Receipt, whose Level is the durability
+// reached. It was not appended: the error says why, and is not ErrUnknownOutcome. Or the outcome is
+// unknown: the connection broke, or the context ended, after the message was sent. That error is
+// ErrUnknownOutcome; publishing the message again may store it twice. The client itself numbers the
+// messages it sends: one whose answer was lost with the connection is sent again on the next connection,
 // for up to Options.RequestTimeout, and stored once, in order. Options.NoIdempotence switches that off.
 //
 // # Memory
@@ -32,11 +32,11 @@
 //
 // # Groups
 //
-// The members of a group, in any number of processes, share the partitions of its topics. A partition
-// goes from one member to another when the first one has finished the message in hand and committed, or
-// took longer than Source.HandoverTimeout; the others notice nothing. Messages reads a group or a queue
-// in a loop, OpenGroup and OpenQueue fetch batches. Nothing is committed that a handler has not returned
-// from, and nothing by a member that has lost the partition.
+// The members of a group, in any number of processes, share the partitions of its topics. A partition moves
+// from one member to another when its owner has finished the message it is handling and committed, or has
+// taken longer than Source.HandoverTimeout; other members are not interrupted. Messages reads a group or a
+// queue in a loop; OpenGroup and OpenQueue fetch batches. A message is committed only after its handler
+// returned, and only by the member that owns the partition.
 //
 // # What the package does not do
 //

@@ -13,20 +13,21 @@ var (
 	// ErrUnknownOutcome is returned for a publish or another change that was sent and never
 	// answered: it may or may not have been carried out. See the package documentation.
 	ErrUnknownOutcome = errors.New("client: outcome unknown")
-	// ErrConnectionLost is the reason inside errors of requests that were cut off.
+	// ErrConnectionLost is wrapped by the errors of requests that were in progress when the connection
+	// broke.
 	ErrConnectionLost = errors.New("client: connection lost")
 	// ErrProtocol is the reason a connection was closed because the other side does not speak the
 	// protocol, or broke it.
 	ErrProtocol = errors.New("client: protocol error")
-	// ErrAddress is returned by Dial for an address that is none.
+	// ErrAddress is returned by Dial for an address that cannot be parsed.
 	ErrAddress = errors.New("client: bad address")
 	// ErrStop is returned by a handler to settle its message and end Run.
 	ErrStop = errors.New("client: stop")
-	// ErrPartitionLost is the cause of a handler's context when its message's partition is another
-	// member's, or will be: what the handler does is not committed any more.
+	// ErrPartitionLost is the cause of a handler's context when the partition of its message has moved, or
+	// is about to move, to another member: the message will not be committed by this one.
 	ErrPartitionLost = errors.New("client: the partition went to another member of the group")
-	// ErrNotLeased is returned by Ack, Nack, Reject and Extend of a message that did not come from a
-	// queue or was settled before.
+	// ErrNotLeased is returned by Ack, Nack, Reject and Extend for a message that did not come from a queue
+	// or was already settled.
 	ErrNotLeased = errors.New("client: message is not leased")
 )
 

@@ -8,15 +8,15 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// FetchRequest asks for messages of one partition. The user sets its fields.
+// FetchRequest asks for messages of one partition.
 type FetchRequest struct {
 	Topic     string
 	Partition int
 	From      Position // default: the start
 	Group     string   // whose committed offset Committed means
-	// MinBytes holds the reply back until that much is there or MaxWait has passed. Default 1.
+	// MinBytes delays the reply until that much is available or MaxWait has passed. Default 1.
 	MinBytes int
-	// MaxBytes bounds the reply, but for a first batch that is larger. Default 1 MiB.
+	// MaxBytes bounds the reply, except that a first batch that is larger is returned whole. Default 1 MiB.
 	MaxBytes int
 	// MaxWait is how long to wait for MinBytes. Default 0: answer at once. At most 5 minutes.
 	MaxWait time.Duration
@@ -24,7 +24,7 @@ type FetchRequest struct {
 	Filter wire.Filter
 }
 
-// Fetched is what a Fetch found.
+// Fetched is the result of a Fetch.
 type Fetched struct {
 	// Messages share memory of their own, which nothing overwrites: keeping one keeps them all.
 	Messages []Message
@@ -35,10 +35,10 @@ type Fetched struct {
 
 const defaultFetchBytes = 1 << 20
 
-// Fetch reads messages once. Offsets that are gone or damaged are an *Error with
-// wire.CodeOffsetOutOfRange, whose Err.First and Err.Next are the range that exists, or
-// wire.CodeCorruptRange, where reading can go on at Err.Next. When the context has no deadline,
-// Options.RequestTimeout is given on top of MaxWait.
+// Fetch reads messages once. Offsets that are gone or damaged are an *Error with wire.CodeOffsetOutOfRange,
+// whose Err.First and Err.Next are the range that exists, or wire.CodeCorruptRange, where reading can go on
+// at Err.Next. When the context has no deadline, Fetch waits for at most MaxWait plus
+// Options.RequestTimeout.
 func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	set(&r.MinBytes, 1)
 	set(&r.MaxBytes, defaultFetchBytes)

@@ -8,22 +8,22 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Members describes the members of one group, or of all groups that have some when group is empty.
+// Members describes the members of one group, or of all groups that have members when group is empty.
 func (c *Client) Members(ctx context.Context, group string) (groups []wire.GroupMembers, err error) {
 	m := wire.Groups{Group: group}
 	err = c.named(ctx, call{op: wire.OpMembers}, "", m.Append, func(b []byte) error { return json.Unmarshal(b, &groups) })
 	return groups, err
 }
 
-// Move is where a seek takes a group on one partition.
+// Move is what a seek does to a group on one partition.
 type Move struct {
 	Partition int
 	Known     bool   // the group has committed on the partition
 	From, To  uint64 // offsets to be read next; From is where the partition starts when it is not Known
 }
 
-// PlanSeek says what a position means for a group on partitions of a topic, nil meaning all that are
-// here. Nothing is changed.
+// PlanSeek says where a seek to a position would take a group on partitions of a topic; nil means all of
+// them. It changes nothing.
 func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions []int, to Position) ([]Move, error) {
 	info, err := c.Topic(ctx, topic)
 	if err != nil {
@@ -55,10 +55,9 @@ func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions [
 	return moves, nil
 }
 
-// SeekGroup moves a group on one topic: for each partition given, the offset to be read next. It
-// returns when that is durable. Members that are reading start again there as soon as the message in
-// hand is handled; what they did before is not committed any more. A group that does not exist yet
-// will start there.
+// SeekGroup moves a group on one topic: for each partition given, the offset to be read next. It returns
+// when that is durable. Members that are reading continue from there after the message they are handling;
+// what they handled before is no longer committed. A group that does not exist yet will start there.
 func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	m := wire.SeekGroup{Group: group, Topic: topic}
 	for p, offset := range offsets {
@@ -70,14 +69,15 @@ func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map
 	return c.named(ctx, call{op: wire.OpSeekGroup}, topic, m.Append, nil)
 }
 
-// PauseGroup stops a group or queue on one topic, or on all that it reads when topic is empty, until
-// ResumeGroup, also over a restart of the broker. A queue hands out nothing more when it returns. Members of a
-// group are told then, and may take a few more messages until they hear of it; they finish the message in hand.
+// PauseGroup pauses a group or queue on one topic, or on all topics it reads when topic is empty, until
+// ResumeGroup is called. The pause survives a restart of the broker. When PauseGroup returns, a queue hands
+// out no more messages; the members of a group are being told, and may handle a few more messages until
+// they hear of it.
 func (c *Client) PauseGroup(ctx context.Context, group, topic string) error {
 	return c.pauseGroup(ctx, group, topic, true)
 }
 
-// ResumeGroup lets a group or queue go on.
+// ResumeGroup ends a pause that PauseGroup began.
 func (c *Client) ResumeGroup(ctx context.Context, group, topic string) error {
 	return c.pauseGroup(ctx, group, topic, false)
 }

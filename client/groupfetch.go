@@ -9,10 +9,10 @@ import (
 	"sync"
 )
 
-// GroupConsumer is one member of a group, for programs that fetch messages themselves; Run is the
-// simpler way. What a Fetch returned is done when the next one, or Commit, is called; from then on it is
-// committed, at the latest after Source.CommitInterval. It is safe for concurrent use, but one
-// call of Fetch is enough: the next one says that what it returned is done.
+// GroupConsumer is one member of a group, for programs that fetch messages themselves; Run is the simpler
+// way. The messages that Fetch returned count as done when Fetch or Commit is called next, and are
+// committed within Source.CommitInterval of that. It is safe for concurrent use, but Fetch should be called
+// by one goroutine at a time: every call says that the messages of the one before are done.
 type GroupConsumer struct {
 	r      *groupRun
 	cancel context.CancelFunc
@@ -25,10 +25,9 @@ type GroupConsumer struct {
 	memory []byte     // for the messages of the next Fetch
 }
 
-// OpenGroup joins the group and returns its member. Of the source's fields Workers, Middleware,
-// MaxDeliveries, DeadLetter and the backoff are Run's own. Close the consumer when done; until then it
-// keeps its partitions, whether Fetch is called or not. It may wait for the broker as long as ctx lets
-// it.
+// OpenGroup joins the group as a member, waiting for the broker until ctx ends. It ignores the source's
+// Workers, Middleware, MaxDeliveries, DeadLetter and backoff, which only Run uses. Close the consumer when
+// done; until then it keeps its partitions, whether Fetch is called or not.
 func (c *Client) OpenGroup(ctx context.Context, s Source) (*GroupConsumer, error) {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {
@@ -68,12 +67,12 @@ func (g *GroupConsumer) wait() {
 	g.hand = nil // not done: it comes again
 }
 
-// Fetch returns up to limit messages of one partition, in order, behind those that were done; it waits
-// for the first. They are valid until they are garbage. The partitions take turns.
+// Fetch returns up to limit messages of one partition, in order; it waits for the first. The caller may
+// keep them. The partitions take turns.
 //
-// A partition that goes to another member waits until the messages are done, for at most
-// Source.HandoverTimeout. The error is the context's, ErrClosed, or the broker's reason why there will
-// be no more.
+// A partition that moves to another member does so when these messages are done, or after
+// Source.HandoverTimeout. The error is the context's, ErrClosed, or the broker's reason why there will be
+// no more messages.
 func (g *GroupConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -172,10 +171,10 @@ func (g *GroupConsumer) keepLocked(b []byte) []byte {
 	return g.memory[at:len(g.memory):len(g.memory)]
 }
 
-// Commit says that what the last Fetch returned is done, and commits all that is done. An error
-// that is ErrPartitionLost or wire.CodeFenced says that the partition of those messages is another
-// member's, or was sought: they come again there. ErrClosed says that they come again, too. After any
-// other error what is done is committed later.
+// Commit marks the messages that the last Fetch returned as done, and commits everything that is done.
+// ErrPartitionLost and wire.CodeFenced mean that the partition moved to another member, or that the group
+// was moved by SeekGroup: the messages are delivered again, as they are after ErrClosed. After any other
+// error they are committed later.
 func (g *GroupConsumer) Commit(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -196,8 +195,9 @@ func (g *GroupConsumer) Commit(ctx context.Context) error {
 	return nil
 }
 
-// Close commits what is done and leaves the group. What the last Fetch returned is not done, and
-// comes again: call Commit before. It returns the context's error when that ends first.
+// Close commits what is done and leaves the group. The messages that the last Fetch returned are not done,
+// and are delivered again: call Commit before to prevent that. Close returns the context's error when that
+// ends first.
 func (g *GroupConsumer) Close(ctx context.Context) error {
 	g.cancel()
 	select {

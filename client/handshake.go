@@ -13,7 +13,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Version is what the client tells the broker about itself.
+// Version is the client's version, as reported to the broker.
 const Version = "0.1.0"
 
 // maxHelloReply bounds the first frame. It holds two short names or an error, and the limit tells a

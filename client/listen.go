@@ -10,18 +10,18 @@ import (
 
 // ListenOptions say how to listen. The zero value of each field means its default.
 type ListenOptions struct {
-	// Queue is a queue group: of those who listen in the same group one gets each message. Default: no
+	// Queue is a queue group: each message goes to one of the listeners in the same group. Default: no
 	// group.
 	Queue string
 	// Workers is how many handlers run at once. Default 1, which keeps the order.
 	Workers int
-	// MaxPendingBytes bounds what waits for the handlers; what comes above it is dropped, and
-	// Options.OnError hears of it. Default 64 MiB.
+	// MaxPendingBytes bounds the messages that wait for the handlers; further ones are dropped, which is
+	// reported to Options.OnError. Default 64 MiB.
 	MaxPendingBytes int
 }
 
-// Listener is a subscription to subjects. It outlives connections: what was sent while there was none
-// is missed.
+// Listener is a subscription to subjects. It continues on a new connection when one is lost; what was sent
+// in between is missed.
 type Listener struct {
 	c       *Client
 	pattern string
@@ -42,14 +42,14 @@ type Listener struct {
 	release []func() bool
 }
 
-// ErrSlowListener is reported when messages were dropped because they come faster than they are
+// ErrSlowListener is reported when messages were dropped because they arrived faster than they were
 // handled.
 var ErrSlowListener = errors.New("client: a listener is too slow, messages were dropped")
 
 // Listen calls h for every message on a subject that matches the pattern, "orders.*" or "orders.>" for
-// example, until Close, ctx or the client ends. It returns when the broker has confirmed. The context
-// of the handlers ends when the client does. Messages are the handler's to keep; those that arrived together
-// share memory, up to 32 KiB and 64 messages: see Message.Clone.
+// example, until Close, ctx or the client ends. It returns when the broker has confirmed the subscription.
+// The context passed to h ends when the client is closed. A handler may keep its message; messages that
+// arrived together share memory, up to 32 KiB and 64 messages: see Message.Clone.
 func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
 	if o.Workers == 0 {
 		o.Workers = 1
@@ -232,8 +232,8 @@ func (l *Listener) next(ms []*Message) []*Message {
 	return ms
 }
 
-// Close stops listening and waits until what arrived is handled. It must not be called by a handler.
-// It returns why the broker ended the subscription, if it did.
+// Close stops listening and waits until the messages that arrived are handled. It must not be called by a
+// handler. If the broker ended the subscription, Close returns why.
 func (l *Listener) Close() error {
 	l.end(nil)
 	<-l.done

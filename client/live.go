@@ -19,10 +19,10 @@ var ErrNoResponders = errors.New("client: no responders")
 // being written stay in the processor's cache: with 4 MiB messages of 1 KiB cost three times as much.
 const maxUnsent = 256 << 10
 
-// Send publishes a message to m.Subject: its Key, Headers, Value and Reply count, nothing else. It
-// returns when the message is on its way, and waits while there is no connection or the network is
-// behind. It is not told whether anybody gets the message; a refusal, for want of permission for
-// example, goes to Options.OnError. The message is copied before Send returns.
+// Send publishes a message to m.Subject: only its Key, Headers, Value and Reply are used. It returns when
+// the message is queued for sending, and blocks while there is no connection or the network is too slow.
+// Whether anybody receives the message is not known; a refusal, for lack of permission for example, is
+// reported to Options.OnError. The message is copied before Send returns.
 func (c *Client) Send(ctx context.Context, m *Message) error {
 	_, _, err := c.send(ctx, m, 0, nil)
 	return err

@@ -8,13 +8,13 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Header is one name and value that travel with a message. Names may repeat.
+// Header is a name and a value attached to a message. Names may repeat.
 type Header struct {
 	Name  string
 	Value []byte
 }
 
-// Message is what is published and received.
+// Message is a message to publish, or one that was received.
 type Message struct {
 	// Topic is set by the producer, and by the client on received messages.
 	Topic string
@@ -43,21 +43,21 @@ type Message struct {
 	// travels as a header of the name wire.HeaderID. At most wire.MaxMessageID bytes. Set on received
 	// messages that have one.
 	ID string
-	// TTL, set by the producer, is for how long the message is delivered, by the broker's clock, in whole
+	// TTL, set by the producer, is how long the message is delivered for, by the broker's clock, in whole
 	// milliseconds. Default: as long as the topic keeps it. Set on received messages.
 	TTL time.Duration
-	// Delay, set by the producer, has the broker publish the message so much later, in whole
+	// Delay, set by the producer, has the broker publish the message after that time, in whole
 	// milliseconds, at most ten years. Receipt.Schedule is its id until then.
 	Delay time.Duration
-	// At is Delay with a moment. One in the past is now. Set by the producer.
+	// At is when the broker publishes the message, instead of Delay. A time in the past means now. Set by
+	// the producer.
 	At time.Time
-	// Cron has the broker publish the message again and again, until it is cancelled: whenever the five
-	// fields say, or @hourly and the like, in the time zone Zone. Set by the producer.
+	// Cron has the broker publish the message repeatedly until it is cancelled: five fields, or @hourly and
+	// the like, in the time zone Zone. Set by the producer.
 	Cron string
 	// Zone is the time zone of Cron, a name such as Europe/Berlin. Default: UTC.
 	Zone string
-	// Level, set by the producer, asks for another durability than Options.Level. A topic's own level
-	// is a minimum.
+	// Level, set by the producer, overrides Options.Level. A topic's own level is a minimum.
 	Level wire.Level
 
 	// Offset is the message's place in its partition. Set on received messages.
@@ -79,8 +79,7 @@ func (m *Message) Header(name string) []byte {
 	return nil
 }
 
-// Clone returns a copy that stays valid. The copy of a queue's message can be settled like the
-// original.
+// Clone returns a copy that stays valid. The copy of a message of a queue can be settled like the original.
 func (m *Message) Clone() *Message {
 	c := *m
 	c.Key, c.Value = bytes.Clone(m.Key), bytes.Clone(m.Value)

@@ -11,7 +11,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Options configures a Client. The user sets them; the zero value of each field means its default.
+// Options configures a Client. The zero value of each field means its default.
 type Options struct {
 	// Name is shown in the broker's list of connections. Default: none. At most 255 bytes.
 	Name string
@@ -19,8 +19,8 @@ type Options struct {
 	Token string
 	// User and Password log in with a password; the address may carry them too. Default: none.
 	User, Password string
-	// NKey is a public user nkey ("U…") to log in with; SignNonce signs what the broker asks to be
-	// signed, with the key's private half. Default: none.
+	// NKey is a public user nkey ("U…") to log in with; SignNonce signs the broker's nonce with the private
+	// key. Default: none.
 	NKey      string
 	SignNonce func(nonce []byte) (signature []byte, err error)
 	// TLS is the configuration for rafkas:// addresses, and turns TLS on for addresses without a
@@ -28,7 +28,7 @@ type Options struct {
 	TLS *tls.Config
 	// Dialer opens connections. Default: TCP.
 	Dialer func(ctx context.Context, addr string) (net.Conn, error)
-	// Logger receives connects, disconnects and what the client had to work around. Default: silent.
+	// Logger receives connects, disconnects and problems that the client worked around. Default: silent.
 	Logger *slog.Logger
 
 	// Level is the durability a publish waits for, unless its message asks for another. Default: the
@@ -36,30 +36,29 @@ type Options struct {
 	Level wire.Level
 	// Codec compresses the batches of this client. Default: none.
 	Codec wire.Codec
-	// Linger is how long a batch waits for more messages. Default 0: natural batching, where a batch
-	// leaves as soon as nothing of its partition is on the way, or when it is full.
+	// Linger is how long a batch waits for more messages. Default 0: a batch is sent as soon as no other
+	// batch of its partition is in flight, or when it is full.
 	Linger time.Duration
-	// MaxBatchBytes closes a batch; a larger message travels alone. Default 256 KiB, at most 4 MiB.
+	// MaxBatchBytes bounds a batch; a larger message is sent alone. Default 256 KiB, at most 4 MiB.
 	MaxBatchBytes int
-	// MaxBufferedBytes bounds the messages that wait for an answer; publishing blocks at the limit.
-	// About as much memory as was needed is kept for reuse. Default 8 MiB, which four partitions
-	// keep busy.
+	// MaxBufferedBytes bounds the messages that wait for an answer; publishing blocks at the limit. Memory
+	// of about that size is kept for reuse. Default 8 MiB, enough to keep four partitions busy.
 	MaxBufferedBytes int
-	// MaxInFlight bounds the batches of one partition that are on the way at once. Default 8, which is
-	// also the most unless NoIdempotence is set.
+	// MaxInFlight bounds the batches of one partition in flight. Default 8, which is also the maximum
+	// unless NoIdempotence is set.
 	MaxInFlight int
-	// NoIdempotence leaves messages without numbers. By default they have them: a message whose answer
+	// NoIdempotence sends messages without numbers. By default they are numbered: a message whose answer
 	// was lost with the connection is sent again, and the broker stores it once.
 	NoIdempotence bool
-	// ProducerName lets one client at a time publish under a name: of those with the same name only the
-	// one that was dialled last is heard, others get wire.CodeFenced. Default: every client for itself.
+	// ProducerName lets one client at a time publish under a name: of the clients with the same name only
+	// the one that dialled last may publish, others get wire.CodeFenced. Default: none.
 	ProducerName string
 	// NoAutoCreate keeps a publish from creating a missing topic. Default: the topic is created when
 	// the broker allows it.
 	NoAutoCreate bool
 
-	// RequestTimeout bounds the login, every request whose context has no deadline, and how long a
-	// publish that the broker is too busy for is tried again. Default 30 s.
+	// RequestTimeout bounds the login, every request whose context has no deadline, and how long a publish
+	// is retried that the broker is too busy for. Default 30 s.
 	RequestTimeout time.Duration
 	// ReconnectMin and ReconnectMax bound the pause between attempts to reconnect, which doubles and
 	// has jitter. Reconnecting goes on until Close. Default 50 ms and 5 s.
@@ -72,21 +71,21 @@ type Options struct {
 	OnConnect func(Server)
 	// OnDisconnect is called when a connection that was logged in is lost, with the reason.
 	OnDisconnect func(error)
-	// OnError is called with failures that no caller is there to receive.
+	// OnError is called with failures that no call returns.
 	OnError func(error)
 	// OnStall is called when the broker did not answer a probe, a publish, or two heartbeats of a
 	// group's member in time.
 	OnStall func(Stall)
 }
 
-// Server is who answered a login.
+// Server describes the broker that a client is logged in to.
 type Server struct {
 	Addr    string
 	Name    string
 	Version string
 }
 
-// Stall is something that should have been answered by now.
+// Stall describes a request that was not answered in time.
 type Stall struct {
 	What string        // "ping", "publish" or "heartbeat"
 	For  time.Duration // how long it has waited

@@ -8,8 +8,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Pending says which messages of a queue are not done in a partition, from an offset on and in offset
-// order. It returns at most limit ranges, and at most wire.MaxPendingRanges; 0 asks for those.
+// Pending lists the messages of a queue in a partition that are not done, from an offset on, as ranges in
+// offset order. It returns at most limit ranges, and at most wire.MaxPendingRanges; a limit of 0 means that
+// many.
 func (c *Client) Pending(ctx context.Context, topic, queue string, partition int, from uint64, limit int) ([]wire.PendingRange, error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return nil, noPartition(wire.OpPending, topic, partition)
@@ -34,9 +35,9 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 	return r.Ranges, nil
 }
 
-// Discard makes messages of a queue done that nobody works on, as if they had been acknowledged. It
-// returns how many of the ranges were not: they are leased, or were done before. Of a range First and
-// Count are looked at.
+// Discard marks messages of a queue as done without a lease, as if they had been acknowledged. It returns
+// how many of the ranges could not be: they are leased, or were done before. Only First and Count of a range are
+// used.
 func (c *Client) Discard(ctx context.Context, topic, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return 0, noPartition(wire.OpDiscard, topic, partition)

@@ -33,7 +33,7 @@ const (
 // Start is the first message stored.
 func Start() Position { return Position{} }
 
-// End is behind everything visible now: only what comes later is read.
+// End is the end of what is visible now: only later messages are read.
 func End() Position { return Position{kind: fromEnd} }
 
 // Last is the last visible message.
@@ -50,13 +50,13 @@ func Since(t time.Time) Position {
 // Committed is the group's committed offset, or the first message without one. It needs a group.
 func Committed() Position { return Position{kind: fromCommitted} }
 
-// AfterStart is n messages behind the first one stored, at most the end.
+// AfterStart is n messages after the first one stored, at most the end.
 func AfterStart(n uint64) Position { return Position{kind: afterStart, value: n} }
 
 // BeforeEnd is n messages before the end, at least the start.
 func BeforeEnd(n uint64) Position { return Position{kind: beforeEnd, value: n} }
 
-// AfterCommitted is n messages behind the group's committed offset, at most the end. It needs a group.
+// AfterCommitted is n messages after the group's committed offset, at most the end. It needs a group.
 func AfterCommitted(n uint64) Position { return Position{kind: afterCommitted, value: n} }
 
 // BeforeCommitted is n messages before the group's committed offset, at least the start. It needs a
@@ -115,7 +115,7 @@ func distance(kind positionKind, digits, s string) (Position, error) {
 	return Position{kind: kind, value: n}, nil
 }
 
-// Range is from one position up to another, which is not in it.
+// Range is from one position up to, and not including, another.
 type Range struct {
 	From, To Position
 	Bounded  bool // To counts: reading ends there

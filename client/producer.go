@@ -60,10 +60,10 @@ func newStream(o *Options) wire.Producer {
 // epochBits is room for the times that a numbering begins again.
 const epochBits = 16
 
-// Publish sends m and waits until it is as durable as its level promises. m is not kept. When ctx
-// ends first the error is both ErrUnknownOutcome and the context's: the message may be stored later.
-// Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the connection was
-// lost in between, or ErrClosed.
+// Publish sends m and waits until it is as durable as its level promises. m may be reused afterwards. When
+// ctx ends first the error is both ErrUnknownOutcome and the context's: the message may be stored later.
+// Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the connection was lost in
+// between, or ErrClosed.
 func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
 	w := c.producer.waiter()
 	if err := c.publish(ctx, m, w, w.fn); err != nil {
@@ -117,14 +117,14 @@ func (w *waiter) finish(r Receipt, err error) {
 	w.done <- struct{}{}
 }
 
-// PublishAsync copies m and sends it in the background. done, unless nil, runs once with the outcome,
-// exactly when PublishAsync returned nil; for one partition in the order of publishing, as long as
-// nothing fails. It runs on a goroutine of the client and must not block; in particular it must not
-// publish, because that may wait for room that only done itself can make.
+// PublishAsync copies m and sends it in the background. If PublishAsync returns nil, done (unless it is
+// nil) is called once with the outcome; for one partition in the order of publishing, as long as nothing
+// fails. It runs on a goroutine of the client and must not block; in particular it must not publish,
+// because that may wait for room that only done itself can free.
 //
-// PublishAsync blocks while Options.MaxBufferedBytes are unanswered, and on the first message to a
-// topic, which is looked up at the broker; ctx bounds only this. It returns an *Error, ErrClosed or
-// the context's error, and then the message is not sent.
+// PublishAsync blocks while Options.MaxBufferedBytes are unanswered, and while the topic is looked up at
+// the broker for its first message; ctx bounds only these waits. It returns an *Error, ErrClosed or the
+// context's error, and then the message is not sent.
 func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt, error)) error {
 	return c.publish(ctx, m, nil, done)
 }
@@ -241,8 +241,8 @@ func (t *topic) tooLarge(what string, is, limit int) error {
 	return &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
 }
 
-// Flush waits until every message that was published before the call is answered, and has open
-// batches leave at once. The outcomes go to the callbacks; Flush returns only the context's error.
+// Flush sends open batches at once and waits until every message published before the call is answered. The
+// outcomes go to the callbacks; Flush returns only the context's error.
 func (c *Client) Flush(ctx context.Context) error {
 	f := newFlush()
 	for _, t := range c.producer.all() {

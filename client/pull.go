@@ -10,17 +10,18 @@ import (
 var errUndone = errors.New("client: the loop ended before it asked for the next message")
 
 // Messages is Run for a loop instead of a handler. A message is done, and is committed or acknowledged,
-// when the loop asks for the next one; the one with which the loop ends is not, and comes again. The
-// last step has the error that ended reading, which is Run's; there is none when the loop ends by
-// itself. A message is valid until the next step; see Message.Clone. Source.Workers is not used, and
-// nobody tells the loop when it loses a partition or a lease: what it did then comes again elsewhere.
+// when the loop asks for the next one; a message at which the loop breaks off is not, and is delivered
+// again. The last step holds the error that ended reading, as Run returns it; there is none when the loop
+// breaks off. A message is valid until the next step; see Message.Clone. Source.Workers is ignored, and the
+// loop is not told when it loses a partition or a lease: messages it handled after that are delivered again
+// elsewhere.
 //
 //	for m, err := range c.Messages(ctx, client.Group("ledger", "account")) {
 //		if err != nil {
 //			return err
 //		}
 //		if err := book(m.Value); err != nil {
-//			return err // m comes again
+//			return err // m is delivered again
 //		}
 //	}
 func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, error] {

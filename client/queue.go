@@ -41,8 +41,8 @@ type QueueConsumer struct {
 	err      error // why nothing can be leased any more
 }
 
-// OpenQueue makes the queue, unless it exists, and returns a consumer of it. The source names one
-// topic. Of its fields Workers, Prefetch and MaxLease are Run's own. Close the consumer when done.
+// OpenQueue creates the queue unless it exists, and returns a consumer of it. The source must name one
+// topic. Its Workers, Prefetch and MaxLease are ignored: only Run uses them. Close the consumer when done.
 func (c *Client) OpenQueue(ctx context.Context, s Source) (*QueueConsumer, error) {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {
@@ -99,9 +99,9 @@ func policyMs(d time.Duration) uint32 {
 	return uint32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
 }
 
-// Fetch leases up to limit messages; it waits for the first. They are valid until they are
-// garbage, and each is to be settled before its lease ends: see Message.Ack. The error is the
-// context's, ErrClosed, or the broker's reason why there will be no more.
+// Fetch leases up to limit messages; it waits for the first. The caller may keep them, and must settle each
+// before its lease ends: see Message.Ack. The error is the context's, ErrClosed, or the broker's reason why
+// there will be no more messages.
 func (q *QueueConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -189,17 +189,17 @@ func (q *QueueConsumer) changeLocked() {
 	q.changed = make(chan struct{})
 }
 
-// Lost returns how many messages were acknowledged too late: their lease had ended, and they will be
-// delivered again.
+// Lost returns how many acknowledgements were too late: the lease had ended, and the message is delivered
+// again.
 func (q *QueueConsumer) Lost() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.acks.lost
 }
 
-// Flush sends the acknowledgements made so far and waits until the broker has answered them, as
-// durably as the topic asks for. It returns an *Error with wire.CodeLeaseLost when some were too
-// late since the last Flush.
+// Flush sends the acknowledgements made so far and waits until the broker has answered them, as durably as
+// the topic asks for. It returns an *Error with wire.CodeLeaseLost when some since the last Flush were too
+// late.
 func (q *QueueConsumer) Flush(ctx context.Context) error {
 	q.flushAcks()
 	q.mu.Lock()
@@ -218,9 +218,8 @@ func (q *QueueConsumer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Close gives back what was not handed out, sends what was acknowledged and waits for the answer,
-// and ends the consumer. Messages that were handed out and not settled are delivered to somebody
-// else when their lease ends.
+// Close releases the messages that Fetch did not return, sends the acknowledgements and waits for the
+// answer. Messages that Fetch returned and that were not settled are delivered again when their lease ends.
 func (q *QueueConsumer) Close(ctx context.Context) error {
 	q.mu.Lock()
 	again := q.closed

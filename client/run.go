@@ -11,15 +11,15 @@ import (
 // finishTime bounds what Run does after its context has ended: the last commit or acknowledgements.
 const finishTime = 5 * time.Second
 
-// Run reads the source and calls h for every message, until ctx ends, h returns ErrStop, the client
-// is closed, or reading becomes impossible, for example because the topic was deleted. It then waits
-// for the running handlers, and commits or acknowledges what they finished. Run returns nil after
-// ErrStop, ErrClosed after Close, the context's cause, or what made reading impossible. Nothing is
-// ever committed that a handler has not returned from.
+// Run reads the source and calls h for every message, until ctx ends, h returns ErrStop, the client is
+// closed, or reading becomes impossible, for example because the topic was deleted. It then waits for the
+// running handlers, and commits or acknowledges what they finished. Run returns nil after ErrStop,
+// ErrClosed after Close, the context's cause, or what made reading impossible. A message is never committed
+// before its handler has returned.
 //
-// Every message is handled at least once: a crash, or a connection lost before the commit, has
-// messages handled again. So has a restart of the broker that does not know the member again when the run
-// ends: its last commit is refused, which Options.OnError is told.
+// Every message is handled at least once: a crash, or a connection lost before the commit, causes messages
+// to be handled again. So does a restart of the broker just before the run ends, when the broker does not
+// know the member any more: the last commit is refused, and reported to Options.OnError.
 func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {

@@ -17,8 +17,8 @@ type Scheduled struct {
 	Due     time.Time // when it is published next
 }
 
-// Schedules walks over the messages that will be published to a partition of a topic, or to
-// AllPartitions: those that are due first come first in each partition. An error ends the walk.
+// Schedules iterates over the scheduled messages of one partition of a topic, or of AllPartitions: in each
+// partition in the order in which they are due. An error ends the iteration.
 func (c *Client) Schedules(ctx context.Context, topic string, partition int) iter.Seq2[*Scheduled, error] {
 	return func(yield func(*Scheduled, error) bool) {
 		first, next := partition, partition+1
@@ -64,8 +64,8 @@ func (c *Client) schedulesOf(ctx context.Context, topic string, partition int, y
 	}
 }
 
-// Schedule returns one message that will be published. It is wire.CodeOffsetOutOfRange when no such
-// message waits.
+// Schedule returns one scheduled message. The error is wire.CodeOffsetOutOfRange when no message with that
+// id is waiting.
 func (c *Client) Schedule(ctx context.Context, topic string, partition int, id uint64) (*Scheduled, error) {
 	if id == 0 {
 		return nil, noSchedule(topic, partition, id)
@@ -125,8 +125,8 @@ func newScheduled(topic string, partition int, it *wire.ScheduleInfo) (*Schedule
 	return s, nil
 }
 
-// CancelScheduled takes back messages that were to be published later. It returns how many of them were
-// not waiting any more.
+// CancelScheduled cancels scheduled messages by their ids. It returns how many of them were no longer
+// waiting.
 func (c *Client) CancelScheduled(ctx context.Context, topic string, partition int, ids ...uint64) (missing int, err error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return 0, noPartition(wire.OpCancel, topic, partition)

@@ -75,10 +75,10 @@ func mergeRanges(ranges []wire.LeaseRange) []wire.LeaseRange {
 	return out
 }
 
-// Ack settles a queue's message as done. It returns at once: acknowledgements travel together, within
-// milliseconds; QueueConsumer.Flush waits for them. It returns ErrNotLeased when the message was
-// settled before or did not come from a queue, and an error with wire.CodeLeaseLost when the
-// connection that leased it is gone.
+// Ack marks a message of a queue as done. It returns at once: acknowledgements are sent together, within
+// milliseconds; QueueConsumer.Flush waits for them. It returns ErrNotLeased when the message was settled
+// before or did not come from a queue, and an error with wire.CodeLeaseLost when the connection that leased
+// it is gone.
 func (m *Message) Ack(context.Context) error {
 	if m.lease == nil {
 		return ErrNotLeased
@@ -86,8 +86,8 @@ func (m *Message) Ack(context.Context) error {
 	return m.lease.q.ack(m.lease)
 }
 
-// Nack has a queue's message delivered again after delay; a negative delay means the queue's
-// backoff. It returns when that is stored, as durably as the topic asks for. Errors are those of Ack.
+// Nack has a message of a queue delivered again after delay; a negative delay means the queue's backoff. It
+// returns when that is stored, as durably as the topic asks for. Errors are those of Ack.
 func (m *Message) Nack(ctx context.Context, delay time.Duration) error {
 	return m.nack(ctx, delay, "")
 }
@@ -104,13 +104,13 @@ func delayMs(d time.Duration) int32 {
 	return int32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
 }
 
-// Reject gives a queue's message up: it goes to the dead-letter topic with the reason, of which at
-// most wire.MaxReasonBytes are kept. It returns when that is stored. Errors are those of Ack.
+// Reject moves a message of a queue to the dead-letter topic with the reason, of which at most
+// wire.MaxReasonBytes are kept. It returns when that is stored. Errors are those of Ack.
 func (m *Message) Reject(ctx context.Context, reason string) error {
 	return m.settle(ctx, wire.OpReject, 0, reason)
 }
 
-// Extend starts the lease of a queue's message anew. Errors are those of Ack.
+// Extend restarts the lease of a message of a queue. Errors are those of Ack.
 func (m *Message) Extend(ctx context.Context) error {
 	if m.lease == nil {
 		return ErrNotLeased

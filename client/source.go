@@ -21,63 +21,65 @@ type Source struct {
 	// Workers is how many handlers run at once. Default 1. In a group the messages of one partition
 	// are always handled one after the other.
 	Workers int
-	// From is where a new group or queue starts. Default: the start. A queue cannot start at a
-	// distance from something, or at what it committed.
+	// From is where a new group or queue starts. Default: the start. A queue cannot start at AfterStart,
+	// BeforeEnd or a committed offset.
 	From Position
 	// BackoffMin and BackoffMax bound the pause before a message whose handler failed is handled again;
 	// it doubles with every attempt. Default for groups 100 ms and 30 s, for queues the broker's.
 	BackoffMin, BackoffMax time.Duration
-	// MaxDeliveries is after how many attempts a message is given up. Default for groups: never; for
-	// queues the broker's.
+	// MaxDeliveries is the number of attempts after which a message is given up. Default for groups: never;
+	// for queues the broker's.
 	MaxDeliveries int
 	// DeadLetter is the topic for messages that were given up or rejected. Default for queues
 	// "<topic>.<queue>.dlq"; for groups none: such messages are skipped and reported to
 	// Options.OnError.
 	DeadLetter string
 
-	// Instance is a name that a member of a group keeps over restarts: a restart within SessionTimeout
-	// moves no partition. Two members at once cannot have the same. Default: none.
+	// Instance is a name that a member of a group keeps when it restarts: a restart within SessionTimeout
+	// moves no partition. It must be unique among the members. Default: none.
 	Instance string
-	// SessionTimeout is how long the broker waits for a sign of life before a group's partitions go to
-	// others; a lost connection without Instance costs a second. Default 10 s, 100 ms to 30 min.
+	// SessionTimeout is how long the broker waits for a heartbeat before a member's partitions move to
+	// others; without an Instance they move a second after its connection is lost. Default 10 s, 100 ms to
+	// 30 min.
 	SessionTimeout time.Duration
-	// HandoverTimeout is how long a handler may take when its partition goes to another member. Then
-	// its context ends, and what it did is not committed. Default 30 s, at most 1 h.
+	// HandoverTimeout is how long a handler may take to finish when its partition moves to another member.
+	// Then its context ends, and its message is not committed. Default 30 s, at most 1 h.
 	HandoverTimeout time.Duration
 	// CommitInterval is how often a group's progress is committed. Default 1 s.
 	CommitInterval time.Duration
 	// CreditBytes bounds what a group receives ahead. Default 8 MiB per topic.
 	CreditBytes int
 
-	// Middleware wraps the handler, the first one outermost: for logs, traces, metrics and limits.
+	// Middleware wraps the handler, the first one outermost, for logs, traces, metrics and limits.
 	Middleware []func(Handler) Handler
 
-	// OrderByKey has the broker deliver the messages of one key in a queue one after the other: a
-	// message comes when all earlier ones of its key in the partition are done or were given up. Other
-	// keys do not wait. It is the queue's: the last one to open the queue decides.
+	// OrderByKey has the broker deliver the messages of one key in a queue one after the other: a message
+	// is delivered when all earlier ones of its key in the partition are done or were given up. Other keys
+	// do not wait. It is a property of the queue: the last client that opened the queue decides.
 	OrderByKey bool
-	// Lease is how long a worker of a queue owns a message before the broker gives it to another. Run
+	// Lease is how long a worker of a queue owns a message before the broker delivers it to another. Run
 	// extends it while the message waits or is handled. Default 30 s.
 	Lease time.Duration
-	// MaxLease ends extending: a handler that takes longer loses its message, and its context ends.
-	// Default 15 min.
+	// MaxLease bounds how long Run extends a lease: a handler that takes longer loses its message, and its
+	// context ends. Default 15 min.
 	MaxLease time.Duration
 	// Prefetch is how many messages of a queue Run leases ahead: thousands where handlers take
 	// microseconds, one for each worker where they take minutes. Default 32 for each worker, up to 1000.
 	Prefetch int
 }
 
-// Group names a group: its members, wherever they run, share the partitions of its topics, read each
-// in order, and commit how far they got.
+// Group names a group: its members, wherever they run, share the partitions of its topics, read each in
+// order, and commit their progress.
 func Group(name string, topics ...string) Source { return Source{Name: name, Topics: topics} }
 
-// Queue names a queue: each message of its topics goes to one worker, wherever that runs, and is
-// settled by itself.
+// Queue names a queue: each message of its topics goes to one worker, wherever that runs, and is settled
+// individually.
 func Queue(name string, topics ...string) Source {
 	return Source{Name: name, Topics: topics, queue: true}
 }
 
-// DefaultSessionTimeout is the default of Source.SessionTimeout. Members send four heartbeats in it.
+// DefaultSessionTimeout is the default of Source.SessionTimeout. A member sends four heartbeats in that
+// time.
 const DefaultSessionTimeout = 10 * time.Second
 
 const maxPrefetch = 1000
@@ -134,7 +136,8 @@ func (s *Source) validate() error {
 // run on as many goroutines as the source has workers.
 type Handler func(ctx context.Context, m *Message) error
 
-// RetryAfter has a message handled again after d. A negative d means the backoff.
+// RetryAfter returns an error that has the handler's message delivered again after d. A negative d means
+// the backoff of the source.
 func RetryAfter(d time.Duration, err error) error { return &retryError{after: d, err: err} }
 
 type retryError struct {
@@ -146,7 +149,8 @@ func (e *retryError) Error() string { return fmt.Sprintf("retry after %v: %v", e
 
 func (e *retryError) Unwrap() error { return e.err }
 
-// Reject gives a message up.
+// Reject returns an error that sends the handler's message to the dead-letter topic instead of delivering
+// it again.
 func Reject(err error) error { return &rejectError{err} }
 
 type rejectError struct{ err error }
@@ -155,7 +159,7 @@ func (e *rejectError) Error() string { return fmt.Sprintf("rejected: %v", e.err)
 
 func (e *rejectError) Unwrap() error { return e.err }
 
-// PanicError is what a handler that panicked counts as having returned.
+// PanicError stands for the error that a handler did not return because it panicked.
 type PanicError struct {
 	Value any    // what it panicked with
 	Stack []byte // where

@@ -51,13 +51,13 @@ type TLS struct {
 	Timeout        time.Duration
 }
 
-// Log says what the broker writes about itself and how.
+// Log configures the broker's log.
 type Log struct {
 	Level  string // debug, info, warn or error
 	Format string // text or json
 }
 
-// Broker holds what concerns topics and the work of the broker.
+// Broker holds the settings of topics and of event loops.
 type Broker struct {
 	ReplicationFactor      int    // kept for cluster mode; a single broker stores one copy
 	DefaultTopicPartitions int    // of a topic created without a number
@@ -108,8 +108,8 @@ const (
 	StorageMemory = "in_memory"
 )
 
-// Default returns the configuration of a broker that was told nothing: it stores in ./data, flushes
-// before it acknowledges, and listens on the loopback address only.
+// Default returns the default configuration: the broker stores in ./data, flushes before it acknowledges,
+// and listens on the loopback address only.
 func Default() Config {
 	return Config{
 		Server:    Server{Host: "127.0.0.1", Port: 4222, Admin: "127.0.0.1:8222", Headers: true, LameDuck: 2 * time.Minute, LameGrace: 10 * time.Second},
@@ -146,7 +146,7 @@ func (c *Config) Level() wire.Level {
 	return l
 }
 
-// KeyHash returns how keys are placed on the partitions of new topics.
+// KeyHash returns the name of the hash that places keys on the partitions of new topics.
 func (c *Config) KeyHash() string {
 	if c.Broker.Hash != "" {
 		return c.Broker.Hash
@@ -157,7 +157,7 @@ func (c *Config) KeyHash() string {
 	return "xxhash64"
 }
 
-// Validate checks the settings against each other; each alone was checked when it was set.
+// Validate checks the settings against each other; each one is checked when it is set.
 func (c *Config) Validate() error {
 	if c.Broker.TotalPartitions > 0 && c.Broker.Partition >= c.Broker.TotalPartitions {
 		return fmt.Errorf("broker.partition is %d, but with broker.total_partitions %d the partitions are 0 to %d",
@@ -178,7 +178,7 @@ func (c *Config) Validate() error {
 	return c.validateSecurity()
 }
 
-// Warnings returns sentences about settings that are accepted and do less than they say.
+// Warnings returns a sentence about each setting that is accepted but has less effect than it claims.
 func (c *Config) Warnings() []string {
 	var w []string
 	if c.Broker.ReplicationFactor > 1 {

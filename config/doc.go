@@ -1,5 +1,5 @@
-// Package config is the broker's configuration: every setting with its key in the file, its flag,
-// its default and its check, said once.
+// Package config is the broker's configuration: every setting with its key in the file, its flag, its
+// default and its check, in one place.
 //
 // Its nouns: a Config holds the values; a Setting names one of them and can set it from text, in the
 // same way for the file, the environment and the command line; Load reads a file.

@@ -15,7 +15,7 @@ import (
 // maxFileBytes bounds a configuration file: one that is larger is some other file.
 const maxFileBytes = 1 << 20
 
-// FileError is a configuration file that was refused, with the place.
+// FileError says why and where a configuration file was refused.
 type FileError struct {
 	Path         string
 	Line, Column int    // from 1; 0 when the whole file is meant
@@ -23,7 +23,7 @@ type FileError struct {
 	Excerpt      string // the lines around the place with a mark under it; may be empty
 }
 
-// Error returns the place and the reason in one line. The excerpt is apart.
+// Error returns the place and the reason in one line, without the excerpt.
 func (e *FileError) Error() string {
 	if e.Line == 0 {
 		return e.Path + ": " + e.Reason
@@ -31,8 +31,8 @@ func (e *FileError) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.Path, e.Line, e.Column, e.Reason)
 }
 
-// Load reads the file at path over c: a key that is absent keeps its value. It returns a *FileError
-// for a file that is not understood whole, and leaves c as it was then.
+// Load reads the file at path over c: a key that is absent keeps its value. It returns a *FileError for a
+// file that is not valid, and then leaves c unchanged.
 func (c *Config) Load(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

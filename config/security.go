@@ -12,7 +12,7 @@ import (
 	"github.com/rafka-mq/rafka/auth"
 )
 
-// ErrInsecure is returned for a broker that everybody on the network could use as he likes.
+// ErrInsecure is returned for a broker without logins that would listen on more than the loopback address.
 var ErrInsecure = errors.New("everybody who reaches this address could read, change and delete everything")
 
 // validateSecurity checks what concerns logins and TLS.
@@ -95,8 +95,8 @@ func LoadCertPool(path string) (*x509.CertPool, error) {
 // autoFallback is how long "auto" waits for a client to begin TLS: what NATS waits.
 const autoFallback = 50 * time.Millisecond
 
-// First says whether TLS comes before the greeting and, when it is not 0, after how long there is a
-// greeting all the same.
+// First reports whether TLS comes before the greeting; fallback is how long to wait for it before greeting
+// all the same, 0 for ever.
 func (t *TLS) First() (first bool, fallback time.Duration) {
 	switch t.HandshakeFirst {
 	case "", "false":

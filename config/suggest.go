@@ -19,8 +19,8 @@ func unknown(key string, known []string) string {
 	return fmt.Sprintf("unknown key %q", key)
 }
 
-// Nearest returns the word of known that is close enough to word to be what was meant, or "".
-// Close means at most a third of its letters differ; the same name in another section is closest.
+// Nearest returns the word of known that was probably meant by word, or "". Close means at most a third of
+// its letters differ; the same name in another section is closest.
 func Nearest(word string, known []string) string {
 	best, bestCost := "", len(word)/3+1
 	_, name := cutKey(word)

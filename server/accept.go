@@ -33,8 +33,8 @@ func (srv *Server) listen() error {
 	return nil
 }
 
-// SetMaxConnections changes how many connections may be open; 0 is what the limit of open files
-// leaves. Some of those over it are closed.
+// SetMaxConnections changes how many connections may be open; 0 is what the limit of open files leaves. If
+// more are open, some are closed.
 func (srv *Server) SetMaxConnections(n int) {
 	limit := int64(n)
 	if limit == 0 {
@@ -49,7 +49,7 @@ func (srv *Server) SetMaxConnections(n int) {
 	srv.eachLoop(func(l *loop) { l.post(jobFunc(func(time.Time) { l.closeNewest(over) })) })
 }
 
-// SetMaxConnectionRate changes how many connections may come in a second; 0 is any number.
+// SetMaxConnectionRate changes how many new connections per second are accepted; 0 is no limit.
 func (srv *Server) SetMaxConnectionRate(n int) {
 	if n == 0 {
 		srv.arrivals.Store(nil)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Connection describes a client connection in /connz. Bytes and times are from when it was asked for.
+// Connection describes a client connection in /connz. Bytes and times are as of the request.
 type Connection struct {
 	ID            uint64  `json:"id"`
 	Remote        string  `json:"remote"`

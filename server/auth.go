@@ -14,8 +14,8 @@ type Action uint8
 const (
 	// ActionNone needs no right beyond being logged in.
 	ActionNone Action = iota
-	// ActionDescribe reads what exists: topics, groups, statistics. Who may do anything else to a topic
-	// may see it, and everybody who is logged in may see the broker.
+	// ActionDescribe reads what exists: topics, groups, statistics. Whoever may do anything else to a topic
+	// may also describe it, and everybody who is logged in may read the broker's statistics.
 	ActionDescribe
 	// ActionPublish appends to a topic or publishes to a subject.
 	ActionPublish

@@ -7,10 +7,10 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// LameDuck empties the broker of its connections without a rush: nobody new is let in, clients are
-// told to go elsewhere, and after grace those that stay are closed one after another over the given
-// duration. It returns when none is left, or when ctx ends; Shutdown comes next. Until then everybody
-// who is connected is served.
+// LameDuck closes the broker's connections gradually: new ones are refused, clients are told to reconnect
+// elsewhere, and after grace the remaining connections are closed one after another over the given
+// duration. It returns when none is left, or when ctx ends; call Shutdown next. Connections are served
+// until they are closed.
 func (srv *Server) LameDuck(ctx context.Context, grace, over time.Duration) {
 	srv.opts.Logger.Info("lame duck mode", "connections", srv.connections.Load(), "grace", grace, "took", over)
 	srv.accepting.Store(false)

@@ -105,7 +105,7 @@ func (s *session) awaitLogin(now time.Time) {
 	s.loop.timers.add(&timed{at: due, expire: s.checkTimeouts})
 }
 
-// SetAuth replaces who may connect and do what, for new and for open connections: those whose login
+// SetAuth replaces who may connect and do what, for new and for open connections: connections whose login
 // is no longer valid are closed, and subscriptions that are no longer allowed end. A nil policy lets
 // everybody do everything.
 func (srv *Server) SetAuth(p *auth.Policy) {

@@ -17,14 +17,13 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// DefaultListen is the address a broker listens on when nobody says otherwise.
+// DefaultListen is the address a broker listens on by default.
 const DefaultListen = "127.0.0.1:4222"
 
 // DefaultAdmin is the address of the admin HTTP server of the command line's broker.
 const DefaultAdmin = "127.0.0.1:8222"
 
-// Options configures a Server. The embedding program sets them once; New copies them. The zero value
-// of a field means its default.
+// Options configures a Server. New copies them. The zero value of a field means its default.
 type Options struct {
 	// Listen is the address for clients, host:port; port 0 picks a free one. Default DefaultListen.
 	// "off" opens no socket: connections come from Dial only.
@@ -33,11 +32,11 @@ type Options struct {
 	Admin string
 	// Dir is the data directory, created when missing. Empty keeps everything in memory.
 	Dir string
-	// Topics are settings for topics that do not say otherwise, as in "durability" = "os".
+	// Topics are the default settings of topics, such as "durability" = "os".
 	Topics []wire.Setting
 	// NoAutoCreate refuses to create topics that are published or subscribed to before they exist.
 	NoAutoCreate bool
-	// Partitions is how many partitions a topic gets when nobody says. Default 1.
+	// Partitions is the number of partitions of a topic that is created without one. Default 1.
 	Partitions int
 	// OwnPartition and TotalPartitions make this broker own one partition of every topic. Default
 	// 0 and 0: it owns all of them.
@@ -50,19 +49,19 @@ type Options struct {
 	// MaxConnections bounds open connections. Default: what the limit of open files leaves, at most
 	// 65,536.
 	MaxConnections int
-	// MaxConnectionRate bounds new connections in a second; after a quiet second as many may come at
-	// once. Those over it are told and closed. Default 0: no limit.
+	// MaxConnectionRate bounds the new connections per second; after a quiet second as many may come at
+	// once. Connections over the limit are told so and closed. Default 0: no limit.
 	MaxConnectionRate int
 	// MaxInFlightBytes bounds a connection's publishes that wait for durability. Default 64 MiB.
 	MaxInFlightBytes int
-	// MaxPendingBytes bounds what a connection does not read; over it the connection is closed.
+	// MaxPendingBytes bounds the output that a client has not read; over it the connection is closed.
 	// Default 64 MiB.
 	MaxPendingBytes int
 	// MaxScheduled bounds the scheduled messages that wait, of all topics together: each takes 24 bytes of
 	// memory. Default 10,000,000.
 	MaxScheduled int
-	// MaxSubscriptions bounds the live subscriptions of one connection. Default: their memory does,
-	// with room for about a million.
+	// MaxSubscriptions bounds the live subscriptions of one connection. Default: only their memory is
+	// bounded, with room for about a million.
 	MaxSubscriptions int
 	// MaxControlLine bounds the arguments of a text command. Default 4096 bytes, at most 1 MiB.
 	MaxControlLine int
@@ -71,18 +70,18 @@ type Options struct {
 	// Advertise is the host:port that text clients are told to connect to, for a broker behind an
 	// address that is not its own. Default: the address it listens on.
 	Advertise string
-	// PingInterval is after how much silence a text client is asked whether it is there. Default 2 min.
+	// PingInterval is how long a text client may be silent before it is sent a PING. Default 2 min.
 	PingInterval time.Duration
-	// PingMax is how many times it may not answer before the connection is closed. Default 2.
+	// PingMax is how many PINGs may go unanswered before the connection is closed. Default 2.
 	PingMax int
-	// IdleTimeout closes a connection of the binary protocol, or one without a protocol, that sent
-	// nothing for so long. Default 5 min.
+	// IdleTimeout closes a connection of the binary protocol, or one without a protocol, that has sent
+	// nothing for that long. Default 5 min.
 	IdleTimeout time.Duration
 	// HandshakeTimeout closes a connection that began a preface or a frame and did not finish it.
 	// Default 10 s.
 	HandshakeTimeout time.Duration
-	// SlowTimeout closes a connection that has unread output and reads none of it for so long.
-	// Default 10 s.
+	// SlowTimeout closes a connection that has unread output and reads none of it for that long. Default 10
+	// s.
 	SlowTimeout time.Duration
 	// Name is the broker's name in greetings. Default "rafka".
 	Name string
@@ -90,31 +89,31 @@ type Options struct {
 	Version string
 	// Auth is who may connect and do what. Default: everybody may do everything.
 	Auth *auth.Policy
-	// AuthTimeout closes a connection that has to log in and did not do it for so long, or that would be
-	// let in without a login and has not said anything. Default 2 s.
+	// AuthTimeout closes a connection that has not logged in within that time, or, where no login is needed
+	// because of a NoAuthUser, has not sent anything. Default 2 s.
 	AuthTimeout time.Duration
 	// TLS encrypts connections. Default: they are not encrypted.
 	TLS TLSOptions
-	// RefusalDelay is how long, at least, wrong credentials wait for the answer, so that guessing takes
-	// time; it varies up to twice that. Clients that wait for less than that take the broker for one that
-	// does not answer, and go on trying. Default 50 ms; negative for none.
+	// RefusalDelay delays the answer to wrong credentials by one to two times its value, so that guessing
+	// takes time. A client whose timeout is shorter does not learn that it was refused, and goes on trying.
+	// Default 50 ms; negative for none.
 	RefusalDelay time.Duration
 	// FS is the file system under the log; nil is the operating system's.
 	FS log.FS
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
-	// Logger hears about lifecycle and failures; nil is silent.
+	// Logger receives lifecycle events and failures; nil is silent.
 	Logger *slog.Logger
 }
 
-// TLSOptions say how connections are encrypted. The zero value is not at all.
+// TLSOptions say how connections are encrypted. The zero value means no encryption.
 type TLSOptions struct {
 	// Config holds the certificate and says which clients need one; nil is no TLS.
 	Config *tls.Config
-	// Mixed lets clients choose whether to use TLS. Default: who does not is refused.
+	// Mixed lets clients choose whether to use TLS. Default: clients without TLS are refused.
 	Mixed bool
-	// First waits for a client to begin TLS instead of greeting it in plain text. Who has not begun
-	// after Fallback is greeted all the same, unless that is 0.
+	// First waits for a client to begin TLS instead of greeting it in plain text. A client that has not
+	// begun after Fallback is greeted all the same, unless Fallback is 0.
 	First    bool
 	Fallback time.Duration
 	// MapUsers lets clients log in with their certificate: one of its names is the name of a user.

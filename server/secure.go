@@ -132,8 +132,8 @@ func (srv *Server) refusePlain(conn net.Conn, first byte) {
 	_, _ = conn.Read(make([]byte, wire.MaxHelloBytes))
 }
 
-// SetTLS replaces the certificate and what is asked of clients', for new connections. A server that
-// was started without TLS stays without, and one with it with it.
+// SetTLS replaces the certificate and the requirements for client certificates, for new connections. It
+// cannot turn TLS on or off.
 func (srv *Server) SetTLS(c *tls.Config) error {
 	if (c == nil) != (srv.opts.TLS.Config == nil) {
 		return fmt.Errorf("TLS cannot be turned on or off while the broker runs")

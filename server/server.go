@@ -73,7 +73,7 @@ type Server struct {
 	stopErr error
 }
 
-// New checks the options and returns a server that holds nothing yet.
+// New checks the options and returns a server that is not started: it holds no files or sockets.
 func New(o Options) (*Server, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
@@ -266,9 +266,9 @@ func (srv *Server) panicked(r any) {
 	srv.opts.Logger.Error("connection closed after a panic", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
 }
 
-// Shutdown stops the broker: it accepts nothing more, tells the clients, lets acknowledgements that
-// wait for the disk out, closes the connections and flushes the storage. When ctx ends first it
-// closes at once; what was acknowledged is safe in any case. Further calls return the first result.
+// Shutdown stops the broker: it accepts nothing more, tells the clients, sends the acknowledgements that
+// wait for the disk, closes the connections and flushes the storage. When ctx ends first it closes at once;
+// acknowledged messages are safe in any case. Further calls return the first result.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.once.Do(func() {
 		srv.opts.Logger.Info("broker stopping")
@@ -355,7 +355,7 @@ func (srv *Server) closeSessions(ctx context.Context) {
 	}
 }
 
-// DropConnections closes every connection there is now. New ones are accepted.
+// DropConnections closes every open connection. New ones are accepted.
 func (srv *Server) DropConnections(ctx context.Context) {
 	srv.onLoops(ctx, func(l *loop, now time.Time) int {
 		l.closeAll(now)

@@ -26,7 +26,7 @@ type Stats struct {
 	Passed        uint64 `json:"live_delivered_messages"` // handed to live subscriptions
 }
 
-// Stats returns what the broker counts. What an event loop does in its current turn is not in it yet.
+// Stats returns the broker's counters. The current turn of each event loop is not counted yet.
 func (srv *Server) Stats(now time.Time) Stats {
 	m, s := &srv.metrics, srv.survey()
 	return Stats{

@@ -13,7 +13,7 @@ type Clock struct {
 	now time.Time
 }
 
-// NewClock returns a clock that stands at the present.
+// NewClock returns a clock that is stopped at the current time.
 func NewClock() *Clock { return &Clock{now: time.Now()} }
 
 // Now returns the clock's time.
@@ -23,7 +23,7 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Advance moves the clock by d, also back when d is negative.
+// Advance moves the clock by d; a negative d moves it back.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

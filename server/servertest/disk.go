@@ -16,23 +16,23 @@ type Disk struct {
 	write error
 }
 
-// Slow has every flush to the device take d longer; 0 ends it.
+// Slow makes every flush to the device take delay longer; 0 ends that.
 func (d *Disk) Slow(delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.delay = delay
 }
 
-// FailSyncs has every flush fail with err; nil ends it. What the broker refuses after a failed flush it
-// goes on refusing until it is started again.
+// FailSyncs makes every flush fail with err; nil ends that. After a failed flush the broker refuses writes
+// until it is restarted.
 func (d *Disk) FailSyncs(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sync = err
 }
 
-// FailWrites has every write fail with err, and write nothing; nil ends it. syscall.ENOSPC is a full
-// disk, which the broker gets over.
+// FailWrites makes every write fail with err and write nothing; nil ends that. From syscall.ENOSPC, a full
+// disk, the broker recovers by itself.
 func (d *Disk) FailWrites(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
