@@ -273,6 +273,37 @@ func TestACommitFileThatWasCutIsReported(t *testing.T) {
 	}
 }
 
+// Commit log files whose names somebody mixed up are read as their headers say, and reported.
+func TestCommitFilesWithNamesOfOthersAreFound(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range uint64(5) {
+		appendN(t, l, i*50, 50)
+		require.NoError(t, s.Sync())
+	}
+	want := readAll(t, l)
+	s.Drop()
+	names := commitFiles(disk)
+	require.Greater(t, len(names), 2)
+	for i := range names {
+		for j := range i {
+			mixed := disk.Clone()
+			mixed.SetBytes(names[i], disk.Bytes(names[j]))
+			mixed.SetBytes(names[j], disk.Bytes(names[i]))
+			report, err := log.VerifyFS(mixed, "/data")
+			require.NoError(t, err)
+			require.False(t, report.OK())
+			s, err := log.OpenStill(small(mixed))
+			require.NoError(t, err)
+			require.Positive(t, s.Stats().Damage)
+			require.Equal(t, want, readAll(t, openLog(t, s, identity(1), log.Config{})))
+			s.Drop()
+		}
+	}
+}
+
 func TestTruncatedFilesNeverPanic(t *testing.T) {
 	disk, all := damagedDisk(t)
 	for _, name := range disk.Names() {

@@ -280,6 +280,11 @@ func (in *inspector) commitFile(name, number string) error {
 			return err
 		}
 	}
+	if commitName(h.file) != number {
+		if err := in.damage(name, 0, errName); err != nil {
+			return err
+		}
+	}
 	chunks(b, h.file, 0, func(it chunkItem) bool {
 		err = in.chunk(name, &it)
 		return err == nil

@@ -15,6 +15,7 @@ var (
 	errTorn  = errors.New("torn tail")
 	errChunk = errors.New("commit log chunk is damaged")
 	errShort = errors.New("the end of the file is missing")
+	errName  = errors.New("the file has the name of another one")
 )
 
 // replayFile is a commit log file found at the restart.
@@ -54,6 +55,7 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	if err := r.each(r.survey); err != nil {
 		return err
 	}
+	r.sort() // by what the headers say: somebody may have renamed a file
 	limit := ^uint64(0)
 	for i := len(r.files) - 1; i >= 0; i-- {
 		r.files[i].limit = limit
@@ -111,8 +113,17 @@ func (r *replay) list(known bool) error {
 			}
 		}
 	}
-	slices.SortFunc(r.files, func(a, b replayFile) int { return compare(a.header.file, b.header.file) })
+	r.sort()
 	return nil
+}
+
+// sort puts the files in the order of their numbers.
+func (r *replay) sort() {
+	byNumber := func(a, b replayFile) int { return compare(a.header.file, b.header.file) }
+	if !slices.IsSortedFunc(r.files, byNumber) {
+		slices.SortStableFunc(r.files, byNumber)
+		r.loaded = nil
+	}
 }
 
 // each calls f with the bytes of every file, in order. The bytes are valid during the call.
@@ -180,7 +191,7 @@ func (r *replay) release() {
 
 // survey reads the header of a file and the synced marks in it.
 func (r *replay) survey(file *replayFile, b []byte) error {
-	name := path.Join(r.store.commits.dir, file.name)
+	name, number := path.Join(r.store.commits.dir, file.name), file.header.file
 	ok, err := file.header.parse(b)
 	if !ok && err == nil {
 		r.store.reportDamage(name, 0, errChunk)
@@ -191,6 +202,10 @@ func (r *replay) survey(file *replayFile, b []byte) error {
 	}
 	if ok && file.short {
 		r.store.reportDamage(name, file.size, errShort)
+	}
+	if file.header.file != number {
+		r.store.reportDamage(name, 0, errName)
+		r.store.commits.next = max(r.store.commits.next, file.header.file+1)
 	}
 	chunks(b, file.header.file, 0, func(it chunkItem) bool {
 		if !it.damage {
