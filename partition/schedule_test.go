@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -531,6 +532,23 @@ func TestRunsOfScheduledMessages(t *testing.T) {
 	large, _ := runOf(t, string(make([]byte, runBytes)), half, half, half)
 	require.Equal(t, 1, runLength(large), "by itself, whatever its size")
 	require.Equal(t, 2, runLength(large[1:]))
+}
+
+// A run is not checked as a whole when one of its batches is read.
+func TestABatchOfARunIsCheckedWhenItIsRead(t *testing.T) {
+	items, b := runOf(t, "first", "second", "third")
+	b[bytes.Index(b, []byte("second"))] ^= 1
+	for i := range items {
+		var r scheduleReader
+		require.NoError(t, r.walk.open(b, 0, 3))
+		_, batch, err := r.read(waits(items[i].Due, uint64(i+1), uint64(i), 1))
+		if i == 1 {
+			require.ErrorIs(t, err, wire.ErrBatchChecksum)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, items[i].Batch.Raw(), batch.Raw())
+	}
 }
 
 // A request of many messages, some of which are cancelled, recurring, large, or due in between.

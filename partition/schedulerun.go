@@ -9,8 +9,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// runBytes bounds the batches that share an entry: each of them is read with all the others.
-const runBytes = 16 << 10
+// runBytes bounds the batches that share an entry: whoever reads one of them walks over half of the others. That
+// is cheap up to here, and one stamp for so many bytes is, too.
+const runBytes = 4 << 10
 
 // runLength returns how many of the first items share an entry; one, when nothing may stand beside it.
 func runLength(items []ScheduleItem) (n int) {
@@ -82,7 +83,7 @@ func (w *scheduledWalk) next(e *scheduledEntry) (bool, error) {
 		return false, nil
 	}
 	at := w.at
-	if w.body[0] != entryRun {
+	if !w.isRun() {
 		w.at = w.end
 		return true, e.parse(w.body, at, uint32(w.end-w.base))
 	}
@@ -95,6 +96,8 @@ func (w *scheduledWalk) next(e *scheduledEntry) (bool, error) {
 	w.due = due
 	return true, nil
 }
+
+func (w *scheduledWalk) isRun() bool { return w.body[0] == entryRun }
 
 // scheduleReader reads batches of the companion log. Neighbours are cheap one after the other. It may
 // wait for the disk.
@@ -112,7 +115,11 @@ func (r *scheduleReader) read(it scheduled) (*scheduledEntry, wire.Batch, error)
 		r.walk, r.last = scheduledWalk{}, scheduledEntry{}
 		return nil, wire.Batch{}, err
 	}
-	batch, err := wire.ViewBatch(r.last.batch)
+	view := wire.ViewBatch
+	if r.walk.isRun() {
+		view = wire.ParseBatch // find did not check it
+	}
+	batch, err := view(r.last.batch)
 	if err != nil || it.count() >= r.last.count {
 		return &r.last, batch, err
 	}
@@ -139,7 +146,8 @@ func (r *scheduleReader) seek(at uint64) error {
 	return nil
 }
 
-// find reads the entry with an offset.
+// find reads the entry with an offset and checks it, but for the batches of a run: they are read one by one, from
+// all over the log when they are due at different times, and each has a checksum of its own.
 func (r *scheduleReader) find(at uint64) error {
 	r.c.Release()
 	l := r.s.store.log
@@ -159,10 +167,16 @@ func (r *scheduleReader) find(at uint64) error {
 	if err != nil {
 		return err
 	}
-	if at < entry.BaseOffset || at >= entry.NextOffset() || !wire.PayloadOK(entry.Payload) {
+	if at < entry.BaseOffset || at >= entry.NextOffset() {
 		return errScheduleEntry
 	}
-	return r.walk.open(entry.Payload[4:], entry.BaseOffset, entry.Count)
+	if err := r.walk.open(entry.Payload[4:], entry.BaseOffset, entry.Count); err != nil {
+		return err
+	}
+	if !r.walk.isRun() && !wire.PayloadOK(entry.Payload) {
+		return errScheduleEntry
+	}
+	return nil
 }
 
 // release gives back what was read last.
