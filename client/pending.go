@@ -36,7 +36,7 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 }
 
 // Discard marks messages of a queue as done without a lease, as if they had been acknowledged. It returns
-// how many of the ranges could not be: they are leased, or were done before. Only First and Count of a range are
+// how many of them could not be: they are leased, or were done before. Only First and Count of a range are
 // used.
 func (c *Client) Discard(ctx context.Context, topic, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
