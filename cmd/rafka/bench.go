@@ -174,10 +174,8 @@ func (c *cli) benchCompare() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if write != "" {
-				if err := writeBetweenMarkers(write, "rafka bench compare", r.Markdown()); err != nil {
-					return err
-				}
+			if err := writeBetweenMarkers(write, "rafka bench compare", r.Markdown()); err != nil {
+				return err
 			}
 			return r.Write(c.stdout, c.output)
 		},
@@ -207,11 +205,9 @@ func (c *cli) benchScale() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if write != "" {
-				err := writeBetweenMarkers(write, "rafka bench scale", r.Markdown())
-				if err := errors.Join(err, writeCharts(filepath.Join(filepath.Dir(write), "plots"), r.Charts())); err != nil {
-					return err
-				}
+			err = writeBetweenMarkers(write, "rafka bench scale", r.Markdown())
+			if err := errors.Join(err, writeCharts(write, r.Charts())); err != nil {
+				return err
 			}
 			return r.Write(c.stdout, c.output)
 		},
@@ -227,7 +223,12 @@ func (c *cli) benchScale() *cobra.Command {
 	return cmd
 }
 
-func writeCharts(dir string, charts map[string][]byte) error {
+// writeCharts writes charts into plots beside a file; "" writes nothing.
+func writeCharts(name string, charts map[string][]byte) error {
+	if name == "" {
+		return nil
+	}
+	dir := filepath.Join(filepath.Dir(name), "plots")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -255,10 +256,8 @@ func (c *cli) benchSoak() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if write != "" {
-				if err := writeBetweenMarkers(write, "rafka bench soak", r.Markdown()); err != nil {
-					return err
-				}
+			if err := writeBetweenMarkers(write, "rafka bench soak", r.Markdown()); err != nil {
+				return err
 			}
 			if err := r.Write(c.stdout, c.output); err != nil {
 				return err
@@ -278,8 +277,11 @@ func (c *cli) benchSoak() *cobra.Command {
 	return cmd
 }
 
-// writeBetweenMarkers replaces what stands between the markers of a command in a file.
+// writeBetweenMarkers replaces what stands between the markers of a command in a file; "" replaces nothing.
 func writeBetweenMarkers(name, command, text string) error {
+	if name == "" {
+		return nil
+	}
 	begin, end := "<!-- begin: "+command+" -->\n", "<!-- end -->"
 	b, err := os.ReadFile(name)
 	if err != nil {
