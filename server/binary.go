@@ -332,13 +332,19 @@ func (b *binary) topic(handle uint16) (*partition.Topic, error) {
 	return t, t.Err()
 }
 
-// partition returns a partition of a handle's topic after asking whether the user may.
-func (b *binary) partition(handle, number uint16, action Action) (*partition.Partition, error) {
+// topicFor returns a handle's topic when the user may do action on it.
+func (b *binary) topicFor(handle uint16, action Action) (*partition.Topic, error) {
 	t, err := b.topic(handle)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.allowed(action, t.Name()); err != nil {
+	return t, b.allowed(action, t.Name())
+}
+
+// partition returns a partition of a handle's topic when the user may do action on it.
+func (b *binary) partition(handle, number uint16, action Action) (*partition.Partition, error) {
+	t, err := b.topicFor(handle, action)
+	if err != nil {
 		return nil, err
 	}
 	p := t.Partition(number)

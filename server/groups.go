@@ -61,11 +61,8 @@ func (b *binary) committed(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	t, err := b.topic(m.Handle)
+	t, err := b.topicFor(m.Handle, ActionConsume)
 	if err != nil {
-		return err
-	}
-	if err := b.allowed(ActionConsume, t.Name()); err != nil {
 		return err
 	}
 	var reply wire.CommittedReply

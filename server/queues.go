@@ -19,11 +19,8 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	t, err := b.topic(m.Handle)
+	t, err := b.topicFor(m.Handle, ActionConsume)
 	if err != nil {
-		return err
-	}
-	if err := b.allowed(ActionConsume, t.Name()); err != nil {
 		return err
 	}
 	if err := checkQueue(t, &m); err != nil {
@@ -136,11 +133,8 @@ func (b *binary) leasable(m *wire.Lease) ([]*partition.Partition, error) {
 		p, err := b.partition(m.Handle, m.Partition, ActionConsume)
 		return []*partition.Partition{p}, err
 	}
-	t, err := b.topic(m.Handle)
+	t, err := b.topicFor(m.Handle, ActionConsume)
 	if err != nil {
-		return nil, err
-	}
-	if err := b.allowed(ActionConsume, t.Name()); err != nil {
 		return nil, err
 	}
 	var parts []*partition.Partition
