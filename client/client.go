@@ -140,10 +140,7 @@ func (c *Client) up(cn *conn) {
 	c.conn = cn
 	c.ready.Store(cn)
 	c.changeLocked()
-	feeds := make([]*feed, 0, len(c.feeds))
-	for f := range c.feeds {
-		feeds = append(feeds, f)
-	}
+	feeds := slices.Collect(maps.Keys(c.feeds))
 	listeners := slices.Collect(maps.Keys(c.listeners))
 	members := slices.Collect(maps.Keys(c.members))
 	c.mu.Unlock()

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -260,9 +261,5 @@ func (c *Client) flushQueues(ctx context.Context) error {
 func (c *Client) openQueues() []*QueueConsumer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	qs := make([]*QueueConsumer, 0, len(c.queues))
-	for q := range c.queues {
-		qs = append(qs, q)
-	}
-	return qs
+	return slices.Collect(maps.Keys(c.queues))
 }
