@@ -49,14 +49,27 @@ func (s *Store) runCheckpoints(stop <-chan struct{}) {
 
 // relieve makes room in memory: entries that are filed already go first.
 func (s *Store) relieve() error {
-	s.pool.fit(len(s.openLogs()))
+	s.pool.fit(s.dirtyLogs())
 	s.evict(s.pool.surplus())
-	if s.pool.surplus() <= 0 {
+	if s.pool.surplus() <= 0 && !s.pool.due() {
 		return nil
 	}
+	s.pool.noteFiling()
 	err := s.checkpoint((*Log).dirtyLocked)
 	s.evict(s.pool.surplus())
 	return err
+}
+
+// dirtyLogs returns how many logs have something to file.
+func (s *Store) dirtyLogs() (n int) {
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		if l.dirtyLocked() {
+			n++
+		}
+		l.mu.Unlock()
+	}
+	return n
 }
 
 func (l *Log) dirtyLocked() bool { return l.filed.index < l.next.index }

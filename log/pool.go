@@ -28,10 +28,13 @@ var (
 // readyPart bounds what is kept ready: one part in 8 of the budget.
 const readyPart = 8
 
-// workingSet is how much memory a store uses again and again when it has few logs, though the budget is larger:
-// memory that the machine has not backed yet costs a message more than its copy does. The rest of the budget is for when
-// filing does not keep up, and for many logs.
-const workingSet = 256 << 20
+// workingSet is how much memory a store uses again and again, though the budget is larger: memory that the machine has
+// not backed yet costs a message more than its copy does. The rest of the budget is for when filing does not keep up. All
+// but half of it is filed before it is used up, so that there are always entries to evict; a quarter goes at once.
+const workingSet = 128 << 20
+
+// logSet is what each log that has something to file adds to the working set, because each costs a flush.
+const logSet = 4 << 20
 
 // foundryIdle is how long a class must be quiet before its ready slabs are reduced.
 const foundryIdle = 2 * time.Second
@@ -44,7 +47,7 @@ type slabPool struct {
 	budget int64
 	poison bool
 	wake   chan struct{} // capacity 1; rings the foundry
-	press  chan struct{} // capacity 1; rings when more than calm is handed out
+	press  chan struct{} // capacity 1; rings when entries should be filed or evicted
 
 	mu     sync.Mutex // guards the rest
 	free   [classes][]*slab
@@ -53,6 +56,8 @@ type slabPool struct {
 	mapped int64        // bytes of all slabs
 	used   int64        // bytes of slabs handed out
 	calm   int64        // how much of them needs no relief
+	fresh  int64        // how much was handed out since filing last began
+	limit  int64        // how much of that should be filed
 	peak   int64        // highest value of used
 	cold   uint64       // slabs made while somebody waited
 	seq    uint64
@@ -68,11 +73,12 @@ func newSlabPool(budget int64, poison bool) *slabPool {
 	return p
 }
 
-// fit says how many logs share the memory, each of which fills a slab of its own.
+// fit says how many logs have something to file.
 func (p *slabPool) fit(logs int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calm = min(p.budget/2, workingSet+int64(logs*slabBytes[classNormal]))
+	p.calm = min(p.budget/2, workingSet+int64(logs)*logSet)
+	p.limit = max(p.calm/2, p.calm-workingSet/2)
 }
 
 // take hands out a slab with one reference, or nil when the budget does not allow it.
@@ -80,7 +86,7 @@ func (p *slabPool) take(class int) *slab {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	size := int64(slabBytes[class])
-	if p.used+size > p.calm {
+	if p.used+size > p.calm || p.fresh+size > p.limit {
 		ring(p.press)
 	}
 	if p.closed || p.used+size > p.budget {
@@ -96,6 +102,7 @@ func (p *slabPool) take(class int) *slab {
 	}
 	p.taken[class]++
 	p.used += size
+	p.fresh += size
 	p.peak = max(p.peak, p.used)
 	p.seq++
 	s.seq = p.seq
@@ -200,11 +207,28 @@ func (p *slabPool) excess(part float64) int64 {
 	return p.used - int64(part*float64(p.budget))
 }
 
-// surplus returns how many bytes must be let go of to leave room for what comes, when relief is asked for.
+// surplus returns how many bytes must be let go of to leave room for what comes; 0 when there is room.
 func (p *slabPool) surplus() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.used - p.calm/2
+	if p.used <= p.calm {
+		return 0
+	}
+	return p.used - p.calm*3/4
+}
+
+// due reports whether so much was handed out since filing last began that it should begin again.
+func (p *slabPool) due() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fresh > p.limit
+}
+
+// noteFiling is called when all that was handed out is about to be filed.
+func (p *slabPool) noteFiling() {
+	p.mu.Lock()
+	p.fresh = 0
+	p.mu.Unlock()
 }
 
 // foundry prepares slabs off the append path and gives back what is no longer needed. It ends when

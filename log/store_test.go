@@ -256,6 +256,23 @@ func TestColdReadsUnderMemoryPressure(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Memory is let go of when there is no more than needed, so what fills half of it is filed before.
+func TestEntriesAreFiledBeforeMemoryRunsShort(t *testing.T) {
+	o := small(faultfs.New())
+	o.MemoryBytes = 16 << 20 // half of which is the working set
+	s := open(t, o)
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range uint64(50) { // 5 MB
+		_, _, err := l.Append(data(i, 1, 100_000))
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool { return l.Stats().Unfiled < 2<<20 }, 10*time.Second, time.Millisecond)
+	var c log.Chunk
+	require.NoError(t, l.Read(&c, 0, 1, 1), "what is filed stays in memory while there is room")
+	c.Release()
+	require.NoError(t, s.Close())
+}
+
 func TestStateAndReplay(t *testing.T) {
 	disk := faultfs.New()
 	s := open(t, small(disk))
