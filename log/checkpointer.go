@@ -11,6 +11,9 @@ import (
 // fileAge is how many checkpoint intervals entries stay in the commit log and in memory only.
 const fileAge = 6
 
+// filesAtOnce is how many segment files a checkpoint has open.
+const filesAtOnce = 32
+
 // plan is one log's part of a checkpoint: what becomes true when the checkpoint file is replaced.
 type plan struct {
 	log    *Log
@@ -108,26 +111,7 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 	s.round.Lock()
 	lsn, bytes := s.commits.lsn, s.commits.bytes
 	s.round.Unlock()
-	var plans []*plan
-	var errs []error
-	for _, l := range s.openLogs() {
-		l.mu.Lock()
-		wanted := !l.closed && which(l)
-		l.mu.Unlock()
-		if !wanted {
-			continue
-		}
-		p := l.fileAll()
-		if isFull(p.err) && s.releaseSpares() {
-			p.undo()
-			p = l.fileAll()
-		}
-		if p.err != nil {
-			errs = append(errs, p.fail())
-			continue
-		}
-		plans = append(plans, p)
-	}
+	plans, errs := s.fileLogs(which)
 	if len(plans) == 0 && !s.rootChanged {
 		return errors.Join(errs...)
 	}
@@ -147,11 +131,51 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 	return errors.Join(append(errs, s.removeStale())...)
 }
 
-// fileAll plans to file everything and writes it.
-func (l *Log) fileAll() *plan {
+// fileLogs files the logs for which which returns true. It returns the plans of those that are durable.
+//
+// The files of several logs are written before the first of them is flushed: that flush writes the journal of the file
+// system for all of them, and theirs have little left to do.
+func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
+	written := make([]*plan, 0, filesAtOnce)
+	flush := func() {
+		for _, p := range written {
+			if p.err = p.writer.finish(); p.err != nil {
+				errs = append(errs, p.fail())
+				continue
+			}
+			plans = append(plans, p)
+		}
+		written = written[:0]
+	}
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		wanted := !l.closed && which(l)
+		l.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		p := l.writeAll()
+		if isFull(p.err) && s.releaseSpares() {
+			p.undo()
+			p = l.writeAll()
+		}
+		if p.err != nil {
+			errs = append(errs, p.fail())
+			continue
+		}
+		if written = append(written, p); len(written) == filesAtOnce {
+			flush()
+		}
+	}
+	flush()
+	return plans, errs
+}
+
+// writeAll plans to file everything and writes it.
+func (l *Log) writeAll() *plan {
 	p := l.plan()
 	if p.err == nil {
-		p.err = p.file()
+		p.err = p.write()
 	}
 	return p
 }
@@ -320,6 +344,14 @@ func (l *Log) planLocked(state snapshot) *plan {
 
 // file writes the entries to segment files and makes them durable.
 func (p *plan) file() error {
+	if err := p.write(); err != nil {
+		return err
+	}
+	return p.writer.finish()
+}
+
+// write writes the entries to segment files, the last of which stays open.
+func (p *plan) write() error {
 	w := &p.writer
 	if len(p.spans) == 0 {
 		return nil
@@ -339,7 +371,7 @@ func (p *plan) file() error {
 			return err
 		}
 	}
-	return w.finish()
+	return nil
 }
 
 func (s *Store) makeLogDir(dir string) error {

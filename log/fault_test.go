@@ -458,7 +458,7 @@ func TestASegmentFoundWithoutACheckpointIsWrittenAgain(t *testing.T) {
 		appendN(t, l, 0, 10)
 		require.NoError(t, s.Sync())
 		want := readAll(t, l)
-		disk.Fail(failOn(faultfs.OpSync, "/partitions/", 2)) // the first one is of the header
+		disk.Fail(failOn(faultfs.OpSync, "/partitions/", 1))
 		require.ErrorIs(t, s.Checkpoint(), faultfs.ErrInjected)
 		s.Drop()
 

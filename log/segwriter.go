@@ -33,6 +33,7 @@ type segmentWriter struct {
 	created  []string   // paths of new files
 
 	file      File
+	unnamed   bool // its name is not durable
 	allocated int64
 }
 
@@ -163,30 +164,20 @@ func (w *segmentWriter) roll(at place) error {
 	}
 	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true, cuts: w.cuts}
 	header := appendSegmentHeader(nil, w.id, at, w.nowMs, w.state)
-	f, err := w.fs.Open(s.path+tempExt, true, true)
+	w.created = append(w.created, s.path) // also when it fails half way
+	f, err := w.fs.Open(s.path, true, true)
 	if err != nil {
 		return err
 	}
 	s.data, s.size = int64(len(header)), int64(len(header))
-	err = f.Truncate(0) // a temporary file of a life that ended early
-	if err == nil {
-		w.allocated = s.size + min(allocateFirst, w.limit)
-		err = f.Allocate(w.allocated)
-	}
-	if err == nil {
+	w.allocated = s.size + min(allocateFirst, w.limit)
+	if err = f.Allocate(w.allocated); err == nil {
 		err = writeFull(f, header, 0)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		w.created = append(w.created, s.path) // also when it fails half way
-		err = errors.Join(w.fs.Rename(s.path+tempExt, s.path), w.fs.SyncDir(w.dir))
 	}
 	if err != nil {
 		return fmt.Errorf("create segment: %w", errors.Join(err, f.Close()))
 	}
-	w.file = f
+	w.file, w.unnamed = f, true
 	w.use(s)
 	return nil
 }
@@ -215,13 +206,17 @@ func (w *segmentWriter) seal() error {
 	return nil
 }
 
-// finish makes the open file durable and closes it.
+// finish makes the open file durable, and its name when it is new, and closes it.
 func (w *segmentWriter) finish() error {
 	if w.file == nil {
 		return nil
 	}
 	err := errors.Join(w.file.Sync(), w.file.Close())
 	w.file = nil
+	if err == nil && w.unnamed {
+		w.unnamed = false
+		err = w.fs.SyncDir(w.dir)
+	}
 	return err
 }
 
