@@ -447,6 +447,26 @@ func TestWhatAKillLeftOfAFailedFlushIsWrittenAgain(t *testing.T) {
 	}
 }
 
+// TestASegmentHasItsNameWhenItIsDurable cuts the power while a segment waits for its flush: what the flush would have
+// made durable may be there or not, and is no damage.
+func TestASegmentHasItsNameWhenItIsDurable(t *testing.T) {
+	for seed := range uint64(20) {
+		disk := faultfs.New()
+		s, err := log.OpenStill(small(disk))
+		require.NoError(t, err)
+		appendN(t, openLog(t, s, identity(1), log.Config{}), 0, 10)
+		require.NoError(t, s.Sync())
+		disk.Fail(failOn(faultfs.OpSync, "/partitions/", 1))
+		require.ErrorIs(t, s.Checkpoint(), faultfs.ErrInjected)
+		s.Drop()
+
+		disk = disk.PowerCut(rand.New(rand.NewPCG(seed, 1)))
+		report, err := log.VerifyFS(disk, "/data")
+		require.NoError(t, err)
+		require.Empty(t, report.Damage)
+	}
+}
+
 // TestASegmentFoundWithoutACheckpointIsWrittenAgain fails to flush a segment, kills, and loses the checkpoint: the
 // next start takes the segment from the page cache, and a checkpoint gives up what the commit log has of it.
 func TestASegmentFoundWithoutACheckpointIsWrittenAgain(t *testing.T) {

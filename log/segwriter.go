@@ -33,7 +33,7 @@ type segmentWriter struct {
 	created  []string   // paths of new files
 
 	file      File
-	unnamed   bool // its name is not durable
+	unnamed   bool // it has a temporary name
 	allocated int64
 }
 
@@ -164,14 +164,18 @@ func (w *segmentWriter) roll(at place) error {
 	}
 	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true, cuts: w.cuts}
 	header := appendSegmentHeader(nil, w.id, at, w.nowMs, w.state)
-	w.created = append(w.created, s.path) // also when it fails half way
-	f, err := w.fs.Open(s.path, true, true)
+	w.created = append(w.created, s.path+tempExt) // also when it fails half way
+	f, err := w.fs.Open(s.path+tempExt, true, true)
 	if err != nil {
 		return err
 	}
 	s.data, s.size = int64(len(header)), int64(len(header))
 	w.allocated = s.size + min(allocateFirst, w.limit)
-	if err = f.Allocate(w.allocated); err == nil {
+	err = f.Truncate(0) // a temporary file of a life that ended early
+	if err == nil {
+		err = f.Allocate(w.allocated)
+	}
+	if err == nil {
 		err = writeFull(f, header, 0)
 	}
 	if err != nil {
@@ -206,18 +210,20 @@ func (w *segmentWriter) seal() error {
 	return nil
 }
 
-// finish makes the open file durable, and its name when it is new, and closes it.
+// finish makes the open file durable and closes it. A new one gets its name then.
 func (w *segmentWriter) finish() error {
 	if w.file == nil {
 		return nil
 	}
 	err := errors.Join(w.file.Sync(), w.file.Close())
 	w.file = nil
-	if err == nil && w.unnamed {
-		w.unnamed = false
-		err = w.fs.SyncDir(w.dir)
+	if err != nil || !w.unnamed {
+		return err
 	}
-	return err
+	w.unnamed = false
+	name := w.active.path
+	w.created = append(w.created, name)
+	return errors.Join(w.fs.Rename(name+tempExt, name), w.fs.SyncDir(w.dir))
 }
 
 // abort closes the open file after an error.
