@@ -490,12 +490,19 @@ func idlePartitionsScenario() scenario {
 					return 0, err
 				}
 				defer s.close()
-				frames := make([][]byte, 1000)
-				for i := range frames {
-					frames[i] = publishFrame(s.handle, uint16(i), wire.LevelDisk, 100, 1)
+				for i := range 1000 {
+					if err = s.write(publishFrame(s.handle, uint16(i), wire.LevelDisk, 100, 1)); err != nil {
+						return 0, err
+					}
+					f, err := s.frame()
+					if err == nil {
+						err = failure(f)
+					}
+					if err != nil {
+						return 0, err
+					}
 				}
-				_, err = windowRate(s, frames, 100, time.Second)
-				return p.residentBytes() / mega, err
+				return p.residentBytes() / mega, nil
 			})
 		},
 	}
