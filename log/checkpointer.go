@@ -52,7 +52,7 @@ func (s *Store) runCheckpoints(stop <-chan struct{}) {
 
 // relieve makes room in memory: entries that are filed already go first.
 func (s *Store) relieve() error {
-	s.pool.fit(s.dirtyLogs())
+	s.pool.fit(s.load())
 	s.evict(s.pool.surplus())
 	if s.pool.surplus() <= 0 && !s.pool.due() {
 		return nil
@@ -63,16 +63,17 @@ func (s *Store) relieve() error {
 	return err
 }
 
-// dirtyLogs returns how many logs have something to file.
-func (s *Store) dirtyLogs() (n int) {
+// load returns how many logs have something to file, and how many bytes the last states of all are.
+func (s *Store) load() (dirty int, states int64) {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
 		if l.dirtyLocked() {
-			n++
+			dirty++
 		}
+		states += int64(len(l.state.blob))
 		l.mu.Unlock()
 	}
-	return n
+	return dirty, states
 }
 
 func (l *Log) dirtyLocked() bool { return l.filed.index < l.next.index }

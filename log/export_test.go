@@ -42,3 +42,10 @@ func (o *Options) Hurry(every time.Duration) {
 	o.CheckpointInterval, o.RetentionInterval, o.CompactionInterval = 5*every, 7*every, 11*every
 	o.timers = timers{mark: every, space: 3 * every}
 }
+
+// FilesAt returns how much memory of a budget is filled before it is filed.
+func FilesAt(budget int64, logs int, states int64) int64 {
+	p := newSlabPool(budget, false)
+	p.fit(logs, states)
+	return p.limit
+}

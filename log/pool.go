@@ -36,6 +36,9 @@ const workingSet = 128 << 20
 // logSet is what each log that has something to file adds to the working set, because each costs a flush.
 const logSet = 4 << 20
 
+// stateSet is what each byte of the owners' states adds to it: a checkpoint makes and writes all of them anew.
+const stateSet = 8
+
 // foundryIdle is how long a class must be quiet before its ready slabs are reduced.
 const foundryIdle = 2 * time.Second
 
@@ -69,15 +72,15 @@ func newSlabPool(budget int64, poison bool) *slabPool {
 		budget: budget, poison: poison, target: readyFloor,
 		wake: make(chan struct{}, 1), press: make(chan struct{}, 1),
 	}
-	p.fit(0)
+	p.fit(0, 0)
 	return p
 }
 
-// fit says how many logs have something to file.
-func (p *slabPool) fit(logs int) {
+// fit says how many logs have something to file, and how large the states of all owners are.
+func (p *slabPool) fit(logs int, states int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calm = min(p.budget/2, workingSet+int64(logs)*logSet)
+	p.calm = min(p.budget/2, workingSet+int64(logs)*logSet+states*stateSet)
 	p.limit = max(p.calm/2, p.calm-workingSet/2)
 }
 
