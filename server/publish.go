@@ -38,60 +38,85 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionPublish)
-	if err != nil {
-		return err
-	}
-	config := p.Topic().Config()
-	level, quiet, err := b.publishLevel(wire.Level(f.Flags&wire.FlagLevel), config.Level)
+	to, err := b.admit(m.Handle, m.Partition, f.Flags, len(m.Batch))
 	if err != nil {
 		return err
 	}
 	batch := &b.s.loop.scratch.batch
-	if err = batch.Parse(m.Batch); err == nil {
-		err = batch.Validate(config.MaxRecord)
+	if err := checkBatch(batch, m.Batch, to.config.MaxRecord); err != nil {
+		return err
 	}
-	if err != nil {
-		return batchError(err, config.MaxRecord)
-	}
-	if b.held+len(m.Batch) > b.s.loop.srv.opts.MaxInFlightBytes {
-		return wire.Errorf(wire.CodeBusy, "%d bytes of this connection wait for the disk", b.held)
-	}
-	if b.s.loop.draining {
-		return wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
-	}
-	base, index, duplicate, err := p.Publish(batch, now.UnixMilli())
+	base, index, duplicate, err := to.p.Publish(batch, now.UnixMilli())
 	if err != nil {
 		return err
 	}
 	if !duplicate {
 		b.s.loop.turn.published.add(int(batch.Count()), len(m.Batch))
-		b.s.loop.routeBatch(p.Topic(), batch)
+		b.s.loop.routeBatch(to.p.Topic(), batch)
 	}
-	if level > wire.LevelMemory {
-		b.s.loop.flush(p, level)
+	if to.level > wire.LevelMemory {
+		b.s.loop.flush(to.p, to.level)
 	}
 	switch {
-	case quiet:
-	case level > wire.LevelMemory:
-		b.s.loop.watch(p).await(ack{
-			to: b, op: f.Op, correlation: f.Correlation, level: level,
+	case to.quiet:
+	case to.level > wire.LevelMemory:
+		b.s.loop.watch(to.p).await(ack{
+			to: b, op: f.Op, correlation: f.Correlation, level: to.level,
 			index: index, base: base, count: batch.Count(), held: len(m.Batch), duplicate: duplicate,
 			arrived: now.UnixNano(),
 		})
 		b.held += len(m.Batch)
 	default:
 		b.s.loop.turn.publishes++
-		b.acknowledgeOne(p, f.Correlation, base, batch.Count(), level, duplicate)
-		if !b.s.loop.routes(p.Topic()) {
-			b.s.loop.scratch.run.lead(f, p, level, config)
+		b.acknowledgeOne(to.p, f.Correlation, base, batch.Count(), to.level, duplicate)
+		if !b.s.loop.routes(to.p.Topic()) {
+			b.s.loop.scratch.run.lead(f, to.p, to.level, to.config)
 		}
 	}
 	return nil
 }
 
-// publishLevel returns the level a publish must reach: the topic's at least. quiet means that the
-// sender wants no reply.
+// admission is where a publish or schedule request goes and what it asks for.
+type admission struct {
+	p      *partition.Partition
+	config *partition.Config // of the topic, when the request came
+	level  wire.Level        // durability to reach before the reply
+	quiet  bool              // the sender wants no reply
+}
+
+// admit checks what does not depend on the batches of a publish or schedule request: the partition, the
+// permission, the level, and that size more bytes of this connection may wait for the disk.
+func (b *binary) admit(handle, number uint16, flags wire.Flags, size int) (a admission, err error) {
+	if a.p, err = b.partition(handle, number, ActionPublish); err != nil {
+		return a, err
+	}
+	a.config = a.p.Topic().Config()
+	if a.level, a.quiet, err = b.publishLevel(wire.Level(flags&wire.FlagLevel), a.config.Level); err != nil {
+		return a, err
+	}
+	if b.held+size > b.s.loop.srv.opts.MaxInFlightBytes {
+		return a, wire.Errorf(wire.CodeBusy, "%d bytes of this connection wait for the disk", b.held)
+	}
+	if b.s.loop.draining {
+		return a, wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
+	}
+	return a, nil
+}
+
+// checkBatch sets batch to a view of raw after checking it down to its records.
+func checkBatch(batch *wire.Batch, raw []byte, maxRecord int) error {
+	err := batch.Parse(raw)
+	if err == nil {
+		err = batch.Validate(maxRecord)
+	}
+	if err != nil {
+		return batchError(err, maxRecord)
+	}
+	return nil
+}
+
+// publishLevel returns the level a publish must reach: the one asked for, and at least the topic's. quiet
+// means that the sender wants no reply.
 func (b *binary) publishLevel(asked, topic wire.Level) (level wire.Level, quiet bool, err error) {
 	if asked > wire.LevelDisk || asked > b.s.loop.srv.registry.MaxLevel() {
 		return 0, false, wire.Errorf(wire.CodeUnsupported, "this broker cannot reach level %s; %s is the highest",

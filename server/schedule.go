@@ -18,43 +18,32 @@ func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body, f.Flags); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionPublish)
+	to, err := b.admit(m.Handle, m.Partition, f.Flags, len(f.Body))
 	if err != nil {
 		return err
 	}
-	config := p.Topic().Config()
-	level, quiet, err := b.publishLevel(wire.Level(f.Flags&wire.FlagLevel), config.Level)
-	if err != nil {
-		return err
-	}
-	if b.held+len(f.Body) > b.s.loop.srv.opts.MaxInFlightBytes {
-		return wire.Errorf(wire.CodeBusy, "%d bytes of this connection wait for the disk", b.held)
-	}
-	if b.s.loop.draining {
-		return wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
-	}
-	items, err := own.scheduleItems(m, scheduleNow(p), config.MaxRecord)
+	items, err := own.scheduleItems(m, scheduleNow(to.p), to.config.MaxRecord)
 	if err != nil {
 		return err
 	}
 	if m.Producer.ID == partition.SchedulerID {
 		return wire.Errorf(wire.CodeInvalid, "producer %x is the broker's scheduler", m.Producer.ID)
 	}
-	taken, err := p.Schedule(items, m.Producer)
+	taken, err := to.p.Schedule(items, m.Producer)
 	if err != nil {
 		return err
 	}
 	switch {
-	case quiet:
-		b.s.loop.flush(taken.At, level)
-	case level > wire.LevelMemory:
+	case to.quiet:
+		b.s.loop.flush(taken.At, to.level)
+	case to.level > wire.LevelMemory:
 		b.held += len(f.Body)
 		b.s.loop.awaitLevel(taken.At, ack{
-			to: b, op: f.Op, correlation: f.Correlation, level: level, index: taken.Index, base: taken.First,
+			to: b, op: f.Op, correlation: f.Correlation, level: to.level, index: taken.Index, base: taken.First,
 			held: len(f.Body), duplicate: taken.Duplicate,
 		})
 	default:
-		b.replyScheduled(f.Correlation, taken.First, level, taken.Duplicate)
+		b.replyScheduled(f.Correlation, taken.First, to.level, taken.Duplicate)
 	}
 	return nil
 }
@@ -66,13 +55,8 @@ func (own *scratch) scheduleItems(m *wire.Schedule, now int64, maxRecord int) ([
 	}
 	own.scheduled, own.batches = own.scheduled[:0], slices.Grow(own.batches[:0], len(m.Items))[:len(m.Items)]
 	for i := range m.Items {
-		batch := &own.batches[i]
-		err := batch.Parse(m.Items[i].Batch)
-		if err == nil {
-			err = batch.Validate(maxRecord)
-		}
-		if err != nil {
-			return nil, batchError(err, maxRecord)
+		if err := checkBatch(&own.batches[i], m.Items[i].Batch, maxRecord); err != nil {
+			return nil, err
 		}
 	}
 	for i := range m.Items {
