@@ -342,6 +342,20 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 	if h.next.index <= l.filed.index || h.lsn < l.floor || h.next.index < h.first.index {
 		return nil
 	}
+	r.beginChunk(l, it)
+	if err := r.applyEntries(name, l, it); err != nil || r.cut {
+		return err
+	}
+	if l.next.index < h.next.index {
+		l.skipTo(place{offset: h.next.offset, index: h.next.index, term: l.next.term, time: l.next.time})
+	}
+	return nil
+}
+
+// beginChunk makes the end of l the place where the chunk begins: it cuts what the chunk replaces, and skips
+// what is missing in front of it.
+func (r *replay) beginChunk(l *Log, it *chunkItem) {
+	h := &it.header
 	if again := max(h.first.index, l.filed.index); again < l.next.index && isWhole(it, l.seed) {
 		l.mu.Lock()
 		l.cutMemoryLocked(again)
@@ -353,35 +367,33 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 	if l.lowLsn == 0 {
 		l.lowLsn = h.lsn
 	}
-	s.commits.lsn = h.lsn // where a checkpoint during the replay has to start again
+	r.store.commits.lsn = h.lsn // where a checkpoint during the replay has to start again
 	if at, ok := r.again[l]; h.lsn >= r.synced && (!ok || l.next.index < at.index) {
 		r.again[l] = l.next
 	}
-	pos := 0
-	for pos < len(it.payload) {
+}
+
+// applyEntries appends the entries of a chunk that l does not have yet. Damage in a chunk that was durable costs
+// the entries it hits; in a later chunk it is a torn tail, and ends the replay.
+func (r *replay) applyEntries(name string, l *Log, it *chunkItem) error {
+	h := &it.header
+	for pos := 0; pos < len(it.payload); {
 		e, _, err := wire.ParseEntry(it.payload[pos:], l.seed)
-		if err == nil && e.Index < h.next.index {
-			if e.Index >= l.next.index {
-				if err := l.replayEntry(it.payload[pos:pos+e.Size()], &e.Stamp); err != nil {
-					return err
-				}
-			}
-			pos += e.Size()
-			continue
-		}
-		if h.lsn >= r.synced {
+		switch intact := err == nil && e.Index < h.next.index; {
+		case !intact && h.lsn >= r.synced:
 			r.tear(name, int64(it.pos+headerBytes+pos))
 			return nil
+		case !intact:
+			r.store.logger.Error("damaged entry in the commit log", "path", name, "pos", it.pos+headerBytes+pos)
+			pos = resyncEntry(it.payload, pos, l.seed, l.next.index)
+			continue
 		}
-		next := resyncEntry(it.payload, pos, l.seed, l.next.index)
-		s.logger.Error("damaged entry in the commit log", "path", name, "pos", it.pos+headerBytes+pos)
-		pos = next
-		if next == len(it.payload) {
-			break
+		if e.Index >= l.next.index {
+			if err := l.replayEntry(it.payload[pos:pos+e.Size()], &e.Stamp); err != nil {
+				return err
+			}
 		}
-	}
-	if l.next.index < h.next.index {
-		l.skipTo(place{offset: h.next.offset, index: h.next.index, term: l.next.term, time: l.next.time})
+		pos += e.Size()
 	}
 	return nil
 }
