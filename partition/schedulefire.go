@@ -29,11 +29,35 @@ type round struct {
 	list  []readyBatch
 }
 
-// collect takes what is due off the index and writes that it is fired. It reports whether there is a
-// round to publish.
+// collect takes what is due off the index and logs that it is fired. It reports whether there is a round to
+// publish.
 func (s *schedule) collect(now time.Time) bool {
-	items := s.due(now)
-	list, fired := make([]readyBatch, 0, len(items)), make([]firing, 0, len(items))
+	list, fired, rest := s.readDue(s.due(now))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.sooner()
+	for _, it := range rest {
+		s.index.push(it) // the next turn
+	}
+	if len(list) == 0 {
+		return false
+	}
+	index, err := s.fireLocked(list, fired, now)
+	if err != nil {
+		for i := range list {
+			s.index.push(list[i].of)
+		}
+		s.refused(err, now)
+		return false
+	}
+	s.round = round{index: index, list: list}
+	return true
+}
+
+// readDue reads the batches of items, about fireBytes of them, and numbers them. fired describes each batch of
+// list. rest are the items it did not come to. Those that cannot be read are lost.
+func (s *schedule) readDue(items []scheduled) (list []readyBatch, fired []firing, rest []scheduled) {
+	list, fired = make([]readyBatch, 0, len(items)), make([]firing, 0, len(items))
 	r := scheduleReader{s: s}
 	defer r.release()
 	size, n, sequence := 0, 0, s.sequence // which nobody else changes
@@ -49,32 +73,24 @@ func (s *schedule) collect(now time.Time) bool {
 		sequence += uint64(batch.Count())
 		size += len(batch.Raw())
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer s.sooner()
-	for _, it := range items[n:] {
-		s.index.push(it) // the next turn
-	}
-	if len(list) == 0 {
-		return false
-	}
+	return list, fired, items[n:]
+}
+
+// fireLocked logs that the batches of list are fired, and puts those that recur back with their next due time.
+// With an error nothing has changed.
+func (s *schedule) fireLocked(list []readyBatch, fired []firing, now time.Time) (index uint64, err error) {
 	for i := range fired {
 		if r := s.crons[fired[i].id]; r != nil {
 			fired[i].next = r.after(now)
 		}
 	}
 	s.body = appendFired(s.room(), s.sequence, fired)
-	_, index, err := s.writeLocked(wire.KindState, 0, now)
-	if err != nil {
-		for i := range list {
-			s.index.push(list[i].of)
-		}
-		s.refused(err, now)
-		return false
+	if _, index, err = s.writeLocked(wire.KindState, 0, now); err != nil {
+		return 0, err
 	}
-	s.sequence = sequence
 	for i, f := range fired {
 		it := &list[i].of
+		s.sequence += f.records
 		if f.next != 0 {
 			s.index.push(waits(f.next, it.id, it.at(), it.count()))
 			continue
@@ -82,8 +98,7 @@ func (s *schedule) collect(now time.Time) bool {
 		delete(s.crons, f.id)
 		s.all.pending.Add(-int64(it.count()))
 	}
-	s.round = round{index: index, list: list}
-	return true
+	return index, nil
 }
 
 // due takes what is due off the index.

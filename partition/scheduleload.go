@@ -12,8 +12,9 @@ import (
 // loading is a schedule while it is rebuilt from its log.
 type loading struct {
 	waitlist
-	redo []redo
-	open request // the request that is being read
+	known uint64 // number of the first record in the scheduler's stream that the partition does not have
+	redo  []redo
+	open  request // the request that is being read
 }
 
 // gone is the due time of messages that were fired or cancelled.
@@ -27,53 +28,46 @@ type redo struct {
 
 // load rebuilds the index from the companion log. Then it knows what a crash kept from being published.
 func (s *schedule) load() error {
-	l := loading{waitlist: waitlist{}}
-	known := s.target.scheduledNext()
-	err := s.store.log.Replay(func(e wire.Entry) error {
-		body := e.Payload[4:]
-		if len(body) == 0 {
-			return errScheduleEntry
-		}
-		numbers, rest, err := splitNumbering(body)
-		if err != nil {
-			return err
-		}
-		s.loadNumbering(&l, numbers, &e)
-		switch body = rest; {
-		case len(body) == 0:
-			return errScheduleEntry
-		case e.Kind == wire.KindData:
-			return s.loadRun(&l, body, &e)
-		case e.Kind == wire.KindState && body[0] == entryFired:
-			return s.loadFired(&l, body, known)
-		case e.Kind == wire.KindState && body[0] == entryCancelled:
-			ids, err := parseCancelled(body)
-			for _, id := range ids {
-				if it := l.take(id, 1); it != nil {
-					it.due = gone
-				}
-				delete(s.crons, id)
-			}
-			return err
-		case e.Kind == wire.KindState && body[0] == entryProducers:
-			r := uvarints{b: body[1:]}
-			if s.producers.restore(&r); r.bad || len(r.b) > 0 {
-				return errScheduleEntry
-			}
-			return nil
-		}
-		return errScheduleEntry
-	})
-	if err == nil {
-		s.endRequest(&l, s.store.Next())
-	}
+	l := loading{waitlist: waitlist{}, known: s.target.scheduledNext()}
+	err := s.store.log.Replay(func(e wire.Entry) error { return s.loadEntry(&l, &e) })
 	if err != nil {
 		return fmt.Errorf("read the schedule of %s: %w", s.target, err)
 	}
-	s.sequence = max(s.sequence, known)
+	s.endRequest(&l, s.store.Next())
+	s.sequence = max(s.sequence, l.known)
+	s.readRedo(l.redo)
+	s.startWith(l.waitlist)
+	return nil
+}
+
+// loadEntry replays one entry of the companion log.
+func (s *schedule) loadEntry(l *loading, e *wire.Entry) error {
+	numbers, body, err := splitNumbering(e.Payload[4:])
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 {
+		return errScheduleEntry
+	}
+	s.loadNumbering(l, numbers, e)
+	switch {
+	case e.Kind == wire.KindData:
+		return s.loadRun(l, body, e)
+	case e.Kind == wire.KindState && body[0] == entryFired:
+		return s.loadFired(l, body)
+	case e.Kind == wire.KindState && body[0] == entryCancelled:
+		return s.loadCancelled(l, body)
+	case e.Kind == wire.KindState && body[0] == entryProducers:
+		return s.loadProducers(body)
+	}
+	return errScheduleEntry
+}
+
+// readRedo reads the batches that have to be published again, and makes them the first to be published.
+func (s *schedule) readRedo(list []redo) {
 	reader := scheduleReader{s: s}
 	defer reader.release()
-	for _, r := range l.redo {
+	for _, r := range list {
 		_, batch, err := reader.read(r.of)
 		if err != nil {
 			s.reportLost(r.of, err)
@@ -81,10 +75,14 @@ func (s *schedule) load() error {
 		}
 		s.stuck = append(s.stuck, newReady(&batch, r.of, r.sequence))
 	}
+}
+
+// startWith fills the index with what waits, and lets the schedule take requests.
+func (s *schedule) startWith(waiting waitlist) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, page := range slices.Sorted(maps.Keys(l.waitlist)) {
-		for _, it := range l.waitlist[page] {
+	for _, page := range slices.Sorted(maps.Keys(waiting)) {
+		for _, it := range waiting[page] {
 			if it.due != gone {
 				s.index.push(it)
 			}
@@ -94,7 +92,6 @@ func (s *schedule) load() error {
 	s.cut = s.store.First()
 	s.loaded.Store(true)
 	s.sooner()
-	return nil
 }
 
 func (s *schedule) loadRun(l *loading, body []byte, entry *wire.Entry) error {
@@ -133,16 +130,16 @@ func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
 	}
 }
 
-// loadFired takes what was fired off the index. known is the first number that the partition does not
-// know: what is behind it has to be published again.
-func (s *schedule) loadFired(l *loading, body []byte, known uint64) error {
+// loadFired marks what was fired as gone, or as due again. What the partition does not have of it is to be
+// published again.
+func (s *schedule) loadFired(l *loading, body []byte) error {
 	sequence, list, err := parseFired(body)
 	if err != nil {
 		return err
 	}
 	for _, f := range list {
 		it := l.take(f.id, f.records)
-		if it != nil && sequence+f.records > known {
+		if it != nil && sequence+f.records > l.known {
 			l.redo = append(l.redo, redo{of: *it, sequence: sequence})
 		}
 		if it != nil {
@@ -157,5 +154,26 @@ func (s *schedule) loadFired(l *loading, body []byte, known uint64) error {
 		sequence += f.records
 	}
 	s.sequence = max(s.sequence, sequence)
+	return nil
+}
+
+// loadCancelled marks what was cancelled as gone.
+func (s *schedule) loadCancelled(l *loading, body []byte) error {
+	ids, err := parseCancelled(body)
+	for _, id := range ids {
+		if it := l.take(id, 1); it != nil {
+			it.due = gone
+		}
+		delete(s.crons, id)
+	}
+	return err
+}
+
+// loadProducers restores what was known of the clients that number what they schedule.
+func (s *schedule) loadProducers(body []byte) error {
+	r := uvarints{b: body[1:]}
+	if s.producers.restore(&r); r.bad || len(r.b) > 0 {
+		return errScheduleEntry
+	}
 	return nil
 }
