@@ -177,56 +177,74 @@ func (c *Client) deadRange(ctx context.Context, topic string, partition int, r w
 // replayed twice. ReplayDead returns how many were replayed, and the first error; the others stay dead
 // letters.
 func (c *Client) ReplayDead(ctx context.Context, letters ...*DeadLetter) (replayed int, err error) {
-	var (
-		mu     sync.Mutex // guards stored and first
-		stored []*DeadLetter
-		first  error
-		wg     sync.WaitGroup
-	)
-	fail := func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if first == nil {
-			first = err
-		}
-	}
-	partitions := map[string]int{}
+	r := deadReplay{c: c, partitions: map[string]int{}}
 	for _, d := range letters {
-		if _, known := partitions[d.OriginTopic]; !known {
-			info, err := c.Topic(ctx, d.OriginTopic) // a topic that was deleted is not made again
-			if err != nil {
-				fail(err)
-			}
-			partitions[d.OriginTopic] = len(info.Partitions)
-		}
-		n := partitions[d.OriginTopic]
-		if n == 0 {
-			continue
-		}
-		wg.Add(1)
-		err := c.PublishAsync(ctx, d.alive(n), func(_ Receipt, err error) {
-			defer wg.Done()
-			if err != nil {
-				fail(err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			stored = append(stored, d)
-		})
-		if err != nil {
-			wg.Done()
-			fail(err)
+		if n := r.partitionsOf(ctx, d.OriginTopic); n > 0 {
+			r.publish(ctx, d, n)
 		}
 	}
 	if err := c.Flush(ctx); err != nil {
 		return 0, err
 	}
-	wg.Wait()
-	if err := c.DiscardDead(ctx, stored...); err != nil {
-		fail(fmt.Errorf("replayed, but still listed: %w", err))
+	r.wg.Wait()
+	if err := c.DiscardDead(ctx, r.stored...); err != nil {
+		r.fail(fmt.Errorf("replayed, but still listed: %w", err))
 	}
-	return len(stored), first
+	return len(r.stored), r.err
+}
+
+// deadReplay is one call to ReplayDead.
+type deadReplay struct {
+	c          *Client
+	partitions map[string]int // by topic; 0 for a topic that does not exist
+	wg         sync.WaitGroup // of the publishes
+
+	mu     sync.Mutex // guards the fields below
+	stored []*DeadLetter
+	err    error // the first
+}
+
+// partitionsOf returns how many partitions a topic has, and 0 when it does not exist: a topic that was deleted
+// is not made again.
+func (r *deadReplay) partitionsOf(ctx context.Context, topic string) int {
+	n, known := r.partitions[topic]
+	if known {
+		return n
+	}
+	info, err := r.c.Topic(ctx, topic)
+	if err != nil {
+		r.fail(err)
+	}
+	r.partitions[topic] = len(info.Partitions)
+	return len(info.Partitions)
+}
+
+// publish publishes a dead letter to its topic of so many partitions. The reply comes later.
+func (r *deadReplay) publish(ctx context.Context, d *DeadLetter, partitions int) {
+	r.wg.Add(1)
+	err := r.c.PublishAsync(ctx, d.alive(partitions), func(_ Receipt, err error) {
+		defer r.wg.Done()
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.stored = append(r.stored, d)
+	})
+	if err != nil {
+		r.wg.Done()
+		r.fail(err)
+	}
+}
+
+// fail keeps the first error.
+func (r *deadReplay) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
 }
 
 // alive returns the message as it was before it died, for a topic of so many partitions.
