@@ -110,8 +110,11 @@ func (s *ids) forget(beforeMs int64) {
 	}
 }
 
+// drop forgets the oldest id. Where it was stored again meanwhile stays known: a restart reads both.
 func (s *ids) drop() {
-	delete(s.places, s.order[s.head].id)
+	if o := &s.order[s.head]; s.places[o.id] == o.at {
+		delete(s.places, o.id)
+	}
 	s.head++
 	if s.head == len(s.order) {
 		s.order, s.head = nil, 0

@@ -103,17 +103,49 @@ func TestMessageIDsAreKnownAfterAKillToo(t *testing.T) {
 	p.Flush(wire.LevelDisk)
 	eventually(t, func() bool { return p.Visible() == 2 })
 
-	killed := "" // the files as the kernel has them when the process dies; spares come and go meanwhile
-	eventually(t, func() bool {
-		killed = t.TempDir()
-		return os.CopyFS(killed, os.DirFS(dir)) == nil
-	})
-	n2 := openNode(t, killed, Options{})
+	n2 := openNode(t, killed(t, dir), Options{})
 	p = n2.Topic("t").Partition(0)
 	base, _, duplicate, err := p.Publish(withIDs(t, wire.Producer{}, "b"), time.Now().UnixMilli())
 	require.NoError(t, err)
 	require.True(t, duplicate)
 	require.Equal(t, uint64(1), base)
+}
+
+// A restart reads both messages of an id that was stored again behind the window, and then forgets the first.
+func TestAnIDThatWasStoredTwiceIsKnownAfterAKill(t *testing.T) {
+	dir, now := t.TempDir(), newClock()
+	n := openNode(t, dir, Options{Now: now.read})
+	p := n.create("t", 1, "dedupe_window", "1m").Partition(0)
+	publish := func(p *Partition) (base uint64, duplicate bool) {
+		t.Helper()
+		base, _, duplicate, err := p.Publish(withIDs(t, wire.Producer{}, "a"), now.read().UnixMilli())
+		require.NoError(t, err)
+		return base, duplicate
+	}
+	publish(p)
+	now.advance(time.Minute + time.Millisecond)
+	base, duplicate := publish(p)
+	require.Equal(t, []any{uint64(1), false}, []any{base, duplicate})
+	p.Flush(wire.LevelDisk)
+	eventually(t, func() bool { return p.Visible() == 2 })
+
+	p = openNode(t, killed(t, dir), Options{Now: now.read}).Topic("t").Partition(0)
+	base, duplicate = publish(p)
+	require.Equal(t, []any{uint64(1), true}, []any{base, duplicate})
+	now.advance(time.Minute + time.Millisecond)
+	base, duplicate = publish(p)
+	require.Equal(t, []any{uint64(2), false}, []any{base, duplicate})
+}
+
+// killed copies the files of a data directory as the kernel has them when the process dies. Spares come and go
+// meanwhile.
+func killed(t *testing.T, dir string) (files string) {
+	t.Helper()
+	eventually(t, func() bool {
+		files = t.TempDir()
+		return os.CopyFS(files, os.DirFS(dir)) == nil
+	})
+	return files
 }
 
 // A number that an idempotent producer spent on a duplicate is used: the next one follows.
