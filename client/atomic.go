@@ -12,7 +12,8 @@ import (
 // messages need the same topic and the same partition: that of the first one's key, or the one they are
 // pinned to. Their levels and times to live must be the same, and all or none have a Time. Together they
 // must fit in a frame, 8 MiB unless the broker is configured for less. When the topic has a dedupe window
-// and knows one of their IDs, nothing is stored and the error is wire.CodeDuplicate.
+// and knows one of their IDs, nothing is stored and the error is wire.CodeDuplicate; a message that is alone
+// is answered as Publish answers it, with Receipt.Duplicate.
 func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, error) {
 	if len(ms) == 0 {
 		return Receipt{}, &Error{
