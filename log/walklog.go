@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -215,7 +216,7 @@ func (l *Log) memoryIndexAt(ms int64) (uint64, bool) {
 	if n == 0 || l.slabs[0].start.time >= ms && len(l.segments) > 0 {
 		return 0, false
 	}
-	i, _ := slices.BinarySearchFunc(l.slabs, ms, func(s *slab, x int64) int { return compareTime(s.end.time, x) })
+	i, _ := slices.BinarySearchFunc(l.slabs, ms, func(s *slab, x int64) int { return cmp.Compare(s.end.time, x) })
 	s := l.slabs[min(i, n-1)]
 	return markBefore(s.marks, s.start.index, ms), true
 }
@@ -262,19 +263,9 @@ func (l *Log) segmentIndexAt(segments []*segment, i int, ms int64) (uint64, erro
 
 // markBefore returns the index of the last mark with a time before ms, or start.
 func markBefore(marks []mark, start uint64, ms int64) uint64 {
-	i, _ := slices.BinarySearchFunc(marks, ms, func(m mark, x int64) int { return compareTime(m.time, x) })
+	i, _ := slices.BinarySearchFunc(marks, ms, func(m mark, x int64) int { return cmp.Compare(m.time, x) })
 	if i == 0 {
 		return start
 	}
 	return marks[i-1].index
-}
-
-func compareTime(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

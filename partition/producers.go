@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -137,7 +138,7 @@ func (ps *producers) byUse() []uint64 {
 	for id := range ps.byID {
 		ids = append(ids, id)
 	}
-	slices.SortFunc(ids, func(a, b uint64) int { return compare(ps.byID[a].used, ps.byID[b].used) })
+	slices.SortFunc(ids, func(a, b uint64) int { return cmp.Compare(ps.byID[a].used, ps.byID[b].used) })
 	return ids
 }
 
@@ -146,16 +147,6 @@ func appendExpiring(dst []byte, expiring bool) []byte {
 		return append(dst, 1)
 	}
 	return append(dst, 0)
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func appendUvarints(dst []byte, vs ...uint64) []byte {

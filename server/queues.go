@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -209,7 +210,7 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 		b.s.loop.srv.metrics.workers.Add(1)
 	}
 	b.leases[leaseKey{p, r.group}] = struct{}{}
-	slices.SortFunc(leases, func(x, y group.Lease) int { return compare(x.First, y.First) })
+	slices.SortFunc(leases, func(x, y group.Lease) int { return cmp.Compare(x.First, y.First) })
 	own := &b.s.loop.scratch
 	g := gatherer{out: b.s.loop.gathered[:0], sent: own.sent[:0], gone: own.ranges[:0], checked: &own.checked}
 	err := g.gather(p, leases, p.Read)
@@ -218,16 +219,6 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 		return r.serveCold(p, slices.Clone(leases))
 	}
 	return r.answer(p, leases, &g, err)
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) error {
