@@ -11,9 +11,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// A topic is bound to subjects: what is published to one of them, in the subject space that all
-// clients share, is appended to the topic. Unless its configuration says otherwise a topic is bound to
-// the subject that is its name. No subject belongs to two topics.
+// A topic is bound to subjects: a message published to one of them, in the subject space that all clients
+// share, is appended to the topic. By default a topic is bound to its own name. No subject belongs to two
+// topics.
 
 // noSubjects is the setting of a topic that is bound to no subject.
 const noSubjects = "none"
@@ -21,8 +21,8 @@ const noSubjects = "none"
 // maxSubjects bounds the patterns of one topic.
 const maxSubjects = 64
 
-// setSubjects accepts patterns with commas or blanks between them, "none", and nothing for the topic's
-// own name.
+// setSubjects accepts patterns separated by commas or spaces, "none", and an empty value for the topic's own
+// name.
 func setSubjects(c *Config, v string) error {
 	list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
 	if len(list) > maxSubjects {
@@ -37,7 +37,7 @@ func setSubjects(c *Config, v string) error {
 	return nil
 }
 
-// subjects returns the patterns that a topic of this name and configuration is bound to.
+// subjects returns the patterns that a topic with this name and configuration is bound to.
 func (c *Config) subjects(name string) []string {
 	switch c.Subjects {
 	case "":
@@ -48,11 +48,12 @@ func (c *Config) subjects(name string) []string {
 	return strings.Split(c.Subjects, ",")
 }
 
-// bindings are the subjects of topics that are not bound to their name. They never change.
+// bindings are the subjects of the topics that are not bound to their names. A bindings value is not changed
+// once it is published.
 type bindings struct {
 	topics  []*Topic
-	literal map[string]*Topic
-	byFirst map[string][]binding // patterns by their first token
+	literal map[string]*Topic    // subjects without a wildcard
+	byFirst map[string][]binding // other patterns by their first token
 	any     []binding            // patterns that begin with a wildcard
 }
 
@@ -88,8 +89,8 @@ func (b *bindings) add(pattern string, t *Topic) {
 	}
 }
 
-// find returns the topic of a subject, or nil. Answers to requests and the subjects of the system
-// belong to no topic that does not name their first token.
+// find returns the topic of a subject, or nil. A reply subject (_INBOX…) or a system subject ($…) belongs only to
+// a topic that spells out its first token: a leading wildcard does not catch it.
 func (b *bindings) find(s []byte) *Topic {
 	if t := b.literal[string(s)]; t != nil {
 		return t
@@ -114,7 +115,7 @@ func (b *bindings) find(s []byte) *Topic {
 	return nil
 }
 
-// Bound returns the topic that a subject belongs to, nil when it belongs to none. It takes no lock.
+// Bound returns the topic that a subject belongs to, or nil when it belongs to none. It takes no lock.
 func (r *Registry) Bound(s []byte) *Topic {
 	if t := r.TopicBytes(s); t != nil && t.Config().Subjects == "" {
 		return t
@@ -122,13 +123,14 @@ func (r *Registry) Bound(s []byte) *Topic {
 	return r.bound.Load().find(s)
 }
 
-// rebind makes the bindings of changed topics. The caller holds mu.
+// rebind makes the bindings anew after topics have changed. The caller holds mu.
 func (r *Registry) rebind() { r.bound.Store(newBindings(*r.byName.Load())) }
 
-// checkSubjects refuses subjects that another topic has. bound are the topics that are not bound to their name.
+// checkSubjects refuses a topic whose subjects overlap those of another topic. bound are the topics that are not
+// bound to their names.
 func checkSubjects(topics map[string]*Topic, bound []*Topic, name string, c *Config) error {
 	others := slices.Values(bound)
-	if c.Subjects != "" { // names are never the same: only then those that are bound to theirs matter
+	if c.Subjects != "" { // two topics bound to their names cannot overlap: no name is used twice
 		others = maps.Values(topics)
 	}
 	for t := range others {

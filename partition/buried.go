@@ -12,18 +12,19 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// buried finds dead letters that an earlier burial published and did not mark. nil finds none.
+// buried finds dead letters that an earlier burial published but did not mark as done. A nil *buried finds none.
 type buried struct {
-	ends map[*Partition]uint64 // of dead-letter topics: what is behind was published by this burial
+	// ends has the next offset of each dead-letter partition when this burial first looked: records behind it are
+	// this burial's own.
+	ends map[*Partition]uint64
 }
 
-// maxSetBack is how far the wall clock may have been set back between the death of a message and its burial
-// before a crash. A clock that was wrong by a time zone is set back by hours.
+// maxSetBack is how far the wall clock may have been set back between the death of a message and a burial that a
+// crash interrupted. A clock that was off by a time zone is set back by hours.
 const maxSetBack = 3 * time.Hour
 
-// among returns the offsets of those dead letters of p's that are in their topic already. They were
-// published behind the moment at which they died, so that only the end of the topic is read: what came in
-// since then, and in maxSetBack before.
+// among returns the offsets of the dead letters of p that are already in target. A dead letter is published after
+// the message died, so among reads only the end of the topic, from maxSetBack before the earliest death on.
 func (b *buried) among(p *Partition, target *Topic, queue string, dead []group.Dead) (there map[uint64]bool, err error) {
 	if b == nil {
 		return nil, nil
@@ -55,7 +56,7 @@ func (b *buried) among(p *Partition, target *Topic, queue string, dead []group.D
 	return there, nil
 }
 
-// deadOffset returns where a dead letter was in its partition, and what no offset is for other records.
+// deadOffset returns the offset that a dead letter had in its partition, and math.MaxUint64 for other records.
 func deadOffset(h wire.Headers) uint64 {
 	v, _ := h.Get(HeaderDeadOffset)
 	offset, err := strconv.ParseUint(string(v), 10, 64)
@@ -65,11 +66,12 @@ func deadOffset(h wire.Headers) uint64 {
 	return offset
 }
 
-// eachRecordBytes is how much is read at once.
+// eachRecordBytes is how much eachRecord reads at once.
 const eachRecordBytes = 256 << 10
 
-// eachRecord calls fn for the records below end in the entries that were appended at since, in ms, or later.
-// It leaves out what is damaged or compressed, and may wait for the disk.
+// eachRecord calls fn for the records below the offset end in entries that were appended at since, in milliseconds
+// since 1970, or later. It skips damaged entries and compressed batches. It may wait for the disk. The record is
+// valid during the call.
 func (p *Partition) eachRecord(since int64, end uint64, fn func(*wire.Record)) error {
 	next, err := p.log.OffsetAt(since)
 	if err != nil {
@@ -98,6 +100,7 @@ func (p *Partition) eachRecord(since int64, end uint64, fn func(*wire.Record)) e
 	return nil
 }
 
+// walkRecords calls fn for the records of uncompressed batches in c.
 func walkRecords(c *log.Chunk, fn func(*wire.Record)) {
 	for _, b := range c.Slices {
 		for len(b) > 0 {

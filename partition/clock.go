@@ -6,28 +6,28 @@ import (
 )
 
 const (
-	// maxStep is the largest correction of the wall clock that the scheduler follows at once.
+	// maxStep is the largest step of the wall clock that the slewClock takes at once.
 	maxStep = time.Second
-	// slewDivisor is how fast it follows a larger one: by half of the time that passes.
+	// slewDivisor says how fast it follows a larger step: by 1/slewDivisor of the time that passes.
 	slewDivisor = 2
 )
 
-// slewClock is the time by which scheduled messages are due. It goes on as time passes, and follows the
-// wall clock: at once when that was corrected by at most maxStep, else so slowly that a jump neither
-// publishes everything early nor nothing for long. It never goes back.
+// slewClock is the time by which scheduled messages are due. It advances with monotonic time and follows the wall
+// clock: a difference of at most maxStep ahead is made up at once, any other gradually. So a jump of the wall clock
+// neither publishes everything early nor stops publishing for long. A slewClock never goes back.
 type slewClock struct {
-	read   func() (wall time.Time, passed time.Duration)
-	jumped func(by time.Duration) // tells about a step over maxStep
+	read   func() (wall time.Time, passed time.Duration) // passed is monotonic
+	jumped func(by time.Duration)                        // called after a step of the wall clock over maxStep
 
 	mu      sync.Mutex // guards the fields below
 	now     time.Time
 	passed  time.Duration
-	behind  time.Duration // of the wall clock; negative when it is ahead
-	steps   uint64
+	behind  time.Duration // wall clock minus now; negative when now is ahead
+	steps   uint64        // steps of the wall clock over maxStep
 	started bool
 }
 
-// newSlewClock makes a clock that reads now, whose times may have a monotonic part.
+// newSlewClock returns a clock that follows now. When the times of now have a monotonic part, it is used.
 func newSlewClock(now func() time.Time, jumped func(by time.Duration)) *slewClock {
 	start := now()
 	return &slewClock{
@@ -52,7 +52,8 @@ func (c *slewClock) Now() time.Time {
 	return now
 }
 
-// adjust follows the wall clock, and returns by how much it jumped.
+// adjust moves the clock on and returns the step of the wall clock when that was over maxStep, else 0. The caller
+// holds mu.
 func (c *slewClock) adjust(wall time.Time, passed time.Duration) (jump time.Duration) {
 	if !c.started {
 		c.started, c.now, c.passed = true, wall, passed
@@ -73,13 +74,13 @@ func (c *slewClock) adjust(wall time.Time, passed time.Duration) (jump time.Dura
 	case off > 0:
 		c.now = c.now.Add(min(off, most))
 	case off < 0:
-		c.now = c.now.Add(-min(-off, most)) // elapsed is more than that: never back
+		c.now = c.now.Add(-min(-off, most)) // most is below elapsed, which was just added: never back
 	}
 	c.behind = wall.Sub(c.now)
 	return jump
 }
 
-// Steps returns how often the wall clock jumped.
+// Steps returns how often the wall clock stepped by more than maxStep.
 func (c *slewClock) Steps() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

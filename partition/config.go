@@ -11,35 +11,35 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Config is a topic's configuration. It is set by whoever creates or alters the topic.
+// Config is a topic's configuration, set by the user who creates or alters the topic.
 type Config struct {
-	// Level is the least durability of a publish, and decides what consumers see.
+	// Level is the lowest durability of a publish. Consumers see a record when it has reached this level.
 	Level wire.Level
-	// Retention says what may be dropped; zero fields mean unlimited.
+	// Retention says what may be removed. A zero field means no limit.
 	Retention log.Retention
-	// SegmentBytes is the size of a segment file; 0 is the store's.
+	// SegmentBytes is the size of a segment file in bytes. 0 means the store's default.
 	SegmentBytes int64
-	// SegmentAge is the age at which a segment is sealed; 0 is the store's choice.
+	// SegmentAge is the age at which a segment is sealed. 0 means the store's default.
 	SegmentAge time.Duration
-	// MaxRecord is the largest record in bytes, key and headers included.
+	// MaxRecord is the size of the largest record in bytes, with its key and headers.
 	MaxRecord int
 	// Hash chooses the partition of a key.
 	Hash wire.Hash
-	// Compact keeps the latest record of every key and ignores Retention.
+	// Compact keeps the latest record of every key, and has Retention ignored.
 	Compact bool
 	// TombstoneRetention is how long compaction keeps a record that deletes a key.
 	TombstoneRetention time.Duration
-	// DedupeWindow is for how long message ids are remembered; 0 is not at all.
+	// DedupeWindow is how long a message id is remembered. 0 means that ids are not remembered.
 	DedupeWindow time.Duration
-	// Subjects are the patterns of the subjects the topic is bound to, with commas between them; empty
-	// is the topic's own name, "none" is none.
+	// Subjects are the subject patterns that the topic is bound to, separated by commas. Empty means the
+	// topic's own name, and "none" no subject.
 	Subjects string
 }
 
-// maxRecordLimit leaves room in a frame for its header and the batch's.
+// maxRecordLimit is the largest MaxRecord. It leaves room in a frame for the headers of the frame and the batch.
 const maxRecordLimit = wire.MaxFrameBytes - 1<<10
 
-// DefaultConfig is what a topic has when nothing is said: durable, kept for seven days.
+// DefaultConfig returns the configuration of a topic without settings: level disk, kept for seven days.
 func DefaultConfig() Config {
 	return Config{
 		Level:     wire.LevelDisk,
@@ -50,7 +50,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// setting is one key of a topic's configuration.
+// setting is one key of a topic's configuration with its text form.
 type setting struct {
 	key string
 	get func(c *Config) string
@@ -144,7 +144,7 @@ func setLevel(c *Config, v string) error {
 	return nil
 }
 
-// setDuration accepts Go durations and days ("7d"); 0 means unlimited or the default.
+// setDuration accepts Go durations, days ("7d"), and days before a Go duration ("1d12h"): 0, or 1 s to 100 years.
 func setDuration(d *time.Duration, v string) error {
 	parse := v
 	days := int64(0)
@@ -184,7 +184,7 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// setBytes accepts plain integers and the binary suffixes KiB, MiB and GiB.
+// setBytes accepts an integer from low to high, plain or with a suffix of KiB, MiB or GiB.
 func setBytes(n *int64, v string, low, high int64) error {
 	digits, unit := v, int64(1)
 	for suffix, size := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
@@ -200,8 +200,8 @@ func setBytes(n *int64, v string, low, high int64) error {
 	return nil
 }
 
-// With returns c with the given settings changed. An unknown key or a bad value is a *wire.Error
-// with CodeInvalid that names it.
+// With returns c with the given settings changed. For an unknown key or an invalid value the error is a
+// *wire.Error with CodeInvalid that names it.
 func (c Config) With(changes []wire.Setting) (Config, error) {
 	for _, change := range changes {
 		i := slices.IndexFunc(settings, func(s setting) bool { return s.key == change.Key })
@@ -232,9 +232,9 @@ func settingKeys() string {
 	return strings.Join(keys, ", ")
 }
 
-// CheckName returns a *wire.Error with CodeInvalid unless name may name a topic: 1 to 255 bytes of
-// letters, digits, '.', '_' and '-', in non-empty tokens between dots, so that every topic is also a
-// valid literal subject.
+// CheckName returns a *wire.Error with CodeInvalid when name is not a valid topic name. A name has 1 to 255
+// bytes: ASCII letters, digits, '_' and '-', in non-empty tokens separated by '.'. So every topic name is a
+// valid literal subject, too.
 func CheckName(name string) error {
 	if name == "" || len(name) > wire.MaxTopicName {
 		return wire.Errorf(wire.CodeInvalid, "a topic name has 1 to %d bytes, not %d", wire.MaxTopicName, len(name))

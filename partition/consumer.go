@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -14,7 +13,7 @@ import (
 // Consumer state changes only through commands: each is appended to the partition's own log as a
 // state entry and then applied, under mu, by the same code that replays it after a restart.
 
-// replay rebuilds what is known of consumers and producers from the log.
+// replay rebuilds the state of consumers and producers from the log.
 func (p *Partition) replay() error {
 	if err := p.restore(p.log.State()); err != nil {
 		return err
@@ -26,7 +25,7 @@ func (p *Partition) replay() error {
 		if e.Kind != wire.KindState {
 			return nil
 		}
-		// A group over the limit was refused when the entry was new, too.
+		// A group over the limit was refused when the entry was new, and is refused again.
 		if err := p.state.Apply(e.Payload[4:]); err != nil && !errors.Is(err, group.ErrTooMany) {
 			return fmt.Errorf("state entry %d: %w", e.Index, err)
 		}
@@ -44,7 +43,7 @@ func (p *Partition) replay() error {
 	return nil
 }
 
-// restore takes over a snapshot; an empty one is none.
+// restore replaces the state by a snapshot. An empty blob means that there is none.
 func (p *Partition) restore(blob []byte) error {
 	if len(blob) == 0 {
 		return nil
@@ -62,16 +61,17 @@ func (p *Partition) restore(blob []byte) error {
 	return nil
 }
 
-// CheckState returns why what a checkpoint says of a partition's consumers and producers cannot be read.
+// CheckState returns why the snapshot of a log in a checkpoint is unreadable, or nil. It checks nothing for logs
+// that are not a partition's.
 func CheckState(id wire.Identity, blob []byte) error {
 	if id.Topic == [16]byte{} || id.Partition&companion != 0 {
-		return nil // not a partition's
+		return nil // the metadata log or a companion log
 	}
 	return new(Partition).restore(blob)
 }
 
-// replayData notes what later publishes depend on. The entry's checksum was checked; a batch that is
-// damaged in itself is its readers' business.
+// replayData notes what later publishes depend on: producers, message ids and times to live. The checksum of the
+// entry was checked. A batch that is malformed all the same is skipped; its readers report it.
 func (p *Partition) replayData(e *wire.Entry) {
 	batch, err := wire.ViewBatch(e.Payload)
 	if err != nil {
@@ -88,15 +88,15 @@ func (p *Partition) replayData(e *wire.Entry) {
 	}
 }
 
-// snapshot is the checkpointer's hook. Holding both locks keeps state entries and the batches of
-// idempotent producers out, so the state includes every one of them below the log's next index.
+// snapshot returns the state of consumers and producers and the index of the last entry in it, for checkpoints.
 func (p *Partition) snapshot() ([]byte, uint64) {
 	blob, ids, expiring, index := p.capture()
 	return appendExpiring(appendIDs(blob, ids), expiring), index
 }
 
-// capture takes everything that a snapshot says at one moment. Of the message ids, up to a million, it
-// takes no more than where they are: publishes wait for it.
+// capture copies what a snapshot contains. Holding both locks keeps out state entries and the batches of idempotent
+// producers, so the copy includes every one of them below the log's next index. Of the message ids, of which there
+// may be a million, it takes only a view, because publishes wait meanwhile.
 func (p *Partition) capture() (blob []byte, ids []storedID, expiring bool, index uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,9 +107,10 @@ func (p *Partition) capture() (blob []byte, ids []storedID, expiring bool, index
 	return blob, p.producers.ids.live(), p.expiring.Load(), p.log.Positions().NextIndex - 1
 }
 
-// logLocked appends a command and applies it. The returned index reaches durability later.
+// logLocked appends a command to the log and applies it. It returns the index of the state entry, which becomes durable
+// later. The caller holds mu.
 func (p *Partition) logLocked(command []byte, now time.Time) (index uint64, err error) {
-	p.command = command[:0] // its memory is the next command's
+	p.command = command[:0] // reuse its memory for the next command
 	p.payload = wire.AppendPayload(p.payload[:0], command)
 	_, index, err = p.log.Append(log.Batch{
 		Kind: wire.KindState, Term: term, Time: nowMs(now), Payload: p.payload,
@@ -123,12 +124,12 @@ func (p *Partition) logLocked(command []byte, now time.Time) (index uint64, err 
 	return index, nil
 }
 
-// StateLevel is how durable commits and settlements become before they are answered.
+// StateLevel returns the durability that commits and settlements reach before they are answered.
 func (p *Partition) StateLevel() wire.Level { return p.stateLevel }
 
-// Commit stores a group's next offset. It returns the index of the state entry, to be awaited with
-// Reached and StateLevel. Offsets beyond the visible end are refused, and generations that SetFence
-// did not let through; 0 is nobody's.
+// Commit stores a group's next offset. It returns the index of the state entry, for which Reached and StateLevel tell
+// when the commit is durable. It refuses offsets beyond the visible end, and with CodeFenced a generation that does not
+// hold the partition; generation 0 is that of a client that is no member. The error is a *wire.Error.
 func (p *Partition) Commit(groupName string, offset uint64, generation uint32, now time.Time) (index uint64, err error) {
 	if err := p.checkOffset(groupName, offset); err != nil {
 		return 0, err
@@ -153,7 +154,7 @@ func (p *Partition) commitLocked(groupName string, offset uint64, now time.Time)
 	return index, err
 }
 
-// CheckCommit returns the error that Commit would return before it tries.
+// CheckCommit returns the error with which Commit would refuse, or nil.
 func (p *Partition) CheckCommit(groupName string, offset uint64, generation uint32) error {
 	if err := p.checkOffset(groupName, offset); err != nil {
 		return err
@@ -163,7 +164,7 @@ func (p *Partition) CheckCommit(groupName string, offset uint64, generation uint
 	return p.checkFence(groupName, generation)
 }
 
-// checkOffset refuses names that are none and offsets beyond the visible end.
+// checkOffset refuses invalid names and offsets beyond the visible end.
 func (p *Partition) checkOffset(groupName string, offset uint64) error {
 	if err := p.checkGroup(groupName); err != nil {
 		return err
@@ -181,14 +182,14 @@ func (p *Partition) Committed(groupName string) (group.Commit, bool) {
 	return p.state.Committed(groupName)
 }
 
-// CheckDrop returns the error that DropGroup would return before it tries.
+// CheckDrop returns the error with which DropGroup would refuse, or nil.
 func (p *Partition) CheckDrop(groupName string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.checkMembersLocked(groupName)
 }
 
-// checkMembersLocked refuses what cannot be done while a group has members.
+// checkMembersLocked returns an error while a group has members that read the partition.
 func (p *Partition) checkMembersLocked(groupName string) error {
 	if p.state.MayCommit(groupName, 0) == nil {
 		return nil
@@ -196,8 +197,8 @@ func (p *Partition) checkMembersLocked(groupName string) error {
 	return wire.Errorf(wire.CodeFenced, "group %q has members that read %s", groupName, p)
 }
 
-// DropGroup forgets a group or queue. It returns 0 when there is none, and refuses while it has
-// members that read the partition.
+// DropGroup forgets a group or queue and returns the index of the state entry, or 0 when there is nothing to
+// forget. It refuses while the group has members that read the partition.
 func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,22 +211,22 @@ func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, er
 	return p.logLocked(group.AppendDrop(nil, groupName), now)
 }
 
-// Groups describes every group and queue of the partition. It does not wait for the disk: LagSeconds
-// is 0 when the oldest message not yet done is only there.
+// Groups describes every group and queue of the partition. It does not wait for the disk: LagSeconds is 0 when
+// the oldest message that is not done is on the disk only.
 func (p *Partition) Groups(now time.Time) []wire.GroupInfo { return p.describe(p.Read, now) }
 
-// GroupsCold is Groups with every LagSeconds. It may wait for the disk, so it must not be called on an
+// GroupsCold is Groups with every LagSeconds filled in. It may wait for the disk, so it must not be called on an
 // event loop.
 func (p *Partition) GroupsCold(now time.Time) []wire.GroupInfo { return p.describe(p.ReadCold, now) }
 
-// AppendTimeCold returns when the record at offset was appended, the zero time when it cannot be read.
-// It may wait for the disk.
+// AppendTimeCold returns when the record at offset was appended, or the zero time when it is unreadable. It may wait
+// for the disk, so it must not be called on an event loop.
 func (p *Partition) AppendTimeCold(offset uint64) time.Time { return appendTime(p.ReadCold, offset) }
 
-// reader is Read or ReadCold.
-type reader func(c *log.Chunk, offset uint64, maxBytes int) error
+// readFunc is Read or ReadCold of a partition.
+type readFunc func(c *log.Chunk, offset uint64, maxBytes int) error
 
-func appendTime(read reader, offset uint64) time.Time {
+func appendTime(read readFunc, offset uint64) time.Time {
 	var c log.Chunk
 	defer c.Release()
 	if read(&c, offset, 1) != nil || len(c.Slices) == 0 {
@@ -238,7 +239,7 @@ func appendTime(read reader, offset uint64) time.Time {
 	return time.UnixMilli(e.Time)
 }
 
-func (p *Partition) describe(read reader, now time.Time) []wire.GroupInfo {
+func (p *Partition) describe(read readFunc, now time.Time) []wire.GroupInfo {
 	if p.log == nil {
 		return nil
 	}
@@ -255,7 +256,7 @@ func (p *Partition) describe(read reader, now time.Time) []wire.GroupInfo {
 	return infos
 }
 
-// groupInfos describes the groups without the ages of their messages: those are read without mu.
+// groupInfos describes the groups without LagSeconds, which needs a read that must not hold mu.
 func (p *Partition) groupInfos() []wire.GroupInfo {
 	visible := p.Visible()
 	p.mu.Lock()
@@ -264,16 +265,15 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 	for _, g := range p.state.Groups() {
 		info := wire.GroupInfo{
 			Group: g.Name, Mode: "group", Topic: p.topic.name, Partition: int(p.number), End: visible,
+			Offset: g.Offset, Paused: p.state.Paused(g.Name),
 		}
-		info.Offset = g.Offset
-		info.Paused = p.state.Paused(g.Name)
 		if g.Mode == group.ModeQueue {
 			q := p.state.Queue(g.Name)
 			s := q.Stats()
 			info.Mode, info.Lag = "queue", q.Backlog(visible)
 			info.InFlight, info.Retrying, info.Parked, info.Dead = s.InFlight, s.Redelivering, s.Parked, s.Dead
 			policy := q.Policy()
-			info.OrderByKey, info.DeadLetter = policy.OrderByKey, cmp.Or(policy.DeadLetter, DeadLetterTopic(p.topic.name, g.Name))
+			info.OrderByKey, info.DeadLetter = policy.OrderByKey, p.deadLetterName(g.Name, policy)
 		} else {
 			info.Lag = visible - min(visible, max(g.Offset, p.First()))
 			c, _ := p.state.Committed(g.Name)
@@ -284,7 +284,7 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 	return infos
 }
 
-// checkRoom refuses a group more than the partition may have. The caller holds mu.
+// checkRoom refuses a new group when the partition has as many as it may. The caller holds mu.
 func (p *Partition) checkRoom(name string, mode group.Mode) error {
 	if err := p.state.Check(name, mode); err != nil {
 		return wire.Errorf(wire.CodeLimit, "%s has no room for group %q: %v", p, name, err)
@@ -292,7 +292,7 @@ func (p *Partition) checkRoom(name string, mode group.Mode) error {
 	return nil
 }
 
-// truncated follows the log's start after retention or a purge moved it.
+// truncated brings the consumer state up to the log's start, after retention or a purge moved that.
 func (p *Partition) truncated() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -306,8 +306,8 @@ func (p *Partition) checkGroup(name string) error {
 	return CheckGroup(name)
 }
 
-// CheckGroup returns a *wire.Error with CodeInvalid unless name may name a group: the rules of topic
-// names.
+// CheckGroup returns a *wire.Error with CodeInvalid when name is not a valid group name. The rules are those of
+// topic names.
 func CheckGroup(name string) error {
 	var refused *wire.Error
 	if errors.As(CheckName(name), &refused) {

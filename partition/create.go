@@ -10,8 +10,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// creation is a topic that somebody asked for. Whoever holds Registry.mu makes all that were asked for meanwhile:
-// they share a flush, as publishes do, and a copy of the map of topics.
+// creation is one call of Create. The call that gets Registry.mu creates the topics of all calls that wait by then,
+// so that they share one flush, as publishes do, and one copy of the map of topics.
 type creation struct {
 	name       string
 	partitions int
@@ -22,8 +22,8 @@ type creation struct {
 	err   error
 }
 
-// Create makes a topic, durably. 0 partitions means the default. It returns the existing topic
-// together with CodeTopicExists when there is one.
+// Create makes a topic and returns when it is on the disk. 0 partitions means Options.Partitions. When the topic
+// exists, Create returns it together with a *wire.Error with CodeTopicExists.
 func (r *Registry) Create(name string, partitions int, changes []wire.Setting) (*Topic, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -47,7 +47,8 @@ func (r *Registry) Create(name string, partitions int, changes []wire.Setting) (
 	return a.topic, a.err
 }
 
-// createAsked makes the topics that were asked for. Nobody sees one before it is durable. The caller holds mu.
+// createAsked creates the topics of all waiting calls. A topic is visible only when it is durable. The caller holds
+// mu.
 func (r *Registry) createAsked() {
 	r.askedMu.Lock()
 	asked := r.asked
@@ -72,7 +73,7 @@ func (r *Registry) createAsked() {
 	if len(made) == 0 {
 		return
 	}
-	err := flushed(r.meta.Sync())
+	err := flushError(r.meta.Sync())
 	for _, a := range asked {
 		switch m := made[a.name]; {
 		case m == a:
@@ -93,7 +94,8 @@ func (r *Registry) createAsked() {
 	}
 }
 
-// beginTopic writes the topic to the metadata log, after all that can refuse it beside the topics given.
+// beginTopic checks the topic, against the topics given too, and appends it to the metadata log without a wait
+// for the disk. bound are the topics that are not bound to their names.
 func (r *Registry) beginTopic(a *creation, topics map[string]*Topic, bound []*Topic) error {
 	if err := r.checkPartitions(0, a.partitions); err != nil {
 		return err
@@ -113,10 +115,10 @@ func (r *Registry) beginTopic(a *creation, topics map[string]*Topic, bound []*To
 	return nil
 }
 
-// finishTopic opens the partitions of a topic when the flush of the metadata did not fail.
-func (r *Registry) finishTopic(a *creation, flush error) error {
-	if flush != nil {
-		return flush
+// finishTopic opens the partitions of a topic, unless the flush of the metadata failed.
+func (r *Registry) finishTopic(a *creation, flushErr error) error {
+	if flushErr != nil {
+		return flushErr
 	}
 	if err := r.grow(a.topic, a.partitions); err != nil {
 		return wire.Errorf(wire.CodeStorage, "%v", err)

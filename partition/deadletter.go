@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"time"
@@ -10,9 +11,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// The headers of a dead letter, in front of the record's own.
+// Headers of a dead letter. They stand in front of the record's own.
 const (
-	HeaderDeadTopic     = "rafka-dead-topic"      // where the record was
+	HeaderDeadTopic     = "rafka-dead-topic"      // where the record came from
 	HeaderDeadPartition = "rafka-dead-partition"  // decimal
 	HeaderDeadOffset    = "rafka-dead-offset"     // decimal
 	HeaderDeadGroup     = "rafka-dead-group"      // the queue that gave up
@@ -22,8 +23,15 @@ const (
 	HeaderDeadLast      = "rafka-dead-last-time"  // last failure, RFC 3339
 )
 
-// DeadLetterTopic returns the topic that a queue's dead letters go to when its policy names none.
+// DeadLetterTopic returns the name of the dead-letter topic of a queue whose policy names none.
 func DeadLetterTopic(topic, queue string) string { return topic + "." + queue + ".dlq" }
+
+// deadLetterName returns the name of the dead-letter topic of a queue.
+func (p *Partition) deadLetterName(queue string, policy QueuePolicy) string {
+	return cmp.Or(policy.DeadLetter, DeadLetterTopic(p.topic.name, queue))
+}
+
+// To bury a dead letter is to publish it to its dead-letter topic and mark it done in the queue.
 
 // buryLater hands p to the burial goroutine when the queue has dead letters. The caller holds mu.
 func (p *Partition) buryLater(q *group.Queue) {
@@ -31,11 +39,11 @@ func (p *Partition) buryLater(q *group.Queue) {
 		return
 	}
 	p.burying = true
-	p.topic.registry.dead <- p // has room for every partition once
+	p.topic.registry.dead <- p // never blocks: there is room for every partition once
 }
 
-// runBurials moves dead letters to their topics until the registry closes. What it does not reach
-// stays in the queue's state and is buried after the next start.
+// runBurials buries dead letters until the registry closes. Those that it does not reach stay in the state of their
+// queues and are buried after the next start.
 func (r *Registry) runBurials() {
 	for {
 		select {
@@ -63,8 +71,8 @@ func (r *Registry) retryBurial(p *Partition) {
 	})
 }
 
-// bury publishes every dead letter of the partition and then marks them done. What came in between, a crash
-// or a failure, leaves it in doubt which of them are in their topic: they are looked for there.
+// bury publishes every dead letter of the partition and then marks them done. After a crash or failure between the
+// two, p.doubt is set: some dead letters may be in their topic already, and bury looks for them there first.
 func (p *Partition) bury() error {
 	var before *buried
 	if p.doubt {
@@ -94,7 +102,7 @@ func (p *Partition) bury() error {
 			}
 			switch err := p.buryOne(target, name, d); {
 			case err == nil, wire.CodeOf(err) == wire.CodeOffsetOutOfRange, wire.CodeOf(err) == wire.CodeCorruptRange:
-				done = append(done, d.Offset) // also what retention or damage took meanwhile
+				done = append(done, d.Offset) // or lost to retention or damage meanwhile
 			default:
 				return err
 			}
@@ -108,7 +116,7 @@ func (p *Partition) bury() error {
 	}
 }
 
-// nextDead returns the dead letters of one queue; none ends the burial.
+// nextDead returns the dead letters of one queue. Without any it ends the burial.
 func (p *Partition) nextDead() (name string, policy QueuePolicy, dead []group.Dead) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,16 +129,13 @@ func (p *Partition) nextDead() (name string, policy QueuePolicy, dead []group.De
 	return "", QueuePolicy{}, nil
 }
 
+// deadLetterTopic returns the dead-letter topic of a queue, and creates it when it does not exist.
 func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, error) {
-	name := policy.DeadLetter
-	if name == "" {
-		name = DeadLetterTopic(p.topic.name, queue)
-	}
-	r := p.topic.registry
+	name, r := p.deadLetterName(queue, policy), p.topic.registry
 	if t := r.Topic(name); t != nil {
 		return t, nil
 	}
-	// Nobody publishes to it by subject, and its name may be within another topic's subjects.
+	// Without subjects: nobody publishes to it by subject, and its name may match another topic's subjects.
 	t, err := r.Create(name, 0, []wire.Setting{
 		{Key: "durability", Value: p.topic.Config().Level.String()}, {Key: "subjects", Value: noSubjects},
 	})
@@ -140,11 +145,12 @@ func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, e
 	return t, err
 }
 
-// buryOne copies one record with the reason headers to the dead-letter topic.
+// buryOne copies one record with the headers of a dead letter to the dead-letter topic. The record's own headers are
+// left out when both together would be too large.
 func (p *Partition) buryOne(target *Topic, queue string, d *group.Dead) error {
 	var c log.Chunk
 	defer c.Release()
-	// Also past its time to live: it failed before.
+	// Read from the log, so that a record past its time to live is buried, too: it failed before.
 	if err := p.log.ReadCold(&c, d.Offset, p.Visible(), 1); err != nil {
 		return p.readError(d.Offset, err)
 	}
@@ -165,13 +171,12 @@ func (p *Partition) buryOne(target *Topic, queue string, d *group.Dead) error {
 	}
 	now := p.topic.registry.opts.Now()
 	to := target.Place(rec.Key)
-	if _, _, _, err := to.Publish(&batch, nowMs(now)); err != nil {
-		return err
-	}
-	return nil
+	_, _, _, err = to.Publish(&batch, nowMs(now))
+	return err
 }
 
-// deadHeaders says where a dead letter was and why it died. No other one has the same.
+// deadHeaders returns the headers that say where a dead letter came from and why it died. No two dead letters have
+// the same ones.
 func (p *Partition) deadHeaders(queue string, d *group.Dead) wire.Headers {
 	var h wire.Headers
 	h = h.Append(HeaderDeadTopic, []byte(p.topic.name))
@@ -184,7 +189,7 @@ func (p *Partition) deadHeaders(queue string, d *group.Dead) wire.Headers {
 	return h.Append(HeaderDeadLast, d.Last.UTC().AppendFormat(nil, time.RFC3339Nano))
 }
 
-// markBuried logs that the dead letters are in their topic.
+// markBuried logs that dead letters are in their topic, which makes them done.
 func (p *Partition) markBuried(queue string, offsets []uint64) error {
 	now := p.topic.registry.opts.Now()
 	p.mu.Lock()

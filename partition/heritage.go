@@ -9,15 +9,16 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// heritage is what a partition that is added to a topic takes over from the others: the queues, the
-// groups that have committed, and what is paused, as far as all the others know them. So whoever
-// consumes the topic does not miss what is published to the new partition before it looks there.
+// heritage is what a new partition of a topic takes over from the others: the queues, the groups that have
+// committed, and which of them are paused, as far as all the others agree. So the consumers of the topic do not miss
+// messages that are published to the new partition before they look there.
 type heritage struct {
 	queues map[string]QueuePolicy
 	groups map[string]struct{}
 	paused map[string]struct{}
 }
 
+// heritageOf returns what all usable partitions of parts have in common.
 func heritageOf(parts []*Partition) heritage {
 	var h heritage
 	for _, p := range parts {
@@ -36,6 +37,7 @@ func heritageOf(parts []*Partition) heritage {
 	return h
 }
 
+// keepCommon deletes the keys from m that other does not have.
 func keepCommon[V any](m, other map[string]V) {
 	maps.DeleteFunc(m, func(name string, _ V) bool {
 		_, ok := other[name]
@@ -43,6 +45,7 @@ func keepCommon[V any](m, other map[string]V) {
 	})
 }
 
+// heritage returns the queues, groups and pauses of p.
 func (p *Partition) heritage() heritage {
 	h := heritage{queues: map[string]QueuePolicy{}, groups: map[string]struct{}{}, paused: map[string]struct{}{}}
 	p.mu.Lock()
@@ -60,7 +63,7 @@ func (p *Partition) heritage() heritage {
 	return h
 }
 
-// inherit gives p what it does not have of h. Queues and groups begin at its start.
+// inherit adds what p lacks of h. Queues and groups start at offset 0.
 func (p *Partition) inherit(h heritage, now time.Time) error {
 	if p.Err() != nil {
 		return nil // another broker's
@@ -95,8 +98,8 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 	return nil
 }
 
-// extend opens the partitions that make n of a topic's, with what they inherit on the disk. Nobody sees
-// them yet. What an earlier attempt left of them, which the metadata never knew, is removed before.
+// extend opens new partitions until the topic has n, and returns all of them when what they inherit is on the disk.
+// It does not publish them. It first removes what an earlier attempt left behind that did not reach the metadata.
 func (r *Registry) extend(t *Topic, n int) (parts []*Partition, h heritage, err error) {
 	old := t.Partitions()
 	if n == len(old) {
@@ -125,9 +128,9 @@ func (r *Registry) extend(t *Topic, n int) (parts []*Partition, h heritage, err 
 	return parts, h, r.sync()
 }
 
-// follow gives new partitions what changed for the others while nobody saw them. before is what they
-// inherited.
-func (r *Registry) follow(t *Topic, have int, before heritage) error {
+// catchUp gives the new partitions, which are those from number have on, what changed on the others since extend.
+// before is what they inherited then.
+func (r *Registry) catchUp(t *Topic, have int, before heritage) error {
 	parts := t.Partitions()
 	h, now := heritageOf(parts[:have]), r.opts.Now()
 	for _, p := range parts[have:] {
@@ -141,7 +144,7 @@ func (r *Registry) follow(t *Topic, have int, before heritage) error {
 	return r.sync()
 }
 
-// resume lets go on what p inherited as paused and the other partitions have resumed since.
+// resume resumes the groups that p inherited as paused and that are not paused now on the other partitions.
 func (p *Partition) resume(inherited, now heritage, at time.Time) error {
 	for _, name := range slices.Sorted(maps.Keys(inherited.paused)) {
 		if _, paused := now.paused[name]; paused || p.Err() != nil {

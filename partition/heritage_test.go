@@ -93,7 +93,7 @@ func TestAddedPartitionsFollowWhatChangesMeanwhile(t *testing.T) {
 	pause("paused", true)
 	pause("resumed", false)
 	topic.parts.Store(&parts)
-	require.NoError(t, n.follow(topic, 1, inherited))
+	require.NoError(t, n.catchUp(topic, 1, inherited))
 	p := topic.Partition(1)
 	require.True(t, p.Paused("paused") && p.Paused("still-paused"))
 	require.False(t, p.Paused("resumed"))

@@ -8,12 +8,11 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// maxIDs is how many message ids a partition remembers: 116 bytes of memory each. With more of them
-// within the window the oldest are forgotten early.
+// maxIDs is how many message ids a partition remembers, at 116 bytes of memory each. When the window has more, the
+// oldest are forgotten early.
 const maxIDs = 1 << 20
 
-// messageID stands for a message id. The hash is a cryptographic one: two ids with the same value
-// would be a message lost.
+// messageID is the hash of a message id. The hash is cryptographic, because a collision would lose a message.
 type messageID [16]byte
 
 func newMessageID(id []byte) messageID {
@@ -26,23 +25,23 @@ type place struct {
 	offset, index uint64
 }
 
-// ids remembers the message ids that were stored within the window of the topic, the oldest first. The
-// zero value is ready.
+// ids remembers the message ids that were stored within the topic's dedupe window. The zero value is ready.
 type ids struct {
 	places map[messageID]place
-	order  []storedID // a queue: the entries before head were forgotten, and none ever changes
+	order  []storedID // a queue, oldest first: those before head are forgotten; an element never changes, see live
 	head   int
 }
 
-// storedID is where an id was stored and when, by the append time of its entry in milliseconds.
+// storedID is a message id with its place.
 type storedID struct {
 	id messageID
 	at place
-	ms int64
+	ms int64 // append time of its entry, in milliseconds since 1970
 }
 
-// find returns where the first record of b, which is not compressed, is whose id is known. again is such a record's id when it
-// stands twice in b. The error is a *wire.Error. Ids older than window milliseconds are forgotten first.
+// find forgets ids that are older than windowMs milliseconds and then looks for the ids of b, which must not be
+// compressed. known is the place of the first record whose id is known. again is the first id that occurs twice
+// within b, a view of b. At most one of the results is set. The error is a *wire.Error.
 func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []byte, err error) {
 	s.forget(nowMs - windowMs)
 	var seen map[messageID]struct{}
@@ -75,7 +74,8 @@ func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []
 	return nil, nil, nil
 }
 
-// note remembers the ids of a stored batch. One that is damaged or compressed has none.
+// note remembers the ids of a batch that was stored at base at time ms. It ignores compressed batches, and records
+// behind damage.
 func (s *ids) note(b *wire.Batch, base, index uint64, ms int64) {
 	if b.Codec() != wire.CodecNone {
 		return
@@ -103,14 +103,15 @@ func (s *ids) add(id messageID, at place, ms int64) {
 	s.order = append(s.order, storedID{id, at, ms})
 }
 
-// forget drops the ids that were stored before a moment.
+// forget drops the ids that were stored before a time in milliseconds since 1970.
 func (s *ids) forget(beforeMs int64) {
 	for s.head < len(s.order) && s.order[s.head].ms < beforeMs {
 		s.drop()
 	}
 }
 
-// drop forgets the oldest id. Where it was stored again meanwhile stays known: a restart reads both.
+// drop forgets the oldest id, which must exist. An id that was stored again since keeps its newer place: a restart
+// reads both.
 func (s *ids) drop() {
 	if o := &s.order[s.head]; s.places[o.id] == o.at {
 		delete(s.places, o.id)
@@ -123,14 +124,15 @@ func (s *ids) drop() {
 	}
 }
 
-// live returns the ids as they are now, the oldest first. They stay as they are whatever happens to s.
+// live returns the ids that are remembered now, oldest first. The slice stays valid and unchanged whatever happens
+// to s later.
 func (s *ids) live() []storedID { return s.order[s.head:len(s.order):len(s.order)] }
 
-// storedBytes is about what an id takes in a snapshot.
+// storedBytes is about the size of an id in a snapshot.
 const storedBytes = 32
 
-// appendIDs appends ids to a snapshot: uvarint count, and for each 16 bytes and uvarint offset, index
-// and time.
+// appendIDs appends ids to a snapshot: uvarint count, then for each 16 bytes of hash and uvarint offset, index and
+// append time.
 func appendIDs(dst []byte, list []storedID) []byte {
 	dst = slices.Grow(dst, len(list)*storedBytes+binary.MaxVarintLen64)
 	dst = binary.AppendUvarint(dst, uint64(len(list)))
@@ -142,7 +144,7 @@ func appendIDs(dst []byte, list []storedID) []byte {
 	return dst
 }
 
-// restore reads what append wrote.
+// restore reads what appendIDs wrote.
 func (s *ids) restore(r *uvarints) {
 	for n := r.next(); n > 0 && !r.bad; n-- {
 		if id := r.bytes(16); id != nil {

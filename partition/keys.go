@@ -11,21 +11,21 @@ import (
 	"github.com/rafka-mq/rafka/wire/keyhash"
 )
 
-// A queue with order by key has to know the keys of messages before it leases them. They are read
-// from the log: at once when they are in memory and not compressed, else by LearnKeys.
+// A queue with order by key needs the keys of messages before it can lease them. Lease reads them from the log when
+// they are in memory and not compressed; LearnKeys reads the others.
 
-// ErrKeys is returned by Lease for a queue with order by key that cannot go on before LearnKeys was
-// called: keys are on the disk or compressed, or too many were looked at.
+// ErrKeys is returned by Lease for a queue with order by key when LearnKeys has to be called first: the next keys are
+// on the disk only or compressed, or this call has looked at too many.
 var ErrKeys = errors.New("partition: keys have to be read first")
 
 const (
-	// keyBytes is how much is read at once to learn keys.
+	// keyBytes is how much readKeys reads at once.
 	keyBytes = 256 << 10
-	// maxLook bounds the messages whose keys one call to Lease looks at: about a millisecond.
+	// maxLook bounds the messages whose keys one call of Lease looks at, to about a millisecond.
 	maxLook = 16 << 10
 )
 
-// leaseOrdered is Lease for a queue with order by key. The caller holds mu.
+// leaseOrdered is Lease for a queue with order by key: it leases and learns keys in turns. The caller holds mu.
 func (p *Partition) leaseOrdered(dst []group.Lease, q *group.Queue, limit int, visible uint64, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
 	had := len(dst)
 	for looked := 0; ; looked += len(p.keys) {
@@ -35,24 +35,25 @@ func (p *Partition) leaseOrdered(dst []group.Lease, q *group.Queue, limit int, v
 		case !wants, leased(dst[had:]) >= limit:
 			return dst, nil
 		case looked >= maxLook:
-			return orError(dst, had, ErrKeys)
+			return leasesOr(dst, had, ErrKeys)
 		}
 		var err error
 		if p.keys, err = p.readKeys(p.keys[:0], from, p.Read, false); err != nil {
-			return orError(dst, had, err)
+			return leasesOr(dst, had, err)
 		}
 		q.LearnKeys(from, p.keys)
 	}
 }
 
-// orError returns what was leased, or the error when that is nothing.
-func orError(dst []group.Lease, had int, err error) ([]group.Lease, error) {
+// leasesOr returns dst when it has more than had leases, and otherwise the error.
+func leasesOr(dst []group.Lease, had int, err error) ([]group.Lease, error) {
 	if len(dst) > had {
 		return dst, nil
 	}
 	return dst, err
 }
 
+// leased returns how many messages the leases have.
 func leased(leases []group.Lease) (n int) {
 	for _, l := range leases {
 		n += int(l.Count)
@@ -60,8 +61,9 @@ func leased(leases []group.Lease) (n int) {
 	return n
 }
 
-// LearnKeys reads keys that the queue asks for, also from the disk and out of compressed batches. It
-// blocks, so it must not be called on an event loop. A queue that needs none, or is gone, is no error.
+// LearnKeys reads the next keys that the queue needs, from the disk and out of compressed batches if necessary. It
+// may wait for the disk, so it must not be called on an event loop. It returns nil when the queue needs no keys or
+// no longer exists.
 func (p *Partition) LearnKeys(name string) error {
 	visible := p.Visible()
 	from, ok := p.wantsKeys(name, visible)
@@ -78,13 +80,14 @@ func (p *Partition) LearnKeys(name string) error {
 	if q == nil {
 		return nil
 	}
-	if at, ok := q.WantsKeys(visible); ok && at == from { // nobody was faster
+	if at, ok := q.WantsKeys(visible); ok && at == from { // nobody else has learned them meanwhile
 		q.LearnKeys(from, keys)
 		q.WantsKeys(visible)
 	}
 	return nil
 }
 
+// wantsKeys returns the offset from which on the queue needs keys, and false when it needs none.
 func (p *Partition) wantsKeys(name string, visible uint64) (from uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,10 +98,10 @@ func (p *Partition) wantsKeys(name string, visible uint64) (from uint64, ok bool
 	return q.WantsKeys(visible)
 }
 
-// readKeys appends a hash for every record from an offset on: at least one, and whole entries. What
-// is damaged or gone counts as without a key: leasing it finds out. With blocking it opens compressed
-// and large batches; without, such a batch is ErrKeys unless others are before it.
-func (p *Partition) readKeys(dst []uint64, from uint64, read reader, blocking bool) ([]uint64, error) {
+// readKeys appends a hash of the key of every record from an offset on: at least one, and whole entries. Records that
+// are damaged or removed count as records without a key; a worker that leases them finds out. With blocking, readKeys
+// opens compressed and large batches. Without, it stops in front of such a batch, with ErrKeys when that is the first.
+func (p *Partition) readKeys(dst []uint64, from uint64, read readFunc, blocking bool) ([]uint64, error) {
 	var c log.Chunk
 	defer c.Release()
 	err := read(&c, from, keyBytes)
@@ -142,8 +145,8 @@ func (p *Partition) readKeys(dst []uint64, from uint64, read reader, blocking bo
 	return dst, nil
 }
 
-// appendGap appends hashes for offsets with nothing to deliver: compaction removed it, or its time to
-// live is over. They count as without a key, and leasing them finds out.
+// appendGap appends the hashes of the offsets [from, to), which have no record to deliver: compaction removed it, or
+// its time to live is over. They count as records without a key.
 func appendGap(dst []uint64, from, to uint64) []uint64 {
 	if from >= to {
 		return dst
@@ -151,13 +154,14 @@ func appendGap(dst []uint64, from, to uint64) []uint64 {
 	return append(dst, make([]uint64, to-from)...)
 }
 
-// heavy reports whether opening the entry's batch takes long.
+// heavy reports whether reading the keys of the entry takes long.
 func heavy(e *wire.Entry) bool {
 	batch, err := wire.ViewBatch(e.Payload)
 	return err == nil && (batch.Codec() != wire.CodecNone || batch.Count() > maxLook)
 }
 
-// appendKeys appends the hashes of an entry's records from an offset on.
+// appendKeys appends a hash for each of the entry's records from an offset on. Records of a damaged batch count as
+// records without a key.
 func appendKeys(dst []uint64, e *wire.Entry, from uint64) []uint64 {
 	want := len(dst) + int(e.NextOffset()-max(from, e.BaseOffset))
 	batch, err := wire.ViewBatch(e.Payload)
@@ -176,7 +180,7 @@ func appendKeys(dst []uint64, e *wire.Entry, from uint64) []uint64 {
 			at++
 		}
 	}
-	for len(dst) < want { // its readers are told that the batch is damaged
+	for len(dst) < want { // damaged, which readers of the batch are told
 		dst = append(dst, 0)
 	}
 	return dst

@@ -9,22 +9,22 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// maxLatest bounds the keys of a partition that are looked up: about 60 bytes of memory each.
+// maxLatest bounds the keys of a partition that latest keeps, at about 60 bytes of memory each.
 const maxLatest = 4 << 20
 
-// latest is where the newest record of every key of a compacted partition is. It is made by the first
-// look-up, from what compaction left, and every later one adds what came since.
+// latest maps every key of a compacted partition to its newest record. The first look-up builds it from the whole log,
+// and every later one adds what was appended since.
 type latest struct {
-	mu      sync.Mutex           // guards the rest; held while the log is read
-	offsets map[messageID]uint64 // by the hash of the key
-	next    uint64               // offsets below were looked at
-	unpack  []byte
+	mu      sync.Mutex           // guards the fields below; held while the log is read
+	offsets map[messageID]uint64 // offset of the newest record, by the hash of the key
+	next    uint64               // records below were looked at
+	unpack  []byte               // scratch space for compressed batches
 }
 
-// Latest fills c with the entry of the newest visible record of a key, and returns the record's offset.
-// It may wait for the disk, for long the first time, so it must not be called on an event loop. The
-// error is a *wire.Error: CodeKeyNotFound when there is no such record or the newest one is a
-// tombstone, CodeInvalid when the topic is not compacted. The caller must Release c.
+// Latest fills c with the entry of the newest visible record of a key, and returns the record's offset. It may wait for
+// the disk, and takes long the first time, so it must not be called on an event loop. The error is a *wire.Error:
+// CodeKeyNotFound when the key has no record or its newest is a tombstone, CodeInvalid when the topic is not compacted,
+// CodeLimit when the partition has too many keys. The caller must Release c.
 func (p *Partition) Latest(c *log.Chunk, key []byte) (offset uint64, err error) {
 	if err := p.Err(); err != nil {
 		return 0, err
@@ -43,7 +43,7 @@ func (p *Partition) Latest(c *log.Chunk, key []byte) (offset uint64, err error) 
 		return 0, err
 	}
 	rec, err := recordAt(c, offset)
-	if err != nil || rec.Value == nil { // compaction, or its time to live, took it since
+	if err != nil || rec.Value == nil { // removed since by compaction or its time to live
 		c.Release()
 		return 0, keyNotFound(p, key)
 	}
@@ -54,7 +54,7 @@ func keyNotFound(p *Partition, key []byte) *wire.Error {
 	return wire.Errorf(wire.CodeKeyNotFound, "%s has no record with key %.80q", p, key)
 }
 
-// find returns the offset of the newest record of a key.
+// find returns the offset of the newest record of a key, and false when there is none.
 func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,20 +68,20 @@ func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err err
 	return offset, ok, nil
 }
 
-// follow looks at what became visible since the last time.
+// follow looks at the records that became visible since the last time. The caller holds mu.
 func (l *latest) follow(p *Partition) error {
 	var c log.Chunk
 	l.next = max(l.next, p.First())
 	for l.next < p.Visible() {
 		err := p.ReadCold(&c, l.next, 1<<20)
 		if damage := (*wire.Error)(nil); errors.As(err, &damage) && damage.Next > l.next {
-			l.next = damage.Next // lost, or retained away meanwhile
+			l.next = damage.Next // damaged, or removed by retention meanwhile
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		err = l.chunk(&c)
+		err = l.noteChunk(&c)
 		moved := c.Next > l.next
 		l.next = max(l.next, c.Next)
 		c.Release()
@@ -92,14 +92,14 @@ func (l *latest) follow(p *Partition) error {
 	return nil
 }
 
-func (l *latest) chunk(c *log.Chunk) error {
+func (l *latest) noteChunk(c *log.Chunk) error {
 	for _, b := range c.Slices {
 		for len(b) > 0 {
 			e, rest, err := wire.ViewEntry(b)
 			if err != nil {
 				return err
 			}
-			if err := l.entry(&e); err != nil {
+			if err := l.noteEntry(&e); err != nil {
 				return err
 			}
 			b = rest
@@ -108,8 +108,8 @@ func (l *latest) chunk(c *log.Chunk) error {
 	return nil
 }
 
-// entry notes the records of an entry. One that cannot be opened has none: its readers hear of that.
-func (l *latest) entry(e *wire.Entry) error {
+// noteEntry notes the records of an entry. It skips a damaged batch, which readers of the batch are told.
+func (l *latest) noteEntry(e *wire.Entry) error {
 	batch, err := wire.ViewBatch(e.Payload)
 	if err != nil {
 		return nil

@@ -7,21 +7,21 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// SetFence lets only commits of this generation through for a group, and none while it is 0.
+// SetFence makes Commit accept only this generation for a group, and none while generation is 0.
 func (p *Partition) SetFence(groupName string, generation uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state.SetFence(groupName, generation)
 }
 
-// LiftFence lets commits of generation 0 through: the group has no members that read the partition.
+// LiftFence makes Commit accept generation 0 for a group: it has no members that read the partition.
 func (p *Partition) LiftFence(groupName string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state.LiftFence(groupName)
 }
 
-// checkFence refuses commits of a generation that does not hold the partition. The caller holds mu.
+// checkFence refuses a commit whose generation does not hold the partition. The caller holds mu.
 func (p *Partition) checkFence(groupName string, generation uint32) error {
 	switch err := p.state.MayCommit(groupName, generation); {
 	case err == nil:
@@ -32,8 +32,8 @@ func (p *Partition) checkFence(groupName string, generation uint32) error {
 	return wire.Errorf(wire.CodeFenced, "%s is not assigned under generation %d of group %q", p, generation, groupName)
 }
 
-// Seek stores a group's next offset, whoever holds the partition. The caller fences the holder first.
-// It returns the index of the state entry. Offsets beyond the visible end are refused.
+// Seek commits an offset for a group regardless of who holds the partition. The caller must fence the holder
+// first. It returns the index of the state entry. Offsets beyond the visible end are refused.
 func (p *Partition) Seek(groupName string, offset uint64, now time.Time) (index uint64, err error) {
 	if err := p.checkOffset(groupName, offset); err != nil {
 		return 0, err
@@ -43,17 +43,18 @@ func (p *Partition) Seek(groupName string, offset uint64, now time.Time) (index 
 	return p.commitLocked(groupName, offset, now)
 }
 
-// CheckSeek returns the error that Seek would return before it tries.
+// CheckSeek returns the error with which Seek would refuse, or nil.
 func (p *Partition) CheckSeek(groupName string, offset uint64) error {
 	return p.checkOffset(groupName, offset)
 }
 
-// Pause stops or resumes a group or queue: a paused queue leases nothing, and that members of a group
-// read nothing is theirs to see to. It returns the index of the state entry, 0 when nothing changed.
+// Pause stores that a group or queue is paused or resumed. A paused queue leases nothing. Pausing a group is not
+// enforced here: its members are told, and stop reading. It returns the index of the state entry, or 0 when
+// nothing changed.
 func (p *Partition) Pause(groupName string, pause bool, now time.Time) (index uint64, err error) {
 	index, err = p.pause(groupName, pause, now)
 	if err == nil && index != 0 && !pause {
-		p.moved() // leases wait
+		p.moved() // workers may lease again
 	}
 	return index, err
 }
@@ -80,7 +81,7 @@ func (p *Partition) Paused(groupName string) bool {
 	return p.state.Paused(groupName)
 }
 
-// Knows reports whether anything is stored about a group or queue of this name.
+// Knows reports whether a group or queue with this name has any state here.
 func (p *Partition) Knows(groupName string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,9 +93,8 @@ func (p *Partition) knowsLocked(groupName string) bool {
 	return committed || p.state.Queue(groupName) != nil || p.state.Paused(groupName)
 }
 
-// Generations returns the first of n numbers that were never returned before, also not before a
-// restart. It may wait for the disk. With an error they are not reserved: a restart may return them
-// again.
+// Generations reserves n numbers that were never returned before, not even before a restart, and returns the
+// first. It waits for the disk. After an error the numbers are not reserved: they may be returned again.
 func (r *Registry) Generations(n uint32) (first uint32, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// The metadata log is a log like any other, with the zero identity. Its entries are changes of the
-// set of topics, as JSON so that a person can read them; its state is all topics.
+// The metadata log is an ordinary log with the zero identity. Its entries are changes of the set of topics, in
+// JSON so that a person can read them. Its checkpointed state is the set of topics.
 
 // change is one entry of the metadata log.
 type change struct {
@@ -19,7 +19,7 @@ type change struct {
 	Deleting string  `json:"deleting,omitempty"` // id of a topic whose logs are about to be removed
 	Deleted  string  `json:"deleted,omitempty"`  // id of a topic whose logs are gone
 
-	Generations uint32 `json:"generations,omitempty"` // all below have been given to members of groups, or may have been
+	Generations uint32 `json:"generations,omitempty"` // all numbers below may have been used as generations of members
 }
 
 // record is a topic in the metadata log.
@@ -45,7 +45,7 @@ func newMetadata() *metadata {
 	return &metadata{Version: metadataVersion, Topics: map[string]*record{}}
 }
 
-// apply is the only place where metadata changes, when it is replayed and when it is new.
+// apply makes a change. It is the only place where metadata changes, for new entries and on replay alike.
 func (m *metadata) apply(c change) {
 	switch {
 	case c.Put != nil:
@@ -86,7 +86,7 @@ func replayMetadata(l *log.Log) (*metadata, error) {
 	return m, err
 }
 
-// recordOf returns the record of a topic.
+// recordOf returns the metadata record of a topic.
 func recordOf(id [16]byte, name string, partitions int, c Config) *record {
 	r := &record{ID: uuid.UUID(id).String(), Name: name, Partitions: partitions, Settings: map[string]string{}}
 	for _, s := range c.Settings() {
@@ -95,7 +95,7 @@ func recordOf(id [16]byte, name string, partitions int, c Config) *record {
 	return r
 }
 
-// config returns the configuration in r.
+// config returns the topic's configuration.
 func (r *record) config() (Config, error) {
 	changes := make([]wire.Setting, 0, len(r.Settings))
 	for k, v := range r.Settings {

@@ -11,7 +11,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// term is the leader's term of a broker without a cluster.
+// term is the term of every entry: a broker without a cluster has no elections.
 const term = 1
 
 // Partition is one ordered log of a topic together with the state of its consumers.
@@ -21,29 +21,29 @@ type Partition struct {
 	id     wire.Identity
 	log    *log.Log // nil when another broker owns the partition
 
-	damaged bool // what is stored of consumers and producers cannot be read; failure says why
+	damaged bool // the stored state of consumers and producers is unreadable; failure says why
 
 	opened uint64 // next offset when the partition was opened
 
-	// stateLevel is how durable commits and settlements become before they are answered.
+	// stateLevel is the durability that commits and settlements reach before they are answered.
 	stateLevel wire.Level
 
 	watchMu  sync.Mutex // held while watchers is replaced
 	watchers atomic.Pointer[[]*Watcher]
 
-	failure atomic.Pointer[wire.Error] // why writes are refused for good: storage failure or deletion
+	failure atomic.Pointer[wire.Error] // why writes are refused until the broker restarts: a storage failure or deletion
 
-	mu        sync.Mutex // guards state and burying, and orders state entries: held from append to apply
+	mu        sync.Mutex // guards state and burying; held from append to apply, so that state entries apply in order
 	state     *group.State
-	burying   bool     // p is with the burial goroutine
-	seenFirst uint64   // the log's start that state knows; used by the timer goroutine only
-	doubt     bool     // dead letters may be in their topics already; used by the burial goroutine only
+	burying   bool     // the burial goroutine has p, or will get it
+	seenFirst uint64   // start of the log that state was truncated to; used by the timer goroutine only
+	doubt     bool     // some dead letters may already be in their topics; used by the burial goroutine only
 	command   []byte   // scratch space for commands, guarded by mu
 	payload   []byte   // scratch space for entries, guarded by mu
 	keys      []uint64 // scratch space for the hashes of keys, guarded by mu
 
 	producers producers
-	expiring  atomic.Bool // records have, or had, a time to live
+	expiring  atomic.Bool // some record has, or had, a time to live
 	latest    latest
 
 	scheduleMu sync.Mutex               // held while schedule is opened
@@ -66,11 +66,11 @@ func (p *Partition) Topic() *Topic { return p.topic }
 // Number returns the partition's number in its topic.
 func (p *Partition) Number() uint16 { return p.number }
 
-// Identity returns what every entry's checksum knows about this partition.
+// Identity returns the identity that the checksum of every entry of this partition covers.
 func (p *Partition) Identity() wire.Identity { return p.id }
 
-// Err returns why the partition cannot be used at all here, nil when it can: another broker owns it,
-// the topic was deleted, or what is stored of its consumers cannot be read. A partition that only
+// Err returns why the partition cannot be used on this broker, or nil when it can: another broker owns
+// it, the topic was deleted, or the stored state of its consumers is unreadable. A partition that only
 // refuses writes is usable.
 func (p *Partition) Err() error {
 	if p.log == nil {
@@ -82,8 +82,8 @@ func (p *Partition) Err() error {
 	return nil
 }
 
-// Failure returns the storage failure or deletion that ended writing, nil while there is none.
-// Entries that were not yet durable when it happened have an unknown outcome.
+// Failure returns the storage failure or deletion that ended writing, or nil when there was none. The
+// outcome of entries that were not durable at that moment is unknown.
 func (p *Partition) Failure() error {
 	if f := p.failure.Load(); f != nil {
 		return f
@@ -91,15 +91,16 @@ func (p *Partition) Failure() error {
 	return nil
 }
 
-// Publish appends a checked batch and returns the offset of its first record and its entry's index.
-// The batch is in memory then; Flush and Reached lead further. A batch of an idempotent producer that
-// was stored before, and one record whose message id was, is a duplicate: the offset and index are the
-// first one's. The error is a *wire.Error and means that nothing was appended.
+// Publish appends a checked batch and returns the offset of its first record and the index of its entry.
+// It copies the batch. The entry is in memory then: Flush makes it durable, Reached tells when it is. A
+// batch that an idempotent producer sent before is a duplicate, and so is a single record whose message
+// id is known: nothing is appended, and base and index are those of the first copy. The error is a
+// *wire.Error and means that nothing was appended.
 func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, duplicate bool, err error) {
 	if p.log == nil {
 		return 0, 0, false, p.Err()
 	}
-	if err := p.topic.Config().takes(b); err != nil {
+	if err := p.topic.Config().accepts(b); err != nil {
 		return 0, 0, false, err
 	}
 	if b.TTL() != 0 && !p.expiring.Load() {
@@ -117,10 +118,10 @@ func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, dup
 	return p.publishOnce(b, nowMs)
 }
 
-// takes returns a *wire.Error with CodeInvalid for a batch that the topic cannot do right by: with a
-// record that compaction could never remove, or with message ids that cannot be seen. Compressed
-// batches are not opened.
-func (c *Config) takes(b *wire.Batch) error {
+// accepts returns a *wire.Error for a batch that the topic cannot treat as configured: on a compacted
+// topic a record without a key, which compaction could never remove; with a dedupe window a compressed
+// batch, whose message ids cannot be read. It does not open compressed batches.
+func (c *Config) accepts(b *wire.Batch) error {
 	switch compressed := b.Codec() != wire.CodecNone; {
 	case compressed && b.HasIDs() && c.DedupeWindow > 0:
 		return wire.Errorf(wire.CodeInvalid, "messages with ids cannot be compressed on a topic with a dedupe window")
@@ -138,7 +139,8 @@ func (c *Config) takes(b *wire.Batch) error {
 	return nil
 }
 
-// publishOnce is Publish of a batch that may have been stored before. The caller holds producers.mu.
+// publishOnce is Publish for a batch with a producer or message ids, which may be stored already. The
+// caller holds producers.mu.
 func (p *Partition) publishOnce(b *wire.Batch, nowMs int64) (base, index uint64, duplicate bool, err error) {
 	ps, pr := &p.producers, b.Producer()
 	if pr.ID != 0 {
@@ -163,7 +165,7 @@ func (p *Partition) publishOnce(b *wire.Batch, nowMs int64) (base, index uint64,
 			e.First, e.Next = known.offset, known.offset+1
 			return 0, 0, false, e
 		case known != nil:
-			if pr.ID != 0 { // its number is used: the next one follows
+			if pr.ID != 0 { // its sequence number counts as used
 				ps.note(pr, b.Count(), known.offset, known.index)
 			}
 			p.deduplicated.Add(1)
@@ -196,9 +198,10 @@ func (p *Partition) append(b *wire.Batch, nowMs int64) (base, index uint64, err 
 	return base, index, nil
 }
 
-// PublishRun is Publish of checked batches, one behind the other, that carry nothing to be looked at:
-// no producer, message ids or time to live, on a topic that is not compacted. It returns the offset of
-// the first record and how many batches it took; err, a *wire.Error, says why the next one was not.
+// PublishRun is Publish for a run of checked plain batches: without a producer, message ids or a time to
+// live, for a topic that is not compacted. It appends them in order under one lock. It returns the offset
+// of the first record and how many batches were appended; err, a *wire.Error, says why the one after
+// those was not.
 func (p *Partition) PublishRun(run []log.Data, nowMs int64) (base uint64, n int, err error) {
 	if p.log == nil {
 		return 0, 0, p.Err()
@@ -218,12 +221,12 @@ func (p *Partition) PublishRun(run []log.Data, nowMs int64) (base uint64, n int,
 	return base, n, nil
 }
 
-// Flush asks for everything appended so far to reach the level, and returns at once. Watchers fire
-// when it did.
+// Flush asks for everything appended so far to reach the level, and returns at once. Watchers fire when
+// it has.
 func (p *Partition) Flush(level wire.Level) { p.log.Flush(level) }
 
-// FlushHere is Flush that does the work on the caller's goroutine when the flusher is idle: it waits for
-// the device then, and watchers fire before it returns.
+// FlushHere is Flush on the caller's goroutine when the flusher is idle: then it waits for the device, and
+// watchers fire before it returns. When the flusher is busy, FlushHere is Flush.
 func (p *Partition) FlushHere(level wire.Level) { p.log.FlushHere(level) }
 
 // Reached reports whether the entry at index has reached the level.
@@ -238,13 +241,13 @@ func (p *Partition) Reached(index uint64, level wire.Level) bool {
 	}
 }
 
-// First returns the first offset that is still stored.
+// First returns the lowest offset that is still stored.
 func (p *Partition) First() uint64 { return p.log.Positions().First }
 
-// Next returns the offset the next record will get.
+// Next returns the offset that the next record will get.
 func (p *Partition) Next() uint64 { return p.log.Positions().Next }
 
-// Visible returns the end of what consumers may read.
+// Visible returns the offset below which consumers may read.
 func (p *Partition) Visible() uint64 {
 	switch pos := p.log.Positions(); p.topic.Config().Level {
 	case wire.LevelNone, wire.LevelMemory:
@@ -256,10 +259,10 @@ func (p *Partition) Visible() uint64 {
 	}
 }
 
-// Read fills c with whole visible entries from offset on, at most maxBytes but at least one entry.
-// With nothing visible c stays empty, and also when the time to live of all that was read is over:
-// then c.Next is behind it. log.ErrCold asks for ReadCold; other errors are *wire.Error. The caller
-// must Release c.
+// Read fills c with whole visible entries, from the one that holds offset on: at most maxBytes, but at
+// least one entry. c stays empty when nothing is visible there. Entries whose time to live is over are
+// left out; c.Next is behind them, even when none is left. The error is log.ErrCold when the entries are
+// no longer in memory, for which there is ReadCold, and otherwise a *wire.Error. The caller must Release c.
 func (p *Partition) Read(c *log.Chunk, offset uint64, maxBytes int) error {
 	if err := p.log.Read(c, offset, p.Visible(), maxBytes); err != nil {
 		return p.readError(offset, err)
@@ -268,7 +271,8 @@ func (p *Partition) Read(c *log.Chunk, offset uint64, maxBytes int) error {
 	return nil
 }
 
-// ReadCold is Read from the disk. It blocks, so it must not be called on an event loop.
+// ReadCold is Read for entries that may be on the disk only. It waits for the disk, so it must not be
+// called on an event loop.
 func (p *Partition) ReadCold(c *log.Chunk, offset uint64, maxBytes int) error {
 	if err := p.log.ReadCold(c, offset, p.Visible(), maxBytes); err != nil {
 		return p.readError(offset, err)
@@ -277,7 +281,7 @@ func (p *Partition) ReadCold(c *log.Chunk, offset uint64, maxBytes int) error {
 	return nil
 }
 
-// dropExpired takes out of c what lived long enough.
+// dropExpired removes the entries from c whose time to live is over.
 func (p *Partition) dropExpired(c *log.Chunk) {
 	if !p.expiring.Load() {
 		return
@@ -296,7 +300,8 @@ func (p *Partition) CountDelivered(messages, bytes int) {
 	p.deliveredBytes.Add(uint64(bytes))
 }
 
-// Locate returns the offset that a position stands for. It may read the disk for PositionTime.
+// Locate returns the offset that a position stands for. groupName is used for PositionCommitted only. For
+// PositionTime it may wait for the disk. The error is a *wire.Error.
 func (p *Partition) Locate(pos wire.Position, groupName string) (uint64, error) {
 	first, visible := p.First(), p.Visible()
 	switch pos.Kind {
@@ -325,7 +330,7 @@ func (p *Partition) Locate(pos wire.Position, groupName string) (uint64, error) 
 	}
 }
 
-// Info describes the partition.
+// Info describes the partition to clients.
 func (p *Partition) Info() wire.PartitionInfo {
 	if p.log == nil {
 		return wire.PartitionInfo{Status: wire.StatusForeign}
@@ -340,16 +345,16 @@ func (p *Partition) Info() wire.PartitionInfo {
 	return info
 }
 
-// Stats are the partition's counters since the broker started, and what its log holds.
+// Stats are the partition's counters since the broker started, and the figures of its log.
 type Stats struct {
 	PublishedMessages, PublishedBytes uint64
 	DeliveredMessages, DeliveredBytes uint64
-	AckedMessages                     uint64 // settled for good, and messages covered by commits
-	Redelivered                       uint64 // leases of an attempt above the first
-	DeadLettered                      uint64
-	LostUndelivered                   uint64 // removed by retention before a queue delivered them
+	AckedMessages                     uint64 // acknowledged or discarded on queues, or passed by commits of groups
+	Redelivered                       uint64 // leased again after their first attempt
+	DeadLettered                      uint64 // copied to a dead-letter topic
+	LostUndelivered                   uint64 // removed by retention before a queue was done with them
 	Deduplicated                      uint64 // not stored because their message id was known
-	Expired                           uint64 // left out of a delivery because their time to live was over
+	Expired                           uint64 // left out of a read because their time to live was over
 	Log                               log.LogStats
 }
 
@@ -358,7 +363,7 @@ func (p *Partition) Stats() Stats {
 	if p.log == nil {
 		return Stats{}
 	}
-	s := Stats{
+	return Stats{
 		Log:               p.log.Stats(),
 		PublishedMessages: p.Next() - p.opened, PublishedBytes: p.publishedBytes.Load(),
 		DeliveredMessages: p.deliveredMessages.Load(), DeliveredBytes: p.deliveredBytes.Load(),
@@ -366,10 +371,9 @@ func (p *Partition) Stats() Stats {
 		DeadLettered: p.deadLettered.Load(), LostUndelivered: p.lostUndelivered.Load(),
 		Deduplicated: p.deduplicated.Load(), Expired: p.expired.Load(),
 	}
-	return s
 }
 
-// notify is the log's hook: positions moved, or the storage failed.
+// notify is called by the log when its positions moved, and with an error when the storage failed.
 func (p *Partition) notify(_ log.Positions, err error) {
 	if err != nil {
 		p.fail(&wire.Error{
@@ -381,7 +385,7 @@ func (p *Partition) notify(_ log.Positions, err error) {
 	p.moved()
 }
 
-// fail ends writing; the first reason stays, but deletion replaces every other.
+// fail ends writing. The first reason stays, except that deletion replaces any other.
 func (p *Partition) fail(e *wire.Error) {
 	if e.Code == wire.CodeTopicDeleted {
 		p.failure.Store(e)
@@ -391,7 +395,7 @@ func (p *Partition) fail(e *wire.Error) {
 	p.moved()
 }
 
-// appendError translates what Append of the log returned. Nothing was appended in any case.
+// appendError translates an error of log.Log.Append, which means that nothing was appended.
 func (p *Partition) appendError(err error) *wire.Error {
 	switch {
 	case errors.Is(err, log.ErrFull):
@@ -415,7 +419,7 @@ func (p *Partition) appendError(err error) *wire.Error {
 	}
 }
 
-// readError translates what Read of the log returned. ErrCold passes as it is.
+// readError translates an error of log.Log.Read at offset. It returns ErrCold as it is.
 func (p *Partition) readError(offset uint64, err error) error {
 	var corrupt *log.CorruptError
 	switch {
@@ -441,5 +445,5 @@ func outOfRange(offset, first, next uint64) *wire.Error {
 	return e
 }
 
-// nowMs is t as the log counts time.
+// nowMs returns t in the log's unit: milliseconds since 1970.
 func nowMs(t time.Time) int64 { return t.UnixMilli() }

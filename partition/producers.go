@@ -11,41 +11,41 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// An idempotent producer numbers the records it sends to a partition. The partition remembers its last
-// batches, so that a batch that is sent again, because its reply was lost, is not stored again. What
-// it remembers is rebuilt from the log after a restart.
+// An idempotent producer numbers the records it sends to a partition. The partition remembers the producer's last
+// batches, so that a batch that is sent again because its reply was lost is not stored again. After a restart this
+// memory is rebuilt from the log.
 
 const (
-	// rememberedRuns is how many batches of a producer are remembered: more than a client has on its way.
+	// rememberedRuns is how many batches of a producer are remembered: more than a client has in flight.
 	rememberedRuns = 8
-	// maxProducers is how many producers a partition remembers; those silent longest are forgotten.
+	// maxProducers is how many producers a partition remembers. Beyond it, those that were silent longest are forgotten.
 	maxProducers = 4096
 )
 
 // producers is what a partition knows about idempotent producers.
 type producers struct {
-	mu   sync.Mutex // held from the check of a batch until it is noted
+	mu   sync.Mutex // guards the fields below; held from the check of a batch until it is noted
 	byID map[uint64]*producer
 	turn uint64 // counts batches, to tell who was silent longest
-	ids  ids    // of the messages within the topic's window; guarded by mu, too
+	ids  ids    // message ids within the topic's dedupe window
 }
 
 // producer is one idempotent producer.
 type producer struct {
 	epoch uint64
-	next  uint64 // sequence of the record that it sends next
+	next  uint64 // sequence number that its next record must have
 	used  uint64 // turn of its last batch
-	runs  []run  // its last batches, the newest last
+	runs  []run  // its last batches, newest last
 }
 
-// run is one batch that was stored.
+// run is one stored batch.
 type run struct {
-	first, count uint64 // sequences
-	base, index  uint64 // where it is
+	first, count uint64 // its sequence numbers: [first, first+count)
+	base, index  uint64 // offset of its first record, index of its entry
 }
 
-// check says what to do with a batch: store it, or answer with where it is already. The error is a
-// *wire.Error. The caller holds mu.
+// check decides about a batch of count records: with nil, nil it is new and to be stored; otherwise stored is the run
+// that it is a copy of. The error is a *wire.Error. The caller holds mu.
 func (ps *producers) check(pr wire.Producer, count uint32) (stored *run, err error) {
 	p := ps.byID[pr.ID]
 	switch {
@@ -84,6 +84,7 @@ func (ps *producers) note(pr wire.Producer, count uint32, base, index uint64) {
 	p.runs = append(p.runs, run{pr.Sequence, uint64(count), base, index})
 }
 
+// add makes a producer, and room for it when there are too many.
 func (ps *producers) add(id uint64) *producer {
 	if ps.byID == nil {
 		ps.byID = map[uint64]*producer{}
@@ -96,7 +97,7 @@ func (ps *producers) add(id uint64) *producer {
 	return p
 }
 
-// forget drops the n producers that were silent longest.
+// forget drops the n producers that were silent longest, but never the scheduler.
 func (ps *producers) forget(n int) {
 	used := make([]uint64, 0, len(ps.byID))
 	for _, p := range ps.byID {
@@ -110,29 +111,29 @@ func (ps *producers) forget(n int) {
 	}
 }
 
-// The snapshot of a partition is that of its consumers, or an envelope with both:
+// The snapshot of a partition is an envelope with the snapshot of its consumers:
 //
 //	"RP" | version 2 | uvarint size, consumers | uvarint count of producers, each:
 //	    uvarint id, epoch, next, count of runs, each: uvarint first, count, base, index
-//	| message ids, as appendIDs writes them | 1 when records have a time to live, else 0
+//	| message ids, as appendIDs writes them | 1 when some record has a time to live, else 0
 //
-// Version 1 ends behind the producers. The snapshot of consumers never begins with "RP". Producers are
-// in the order of their last batch.
+// Version 1 ends behind the producers. Before that, a snapshot was that of the consumers alone, which never begins
+// with "RP". Producers are in the order of their last batches.
 
 const (
 	envelopeMark    = "RP"
 	envelopeVersion = 2
 )
 
-// appendSnapshot appends the envelope up to the message ids; appendIDs and appendExpiring do the rest.
-// The caller holds mu.
+// appendSnapshot appends the envelope up to the message ids. appendIDs and appendExpiring append the rest. The caller
+// holds mu.
 func (ps *producers) appendSnapshot(dst, consumers []byte) []byte {
 	dst = append(append(dst, envelopeMark...), envelopeVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(consumers)))
 	return ps.append(append(dst, consumers...))
 }
 
-// byUse returns the ids of the producers in the order of their last batches.
+// byUse returns the ids of the producers in the order of their last batches, oldest first.
 func (ps *producers) byUse() []uint64 {
 	ids := make([]uint64, 0, len(ps.byID))
 	for id := range ps.byID {
@@ -156,8 +157,8 @@ func appendUvarints(dst []byte, vs ...uint64) []byte {
 	return dst
 }
 
-// splitSnapshot returns the consumers' part of a snapshot and whether records have a time to live, and
-// restores the producers.
+// splitSnapshot restores the producers and message ids from a snapshot. It returns the consumers' part, a view of
+// blob, and whether some record has a time to live.
 func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, expiring bool, err error) {
 	if len(blob) < 3 || string(blob[:2]) != envelopeMark {
 		return blob, false, nil
@@ -178,7 +179,8 @@ func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, expiring bool
 	return consumers, expiring, nil
 }
 
-// uvarints reads numbers; after a failure it returns zeros.
+// uvarints reads numbers and bytes from the front of b. After the first that is cut short or malformed, bad is set and
+// every further one is zero.
 type uvarints struct {
 	b   []byte
 	bad bool
@@ -194,6 +196,7 @@ func (r *uvarints) next() uint64 {
 	return v
 }
 
+// bytes reads n bytes, as a view.
 func (r *uvarints) bytes(n uint64) []byte {
 	if r.bad || n > uint64(len(r.b)) {
 		r.bad = true

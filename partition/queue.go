@@ -7,10 +7,11 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// QueuePolicy is how a queue treats messages that were not acknowledged.
+// QueuePolicy says how a queue treats messages that were not acknowledged.
 type QueuePolicy = group.Policy
 
-// OpenQueue makes a queue that starts at an offset, or changes the policy of one that exists.
+// OpenQueue creates a queue that starts at an offset, or changes the policy of an existing one, which keeps its
+// place. It returns the index of the state entry.
 func (p *Partition) OpenQueue(name string, start uint64, policy QueuePolicy, now time.Time) (index uint64, err error) {
 	if err := p.checkGroup(name); err != nil {
 		return 0, err
@@ -27,7 +28,7 @@ func (p *Partition) OpenQueue(name string, start uint64, policy QueuePolicy, now
 		return 0, err
 	}
 	p.topic.registry.timer.add(p)
-	p.moved() // another policy may let more be delivered
+	p.moved() // the policy may allow more deliveries
 	return index, nil
 }
 
@@ -38,9 +39,18 @@ func (p *Partition) HasQueue(name string) bool {
 	return p.state.Queue(name) != nil
 }
 
-// Lease takes up to limit messages for owner and appends them to dst in offset order. It returns dst
-// unchanged when nothing is deliverable now, or the queue is paused. It returns CodeGroupNotFound for a
-// missing queue, and ErrKeys when LearnKeys has to be called first.
+// queueLocked returns a queue, or a *wire.Error with CodeGroupNotFound when it does not exist.
+func (p *Partition) queueLocked(name string) (*group.Queue, error) {
+	if q := p.state.Queue(name); q != nil {
+		return q, nil
+	}
+	return nil, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+}
+
+// Lease leases up to limit messages to owner and appends the leases to dst: due redeliveries first, then fresh
+// messages, each in offset order. A lease of 0 is the policy's. dst is unchanged when nothing can be delivered now or
+// the queue is paused. The error is ErrKeys when LearnKeys has to be called first, and otherwise a *wire.Error:
+// CodeGroupNotFound when the queue does not exist.
 func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
 	if err := p.Err(); err != nil {
 		return dst, err
@@ -48,16 +58,15 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 	visible := p.Visible()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := p.state.Queue(name)
-	if q == nil {
-		return dst, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+	q, err := p.queueLocked(name)
+	if err != nil {
+		return dst, err
 	}
 	if p.state.Paused(name) {
 		return dst, nil
 	}
 	had := len(dst)
 	if q.Ordered() {
-		var err error
 		if dst, err = p.leaseOrdered(dst, q, limit, visible, lease, owner, now); err != nil {
 			return dst, err
 		}
@@ -75,16 +84,17 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 	return dst, nil
 }
 
-// Settlement says what to do with leased messages.
+// Settlement says what to do with messages of a queue.
 type Settlement struct {
-	Op     wire.Op // OpAck, OpNack, OpReject, OpExtend or OpDiscard, for which the attempts do not count
-	Ranges []group.Settle
-	Delay  time.Duration // OpNack: negative for the queue's backoff; OpExtend: the new lease
-	Reason string        // OpNack, OpReject
+	Op     wire.Op        // OpAck, OpNack, OpReject, OpExtend or OpDiscard
+	Ranges []group.Settle // OpDiscard ignores their attempts
+	Delay  time.Duration  // OpNack: before the redelivery, negative for the queue's backoff; OpExtend: the new lease
+	Reason string         // OpNack, OpReject
 }
 
-// Settle settles leased messages. lost is how many were not leased under the given attempt any
-// more; for OpDiscard how many are done already or leased. index is the state entry to be awaited, 0 when nothing was logged.
+// Settle settles messages of a queue. lost is the number of messages that it did not settle, because they are not
+// leased under the given attempt any more; for OpDiscard, because they are done or leased. index is that of the state
+// entry to wait for, or 0 when nothing was logged.
 func (p *Partition) Settle(name string, s Settlement, now time.Time) (index uint64, lost int, err error) {
 	if err := p.Err(); err != nil {
 		return 0, 0, err
@@ -96,14 +106,14 @@ func (p *Partition) Settle(name string, s Settlement, now time.Time) (index uint
 	return index, lost, err
 }
 
-// settle is Settle without telling the watchers. frees says that other messages may be deliverable now:
-// what is done makes room for the next of its key.
+// settle is Settle without firing the watchers. frees says that other messages may be deliverable now: in a queue with
+// order by key, those behind the settled ones.
 func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint64, lost int, frees bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := p.state.Queue(name)
-	if q == nil {
-		return 0, 0, false, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+	q, err := p.queueLocked(name)
+	if err != nil {
+		return 0, 0, false, err
 	}
 	command := p.command[:0]
 	switch s.Op {
@@ -117,7 +127,7 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 		command, lost = q.PlanDiscard(command, s.Ranges, p.Visible())
 	default:
 		lost = q.Extend(s.Ranges, s.Delay, now)
-		p.topic.registry.timer.rouse() // the new lease may be the shorter one
+		p.topic.registry.timer.rouse() // the new lease may end sooner than the old one
 		return 0, lost, false, nil
 	}
 	if len(command) == 0 {
@@ -135,8 +145,8 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 	return index, lost, q.Ordered(), nil
 }
 
-// Pending appends to dst at most most ranges of messages that are not done in a queue, from an offset
-// on, in offset order.
+// Pending appends to dst at most most ranges of messages that are not done in a queue, from an offset on and in offset
+// order.
 func (p *Partition) Pending(dst []group.Pending, name string, from uint64, most int) ([]group.Pending, error) {
 	if err := p.Err(); err != nil {
 		return dst, err
@@ -144,13 +154,14 @@ func (p *Partition) Pending(dst []group.Pending, name string, from uint64, most 
 	visible := p.Visible()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := p.state.Queue(name)
-	if q == nil {
-		return dst, wire.Errorf(wire.CodeGroupNotFound, "queue %q does not exist on %s", name, p)
+	q, err := p.queueLocked(name)
+	if err != nil {
+		return dst, err
 	}
 	return q.Pending(dst, max(from, p.First()), visible, most), nil
 }
 
+// count returns how many messages the ranges have.
 func count(ranges []group.Settle) (n uint64) {
 	for _, r := range ranges {
 		n += uint64(r.Count)
@@ -158,8 +169,8 @@ func count(ranges []group.Settle) (n uint64) {
 	return n
 }
 
-// ReturnLeases makes everything that owner holds in the queue deliverable at once: its connection
-// is gone.
+// ReturnLeases takes back all leases of owner, whose connection is gone. Their messages can be leased again at once,
+// except that messages at their last attempt become dead letters.
 func (p *Partition) ReturnLeases(name string, owner uint64, now time.Time) {
 	p.mu.Lock()
 	q := p.state.Queue(name)
@@ -168,12 +179,12 @@ func (p *Partition) ReturnLeases(name string, owner uint64, now time.Time) {
 	}
 	p.mu.Unlock()
 	if q != nil {
-		p.topic.registry.timer.rouse() // what was delivered for the last time is a dead letter now
+		p.topic.registry.timer.rouse() // messages at their last attempt are to expire now
 		p.moved()
 	}
 }
 
-// FitsIn estimates how many of the partition's records fit in a number of bytes; at least 1.
+// FitsIn estimates how many of the partition's records fit in a number of bytes, from their average size: at least 1.
 func (p *Partition) FitsIn(bytes int) int {
 	s := p.log.Stats()
 	if s.Records == 0 || s.Bytes <= 0 {

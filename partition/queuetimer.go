@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	// timerInterval is how exactly lease expiry and redelivery keep their time.
+	// timerInterval is the precision of lease expiry and redelivery.
 	timerInterval = 10 * time.Millisecond
-	// timerNap is how often queues are looked at of which none needs that soon.
+	// timerNap is how often the timer looks at the queues while none needs it sooner.
 	timerNap = time.Second
 )
 
-// queueTimer expires the leases of all queues and wakes workers whose redeliveries came due. While no
-// queue needs the clock soon, it sleeps: an idle broker costs nothing.
+// queueTimer expires the leases of all queues, and wakes workers when redeliveries come due. While no queue needs the
+// clock soon it sleeps, so that an idle broker uses no CPU.
 type queueTimer struct {
 	now     func() time.Time
-	rest    time.Duration // timerNap
-	napping atomic.Bool   // rouse has to ring
+	rest    time.Duration // timerNap, unless a test changes it
+	napping atomic.Bool   // the timer sleeps, or may be about to: rouse has to ring
 	wake    chan struct{} // holds one ring
 
 	mu         sync.Mutex // guards partitions
@@ -32,21 +32,21 @@ func newQueueTimer(now func() time.Time) queueTimer {
 	return queueTimer{now: now, rest: timerNap, wake: make(chan struct{}, 1), partitions: map[*Partition]struct{}{}}
 }
 
-// add has the timer look after p, which has queues.
+// add registers p, which has queues.
 func (t *queueTimer) add(p *Partition) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.partitions[p] = struct{}{}
 }
 
-// rouse is called behind a change that may need the clock soon.
+// rouse wakes the timer. It is called after every change that may need the clock soon.
 func (t *queueTimer) rouse() {
 	if !t.napping.Load() || !t.napping.CompareAndSwap(true, false) {
 		return
 	}
 	select {
 	case t.wake <- struct{}{}:
-	default: // one is on its way
+	default: // a ring is pending
 	}
 }
 
@@ -60,7 +60,7 @@ func (t *queueTimer) run(stop <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
-		t.napping.Store(true) // before the look: what comes behind it rings
+		t.napping.Store(true) // before the look, so that a change after it rings
 		if !t.tick() && t.nap(timer, stop) {
 			return
 		}
@@ -69,7 +69,7 @@ func (t *queueTimer) run(stop <-chan struct{}) {
 	}
 }
 
-// nap waits for a while, or until somebody rings. It reports whether stop was closed.
+// nap waits until the rest is over or rouse rings. It reports whether stop was closed.
 func (t *queueTimer) nap(timer *time.Timer, stop <-chan struct{}) (stopped bool) {
 	timer.Reset(t.rest)
 	select {
@@ -81,7 +81,7 @@ func (t *queueTimer) nap(timer *time.Timer, stop <-chan struct{}) (stopped bool)
 	return false
 }
 
-// tick looks at every partition once and reports whether one needs the next look soon.
+// tick looks at every partition once, and reports whether one needs another look before a rest would be over.
 func (t *queueTimer) tick() (soon bool) {
 	now := t.now()
 	for _, p := range t.alive() {
@@ -91,7 +91,7 @@ func (t *queueTimer) tick() (soon bool) {
 	return soon
 }
 
-// alive returns the partitions that exist.
+// alive returns the partitions that are usable and drops the others. The slice is valid until the next call.
 func (t *queueTimer) alive() []*Partition {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -106,8 +106,8 @@ func (t *queueTimer) alive() []*Partition {
 	return t.scan
 }
 
-// tick follows retention, expires leases and wakes workers whose redeliveries came due. It returns when
-// the next of these is due, and false when there is none.
+// tick follows retention, expires leases, and wakes workers when redeliveries came due. It returns when the next expiry
+// or redelivery is due, and false when there is none.
 func (p *Partition) tick(now time.Time) (next time.Time, ok bool) {
 	if first := p.First(); first != p.seenFirst {
 		p.seenFirst = first
@@ -120,9 +120,9 @@ func (p *Partition) tick(now time.Time) (next time.Time, ok bool) {
 	return next, !next.IsZero()
 }
 
-// expire expires leases and reports whether anything was due. next is when the next thing is, zero for never.
-// Messages that may be leased again are due at every look until they are, and need no next one: who leases
-// them rings.
+// expire expires leases, and reports whether an expiry or redelivery was due. next is when the next one is due, or zero
+// when there is none. A redelivery stays due until the message is leased, and asks for no further look: a lease
+// rouses the timer.
 func (p *Partition) expire(now time.Time) (next time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,6 +142,7 @@ func (p *Partition) expire(now time.Time) (next time.Time, due bool) {
 	return next, due
 }
 
+// expireLocked expires the leases of one queue.
 func (p *Partition) expireLocked(q *group.Queue, now time.Time) {
 	command, n := q.PlanExpire(p.command[:0], now)
 	if n == 0 {

@@ -7,8 +7,8 @@ import (
 	"github.com/rafka-mq/rafka/wire/keyhash"
 )
 
-// recordAt finds the record at offset in a chunk and checks the batch it is in. The record is a view
-// of the chunk or, when it was compressed, of fresh memory.
+// recordAt returns the record at offset in a chunk, after checking the batch it is in. The record is a view of the
+// chunk or, from a compressed batch, of new memory.
 func recordAt(c *log.Chunk, offset uint64) (wire.Record, error) {
 	for _, b := range c.Slices {
 		for len(b) > 0 {
@@ -25,6 +25,7 @@ func recordAt(c *log.Chunk, offset uint64) (wire.Record, error) {
 	return wire.Record{}, outOfRange(offset, c.Next, c.Next)
 }
 
+// recordIn is recordAt for the entry that holds the offset.
 func recordIn(e wire.Entry, offset uint64) (wire.Record, error) {
 	batch, err := wire.ParseBatch(e.Payload)
 	if err != nil {
@@ -49,7 +50,7 @@ func recordIn(e wire.Entry, offset uint64) (wire.Record, error) {
 	return wire.Record{}, outOfRange(offset, offset+1, e.NextOffset())
 }
 
-// Place returns the partition for a key, as the topic's hash says.
+// Place returns the partition of a key, by the topic's hash.
 func (t *Topic) Place(key []byte) *Partition {
 	parts := t.Partitions()
 	return parts[keyhash.Partition(t.Config().Hash, key, len(parts))]

@@ -21,30 +21,30 @@ import (
 
 // Options configures a Registry. The zero value of a field means its default.
 type Options struct {
-	// Defaults are the settings of topics that do not say otherwise, over DefaultConfig.
+	// Defaults are topic settings that replace those of DefaultConfig for topics that do not set them.
 	Defaults []wire.Setting
-	// Partitions is how many partitions a topic gets when nobody says. Default 1.
+	// Partitions is the number of partitions of a topic that is created without a number. Default 1.
 	Partitions int
-	// MaxPartitions bounds all partitions of the broker together. Default 10,000.
+	// MaxPartitions bounds the partitions of all topics together. Default 10,000.
 	MaxPartitions int
-	// Own and Total make this broker the owner of partition Own of every topic, out of Total.
-	// Total 0 means that it owns all partitions.
+	// Own and Total make this broker the owner of partition Own of every topic, out of Total partitions.
+	// With a Total of 0 it owns all partitions.
 	Own, Total int
-	// MaxScheduled bounds the scheduled messages of the broker together. Default 10,000,000.
+	// MaxScheduled bounds the scheduled messages of all topics together. Default 10,000,000.
 	MaxScheduled int
-	// Fired is called for every scheduled batch that was published, with how late that was. The batch is
-	// valid during the call. It must not block. nil is fine.
+	// Fired is called after a scheduled batch was published; late is the time since it was due. b is valid
+	// during the call. Fired must not block. May be nil.
 	Fired func(t *Topic, b *wire.Batch, late time.Duration)
-	// Now is the clock; nil means time.Now.
+	// Now is the clock. nil means time.Now.
 	Now func() time.Time
-	// Logger hears about topics; nil is silent.
+	// Logger receives the events of topics. nil means silence.
 	Logger *slog.Logger
 }
 
-// defaultMaxPartitions is what a node is designed for: each partition costs memory even when idle.
+// defaultMaxPartitions is the number that a node is designed for: each partition costs memory even when idle.
 const defaultMaxPartitions = 10_000
 
-// Registry is every topic of a broker.
+// Registry holds every topic of a broker. It is safe for concurrent use.
 type Registry struct {
 	store    *log.Store
 	meta     *log.Log
@@ -53,16 +53,16 @@ type Registry struct {
 	durable  bool // there is a data directory
 	logger   *slog.Logger
 
-	byName atomic.Pointer[map[string]*Topic] // replaced under mu, read without
-	bound  atomic.Pointer[bindings]          // the same
+	byName atomic.Pointer[map[string]*Topic] // replaced under mu, read without a lock
+	bound  atomic.Pointer[bindings]          // likewise
 
-	mu         sync.Mutex // held over every change of the set of topics, also while the disk is awaited; guards:
+	mu         sync.Mutex // held during every change of the set of topics, with its wait for the disk; guards partitions
 	partitions int        // of all topics
 
-	askedMu sync.Mutex // guards:
+	askedMu sync.Mutex // guards asked
 	asked   []*creation
 
-	dataMu sync.Mutex // guards data, and is held from append to apply; taken behind mu
+	dataMu sync.Mutex // guards data; held from append to apply; locked after mu
 	data   *metadata
 
 	timer queueTimer
@@ -72,10 +72,11 @@ type Registry struct {
 	dead chan *Partition // partitions with dead letters to bury
 
 	scheduler  *scheduler
-	companions map[wire.Identity]bool // found at the start
+	companions map[wire.Identity]bool // companion logs that existed when the broker started
 }
 
-// Open reads the topics of a store and opens their logs. The Registry does not close the store.
+// Open reads the topics of a store, opens their logs, and starts the goroutines that run timers, burials and
+// schedules. durable says that the store has a data directory. The Registry does not close the store.
 func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -107,7 +108,8 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 		return nil, wire.Errorf(wire.CodeInvalid, "subjects cannot be a default: no subject belongs to two topics")
 	}
 	r := &Registry{
-		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger, timer: newQueueTimer(o.Now), companions: map[wire.Identity]bool{},
+		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger,
+		timer: newQueueTimer(o.Now), companions: map[wire.Identity]bool{},
 		stop: make(chan struct{}), dead: make(chan *Partition, o.MaxPartitions),
 	}
 	r.scheduler = newScheduler(&r.opts)
@@ -123,7 +125,8 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	return r, nil
 }
 
-// Close stops the timers. The store is flushed and closed by its owner afterwards.
+// Close stops the goroutines that Open started, and waits for them. The owner of the store flushes and closes
+// it afterwards.
 func (r *Registry) Close() {
 	close(r.stop)
 	r.wg.Wait()
@@ -167,8 +170,8 @@ func (r *Registry) load() error {
 	return nil
 }
 
-// finishDeletion removes what a crash left of a topic. When it cannot, as on a full disk, that is left to a later
-// start: nobody sees the topic.
+// finishDeletion removes what a crash left of a deleted topic. When that fails, as it may on a full disk, the next
+// start tries again; the topic stays invisible.
 func (r *Registry) finishDeletion(id uuid.UUID, rec *record) {
 	err := r.removeLogs(id, rec.Partitions)
 	if err == nil {
@@ -179,8 +182,8 @@ func (r *Registry) finishDeletion(id uuid.UUID, rec *record) {
 	}
 }
 
-// reportOrphans names logs on the disk that belong to no topic. They are left alone: an operator
-// may want what is in them.
+// reportOrphans logs the names of logs on the disk that belong to no topic. They are left alone, because an
+// operator may want their contents.
 func (r *Registry) reportOrphans() {
 	known := map[[16]byte]bool{{}: true}
 	for _, t := range *r.byName.Load() {
@@ -210,7 +213,7 @@ func (r *Registry) newTopic(id uuid.UUID, name string, c *Config) *Topic {
 	return t
 }
 
-// grow opens partitions until t has n.
+// grow opens partitions until t has n of them.
 func (r *Registry) grow(t *Topic, n int) error {
 	parts := slices.Clone(t.Partitions())
 	for i := len(parts); i < n; i++ {
@@ -250,9 +253,9 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 	return p, r.reopenSchedule(p)
 }
 
-// setAside keeps a partition from being used because its consumers' or producers' state cannot be read.
-// Going on without it would deliver messages again or not at all, and store others twice. Its files
-// stay as they are, and the other partitions are served.
+// setAside makes a partition unusable because the state of its consumers or producers is unreadable. Without
+// that state messages would be delivered again or not at all, and others stored twice. The files stay as they
+// are, and the other partitions are served.
 func (p *Partition) setAside(err error) {
 	p.damaged = true
 	p.state = group.New()
@@ -262,7 +265,7 @@ func (p *Partition) setAside(err error) {
 		"topic", p.topic.name, "partition", p.number, "err", err)
 }
 
-// reopenSchedule opens the partition's companion log when there is one. The scheduler reads it.
+// reopenSchedule opens the partition's companion log if there is one. The scheduler's goroutine reads it later.
 func (r *Registry) reopenSchedule(p *Partition) error {
 	if !r.companions[companionID(p.id)] {
 		return nil
@@ -283,13 +286,13 @@ func (p *Partition) logConfig() log.Config {
 		Compact: c.Compact, TombstoneAge: c.TombstoneRetention,
 		Notify: p.notify, State: p.snapshot,
 	}
-	if c.Compact { // the latest record of a key is kept for ever
+	if c.Compact { // the latest record of every key is kept for ever
 		lc.Retention = log.Retention{}
 	}
 	return lc
 }
 
-// metaState is the checkpointer's hook of the metadata log.
+// metaState returns a snapshot of the metadata and the index of the last entry in it, for checkpoints.
 func (r *Registry) metaState() ([]byte, uint64) {
 	r.dataMu.Lock()
 	defer r.dataMu.Unlock()
@@ -300,17 +303,17 @@ func (r *Registry) metaState() ([]byte, uint64) {
 	return blob, r.meta.Positions().NextIndex - 1
 }
 
-// change appends one change of the metadata, applies it, and waits until it is on the disk. The caller
-// holds mu, except while loading.
+// change appends a change of the metadata, applies it, and waits until it is on the disk. The caller holds mu,
+// except during load.
 func (r *Registry) change(c change) error {
 	if err := r.appendChange(c); err != nil {
 		return err
 	}
-	return flushed(r.meta.Sync())
+	return flushError(r.meta.Sync())
 }
 
-// flushed returns the error of a flush for the one who asked for it.
-func flushed(err error) error {
+// flushError returns err, the result of a flush, as a *wire.Error; nil stays nil.
+func flushError(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -318,8 +321,9 @@ func flushed(err error) error {
 }
 
 // sync waits until everything appended to all partitions so far is as durable as this broker can make it.
-func (r *Registry) sync() error { return flushed(r.store.Sync()) }
+func (r *Registry) sync() error { return flushError(r.store.Sync()) }
 
+// appendChange is change without the wait for the disk.
 func (r *Registry) appendChange(c change) error {
 	body, err := json.Marshal(c)
 	if err != nil {
@@ -337,21 +341,22 @@ func (r *Registry) appendChange(c change) error {
 	return nil
 }
 
-// Topic returns the topic of a name, or nil. It takes no lock.
+// Topic returns the topic with this name, or nil. It takes no lock.
 func (r *Registry) Topic(name string) *Topic { return (*r.byName.Load())[name] }
 
-// TopicBytes is Topic for a name in a byte slice, without an allocation.
+// TopicBytes is Topic for a name in a byte slice. It does not allocate.
 func (r *Registry) TopicBytes(name []byte) *Topic { return (*r.byName.Load())[string(name)] }
 
-// Topics returns all topics in name order.
+// Topics returns all topics in the order of their names. The slice belongs to the caller.
 func (r *Registry) Topics() []*Topic {
 	return slices.SortedFunc(maps.Values(*r.byName.Load()), func(a, b *Topic) int { return cmp.Compare(a.name, b.name) })
 }
 
-// Defaults returns the configuration of a topic about which nothing is said.
+// Defaults returns the configuration of a topic that is created without settings.
 func (r *Registry) Defaults() Config { return r.defaults }
 
-// Alter changes a topic's settings and, when partitions is not 0, raises the number of partitions.
+// Alter changes a topic's settings and, when partitions is not 0, raises its number of partitions. It returns
+// when the change is on the disk. New partitions start with the groups and queues of the others.
 func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*Topic, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -389,7 +394,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	for _, p := range parts {
 		if p.log != nil {
 			p.log.SetConfig(p.logConfig())
-			p.moved() // another level may make more visible
+			p.moved() // a lower level may make more visible
 		}
 	}
 	if partitions == have {
@@ -397,10 +402,10 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	}
 	t.parts.Store(&parts)
 	r.partitions += partitions - have
-	return t, r.follow(t, have, inherited)
+	return t, r.catchUp(t, have, inherited)
 }
 
-// Delete removes a topic and its data, durably.
+// Delete removes a topic and its data, and returns when that is on the disk.
 func (r *Registry) Delete(name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -428,6 +433,7 @@ func (r *Registry) Delete(name string) error {
 	return r.change(change{Deleted: id})
 }
 
+// removeLogs removes the logs of a topic's partitions and their companion logs.
 func (r *Registry) removeLogs(id [16]byte, partitions int) error {
 	var errs []error
 	for i := range partitions {
@@ -443,7 +449,8 @@ func (r *Registry) removeLogs(id [16]byte, partitions int) error {
 	return errors.Join(errs...)
 }
 
-// Purge removes the records below an offset, durably, from one partition or from all.
+// Purge removes the records below an offset from one partition, or from all with wire.AnyPartition, and
+// returns when that is on the disk. Records that are not visible yet stay.
 func (r *Registry) Purge(name string, partition uint16, before uint64) error {
 	t := r.Topic(name)
 	if t == nil {
@@ -471,7 +478,7 @@ func (p *Partition) purge(before uint64) error {
 	return nil
 }
 
-// withdraw replaces the map of topics by one without t. The caller holds mu.
+// withdraw makes t invisible: it replaces the map of topics by one without t. The caller holds mu.
 func (r *Registry) withdraw(t *Topic) {
 	next := maps.Clone(*r.byName.Load())
 	delete(next, t.name)
@@ -481,6 +488,7 @@ func (r *Registry) withdraw(t *Topic) {
 	}
 }
 
+// checkLevel refuses what needs a data directory when there is none.
 func (r *Registry) checkLevel(c Config) error {
 	if !r.durable && c.Level > wire.LevelMemory {
 		return wire.Errorf(wire.CodeUnsupported, "durability %s needs a data directory; this broker keeps data in memory only", c.Level)
@@ -491,7 +499,8 @@ func (r *Registry) checkLevel(c Config) error {
 	return nil
 }
 
-// checkPartitions refuses counts over the limits. The caller holds mu.
+// checkPartitions refuses to give a topic that has have partitions want of them when that is over a limit. The
+// caller holds mu.
 func (r *Registry) checkPartitions(have, want int) error {
 	if want < 1 || want > wire.MaxPartitions {
 		return wire.Errorf(wire.CodeInvalid, "a topic has 1 to %d partitions, not %d", wire.MaxPartitions, want)
@@ -513,12 +522,12 @@ func (r *Registry) MaxLevel() wire.Level {
 	return wire.LevelMemory
 }
 
-// NotFound is the error for a topic that does not exist.
+// NotFound returns the error for a topic that does not exist.
 func (r *Registry) NotFound(name string) *wire.Error {
 	return wire.Errorf(wire.CodeTopicNotFound, "topic %q does not exist", name)
 }
 
-// NoPartition is the error for a partition number that a topic does not have.
+// NoPartition returns the error for a partition number that a topic does not have.
 func NoPartition(t *Topic, number uint16) *wire.Error {
 	return wire.Errorf(wire.CodePartitionNotFound, "topic %q has partitions 0 to %d, not %d", t.name, len(t.Partitions())-1, number)
 }

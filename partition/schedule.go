@@ -14,74 +14,77 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// SchedulerID is the producer id of what the scheduler publishes. The batches of clients cannot have it.
+// SchedulerID is the producer id of the batches that the scheduler publishes. Clients cannot use it.
 const SchedulerID = math.MaxUint64
 
-// companion marks the number of a partition's companion log, which holds what will be published to it.
+// companion is the bit that marks the partition number of a companion log: the log of the messages that are scheduled
+// for a partition.
 const companion = 1 << 31
 
-// companionSegment is the size of a companion log's segments: its space comes back in such steps.
+// companionSegment is the size of a companion log's segments. Space is given back in such steps.
 const companionSegment = 16 << 20
 
-// schedule is what will be published to one partition later.
+// schedule holds the messages that will be published to one partition later.
 //
-// A batch that is scheduled is in an entry of the companion log, and takes 24 bytes in the index for every 4096
-// messages that it has. When it is due
-// a fired entry is written, which gives its records their numbers in the stream of the scheduler as an
-// idempotent producer; when that is as durable as the topic asks, the batch is published with those
-// numbers. After a crash every fired batch whose numbers the partition does not know is published
-// again: so each is published exactly once.
+// A scheduled batch is stored in an entry of the companion log. In memory it takes 24 bytes of the index for up to
+// 4096 messages. When a batch is due, a fired entry is logged. It gives the records of the batch their sequence numbers
+// in the stream of the scheduler, which is an idempotent producer. When the fired entry is as durable as the topic
+// asks, the batch is published with those numbers. After a crash, every fired batch whose numbers the partition does
+// not have is published again. So each is published exactly once.
 type schedule struct {
 	target *Partition
-	store  *Partition // the companion log, in a partition of its own so that requests can wait for it
+	store  *Partition // the companion log as a partition, so that requests can wait for it as for any other
 	all    *scheduler
 
-	earliest atomic.Int64 // when the first is due; noDue without one
-	loaded   atomic.Bool
+	earliest atomic.Int64 // when the first message is due, in ms since 1970; noDue when none waits
+	loaded   atomic.Bool  // the index is complete; until then requests are refused
 
-	mu       sync.Mutex // guards the fields below, and is held from an append to the change of the index
+	mu       sync.Mutex // guards the fields below; held from an append until the index is changed
 	index    scheduleIndex
-	crons    map[uint64]*recurrence // by id
-	sequence uint64                 // of the record that is fired next
-	body     []byte                 // scratch space: room for a checksum and what is written next
+	crons    map[uint64]*recurrence // by message id
+	sequence uint64                 // sequence number of the record that is fired next
+	body     []byte                 // scratch space for an entry: a checksum and its content
 
-	producers producers // who numbers what is scheduled; its own lock is not used
+	producers producers // clients that number what they schedule; its own lock is not used
 
-	// The scheduler's goroutine alone uses the rest.
+	// Only the scheduler's goroutine uses the fields below.
 	round   round
 	stuck   []readyBatch // fired, and refused by the partition so far
-	retryAt time.Time
+	retryAt time.Time    // no round before
 	waiting []unconfirmed
 	watcher *Watcher
-	cut     uint64 // offset up to which the companion log was truncated
-	noted   remembered
+	cut     uint64 // first offset that truncation left in the companion log
+	noted   notedProducers
 }
 
+// noDue is the due time of an empty schedule.
 const noDue = math.MaxInt64
 
-// recurrence is when a recurring message is due.
+// recurrence says when a recurring message is due.
 type recurrence struct {
 	spec, zone string
 	schedule   cron.Schedule
 }
 
-// unconfirmed is a number of fired batches that are published, but not as durable as they will be.
+// unconfirmed is a round of batches that are published, but not yet as durable as the topic asks.
 type unconfirmed struct {
-	low   uint64 // offset of the lowest entry among them
-	index uint64 // of the last one in the partition
+	low   uint64 // lowest offset in the companion log among them
+	index uint64 // index in the partition of the last one
 }
 
-// ScheduleItem is a batch to be published later, each record of which is a message of its own. It is published
-// once at Due, in ms since 1970, or whenever Cron says in the time zone, and then has one record.
+// ScheduleItem is a batch to be published later. Every record is a message of its own. Without Cron the batch is
+// published once, at Due. With Cron it has one record, which is published whenever Cron says.
 type ScheduleItem struct {
-	Due        int64
-	Cron, Zone string
-	Batch      *wire.Batch // checked
+	Due   int64       // in ms since 1970; Schedule sets it when there is a Cron
+	Cron  string      // five fields, or a name such as @hourly
+	Zone  string      // time zone of Cron; empty means UTC
+	Batch *wire.Batch // checked
 }
 
-// cronParser reads the five fields of cron, and @hourly and the like.
+// cronParser reads the five fields of cron, and names such as @hourly.
 var cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
 
+// newRecurrence parses a cron expression. Errors are of type *wire.Error with CodeInvalid.
 func newRecurrence(spec, zone string, now time.Time) (*recurrence, error) {
 	location := time.UTC
 	if zone != "" {
@@ -104,7 +107,7 @@ func newRecurrence(spec, zone string, now time.Time) (*recurrence, error) {
 	return r, nil
 }
 
-// inZone is a schedule whose fields count in a time zone.
+// inZone is a cron schedule in a time zone.
 type inZone struct {
 	cron.Schedule
 	location *time.Location
@@ -112,7 +115,7 @@ type inZone struct {
 
 func (z inZone) Next(t time.Time) time.Time { return z.Schedule.Next(t.In(z.location)) }
 
-// after returns when the message is due next after t, 0 for never.
+// after returns when the message is due next after t, in ms since 1970, or 0 for never.
 func (r *recurrence) after(t time.Time) int64 {
 	next := r.schedule.Next(t)
 	if next.IsZero() {
@@ -121,7 +124,7 @@ func (r *recurrence) after(t time.Time) int64 {
 	return next.UnixMilli()
 }
 
-// scheduleOf returns the partition's schedule, and opens its companion log when it is the first time.
+// scheduleOf returns the partition's schedule. The first call opens its companion log.
 func (p *Partition) scheduleOf() (*schedule, error) {
 	if s := p.schedule.Load(); s != nil {
 		return s, nil
@@ -135,7 +138,7 @@ func (p *Partition) scheduleOf() (*schedule, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.loaded.Store(true) // it is new
+	s.loaded.Store(true) // its log is new and empty
 	p.schedule.Store(s)
 	s.all.add(s)
 	return s, nil
@@ -146,6 +149,7 @@ func companionID(id wire.Identity) wire.Identity {
 	return id
 }
 
+// openSchedule opens the companion log of p. Its messages are not loaded.
 func openSchedule(p *Partition) (*schedule, error) {
 	r := p.topic.registry
 	store := &Partition{topic: p.topic, number: p.number, id: companionID(p.id), stateLevel: p.stateLevel}
@@ -164,95 +168,96 @@ func openSchedule(p *Partition) (*schedule, error) {
 // ScheduleTime returns the time by which scheduled messages are due.
 func (p *Partition) ScheduleTime() time.Time { return p.topic.registry.scheduler.clock.Now() }
 
-// Taken is what became of messages that were scheduled.
-type Taken struct {
-	First     uint64     // id of the first one; the others follow it, in the order of items and records
-	At        *Partition // to be awaited with Reached, and Index, for how durable that is
+// ScheduleResult is the outcome of Schedule.
+type ScheduleResult struct {
+	First     uint64     // id of the first message; the ids of the others follow, in the order of items and records
+	At        *Partition // with Index: At.Reached(Index, level) tells how durable the messages are
 	Index     uint64
-	Duplicate bool // they had been taken before
+	Duplicate bool // an earlier request with the same numbers scheduled them
 }
 
-// Schedule has batches published later. pr is the number of the first record, for requests that may be
-// sent again; without an ID there is none. The error is a *wire.Error; unless its retry class is
-// unknown, nothing was taken.
-func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (Taken, error) {
+// Schedule stores batches to be published later. pr numbers the first record, so that a request may be sent again; a
+// pr without an ID numbers nothing. Schedule does not keep items or their batches. The error is a *wire.Error; unless
+// its retry class is RetryUnknown, nothing was scheduled.
+func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (ScheduleResult, error) {
 	if err := p.Err(); err != nil {
-		return Taken{}, err
+		return ScheduleResult{}, err
 	}
 	if f := p.Failure(); f != nil {
-		return Taken{}, wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure", p)
+		return ScheduleResult{}, wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure", p)
 	}
 	config := p.topic.Config()
 	for i := range items {
-		if err := items[i].refused(config); err != nil {
-			return Taken{}, err
+		if err := items[i].check(config); err != nil {
+			return ScheduleResult{}, err
 		}
 	}
 	s, err := p.scheduleOf()
 	if err != nil {
-		return Taken{}, p.appendError(err)
+		return ScheduleResult{}, p.appendError(err)
 	}
 	if !s.loaded.Load() {
-		return Taken{}, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+		return ScheduleResult{}, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
 	}
 	return s.addAll(items, pr, s.all.clock.Now())
 }
 
-// refused says why the topic does not take the item.
-func (it *ScheduleItem) refused(config *Config) error {
+// check returns why the topic does not accept the item, or nil.
+func (it *ScheduleItem) check(config *Config) error {
 	switch many := it.Batch.Count() > 1; {
 	case many && it.Cron != "":
 		return wire.Errorf(wire.CodeInvalid, "a recurring message is one record, not %d", it.Batch.Count())
 	case many && it.Batch.Codec() != wire.CodecNone:
 		return wire.Errorf(wire.CodeInvalid, "records that are published later cannot be compressed together")
 	}
-	return config.takes(it.Batch)
+	return config.accepts(it.Batch)
 }
 
-// messages returns how many messages the items have.
-func messages(items []ScheduleItem) (n uint64) {
+// countMessages returns how many messages the items have.
+func countMessages(items []ScheduleItem) (n uint64) {
 	for i := range items {
 		n += uint64(items[i].Batch.Count())
 	}
 	return n
 }
 
-func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time) (Taken, error) {
+// addAll logs the items, in as few entries as possible, and adds them to the index.
+func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time) (ScheduleResult, error) {
 	crons, err := recurrences(items, now)
 	if err != nil {
-		return Taken{}, err
+		return ScheduleResult{}, err
 	}
-	count := messages(items)
+	count := countMessages(items)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if pr.ID != 0 {
 		before, err := s.producers.check(pr, uint32(count))
 		if err != nil {
-			return Taken{}, err
+			return ScheduleResult{}, err
 		}
 		if before != nil {
-			return Taken{First: before.base + 1, At: s.store, Index: before.index, Duplicate: true}, nil
+			return ScheduleResult{First: before.base + 1, At: s.store, Index: before.index, Duplicate: true}, nil
 		}
 	}
 	if err := s.all.reserve(count); err != nil {
-		return Taken{}, err
+		return ScheduleResult{}, err
 	}
-	taken := Taken{At: s.store}
+	result := ScheduleResult{At: s.store}
 	numbers := numberingOf(pr, items)
 	for i := 0; i < len(items); {
 		n := runLength(items[i:])
 		offset, at, err := s.appendLocked(items[i:i+n], &numbers, now)
-		if err != nil { // what is in the log of it does not count without the rest
+		if err != nil { // entries that are in the log already do not count without the rest
 			s.all.pending.Add(-int64(count))
-			return Taken{}, err
+			return ScheduleResult{}, err
 		}
-		if taken.Index = at; i == 0 {
-			taken.First = offset + 1
+		if result.Index = at; i == 0 {
+			result.First = offset + 1
 		}
-		numbers.before += messages(items[i : i+n])
+		numbers.before += countMessages(items[i : i+n])
 		i += n
 	}
-	id := taken.First
+	id := result.First
 	for i := range items {
 		if r := crons[i]; r != nil {
 			s.crons[id] = r
@@ -261,15 +266,15 @@ func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time)
 		s.index.pushAll(items[i].Due, id, id-1, n)
 		id += n
 	}
-	s.sooner()
+	s.updateEarliest()
 	if pr.ID != 0 {
-		s.producers.note(pr, uint32(count), taken.First-1, taken.Index)
+		s.producers.note(pr, uint32(count), result.First-1, result.Index)
 	}
-	return taken, nil
+	return result, nil
 }
 
-// recurrences returns what is said about items that recur, by their place, and sets when they are due
-// first.
+// recurrences returns the recurrences of the items with a Cron by their index in items, and sets Due of those items
+// to their first time.
 func recurrences(items []ScheduleItem, now time.Time) (crons map[int]*recurrence, err error) {
 	for i := range items {
 		if items[i].Cron == "" {
@@ -288,7 +293,8 @@ func recurrences(items []ScheduleItem, now time.Time) (crons map[int]*recurrence
 	return crons, nil
 }
 
-// appendLocked appends items as one entry.
+// appendLocked logs items as one entry, and returns the offset of the first message and the index of the entry. The
+// caller holds mu, here and in the functions below with Locked in their names.
 func (s *schedule) appendLocked(items []ScheduleItem, numbers *numbering, now time.Time) (offset, index uint64, err error) {
 	room := numbers.append(s.room())
 	if len(items) > 1 {
@@ -301,21 +307,22 @@ func (s *schedule) appendLocked(items []ScheduleItem, numbers *numbering, now ti
 	return s.writeBatchLocked(it.Batch, it.Batch.Count(), now)
 }
 
-// room returns the scratch space with room for the checksum of what is appended to it.
+// room returns the scratch space, empty but for the room of an entry's checksum.
 func (s *schedule) room() []byte { return append(s.body[:0], 0, 0, 0, 0) }
 
-// writeLocked appends what is in body to the companion log, as an entry with so many messages.
+// writeLocked appends an entry with s.body to the companion log. count is the number of messages in it.
 func (s *schedule) writeLocked(kind wire.Kind, count uint32, now time.Time) (offset, index uint64, err error) {
 	wire.SealPayload(s.body)
 	return s.appendEntry(log.Batch{Kind: kind, Count: count, Time: nowMs(now), Payload: s.body})
 }
 
-// writeBatchLocked is writeLocked for a body whose end is a batch, which is behind what is in body.
+// writeBatchLocked is writeLocked for an entry that consists of s.body and a batch behind it.
 func (s *schedule) writeBatchLocked(batch *wire.Batch, count uint32, now time.Time) (offset, index uint64, err error) {
 	wire.SealHead(s.body, batch)
 	return s.appendEntry(log.Batch{Kind: wire.KindData, Count: count, Time: nowMs(now), Head: s.body, Payload: batch.Raw()})
 }
 
+// appendEntry appends b to the companion log. Errors are of type *wire.Error.
 func (s *schedule) appendEntry(b log.Batch) (offset, index uint64, err error) {
 	b.Term = term
 	offset, index, err = s.store.log.Append(b)
@@ -325,8 +332,8 @@ func (s *schedule) appendEntry(b log.Batch) (offset, index uint64, err error) {
 	return offset, index, nil
 }
 
-// CancelScheduled takes back what was scheduled. missing is how many of the ids were not waiting. at and
-// index are to be awaited; at is nil when nothing changed.
+// CancelScheduled cancels scheduled messages. missing is how many of the ids were not waiting. at.Reached(index, level)
+// tells how durable that is; at is nil when nothing was cancelled. The error is a *wire.Error.
 func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, index uint64, err error) {
 	if err := p.Err(); err != nil {
 		return 0, nil, 0, err
@@ -344,15 +351,15 @@ func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, i
 	if err != nil || n == 0 {
 		return len(ids), nil, 0, err
 	}
-	s.sooner()
+	s.updateEarliest()
 	return len(ids) - n, s.store, index, nil
 }
 
-// cancelLocked returns how many of the ids were waiting.
+// cancelLocked cancels those of the ids that wait, and returns how many they were and the index of the entry.
 func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint64, err error) {
 	known := s.index.known(ids)
 	for _, id := range ids {
-		if s.crons[id] != nil && !slices.Contains(known, id) { // it will be back for the next time
+		if s.crons[id] != nil && !slices.Contains(known, id) { // it will wait again for its next time
 			return 0, 0, wire.Errorf(wire.CodeBusy, "scheduled message %d is being published", id)
 		}
 	}
@@ -371,9 +378,9 @@ func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint6
 	return len(known), index, nil
 }
 
-// sooner publishes when the first one is due, and wakes the scheduler when that is earlier than before.
-// The caller holds mu.
-func (s *schedule) sooner() {
+// updateEarliest sets earliest from the index, and wakes the scheduler when that is sooner than before. The caller
+// holds mu.
+func (s *schedule) updateEarliest() {
 	due := int64(noDue)
 	if f := s.index.first(); f != nil {
 		due = f.due
@@ -383,17 +390,18 @@ func (s *schedule) sooner() {
 	}
 }
 
-// ScheduledBatch is one message that waits to be published, in a batch.
+// ScheduledBatch is one message that waits to be published, in a batch of its own.
 type ScheduledBatch struct {
 	ID         uint64
-	Due        int64 // ms since 1970
+	Due        int64 // in ms since 1970
 	Cron, Zone string
-	Batch      []byte // encoded
+	Batch      []byte // encoded; belongs to the receiver
 }
 
-// Scheduled returns the messages that wait to be published behind one of a due time and id, in the order
-// in which they are due: at most limit, and about maxBytes of them. With an id it returns that one
-// alone. total is how many wait. It may wait for the disk, so it must not be called on an event loop.
+// Scheduled lists messages that wait to be published, in the order of due time and id. With an id it returns that
+// message alone. Otherwise it starts behind the message with afterDue and afterID, and returns at most limit messages
+// of together about maxBytes. total is the number of all that wait. It may wait for the disk, so it must not be called
+// on an event loop.
 func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, maxBytes int) (list []ScheduledBatch, total int, err error) {
 	if err := p.Err(); err != nil {
 		return nil, 0, err
@@ -405,7 +413,7 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 	if !s.loaded.Load() {
 		return nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
 	}
-	items, total := s.some(id, scheduled{due: afterDue, id: afterID}, limit)
+	items, total := s.page(id, scheduled{due: afterDue, id: afterID}, limit)
 	r := scheduleReader{s: s}
 	defer r.release()
 	size := 0
@@ -415,7 +423,7 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 		}
 		e, batch, err := r.read(it)
 		if err != nil {
-			continue // damaged, or published in between
+			continue // damaged, or published meanwhile
 		}
 		list = append(list, ScheduledBatch{
 			ID: it.id, Due: it.due, Cron: string(e.cron), Zone: string(e.zone), Batch: slices.Clone(batch.Raw()),
@@ -425,14 +433,15 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 	return list, total, nil
 }
 
-func (s *schedule) some(id uint64, last scheduled, limit int) (items []scheduled, total int) {
+// page returns the message with an id or, when that is 0, at most limit messages behind last.
+func (s *schedule) page(id uint64, last scheduled, limit int) (items []scheduled, total int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id == 0 {
-		return s.index.after(last, limit), s.index.waits
+		return s.index.after(last, limit), s.index.messages
 	}
 	if i := s.index.find(id); i >= 0 {
 		items = append(items, s.index.item(i).slice(id, id+1))
 	}
-	return items, s.index.waits
+	return items, s.index.messages
 }

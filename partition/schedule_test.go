@@ -68,7 +68,7 @@ func together(t testing.TB, p *Partition, items []ScheduleItem) (ids []uint64) {
 	id, at, index := taken.First, taken.At, taken.Index
 	at.Flush(wire.LevelDisk)
 	require.Eventually(t, func() bool { return at.Reached(index, min(wire.LevelDisk, p.stateLevel)) }, 20*time.Second, time.Millisecond)
-	for range messages(items) {
+	for range countMessages(items) {
 		ids = append(ids, id)
 		id++
 	}
@@ -408,7 +408,7 @@ func TestTheIndexIsAHeapOf24BytesAMessage(t *testing.T) {
 	var x scheduleIndex
 	var all []scheduled
 	for i := range 20_000 {
-		s := waits(int64(rng.IntN(5000)), uint64(i+1), uint64(i), 1)
+		s := newScheduled(int64(rng.IntN(5000)), uint64(i+1), uint64(i), 1)
 		x.push(s)
 		all = append(all, s)
 	}
@@ -441,7 +441,7 @@ func TestTheIndexIsAHeapOf24BytesAMessage(t *testing.T) {
 		require.Equal(t, want, x.pop())
 	}
 	require.Nil(t, x.first())
-	x.settle()
+	x.flushRecent()
 	require.Empty(t, x.pages)
 }
 
@@ -541,7 +541,7 @@ func TestABatchOfARunIsCheckedWhenItIsRead(t *testing.T) {
 	for i := range items {
 		var r scheduleReader
 		require.NoError(t, r.walk.open(b, 0, 3))
-		_, batch, err := r.read(waits(items[i].Due, uint64(i+1), uint64(i), 1))
+		_, batch, err := r.read(newScheduled(items[i].Due, uint64(i+1), uint64(i), 1))
 		if i == 1 {
 			require.ErrorIs(t, err, wire.ErrBatchChecksum)
 			continue

@@ -11,20 +11,21 @@ import (
 // The companion log of a partition has these kinds of entries. A body begins with its kind:
 //
 //	1  scheduled: uvarint id, uvarint due, string cron, string zone, batch.
-//	   A data entry with one record. Id 0 is a new one, whose id is its offset and one; any other is a copy
-//	   of an older entry, which counts in its place.
-//	2  fired: uvarint producer sequence of the first record, uvarint count, each a varint distance to the id
-//	   before, uvarint records, uvarint due next; 0 when it is done. A state entry.
-//	3  cancelled: uvarint count, each a varint distance to the id before. A state entry.
-//	4  run: uvarint count, each a varint distance to the due time before, uvarint length and the batch. A data
-//	   entry with so many records, each a batch that was scheduled; ids are their offsets and one.
-//	5  numbered: uvarint producer id (0: none), epoch and sequence of the first message of the request, uvarint
-//	   messages of it in entries before, uvarint messages of it; then a body of kind 1, 4 or 7.
-//	6  producers: what is known of them, as in the snapshot of a partition. A state entry.
-//	7  group: uvarint id, uvarint due, an uncompressed batch. A data entry with as many records as the batch,
-//	   each of which was scheduled. The id is that of the first one, as in kind 1.
+//	   A data entry with one record. Id 0 marks a new message, whose id is its offset plus one. Any other id
+//	   marks a copy of an older entry, which it replaces.
+//	2  fired: uvarint sequence number of the first record, uvarint count, then for each batch a varint distance
+//	   to the id before, uvarint records, uvarint next due time, 0 when there is none. A state entry.
+//	3  cancelled: uvarint count, then for each message a varint distance to the id before. A state entry.
+//	4  run: uvarint count, then for each batch a varint distance to the due time before, uvarint length, batch.
+//	   A data entry with count records, each a scheduled batch whose id is its offset plus one.
+//	5  numbered: uvarint producer id (0: none), epoch and sequence number of the first message of a request,
+//	   uvarint number of its messages in earlier entries, uvarint number of all its messages; then a body of
+//	   kind 1, 4 or 7.
+//	6  producers: the producers that number requests, as in the snapshot of a partition. A state entry.
+//	7  group: uvarint id, uvarint due, uncompressed batch. A data entry with as many records as the batch, each
+//	   a scheduled message. The id is that of the first one, with the meaning of kind 1.
 //
-// Times are milliseconds since 1970; a string is a uvarint length and its bytes.
+// Times are in milliseconds since 1970. A string is a uvarint length and its bytes.
 const (
 	entryScheduled = 1
 	entryFired     = 2
@@ -37,17 +38,17 @@ const (
 
 var errScheduleEntry = errors.New("partition: damaged entry of scheduled messages")
 
-// scheduledEntry is a batch with what is known about its time.
+// scheduledEntry is a scheduled batch with its time.
 type scheduledEntry struct {
 	id    uint64 // of its first message
-	count uint64 // messages: the records of a group; another batch is one message, whatever its records
+	count uint64 // of messages: every record of a group is one; a batch of another kind is one
 	due   int64
 	cron  []byte
 	zone  []byte
 	batch []byte
 }
 
-// appendHead appends what stands in front of the batch.
+// appendHead appends the part of the body in front of the batch.
 func (e *scheduledEntry) appendHead(dst []byte) []byte {
 	if e.count > 1 {
 		return appendUvarints(append(dst, entryGroup), e.id, uint64(e.due))
@@ -59,7 +60,7 @@ func (e *scheduledEntry) appendHead(dst []byte) []byte {
 	return dst
 }
 
-// parse sets e from a body with count records, as views of it. offset is where the entry is.
+// parse sets e from the body of an entry at offset with count records. The fields of e are views of b.
 func (e *scheduledEntry) parse(b []byte, offset uint64, count uint32) error {
 	if len(b) == 0 || b[0] != entryScheduled && b[0] != entryGroup {
 		return errScheduleEntry
@@ -87,8 +88,8 @@ func (e *scheduledEntry) parse(b []byte, offset uint64, count uint32) error {
 // firing is one batch of a fired entry.
 type firing struct {
 	id      uint64 // of its first message
-	records uint64 // when it is of a group these are its messages, too
-	next    int64  // due again, 0 when it is done
+	records uint64 // for a group also the number of messages
+	next    int64  // when it is due again, 0 for never
 }
 
 func appendFired(dst []byte, sequence uint64, list []firing) []byte {

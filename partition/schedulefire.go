@@ -9,23 +9,23 @@ import (
 )
 
 const (
-	// fireItems and fireBytes bound what one partition publishes in one turn of the scheduler. The last messages
-	// that are taken may pass them.
+	// fireItems and fireBytes bound the messages that one partition publishes in one turn of the scheduler. The
+	// last item of a turn may exceed them.
 	fireItems = 4096
 	fireBytes = 4 << 20
 	// fireRetry is the pause after a partition refused what is due.
 	fireRetry = 100 * time.Millisecond
 )
 
-// readyBatch is a batch that was fired, with its number in the scheduler's stream.
+// readyBatch is a fired batch that carries its sequence number in the scheduler's stream.
 type readyBatch struct {
 	raw []byte
 	of  scheduled
 }
 
-// round is what one partition publishes in one turn.
+// round is what one partition publishes in one turn of the scheduler.
 type round struct {
-	index uint64 // of the fired entry
+	index uint64 // of the fired entry in the companion log
 	list  []readyBatch
 }
 
@@ -35,7 +35,7 @@ func (s *schedule) collect(now time.Time) bool {
 	list, fired, rest := s.readDue(s.due(now))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.sooner()
+	defer s.updateEarliest()
 	for _, it := range rest {
 		s.index.push(it) // the next turn
 	}
@@ -47,7 +47,7 @@ func (s *schedule) collect(now time.Time) bool {
 		for i := range list {
 			s.index.push(list[i].of)
 		}
-		s.refused(err, now)
+		s.pauseAfter(err, now)
 		return false
 	}
 	s.round = round{index: index, list: list}
@@ -92,7 +92,7 @@ func (s *schedule) fireLocked(list []readyBatch, fired []firing, now time.Time) 
 		it := &list[i].of
 		s.sequence += f.records
 		if f.next != 0 {
-			s.index.push(waits(f.next, it.id, it.at(), it.count()))
+			s.index.push(newScheduled(f.next, it.id, it.at(), it.count()))
 			continue
 		}
 		delete(s.crons, f.id)
@@ -101,7 +101,7 @@ func (s *schedule) fireLocked(list []readyBatch, fired []firing, now time.Time) 
 	return index, nil
 }
 
-// due takes what is due off the index.
+// due removes items that are due from the index and returns them: about fireItems messages.
 func (s *schedule) due(now time.Time) (items []scheduled) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,7 @@ func (s *schedule) due(now time.Time) (items []scheduled) {
 	return items
 }
 
-// lose gives up messages that cannot be read.
+// lose gives up messages that are unreadable.
 func (s *schedule) lose(it scheduled, err error) {
 	s.mu.Lock()
 	delete(s.crons, it.id)
@@ -127,26 +127,26 @@ func (s *schedule) reportLost(it scheduled, err error) {
 	s.all.logger.Error("scheduled messages lost", "topic", s.target.topic.name, "partition", s.target.number, "offset", it.at(), "count", it.count(), "err", err)
 }
 
-// newReady copies a batch and gives it its number.
+// newReady copies a batch and stamps it with its sequence number.
 func newReady(batch *wire.Batch, it scheduled, sequence uint64) readyBatch {
-	const room = 20 // for the number
+	const room = 20 // for the producer stamp
 	raw := batch.AppendStamped(make([]byte, 0, len(batch.Raw())+room), wire.Producer{ID: SchedulerID, Sequence: sequence})
 	return readyBatch{raw: raw, of: it}
 }
 
-// level is how durable a fired entry has to be before its batches are published.
+// level is the durability that a fired entry must reach before its batches are published.
 func (s *schedule) level() wire.Level { return min(s.target.topic.Config().Level, s.target.stateLevel) }
 
-// written reports whether the round's fired entry is as durable as it has to be.
+// written reports whether the round's fired entry has reached level, or never will.
 func (s *schedule) written() bool {
 	return s.store.Reached(s.round.index, s.level()) || s.store.Failure() != nil
 }
 
-// publishRound publishes what is stuck and then the round.
+// publishRound publishes the stuck batches and then those of the round.
 func (s *schedule) publishRound(now time.Time) {
 	list := slices.Concat(s.stuck, s.round.list)
 	if len(s.round.list) > 0 && s.store.Failure() != nil {
-		list = s.stuck // the round is in the log or not: a restart knows
+		list = s.stuck // nobody knows whether the round is logged; a restart finds out
 	}
 	s.stuck, s.round = nil, round{}
 	done := unconfirmed{low: ^uint64(0)}
@@ -155,7 +155,7 @@ func (s *schedule) publishRound(now time.Time) {
 		index, err := s.target.publishFired(b.raw, nowMs(now))
 		if err != nil {
 			s.stuck = list[i:]
-			s.refused(err, now)
+			s.pauseAfter(err, now)
 			break
 		}
 		done.low, done.index = min(done.low, b.of.at()), max(done.index, index)
@@ -168,8 +168,8 @@ func (s *schedule) publishRound(now time.Time) {
 	s.waiting = append(s.waiting, done)
 }
 
-// refused pauses the schedule.
-func (s *schedule) refused(err error, now time.Time) {
+// pauseAfter has the schedule wait for fireRetry after an error.
+func (s *schedule) pauseAfter(err error, now time.Time) {
 	s.retryAt = now.Add(fireRetry)
 	if wire.CodeOf(err) != wire.CodeBusy && !s.all.warned {
 		s.all.warned = true
@@ -177,8 +177,7 @@ func (s *schedule) refused(err error, now time.Time) {
 	}
 }
 
-// scheduledNext returns the number of the record that the scheduler publishes next here, as far as the
-// partition knows.
+// scheduledNext returns the sequence number of the next record from the scheduler that the partition does not have.
 func (p *Partition) scheduledNext() uint64 {
 	p.producers.mu.Lock()
 	defer p.producers.mu.Unlock()
@@ -188,8 +187,8 @@ func (p *Partition) scheduledNext() uint64 {
 	return 0
 }
 
-// publishFired publishes a batch of the scheduler, unless it was published before. It returns the index
-// of the last entry of the scheduler.
+// publishFired publishes a batch of the scheduler unless the partition has it already. It returns the index of the
+// scheduler's last entry, or 0 when the batch was refused for good. With an error it may be tried again.
 func (p *Partition) publishFired(raw []byte, nowMs int64) (index uint64, err error) {
 	batch, err := wire.ViewBatch(raw)
 	if err != nil {
@@ -200,18 +199,19 @@ func (p *Partition) publishFired(raw []byte, nowMs int64) (index uint64, err err
 	return p.publishFiredLocked(&batch, nowMs)
 }
 
+// publishFiredLocked is publishFired for a parsed batch. The caller holds producers.mu.
 func (p *Partition) publishFiredLocked(batch *wire.Batch, nowMs int64) (index uint64, err error) {
 	pr := batch.Producer()
 	if known := p.producers.byID[SchedulerID]; known != nil {
 		end := pr.Sequence + uint64(batch.Count())
 		switch apart := batch.Codec() == wire.CodecNone; {
 		case pr.Sequence >= known.next:
-		case end > known.next && apart: // a crash came while its messages were published one by one
+		case end > known.next && apart: // a crash interrupted publishApart
 			return p.publishApart(batch, uint32(known.next-pr.Sequence), nowMs)
 		default:
 			return known.runs[len(known.runs)-1].index, nil
 		}
-		known.next = pr.Sequence // those in between were lost with the end of the log
+		known.next = pr.Sequence // the records in between were lost with the end of the log
 	}
 	if batch.TTL() != 0 {
 		p.expiring.Store(true)
@@ -219,10 +219,10 @@ func (p *Partition) publishFiredLocked(batch *wire.Batch, nowMs int64) (index ui
 	_, index, _, err = p.publishOnce(batch, nowMs)
 	refused := errors.Is(err, wire.CodeDuplicate) || errors.Is(err, wire.CodeInvalid) || errors.Is(err, wire.CodeTooLarge)
 	switch {
-	case refused && batch.Count() > 1 && batch.Codec() == wire.CodecNone: // for one of its messages
+	case refused && batch.Count() > 1 && batch.Codec() == wire.CodecNone: // because of one of its messages
 		return p.publishApart(batch, 0, nowMs)
-	case errors.Is(err, wire.CodeDuplicate): // its message id was published meanwhile
-	case refused: // not even later
+	case errors.Is(err, wire.CodeDuplicate): // a message with its id was published meanwhile
+	case refused: // and will be again
 		r := p.topic.registry
 		r.scheduler.lost.Add(1)
 		r.logger.Error("scheduled message refused", "topic", p.topic.name, "partition", p.number, "err", err)
@@ -233,7 +233,8 @@ func (p *Partition) publishFiredLocked(batch *wire.Batch, nowMs int64) (index ui
 	return 0, nil
 }
 
-// publishApart publishes the messages of an uncompressed batch of the scheduler one by one, from an index on.
+// publishApart publishes the records of an uncompressed batch one by one, from the one at index from on. The caller
+// holds producers.mu.
 func (p *Partition) publishApart(batch *wire.Batch, from uint32, nowMs int64) (index uint64, err error) {
 	var part []byte
 	for i := from; i < batch.Count(); i++ {

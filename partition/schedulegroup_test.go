@@ -218,7 +218,7 @@ func TestAWaitlistKnowsEveryMessage(t *testing.T) {
 			switch rng.IntN(3) {
 			case 0:
 				next += uint64(rng.IntN(3) * rng.IntN(3000))
-				s := waits(int64(rng.IntN(100)), next, next+uint64(rng.IntN(50)), 1+uint64(rng.IntN(2)*rng.IntN(maxRange)))
+				s := newScheduled(int64(rng.IntN(100)), next, next+uint64(rng.IntN(50)), 1+uint64(rng.IntN(2)*rng.IntN(maxRange)))
 				w.add(s)
 				for id := s.id; id < s.end(); id++ {
 					model[id] = s.slice(id, id+1)
@@ -270,7 +270,7 @@ func TestTheIndexOfGroupsIsThatOfTheirMessages(t *testing.T) {
 		due, n := int64(rng.IntN(50)), 1+uint64(rng.IntN(2)*rng.IntN(5)*rng.IntN(2000))
 		groups.pushAll(due, next, next-1, n)
 		for id := next; id < next+n; id++ {
-			singles.push(waits(due, id, id-1, 1))
+			singles.push(newScheduled(due, id, id-1, 1))
 			ids = append(ids, id)
 		}
 		next += n
@@ -284,8 +284,8 @@ func TestTheIndexOfGroupsIsThatOfTheirMessages(t *testing.T) {
 		require.Equal(t, singles.known(asked), known)
 		groups.drop(known)
 		singles.drop(known)
-		require.Equal(t, singles.n, groups.waits)
-		require.Equal(t, singles.waits, groups.waits)
+		require.Equal(t, singles.n, groups.messages)
+		require.Equal(t, singles.messages, groups.messages)
 		for _, id := range known {
 			require.Equal(t, -1, groups.find(id))
 		}
@@ -305,6 +305,6 @@ func TestTheIndexOfGroupsIsThatOfTheirMessages(t *testing.T) {
 		}
 	}
 	require.Zero(t, singles.n)
-	groups.settle()
+	groups.flushRecent()
 	require.Empty(t, groups.pages)
 }

@@ -5,19 +5,19 @@ import (
 	"sort"
 )
 
-// scheduled is messages that wait to be published: what is in memory of them. Their ids follow each other,
-// they are due together, and they stand in one batch of the companion log.
+// scheduled is an item of the index: messages that wait to be published, have consecutive ids, are due at the same time
+// and stand in one batch of the companion log.
 type scheduled struct {
-	due   int64  // ms since 1970
-	id    uint64 // of the first one, by which users know it
-	place uint64 // its offset in the companion log, and in the low 16 bits how many follow it
+	due   int64  // in ms since 1970
+	id    uint64 // of the first message
+	place uint64 // offset of the first message in the companion log << 16 | number of messages after it
 }
 
-// maxRange bounds the messages of one scheduled: a turn of the scheduler takes whole ones.
+// maxRange bounds the messages of an item, because a turn of the scheduler takes whole items.
 const maxRange = 4096
 
-// waits returns what is in memory of count messages, at most maxRange.
-func waits(due int64, id, at, count uint64) scheduled {
+// newScheduled returns the item of count messages, 1 to maxRange, that start at offset at of the companion log.
+func newScheduled(due int64, id, at, count uint64) scheduled {
 	return scheduled{due: due, id: id, place: at<<16 | (count - 1)}
 }
 
@@ -25,37 +25,37 @@ func (s *scheduled) at() uint64    { return s.place >> 16 }
 func (s *scheduled) count() uint64 { return s.place&0xffff + 1 }
 func (s *scheduled) end() uint64   { return s.id + s.count() }
 
-// slice returns the messages with the ids [first, next), which are some of s.
+// slice returns the part of s with the ids [first, next).
 func (s *scheduled) slice(first, next uint64) scheduled {
-	return waits(s.due, first, s.at()+first-s.id, next-first)
+	return newScheduled(s.due, first, s.at()+first-s.id, next-first)
 }
 
-// before is the order in which messages are published.
+// before reports whether s is published before o: by due time, then by id.
 func (s *scheduled) before(o *scheduled) bool {
 	return s.due < o.due || s.due == o.due && s.id < o.id
 }
 
-// heapChunk is how many items are allocated together: a slice that doubles would for a moment take
-// three times the memory.
+// heapChunk is how many items are allocated together. One slice that doubles would briefly take three times the
+// memory.
 const heapChunk = 4096
 
-// scheduleIndex is a heap of what waits, the earliest first. It takes 24 bytes an item, which is one message or
-// many, and has no pointers for the garbage collector to follow.
+// scheduleIndex is a heap of the messages that wait, the earliest on top. An item takes 24 bytes and has no pointers
+// for the garbage collector to follow.
 type scheduleIndex struct {
-	chunks [][]scheduled // each of heapChunk
-	n      int
-	waits  int            // messages
-	pages  map[uint64]int // items by at/atPage, but for those in recent
-	recent pageCount      // the page that changed last: neighbours are added together
+	chunks   [][]scheduled // each of heapChunk
+	n        int           // items
+	messages int
+	pages    map[uint64]int // items by at/atPage, without those in recent
+	recent   pageCount      // the page that changed last: neighbours are counted together
 }
 
-// pageCount is a page and a number of items to be added to it.
+// pageCount is a number of items to be added to a page; it may be negative.
 type pageCount struct {
 	page  uint64
 	items int
 }
 
-// atPage is how many neighbouring entries of the companion log are counted together.
+// atPage is the number of offsets of the companion log whose items are counted together.
 const atPage = 4096
 
 func (x *scheduleIndex) item(i int) *scheduled { return &x.chunks[i/heapChunk][i%heapChunk] }
@@ -65,7 +65,7 @@ func (x *scheduleIndex) swap(i, j int) {
 	*a, *b = *b, *a
 }
 
-// first returns the earliest item, nil when there is none.
+// first returns the earliest item, or nil when there is none. It is valid until the index changes.
 func (x *scheduleIndex) first() *scheduled {
 	if x.n == 0 {
 		return nil
@@ -79,7 +79,7 @@ func (x *scheduleIndex) push(s scheduled) {
 	}
 	*x.item(x.n) = s
 	x.count(s.at(), 1)
-	x.waits += int(s.count())
+	x.messages += int(s.count())
 	x.n++
 	x.up(x.n - 1)
 }
@@ -87,7 +87,7 @@ func (x *scheduleIndex) push(s scheduled) {
 // pop removes the earliest item, which must exist.
 func (x *scheduleIndex) pop() scheduled { return x.remove(0) }
 
-// remove takes out the item at a place of the heap.
+// remove removes the item at position i of the heap.
 func (x *scheduleIndex) remove(i int) scheduled {
 	s := *x.item(i)
 	x.n--
@@ -102,11 +102,12 @@ func (x *scheduleIndex) remove(i int) scheduled {
 		x.chunks = x.chunks[:len(x.chunks)-1]
 	}
 	x.count(s.at(), -1)
-	x.waits -= int(s.count())
+	x.messages -= int(s.count())
 	return s
 }
 
-// find returns the place of an id, -1 when it does not wait. It looks at every item: cancelling is rare.
+// find returns the position of the item with an id, or -1 when that does not wait. It looks at every item, because
+// cancelling is rare.
 func (x *scheduleIndex) find(id uint64) int {
 	for i := range x.n {
 		if it := x.item(i); it.id <= id && id < it.end() {
@@ -116,7 +117,7 @@ func (x *scheduleIndex) find(id uint64) int {
 	return -1
 }
 
-// known returns those of the ids that wait, each once and in order. It looks at every item once.
+// known returns those of the ids that wait, sorted and each once. It looks at every item once.
 func (x *scheduleIndex) known(ids []uint64) (list []uint64) {
 	asked := slices.Clone(ids)
 	slices.Sort(asked)
@@ -128,17 +129,17 @@ func (x *scheduleIndex) known(ids []uint64) (list []uint64) {
 	return list
 }
 
-// among returns those of the ids, which are in order, that s has.
+// among returns the part of ids, which must be sorted, that s has.
 func (s *scheduled) among(ids []uint64) []uint64 {
 	from, _ := slices.BinarySearch(ids, s.id)
 	ids = ids[from:]
 	return ids[:sort.Search(len(ids), func(i int) bool { return ids[i] >= s.end() })]
 }
 
-// fewDropped is up to how many items are looked for one by one: more are cheaper with a new heap.
+// fewDropped is the number of ids up to which drop looks for each; for more it is cheaper to build a new heap.
 const fewDropped = 4
 
-// drop removes the messages with these ids, which are in order and must wait.
+// drop removes the messages with these ids, which must be sorted and must wait.
 func (x *scheduleIndex) drop(ids []uint64) {
 	if len(ids) <= fewDropped {
 		for i := range ids {
@@ -154,7 +155,7 @@ func (x *scheduleIndex) drop(ids []uint64) {
 	*x = left
 }
 
-// pushWithout adds what is left of s without these ids, which are in order and all of s.
+// pushWithout adds s without the messages with these ids, which must be sorted and belong to s.
 func (x *scheduleIndex) pushWithout(s scheduled, ids []uint64) {
 	from := s.id
 	for _, id := range ids {
@@ -168,33 +169,34 @@ func (x *scheduleIndex) pushWithout(s scheduled, ids []uint64) {
 	}
 }
 
-// pushAll adds count messages, of which there may be more than a scheduled can have.
+// pushAll adds count messages, in as many items as necessary.
 func (x *scheduleIndex) pushAll(due int64, id, at, count uint64) {
 	for ; count > 0; count -= min(count, maxRange) {
 		n := min(count, maxRange)
-		x.push(waits(due, id, at, n))
+		x.push(newScheduled(due, id, at, n))
 		id, at = id+n, at+n
 	}
 }
 
-// move says that an item is at another offset now.
+// move changes the offset of the item at position i.
 func (x *scheduleIndex) move(i int, at uint64) {
 	s := x.item(i)
 	x.count(s.at(), -1)
-	*s = waits(s.due, s.id, at, s.count())
+	*s = newScheduled(s.due, s.id, at, s.count())
 	x.count(at, 1)
 }
 
+// count adds n to the items of the page of an offset.
 func (x *scheduleIndex) count(at uint64, n int) {
 	if at/atPage != x.recent.page {
-		x.settle()
+		x.flushRecent()
 		x.recent.page = at / atPage
 	}
 	x.recent.items += n
 }
 
-// settle adds recent to pages.
-func (x *scheduleIndex) settle() {
+// flushRecent adds recent to pages.
+func (x *scheduleIndex) flushRecent() {
 	if x.recent.items == 0 {
 		return
 	}
@@ -207,9 +209,9 @@ func (x *scheduleIndex) settle() {
 	x.recent.items = 0
 }
 
-// low returns the number of the lowest page with items, and how many are in it.
+// low returns the lowest page with items and the number of them. Without items it returns 0 of them.
 func (x *scheduleIndex) low() (page uint64, items int) {
-	x.settle()
+	x.flushRecent()
 	page = ^uint64(0)
 	for p, n := range x.pages {
 		if p < page {
@@ -219,9 +221,9 @@ func (x *scheduleIndex) low() (page uint64, items int) {
 	return page, items
 }
 
-// after returns the messages behind one in the order of publishing, one by one, at most limit, in that order.
+// after returns at most limit messages that are published after last, in that order and each as an item of its own.
 func (x *scheduleIndex) after(last scheduled, limit int) []scheduled {
-	var best scheduleIndex // the latest of the earliest on top: due and id are negated
+	var best scheduleIndex // the limit earliest, the latest of them on top: due and id are negated
 	for i := range x.n {
 		s := *x.item(i)
 		if s.due == last.due && s.id <= last.id && last.id+1 < s.end() {

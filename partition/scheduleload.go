@@ -9,24 +9,24 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// loading is a schedule while it is rebuilt from its log.
+// loading is the state of a schedule that is being rebuilt from its log.
 type loading struct {
 	waitlist
 	known uint64 // number of the first record in the scheduler's stream that the partition does not have
 	redo  []redo
-	open  request // the request that is being read
+	open  request // of whose entries more may follow
 }
 
-// gone is the due time of messages that were fired or cancelled.
+// gone is the due time in a waitlist of messages that were fired or cancelled.
 const gone = -1
 
-// redo is a fired batch whose publish may have been lost.
+// redo is a fired batch that has to be published again.
 type redo struct {
 	of       scheduled
 	sequence uint64
 }
 
-// load rebuilds the index from the companion log. Then it knows what a crash kept from being published.
+// load rebuilds the index from the companion log, and finds the fired batches that a crash kept from being published.
 func (s *schedule) load() error {
 	l := loading{waitlist: waitlist{}, known: s.target.scheduledNext()}
 	err := s.store.log.Replay(func(e wire.Entry) error { return s.loadEntry(&l, &e) })
@@ -88,12 +88,13 @@ func (s *schedule) startWith(waiting waitlist) {
 			}
 		}
 	}
-	s.all.pending.Add(int64(s.index.waits))
+	s.all.pending.Add(int64(s.index.messages))
 	s.cut = s.store.First()
 	s.loaded.Store(true)
-	s.sooner()
+	s.updateEarliest()
 }
 
+// loadRun loads the batches of a data entry.
 func (s *schedule) loadRun(l *loading, body []byte, entry *wire.Entry) error {
 	var w scheduledWalk
 	if err := w.open(body, entry.BaseOffset, entry.Count); err != nil {
@@ -109,10 +110,11 @@ func (s *schedule) loadRun(l *loading, body []byte, entry *wire.Entry) error {
 	}
 }
 
+// loadScheduled loads one batch, at offset at.
 func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
 	if len(e.cron) > 0 {
 		r, err := newRecurrence(string(e.cron), string(e.zone), time.Unix(0, 0))
-		if err != nil { // the zone is gone from this machine
+		if err != nil { // this machine does not know the time zone any more
 			s.all.logger.Error("recurring message dropped", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
 			return
 		}
@@ -120,11 +122,11 @@ func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
 	}
 	for id, end := e.id, e.id+e.count; id < end; {
 		n := min(end-id, maxRange)
-		if it := l.take(id, n); it != nil { // it was copied, and counts here
+		if it := l.take(id, n); it != nil { // this is a copy that replaces it
 			n = it.count()
-			*it = waits(e.due, id, at, n)
+			*it = newScheduled(e.due, id, at, n)
 		} else {
-			l.add(waits(e.due, id, at, n))
+			l.add(newScheduled(e.due, id, at, n))
 		}
 		id, at = id+n, at+n
 	}

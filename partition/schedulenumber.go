@@ -6,28 +6,28 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Clients number the messages they schedule, apart from what they publish. The companion log remembers the last
-// requests of each, so that one that is sent again, because its reply was lost, is not taken again:
-// its entries carry the numbers, and before entries are removed what they said is written down at the end.
-// The entries of a request that needs several say so, too: after a crash all of them count, or none.
+// A client may number the messages it schedules, apart from those it publishes. The companion log remembers the last
+// requests of each client, so that a request that is sent again because its reply was lost is not carried out again.
+// The entries carry the numbers; before entries are removed, an entry at the end sums up what they said. The entries of
+// a request that needs several are numbered, too, so that after a crash all of them count, or none.
 
-// numbering stands in front of the entries of a request.
+// numbering stands at the front of the entries of a request.
 type numbering struct {
-	producer wire.Producer // of the first message of the request; without an ID it is not numbered
+	producer wire.Producer // number of the first message; with an ID of 0 the client did not number the request
 	before   uint64        // messages of the request in earlier entries
-	count    uint64        // messages of the request; 0 for no numbering
+	count    uint64        // messages of the request; 0 when the entry has no numbering
 }
 
-// numberingOf returns what is to be said about a request: nothing about one without numbers that is one
-// entry.
+// numberingOf returns the numbering of a request. A request that is one entry and that the client did not number needs
+// none.
 func numberingOf(pr wire.Producer, items []ScheduleItem) numbering {
 	if pr.ID == 0 && runLength(items) == len(items) {
 		return numbering{}
 	}
-	return numbering{producer: pr, count: messages(items)}
+	return numbering{producer: pr, count: countMessages(items)}
 }
 
-// append begins the body of an entry.
+// append appends the numbering, which is the start of an entry's body, if there is one.
 func (n *numbering) append(dst []byte) []byte {
 	if n.count == 0 {
 		return dst
@@ -35,7 +35,7 @@ func (n *numbering) append(dst []byte) []byte {
 	return appendUvarints(append(dst, entryNumbered), n.producer.ID, n.producer.Epoch, n.producer.Sequence, n.before, n.count)
 }
 
-// splitNumbering returns the body behind a numbering; n is zero when there is none.
+// splitNumbering splits a body into its numbering, zero when there is none, and the rest.
 func splitNumbering(body []byte) (n numbering, rest []byte, err error) {
 	if len(body) == 0 || body[0] != entryNumbered {
 		return n, body, nil
@@ -49,15 +49,15 @@ func splitNumbering(body []byte) (n numbering, rest []byte, err error) {
 	return n, r.b, nil
 }
 
-// request is a request of several entries, or with numbers, while its entries are read after a restart.
+// request is a request with a numbering while its entries are loaded.
 type request struct {
 	numbering
 	base uint64 // offset of its first message
-	next uint64 // behind the last one that was seen
+	next uint64 // offset behind the last message seen
 }
 
-// loadNumbering follows the requests in the log. A request of which the end was not written was never
-// answered: what is there of it does not count, because all of it may come again.
+// loadNumbering tracks the requests in the log. A request whose last entry is missing was never answered: its other
+// entries do not count, because the client may send all of it again.
 func (s *schedule) loadNumbering(l *loading, n numbering, e *wire.Entry) {
 	if o := &l.open; o.count > 0 && (n.producer != o.producer || n.before != o.next-o.base) {
 		s.endRequest(l, e.BaseOffset)
@@ -68,7 +68,7 @@ func (s *schedule) loadNumbering(l *loading, n numbering, e *wire.Entry) {
 	case n.before == 0:
 		l.open = request{numbering: n, base: e.BaseOffset, next: e.BaseOffset}
 	case l.open.count == 0 || l.open.next != e.BaseOffset:
-		l.open = request{} // an entry of it is damaged
+		l.open = request{} // one of its entries is damaged
 		return
 	}
 	if l.open.next += uint64(e.Count); l.open.next-l.open.base == n.count {
@@ -79,8 +79,9 @@ func (s *schedule) loadNumbering(l *loading, n numbering, e *wire.Entry) {
 	}
 }
 
-// endRequest ends a request that is not complete. at is where the log goes on: elsewhere when an entry
-// is damaged, and then what is there of it stays.
+// endRequest drops the messages of a request that is not complete. at is the offset of the entry that is not its
+// next one. When that does not follow the request directly, an entry of the request was damaged: then its other
+// messages stay.
 func (s *schedule) endRequest(l *loading, at uint64) {
 	for id := l.open.base + 1; at == l.open.next && id <= at; {
 		next := id + 1
@@ -93,14 +94,15 @@ func (s *schedule) endRequest(l *loading, at uint64) {
 	l.open = request{}
 }
 
-// remembered is where it was written down what the entries before said of producers.
-type remembered struct {
-	index, next uint64 // of the entry, and the offset behind what it knows; 0 for none
+// notedProducers is the place of the entry that sums up the producers of the entries in front of it.
+type notedProducers struct {
+	index uint64 // of the entry; 0 for none
+	next  uint64 // offset behind the entries it sums up
 }
 
-// remember writes down what is known of producers, and reports whether it is on the disk: then entries
-// below the returned offset are not needed for it.
-func (s *schedule) remember() (below uint64, ok bool) {
+// noteProducers logs an entry that sums up the producers, unless that was done. ok reports that the entry is on the
+// disk: then the entries below the returned offset are not needed for the producers any more.
+func (s *schedule) noteProducers() (below uint64, ok bool) {
 	if s.noted.index != 0 {
 		return s.noted.next, s.store.Reached(s.noted.index, s.store.stateLevel)
 	}
@@ -115,12 +117,12 @@ func (s *schedule) remember() (below uint64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	s.noted = remembered{index, next}
+	s.noted = notedProducers{index: index, next: next}
 	s.store.Flush(s.store.stateLevel)
 	return 0, false
 }
 
-// append appends what is known of every producer, in the order of their last batches.
+// append appends every producer, in the order of their last batches.
 func (ps *producers) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(ps.byID)))
 	for _, id := range ps.byUse() {
@@ -133,7 +135,7 @@ func (ps *producers) append(dst []byte) []byte {
 	return dst
 }
 
-// restore reads what append wrote.
+// restore reads what append wrote. Damage is left in r.bad.
 func (ps *producers) restore(r *uvarints) {
 	for n := r.next(); n > 0 && !r.bad; n-- {
 		id, p := r.next(), &producer{epoch: r.next(), next: r.next()}

@@ -51,7 +51,7 @@ func TestANumberedRequestIsTakenOnce(t *testing.T) {
 	}
 	next, err := p.Schedule(itemsOf(t, p, time.Minute, "b", 1), after(300))
 	require.NoError(t, err)
-	require.Equal(t, Taken{First: 301, At: next.At, Index: next.Index}, next)
+	require.Equal(t, ScheduleResult{First: 301, At: next.At, Index: next.Index}, next)
 	other, err := p.Schedule(itemsOf(t, p, time.Minute, "c", 1), wire.Producer{ID: 7, Epoch: 4, Sequence: 90})
 	require.NoError(t, err)
 	require.False(t, other.Duplicate)
@@ -73,7 +73,7 @@ func TestANumberedRequestIsKnownWhenItsEntriesAreGone(t *testing.T) {
 		for range 5000 {
 			last = append(last, ScheduleItem{Due: p.ScheduleTime().Add(time.Second).UnixMilli(), Batch: batchOf(t, value)})
 		}
-		var taken Taken
+		var taken ScheduleResult
 		eventually(t, func() (ok bool) { // the disk may be behind
 			var err error
 			taken, err = p.Schedule(last, pr)

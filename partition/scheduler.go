@@ -10,34 +10,33 @@ import (
 )
 
 const (
-	// maxNap bounds how long the scheduler sleeps when something waits: a step of the wall clock is seen
-	// by then.
+	// maxNap bounds how long the scheduler sleeps while messages wait, so that it notices a step of the wall clock.
 	maxNap = 100 * time.Millisecond
-	// fireGroup is how many partitions fire together: they share one wait for the disk.
+	// fireGroup is how many partitions publish together: they share one wait for the disk.
 	fireGroup = 16
 	// tidyEvery is how often space of companion logs is given back.
 	tidyEvery = time.Second
-	// defaultMaxScheduled takes up to 240 MB of memory when it is reached.
+	// defaultMaxScheduled keeps the index of all messages below 240 MB.
 	defaultMaxScheduled = 10_000_000
 )
 
-// scheduler publishes what was scheduled, with one goroutine for all partitions.
+// scheduler publishes scheduled messages, with one goroutine for all partitions.
 type scheduler struct {
 	clock  *slewClock
 	logger *slog.Logger
-	limit  int64
+	limit  int64                                             // of pending
 	fired  func(t *Topic, b *wire.Batch, late time.Duration) // may be nil
-	wake   chan struct{}
+	wake   chan struct{}                                     // holds one ring
 
 	pending atomic.Int64  // messages that wait
-	done    atomic.Uint64 // published
-	lost    atomic.Uint64 // unreadable
+	done    atomic.Uint64 // messages published
+	lost    atomic.Uint64 // messages that were unreadable or refused
 
 	mu    sync.Mutex // guards all and fresh
 	all   map[*schedule]struct{}
 	fresh []*schedule // to be loaded
 
-	warned bool // of the goroutine
+	warned bool // a refusal was logged since the last tidyAll; used by the scheduler's goroutine only
 }
 
 func newScheduler(o *Options) *scheduler {
@@ -50,15 +49,15 @@ func newScheduler(o *Options) *scheduler {
 	return sc
 }
 
-// SchedulerStats is what the scheduler counts.
+// SchedulerStats are the counters of the scheduler since the broker started.
 type SchedulerStats struct {
-	Pending    int64  // messages that wait to be published
-	Published  uint64 // messages published since the start
-	Lost       uint64 // messages that could not be read when they were due, or that the topic refused then
-	ClockSteps uint64 // jumps of the wall clock by more than a second
+	Pending    int64  // messages that wait now
+	Published  uint64 // messages published
+	Lost       uint64 // messages that were unreadable when due, or that the topic refused for good
+	ClockSteps uint64 // steps of the wall clock by more than a second
 }
 
-// SchedulerStats returns the scheduler's figures.
+// SchedulerStats returns a snapshot of the scheduler's counters.
 func (r *Registry) SchedulerStats() SchedulerStats {
 	sc := r.scheduler
 	return SchedulerStats{
@@ -71,14 +70,14 @@ func (t *Topic) Scheduled() (n int) {
 	for _, p := range t.Partitions() {
 		if s := p.schedule.Load(); s != nil {
 			s.mu.Lock()
-			n += s.index.waits
+			n += s.index.messages
 			s.mu.Unlock()
 		}
 	}
 	return n
 }
 
-// reserve counts n more messages, unless they are too many.
+// reserve counts n more messages, or returns an error when that would be too many.
 func (sc *scheduler) reserve(n uint64) error {
 	if sc.pending.Add(int64(n)) > sc.limit {
 		sc.pending.Add(-int64(n))
@@ -87,6 +86,7 @@ func (sc *scheduler) reserve(n uint64) error {
 	return nil
 }
 
+// ring wakes the scheduler's goroutine.
 func (sc *scheduler) ring() {
 	select {
 	case sc.wake <- struct{}{}:
@@ -94,7 +94,7 @@ func (sc *scheduler) ring() {
 	}
 }
 
-// add makes the scheduler care for s.
+// add gives s to the scheduler, which loads it if necessary.
 func (sc *scheduler) add(s *schedule) {
 	sc.mu.Lock()
 	sc.all[s] = struct{}{}
@@ -136,7 +136,7 @@ func (sc *scheduler) run(stop <-chan struct{}) {
 	}
 }
 
-// idle returns how long nothing is to be done, and whether anything will be.
+// idle returns how long to sleep, and false when only a ring can bring work.
 func (sc *scheduler) idle() (wait time.Duration, any bool) {
 	now := sc.clock.Now()
 	for _, s := range sc.schedules() {
@@ -154,7 +154,7 @@ func (sc *scheduler) idle() (wait time.Duration, any bool) {
 	return min(maxNap, max(0, time.UnixMilli(due).Sub(now))), true
 }
 
-// next returns when the earliest of all is due.
+// next returns when the earliest message of all schedules is due, or noDue.
 func (sc *scheduler) next() int64 {
 	due := int64(noDue)
 	for _, s := range sc.schedules() {
@@ -180,11 +180,12 @@ func (sc *scheduler) drop(s *schedule) {
 	sc.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sc.pending.Add(-int64(s.index.waits))
+	sc.pending.Add(-int64(s.index.messages))
 	s.index = scheduleIndex{}
 	s.earliest.Store(noDue)
 }
 
+// loadAll loads the schedules that are not loaded yet.
 func (sc *scheduler) loadAll() {
 	for {
 		sc.mu.Lock()
@@ -203,8 +204,8 @@ func (sc *scheduler) loadAll() {
 	}
 }
 
-// turn publishes what is due. It returns false when stop is closed. Then a round may have been written and
-// not published, and there must be no other: whoever finds a later one published takes it for published, too.
+// turn publishes what is due. It returns false when stop is closed. Then a round may be logged and not published, and
+// there must be no later one: a restart that finds a later round published takes this one for published, too.
 func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) bool {
 	select {
 	case <-stop:
@@ -238,8 +239,8 @@ func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) bool {
 	return sc.publish(group, stop)
 }
 
-// publish waits until the rounds' entries are written, and publishes them. It returns false when stop was
-// closed before.
+// publish waits until the fired entries of the group's rounds have reached their level, and publishes the rounds. It
+// returns false when stop was closed before.
 func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) bool {
 	for _, s := range group {
 		for {
@@ -256,12 +257,12 @@ func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) bool {
 		s.publishRound(sc.clock.Now())
 	}
 	if len(group) > 0 {
-		sc.ring() // what rang in between, and what is due by now
+		sc.ring() // rings were consumed above, and more may be due by now
 	}
 	return true
 }
 
-// published tells what was published.
+// published counts a batch that was published, and tells Options.Fired.
 func (sc *scheduler) published(t *Topic, b *readyBatch, now time.Time) {
 	sc.done.Add(b.of.count())
 	if sc.fired == nil {

@@ -9,11 +9,12 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// runBytes bounds the batches that share an entry: whoever reads one of them walks over half of the others. That
-// is cheap up to here, and one stamp for so many bytes is, too.
+// runBytes bounds the bytes of batches that share an entry. A reader of one batch walks over half of the others on
+// average; up to this size that is cheap, and the cost of the entry's stamp is small.
 const runBytes = 4 << 10
 
-// runLength returns how many of the first items share an entry; one, when nothing may stand beside it.
+// runLength returns how many of the first items share an entry. A recurring item, or one with several records, has an
+// entry of its own.
 func runLength(items []ScheduleItem) (n int) {
 	size := 0
 	for ; n < len(items); n++ {
@@ -29,6 +30,7 @@ func runLength(items []ScheduleItem) (n int) {
 	return n
 }
 
+// appendRun appends the body of a run entry.
 func appendRun(dst []byte, items []ScheduleItem) []byte {
 	dst = binary.AppendUvarint(append(dst, entryRun), uint64(len(items)))
 	prev := int64(0)
@@ -44,13 +46,13 @@ func appendRun(dst []byte, items []ScheduleItem) []byte {
 // scheduledWalk walks the batches of one entry of the companion log.
 type scheduledWalk struct {
 	body      []byte
-	base, end uint64 // offsets of its batches
-	at        uint64 // of the next one
-	due       int64  // of the one before
-	rest      uvarints
+	base, end uint64   // offsets of its messages: [base, end)
+	at        uint64   // offset of the next batch
+	due       int64    // of the batch before
+	rest      uvarints // of a run
 }
 
-// open begins at the first batch of a body that stands at offset base and has count records.
+// open starts the walk over the body of an entry at offset base with count records. It keeps body.
 func (w *scheduledWalk) open(body []byte, base uint64, count uint32) error {
 	_, body, err := splitNumbering(body)
 	if err != nil {
@@ -77,7 +79,7 @@ func (w *scheduledWalk) open(body []byte, base uint64, count uint32) error {
 	return nil
 }
 
-// next sets e to the next batch, as views. It returns false behind the last one.
+// next sets e to the next batch, whose fields are views of the body. It returns false behind the last one.
 func (w *scheduledWalk) next(e *scheduledEntry) (bool, error) {
 	if w.at == w.end {
 		return false, nil
@@ -99,17 +101,17 @@ func (w *scheduledWalk) next(e *scheduledEntry) (bool, error) {
 
 func (w *scheduledWalk) isRun() bool { return w.body[0] == entryRun }
 
-// scheduleReader reads batches of the companion log. Neighbours are cheap one after the other. It may
-// wait for the disk.
+// scheduleReader reads batches of the companion log. Reading in the order of offsets is cheap. It may wait for the
+// disk. Release it after use.
 type scheduleReader struct {
 	s    *schedule
 	c    log.Chunk
-	walk scheduledWalk  // of the entry in c
-	last scheduledEntry // the one before walk.at
+	walk scheduledWalk  // over the entry in c
+	last scheduledEntry // the batch in front of walk.at
 	part []byte         // scratch space
 }
 
-// read returns the entry of messages, as views, and a batch of them alone. Both are valid until the next call.
+// read returns the entry of an item and a batch of the item's messages alone. Both are valid until the next call.
 func (r *scheduleReader) read(it scheduled) (*scheduledEntry, wire.Batch, error) {
 	if err := r.seek(it.at()); err != nil {
 		r.walk, r.last = scheduledWalk{}, scheduledEntry{}
@@ -117,7 +119,7 @@ func (r *scheduleReader) read(it scheduled) (*scheduledEntry, wire.Batch, error)
 	}
 	view := wire.ViewBatch
 	if r.walk.isRun() {
-		view = wire.ParseBatch // find did not check it
+		view = wire.ParseBatch // find did not check its checksum
 	}
 	batch, err := view(r.last.batch)
 	if err != nil || it.count() >= r.last.count {
@@ -130,7 +132,7 @@ func (r *scheduleReader) read(it scheduled) (*scheduledEntry, wire.Batch, error)
 	return &r.last, batch, err
 }
 
-// seek has last be the entry with an offset.
+// seek sets last to the batch that holds an offset.
 func (r *scheduleReader) seek(at uint64) error {
 	if at < r.walk.at-r.last.count || at >= r.walk.end {
 		r.last = scheduledEntry{}
@@ -146,8 +148,8 @@ func (r *scheduleReader) seek(at uint64) error {
 	return nil
 }
 
-// find reads the entry with an offset and checks it, but for the batches of a run: they are read one by one, from
-// all over the log when they are due at different times, and each has a checksum of its own.
+// find reads the entry that holds an offset and checks its checksum. It does not check the batches of a run: each has
+// a checksum of its own, and when they are due at different times each is read separately.
 func (r *scheduleReader) find(at uint64) error {
 	r.c.Release()
 	l := r.s.store.log
@@ -179,5 +181,5 @@ func (r *scheduleReader) find(at uint64) error {
 	return nil
 }
 
-// release gives back what was read last.
+// release releases the entry that was read last. The reader can be used again.
 func (r *scheduleReader) release() { r.c.Release() }

@@ -9,13 +9,14 @@ import (
 )
 
 const (
-	// tidyBytes is the size from which a companion log is tidied: below it is not worth a write.
+	// tidyBytes is the size from which a companion log is tidied. A smaller one is not worth a write.
 	tidyBytes = companionSegment
-	// sparse is how many entries a companion log may have for one that waits before old ones that wait
-	// are copied to its end, so that their surroundings can be removed.
+	// sparse is how many messages a companion log may span for each that waits. Beyond it, the oldest that wait are
+	// copied to the end, so that the space around them can be given back.
 	sparse = 4
 )
 
+// tidyAll tidies every companion log.
 func (sc *scheduler) tidyAll(now time.Time) {
 	for _, s := range sc.schedules() {
 		if s.loaded.Load() && s.target.Err() == nil {
@@ -24,7 +25,7 @@ func (sc *scheduler) tidyAll(now time.Time) {
 	}
 }
 
-// tidy gives back the space of what was published or cancelled.
+// tidy gives back the space of messages that were published or cancelled.
 func (s *schedule) tidy(now time.Time) {
 	for len(s.waiting) > 0 && s.target.Reached(s.waiting[0].index, s.level()) {
 		s.waiting = s.waiting[1:]
@@ -40,11 +41,11 @@ func (s *schedule) tidy(now time.Time) {
 	if low-s.cut < atPage || low-s.cut < (next-s.cut)/4 {
 		return
 	}
-	below, ok := s.remember()
+	below, ok := s.noteProducers()
 	if !ok {
-		return // the next time
+		return // tried again the next time
 	}
-	s.noted = remembered{}
+	s.noted = notedProducers{}
 	low = min(low, below)
 	if err := s.store.log.TruncatePrefix(low); err != nil {
 		s.all.logger.Warn("companion log keeps what is done", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
@@ -53,13 +54,14 @@ func (s *schedule) tidy(now time.Time) {
 	s.cut = low
 }
 
+// size returns how many messages wait.
 func (s *schedule) size() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.waits
+	return s.index.messages
 }
 
-// low returns the offset of the first entry that is needed, at most a page too low, and the next offset.
+// low returns an offset below which nothing is needed, at most a page lower than necessary, and the next offset.
 func (s *schedule) low() (low, next uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +79,7 @@ func (s *schedule) low() (low, next uint64) {
 	return max(low, s.cut), next
 }
 
-// copyForward copies what waits in the lowest page to the end of the companion log.
+// copyForward copies the messages that wait in the lowest page to the end of the companion log.
 func (s *schedule) copyForward(now time.Time) {
 	r := scheduleReader{s: s}
 	defer r.release()
@@ -89,6 +91,7 @@ func (s *schedule) copyForward(now time.Time) {
 	}
 }
 
+// lowest returns the items in the lowest page.
 func (s *schedule) lowest() (items []scheduled) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,12 +105,13 @@ func (s *schedule) lowest() (items []scheduled) {
 	return items
 }
 
+// copyOne copies an item and points the index to the copy. It returns false when the log refuses.
 func (s *schedule) copyOne(it scheduled, e *scheduledEntry, batch *wire.Batch, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.index.find(it.id)
 	if i < 0 || s.index.item(i).count() != it.count() {
-		return true // cancelled meanwhile, or some of it; those left come next
+		return true // all or some of it was cancelled meanwhile; the rest is copied the next time
 	}
 	copied := scheduledEntry{id: it.id, count: it.count(), due: s.index.item(i).due, cron: e.cron, zone: e.zone}
 	s.body = copied.appendHead(s.room())

@@ -5,12 +5,12 @@ import (
 	"slices"
 )
 
-// waitlist is what waits in the order of ids, as it is needed while a companion log is read: there are the
-// messages with the ids [n*maxRange, (n+1)*maxRange) at n, each list in order. Those that were fired or
-// cancelled stay, with gone for their due time.
+// waitlist is an index of waiting messages by id, used while a companion log is loaded. At n it has the items whose
+// first id is in [n*maxRange, (n+1)*maxRange), sorted by id. Messages that were fired or cancelled stay, with gone for
+// their due time.
 type waitlist map[uint64][]scheduled
 
-// add adds messages whose ids are not there.
+// add adds an item with new ids.
 func (w waitlist) add(s scheduled) {
 	list := w[s.id/maxRange]
 	at := len(list)
@@ -22,8 +22,9 @@ func (w waitlist) add(s scheduled) {
 
 func compareID(s scheduled, id uint64) int { return cmp.Compare(s.id, id) }
 
-// take returns messages that wait, from an id on and at most so many, nil when none waits with that id.
-// The result can be changed until the next call.
+// take returns the item that starts with an id, after splitting it off the item that holds the id: at most most
+// messages, but at least one. It returns nil when no message waits with that id. The caller may change the result
+// until the next call.
 func (w waitlist) take(id, most uint64) *scheduled {
 	s := w.find(id)
 	if s == nil || s.due == gone {
@@ -48,7 +49,7 @@ func (w waitlist) take(id, most uint64) *scheduled {
 	return w.find(id)
 }
 
-// find returns the messages of which one has the id.
+// find returns the item that holds an id, or nil.
 func (w waitlist) find(id uint64) *scheduled {
 	page := id / maxRange
 	list := w[page]
@@ -56,7 +57,7 @@ func (w waitlist) find(id uint64) *scheduled {
 	if !found {
 		at--
 	}
-	if at < 0 && page > 0 { // they can begin a page before
+	if at < 0 && page > 0 { // it may start in the page before
 		list = w[page-1]
 		at = len(list) - 1
 	}

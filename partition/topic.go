@@ -20,13 +20,13 @@ type Topic struct {
 // Name returns the topic's name.
 func (t *Topic) Name() string { return t.name }
 
-// ID returns the topic's incarnation: a topic deleted and created again has another.
+// ID returns the topic's identity. A topic that is deleted and created again gets another one.
 func (t *Topic) ID() [16]byte { return t.id }
 
-// Config returns the topic's configuration. The caller must not modify it.
+// Config returns the current configuration. The caller must not modify it.
 func (t *Topic) Config() *Config { return t.config.Load() }
 
-// Err returns wire.CodeTopicDeleted once the topic was deleted, also when there is another one of its name.
+// Err returns a *wire.Error with CodeTopicDeleted once the topic was deleted, even when its name is in use again.
 func (t *Topic) Err() error {
 	if t.deleted.Load() {
 		return wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", t.name)
@@ -34,10 +34,10 @@ func (t *Topic) Err() error {
 	return nil
 }
 
-// Partitions returns the topic's partitions in order. The caller must not modify the slice.
+// Partitions returns the partitions in the order of their numbers. The caller must not modify the slice.
 func (t *Topic) Partitions() []*Partition { return *t.parts.Load() }
 
-// Partition returns one partition, or nil when there is no such number.
+// Partition returns the partition with this number, or nil.
 func (t *Topic) Partition(number uint16) *Partition {
 	if parts := t.Partitions(); int(number) < len(parts) {
 		return parts[number]
@@ -45,7 +45,7 @@ func (t *Topic) Partition(number uint16) *Partition {
 	return nil
 }
 
-// Info describes the topic.
+// Info describes the topic to clients.
 func (t *Topic) Info() wire.TopicInfo {
 	info := wire.TopicInfo{Topic: t.name, ID: t.id, Settings: t.Config().Settings()}
 	for _, p := range t.Partitions() {
@@ -54,5 +54,5 @@ func (t *Topic) Info() wire.TopicInfo {
 	return info
 }
 
-// String returns "topic/partition", the way a partition is written everywhere.
+// String returns "topic/number", the form in which all messages name a partition.
 func (p *Partition) String() string { return fmt.Sprintf("%s/%d", p.topic.name, p.number) }

@@ -5,22 +5,22 @@ import (
 	"sync/atomic"
 )
 
-// Watcher is told once, after Arm, that a partition moved: records became visible, an index became
-// durable, a lease came due, or the partition failed or was deleted. Its owner then looks at the
-// partition and arms it again.
+// Watcher is called once after Arm when a partition changes: records became visible, an index became durable, a
+// redelivery came due, or the partition failed or was deleted. Its owner then looks at the partition and arms the
+// watcher again.
 //
-// The order that loses nothing: Arm, look, wait. A move after Arm fires the watcher; a move before
-// it is seen by the look.
+// The order Arm, look, wait misses nothing: a change before Arm is seen by the look, and a change after Arm fires
+// the watcher.
 type Watcher struct {
 	fire  func()
 	armed atomic.Bool
 }
 
-// NewWatcher returns a watcher that calls fire. fire runs on any goroutine, often on the one that
-// publishes; it must not block and must not take locks that are held around Publish.
+// NewWatcher returns a watcher that calls fire. fire may run on any goroutine, often the one that publishes. It
+// must not block, and must not take a lock that is held around Publish.
 func NewWatcher(fire func()) *Watcher { return &Watcher{fire: fire} }
 
-// Arm lets the next move fire the watcher.
+// Arm makes the next change fire the watcher.
 func (w *Watcher) Arm() { w.armed.Store(true) }
 
 // Watch registers w, disarmed.
@@ -31,7 +31,7 @@ func (p *Partition) Watch(w *Watcher) {
 	p.watchers.Store(&next)
 }
 
-// Unwatch removes w. It may still fire once afterwards.
+// Unwatch removes w, which may still fire once afterwards.
 func (p *Partition) Unwatch(w *Watcher) {
 	p.watchMu.Lock()
 	defer p.watchMu.Unlock()
