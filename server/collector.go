@@ -91,7 +91,7 @@ func (e *emitter) room(kind string, n int) bool {
 
 func (c collector) suppressed(e *emitter) {
 	for _, kind := range []string{cutTopics, cutPartitions, cutGroups, cutOffsets, cutMembers} {
-		e.gauge("rafka_metrics_series_suppressed", "Topics, partitions and groups without metrics: there are too many.",
+		e.gauge("rafka_metrics_series_suppressed", "Topics, partitions, groups, offsets and members left out of the metrics because there are too many.",
 			float64(e.cut[kind]), "kind", kind)
 	}
 }
@@ -116,23 +116,23 @@ func boolValue(b bool) float64 {
 func (c collector) broker(e *emitter, now time.Time) {
 	m := &c.srv.metrics
 	revision, goVersion := buildOf()
-	e.gauge("rafka_build_info", "The version that runs; always 1.", 1,
+	e.gauge("rafka_build_info", "Always 1; the labels name the running version.", 1,
 		"version", c.srv.opts.Version, "revision", revision, "goversion", goVersion)
 	e.gauge("rafka_uptime_seconds", "Time since the broker started.", now.Sub(c.srv.started).Seconds())
-	e.counter("rafka_messages_published_total", "Messages that clients appended.", float64(m.published.messages.Load()))
-	e.counter("rafka_messages_consumed_total", "Messages handed to consumers.", float64(m.delivered.messages.Load()))
+	e.counter("rafka_messages_published_total", "Messages appended by clients.", float64(m.published.messages.Load()))
+	e.counter("rafka_messages_consumed_total", "Messages delivered to consumers.", float64(m.delivered.messages.Load()))
 	e.counter("rafka_messages_failed_total", "Publishes that were refused or failed.", float64(m.failedPublishes.Load()))
 	e.histogram("rafka_publish_latency_seconds", "From the arrival of a publish to its acknowledgement.", &m.publish)
-	e.histogram("rafka_consume_latency_seconds", "From when messages could be handed out to when they were.", &m.consume)
-	e.histogram("rafka_broker_response_latency_seconds", "Of requests that need not wait for records or the disk.", &m.response)
+	e.histogram("rafka_consume_latency_seconds", "From when messages became available to consumers to when they were delivered.", &m.consume)
+	e.histogram("rafka_broker_response_latency_seconds", "Handling time of requests that need not wait for records or the disk.", &m.response)
 	s := c.srv.registry.SchedulerStats()
 	e.gauge("rafka_scheduled_messages", "Scheduled messages that wait to be published.", float64(s.Pending))
 	e.counter("rafka_scheduled_published_total", "Scheduled messages that were published.", float64(s.Published))
 	e.counter("rafka_scheduled_lost_total", "Scheduled messages that could not be read when they were due.", float64(s.Lost))
-	e.counter("rafka_scheduler_clock_steps_total", "Jumps of the wall clock by more than a second.", float64(s.ClockSteps))
+	e.counter("rafka_scheduler_clock_steps_total", "Jumps of the wall clock of more than a second.", float64(s.ClockSteps))
 	e.histogram("rafka_scheduler_delay_seconds", "From when a scheduled message was due to when it was published.", &m.scheduled)
 	published, consumed := m.rates.read()
-	e.gauge("rafka_publish_throughput_messages_per_second", "Messages appended, over the last five seconds.", published)
-	e.gauge("rafka_consume_throughput_messages_per_second", "Messages handed out, over the last five seconds.", consumed)
-	e.counter("rafka_panics_total", "Bugs that cost one connection.", float64(m.panics.Load()))
+	e.gauge("rafka_publish_throughput_messages_per_second", "Messages appended per second, over the last five seconds.", published)
+	e.gauge("rafka_consume_throughput_messages_per_second", "Messages delivered per second, over the last five seconds.", consumed)
+	e.counter("rafka_panics_total", "Panics; each is a bug and closed one connection.", float64(m.panics.Load()))
 }

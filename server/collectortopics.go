@@ -33,8 +33,8 @@ func (t *topicSurvey) emit(e *emitter) {
 	s := &t.sum
 	e.counter("rafka_topic_published_messages_total", "Messages appended.", float64(s.PublishedMessages), topic...)
 	e.counter("rafka_topic_published_bytes_total", "Bytes of batches appended.", float64(s.PublishedBytes), topic...)
-	e.counter("rafka_topic_delivered_messages_total", "Messages handed to consumers.", float64(s.DeliveredMessages), topic...)
-	e.counter("rafka_topic_delivered_bytes_total", "Bytes of entries handed to consumers.", float64(s.DeliveredBytes), topic...)
+	e.counter("rafka_topic_delivered_messages_total", "Messages delivered to consumers.", float64(s.DeliveredMessages), topic...)
+	e.counter("rafka_topic_delivered_bytes_total", "Bytes of entries delivered to consumers.", float64(s.DeliveredBytes), topic...)
 	e.counter("rafka_topic_acked_messages_total", "Messages acknowledged in queues or covered by commits.", float64(s.AckedMessages), topic...)
 	e.counter("rafka_topic_redelivered_messages_total", "Deliveries after the first.", float64(s.Redelivered), topic...)
 	e.counter("rafka_topic_dead_lettered_messages_total", "Messages moved to a dead-letter topic.", float64(s.DeadLettered), topic...)
@@ -87,8 +87,8 @@ func (c collector) members(e *emitter) {
 		if !e.room(cutMembers, i) {
 			continue
 		}
-		e.gauge("rafka_group_members", "Members that share the partitions of a group's topics.", float64(len(g.Members)), "group", g.Group)
-		e.counter("rafka_group_rebalances_total", "Changes of who reads what, since the group got its first member.",
+		e.gauge("rafka_group_members", "Members of the group.", float64(len(g.Members)), "group", g.Group)
+		e.counter("rafka_group_rebalances_total", "Changes of the assignment since the group got its first member.",
 			float64(g.Rebalances), "group", g.Group)
 	}
 }
@@ -116,8 +116,8 @@ func addGroup(sums map[string]*wire.GroupInfo, g *wire.GroupInfo) {
 
 func emitGroup(e *emitter, g *wire.GroupInfo) {
 	labels := []string{"group", g.Group, "topic", g.Topic}
-	e.gauge("rafka_group_lag_messages", "Messages not yet done.", float64(g.Lag), labels...)
-	e.gauge("rafka_group_lag_seconds", "Age of the oldest message not yet done.", g.LagSeconds, labels...)
+	e.gauge("rafka_group_lag_messages", "Messages not yet committed or settled.", float64(g.Lag), labels...)
+	e.gauge("rafka_group_lag_seconds", "Age of the oldest message not yet committed or settled.", g.LagSeconds, labels...)
 	e.gauge("rafka_group_in_flight_messages", "Messages leased now.", float64(g.InFlight), labels...)
 	e.gauge("rafka_group_retrying_messages", "Messages that wait for their redelivery.", float64(g.Retrying), labels...)
 	e.gauge("rafka_group_parked_messages", "Messages that wait for an earlier one of their key.", float64(g.Parked), labels...)
