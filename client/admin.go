@@ -123,7 +123,7 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 // named sends a request that names its topic itself, if any, instead of using a handle.
 func (c *Client) named(ctx context.Context, r call, topic string, body func([]byte) []byte, parse func([]byte) error) error {
 	r.partition = anyPartition
-	r.about = topic
+	r.topic, r.named = topic, true
 	if body != nil {
 		r.body = func(dst []byte, _ *binding) []byte { return body(dst) }
 	}

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -12,9 +11,10 @@ import (
 type call struct {
 	op    wire.Op
 	flags wire.Flags
-	topic string // whose handle the request uses; "" for none
-	about string // the topic for errors, when no handle is used
-	// body appends the request's body; b is nil without a topic.
+	topic string // for errors, and whose handle the request uses unless named is set
+	// named says that the request uses no handle: it names its topic itself, or concerns none.
+	named bool
+	// body appends the request's body; b is nil when named is set.
 	body func(dst []byte, b *binding) []byte
 	// once forbids to send the request again when it may have been carried out.
 	once bool
@@ -59,7 +59,7 @@ func stale(err error) bool {
 }
 
 func (r *call) explain(err error) error {
-	return explain(err, r.op, cmp.Or(r.topic, r.about), r.partition)
+	return explain(err, r.op, r.topic, r.partition)
 }
 
 // try is one attempt. b is the binding that was used.
@@ -68,7 +68,7 @@ func (c *Client) try(ctx context.Context, r call) (buf *buffer, b *binding, err 
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.topic != "" {
+	if !r.named {
 		if b, err = cn.resolve(ctx, r.topic, false); err != nil {
 			return nil, nil, err
 		}

@@ -226,6 +226,9 @@ func (b *binary) failFrame(f wire.Frame, err error) {
 		return
 	}
 	b.fail(f.Op, f.Correlation, asWireError(err))
+	if !b.ready { // it was the hello
+		b.s.close()
+	}
 }
 
 // fail appends an error reply.

@@ -1,10 +1,13 @@
 package wire
 
+import "math"
+
 // body reads the fields of a frame body in order. After a failed read every further read returns
 // zero, and done returns ErrMalformed. Strings are u16 length and bytes, blobs u32 length and bytes.
 type body struct {
-	b   []byte
-	bad bool
+	b    []byte
+	bad  bool
+	long error // the first string that is longer than it may be; the others can be read
 }
 
 func (r *body) take(n int) []byte {
@@ -47,8 +50,8 @@ func (r *body) u64() uint64 {
 
 func (r *body) view(limit int) []byte {
 	n := int(r.u16())
-	if n > limit {
-		r.bad = true
+	if n > limit && r.long == nil {
+		r.long = Errorf(CodeTooLarge, "a name or text of %d bytes, the limit is %d", n, limit)
 	}
 	return r.take(n)
 }
@@ -71,23 +74,27 @@ func (r *body) count(size int) int {
 	return n
 }
 
-// done reports whether the whole body was read and nothing was left over.
+// done reports whether the whole body was read and nothing was left over. A body that was read and holds a
+// string over its limit is an *Error with CodeTooLarge.
 func (r *body) done() error {
 	if r.bad || len(r.b) != 0 {
 		return ErrMalformed
 	}
-	return nil
+	return r.long
 }
 
-// rest ends reading and returns what is left.
+// rest ends reading and returns what is left. Errors are those of done.
 func (r *body) rest() ([]byte, error) {
 	if r.bad {
 		return nil, ErrMalformed
 	}
-	return r.b, nil
+	return r.b, r.long
 }
 
+// appendStr appends a string. One that is longer than a string can be is cut there: that is over every limit, so
+// the other side refuses it.
 func appendStr[T ~string | ~[]byte](dst []byte, s T) []byte {
+	s = s[:min(len(s), math.MaxUint16)]
 	dst = le.AppendUint16(dst, uint16(len(s)))
 	return append(dst, s...)
 }
