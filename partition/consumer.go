@@ -309,9 +309,5 @@ func (p *Partition) checkGroup(name string) error {
 // CheckGroup returns a *wire.Error with CodeInvalid when name is not a valid group name. The rules are those of
 // topic names.
 func CheckGroup(name string) error {
-	var refused *wire.Error
-	if errors.As(CheckName(name), &refused) {
-		return wire.Errorf(wire.CodeInvalid, "group name: %s", refused.Detail)
-	}
-	return nil
+	return checkName("group", name)
 }

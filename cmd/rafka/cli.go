@@ -54,8 +54,23 @@ func (c *cli) run(ctx context.Context, args []string) int {
 		err = errInterrupted
 	}
 	f := explain(err)
+	if !c.asJSON() {
+		c.output = c.outputAsked(args)
+	}
 	c.reportFailure(f)
 	return f.exit
+}
+
+// outputAsked returns the output that args or the environment ask for. A command line that is wrong is not read
+// to its end otherwise.
+func (c *cli) outputAsked(args []string) string {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.ParseErrorsAllowlist.UnknownFlags = true
+	fs.Usage = func() {}
+	known, _ := c.env(envName("output"))
+	fs.StringVarP(&known, "output", "o", known, "")
+	_ = fs.Parse(args) // what is wrong with it was found before
+	return known
 }
 
 const rootHelp = `Rafka is a message broker: partitioned, durable logs that are read in order by groups or

@@ -79,7 +79,7 @@ var hints = map[wire.Code]string{
 	wire.CodeTopicExists:       "rafka topic edit TOPIC changes one that exists",
 	wire.CodeStorageFull:       "free space on the broker's disk; writing resumes by itself",
 	wire.CodeReadOnly:          "the broker's disk failed: see its log, replace the disk, restart",
-	wire.CodeTooLarge:          "raise the limit: rafka topic edit TOPIC --set max_record_bytes=4MiB",
+	wire.CodeTooLarge:          "messages of a topic may be larger: rafka topic edit TOPIC --set max_record_bytes=4MiB",
 	wire.CodeShutdown:          "try again when the broker is back",
 	wire.CodeBusy:              "try again with less at a time",
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -211,7 +212,7 @@ func damagedStates(dir string) (list []item, err error) {
 // checkDataDir refuses what is no data directory.
 func checkDataDir(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "commit")); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			return &failure{
 				exit: exitNotFound, name: "NO_DATA", err: fmt.Errorf("%s is not a data directory", dir),
 				hint: "name the directory of serve --data",

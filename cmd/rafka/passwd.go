@@ -37,6 +37,9 @@ func (c *cli) passwdCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("hash the password: %w", err)
 			}
+			if c.asJSON() {
+				return c.printJSON(map[string]string{"hash": h})
+			}
 			_, err = fmt.Fprintln(c.stdout, h)
 			return err
 		},
