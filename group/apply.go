@@ -2,8 +2,8 @@ package group
 
 import "math"
 
-// reach makes the queue know all offsets below end. What no lease touched since the start of the
-// process, as in a replay, waits from now on for its redelivery.
+// reach makes the queue track all offsets below end. Messages that were still fresh, as during a replay,
+// now wait for their redelivery.
 func (q *Queue) reach(end uint64) {
 	q.settled = max(q.settled, end)
 	if end > q.next {
@@ -12,8 +12,8 @@ func (q *Queue) reach(end uint64) {
 	}
 }
 
-// within calls change for every part of a run that lies in s. change may put something else in the
-// place of part.
+// within calls change for every run r that overlaps s, with the part of it that lies in s. change may
+// replace part or remove it.
 func (q *Queue) within(s span, change func(r, part run)) {
 	for from := s.first; from < s.end(); {
 		r, ok := q.runs.find(from, probe{})
@@ -26,6 +26,7 @@ func (q *Queue) within(s span, change func(r, part run)) {
 	}
 }
 
+// applyAck makes messages done, except dead letters.
 func (q *Queue) applyAck(ranges spans) {
 	for s, ok := ranges.next(); ok; s, ok = ranges.next() {
 		q.reach(s.end())
@@ -39,8 +40,9 @@ func (q *Queue) applyAck(ranges spans) {
 	}
 }
 
-// applyFail sends messages back or to the dead letters. Only a failure later than the last one
-// counts, so a command that was planned twice does nothing the second time.
+// applyFail makes messages wait for their redelivery, or dead letters. A failure counts only when its
+// attempt is later than that of the last failure, so a command that was planned twice changes nothing
+// the second time.
 func (q *Queue) applyFail(ranges spans, at int64, reason []byte) {
 	id, died := q.causeID+1, uint64(0)
 	for s, ok := ranges.next(); ok; s, ok = ranges.next() {
@@ -64,6 +66,7 @@ func (q *Queue) applyFail(ranges spans, at int64, reason []byte) {
 	}
 }
 
+// applyBury makes dead letters done.
 func (q *Queue) applyBury(ranges spans) {
 	for s, ok := ranges.next(); ok; s, ok = ranges.next() {
 		q.within(s, func(r, part run) {
@@ -74,8 +77,8 @@ func (q *Queue) applyBury(ranges spans) {
 	}
 }
 
-// miss returns r after a failed attempt. A lease under a later attempt goes on: somebody works on
-// the message right now.
+// miss returns r after a failed attempt. A lease under a later attempt goes on: its worker has the
+// message right now.
 func (r run) miss(attempt uint16, at, due int64) run {
 	if r.attempts <= attempt {
 		r.attempts = attempt
@@ -93,7 +96,7 @@ func (r run) die(attempt uint16, at int64, cause uint64) run {
 	return r
 }
 
-// failedSince returns the second of the first failure, which is now if there was none before.
+// failedSince returns the time of the first failure in seconds since 1970: at when there was none before.
 func (r *run) failedSince(at int64) uint32 {
 	if r.since != 0 {
 		return r.since

@@ -22,10 +22,10 @@ type wanted struct {
 	holder    int // index of the member that has it, -1 for nobody
 }
 
-// assign changes the targets so that every partition whose topic somebody subscribes to has one, and
-// moves as few as it can. parts must be sorted by topic. Members that subscribe to the same topics end
-// up with numbers of partitions that differ by at most one; with other subscriptions no single move
-// from one member to another would make the two more equal.
+// assign sets the target of every partition whose topic some member subscribes to, and moves as few
+// partitions as it can. parts must be sorted by topic. Among members that subscribe to the same topics
+// the numbers of partitions then differ by at most one. Otherwise no single move from one member to
+// another would bring their numbers closer together.
 func assign(parts []wanted, members []subscriber) {
 	a := assignment{parts: parts, load: make([]int, len(members))}
 	a.classify(members)
@@ -36,7 +36,7 @@ func assign(parts []wanted, members []subscriber) {
 	}
 }
 
-// assignment is one call to assign.
+// assignment is the state of one call of assign.
 type assignment struct {
 	parts   []wanted
 	load    []int // partitions by member
@@ -45,11 +45,11 @@ type assignment struct {
 
 // class is the partitions that the same members may have.
 type class struct {
-	parts   []int // indexes
-	members []int // indexes in order
+	parts   []int // indexes of partitions
+	members []int // indexes of members, sorted
 }
 
-// classify finds out who may have what, and drops the targets that may not.
+// classify divides the partitions into classes, and drops targets that do not subscribe to the topic.
 func (a *assignment) classify(members []subscriber) {
 	known := map[string]int{}
 	for first := 0; first < len(a.parts); {
@@ -74,6 +74,7 @@ func (a *assignment) classify(members []subscriber) {
 	}
 }
 
+// enter adds partition i to a class.
 func (a *assignment) enter(c *class, i int) {
 	c.parts = append(c.parts, i)
 	p := &a.parts[i]
@@ -85,8 +86,8 @@ func (a *assignment) enter(c *class, i int) {
 	}
 }
 
-// fill gives the partitions without a target to the members with the fewest. Among those it prefers
-// the one that still has the partition.
+// fill gives every partition without a target to the member with the fewest partitions. Among several it
+// prefers the one that holds the partition.
 func (a *assignment) fill(c *class) {
 	if len(c.members) == 0 {
 		return
@@ -100,7 +101,7 @@ func (a *assignment) fill(c *class) {
 	}
 }
 
-// least returns the member with the fewest partitions, favourite when it is one of several.
+// least returns the member of c with the fewest partitions. Among several it prefers favourite.
 func (a *assignment) least(c *class, favourite int) int {
 	best := c.members[0]
 	for _, m := range c.members[1:] {
@@ -111,8 +112,8 @@ func (a *assignment) least(c *class, favourite int) int {
 	return best
 }
 
-// move takes one partition from the member that has the most to the one that has the fewest. It
-// returns false when all are as equal as they can be.
+// move moves one partition from the member with the most to the one with the fewest. It returns false when
+// no move makes the numbers more equal.
 func (a *assignment) move() bool {
 	gain, from, to := 1, -1, -1
 	for i := range a.classes {
@@ -136,8 +137,8 @@ func (a *assignment) move() bool {
 	return true
 }
 
-// most returns the partition that should move first: of the member that has the most, and rather one
-// that was promised and not handed over yet.
+// most returns the partition of c that should move first: one of the member with the most partitions, and
+// preferably one that this member does not hold yet.
 func (a *assignment) most(c *class) int {
 	best := c.parts[0]
 	for _, i := range c.parts[1:] {

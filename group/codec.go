@@ -8,7 +8,7 @@ import (
 
 var le = binary.LittleEndian
 
-// reader takes values from the front of b. After the first that is cut short, not in its shortest
+// reader reads values from the front of b. After the first value that is cut short, not in its shortest
 // form or over its limit, bad is set and every further value is 0.
 type reader struct {
 	b   []byte
@@ -55,7 +55,7 @@ func (r *reader) fixed() uint32 {
 	return v
 }
 
-// bytes reads bytes behind their length, at most limit of them. They are a view of the input.
+// bytes reads a length of at most limit and that many bytes. The result is a view of the input.
 func (r *reader) bytes(limit uint64) []byte {
 	n := r.uint(limit)
 	if n > uint64(len(r.b)) {
@@ -76,7 +76,7 @@ func (r *reader) name() []byte {
 	return v
 }
 
-// count reads how many things follow that take at least size bytes each.
+// count reads a number of items that take at least size bytes each.
 func (r *reader) count(size int) int {
 	return int(r.uint(uint64(len(r.b) / size)))
 }
@@ -84,8 +84,8 @@ func (r *reader) count(size int) int {
 // moment reads milliseconds since 1970.
 func (r *reader) moment() int64 { return int64(r.uint(maxMoment)) }
 
-// maxMoment is the latest moment in milliseconds that is believed: 100,000 years from now sums of
-// moments and delays are still far from an overflow.
+// maxMoment is the latest accepted time in milliseconds since 1970: more than 100,000 years ahead, and far
+// enough from an overflow to add delays.
 const maxMoment = 1 << 52
 
 // duration reads milliseconds, from 1 to limit.

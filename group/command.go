@@ -6,18 +6,18 @@ import "time"
 const (
 	// MaxName is the longest name of a group in bytes, as in the protocol.
 	MaxName = 255
-	// MaxGroups bounds the ordered groups and queues of one partition together.
+	// MaxGroups bounds the number of ordered groups and queues of one partition together.
 	MaxGroups = 10_000
 	// MaxReason bounds the reason of a dead letter in bytes. Longer ones are cut.
 	MaxReason = 256
-	// MaxRanges bounds the ranges of one command, and the ranges that one call to a Plan function
-	// looks at. A command of so many stays under 5 MiB, and so fits an entry of the log.
+	// MaxRanges bounds the ranges of one command, and the ranges that one call of a Plan function
+	// looks at. So a command stays under 5 MiB, which fits an entry of the log.
 	MaxRanges = 1 << 18
-	// MaxInFlight bounds the messages of one queue that were leased once and are not done: a
-	// million of them, each in a range of its own, take 52 MB.
+	// MaxInFlight bounds the messages of one queue that were leased and are not done. A million of
+	// them, each in a range of its own, take 52 MB.
 	MaxInFlight = 1_000_000
-	// MaxDead is the number of pending dead letters at which a queue stops leasing until the broker
-	// buried some. Without it a missing dead-letter topic would pile them up.
+	// MaxDead is the number of dead letters at which a queue stops leasing until the broker has buried
+	// some. Without it they would pile up while their topic cannot be written.
 	MaxDead = 100_000
 )
 
@@ -37,13 +37,13 @@ const (
 //	pause     nothing
 //	resume    nothing
 //
-// group and reason are a uvarint length and so many bytes. A policy is four uvarints and a text:
-// lease, least and most backoff, deliveries, dead-letter topic. Ranges are a little-endian u32
+// group and reason are texts: a uvarint length and the bytes. A policy is four uvarints and a text:
+// lease, lowest and highest backoff, deliveries, dead-letter topic. Ranges are a little-endian u32
 // count and, for each range, a zigzag varint gap from the end of the range before (from 0 for the
-// first), a uvarint count of messages, and for fail a uvarint attempt and a uvarint wait: 0 makes
-// the message a dead letter, w lets it be delivered again at at+w-1. Moments are milliseconds since
-// 1970 and durations milliseconds. Varints have their shortest form, and nothing follows the last
-// range.
+// first), a uvarint count of messages, and for fail a uvarint attempt and a uvarint wait. A wait of 0
+// makes the messages dead letters; a wait w lets them be delivered again at at+w-1. Times are
+// milliseconds since 1970, durations milliseconds. Varints have their shortest form, and nothing
+// follows the last range.
 const commandVersion = 1
 
 const (
@@ -59,7 +59,7 @@ const (
 
 const kindOpenOrdered = 10
 
-// AppendCommit appends the command that makes offset the next one an ordered group reads. Commits
+// AppendCommit appends the command that makes offset the next one that an ordered group reads. Commits
 // may go backwards. The name must have passed State.Check.
 func AppendCommit(dst []byte, group string, offset uint64, at time.Time) []byte {
 	dst = appendHeader(dst, kindCommit, group)
@@ -71,9 +71,9 @@ func AppendDrop(dst []byte, group string) []byte {
 	return appendHeader(dst, kindDrop, group)
 }
 
-// AppendOpen appends the command that creates the queue of this name, with start as its first
-// offset. A queue that exists gets the policy and keeps its place. The name must have passed
-// State.Check, and p.DeadLetter must not be longer than MaxName.
+// AppendOpen appends the command that creates the queue of this name, with start as its first offset. A
+// queue that exists gets the policy and keeps its place. The name must have passed State.Check, and
+// p.DeadLetter must have at most MaxName bytes.
 func AppendOpen(dst []byte, name string, start uint64, p Policy) []byte {
 	kind := byte(kindOpen)
 	if p.OrderByKey {
@@ -90,27 +90,27 @@ func appendHeader(dst []byte, kind byte, group string) []byte {
 // span is one range of a command.
 type span struct {
 	first, count uint64
-	attempt      uint16 // of fail
-	wait         uint64 // of fail
+	attempt      uint16 // in a fail command only
+	wait         uint64 // in a fail command only; see above
 }
 
 func (s *span) end() uint64 { return s.first + s.count }
 
-// spanWriter appends ranges to a command, joining those that continue each other.
+// spanWriter appends ranges to a command and joins those that continue each other.
 type spanWriter struct {
 	buf  []byte
 	fail bool
-	from int    // where the ranges' count stands in buf
-	n    uint32 // ranges, last included
-	prev uint64 // end of the range before last
-	last span   // not yet in buf
+	from int    // position of the count of ranges in buf
+	n    uint32 // ranges, with last
+	prev uint64 // end of the range in front of last
+	last span   // not in buf yet
 }
 
 func newSpanWriter(header []byte, fail bool) spanWriter {
 	return spanWriter{buf: append(header, 0, 0, 0, 0), fail: fail, from: len(header)}
 }
 
-// take adds s and returns its count, or 0 if the command is full.
+// take adds s and returns s.count, or 0 when the command is full.
 func (w *spanWriter) take(s span) uint64 {
 	l := &w.last
 	if w.n > 0 && l.end() == s.first && l.attempt == s.attempt && l.wait == s.wait {
@@ -126,6 +126,7 @@ func (w *spanWriter) take(s span) uint64 {
 	return s.count
 }
 
+// flush writes last to buf.
 func (w *spanWriter) flush() {
 	if w.n == 0 {
 		return
@@ -139,7 +140,7 @@ func (w *spanWriter) flush() {
 	w.prev = w.last.end()
 }
 
-// finish returns the command, nil if it has no ranges.
+// finish returns the command, or nil when it has no ranges.
 func (w *spanWriter) finish() []byte {
 	if w.n == 0 {
 		return nil
@@ -149,7 +150,7 @@ func (w *spanWriter) finish() []byte {
 	return w.buf
 }
 
-// spans are the encoded ranges of a command.
+// spans walks over the encoded ranges of a command.
 type spans struct {
 	r    reader
 	fail bool
@@ -157,8 +158,7 @@ type spans struct {
 	prev uint64
 }
 
-// spans takes all that is left of r as ranges. It checks them all, so that walking them afterwards
-// cannot fail.
+// spans reads the ranges of a command. It checks all of them, so that the walk cannot fail.
 func (r *reader) spans(fail bool) spans {
 	s := spans{fail: fail, left: r.fixed()}
 	s.r = *r
@@ -177,7 +177,7 @@ func (r *reader) spans(fail bool) spans {
 	return s
 }
 
-// next returns the next range, and false behind the last or at one that is not valid.
+// next returns the next range, and false behind the last one or at an invalid one.
 func (s *spans) next() (span, bool) {
 	if s.left == 0 {
 		return span{}, false
@@ -193,5 +193,5 @@ func (s *spans) next() (span, bool) {
 	return v, ok
 }
 
-// maxWait is the longest wait of a range: the longest delay with the most jitter, and one.
+// maxWait is the largest wait of a range: MaxDelay in milliseconds with 20 % of jitter, plus one.
 const maxWait = uint64(MaxDelay/time.Millisecond)*12/10 + 1

@@ -7,35 +7,36 @@ import (
 	"time"
 )
 
-// Coordinator keeps the members of ordered groups and decides who works on which partition. It moves
-// a partition from one member to another only when the first one let it go, or did not within its
-// hand-over timeout, or is gone; members that keep a partition notice nothing. All of it is soft
-// state. The methods take the time and return errors; what has to be done to partitions and members
-// is in Effects, to be taken after every call. It is not safe for concurrent use.
+// Coordinator keeps the members of ordered groups and decides which of them works on which partition. It
+// moves a partition to another member only when the holder has let it go, has left, or has used up its
+// hand-over timeout. Members that keep a partition are not interrupted. All of its state is soft. What
+// the caller has to do to partitions and members after a call is collected in Effects. A Coordinator is
+// not safe for concurrent use.
 type Coordinator struct {
 	topic   func(name string) (Topic, bool)
 	next    func() uint32
-	groups  map[string]*crowd
-	members int
-	due     time.Time // nothing ends before; zero when nothing ends
+	groups  map[string]*membership
+	members int       // of all groups
+	due     time.Time // no deadline is earlier; zero when there is none
 	effects Effects
 }
 
-// NewCoordinator returns a coordinator without members. topic describes a topic that exists. next
-// returns a generation: larger than all it returned before, also before a restart, and not 0.
+// NewCoordinator returns a coordinator without members. topic describes a topic, and returns false for
+// one that does not exist. next returns a new generation: not 0, and larger than all it returned before,
+// even before a restart.
 func NewCoordinator(topic func(name string) (Topic, bool), next func() uint32) *Coordinator {
-	return &Coordinator{topic: topic, next: next, groups: map[string]*crowd{}}
+	return &Coordinator{topic: topic, next: next, groups: map[string]*membership{}}
 }
 
-// Effects returns what has to be done since the last call.
+// Effects returns what has to be done because of the calls since the last call of Effects.
 func (c *Coordinator) Effects() Effects {
 	e := c.effects
 	c.effects = Effects{}
 	return e
 }
 
-// Join adds a member, or says that one is still there. The topics that do not exist are ignored until
-// they do. The error is ErrReplaced, ErrMembers or ErrMember, and then nothing has changed.
+// Join adds a member, or renews one. Topics that do not exist are ignored until they do. After an error,
+// which is ErrReplaced, ErrMembers or ErrMember, nothing has changed.
 func (c *Coordinator) Join(j Join, now time.Time) error {
 	j, err := j.normal()
 	if err != nil {
@@ -43,7 +44,7 @@ func (c *Coordinator) Join(j Join, now time.Time) error {
 	}
 	g := c.groups[j.Group]
 	if g == nil {
-		g = &crowd{name: j.Group, members: map[string]*member{}, instances: map[string]*member{}, topics: map[string]Topic{}}
+		g = &membership{name: j.Group, members: map[string]*member{}, instances: map[string]*member{}, topics: map[string]Topic{}}
 		if len(j.Claims) > 0 {
 			g.settled = now.Add(SettleTime)
 		}
@@ -75,7 +76,8 @@ func (c *Coordinator) Join(j Join, now time.Time) error {
 	return nil
 }
 
-func (g *crowd) wasReplaced(id string) bool {
+// wasReplaced reports whether a member with this id has been replaced by another of its instance.
+func (g *membership) wasReplaced(id string) bool {
 	for _, m := range g.instances {
 		if slices.Contains(m.replaced, id) {
 			return true
@@ -84,7 +86,8 @@ func (g *crowd) wasReplaced(id string) bool {
 	return false
 }
 
-func (c *Coordinator) admit(g *crowd, j *Join, now time.Time) *member {
+// admit adds a new member.
+func (c *Coordinator) admit(g *membership, j *Join, now time.Time) *member {
 	m := &member{joined: now}
 	c.groups[g.name] = g
 	g.enter(m, j.Member)
@@ -95,9 +98,9 @@ func (c *Coordinator) admit(g *crowd, j *Join, now time.Time) *member {
 	return m
 }
 
-// replace lets a member with the same instance id take the place of m. It gets what m had, under new
-// generations: what is left of the old process is fenced.
-func (c *Coordinator) replace(g *crowd, m *member, id string) {
+// replace gives m, whose process was restarted under the same instance id, a new member id. It keeps the
+// partitions of m under new generations, so that the old process is fenced.
+func (c *Coordinator) replace(g *membership, m *member, id string) {
 	g.drop(m)
 	m.replaced = append(m.replaced, m.Member)
 	if n := len(m.replaced) - maxReplaced; n > 0 {
@@ -118,22 +121,22 @@ func (c *Coordinator) replace(g *crowd, m *member, id string) {
 	}
 }
 
-// hear notes that a member lives.
+// hear notes that a member is alive.
 func (c *Coordinator) hear(m *member, now time.Time) {
 	m.heard = now
 	m.deadline = now.Add(m.Session)
 	c.wake(m.deadline)
 }
 
-// wake makes sure that Expire looks at at.
+// wake makes sure that Expire has work at the time at, unless that is zero.
 func (c *Coordinator) wake(at time.Time) {
 	if !at.IsZero() && (c.due.IsZero() || at.Before(c.due)) {
 		c.due = at
 	}
 }
 
-// claim notes which free partitions a member works on that the coordinator did not know.
-func (g *crowd) claim(m *member, claims []Partition) {
+// claim notes the free partitions that a member says it works on.
+func (g *membership) claim(m *member, claims []Partition) {
 	for _, p := range claims {
 		if s := g.slot(p); s != nil && s.holder == nil && s.claimed == nil && subscribes(m.Topics, p.Topic) {
 			s.claimed = m
@@ -141,8 +144,8 @@ func (g *crowd) claim(m *member, claims []Partition) {
 	}
 }
 
-// Heartbeat says that a member lives, and which assignment it has seen. Partitions that were
-// withdrawn with that revision or before, and are not in busy, have been let go. It returns
+// Heartbeat says that a member is alive and has seen the assignment with a revision. The partitions that
+// were withdrawn in that revision or an earlier one and are not in busy have been let go. The error is
 // ErrNotMember or ErrReplaced.
 func (c *Coordinator) Heartbeat(group, id string, revision uint32, busy []Partition, now time.Time) error {
 	g, m, err := c.find(group, id)
@@ -156,8 +159,8 @@ func (c *Coordinator) Heartbeat(group, id string, revision uint32, busy []Partit
 	return nil
 }
 
-// letGo frees what a member was asked to hand over and is not busy with.
-func (c *Coordinator) letGo(g *crowd, m *member, revision uint32, busy []Partition) (any bool) {
+// letGo frees the partitions that m has let go, see Heartbeat, and reports whether there were any.
+func (c *Coordinator) letGo(g *membership, m *member, revision uint32, busy []Partition) (any bool) {
 	kept := make(map[Partition]struct{}, len(busy))
 	for _, p := range busy {
 		kept[p] = struct{}{}
@@ -172,7 +175,8 @@ func (c *Coordinator) letGo(g *crowd, m *member, revision uint32, busy []Partiti
 	return any
 }
 
-func (c *Coordinator) find(group, id string) (*crowd, *member, error) {
+// find returns a member and its group. The error is ErrNotMember or ErrReplaced.
+func (c *Coordinator) find(group, id string) (*membership, *member, error) {
 	g := c.groups[group]
 	if g == nil {
 		return nil, nil, ErrNotMember
@@ -187,7 +191,7 @@ func (c *Coordinator) find(group, id string) (*crowd, *member, error) {
 	return g, m, nil
 }
 
-// Leave takes a member out at once: it has finished with its partitions. It returns ErrNotMember or
+// Leave removes a member, which has finished with its partitions, at once. The error is ErrNotMember or
 // ErrReplaced.
 func (c *Coordinator) Leave(group, id string, now time.Time) error {
 	g, m, err := c.find(group, id)
@@ -200,8 +204,9 @@ func (c *Coordinator) Leave(group, id string, now time.Time) error {
 	return nil
 }
 
-// Disconnected says that the connection by which a member joined last broke without a word. A member
-// with an instance id is given the rest of its session, any other DisconnectGrace of it.
+// Disconnected says that a connection broke without a Leave. If the member joined last on that connection,
+// it may come back within the rest of its session when it has an instance id, and otherwise within
+// DisconnectGrace.
 func (c *Coordinator) Disconnected(group, id string, connection uint64, now time.Time) {
 	_, m, err := c.find(group, id)
 	if err != nil || m.Instance != "" || m.Connection != connection {
@@ -213,7 +218,8 @@ func (c *Coordinator) Disconnected(group, id string, connection uint64, now time
 	}
 }
 
-func (c *Coordinator) remove(g *crowd, m *member) {
+// remove removes a member and frees its partitions.
+func (c *Coordinator) remove(g *membership, m *member) {
 	g.drop(m)
 	if g.instances[m.Instance] == m {
 		delete(g.instances, m.Instance)
@@ -234,7 +240,7 @@ func (c *Coordinator) remove(g *crowd, m *member) {
 }
 
 // free takes a partition from its holder.
-func (c *Coordinator) free(g *crowd, s *slot) {
+func (c *Coordinator) free(g *membership, s *slot) {
 	if s.withdrawn != 0 {
 		s.holder.leaving--
 	}
@@ -242,20 +248,21 @@ func (c *Coordinator) free(g *crowd, s *slot) {
 	c.fence(g, s)
 }
 
-// fence reports who may commit on a slot now.
-func (c *Coordinator) fence(g *crowd, s *slot) {
+// fence adds the effect that only the holder of s may commit.
+func (c *Coordinator) fence(g *membership, s *slot) {
 	c.effects.Fences = append(c.effects.Fences, Fence{Group: g.name, Partition: s.partition, Generation: s.generation})
 }
 
-func (c *Coordinator) notify(g *crowd, m *member) {
+// notify adds the effect that m is told its assignment.
+func (c *Coordinator) notify(g *membership, m *member) {
 	c.effects.Notices = append(c.effects.Notices, Notice{Group: g.name, Member: m.Member})
 }
 
-// Due returns the next moment at which Expire has something to do, and false when there is none.
+// Due returns the next time at which Expire has something to do, and false when there is none.
 func (c *Coordinator) Due() (time.Time, bool) { return c.due, !c.due.IsZero() }
 
-// Expire takes out members that were not heard of in time, takes away partitions that were not handed
-// over in time, and ends settling.
+// Expire removes members that were silent for too long, frees partitions that were not handed over in
+// time, and ends the SettleTime of groups.
 func (c *Coordinator) Expire(now time.Time) {
 	if c.due.IsZero() || c.due.After(now) {
 		return
@@ -283,8 +290,8 @@ func (c *Coordinator) Expire(now time.Time) {
 	}
 }
 
-// wakeFor makes sure that Expire comes back for everything in g that ends.
-func (c *Coordinator) wakeFor(g *crowd) {
+// wakeFor makes sure that Expire has work at every deadline of g.
+func (c *Coordinator) wakeFor(g *membership) {
 	c.wake(g.settled)
 	for _, m := range g.members {
 		c.wake(m.deadline)
@@ -294,8 +301,7 @@ func (c *Coordinator) wakeFor(g *crowd) {
 	}
 }
 
-// Refresh looks again at the topics of all groups: partitions may have been added, topics made or
-// deleted.
+// Refresh follows changes of topics: some may have been created or deleted, or have got partitions.
 func (c *Coordinator) Refresh(now time.Time) {
 	for _, g := range c.groups {
 		if c.refresh(g) {
@@ -304,9 +310,9 @@ func (c *Coordinator) Refresh(now time.Time) {
 	}
 }
 
-// refresh makes the slots those of the topics that members subscribe to, and reports whether they
-// changed. A topic that was made again has nothing in common with the one before.
-func (c *Coordinator) refresh(g *crowd) bool {
+// refresh makes the slots those of the topics that members subscribe to, and reports whether that changed
+// anything. A topic that was deleted and created again is another topic.
+func (c *Coordinator) refresh(g *membership) bool {
 	now := map[string]Topic{}
 	for _, m := range g.members {
 		for _, name := range m.Topics {
@@ -333,7 +339,7 @@ func (c *Coordinator) refresh(g *crowd) bool {
 		}
 		c.effects.Fences = append(c.effects.Fences, Fence{Group: g.name, Partition: s.partition, Open: true})
 		if s.holder != nil {
-			s.holder.revision = 0 // another one is due
+			s.holder.revision = 0 // it needs a new one
 		}
 		if s.withdrawn != 0 {
 			s.holder.leaving--
@@ -360,8 +366,9 @@ func comparePartitions(a, b Partition) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Number, b.Number))
 }
 
-// rebalance decides anew who should have what, and does of it what can be done at once.
-func (c *Coordinator) rebalance(g *crowd, now time.Time) {
+// rebalance decides anew which member should have which partition. It assigns free partitions, and
+// withdraws those that should move.
+func (c *Coordinator) rebalance(g *membership, now time.Time) {
 	if len(g.members) == 0 {
 		c.dissolve(g)
 		return
@@ -411,13 +418,14 @@ func (c *Coordinator) rebalance(g *crowd, now time.Time) {
 
 func byID(a, b *member) int { return cmp.Compare(a.Member, b.Member) }
 
-// decide sets the targets. While the group settles only those who claimed a partition get it.
-func (g *crowd) decide() {
+// decide sets the targets of all slots. During SettleTime a free partition goes only to a member that
+// claimed it.
+func (g *membership) decide() {
 	subs := make([]subscriber, len(g.order))
 	for i, m := range g.order {
 		m.index, subs[i] = i, subscriber{topics: m.Topics}
 	}
-	at := func(m *member) int { // of a slot: those of former members were cleared
+	at := func(m *member) int { // slots refer to present members only
 		if m == nil {
 			return -1
 		}
@@ -444,17 +452,17 @@ func (g *crowd) decide() {
 	}
 }
 
-// dissolve forgets a group without members: everybody may commit again.
-func (c *Coordinator) dissolve(g *crowd) {
+// dissolve forgets a group without members. Clients that are no members may commit again.
+func (c *Coordinator) dissolve(g *membership) {
 	for _, s := range g.slots {
 		c.effects.Fences = append(c.effects.Fences, Fence{Group: g.name, Partition: s.partition, Open: true})
 	}
 	delete(c.groups, g.name)
 }
 
-// Seek gives partitions of a group new generations, because its committed offsets were changed from
-// outside: what their holders did so far counts no more, and they start again. It returns the
-// generations in the order of the partitions, 0 for those nobody holds.
+// Seek gives partitions of a group new generations, because their committed offsets were changed from
+// outside. The holders' earlier generations are fenced, and the holders start again at the committed
+// offset. Seek returns the generations in the order of parts, 0 for partitions that nobody holds.
 func (c *Coordinator) Seek(group string, parts []Partition) []uint32 {
 	out := make([]uint32, len(parts))
 	g := c.groups[group]
@@ -483,8 +491,8 @@ func (c *Coordinator) Seek(group string, parts []Partition) []uint32 {
 	return out
 }
 
-// Touch has all members of a group told their assignment again: something about its partitions
-// changed that only the caller knows.
+// Touch has all members of a group told their assignment again, because something about the partitions
+// changed that the coordinator does not know of.
 func (c *Coordinator) Touch(group string) {
 	g := c.groups[group]
 	if g == nil {
@@ -497,7 +505,7 @@ func (c *Coordinator) Touch(group string) {
 	}
 }
 
-// Assignment returns what a member should work on, and false when there is no such member.
+// Assignment returns the partitions that a member should work on, and false when there is no such member.
 func (c *Coordinator) Assignment(group, id string) (Assignment, bool) {
 	g, m, err := c.find(group, id)
 	if err != nil {
@@ -518,7 +526,7 @@ type MemberInfo struct {
 	Connection       uint64
 	Topics           []string
 	Joined, Heard    time.Time
-	Held             []Held // those that it has to hand over included
+	Held             []Held // also those that it has to hand over
 }
 
 // GroupInfo describes the membership of a group.
@@ -529,7 +537,8 @@ type GroupInfo struct {
 	Members    []MemberInfo
 }
 
-// Groups describes the groups that have members, in the order of their names; group "" means all.
+// Groups describes one group, or all in the order of their names when group is empty. A group without
+// members is left out.
 func (c *Coordinator) Groups(group string) []GroupInfo {
 	var list []GroupInfo
 	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
@@ -540,7 +549,7 @@ func (c *Coordinator) Groups(group string) []GroupInfo {
 	return list
 }
 
-func (g *crowd) info() GroupInfo {
+func (g *membership) info() GroupInfo {
 	held := map[*member][]Held{}
 	for i := range g.slots {
 		if s := &g.slots[i]; s.holder != nil {

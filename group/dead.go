@@ -2,28 +2,28 @@ package group
 
 import "time"
 
-// MaxDeadBatch is the most dead letters that one call to Queue.Dead returns.
+// MaxDeadBatch bounds the dead letters that one call of Queue.Dead returns.
 const MaxDeadBatch = 1024
 
-// Dead is a message that will not be delivered again, waiting for the broker to publish it to the
-// dead-letter topic.
+// Dead is a dead letter: a message that will not be delivered again, and that the broker has not
+// published to the dead-letter topic yet.
 type Dead struct {
 	Offset   uint64
 	Attempts uint32    // deliveries it had
 	Reason   string    // of the last failure, at most MaxReason bytes
-	First    time.Time // its first failure, cut to the second
-	Last     time.Time // when it died
+	First    time.Time // of its first failure, in whole seconds
+	Last     time.Time // when it became a dead letter
 }
 
 // cause is what the dead letters of one command have in common.
 type cause struct {
 	reason   string
 	at       int64  // in ms
-	messages uint64 // that still refer to it
+	messages uint64 // dead letters that refer to it
 }
 
-// Dead returns the pending dead letters with the lowest offsets, at most MaxDeadBatch. The broker
-// publishes each and then applies PlanBuried. After a crash between the two they are here again.
+// Dead returns the dead letters with the lowest offsets, at most MaxDeadBatch. The broker publishes them
+// and then applies PlanBuried. After a crash between the two, Dead returns them again.
 func (q *Queue) Dead() []Dead {
 	n := min(q.runs.summary().dead, MaxDeadBatch)
 	if n == 0 {
@@ -49,9 +49,9 @@ func (q *Queue) Dead() []Dead {
 	return list
 }
 
-// PlanBuried appends to dst the command that makes these messages done, and returns it. Offsets
-// that are no dead letters are left out, and so is what lies behind MaxRanges ranges; nothing left
-// is nil.
+// PlanBuried appends to dst the command that makes these dead letters done, and returns it. It leaves out
+// offsets that are no dead letters, and those that no longer fit in MaxRanges ranges. With none left it
+// returns nil.
 func (q *Queue) PlanBuried(dst []byte, offsets []uint64) (cmd []byte) {
 	w := newSpanWriter(appendHeader(dst, kindBury, q.name), false)
 	for _, offset := range offsets {
@@ -66,7 +66,7 @@ func (q *Queue) PlanBuried(dst []byte, offsets []uint64) (cmd []byte) {
 	return w.finish()
 }
 
-// keep gives out id for c.
+// keep stores c under a new id.
 func (q *Queue) keep(id uint64, c *cause) {
 	if q.causes == nil {
 		q.causes = make(map[uint64]*cause)
@@ -75,7 +75,7 @@ func (q *Queue) keep(id uint64, c *cause) {
 	q.causeID = id
 }
 
-// release says that n messages no longer refer to the cause.
+// release notes that n dead letters no longer refer to a cause.
 func (q *Queue) release(id, n uint64) {
 	c := q.causes[id]
 	c.messages -= n

@@ -2,18 +2,18 @@ package group
 
 import "errors"
 
-// ErrFenced is returned by State.MayCommit for a commit of somebody who does not hold the partition.
+// ErrFenced is returned by State.MayCommit for a commit by somebody who does not hold the partition.
 var ErrFenced = errors.New("group: fenced")
 
-// SetFence lets only those commit for a group who know this generation; 0 lets nobody. Fences are
-// soft: they are in no command and in no snapshot, because the membership is not either.
+// SetFence allows only commits of this generation for a group, and none when generation is 0. Fences are
+// soft, like the membership: they are in no command and in no snapshot.
 func (s *State) SetFence(group string, generation uint32) { s.fences[group] = generation }
 
-// LiftFence lets everybody commit for a group: it has no members that read the partition.
+// LiftFence removes the fence of a group: it has no members that read the partition.
 func (s *State) LiftFence(group string) { delete(s.fences, group) }
 
-// MayCommit returns nil if a commit of this generation may be planned, else ErrFenced. Generation 0 is
-// of somebody who is no member: that is allowed while there are none.
+// MayCommit returns nil when a commit of this generation is allowed, and otherwise ErrFenced. Generation 0
+// is that of a client that is no member, which may commit only while the group has no fence.
 func (s *State) MayCommit(group string, generation uint32) error {
 	fence, fenced := s.fences[group]
 	if !fenced && generation == 0 || fenced && generation != 0 && generation == fence {

@@ -8,45 +8,45 @@ import (
 )
 
 var (
-	// ErrNotMember is returned by Coordinator.Heartbeat, Leave and others for a member that is not
-	// known: it was not heard of for its session timeout, or the coordinator is a new one. It may join
-	// again.
+	// ErrNotMember is returned by Coordinator.Heartbeat and Leave for an unknown member: it was silent
+	// for longer than its session, or the broker was restarted. It may join again.
 	ErrNotMember = errors.New("group: not a member")
-	// ErrReplaced is returned by Coordinator.Join and Heartbeat for a member whose instance id a later
-	// member has taken over.
+	// ErrReplaced is returned by Coordinator.Join, Heartbeat and Leave for a member whose instance id a
+	// later member has taken over.
 	ErrReplaced = errors.New("group: replaced by another member with the same instance id")
-	// ErrMembers is returned by Coordinator.Join when the group or the coordinator has no room.
+	// ErrMembers is returned by Coordinator.Join at MaxGroupMembers or MaxMembers.
 	ErrMembers = errors.New("group: too many members")
-	// ErrMember is returned by Coordinator.Join for a field that is not allowed.
+	// ErrMember is returned by Coordinator.Join for a field outside its limits, and for a member that
+	// changes its instance id.
 	ErrMember = errors.New("group: member refused")
 )
 
 // Defaults and limits of members.
 const (
-	// DefaultSession is how long a member may be silent.
+	// DefaultSession is the default of Join.Session.
 	DefaultSession = 10 * time.Second
-	// DefaultHandover is how long a member may take to finish with a partition that another one gets.
+	// DefaultHandover is the default of Join.Handover.
 	DefaultHandover = 30 * time.Second
-	// MinSession keeps heartbeats from becoming a load.
+	// MinSession bounds Join.Session from below, so that heartbeats do not become a load.
 	MinSession = 100 * time.Millisecond
-	// MaxSession is how long a crash may go unnoticed.
+	// MaxSession bounds Join.Session, the time for which a crash may go unnoticed.
 	MaxSession = 30 * time.Minute
-	// MaxHandover is how long a rebalance may take.
+	// MaxHandover bounds Join.Handover, the time that a rebalance may take.
 	MaxHandover = time.Hour
-	// MaxGroupMembers bounds the members of a group: a change looks at all of them.
+	// MaxGroupMembers bounds the members of a group, because every change looks at all of them.
 	MaxGroupMembers = 2_000
 	// MaxMembers bounds the members of all groups together.
 	MaxMembers = 20_000
 	// MaxTopics bounds the topics of a member.
 	MaxTopics = 1_000
-	// DisconnectGrace is how long the partitions of a member without an instance id wait for it after
-	// its connection broke: long enough for a client to connect again, short enough that a crash hurts
-	// little.
+	// DisconnectGrace is how long a member without an instance id keeps its partitions after its
+	// connection broke: long enough for a client to reconnect, short enough for a quick takeover after a
+	// crash.
 	DisconnectGrace = time.Second
-	// SettleTime is how long a group that comes back after a restart of the broker waits for its other
-	// members before their partitions are given to those that are there already.
+	// SettleTime is how long a group that comes back after a restart of the broker waits for all its
+	// members to claim their partitions, before the first to come back get the others' partitions.
 	SettleTime = 2 * time.Second
-	// maxReplaced is how many former ids of an instance are remembered, to tell zombies the truth.
+	// maxReplaced is how many former member ids of an instance are remembered, for ErrReplaced.
 	maxReplaced = 8
 )
 
@@ -56,30 +56,33 @@ type Partition struct {
 	Number uint16
 }
 
-// Topic is what a Coordinator needs to know of a topic.
+// Topic is what a Coordinator needs to know about a topic.
 type Topic struct {
-	ID         [16]byte // another one after the topic was deleted and made again
-	Partitions []uint16 // in ascending order; those that can be consumed here
+	ID         [16]byte // changes when the topic is deleted and created again
+	Partitions []uint16 // numbers, ascending, of the partitions that can be consumed here
 }
 
 // Join is what a member says when it joins.
 type Join struct {
 	Group  string
-	Member string // unique for every process and run
-	// Instance, when not empty, stays the same over restarts of the member: a restart within Session
+	Member string // unique for every run of a process
+	// Instance, when not empty, stays the same when the member is restarted: a restart within Session
 	// moves no partition.
 	Instance string
-	// Connection is where the member can be told things; see Coordinator.Disconnected.
+	// Connection identifies the connection on which the member joined; see Coordinator.Disconnected.
 	Connection uint64
 	Topics     []string
-	Session    time.Duration // DefaultSession when 0
-	Handover   time.Duration // DefaultHandover when 0
-	// Claims are the partitions that the member works on, as far as it knows. They count when the
-	// coordinator does not know the member, which is so after a restart of the broker.
+	// Session is how long the member may be silent. 0 means DefaultSession.
+	Session time.Duration
+	// Handover is how long the member may take to finish with a partition that another one gets. 0 means
+	// DefaultHandover.
+	Handover time.Duration
+	// Claims are the partitions that the member believes to hold. The coordinator heeds claims to free
+	// partitions only, so they matter after a restart of the broker.
 	Claims []Partition
 }
 
-// normal returns j with defaults and topics in order, each once.
+// normal returns j with its defaults filled in and its topics sorted, each once. The error is ErrMember.
 func (j Join) normal() (Join, error) {
 	if j.Session == 0 {
 		j.Session = DefaultSession
@@ -106,11 +109,11 @@ type member struct {
 	Join
 	joined   time.Time
 	heard    time.Time
-	deadline time.Time // gone when it is not heard of before
-	revision uint32    // of its assignment
+	deadline time.Time // removed when it is not heard before
+	revision uint32    // of its assignment; 0 when it needs a new one
 	leaving  int       // partitions that it has to hand over
-	index    int       // in crowd.order, during decide
-	replaced []string  // ids under which the instance was known before
+	index    int       // in membership.order, during decide
+	replaced []string  // former ids of its instance
 }
 
 // slot is one partition of a group. Invariant: generation is 0 exactly while nobody holds it.
@@ -119,47 +122,47 @@ type slot struct {
 	target     *member
 	holder     *member
 	generation uint32    // the fence: the holder's commits carry it
-	withdrawn  uint32    // the holder's revision from which on it may not keep the partition; 0 if it may
-	until      time.Time // when a withdrawn partition is taken away
-	claimed    *member   // who worked on it before the coordinator was there
+	withdrawn  uint32    // first revision of the holder without the partition; 0 while it may keep it
+	until      time.Time // when a withdrawn partition is freed at the latest
+	claimed    *member   // says that it held the partition before the broker was restarted
 }
 
-// crowd is the membership of one group.
-type crowd struct {
+// membership is the membership of one group.
+type membership struct {
 	name       string
 	members    map[string]*member
 	order      []*member // by id
 	instances  map[string]*member
-	topics     map[string]Topic // of all members, as of the last look
+	topics     map[string]Topic // of all members, as of the last refresh
 	slots      []slot           // sorted by topic and number
-	settled    time.Time        // until then only claimed partitions are given out
+	settled    time.Time        // end of SettleTime; zero when it is over or was not needed
 	generation uint32           // of the last change
 	rebalances uint64
 }
 
-// place returns where a member with this id is in order, or would be.
-func (g *crowd) place(id string) int {
+// place returns the index of a member in order, or the one it would get.
+func (g *membership) place(id string) int {
 	i, _ := slices.BinarySearchFunc(g.order, id, func(m *member, id string) int { return cmp.Compare(m.Member, id) })
 	return i
 }
 
-// enter puts m among the members under an id.
-func (g *crowd) enter(m *member, id string) {
+// enter adds m to the members under an id.
+func (g *membership) enter(m *member, id string) {
 	i := g.place(id)
 	m.Member = id
 	g.members[id] = m
 	g.order = slices.Insert(g.order, i, m)
 }
 
-// drop takes m out of the members.
-func (g *crowd) drop(m *member) {
+// drop removes m from the members.
+func (g *membership) drop(m *member) {
 	i := g.place(m.Member)
 	g.order = slices.Delete(g.order, i, i+1)
 	delete(g.members, m.Member)
 }
 
-// slot returns the slot of a partition, nil when there is none.
-func (g *crowd) slot(p Partition) *slot {
+// slot returns the slot of a partition, or nil. It is valid until the slots change.
+func (g *membership) slot(p Partition) *slot {
 	i, ok := slices.BinarySearchFunc(g.slots, p, func(s slot, p Partition) int { return comparePartitions(s.partition, p) })
 	if !ok {
 		return nil
@@ -170,20 +173,21 @@ func (g *crowd) slot(p Partition) *slot {
 // Held is one partition of an assignment.
 type Held struct {
 	Partition
-	// Generation is to be sent with commits. With another one than before reading starts again at the
-	// committed offset: a seek has moved it, or others may have.
+	// Generation is to be sent with commits. When it differs from that of the last assignment, the member
+	// must start again at the committed offset, which a seek or another member may have moved.
 	Generation uint32
 }
 
-// Assignment is what a member should work on. A partition that was in an earlier assignment and is
-// not in this one has to be finished and let go; see Coordinator.Heartbeat.
+// Assignment is what a member should work on. It has to finish with partitions of its last assignment that
+// are not in this one, and let them go; see Coordinator.Heartbeat.
 type Assignment struct {
 	Revision   uint32
 	Partitions []Held // sorted
 }
 
-// Fence says who may commit on a partition: who has the generation, nobody while it is 0, and
-// everybody when Open is set, because the group has no members that read the topic.
+// Fence says which commits of a group a partition may accept: with Open those of clients that are no
+// members, because the group has no members that read the topic; otherwise those with the generation, and
+// none when it is 0.
 type Fence struct {
 	Group string
 	Partition
@@ -194,7 +198,7 @@ type Fence struct {
 // Notice says that a member has another assignment.
 type Notice struct{ Group, Member string }
 
-// Effects are what a coordinator wants to be done: the fences first, in order, then the notices.
+// Effects are what the caller of a Coordinator has to do: first the fences, in order, then the notices.
 type Effects struct {
 	Fences  []Fence
 	Notices []Notice

@@ -1,8 +1,8 @@
 package group
 
-// MaxOrdered bounds the messages of a queue with order by key that are neither done nor fresh, those
-// that wait for their key included. Behind so many the queue looks no further: a key that fails holds
-// up its own messages, and the others only when this many of its own stand in between.
+// MaxOrdered bounds the messages of a queue with order by key that are neither done nor fresh, with those
+// that wait for an earlier message of their key. At that number the queue leases no fresh messages. So a
+// key whose first message fails holds up other keys only when this many of its own messages are waiting.
 const MaxOrdered = 1 << 18
 
 // parked is the tag of a waiting run whose messages wait for an earlier message of their key.
@@ -10,21 +10,21 @@ const parked = 1
 
 func (r *run) isParked() bool { return r.waiting() && r.tag == parked }
 
-// order keeps the messages of a queue that are not done apart by key. Every message below known that
-// is not done and no dead letter stands in the chain of its key, in offset order. The first of a
-// chain may be leased, the others are parked. Messages without a key are in no chain.
+// order sorts the messages of a queue by key. Every message below known that is neither done nor a dead
+// letter is in the chain of its key, in offset order. The first of a chain may be leased; the others are
+// parked. Messages without a key are in no chain.
 //
-// All of it is soft. After a restart known is 0 again, and nothing is leased at or above it before
-// the keys are learned.
+// All of it is soft. After a restart known is 0 again, and no message at or above it is leased before the
+// keys up to there are learned.
 type order struct {
-	known  uint64 // never above Queue.next
-	chains map[uint64]chain
+	known  uint64           // keys below are in chains; at most Queue.next
+	chains map[uint64]chain // by the hash of the key
 	links  links
 	at     uint64   // offset of ahead[0]
 	ahead  []uint64 // learned keys that are not used yet
 }
 
-// chain is the messages of one key that are not done.
+// chain is the offsets of the first and the last message of a key.
 type chain struct {
 	head, tail uint64
 }
@@ -34,14 +34,14 @@ func newOrder() *order { return &order{chains: make(map[uint64]chain)} }
 // Ordered reports whether the queue keeps the order of every key.
 func (q *Queue) Ordered() bool { return q.order != nil }
 
-// WantsKeys returns the offset from which on Lease needs the keys of messages before it can go on,
-// and whether it needs any. The caller reads them and calls LearnKeys. limit is that of Lease.
+// WantsKeys returns the offset from which on Lease needs to know the keys of messages, and false when it
+// needs none now. The caller reads the keys and calls LearnKeys. limit is that of Lease.
 func (q *Queue) WantsKeys(limit uint64) (from uint64, ok bool) {
 	o := q.order
 	if o == nil {
 		return 0, false
 	}
-	q.sort()
+	q.chainKnown()
 	if o.known < q.next {
 		r, ok := q.runs.find(o.known, probe{})
 		if ok {
@@ -55,20 +55,20 @@ func (q *Queue) WantsKeys(limit uint64) (from uint64, ok bool) {
 	return q.next, true
 }
 
-// LearnKeys says which keys the messages from the offset on have: a hash of each, and 0 for a
-// message without a key. It copies hashes. Keys that were not asked for are forgotten.
+// LearnKeys tells the queue the keys of the messages from an offset on: a hash of each, or 0 for a message
+// without a key. It copies hashes. Keys that WantsKeys did not ask for are ignored.
 func (q *Queue) LearnKeys(from uint64, hashes []uint64) {
 	o := q.order
 	if o == nil || len(hashes) == 0 {
 		return
 	}
-	q.sort()
+	q.chainKnown()
 	o.at, o.ahead = from, append(o.ahead[:0], hashes...)
-	q.sort()
+	q.chainKnown()
 }
 
-// sort puts messages between known and next in their chains, as far as their keys are learned.
-func (q *Queue) sort() {
+// chainKnown adds the messages between known and next to their chains, as far as their keys are learned.
+func (q *Queue) chainKnown() {
 	o := q.order
 	end := o.at + uint64(len(o.ahead))
 	for o.known < q.next {
@@ -89,17 +89,17 @@ func (q *Queue) sort() {
 			}
 		}
 	}
-	o.drop()
+	o.dropUsed()
 }
 
-// enlist puts a message of the tree in its chain, and parks it when it is not the first.
+// enlist adds a message of the tree to its chain, and parks it when it is not the first there.
 func (q *Queue) enlist(offset uint64) {
 	if !q.order.enter(offset, q.order.ahead[offset-q.order.at]) {
 		q.mark(offset, parked)
 	}
 }
 
-// mark parks a waiting message, or lets it be delivered with a tag of 0.
+// mark sets the tag of a waiting message: parked, or 0 to let it be delivered.
 func (q *Queue) mark(offset, tag uint64) {
 	r, ok := q.runs.find(offset, probe{})
 	if !ok || r.first > offset || !r.waiting() || r.tag == tag {
@@ -110,8 +110,8 @@ func (q *Queue) mark(offset, tag uint64) {
 	q.set(r, part)
 }
 
-// park parks what of [first, end) waits and is not the first of its key. It has work to do only for
-// messages that were leased before the queue kept order.
+// park parks the waiting messages in [first, end) that are not the first of their key. There are such only
+// among messages that were leased before the queue kept order.
 func (q *Queue) park(first, end uint64) {
 	o := q.order
 	if o == nil {
@@ -124,13 +124,13 @@ func (q *Queue) park(first, end uint64) {
 	}
 }
 
-// drop forgets learned keys of messages below known.
-func (o *order) drop() {
+// dropUsed forgets the learned keys of messages below known.
+func (o *order) dropUsed() {
 	n := min(uint64(len(o.ahead)), max(o.known, o.at)-o.at)
 	o.ahead, o.at = o.ahead[n:], o.at+n
 }
 
-// enter puts a message behind all others of its key and reports whether it is the first.
+// enter adds a message to the end of the chain of its key, and reports whether it is the only one there.
 func (o *order) enter(offset, key uint64) bool {
 	if key == 0 {
 		return true
@@ -147,7 +147,8 @@ func (o *order) enter(offset, key uint64) bool {
 	return false
 }
 
-// leave takes a message out of its chain. It returns the one that is first now, if another was.
+// leave removes a message from its chain. When that makes another message the first, it returns that one and
+// true.
 func (o *order) leave(offset uint64) (first uint64, changed bool) {
 	l := o.links.at(offset)
 	if l == nil || l.key == 0 {
@@ -164,7 +165,7 @@ func (o *order) leave(offset uint64) (first uint64, changed bool) {
 		o.chains[key] = chain{head: next, tail: c.tail}
 		return next, true
 	}
-	// In the middle: it was leased before the queue kept order.
+	// Not the first: it was leased before the queue kept order.
 	before := c.head
 	for o.links.at(before).next != offset {
 		before = o.links.at(before).next
@@ -177,8 +178,8 @@ func (o *order) leave(offset uint64) (first uint64, changed bool) {
 	return 0, false
 }
 
-// leaveAll takes [first, end) out of the chains: they are done or dead. What is first in a chain now
-// may be leased.
+// leaveAll removes [first, end), which are done or dead, from the chains. Messages that are now the first of
+// their chain may be leased.
 func (q *Queue) leaveAll(first, end uint64) {
 	o := q.order
 	if o == nil {
@@ -191,7 +192,7 @@ func (q *Queue) leaveAll(first, end uint64) {
 	}
 }
 
-// keepOrder begins or ends keeping the order of keys.
+// keepOrder switches order by key on or off.
 func (q *Queue) keepOrder(on bool) {
 	switch {
 	case on && q.order == nil:
@@ -206,8 +207,8 @@ func (q *Queue) keepOrder(on bool) {
 	}
 }
 
-// leaseFreshOrdered is leaseFresh for a queue with order: it leases what is the first of its key and
-// parks the rest.
+// leaseFreshOrdered is leaseFresh for a queue with order by key: it leases messages that are the first of
+// their key and parks the others.
 func (q *Queue) leaseFreshOrdered(g *grant, limit uint64) {
 	o := q.order
 	if o.known < q.next || len(o.ahead) == 0 || o.at != q.next {
@@ -225,23 +226,23 @@ func (q *Queue) leaseFreshOrdered(g *grant, limit uint64) {
 		q.runs.append(r)
 	}
 	o.known = q.next
-	o.drop()
+	o.dropUsed()
 }
 
-// linkPage is how many neighbouring offsets are kept together: enough that a page costs little
-// besides its links, few enough that a single message left in it does not hold much.
+// linkPage is how many neighbouring offsets share a page: enough that its overhead is small, few enough that
+// a single message left in it holds little memory.
 const linkPage = 64
 
-// link is a message in a chain. next is the following message of its key, 0 for the last one: the
-// first offset of all follows nothing.
+// link is a message in a chain. next is the offset of the next message of its key, or 0 for the last one;
+// offset 0 itself is never next.
 type link struct {
 	key, next uint64
 }
 
-// links are the messages in chains, by offset.
+// links holds the messages in chains by offset.
 type links struct {
 	pages map[uint64]*page
-	spare *page // the last one that became empty, to be used again
+	spare *page // an empty page for reuse, or nil
 }
 
 type page struct {
@@ -249,7 +250,7 @@ type page struct {
 	links [linkPage]link
 }
 
-// at returns the link of an offset, nil when its page has none.
+// at returns the link of an offset, or nil when its page does not exist.
 func (l *links) at(offset uint64) *link {
 	p := l.pages[offset/linkPage]
 	if p == nil {

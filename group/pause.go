@@ -15,7 +15,7 @@ func AppendPause(dst []byte, group string, pause bool) []byte {
 	return appendHeader(dst, kind, group)
 }
 
-// CheckPause returns nil if the group may be paused, else ErrName or ErrTooMany.
+// CheckPause returns nil when a group may be paused, and otherwise ErrName or ErrTooMany.
 func (s *State) CheckPause(group string) error {
 	if len(group) == 0 || len(group) > MaxName {
 		return ErrName
@@ -26,15 +26,13 @@ func (s *State) CheckPause(group string) error {
 	return nil
 }
 
-// Paused reports whether a group or queue was paused and not resumed. What that means is the
-// caller's business: Queue.Lease knows nothing of it.
+// Paused reports whether a group or queue is paused. The caller enforces it: Queue.Lease does not look.
 func (s *State) Paused(group string) bool {
 	_, ok := s.paused[group]
 	return ok
 }
 
-// PausedNames walks over the names that are paused, in no particular order. The state must not change
-// meanwhile.
+// PausedNames iterates over the paused names in no particular order. The state must not change meanwhile.
 func (s *State) PausedNames() iter.Seq[string] { return maps.Keys(s.paused) }
 
 func (s *State) applyPause(r *reader, name []byte, pause bool) error {

@@ -2,13 +2,13 @@ package group
 
 import "time"
 
-// Phase is what a message of a queue that is not done waits for.
+// Phase says what a message that is not done waits for.
 type Phase uint8
 
 const (
 	// PhaseFresh is a message that was never leased.
 	PhaseFresh Phase = 0
-	// PhaseLeased is a message that a worker has.
+	// PhaseLeased is a message that is leased to a worker.
 	PhaseLeased Phase = 1
 	// PhaseWaiting is a message that is delivered again when it is due.
 	PhaseWaiting Phase = 2
@@ -23,11 +23,11 @@ type Pending struct {
 	First, Count uint64
 	Attempts     uint32 // deliveries so far
 	Phase        Phase
-	Due          time.Time // PhaseWaiting: when; PhaseLeased: the end of the lease; else zero
+	Due          time.Time // PhaseWaiting: of the redelivery; PhaseLeased: the end of the lease; else zero
 }
 
-// Pending appends to dst at most most ranges of messages that are not done, from an offset on and
-// below limit, in offset order. It changes nothing.
+// Pending appends to dst at most most ranges of messages that are not done, with offsets in [from, limit)
+// and in offset order. It changes nothing.
 func (q *Queue) Pending(dst []Pending, from, limit uint64, most int) []Pending {
 	if from >= limit {
 		return dst
@@ -60,10 +60,11 @@ func (r run) pending() Pending {
 	return p
 }
 
-// PlanDiscard appends to dst the command that makes messages below limit done without a delivery,
-// and returns it with the number of messages that stay as they are: those that are done, dead
-// letters, or leased by a worker, who settles them himself. The attempts of s do not count. Without
-// a message the command is nil. One call looks at MaxRanges ranges. Nothing changes before Apply.
+// PlanDiscard appends to dst the command that makes messages below limit done without a delivery, and
+// returns it. left is the number of messages of s that stay as they are: those that are done or dead
+// letters, and those that are leased, which their worker settles. The attempts in s are ignored. When no
+// message is left to discard, the command is nil. One call looks at MaxRanges ranges at most. Nothing
+// changes before Apply.
 func (q *Queue) PlanDiscard(dst []byte, s []Settle, limit uint64) (cmd []byte, left int) {
 	w := newSpanWriter(appendHeader(dst, kindAck, q.name), false)
 	looks := MaxRanges

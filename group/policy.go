@@ -10,14 +10,14 @@ const (
 	DefaultMaxDeliveries = 5
 )
 
-// Limits of a Policy and of the durations a worker may ask for. Larger values are lowered to them.
+// Limits of a Policy and of the durations that a worker may ask for. Larger values are lowered to them.
 const (
-	// MaxLease bounds one lease. A message held longer is better extended than forgotten.
+	// MaxLease bounds one lease. A worker that needs longer must extend it.
 	MaxLease = 12 * time.Hour
-	// MaxDelay bounds the delay before a redelivery, because a delayed message keeps the records
-	// behind it from counting as done.
+	// MaxDelay bounds the delay before a redelivery, because the queue's floor cannot pass a delayed
+	// message.
 	MaxDelay = 7 * 24 * time.Hour
-	// MaxMaxDeliveries bounds Policy.MaxDeliveries: attempts are kept in 16 bits per range.
+	// MaxMaxDeliveries bounds Policy.MaxDeliveries. Attempts are kept in 16 bits.
 	MaxMaxDeliveries = 1000
 )
 
@@ -30,18 +30,18 @@ type Policy struct {
 	BackoffMin time.Duration
 	// BackoffMax bounds the doubling. Default 5 min, at least BackoffMin.
 	BackoffMax time.Duration
-	// MaxDeliveries is the number of deliveries after which a failing message is dead.
+	// MaxDeliveries is the number of deliveries after which a failing message becomes a dead letter.
 	// Default 5, at most MaxMaxDeliveries.
 	MaxDeliveries int
-	// DeadLetter is the topic of the dead letters, at most MaxName bytes. This package only keeps
-	// it: the broker decides what an empty name means.
+	// DeadLetter is the topic of the dead letters, at most MaxName bytes. This package only stores it;
+	// the broker decides what an empty name means.
 	DeadLetter string
-	// OrderByKey never has two messages of one key in flight: a message is delivered when all earlier
-	// ones of its key are done or dead letters.
+	// OrderByKey delivers a message only when all earlier ones of its key are done or dead letters. So
+	// two messages of one key are never in flight.
 	OrderByKey bool
 }
 
-// normal returns p with defaults filled in, limits kept and durations in whole milliseconds.
+// normal returns p with defaults filled in, limits enforced and durations rounded up to milliseconds.
 func (p Policy) normal() Policy {
 	p.Lease = wholeMs(p.Lease, DefaultLease, MaxLease)
 	p.BackoffMin = wholeMs(p.BackoffMin, DefaultBackoffMin, MaxDelay)
@@ -53,7 +53,7 @@ func (p Policy) normal() Policy {
 	return p
 }
 
-// wholeMs rounds d up to a millisecond, bounded by limit; what is not positive becomes fallback.
+// wholeMs returns d rounded up to a millisecond and at most limit, or fallback when d is not positive.
 func wholeMs(d, fallback, limit time.Duration) time.Duration {
 	if d <= 0 {
 		return fallback
@@ -62,13 +62,13 @@ func wholeMs(d, fallback, limit time.Duration) time.Duration {
 	return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
 }
 
-// jitterBlock is how many neighbouring offsets share their jitter. With a jitter for every offset,
-// a range that fails together would fall apart into single messages; so it stays a few ranges.
+// jitterBlock is how many neighbouring offsets share their jitter. With a jitter for every offset, a range
+// that fails together would fall apart into single messages.
 const jitterBlock = 256
 
-// backoff returns the delay in milliseconds after the given failed attempt of a message:
-// BackoffMin doubled with every attempt, at most BackoffMax, and then up to 20 % more or less. The
-// jitter is a function of the offset's block and the attempt.
+// backoff returns the delay in milliseconds after a failed attempt: BackoffMin doubled with every attempt
+// after the first, at most BackoffMax, plus or minus up to 20 % of jitter. The jitter depends only on the
+// offset's block and the attempt.
 func (p *Policy) backoff(offset uint64, attempt uint16) uint64 {
 	d, limit := uint64(p.BackoffMin.Milliseconds()), uint64(p.BackoffMax.Milliseconds())
 	for i := uint16(1); i < attempt && d < limit; i++ {
@@ -88,10 +88,10 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// ms returns t in milliseconds since 1970, from 0 to maxMoment.
+// ms returns t in milliseconds since 1970, clamped to [0, maxMoment].
 func ms(t time.Time) int64 { return min(max(0, t.UnixMilli()), maxMoment) }
 
-// after returns the moment d behind now in milliseconds, rounded up so that nothing is early.
+// after returns now plus d in milliseconds since 1970, rounded up so that nothing is early.
 func after(now time.Time, d time.Duration) int64 {
 	return max(1, ms(now.Add(d+time.Millisecond-1)))
 }

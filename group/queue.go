@@ -2,20 +2,20 @@ package group
 
 import "time"
 
-// Queue hands every message of the partition to one worker at a time. It knows the messages that
-// are neither done nor fresh, as runs; all others below next are done.
+// Queue hands every message of the partition to one worker at a time. It tracks the messages that are
+// neither done nor fresh, as runs. Messages from next on are fresh; all others are done.
 //
-// Invariants: floor <= settled <= next. Every run lies within [floor, next). Every offset at or
-// above settled is as if no command had named it.
+// Invariants: floor <= settled <= next. Every run lies within [floor, next). No command has named an
+// offset at or above settled.
 type Queue struct {
 	name    string
 	policy  Policy
 	runs    tree
-	next    uint64 // the first fresh offset
-	settled uint64 // durable: the end of what commands have named
-	acked   uint64
+	next    uint64            // the first fresh offset
+	settled uint64            // durable: behind the highest offset that a command has named
+	acked   uint64            // messages acknowledged or discarded since the process started
 	causes  map[uint64]*cause // by the tag of dead runs; nil before the first
-	causeID uint64            // the last one given out
+	causeID uint64            // the last id of a cause
 	order   *order            // nil unless the queue keeps the order of keys
 }
 
@@ -25,8 +25,8 @@ func newQueue(name string, start uint64, p Policy) *Queue {
 	return q
 }
 
-// Lease is a range of messages that a worker may work on. Attempt counts their deliveries from 1,
-// and names the lease when the worker settles.
+// Lease is a range of messages leased to a worker. Attempt is the number of their deliveries, this one
+// included. It identifies the lease when the worker settles.
 type Lease struct {
 	First   uint64
 	Count   uint32
@@ -35,20 +35,20 @@ type Lease struct {
 
 // Stats are the figures of a queue.
 type Stats struct {
-	Floor        uint64 // all below is done
-	Next         uint64 // nothing from here on was ever leased
-	InFlight     int    // leased
-	Redelivering int    // delivered before, or skipped by a restart, and waiting to be leased again
-	Parked       int    // waiting for an earlier message of their key
+	Floor        uint64 // all messages below are done
+	Next         uint64 // no message from here on was ever leased
+	InFlight     int    // leased messages
+	Redelivering int    // messages that wait to be leased again
+	Parked       int    // messages that wait for an earlier one of their key
 	Dead         int    // dead letters that the broker has not buried
-	Acked        uint64 // messages acknowledged since the process started
+	Acked        uint64 // messages acknowledged or discarded since the process started
 }
 
 // Policy returns the queue's policy, with the defaults filled in.
 func (q *Queue) Policy() Policy { return q.policy }
 
-// Stats returns the figures of the moment. A lease past its deadline counts as in flight until
-// PlanExpire and Apply took it back.
+// Stats returns the current figures. A lease past its deadline counts as in flight until PlanExpire and
+// Apply have taken it back.
 func (q *Queue) Stats() Stats {
 	sum := q.runs.summary()
 	return Stats{
@@ -62,7 +62,7 @@ func (q *Queue) Stats() Stats {
 	}
 }
 
-// Backlog returns how many messages below limit are not done, those in flight included.
+// Backlog returns how many messages below limit are not done, including those in flight.
 func (q *Queue) Backlog(limit uint64) uint64 {
 	if limit >= q.next {
 		sum := q.runs.summary()
@@ -84,6 +84,7 @@ func (q *Queue) tracked() uint64 {
 	return sum.messages()
 }
 
+// floor returns the lowest offset that is not done.
 func (q *Queue) floor() uint64 {
 	if r, ok := q.runs.find(0, probe{}); ok {
 		return r.first
@@ -91,15 +92,14 @@ func (q *Queue) floor() uint64 {
 	return q.next
 }
 
-// Lease appends to dst leases for at most most messages below limit, the end of what consumers may
-// see, and returns the extended slice. Messages that are due for redelivery come first, in the
-// order of their offsets, then fresh ones. Neighbours of the same attempt are one Lease. One call
-// leases at most MaxInFlight messages. A lease of 0 is the policy's; any is at most MaxLease. owner
-// is who loses the leases in ReleaseOwner.
+// Lease appends to dst leases of at most most messages below limit, the end of what consumers may see, and
+// returns the extended slice. Messages that are due for redelivery come first, in offset order, then fresh
+// ones. Neighbours with the same attempt share a Lease. One call leases at most MaxInFlight messages. A
+// lease of 0 means the policy's; a longer one than MaxLease is shortened to that. owner identifies the
+// leases for ReleaseOwner.
 //
-// A queue with order by key leases a message only when all earlier ones of its key are done, and
-// only as far as it knows the keys: call WantsKeys and LearnKeys before, and again while it leased
-// less than it might.
+// A queue with order by key leases a message only when all earlier ones of its key are done, and only as
+// far as it knows the keys: call WantsKeys and LearnKeys first, and again while it leases less than most.
 func (q *Queue) Lease(
 	dst []Lease, most int, limit uint64, lease time.Duration, owner uint64, now time.Time,
 ) []Lease {
@@ -119,7 +119,7 @@ func (q *Queue) Lease(
 	return g.leases
 }
 
-// grant is one call to Queue.Lease.
+// grant is the state of one call of Queue.Lease.
 type grant struct {
 	leases   []Lease
 	old      int    // leases that were there before
@@ -139,7 +139,7 @@ func (g *grant) take(r run) run {
 	return r
 }
 
-// note appends a lease, or lengthens the one before.
+// note appends a lease, or extends the last one of this grant.
 func (g *grant) note(first, count uint64, attempt uint32) {
 	if n := len(g.leases); n > g.old {
 		l := &g.leases[n-1]
@@ -151,6 +151,7 @@ func (g *grant) note(first, count uint64, attempt uint32) {
 	g.leases = append(g.leases, Lease{first, uint32(count), attempt})
 }
 
+// leaseDue leases messages below limit whose redelivery is due.
 func (q *Queue) leaseDue(g *grant, limit uint64, nowMs int64) {
 	for from := uint64(0); g.left > 0; {
 		r, ok := q.runs.find(from, probe{want: wantDue, at: nowMs})
@@ -163,6 +164,7 @@ func (q *Queue) leaseDue(g *grant, limit uint64, nowMs int64) {
 	}
 }
 
+// leaseFresh leases fresh messages below limit.
 func (q *Queue) leaseFresh(g *grant, limit uint64) {
 	sum := q.runs.summary()
 	if limit <= q.next || sum.messages() >= MaxInFlight {
@@ -176,7 +178,7 @@ func (q *Queue) leaseFresh(g *grant, limit uint64) {
 	q.next += count
 }
 
-// set puts part in the place of the same offsets of r, a run of the tree.
+// set replaces the offsets of part in r, a run of the tree, by part.
 func (q *Queue) set(r, part run) {
 	var with [3]run
 	n := 0
@@ -193,7 +195,7 @@ func (q *Queue) set(r, part run) {
 	q.runs.replace(r.first, with[:n])
 }
 
-// remove takes [first, end) out of r, a run of the tree.
+// remove removes [first, end) from r, a run of the tree: these messages are done.
 func (q *Queue) remove(r run, first, end uint64) {
 	if r.isDead() {
 		q.release(r.tag, end-first)
@@ -212,11 +214,10 @@ func (q *Queue) remove(r run, first, end uint64) {
 	q.leaveAll(first, end)
 }
 
-// ReleaseOwner takes back all leases of owner, whose connection is gone. Their messages can be
-// leased again at once. The delivery counts as an attempt as long as the process lives; a restart
-// forgets it, because nothing is logged. So a message that kills its workers is stopped: at the
-// last attempt the lease is not taken back but expires now, and PlanExpire makes the message a dead
-// letter.
+// ReleaseOwner takes back all leases of owner, whose connection is gone. Their messages can be leased again
+// at once. The delivery counts as an attempt until the broker restarts; nothing is logged. To stop messages
+// that kill their workers, a lease at the last attempt is not taken back but expires now, so that PlanExpire
+// makes its messages dead letters.
 func (q *Queue) ReleaseOwner(owner uint64, now time.Time) {
 	for from := uint64(0); ; {
 		r, ok := q.runs.find(from, probe{want: wantOwned, owner: owner})
@@ -234,13 +235,13 @@ func (q *Queue) ReleaseOwner(owner uint64, now time.Time) {
 	}
 }
 
-// Expiry returns the earliest deadline of all leases, the next moment at which PlanExpire has
-// something to do. It is false when nothing is leased.
+// Expiry returns the earliest deadline of all leases, when PlanExpire has something to do, and false when
+// nothing is leased.
 func (q *Queue) Expiry() (time.Time, bool) { return moment(q.runs.summary().deadline) }
 
-// Deadline returns the next moment at which PlanExpire or a redelivery has something to do, and
-// false when there is none. A moment in the past is one whose messages nobody has leased yet: a
-// caller without a waiting worker needs no timer for them, only one for Expiry.
+// Deadline returns the earliest time at which a lease expires or a redelivery is due, and false when there is
+// none. A redelivery stays due until somebody leases the message, so the time may be in the past: then only
+// Expiry needs a timer.
 func (q *Queue) Deadline() (time.Time, bool) {
 	sum := q.runs.summary()
 	return moment(min(sum.deadline, sum.due))
@@ -253,7 +254,7 @@ func moment(at int64) (time.Time, bool) {
 	return time.UnixMilli(at), true
 }
 
-// truncate moves the queue up to first and returns how many messages were lost.
+// truncate makes all messages below first done, and returns how many of them were neither done nor leased.
 func (q *Queue) truncate(first uint64) uint64 {
 	var lost uint64
 	for {
@@ -272,7 +273,7 @@ func (q *Queue) truncate(first uint64) uint64 {
 		q.next = first
 		if q.order != nil {
 			q.order.known = first
-			q.order.drop()
+			q.order.dropUsed()
 		}
 	}
 	q.settled = max(q.settled, first)

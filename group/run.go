@@ -2,28 +2,27 @@ package group
 
 import "math"
 
-// never is the due time of what is not delivered again, and the lowest deadline of no leases.
+// never is the due time of messages that are not delivered again, and the earliest deadline of no leases.
 const never = math.MaxInt64
 
-// run is a range of neighbouring messages that are neither done nor fresh and share everything the
-// queue knows about them. It is in one of three states:
+// run is a range of neighbouring messages that are neither done nor fresh and have the same state, which is
+// one of three:
 //
 //	leased   deadline != 0, tag is the owner
-//	waiting  deadline == 0, deliverable from due on; not before its key lets it when tag is parked
-//	dead     due == never, tag is the cause
+//	waiting  deadline == 0, deliverable from due on; with tag == parked only after its key's earlier messages
+//	dead     due == never, tag is the id of the cause
 //
-// fails, since, due and, for dead runs, tag are durable: commands alone change them, and a lease
-// leaves them as they are. attempts, deadline and the owner are soft. 48 bytes; a million of them
-// must stay under 64 MB.
+// fails, since, due and, for dead runs, tag are durable: only commands change them, a lease does not.
+// attempts, deadline and the owner are soft. A run takes 48 bytes; a million of them must stay under 64 MB.
 type run struct {
 	first    uint64
 	count    uint64
 	deadline int64 // end of the lease in ms; 0 without one
 	due      int64 // in ms; 0 for a message that never failed
 	tag      uint64
-	since    uint32 // first failure in seconds since 1970; 0 if there was none
+	since    uint32 // first failure in seconds since 1970; 0 when there was none
 	attempts uint16 // deliveries so far, at least fails
-	fails    uint16 // the attempt that failed last; 0 if there was none
+	fails    uint16 // number of the attempt that failed last; 0 when none did
 }
 
 func (r *run) end() uint64   { return r.first + r.count }
@@ -31,8 +30,8 @@ func (r *run) leased() bool  { return r.deadline != 0 }
 func (r *run) isDead() bool  { return r.due == never }
 func (r *run) waiting() bool { return r.deadline == 0 && r.due != never }
 
-// ownerBit spreads owners over the bits of summary.owners: the top six bits of a multiplication,
-// because every change of a leaf computes it for all its leases.
+// ownerBit maps an owner to a bit of summary.owners, by the top six bits of a multiplication. It must be
+// cheap, because every change of a leaf computes it for all its leases.
 func ownerBit(o uint64) uint64 { return 1 << (o * 0x9e3779b97f4a7c15 >> 58) }
 
 // clip returns the part of r within [first, end), which must not be empty.
@@ -49,14 +48,14 @@ func (r *run) alike(next *run) bool {
 		r.fails == next.fails
 }
 
-// summary is what a node of the tree knows about all runs below it, to find one without a visit to
-// the others. The counts are messages.
+// summary is what a node of the tree knows about all runs below it, so that a search can skip it. The counts
+// are messages.
 type summary struct {
-	deadline int64  // lowest deadline of the leases, never without one
-	due      int64  // lowest due time of what waits, never without one
-	owners   uint64 // a bit for every owner of a lease, several owners to a bit
+	deadline int64  // earliest deadline of the leases, never when there is none
+	due      int64  // earliest due time of the messages that wait and are not parked, never when there is none
+	owners   uint64 // the ownerBit of every owner of a lease
 	leased   uint64
-	waiting  uint64 // parked ones included
+	waiting  uint64 // with the parked ones
 	parked   uint64
 	dead     uint64
 }
@@ -92,7 +91,7 @@ func (s *summary) merge(o *summary) {
 
 func (s *summary) messages() uint64 { return s.leased + s.waiting + s.dead }
 
-// probe says which runs are looked for. The zero value looks for all.
+// probe says which runs a search looks for. The zero value looks for all.
 type probe struct {
 	want  uint8
 	at    int64  // for wantDue and wantExpired

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Settle is a range of leased messages that a worker is done with, with the attempt of their lease.
+// Settle is a range of leased messages that a worker has finished, with the attempt of their lease.
 type Settle struct {
 	First   uint64
 	Count   uint32
@@ -16,10 +16,11 @@ type Settle struct {
 // reasonExpired is the reason of a dead letter whose last lease ran out.
 const reasonExpired = "lease expired"
 
-// PlanAck appends to dst the command that acknowledges what of s is still leased under its attempt,
-// and returns it with the number of messages that are not: their lease was lost, never given, or
-// given again under a later attempt. Without a message to acknowledge the command is nil. One call
-// looks at MaxRanges ranges; what lies behind them is refused, too. Nothing changes before Apply.
+// PlanAck appends to dst the command that acknowledges the messages of s that are still leased under their
+// attempt, and returns it. lost is the number of the other messages of s: their lease expired, was never
+// given, or was given again under a later attempt. When there is nothing to acknowledge, the command is nil.
+// One call looks at MaxRanges ranges at most; messages behind them count as lost. Nothing changes before
+// Apply.
 func (q *Queue) PlanAck(dst []byte, s []Settle) (cmd []byte, lost int) {
 	w := newSpanWriter(appendHeader(dst, kindAck, q.name), false)
 	lost = q.held(s, func(r run) uint64 {
@@ -28,9 +29,9 @@ func (q *Queue) PlanAck(dst []byte, s []Settle) (cmd []byte, lost int) {
 	return w.finish(), lost
 }
 
-// PlanNack is PlanAck for messages that failed. They are delivered again after delay, or after the
-// policy's backoff if delay is negative. At the policy's MaxDeliveries they become dead letters for
-// this reason instead, so even a delay of 0 comes to an end. A delay is at most MaxDelay.
+// PlanNack is PlanAck for messages that failed. They are delivered again after delay, at most MaxDelay, or
+// after the policy's backoff when delay is negative. A message at the policy's MaxDeliveries becomes a dead
+// letter with this reason instead.
 func (q *Queue) PlanNack(
 	dst []byte, s []Settle, delay time.Duration, reason string, now time.Time,
 ) (cmd []byte, lost int) {
@@ -43,7 +44,7 @@ func (q *Queue) PlanNack(
 	return w.finish(), lost
 }
 
-// PlanReject is PlanAck for messages that no delivery can help: they become dead letters at once.
+// PlanReject is PlanAck for messages that must not be delivered again: they become dead letters at once.
 func (q *Queue) PlanReject(
 	dst []byte, s []Settle, reason string, now time.Time,
 ) (cmd []byte, lost int) {
@@ -54,10 +55,10 @@ func (q *Queue) PlanReject(
 	return w.finish(), lost
 }
 
-// PlanExpire appends to dst the command that takes back the leases whose deadline is now or before,
-// and returns it with the number of their messages. They are delivered again after the policy's
-// backoff, or become dead letters at its MaxDeliveries. Without any the command is nil. A command
-// has at most MaxRanges ranges; apply it and plan again until there is none.
+// PlanExpire appends to dst the command that takes back the leases whose deadline is now or earlier, and
+// returns it with the number of their messages. These are delivered again after the policy's backoff, or
+// become dead letters at its MaxDeliveries. When there are none, the command is nil. A command has at most
+// MaxRanges ranges: apply it and plan again until it is nil.
 func (q *Queue) PlanExpire(dst []byte, now time.Time) (cmd []byte, n int) {
 	if q.runs.summary().deadline > ms(now) {
 		return nil, 0
@@ -74,9 +75,9 @@ func (q *Queue) PlanExpire(dst []byte, now time.Time) (cmd []byte, n int) {
 	return w.finish(), n
 }
 
-// Extend lets the leases that s names end at now plus lease, and returns how many of the messages
-// are not leased under their attempt. A lease of 0 is the policy's; any is at most MaxLease. It
-// also extends a lease past its deadline that no command took back yet. Nothing is logged.
+// Extend makes the leases that s names end at now plus lease, and returns how many messages of s are not
+// leased under their attempt. A lease of 0 means the policy's; a longer one than MaxLease is shortened to
+// that. Extend also renews a lease past its deadline that no command has taken back yet. Nothing is logged.
 func (q *Queue) Extend(s []Settle, lease time.Duration, now time.Time) (lost int) {
 	deadline := after(now, wholeMs(lease, q.policy.Lease, MaxLease))
 	return q.held(s, func(r run) uint64 {
@@ -87,10 +88,10 @@ func (q *Queue) Extend(s []Settle, lease time.Duration, now time.Time) (lost int
 	})
 }
 
-// held calls take for every range of s that is leased under its attempt. take returns how many of
-// the range's messages it took; less than all ends the walk. held returns how many messages of s
-// were not taken. The walk ends after MaxRanges looks: a worker that names the whole queue again
-// and again must not hold up the partition.
+// held calls take for every part of s that is leased under its attempt. take returns how many of the part's
+// messages it took; less than all ends the walk. held returns how many messages of s were not taken. The walk
+// ends after MaxRanges looks, so that a worker that names the whole queue again and again cannot hold up the
+// partition.
 func (q *Queue) held(s []Settle, take func(r run) uint64) (lost int) {
 	looks := MaxRanges
 	for _, p := range s {
@@ -118,14 +119,15 @@ func (q *Queue) held(s []Settle, take func(r run) uint64) (lost int) {
 	return lost
 }
 
+// failWriter begins a fail command.
 func (q *Queue) failWriter(dst []byte, reason string, now time.Time) spanWriter {
 	dst = appendHeader(dst, kindFail, q.name)
 	dst = appendUint(dst, uint64(ms(now)))
 	return newSpanWriter(appendText(dst, shorten(reason)), true)
 }
 
-// retry adds the leased range r to a fail command and returns how many of its messages had room.
-// A wait of 0 is the policy's backoff.
+// retry adds the leased run r to a fail command, and returns how many of its messages fit in. wait is that of
+// a span; 0 means the policy's backoff.
 func (q *Queue) retry(w *spanWriter, r run, wait uint64) uint64 {
 	s := span{first: r.first, count: r.count, attempt: r.attempts}
 	if int(r.attempts) >= q.policy.MaxDeliveries {
@@ -146,7 +148,7 @@ func (q *Queue) retry(w *spanWriter, r run, wait uint64) uint64 {
 	return s.first - r.first
 }
 
-// shorten cuts a reason to MaxReason bytes without cutting a character.
+// shorten cuts a reason to at most MaxReason bytes, between two characters.
 func shorten(reason string) string {
 	if len(reason) <= MaxReason {
 		return reason

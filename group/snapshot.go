@@ -23,16 +23,16 @@ import (
 //	run       gap uvarint, count uvarint, fails uvarint, and if fails > 0:
 //	          since uvarint, mark uvarint, and if mark is 0: due uvarint
 //
-// first is the first offset that retention left. Names are sorted and causes are in the order of
-// their commands. gap counts the done messages between the end of the run before, or offset 0, and
-// this one; no run reaches beyond settled. A mark of m > 0 is a dead letter by the m-th cause.
-// order is 1 for order by key, else 0. since is in seconds, at and due in milliseconds since 1970.
-// The rest is as in a command. crc32c, a little-endian u32, is the Castagnoli checksum of all before
-// it.
+// first is the lowest offset that retention has left. Names are sorted, and causes are in the order of their
+// commands. gap is the number of done messages between the end of the run before, or offset 0, and this one.
+// No run reaches beyond settled. A mark of m > 0 says that the messages are dead letters by the m-th cause.
+// order is 1 for order by key, else 0. since is in seconds since 1970, at and due are in milliseconds since
+// 1970. The rest is as in a command. crc32c, a little-endian u32, is the Castagnoli checksum of all bytes
+// before it.
 //
-// Version 1 has no order and no paused names.
+// Version 1 has neither order nor paused names.
 //
-// The bytes are a function of the commands and truncations alone. Leases are not in them.
+// The bytes depend on the commands and truncations alone. Leases are not in them.
 const snapshotVersion = 2
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -96,13 +96,13 @@ func (r run) durable() run {
 	return r
 }
 
-// runWriter appends runs to a snapshot, joining those whose leases alone kept them apart.
+// runWriter appends runs to a snapshot, and joins those that only their leases kept apart.
 type runWriter struct {
 	buf  []byte
 	ids  []uint64 // of the causes, sorted
-	n    uint32   // runs, last included
-	prev uint64   // end of the run before last
-	last run      // not yet in buf
+	n    uint32   // runs, with last
+	prev uint64   // end of the run in front of last
+	last run      // not in buf yet
 }
 
 func (w *runWriter) add(r run) {
@@ -135,8 +135,8 @@ func (w *runWriter) flush() {
 	w.buf = appendUint(appendUint(w.buf, 0), uint64(r.due))
 }
 
-// Restore returns the state of a snapshot. It keeps no reference to it. The error is ErrVersion for
-// a snapshot of a newer version and ErrSnapshot for one that is damaged or cut short.
+// Restore returns the state in a snapshot. It does not keep the snapshot. The error is ErrVersion for a
+// snapshot of a newer version, and ErrSnapshot for one that is damaged or cut short.
 func Restore(snapshot []byte) (*State, error) {
 	n := len(snapshot) - 4
 	if n < 1 || crc32.Checksum(snapshot[:n], castagnoli) != le.Uint32(snapshot[n:]) {
@@ -148,7 +148,7 @@ func Restore(snapshot []byte) (*State, error) {
 	return restore(snapshot[:n])
 }
 
-// restore is Restore behind the checksum.
+// restore is Restore without the checks of the checksum and of newer versions.
 func restore(b []byte) (*State, error) {
 	s := New()
 	r := reader{b: b}
@@ -198,7 +198,7 @@ func (s *State) restorePaused(r *reader) bool {
 	return len(s.paused) <= MaxGroups
 }
 
-// queue reads a queue that has nothing below first.
+// queue reads a queue, which must have no run below first.
 func (r *reader) queue(first uint64, version byte) *Queue {
 	name, policy := string(r.name()), r.policy()
 	if version > 1 {
@@ -234,7 +234,7 @@ func (r *reader) queue(first uint64, version byte) *Queue {
 	return q
 }
 
-// run reads a run between prev and the end of what is settled.
+// run reads a run, which must lie between prev and q.settled.
 func (r *reader) run(q *Queue, prev uint64) run {
 	v := run{first: prev + r.uint(q.settled-prev)}
 	v.count = r.uint(q.settled - v.first)

@@ -19,28 +19,27 @@ var (
 	ErrSnapshot = errors.New("group: damaged snapshot")
 	// ErrName is returned by State.Check for a name that is empty or longer than MaxName.
 	ErrName = errors.New("group: name is empty or too long")
-	// ErrTooMany is returned by State.Check, and by State.Apply for a group that was not checked,
-	// when the partition has MaxGroups groups.
+	// ErrTooMany is returned by State.Check and State.CheckPause, and by State.Apply for a group that was
+	// not checked, when the partition has MaxGroups of them.
 	ErrTooMany = errors.New("group: too many groups in the partition")
 )
 
-// State is what all consumers of one partition have told the broker. Create one with New or
-// Restore.
+// State is the state of all consumers of one partition. Create one with New or Restore.
 type State struct {
 	first   uint64 // records below were removed by retention
 	commits map[string]*Commit
 	queues  map[string]*Queue
 	paused  map[string]struct{}
-	fences  map[string]uint32 // soft: what a commit has to carry, by group; see SetFence
+	fences  map[string]uint32 // soft: the generation that a commit must carry, by group; see SetFence
 }
 
 // Commit is how far an ordered group has read.
 type Commit struct {
-	Offset uint64    // the next offset to read: the group is done with all below
-	At     time.Time // when it said so, in milliseconds
+	Offset uint64    // the next offset to read: the group has finished all messages below
+	At     time.Time // when it committed, in whole milliseconds
 }
 
-// New returns a state in which nobody has said anything yet.
+// New returns an empty state.
 func New() *State {
 	return &State{
 		commits: make(map[string]*Commit), queues: make(map[string]*Queue),
@@ -48,8 +47,8 @@ func New() *State {
 	}
 }
 
-// Check returns nil if there is or may be a group of this name and mode. Otherwise it returns
-// ErrName or ErrTooMany. Call it before AppendCommit and AppendOpen.
+// Check returns nil when a group with this name and mode exists or may be created, and otherwise ErrName or
+// ErrTooMany. Call it before AppendCommit and AppendOpen.
 func (s *State) Check(name string, mode Mode) error {
 	if len(name) == 0 || len(name) > MaxName {
 		return ErrName
@@ -67,8 +66,8 @@ func (s *State) Check(name string, mode Mode) error {
 	return nil
 }
 
-// Committed returns the last commit of an ordered group, and false if it has none. A commit stays
-// where the group put it when retention removes the records behind it.
+// Committed returns the last commit of an ordered group, and false when it has none. The commit does not move
+// when retention removes the records at its offset.
 func (s *State) Committed(group string) (Commit, bool) {
 	c, ok := s.commits[group]
 	if !ok {
@@ -77,12 +76,11 @@ func (s *State) Committed(group string) (Commit, bool) {
 	return *c, true
 }
 
-// Queue returns the queue of this name, nil when there is none. It is valid until a command drops
-// it.
+// Queue returns the queue with this name, or nil. It is valid until a command drops it.
 func (s *State) Queue(name string) *Queue { return s.queues[name] }
 
-// Queues walks over all queues in no particular order, without an allocation. The state must not
-// change meanwhile, but for the queues themselves.
+// Queues iterates over all queues in no particular order, without an allocation. Meanwhile the queues may
+// change, but none may be created or dropped.
 func (s *State) Queues() iter.Seq2[string, *Queue] { return maps.All(s.queues) }
 
 // Mode is how a group consumes the partition.
@@ -107,11 +105,11 @@ func (m Mode) String() string {
 type Info struct {
 	Name   string
 	Mode   Mode
-	Offset uint64 // all below is done: an ordered group's commit, a queue's floor
+	Offset uint64 // all messages below are done: an ordered group's commit, a queue's floor
 }
 
-// Groups returns all groups sorted by name. An ordered group and a queue may have the same name;
-// then the group comes first.
+// Groups returns all groups sorted by name. When an ordered group and a queue have the same name, the group
+// comes first.
 func (s *State) Groups() []Info {
 	list := make([]Info, 0, len(s.commits)+len(s.queues))
 	for name, c := range s.commits {
@@ -126,10 +124,10 @@ func (s *State) Groups() []Info {
 	return list
 }
 
-// TruncatePrefix says that retention removed the records below first. The queues move on: their
-// leases, redeliveries and dead letters below are gone. It returns how many messages of all queues
-// were lost, that is neither done nor leased. It is no command: the log says itself where it
-// starts, and the result is the same before and after other commands. Call it after a restart, too.
+// TruncatePrefix tells the state that retention removed the records below first. The queues drop their
+// leases, redeliveries and dead letters below. It returns how many messages of all queues were lost, which
+// means that they were neither done nor leased. It is not a command, because the log itself knows where it
+// starts, and because the outcome is the same before and after other commands. Call it after a restart, too.
 func (s *State) TruncatePrefix(first uint64) uint64 {
 	if first <= s.first {
 		return 0
@@ -142,10 +140,10 @@ func (s *State) TruncatePrefix(first uint64) uint64 {
 	return lost
 }
 
-// Apply changes the state by one command. It does not keep command. A command for a queue that does
-// not exist changes nothing, because the queue may have been dropped after it was planned. After an
-// error the state is as before. ErrTooMany is part of what is the same on every replay: skip the
-// command and go on. Any other error means that the log cannot be read on.
+// Apply changes the state by one command. It does not keep the command. A command for a queue that does not
+// exist changes nothing, because the queue may have been dropped after it was planned. After an error the
+// state is as before. ErrTooMany is the same on every replay: skip the command and go on. After any other
+// error the rest of the log must not be applied.
 func (s *State) Apply(command []byte) error {
 	r := reader{b: command}
 	version, kind, name := r.byte(), r.byte(), r.name()

@@ -3,24 +3,24 @@ package group
 import "slices"
 
 const (
-	// leafMax is the most runs in a leaf: 64 of 48 bytes are 3072, exactly a size class of Go's
-	// allocator. More make every change copy more, fewer cost memory for nodes.
+	// leafMax bounds the runs in a leaf. 64 of 48 bytes are 3072 bytes, a size class of Go's allocator. With
+	// more, every change copies more; with fewer, nodes take more memory.
 	leafMax = 64
-	// innerMax is the most children of an inner node.
+	// innerMax bounds the children of an inner node.
 	innerMax = 32
 )
 
 // tree holds runs in the order of their offsets, without overlap. It is a B+ tree whose nodes carry
-// summaries. New runs come in only at the end or in the place of an old one, so there is no general
-// insert: what is leased lies behind everything older, and the rest is change and removal.
+// summaries. It needs no general insert: fresh messages are appended, and everything else replaces or
+// removes a run.
 type tree struct {
-	root *node // nil while nothing was ever put in
+	root *node // nil, or an empty leaf, when the tree has no runs
 }
 
-// node is a leaf with runs or an inner node with kids. All leaves are equally deep. No node but the
-// root is empty.
+// node is a leaf with runs or an inner node with kids. All leaves have the same depth. Only the root may be
+// empty.
 type node struct {
-	low  uint64 // the first offset in it
+	low  uint64 // the lowest offset in it
 	sum  summary
 	runs []run
 	kids []*node
@@ -34,8 +34,7 @@ func (t *tree) summary() summary {
 	return t.root.sum
 }
 
-// find returns the first run with an offset of at least from that p looks for. A run that begins
-// before from and reaches it counts.
+// find returns the first run that p looks for and that ends behind from.
 func (t *tree) find(from uint64, p probe) (run, bool) {
 	if t.root == nil || !p.may(&t.root.sum) {
 		return run{}, false
@@ -43,7 +42,7 @@ func (t *tree) find(from uint64, p probe) (run, bool) {
 	return t.root.find(from, &p)
 }
 
-// append puts r, which must lie behind all other runs, at the end.
+// append adds r, which must lie behind all other runs.
 func (t *tree) append(r run) {
 	if t.root == nil {
 		t.root = &node{sum: emptySummary()}
@@ -51,8 +50,8 @@ func (t *tree) append(r run) {
 	t.grow(t.root.append(r))
 }
 
-// replace puts at most three runs in the place of the run that begins at first, which must exist.
-// They must lie within the old one, in order.
+// replace replaces the run that begins at first, which must exist, by at most three runs, which must lie
+// within it, in order.
 func (t *tree) replace(first uint64, with []run) {
 	t.grow(t.root.replace(first, with))
 	for len(t.root.kids) == 1 {
@@ -63,7 +62,7 @@ func (t *tree) replace(first uint64, with []run) {
 	}
 }
 
-// grow puts a new root above the old one if that had to be split.
+// grow adds a root above the old one when that was split; right is its new right half, or nil.
 func (t *tree) grow(right *node) {
 	if right == nil {
 		return
@@ -115,7 +114,7 @@ func (n *node) find(from uint64, p *probe) (run, bool) {
 	return run{}, false
 }
 
-// index returns the place of the first run that ends behind offset.
+// index returns the index of the first run that ends behind offset.
 func (n *node) index(offset uint64) int {
 	lo, hi := 0, len(n.runs)
 	for lo < hi {
@@ -129,7 +128,7 @@ func (n *node) index(offset uint64) int {
 	return lo
 }
 
-// kid returns the place of the last child that begins at or before offset, or 0.
+// kid returns the index of the last child that begins at or before offset, or 0.
 func (n *node) kid(offset uint64) int {
 	lo, hi := 1, len(n.kids)
 	for lo < hi {
@@ -143,8 +142,8 @@ func (n *node) kid(offset uint64) int {
 	return lo - 1
 }
 
-// append returns the node to put to the right of n if n was full. Full nodes stay full, because
-// what is leased in order would leave them half empty otherwise.
+// append adds r. When n is full, append returns a new node, to be put to the right of n. It does not split n,
+// because appends in order would leave every node half empty.
 func (n *node) append(r run) *node {
 	if !n.leaf() {
 		return n.appendBelow(r)
@@ -184,7 +183,7 @@ func newLeaf(runs ...run) *node {
 	return n
 }
 
-// replace returns the node to put to the right of n if n had to be split.
+// replace is tree.replace below n. When n had to be split, it returns the node to put to the right of n.
 func (n *node) replace(first uint64, with []run) *node {
 	if !n.leaf() {
 		return n.replaceBelow(first, with)
@@ -223,7 +222,7 @@ func (n *node) replaceBelow(first uint64, with []run) *node {
 	return right
 }
 
-// put does the replacement in a leaf with room for it, and joins runs that became alike.
+// put is replace in a leaf that has room for it. It joins runs that became alike.
 func (n *node) put(first uint64, with []run) {
 	i := n.index(first)
 	n.room(len(with) - 1)
@@ -237,7 +236,7 @@ func (n *node) put(first uint64, with []run) {
 	n.refresh()
 }
 
-// room makes room for more runs by doubling, up to exactly leafMax.
+// room makes room for more runs. It doubles the capacity, up to exactly leafMax.
 func (n *node) room(more int) {
 	if need := len(n.runs) + more; need > cap(n.runs) {
 		grown := make([]run, len(n.runs), min(leafMax, max(4, need, 2*cap(n.runs))))
@@ -246,7 +245,7 @@ func (n *node) room(more int) {
 	}
 }
 
-// size and limit are in runs for a leaf and in children for an inner node.
+// size returns the number of runs in a leaf, or of children of an inner node. limit returns its bound.
 func (n *node) size() int { return len(n.runs) + len(n.kids) }
 
 func (n *node) limit() int {
@@ -256,8 +255,8 @@ func (n *node) limit() int {
 	return innerMax
 }
 
-// join removes child i when it is empty, and merges it with a neighbour when it is nearly so: what
-// is left of a million leases must not keep the memory of a million.
+// join removes child i when it is empty, and merges it with a neighbour when both are nearly empty, so that the
+// last of a million leases does not keep the memory of a million.
 func (n *node) join(i int) {
 	size, limit := n.kids[i].size(), n.kids[i].limit()
 	if size == 0 {
@@ -294,7 +293,7 @@ func (n *node) take(right *node) {
 	n.refresh()
 }
 
-// refresh computes low and the summary from what is directly below.
+// refresh computes low and the summary from the runs or children of n.
 func (n *node) refresh() {
 	n.sum = emptySummary()
 	for i := range n.runs {
