@@ -20,7 +20,8 @@ func appendUvarint(dst []byte, v uint64) []byte {
 // Codec names how the records of a batch are compressed.
 type Codec uint8
 
-// The codecs. The broker stores every codec as it comes and never opens it.
+// The codecs. The broker stores a compressed batch as it is. It opens one only to look at its records: to
+// compact a topic, to apply a filter, or to order a queue by key.
 const (
 	CodecNone Codec = 0
 	CodecS2   Codec = 1
@@ -38,7 +39,7 @@ func (c Codec) String() string {
 	return "unknown"
 }
 
-// ParseCodec returns the codec of a name and whether there is one.
+// ParseCodec returns the codec with a name, and false when there is none.
 func ParseCodec(name string) (Codec, bool) {
 	for i, n := range codecNames {
 		if n == name {
@@ -60,9 +61,9 @@ const (
 // minBatch is the checksum, the attributes and a count of one byte.
 const minBatch = 4 + 1 + 1
 
-// Producer identifies one position in the stream of an idempotent producer.
+// Producer is a position in the stream of an idempotent producer.
 type Producer struct {
-	ID       uint64 // given out by the broker; 0 means none
+	ID       uint64 // chosen by the producer; 0 means none
 	Epoch    uint64 // raised when a producer takes over an id
 	Sequence uint64 // of the batch's first record, counting records per partition
 }
@@ -74,22 +75,22 @@ type Producer struct {
 //	| crc32c | attributes | uvarint count | [varint base ms] | [uvarint id, epoch, sequence] | [uvarint ttl ms] | records |
 //	+--------+------------+---------------+------------------+-------------------------------+------------------+---------+
 //
-// The checksum covers everything behind itself. Attributes: bits 0-2 codec, bit 3 base time present,
-// bit 4 producer present, bit 5 some records have a message id, bit 6 time to live present, bit 7
-// compaction removed records. A compressed batch has the uvarint size of its decompressed records before the compressed
-// bytes.
+// The checksum covers all bytes behind it. Attributes: bits 0-2 codec, bit 3 base time present, bit 4
+// producer present, bit 5 some records have a message id, bit 6 time to live present, bit 7 compaction
+// removed records. In a compressed batch, the uvarint size of the decompressed records stands before the
+// compressed bytes.
 type Batch struct {
 	raw      []byte
 	records  []byte
 	count    uint32
 	unpacked uint32 // size of the decompressed records; compressed batches only
 	baseTime int64
-	ttl      int64 // ms; 0 means for ever
+	ttl      int64 // in ms; 0 means no limit
 	producer Producer
 }
 
-// ParseBatch reads the header of the batch that fills b and checks its checksum. The records are
-// not walked; see Validate. The batch is a view of b. It returns ErrBatch or ErrBatchChecksum.
+// ParseBatch reads the header of the batch that fills b, and checks its checksum. It does not look at the
+// records; see Validate. The batch is a view of b. The error is ErrBatch or ErrBatchChecksum.
 func ParseBatch(b []byte) (Batch, error) {
 	var batch Batch
 	err := batch.Parse(b)
@@ -103,8 +104,8 @@ func ViewBatch(b []byte) (Batch, error) {
 	return batch, err
 }
 
-// Parse is ParseBatch into a batch that is reused: the broker's publish path copies nothing twice.
-// After an error the batch must not be used.
+// Parse is ParseBatch into b, which saves the publish path a copy of the struct. After an error b must not
+// be used.
 func (b *Batch) Parse(raw []byte) error {
 	if len(raw) < minBatch {
 		return ErrBatch
@@ -115,6 +116,7 @@ func (b *Batch) Parse(raw []byte) error {
 	return b.view(raw)
 }
 
+// view sets b to a view of raw, without a check of the checksum.
 func (b *Batch) view(raw []byte) error {
 	if len(raw) < minBatch || raw[4]&attrCodec > byte(CodecLZ4) {
 		return ErrBatch
@@ -182,7 +184,7 @@ func (b *Batch) Count() uint32 { return b.count }
 // Codec returns how the records are compressed.
 func (b *Batch) Codec() Codec { return Codec(b.raw[4] & attrCodec) }
 
-// BaseTime returns the producer's base time in milliseconds, 0 when the batch carries no times.
+// BaseTime returns the producer's base time in milliseconds since 1970, or 0 when the batch carries no times.
 func (b *Batch) BaseTime() int64 { return b.baseTime }
 
 // HasIDs reports whether the producer says that records have message ids; see Headers.ID.
@@ -191,7 +193,7 @@ func (b *Batch) HasIDs() bool { return b.raw[4]&attrIDs != 0 }
 // Thinned reports whether compaction removed records; see Record.Removed.
 func (b *Batch) Thinned() bool { return b.raw[4]&attrThinned != 0 }
 
-// TTL returns for how many milliseconds after their append the records are delivered, 0 for ever.
+// TTL returns how many milliseconds after their append the records expire, or 0 when they do not.
 func (b *Batch) TTL() int64 { return b.ttl }
 
 // Producer returns the idempotent producer's position; its ID is 0 when there is none.
@@ -205,8 +207,8 @@ func (b *Batch) Packed() (records []byte, unpackedBytes int) {
 	return b.records, int(b.unpacked)
 }
 
-// Unpacked returns b with its records replaced by their decompressed bytes, which must have the
-// announced size.
+// Unpacked returns b with records, which are its decompressed records, in place of the compressed ones. The
+// result is a view of records. It returns ErrBatch when they do not have the announced size.
 func (b *Batch) Unpacked(records []byte) (Batch, error) {
 	if len(records) != int(b.unpacked) {
 		return Batch{}, ErrBatch
@@ -216,8 +218,8 @@ func (b *Batch) Unpacked(records []byte) (Batch, error) {
 	return u, nil
 }
 
-// Records walks the records of an uncompressed (or unpacked) batch in order. The records are views.
-// It yields ErrBatch once, as the last step, when the bytes do not hold exactly Count records.
+// Records iterates over the records of an uncompressed (or unpacked) batch. The records are views. When the
+// bytes do not hold exactly Count records, the last step yields ErrBatch.
 func (b *Batch) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for r := b.Reader(); ; {
@@ -230,8 +232,8 @@ func (b *Batch) Records() iter.Seq2[Record, error] {
 	}
 }
 
-// RecordReader is Records for who reads on later: it reads the records one by one. The zero value has
-// none.
+// RecordReader reads the records of a batch one by one, for callers that cannot use an iterator. The zero
+// value has no records.
 type RecordReader struct {
 	rest     []byte
 	left     uint32
@@ -243,11 +245,11 @@ func (b *Batch) Reader() RecordReader {
 	return RecordReader{rest: b.records, left: b.count, baseTime: b.baseTime}
 }
 
-// Left returns how many records come, according to the batch.
+// Left returns how many records are left, according to the batch.
 func (r *RecordReader) Left() int { return int(r.left) }
 
-// Next sets rec to the next record, whose fields are views. It returns false behind the last one, and with
-// ErrBatch where the bytes do not hold exactly Count records.
+// Next sets rec to the next record, whose fields are views. It returns false behind the last one. When the
+// bytes do not hold exactly Count records, it returns false with ErrBatch.
 func (r *RecordReader) Next(rec *Record) (bool, error) {
 	if r.left > 0 {
 		if body, rest, ok := splitRecord(r.rest); ok && rec.parse(body, r.baseTime) {
@@ -264,10 +266,9 @@ func (r *RecordReader) Next(rec *Record) (bool, error) {
 	return false, ErrBatch
 }
 
-// Validate walks every record of an uncompressed batch: all fields well formed, exactly Count of
-// them, none larger than maxRecord bytes. A compressed batch is opaque and always passes: its reader
-// checks it. A batch that says it was compacted is no producer's. It returns ErrBatch or
-// ErrRecordTooLarge.
+// Validate checks the records of a batch from a producer: there are exactly Count, all are well formed, and
+// none has more than maxRecord bytes. It does not open a compressed batch, which its readers check. It
+// refuses a batch that is marked as compacted. The error is ErrBatch or ErrRecordTooLarge.
 func (b *Batch) Validate(maxRecord int) error {
 	if b.Thinned() {
 		return ErrBatch
@@ -292,8 +293,8 @@ func (b *Batch) Validate(maxRecord int) error {
 	return nil
 }
 
-// splitRecord splits off a record's body, at least one byte. Lengths of one and two bytes, which are
-// nearly all, take the short way: this runs once for every record that is published.
+// splitRecord splits off a record's body, at least one byte. It has a fast path for lengths of one and two
+// bytes, because it runs once for every record that is published.
 func splitRecord(b []byte) (body, rest []byte, ok bool) {
 	if len(b) < 2 {
 		return nil, nil, false
@@ -312,7 +313,8 @@ func splitRecord(b []byte) (body, rest []byte, ok bool) {
 	return b[at : at+n], b[at+n:], true
 }
 
-// validRecord is Record.parse without building the record; the plain cases return early.
+// validRecord reports whether b is the body of a record that a producer may send. It has a fast path for a
+// record with a key and a value.
 func validRecord(b []byte) bool {
 	if b[0] == recordKey && len(b) > 1 && b[1] < 0x80 {
 		return int(b[1]) <= len(b)-2
@@ -321,9 +323,9 @@ func validRecord(b []byte) bool {
 	return r.parse(b, 0) && !r.Removed
 }
 
-// Cut appends to dst a batch that holds the records [from, to) of the uncompressed batch b, with
-// its own checksum, and returns the extended slice. The producer's position is left out: it belongs
-// to the whole batch. It panics unless from < to <= Count.
+// Cut appends to dst a batch of the records [from, to) of b, which must not be compressed, and returns the
+// extended slice. It leaves out the producer's position, which belongs to the whole batch. It panics unless
+// from < to <= Count. It returns ErrBatch when b is malformed.
 func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 	if from >= to || to > b.count || b.Codec() != CodecNone {
 		panic("wire: cut outside the batch")
@@ -355,8 +357,8 @@ func (b *Batch) Cut(dst []byte, from, to uint32) ([]byte, error) {
 	return dst, nil
 }
 
-// AppendStamped appends to dst the batch b with another producer's position, and returns the extended
-// slice. The records stay as they are, compressed or not.
+// AppendStamped appends to dst the batch b with p as its producer's position, and returns the extended slice.
+// The records stay as they are, compressed or not.
 func (b *Batch) AppendStamped(dst []byte, p Producer) []byte {
 	at := len(dst)
 	attrs := b.raw[4] &^ attrProducer
@@ -388,15 +390,15 @@ func (b *Batch) AppendStamped(dst []byte, p Producer) []byte {
 // three producer numbers, time to live and the decompressed size.
 const headerRoom = 4 + 1 + 3 + 10 + 3*10 + 7 + 5
 
-// builderRoom is what a builder leaves in front of the records.
+// builderRoom is the room that a builder leaves in front of the records.
 const builderRoom = FrameRoom + headerRoom
 
 // BatchBuilder collects records into one batch. The zero value is ready. It is not safe for
 // concurrent use.
 type BatchBuilder struct {
 	buf      []byte // builderRoom bytes, then the encoded records
-	sum      uint32 // checksum of the records in front of summed
-	summed   int    // position in buf; 0 when nothing is summed up
+	sum      uint32 // checksum of the records in buf[builderRoom:summed]
+	summed   int    // 0 when there is no sum yet
 	count    uint32
 	timed    bool
 	baseTime int64
@@ -411,12 +413,12 @@ func (b *BatchBuilder) Reset() {
 	*b = BatchBuilder{buf: b.buf[:0]}
 }
 
-// Grow makes room for a batch of n bytes in all.
+// Grow makes room for a batch of n bytes.
 func (b *BatchBuilder) Grow(n int) { b.buf = slices.Grow(b.buf, max(0, n-len(b.buf))) }
 
-// Add appends a record, copying its bytes. The first record decides whether the batch carries
-// times: a later record without a time then counts as made at the base time, and a later record
-// with a time in a batch without times loses it. Check Timed before mixing them.
+// Add appends a record. It copies the record's bytes. The first record decides whether the batch carries
+// times. If it does, a later record without a time gets that of the first; if not, a later record loses its
+// time. Check Timed before mixing them.
 func (b *BatchBuilder) Add(r Record) {
 	if b.count == 0 {
 		b.begin(r.Time)
@@ -434,7 +436,7 @@ func (b *BatchBuilder) begin(baseTime int64) {
 	b.baseTime = baseTime
 }
 
-// AddPlain is Add for a record with nothing but a key, nil for none, and a value: 10 ns instead of 14.
+// AddPlain is Add for a record that has only a key, nil for none, and a value. It takes 10 ns instead of 14.
 func (b *BatchBuilder) AddPlain(key, value []byte) {
 	if value == nil {
 		b.Add(Record{Key: key})
@@ -455,19 +457,20 @@ func (b *BatchBuilder) AddPlain(key, value []byte) {
 	b.buf = append(append(buf, key...), value...)
 }
 
-// sumBytes is how much is summed up ahead at a time: it is in the nearest cache still, and the long way of
-// the checksum is taken.
+// sumBytes is how much SumAhead adds to the checksum at a time: little enough to be in the processor's nearest
+// cache still, and enough for the fast loop of the checksum.
 const sumBytes = 8 << 10
 
-// SumAhead takes the checksum of records soon after they were added, as soon as they are enough for that.
-// For a batch that grows large and waits before Bytes is called this is cheaper than to fetch all of it
-// into the processor's cache again. A batch that will be compressed does not need it.
+// SumAhead adds recently added records to the checksum, once there are sumBytes of them. Call it after Add
+// for a batch that grows large before Bytes is called: then Bytes need not fetch all of it into the
+// processor's cache again. It is useless for a batch that will be compressed.
 func (b *BatchBuilder) SumAhead() {
 	if len(b.buf)-b.summed >= builderRoom+sumBytes {
 		b.sumUp()
 	}
 }
 
+// sumUp adds all records to the checksum.
 func (b *BatchBuilder) sumUp() {
 	from := max(b.summed, builderRoom)
 	b.sum = crc32c.Update(b.sum, b.buf[from:])
@@ -477,11 +480,10 @@ func (b *BatchBuilder) sumUp() {
 // SetProducer stamps the batch with an idempotent producer's position.
 func (b *BatchBuilder) SetProducer(p Producer) { b.producer = p }
 
-// MarkIDs says that records have message ids: the broker looks for them in no other batch.
+// MarkIDs says that records have message ids. The broker ignores the ids in a batch without this mark.
 func (b *BatchBuilder) MarkIDs() { b.ids = true }
 
-// SetTTL has the records delivered for ms milliseconds after their append only; 0 means for ever. It
-// is at most MaxTTLMs.
+// SetTTL makes the records expire ms milliseconds after their append, at most MaxTTLMs; 0 means never.
 func (b *BatchBuilder) SetTTL(ms int64) { b.ttl = ms }
 
 // Timed reports whether the batch carries record times.
@@ -490,7 +492,7 @@ func (b *BatchBuilder) Timed() bool { return b.timed }
 // Count returns the number of records added since the last Reset.
 func (b *BatchBuilder) Count() int { return int(b.count) }
 
-// Size returns an upper bound of the encoded batch in bytes.
+// Size returns an upper bound of the size of the uncompressed batch in bytes.
 func (b *BatchBuilder) Size() int { return max(len(b.buf), builderRoom) }
 
 // Records returns the encoded records without the header, for a codec to compress. The slice is
@@ -506,11 +508,10 @@ func (b *BatchBuilder) Records() []byte {
 // Reset. It panics when the builder is empty: a batch has at least one record.
 func (b *BatchBuilder) Bytes() []byte { return b.BytesBehind(0) }
 
-// FrameRoom is how much BytesBehind leaves in front of a batch at most.
+// FrameRoom is the largest n of BytesBehind.
 const FrameRoom = 16
 
-// BytesBehind is Bytes with n bytes in front, at most FrameRoom, which the caller may set: the head of a
-// frame.
+// BytesBehind is Bytes with n bytes in front of the batch, which the caller may set: the head of a frame.
 func (b *BatchBuilder) BytesBehind(n int) []byte {
 	head := b.header(make([]byte, 0, headerRoom), CodecNone, 0)
 	at := builderRoom - len(head)
@@ -518,7 +519,7 @@ func (b *BatchBuilder) BytesBehind(n int) []byte {
 	return b.buf[at-n:]
 }
 
-// sign puts the head in front of the records, with the checksum of both.
+// sign copies head to the start of batch, whose records stand behind it, and sets the checksum.
 func (b *BatchBuilder) sign(head, batch []byte) {
 	copy(batch, head)
 	if b.summed == 0 {
@@ -529,8 +530,8 @@ func (b *BatchBuilder) sign(head, batch []byte) {
 	le.PutUint32(batch, crc32c.Join(crc32c.Checksum(batch[4:len(head)]), b.sum, len(b.buf)-builderRoom))
 }
 
-// AppendCompressed appends the encoded batch to dst with packed, the compressed form of Records, in
-// place of the records.
+// AppendCompressed appends to dst the encoded batch with packed, the compressed form of Records, in place of
+// the records.
 func (b *BatchBuilder) AppendCompressed(dst []byte, c Codec, packed []byte) []byte {
 	at := len(dst)
 	dst = b.header(dst, c, len(b.Records()))
@@ -539,6 +540,8 @@ func (b *BatchBuilder) AppendCompressed(dst []byte, c Codec, packed []byte) []by
 	return dst
 }
 
+// header appends the header of the batch, with zeros for the checksum. unpacked is the size of the
+// decompressed records.
 func (b *BatchBuilder) header(dst []byte, c Codec, unpacked int) []byte {
 	if b.count == 0 {
 		panic("wire: empty batch")

@@ -2,12 +2,12 @@ package wire
 
 import "math"
 
-// body reads the fields of a frame body in order. After a failed read every further read returns
-// zero, and done returns ErrMalformed. Strings are u16 length and bytes, blobs u32 length and bytes.
+// body reads the fields of a frame body in order. After a read that fails, every further one returns zero,
+// and done returns ErrMalformed. A string is a u16 length and bytes, a blob a u32 length and bytes.
 type body struct {
 	b    []byte
 	bad  bool
-	long error // the first string that is longer than it may be; the others can be read
+	long error // names the first string over its limit; the fields behind it can be read
 }
 
 func (r *body) take(n int) []byte {
@@ -63,8 +63,8 @@ func (r *body) id() (id [16]byte) {
 	return id
 }
 
-// count reads a u16 count of items of at least size bytes each, so that a hostile count cannot
-// reserve more than the frame holds.
+// count reads a u16 count of items of at least size bytes each. It refuses a count that the frame cannot hold,
+// so that a hostile one reserves no memory.
 func (r *body) count(size int) int {
 	n := int(r.u16())
 	if n*size > len(r.b) {
@@ -74,8 +74,8 @@ func (r *body) count(size int) int {
 	return n
 }
 
-// done reports whether the whole body was read and nothing was left over. A body that was read and holds a
-// string over its limit is an *Error with CodeTooLarge.
+// done returns ErrMalformed unless the body was read to its end and no read failed. For a body that was read
+// and has a string over its limit it returns an *Error with CodeTooLarge.
 func (r *body) done() error {
 	if r.bad || len(r.b) != 0 {
 		return ErrMalformed
@@ -83,7 +83,7 @@ func (r *body) done() error {
 	return r.long
 }
 
-// rest ends reading and returns what is left. Errors are those of done.
+// rest returns the unread rest of the body, as a view. Its errors are those of done.
 func (r *body) rest() ([]byte, error) {
 	if r.bad {
 		return nil, ErrMalformed

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Code is a failure that crosses the network. Codes are append-only: a number keeps its meaning for
-// ever. A Code is an error, so callers write errors.Is(err, wire.CodeTopicNotFound).
+// Code is the kind of a failure that crosses the network. A number never changes its meaning. A Code is an
+// error, so callers can write errors.Is(err, wire.CodeTopicNotFound).
 type Code uint16
 
 // Retry says whether sending the same request again can help.
@@ -27,7 +27,7 @@ const (
 	CodeOK Code = 0
 	// CodeMalformed says that a frame could not be decoded; the connection is closed.
 	CodeMalformed Code = 1
-	// CodeUnsupported says that the operation, flag or version is not known here.
+	// CodeUnsupported says that the broker does not support the operation, flag or version.
 	CodeUnsupported Code = 2
 	// CodeTooLarge says that a frame, batch, record or field is over its limit.
 	CodeTooLarge Code = 3
@@ -43,7 +43,7 @@ const (
 	CodeLimit Code = 8
 	// CodeShutdown says that the broker is stopping; reconnect.
 	CodeShutdown Code = 9
-	// CodeInternal says that the broker has a bug or a broken invariant; see its log.
+	// CodeInternal says that the broker failed because of a bug; see its log.
 	CodeInternal Code = 10
 	// CodeTimeout says that the time allowed for the request ran out.
 	CodeTimeout Code = 11
@@ -73,10 +73,11 @@ const (
 	CodeStorage Code = 34
 	// CodeBusy says that the broker asks the sender to slow down; nothing was appended.
 	CodeBusy Code = 35
-	// CodeDuplicate says that the batch, of more than one record, has a record whose message id was
-	// stored before, at First of the error. Nothing was appended: send the records one by one.
+	// CodeDuplicate says that a batch of several records has one whose message id is known, or an id
+	// twice. First of the error is the offset of the known one. Nothing was appended: send the records
+	// one by one.
 	CodeDuplicate Code = 36
-	// CodeKeyNotFound says that no record has the key, or that the latest one deleted it.
+	// CodeKeyNotFound says that no record has the key, or that the latest one is a tombstone.
 	CodeKeyNotFound Code = 37
 
 	// CodeGroupNotFound says that the group has no state here.
@@ -85,18 +86,18 @@ const (
 	CodeLeaseLost Code = 41
 	// CodeFenced says that a newer generation or epoch owns what the request names.
 	CodeFenced Code = 42
-	// CodeOutOfSequence says that an idempotent producer left records out: those before are missing.
-	// Nothing was appended; the batch may be sent again behind them.
+	// CodeOutOfSequence says that records of an idempotent producer before the batch are missing. Nothing
+	// was appended. Send the batch again after them.
 	CodeOutOfSequence Code = 45
-	// CodeNotMember says that the group does not know the member, or not any more: join again.
+	// CodeNotMember says that the group does not, or no longer, have the member: join again.
 	CodeNotMember Code = 46
-	// CodeSlowConsumer says that the broker gave up on a subscriber that did not read.
+	// CodeSlowConsumer says that the broker dropped a subscriber that did not read.
 	CodeSlowConsumer Code = 43
 	// CodeSubscriptionNotFound says that the connection has no such subscription.
 	CodeSubscriptionNotFound Code = 44
 )
 
-// codeInfo is what every code says about itself.
+// codeInfo is the name, sentence and retry class of a code.
 type codeInfo struct {
 	name     string
 	sentence string
@@ -166,7 +167,7 @@ type Error struct {
 	Detail string // a sentence for a person; at most MaxDetailBytes
 }
 
-// MaxDetailBytes bounds the detail of an error: it must fit a log line.
+// MaxDetailBytes bounds the detail of an error, which should fit a log line. A longer one is cut.
 const MaxDetailBytes = 1 << 10
 
 // Errorf returns an *Error with the code's own retry class and a formatted detail.
@@ -185,7 +186,7 @@ func (e *Error) Error() string {
 // Unwrap returns the code, so errors.Is(err, wire.CodeX) holds.
 func (e *Error) Unwrap() error { return e.Code }
 
-// CodeOf returns the code carried by err: CodeOK for nil, CodeInternal when err carries none.
+// CodeOf returns the code in err's chain: CodeOK for nil, and CodeInternal when there is none.
 func CodeOf(err error) Code {
 	if err == nil {
 		return CodeOK
@@ -214,7 +215,7 @@ func (e *Error) Append(dst []byte) []byte {
 	return append(dst, e.Detail[:min(len(e.Detail), MaxDetailBytes)]...)
 }
 
-// Parse sets e from body. It copies what it keeps.
+// Parse sets e from body, and keeps no reference to it.
 func (e *Error) Parse(body []byte) error {
 	if len(body) < errorFixed || len(body) > errorFixed+MaxDetailBytes {
 		return ErrMalformed

@@ -2,7 +2,7 @@ package wire
 
 import "time"
 
-// PartitionOffset is one partition's committed offset: the next one to read, so [0, Offset) is done.
+// PartitionOffset is a group's committed offset on one partition: the next one to read.
 type PartitionOffset struct {
 	Partition uint16
 	Offset    uint64
@@ -13,7 +13,7 @@ type PartitionOffset struct {
 type Commit struct {
 	Handle     uint16
 	Group      []byte // a view after Parse
-	Generation uint32 // under which the sender was assigned the partitions; 0 for no member
+	Generation uint32 // of the sender's assignment; 0 when it is no member
 	Offsets    []PartitionOffset
 }
 
@@ -118,9 +118,9 @@ type GroupInfo struct {
 	Mode       string  `json:"mode"` // "group" or "queue"
 	Topic      string  `json:"topic"`
 	Partition  int     `json:"partition"`
-	Offset     uint64  `json:"offset"` // committed offset, or the queue's floor: all below is done
+	Offset     uint64  `json:"offset"` // committed offset, or the queue's floor: all messages below are done
 	End        uint64  `json:"end"`    // visible end of the partition
-	Lag        uint64  `json:"lag"`    // messages not yet done
+	Lag        uint64  `json:"lag"`    // messages that are not done
 	LagSeconds float64 `json:"lag_seconds"`
 	InFlight   int     `json:"in_flight"` // leased now; queues only
 	Retrying   int     `json:"retrying"`  // waiting for redelivery; queues only
@@ -130,7 +130,7 @@ type GroupInfo struct {
 	DeadLetter string  `json:"dead_letter,omitempty"` // topic of the dead letters; queues only
 
 	Paused      bool      `json:"paused,omitempty"`
-	Member      string    `json:"member,omitempty"`      // who has the partition: the instance, or the member's id
+	Member      string    `json:"member,omitempty"`      // that has the partition: its instance, or its id without one
 	CommittedAt time.Time `json:"committed_at,omitzero"` // when the group last committed; groups only
 }
 

@@ -1,4 +1,4 @@
-// Package wire is the bytes of Rafka: frames on a connection, record batches, and the entries that
+// Package wire defines the bytes of Rafka: frames on a connection, record batches, and the entries that
 // wrap a batch in the log. docs/protocol.md is the normative description.
 //
 // Its nouns: a Frame is one message on a connection; a Batch is the producer's records with the
@@ -15,8 +15,8 @@
 //	batch, err := wire.ParseBatch(body)
 //	for rec, err := range batch.Records() { … }
 //
-// The package does no I/O, starts no goroutine, reads no clock and imports the standard library
-// and its checksum, crc32c, only. Parse functions return views into their input: a view is valid as long as the input is, and
-// must not be modified. Append functions write behind dst and return the extended slice.
-// Compressed batches are opened by the sub-package codec.
+// The package does no I/O, starts no goroutine, reads no clock, and imports only the standard library and
+// its checksum, crc32c. Parse functions return views into their input: a view is valid as long as the
+// input is, and must not be modified. Append functions append to dst and return the extended slice. The
+// sub-package codec compresses batches and opens compressed ones.
 package wire

@@ -9,8 +9,8 @@ import (
 // StampBytes is the size of the broker's stamp in front of every entry's payload.
 const StampBytes = 48
 
-// Kind says what the payload of an entry is. Only data has records: other kinds but KindGap have a
-// count of 0, so offsets stay dense for users.
+// Kind says what the payload of an entry is. Only data has records. Other kinds, except KindGap, have a
+// count of 0, so that users see consecutive offsets.
 type Kind uint8
 
 const (
@@ -22,20 +22,20 @@ const (
 	KindConfig Kind = 3
 	// KindState is a change of the partition's own state: committed offsets, acknowledgements.
 	KindState Kind = 4
-	// KindGap stands for entries whose records compaction removed. It counts their records, so that
-	// offsets and indexes go on behind it; it has none itself and is never delivered.
+	// KindGap stands in the place of entries whose records compaction removed. Its Count and Skip are
+	// those of the removed entries, so that offsets and indexes continue behind it. It is never
+	// delivered.
 	KindGap Kind = 5
 )
 
-// Identity is what the stamp's checksum knows about where an entry belongs. An intact entry found in
-// another partition fails its checksum.
+// Identity names the partition that an entry belongs to. The stamp's checksum covers it, so that an intact
+// entry fails its checksum in any other partition.
 type Identity struct {
-	Topic     [16]byte // the topic's incarnation, a UUID: a re-created topic has another
+	Topic     [16]byte // a UUID, different when a topic is deleted and created again
 	Partition uint32
 }
 
-// Seed returns the checksum state after the identity, the start of every stamp checksum in that
-// partition.
+// Seed returns the checksum of the identity, with which every stamp checksum of the partition starts.
 func (id Identity) Seed() uint32 {
 	var b [20]byte
 	copy(b[:], id.Topic[:])
@@ -50,14 +50,14 @@ func (id Identity) Seed() uint32 {
 //	| crc    | length| kind | flags | skip  | count | term | index | base offset | append ms  | payload |
 //	+--------+-------+------+-------+-------+-------+------+-------+-------------+------------+---------+
 //
-// crc covers the partition's identity, bytes 4 to 48 and the first four bytes of the payload, which
-// are the payload's own checksum: the stamp vouches for the batch it stands in front of. length counts
-// the payload's bytes. Zeros in place of both are the end of what was written.
+// crc covers the partition's identity, bytes 4 to 48, and the first four bytes of the payload, which are the
+// payload's own checksum. So it binds the stamp to its payload. length is the size of the payload in bytes.
+// Where both are zero, nothing was written.
 type Stamp struct {
 	Length     uint32 // payload bytes, at least 4
 	Kind       Kind
 	Flags      uint8  // StampCut or 0
-	Skip       uint16 // entries besides its own that a KindGap stands for, else 0
+	Skip       uint16 // entries, besides one, that a KindGap stands for; else 0
 	Count      uint32 // records; 0 unless Kind is KindData or KindGap
 	Term       uint64 // leader's term; 1 without a cluster
 	Index      uint64 // position among all entries of the partition, from 1
@@ -65,21 +65,21 @@ type Stamp struct {
 	Time       int64  // append time of the broker in milliseconds since 1970 UTC
 }
 
-// StampCut marks an entry that the broker made for one delivery by cutting a stored batch. It is
-// never stored.
+// StampCut marks an entry that the broker made for a delivery from a part of a stored batch. It is never
+// stored.
 const StampCut = 1 << 0
 
 // NextOffset returns the offset behind the entry's last record.
 func (s *Stamp) NextOffset() uint64 { return s.BaseOffset + uint64(s.Count) }
 
-// NextIndex returns the index of the entry behind it.
+// NextIndex returns the index of the next entry.
 func (s *Stamp) NextIndex() uint64 { return s.Index + 1 + uint64(s.Skip) }
 
 // Size returns the size of the whole entry.
 func (s *Stamp) Size() int { return StampBytes + int(s.Length) }
 
-// Put writes the stamp to b[:StampBytes]; the payload must already stand behind it in b. seed is
-// the partition's Identity.Seed.
+// Put writes the stamp to b[:StampBytes]. The payload must already be behind it in b. seed is the partition's
+// Identity.Seed.
 func (s *Stamp) Put(b []byte, seed uint32) {
 	s.putFields(b)
 	le.PutUint32(b[0:], stampChecksum(b, seed))
@@ -103,8 +103,7 @@ func stampChecksum(b []byte, seed uint32) uint32 {
 	return crc32c.Update(seed, b[4:StampBytes+4])
 }
 
-// View sets s from an entry whose checksum was checked before, or is about to be checked with
-// Check. b must have StampBytes bytes.
+// View sets s from the start of an entry. It checks nothing; see CheckStamp. b must have StampBytes bytes.
 func (s *Stamp) View(b []byte) {
 	_ = b[StampBytes-1]
 	s.Length = le.Uint32(b[4:])
@@ -133,12 +132,12 @@ func CheckStamp(b []byte, seed uint32) bool {
 // Entry is a stamp with its payload.
 type Entry struct {
 	Stamp
-	Payload []byte // a view; for KindData an encoded batch
+	Payload []byte // a view; an encoded batch for KindData
 }
 
-// ParseEntry reads the entry at the start of b and returns it with the bytes behind it. It checks
-// the stamp and the payload's checksum. The payload is a view of b. ErrEnd means that b starts with
-// zeros or is empty; ErrShort that the entry is cut; ErrEntry that it is damaged or foreign.
+// ParseEntry returns the entry at the start of b and the bytes behind it. It checks the stamp and the
+// payload's checksum. The payload is a view of b. ErrEnd means that b is empty or starts with zeros, ErrShort
+// that the entry is cut, ErrEntry that it is damaged or belongs to another partition.
 func ParseEntry(b []byte, seed uint32) (Entry, []byte, error) {
 	e, rest, err := ViewEntry(b)
 	if err != nil {
@@ -150,7 +149,7 @@ func ParseEntry(b []byte, seed uint32) (Entry, []byte, error) {
 	return e, rest, nil
 }
 
-// ViewEntry is ParseEntry without any checksum, for bytes that were checked before.
+// ViewEntry is ParseEntry without a check of checksums, for bytes that were checked before.
 func ViewEntry(b []byte) (Entry, []byte, error) {
 	if len(b) < 8 {
 		return Entry{}, nil, shortEnd(b)
@@ -172,7 +171,7 @@ func ViewEntry(b []byte) (Entry, []byte, error) {
 	return e, b[end:], nil
 }
 
-// shortEnd tells the end, zeros or nothing, from the start of an entry that is cut.
+// shortEnd returns ErrEnd when b has only zeros, and ErrShort otherwise. b is too short for an entry.
 func shortEnd(b []byte) error {
 	for _, c := range b {
 		if c != 0 {
@@ -182,24 +181,24 @@ func shortEnd(b []byte) error {
 	return ErrEnd
 }
 
-// PayloadOK reports whether a payload matches its own checksum, its first four bytes.
+// PayloadOK reports whether a payload matches its checksum, which is its first four bytes.
 func PayloadOK(p []byte) bool {
 	return len(p) >= 4 && crc32c.Checksum(p[4:]) == le.Uint32(p)
 }
 
-// SealPayload puts the checksum of what is behind them into the first four bytes of p.
+// SealPayload sets the first four bytes of p to the checksum of the bytes behind them.
 func SealPayload(p []byte) {
 	le.PutUint32(p, crc32c.Checksum(p[4:]))
 }
 
-// SealHead puts the checksum of head and of the batch behind it into the first four bytes of head. It does
-// not look at the batch, whose own checksum must be right.
+// SealHead is SealPayload for a payload that is head followed by a batch: it sets the first four bytes of head.
+// It computes the batch's share from the batch's own checksum, which must be right.
 func SealHead(head []byte, b *Batch) {
 	sum := crc32c.Update(crc32c.Checksum(head[4:]), b.raw[:4])
 	le.PutUint32(head, crc32c.Join(sum, le.Uint32(b.raw), len(b.raw)-4))
 }
 
-// AppendPayload appends a payload of the broker's own (any kind but data): body behind its checksum.
+// AppendPayload appends the payload of an entry of any kind but data: the checksum of body and body.
 func AppendPayload(dst, body []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, crc32c.Checksum(body))
 	return append(dst, body...)

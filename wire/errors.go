@@ -2,7 +2,7 @@ package wire
 
 import "errors"
 
-// The errors of decoding. They say nothing about the network or the disk the bytes came from.
+// Errors of decoding.
 var (
 	// ErrMalformed is returned by every Parse of a frame body that is cut short, too long, or holds
 	// a value that is not allowed.
@@ -15,10 +15,11 @@ var (
 	ErrBatchChecksum = errors.New("wire: batch checksum mismatch")
 	// ErrRecordTooLarge is returned by Validate for a record over the topic's limit.
 	ErrRecordTooLarge = errors.New("wire: record over the size limit")
-	// ErrEnd is returned by ParseEntry and ViewEntry where nothing was written.
+	// ErrEnd is returned by ParseEntry and ViewEntry where no entry was written.
 	ErrEnd = errors.New("wire: end of entries")
 	// ErrShort is returned by ParseEntry and ViewEntry for an entry that is cut.
 	ErrShort = errors.New("wire: entry cut short")
-	// ErrEntry is returned by ParseEntry and ViewEntry for an entry that is damaged or foreign.
+	// ErrEntry is returned by ParseEntry and ViewEntry for an entry that is damaged, and by ParseEntry for
+	// one of another partition.
 	ErrEntry = errors.New("wire: damaged entry")
 )

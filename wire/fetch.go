@@ -1,6 +1,6 @@
 package wire
 
-// PositionKind names a way to say where to start reading.
+// PositionKind says how a Position names its offset.
 type PositionKind uint8
 
 // The kinds of position.
@@ -8,12 +8,12 @@ const (
 	PositionOffset    PositionKind = 0 // Value is an offset
 	PositionFirst     PositionKind = 1 // the first record stored
 	PositionLast      PositionKind = 2 // the last visible record
-	PositionEnd       PositionKind = 3 // only what comes after now
-	PositionTime      PositionKind = 4 // Value is a time in ms: the first batch appended then or later
-	PositionCommitted PositionKind = 5 // the group's committed offset, or the first record without one
+	PositionEnd       PositionKind = 3 // behind the last visible record
+	PositionTime      PositionKind = 4 // the first batch appended at Value, in ms since 1970, or later
+	PositionCommitted PositionKind = 5 // the group's committed offset, or PositionFirst when there is none
 )
 
-// Position says where to start reading.
+// Position names the offset at which to start reading.
 type Position struct {
 	Kind  PositionKind
 	Value uint64
@@ -31,21 +31,21 @@ func (r *body) position() Position {
 	return p
 }
 
-// Fetch asks for stored entries. The reply waits until MinBytes of entries are there or MaxWaitMs
-// have passed. It holds whole entries: the first one is sent even when it is larger than MaxBytes,
-// and may start with records before the asked offset, which the reader skips.
+// Fetch asks for stored entries. The broker replies when there are MinBytes of entries or MaxWaitMs have
+// passed. The reply has whole entries: the first one is sent even when it is larger than MaxBytes, and may
+// begin with records before the requested offset, which the reader skips.
 type Fetch struct {
 	Handle    uint16
 	Partition uint16
 	From      Position
-	MinBytes  uint32 // 0 answers at once, with nothing if there is nothing
+	MinBytes  uint32 // 0 for a reply at once, even without entries
 	MaxBytes  uint32 // at most the connection's frame limit
 	MaxWaitMs uint32 // at most MaxWaitMs
 	Group     string // for PositionCommitted
-	Filter    Filter // leaves out other records
+	Filter    Filter // selects records
 }
 
-// MaxWaitMs is the longest a fetch or lease may wait, in milliseconds; longer waits are cut to it.
+// MaxWaitMs bounds the wait of a fetch or lease in milliseconds. A longer wait is cut to it.
 const MaxWaitMs = 5 * 60 * 1000
 
 // Append appends the encoded body.
@@ -89,7 +89,7 @@ type Entries struct {
 	Bytes   []byte // whole entries, one behind the other; a view
 }
 
-// AppendFixed appends the body without the entries, which follow from elsewhere.
+// AppendFixed appends the body without the entries, which the caller sends behind it.
 func (m *Entries) AppendFixed(dst []byte) []byte {
 	dst = le.AppendUint64(dst, m.First)
 	dst = le.AppendUint64(dst, m.Visible)
@@ -101,7 +101,7 @@ func (m *Entries) Append(dst []byte) []byte {
 	return append(m.AppendFixed(dst), m.Bytes...)
 }
 
-// Parse sets m from a body. The entries are not looked at.
+// Parse sets m from a body. It does not look at the entries.
 func (m *Entries) Parse(b []byte) error {
 	r := body{b: b}
 	m.First = r.u64()
@@ -112,16 +112,16 @@ func (m *Entries) Parse(b []byte) error {
 	return err
 }
 
-// Subscribe asks for entries to be pushed as OpDeliver frames that carry this request's correlation
-// id, which names the subscription until it ends. The reply is a SubscribeReply.
+// Subscribe asks the broker to push entries in OpDeliver frames. They carry the correlation id of this
+// request, which identifies the subscription until it ends. The reply is a SubscribeReply.
 type Subscribe struct {
 	Handle    uint16
 	Partition uint16
 	From      Position
-	Credit    uint32 // bytes of entries the broker may send before more credit arrives
-	MaxBytes  uint32 // of entries in one frame; 0 for the broker's choice
+	Credit    uint32 // bytes of entries that the broker may send before more credit arrives
+	MaxBytes  uint32 // bytes of entries in one frame; 0 for the broker's choice
 	Group     string // for PositionCommitted
-	Filter    Filter // leaves out other records
+	Filter    Filter // selects records
 }
 
 // Append appends the encoded body.
@@ -162,8 +162,8 @@ func (m *SubscribeReply) Parse(b []byte) error {
 	return r.done()
 }
 
-// Credit lets the broker send Bytes more on a subscription. Entries count with their stamps; an
-// entry larger than the credit left is sent when nothing else is outstanding. There is no reply.
+// Credit lets the broker send Bytes more on a subscription. Entries count with their stamps. An entry larger
+// than the credit is sent when nothing else is outstanding. There is no reply.
 type Credit struct {
 	Subscription uint32
 	Bytes        uint32
@@ -182,7 +182,7 @@ func (m *Credit) Parse(b []byte) error {
 	return r.done()
 }
 
-// Unsubscribe ends a subscription. The reply is empty and the last frame of the subscription.
+// Unsubscribe ends a subscription. The reply is empty, and the last frame of the subscription.
 type Unsubscribe struct {
 	Subscription uint32
 }
@@ -225,7 +225,7 @@ func (m *Offsets) Parse(b []byte) error {
 
 // OffsetsReply answers Offsets.
 type OffsetsReply struct {
-	Offset  uint64 // what the position stands for
+	Offset  uint64 // of the position
 	First   uint64 // first offset still stored
 	Visible uint64 // end of what can be read now
 }
@@ -246,8 +246,8 @@ func (m *OffsetsReply) Parse(b []byte) error {
 	return r.done()
 }
 
-// Get asks for the latest record of a key in a partition of a compacted topic. The reply is an Entries
-// with one entry; the record is the one in front of Next.
+// Get asks for the latest record of a key in a partition of a compacted topic. The reply is an Entries with
+// one entry. The record is the one directly before Next.
 type Get struct {
 	Handle    uint16
 	Partition uint16

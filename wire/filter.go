@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// MaxFilterTerms bounds the terms of a Filter, and MaxFilterBytes one term's name and its value each.
+// MaxFilterTerms bounds the terms of a Filter. MaxFilterBytes bounds the name and the value of a term.
 const (
 	MaxFilterTerms = 16
 	MaxFilterBytes = 1 << 10
 )
 
-// FilterOp is how a term of a Filter looks at the headers of its name.
+// FilterOp says what a term of a Filter requires of the headers with its name.
 type FilterOp uint8
 
-// The operations. A name may repeat among a record's headers: one of them is enough for
-// FilterEqual and FilterPrefix, and none may be for FilterNotEqual.
+// The operations. When a record has several headers with the name, FilterEqual and FilterPrefix require that
+// one of them matches, and FilterNotEqual that none does. FilterNotEqual holds without such a header, too.
 const (
 	FilterExists   FilterOp = 0
 	FilterMissing  FilterOp = 1
@@ -32,10 +32,10 @@ type FilterTerm struct {
 	Value string // of FilterEqual, FilterNotEqual and FilterPrefix
 }
 
-// Filter chooses records by their headers: all terms must hold. An empty one lets everything pass.
+// Filter selects records by their headers: all terms must hold. An empty filter selects all records.
 type Filter []FilterTerm
 
-// Match reports whether a record with headers h passes.
+// Match reports whether the filter selects a record with headers h.
 func (f Filter) Match(h Headers) bool {
 	for i := range f {
 		if !f[i].match(h) {
@@ -66,8 +66,7 @@ func (t *FilterTerm) match(h Headers) bool {
 	return found != (t.Op == FilterMissing || t.Op == FilterNotEqual)
 }
 
-// ParseFilterTerm reads a term as people write it: name, !name, name=value, name!=value, or name^=value
-// for a prefix.
+// ParseFilterTerm parses the text form of a term: name, !name, name=value, name!=value, or name^=prefix.
 func ParseFilterTerm(s string) (FilterTerm, error) {
 	var t FilterTerm
 	name, value, has := strings.Cut(s, "=")
@@ -89,7 +88,7 @@ func ParseFilterTerm(s string) (FilterTerm, error) {
 	return t, nil
 }
 
-// String returns the term as ParseFilterTerm reads it.
+// String returns the text form of the term; see ParseFilterTerm.
 func (t FilterTerm) String() string {
 	switch t.Op {
 	case FilterExists:
@@ -130,7 +129,7 @@ func (f Filter) append(dst []byte) []byte {
 	return dst
 }
 
-// filter reads what append wrote. No term costs no allocation.
+// filter reads what append wrote. It does not allocate for an empty filter.
 func (r *body) filter() Filter {
 	n := int(r.u8())
 	if n == 0 || r.bad {

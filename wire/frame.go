@@ -9,11 +9,11 @@ type Op uint8
 // OpReply marks a reply.
 const OpReply Op = 0x80
 
-// The operations. Numbers are append-only; those left out are answered with CodeUnsupported.
+// The operations. A number never changes its meaning. The broker answers an unknown one with CodeUnsupported.
 const (
-	OpHello  Op = 0x01 // client: log in; always the first frame
-	OpPing   Op = 0x02 // either side: answered with the same body
-	OpNotice Op = 0x03 // broker, unasked: it is going away or dropped something
+	OpHello  Op = 0x01 // log in; always the client's first frame
+	OpPing   Op = 0x02 // from either side; answered with the same body
+	OpNotice Op = 0x03 // from the broker, unsolicited; see Notice
 
 	OpResolve       Op = 0x10 // topic name -> handle
 	OpCreateTopic   Op = 0x11
@@ -26,14 +26,14 @@ const (
 	OpPublish Op = 0x20
 
 	OpSchedule  Op = 0x21 // publish later
-	OpSchedules Op = 0x22 // what will be published
+	OpSchedules Op = 0x22 // list the messages that will be published
 	OpCancel    Op = 0x23
 
 	OpFetch       Op = 0x30
 	OpSubscribe   Op = 0x31
 	OpCredit      Op = 0x32 // no reply
 	OpUnsubscribe Op = 0x33
-	OpDeliver     Op = 0x34 // broker, unasked: entries of a subscription
+	OpDeliver     Op = 0x34 // from the broker, unsolicited: entries of a subscription
 	OpOffsets     Op = 0x35
 	OpGet         Op = 0x36 // the latest record of a key
 
@@ -43,7 +43,7 @@ const (
 	OpNack      Op = 0x43
 	OpReject    Op = 0x44
 	OpExtend    Op = 0x45
-	OpPending   Op = 0x46 // which messages are not done
+	OpPending   Op = 0x46 // list the messages that are not done
 	OpDiscard   Op = 0x47 // settle without a lease
 
 	OpCommit      Op = 0x50
@@ -53,7 +53,7 @@ const (
 	OpJoinGroup   Op = 0x54
 	OpHeartbeat   Op = 0x55
 	OpLeaveGroup  Op = 0x56
-	OpAssigned    Op = 0x57 // broker, unasked: what a member should work on
+	OpAssigned    Op = 0x57 // from the broker, unsolicited: what a member should work on
 	OpSeekGroup   Op = 0x58
 	OpPauseGroup  Op = 0x59
 	OpMembers     Op = 0x5a
@@ -63,7 +63,7 @@ const (
 	OpSend     Op = 0x70 // a message on a subject; no reply
 	OpListen   Op = 0x71
 	OpUnlisten Op = 0x72
-	OpMessage  Op = 0x73 // broker, unasked: a message of a subscription
+	OpMessage  Op = 0x73 // from the broker, unsolicited: a message of a subscription
 )
 
 var opNames = map[Op]string{
@@ -90,8 +90,8 @@ func (o Op) String() string {
 	return "unknown"
 }
 
-// Flags of a frame. Each operation knows its own; a set flag that an operation does not know is
-// answered with CodeUnsupported.
+// Flags are the flags of a frame. Their meaning depends on the operation. The broker answers a flag that the
+// operation does not define with CodeUnsupported.
 type Flags uint8
 
 const (
@@ -103,8 +103,8 @@ const (
 	FlagNumbered Flags = 0x08
 	// FlagRange marks a publish reply that answers several consecutive correlation ids.
 	FlagRange Flags = 0x08
-	// FlagDuplicate marks a publish reply whose batch was stored before, and a ScheduleReply whose items
-	// were taken before.
+	// FlagDuplicate marks a publish reply whose batch was stored by an earlier request, and a ScheduleReply
+	// whose items were scheduled by an earlier request.
 	FlagDuplicate Flags = 0x10
 	// FlagCreate lets OpResolve create the topic when the broker's settings allow it.
 	FlagCreate Flags = 0x01
@@ -112,12 +112,12 @@ const (
 	FlagIfNotExists Flags = 0x01
 	// FlagOrderByKey makes the queue of an OpOpenQueue keep the order of every key.
 	FlagOrderByKey Flags = 0x01
-	// FlagNoResponders lets OpSend tell the sender when nobody got its request, by an OpMessage with the
+	// FlagNoResponders makes OpSend tell the sender when nobody got its request: by an OpMessage with the
 	// same flag on the subscription that waits for the reply.
 	FlagNoResponders Flags = 0x01
-	// FlagUnchanged marks a heartbeat's reply whose assignment is the one that the member has seen.
+	// FlagUnchanged marks the reply to a heartbeat when the member has seen its latest assignment.
 	FlagUnchanged Flags = 0x01
-	// FlagNoEcho keeps an OpSend from the sender's own subscriptions.
+	// FlagNoEcho excludes the sender's own subscriptions from an OpSend.
 	FlagNoEcho Flags = 0x02
 )
 
@@ -128,7 +128,7 @@ const (
 //	| length | op | flags | correlation id | body |
 //	+--------+----+-------+----------------+------+
 //
-// length counts the bytes behind itself, so it is at least 6.
+// length is the number of bytes behind it, at least 6.
 type Frame struct {
 	Op          Op
 	Flags       Flags
@@ -136,9 +136,9 @@ type Frame struct {
 	Body        []byte // a view
 }
 
-// NextFrame splits the first whole frame off b. ok is false when b holds less than a frame; need is
-// then how many bytes the whole frame takes, or 0 while that is not known. It returns
-// ErrFrameTooLarge or ErrMalformed as soon as the length is seen to be wrong.
+// NextFrame splits the first frame off b. The frame is a view. ok is false when b does not hold a whole frame;
+// then need is the size of the whole frame in bytes, or 0 when it is not known yet. The error is
+// ErrFrameTooLarge for a frame over limit bytes, or ErrMalformed, as soon as b holds the length.
 func NextFrame(b []byte, limit int) (f Frame, rest []byte, need int, ok bool, err error) {
 	if len(b) < 4 {
 		return Frame{}, b, 0, false, nil
@@ -158,20 +158,21 @@ func NextFrame(b []byte, limit int) (f Frame, rest []byte, need int, ok bool, er
 	return f, b[size:], size, true, nil
 }
 
-// BeginFrame appends a frame header whose length EndFrame fills in, and returns where it starts.
+// BeginFrame appends a frame header without its length, which EndFrame sets, and returns the extended slice and
+// the position of the header.
 func BeginFrame(dst []byte, op Op, flags Flags, correlation uint32) (out []byte, at int) {
 	at = len(dst)
 	dst = append(dst, 0, 0, 0, 0, byte(op), byte(flags))
 	return le.AppendUint32(dst, correlation), at
 }
 
-// EndFrame sets the length of the frame that starts at at and ends with b.
+// EndFrame sets the length of the frame that starts at position at and ends at the end of b.
 func EndFrame(b []byte, at int) []byte {
 	le.PutUint32(b[at:], uint32(len(b)-at-4))
 	return b
 }
 
-// AppendHeader appends the header of a frame whose body of bodyBytes follows separately.
+// AppendHeader appends the header of a frame whose body of bodyBytes bytes the caller sends behind it.
 func AppendHeader(dst []byte, op Op, flags Flags, correlation uint32, bodyBytes int) []byte {
 	dst = le.AppendUint32(dst, uint32(bodyBytes+HeaderBytes-4))
 	dst = append(dst, byte(op), byte(flags))

@@ -1,12 +1,12 @@
 package wire
 
-// Hello opens a binary connection: who is there and how it proves that.
+// Hello is the first frame of a client: it names the client and its credentials.
 type Hello struct {
-	Features    uint64 // feature bits the client wants; none are defined yet, so 0
-	Name        string // for a person to read in the broker's lists; at most 255 bytes
+	Features    uint64 // feature bits that the client wants; none are defined yet, so 0
+	Name        string // shown to people in the broker's lists; at most 255 bytes
 	Version     string // of the client library; at most 255 bytes
-	Mechanism   string // "" for none, "token", "plain", "nkey"; at most 255 bytes
-	Credentials []byte // what the mechanism needs; at most 2 KiB
+	Mechanism   string // "", "token", "plain" or "nkey"; "" sends no credentials
+	Credentials []byte // as the mechanism requires; at most 2 KiB
 }
 
 // Append appends the encoded body.
@@ -29,17 +29,17 @@ func (m *Hello) Parse(b []byte) error {
 	return r.done()
 }
 
-// HelloReply says who answered and which limits hold on this connection.
+// HelloReply names the broker and the limits of this connection.
 type HelloReply struct {
 	Version       uint8  // protocol version of the broker
-	Features      uint64 // of those asked for, what the broker will do
+	Features      uint64 // those of the requested ones that the broker supports
 	ServerID      [16]byte
 	ServerName    string
 	ServerVersion string
 	MaxFrame      uint32 // bytes of a whole frame
 	MaxRecord     uint32 // bytes of a record on a topic that sets no other limit
-	IdleMs        uint32 // a connection silent for longer is closed; ping more often. 0 = never
-	MaxInFlight   uint32 // bytes of unanswered publishes the broker takes before it refuses more
+	IdleMs        uint32 // a connection that is silent for longer is closed; 0 means never
+	MaxInFlight   uint32 // bytes of unanswered publishes at which the broker refuses more
 }
 
 // Append appends the encoded body.
@@ -70,8 +70,8 @@ func (m *HelloReply) Parse(b []byte) error {
 	return r.done()
 }
 
-// Notice is sent by the broker unasked: CodeShutdown before it closes the connection, with the time
-// left to finish.
+// Notice is sent by the broker unsolicited: with CodeShutdown before it closes the connection, and with the
+// time that is left until then.
 type Notice struct {
 	Code    Code
 	GraceMs uint32

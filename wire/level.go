@@ -2,22 +2,22 @@ package wire
 
 import "fmt"
 
-// Level says how far a publish must get before it is acknowledged. Levels are ordered: a higher
-// level includes every lower one.
+// Level is the durability that a publish must reach before it is acknowledged. A higher level includes every
+// lower one.
 type Level uint8
 
 const (
 	// LevelDefault asks for the topic's own level. It is never the level of a topic or of a reply.
 	LevelDefault Level = 0
-	// LevelNone is fire and forget: the broker sends a reply only when the publish failed.
+	// LevelNone is fire and forget: the broker replies only when the publish fails.
 	LevelNone Level = 1
 	// LevelMemory is reached when the batch is in the broker's memory.
 	LevelMemory Level = 2
-	// LevelOS is reached when the batch was written to the kernel: it survives the process.
+	// LevelOS is reached when the batch is written to the kernel: it survives a crash of the process.
 	LevelOS Level = 3
-	// LevelDisk is reached when the batch was flushed to the device: it survives power loss.
+	// LevelDisk is reached when the batch is flushed to the device: it survives a power loss.
 	LevelDisk Level = 4
-	// LevelQuorum is reached when a majority of replicas stored the batch. Reserved for clusters.
+	// LevelQuorum is reserved for clusters: a majority of replicas has stored the batch.
 	LevelQuorum Level = 5
 )
 
@@ -31,10 +31,10 @@ func (l Level) String() string {
 	return fmt.Sprintf("level(%d)", uint8(l))
 }
 
-// Valid reports whether l is a level this version knows, LevelDefault included.
+// Valid reports whether this version knows the level, LevelDefault included.
 func (l Level) Valid() bool { return int(l) < len(levelNames) }
 
-// ParseLevel returns the level of a name such as "disk".
+// ParseLevel returns the level with a name such as "disk".
 func ParseLevel(name string) (Level, error) {
 	for i, n := range levelNames {
 		if n == name {

@@ -1,10 +1,10 @@
 package wire
 
-// Limits that both sides know. The broker may be configured lower; it says so in its hello reply.
+// Limits that both sides enforce. The broker's hello reply names lower ones if it is configured so.
 const (
-	// MaxFrameBytes bounds a whole frame. It is what one connection may make the other side buffer.
+	// MaxFrameBytes bounds a whole frame, and so what one peer can make the other one buffer.
 	MaxFrameBytes = 8 << 20
-	// MaxHelloBytes bounds the first frame, which is read before anybody is authenticated.
+	// MaxHelloBytes bounds the first frame, which is read before the client is authenticated.
 	MaxHelloBytes = 4 << 10
 	// DefaultMaxRecordBytes is the default limit of one record's key, value and headers together.
 	DefaultMaxRecordBytes = 1 << 20
@@ -30,6 +30,6 @@ const (
 	MaxTTLMs = 100 * 366 * 24 * 3600 * 1000
 	// MaxMessageID is the longest message id in bytes.
 	MaxMessageID = 255
-	// MaxDecompressedBytes bounds what a compressed batch may unfold to.
+	// MaxDecompressedBytes bounds the decompressed size of the records of a batch.
 	MaxDecompressedBytes = 64 << 20
 )

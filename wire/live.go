@@ -3,10 +3,10 @@ package wire
 // Live is a message on a subject: the body of OpSend and of OpMessage. It is stored only when a topic
 // is bound to the subject.
 type Live struct {
-	Subject []byte // a view after Parse, like the others
-	Reply   []byte // where an answer goes; empty for nowhere
-	Header  []byte // a whole NATS header block, "NATS/1.0", lines and an empty line; empty for none
-	Payload []byte // the rest
+	Subject []byte // a view after Parse, like the other fields
+	Reply   []byte // subject for a reply; empty for none
+	Header  []byte // a NATS header block: "NATS/1.0", lines, and an empty line; empty for none
+	Payload []byte
 }
 
 // Append appends the encoded body.
@@ -36,11 +36,11 @@ func (m *Live) Parse(b []byte) error {
 	return r.done()
 }
 
-// Listen subscribes to the subjects that match a pattern. Its correlation id names the subscription.
-// The reply is empty; what is sent from then on comes as OpMessage.
+// Listen subscribes to the subjects that match a pattern. Its correlation id identifies the subscription. The
+// reply is empty. Messages that are sent from then on arrive as OpMessage.
 type Listen struct {
 	Pattern string
-	Queue   string // of those in the same queue group one gets each message; "" for no group
+	Queue   string // queue group, of which one member gets each message; "" for none
 }
 
 // Append appends the encoded body.
@@ -56,7 +56,7 @@ func (m *Listen) Parse(b []byte) error {
 // Unlisten ends a subscription. The reply is empty.
 type Unlisten struct {
 	Subscription uint32
-	Max          uint64 // deliveries since it began after which it ends; 0 ends it now
+	Max          uint64 // ends it after so many deliveries since its start; 0 ends it now
 }
 
 // Append appends the encoded body.

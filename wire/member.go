@@ -30,17 +30,16 @@ func (r *body) partitions() []TopicPartitions {
 	return list
 }
 
-// JoinGroup makes the sender a member of an ordered group, or says on a new connection that one is
-// still there. The reply is Assigned; later assignments come as OpAssigned with the correlation id of
-// the request.
+// JoinGroup makes the sender a member of an ordered group, or renews a membership on a new connection. The
+// reply is Assigned. Later assignments arrive as OpAssigned with the correlation id of this request.
 type JoinGroup struct {
 	Group      string
-	Member     string // chosen by the sender; unique
-	Instance   string // "" for none; the same over restarts of the member
+	Member     string // unique id, chosen by the sender
+	Instance   string // stays the same when the member is restarted; "" for none
 	SessionMs  uint32 // how long the member may be silent; 0 for the broker's default
 	HandoverMs uint32 // how long it may take to let a partition go; 0 for the broker's default
 	Topics     []string
-	Claims     []TopicPartitions // what it works on, as far as it knows
+	Claims     []TopicPartitions // partitions that the member believes to hold
 }
 
 // Append appends the encoded body.
@@ -73,8 +72,8 @@ func (m *JoinGroup) Parse(b []byte) error {
 	return r.done()
 }
 
-// Heartbeat says that a member lives and which assignment it has seen. Partitions that are not in
-// that one, nor in Busy, it has let go. The reply is Assigned.
+// Heartbeat says that a member is alive and has seen the assignment Revision. It has let go the partitions that
+// are neither in that assignment nor in Busy. The reply is Assigned.
 type Heartbeat struct {
 	Group    string
 	Member   string
@@ -103,8 +102,8 @@ func (m *Heartbeat) Parse(b []byte) error {
 // AssignedPartition is one partition of an assignment.
 type AssignedPartition struct {
 	Partition  uint16
-	Generation uint32 // to be sent with commits; reading starts at the committed offset when it is new
-	Paused     bool   // the group is paused: nothing should be read
+	Generation uint32 // to be sent with commits; when it is new, the member starts at the committed offset
+	Paused     bool   // the group is paused: the member should not read
 }
 
 // AssignedTopic is the partitions of one topic in an assignment.
@@ -113,10 +112,10 @@ type AssignedTopic struct {
 	Partitions []AssignedPartition
 }
 
-// Assigned is what a member should work on. In a reply with FlagUnchanged it is what the member has
-// seen, and Topics is empty.
+// Assigned is the assignment of a member. In a reply with FlagUnchanged, Topics is empty: the member has seen
+// this revision.
 type Assigned struct {
-	Revision uint32 // a lower one is older
+	Revision uint32 // grows with every assignment
 	Topics   []AssignedTopic
 }
 
@@ -187,10 +186,9 @@ func (m *LeaveGroup) Parse(b []byte) error {
 	return r.done()
 }
 
-// SeekGroup moves the committed offsets of an ordered group, whether it has members or not. Members
-// start again there at once, and what they did before is not committed any more. The reply is empty
-// and durable. An offset beyond the visible end is refused with CodeOffsetOutOfRange and nothing is
-// moved.
+// SeekGroup moves the committed offsets of an ordered group, whether it has members or not. Members start again
+// there at once, and can no longer commit what they did before. The reply is empty, and sent when the seek is
+// durable. An offset beyond the visible end is refused with CodeOffsetOutOfRange; then no offset is moved.
 type SeekGroup struct {
 	Group   string
 	Topic   string
@@ -221,8 +219,8 @@ func (m *SeekGroup) Parse(b []byte) error {
 	return r.done()
 }
 
-// PauseGroup stops or resumes a group or queue on one topic, or on all that it reads when Topic is
-// empty. The reply is empty and durable.
+// PauseGroup pauses or resumes a group or queue on one topic, or on all topics that it reads when Topic is
+// empty. The reply is empty, and sent when the change is durable.
 type PauseGroup struct {
 	Group string
 	Topic string
@@ -259,10 +257,10 @@ type GroupMember struct {
 	Topics     []string          `json:"topics"`
 	Partitions []MemberPartition `json:"partitions"`
 	Age        float64           `json:"age_seconds"`    // since it joined
-	Silent     float64           `json:"silent_seconds"` // since it was heard of
+	Silent     float64           `json:"silent_seconds"` // since its last request
 }
 
-// MemberPartition is a partition that a member has.
+// MemberPartition is a partition that a member holds.
 type MemberPartition struct {
 	Topic      string `json:"topic"`
 	Partition  int    `json:"partition"`

@@ -2,10 +2,9 @@ package wire
 
 import "github.com/rafka-mq/rafka/wire/crc32c"
 
-// PlainBatch reports whether raw is an intact batch without optional fields whose records are well
-// formed and have at most maxRecord bytes each, and returns how many there are. It is Parse and
-// Validate for what producers send most, without building a Batch; whatever it refuses is theirs to
-// judge.
+// PlainBatch reports whether raw is an intact batch without optional fields, whose records are well formed and
+// have at most maxRecord bytes each, and returns how many there are. It is a fast form of Parse and Validate
+// for the most common batches. Parse and Validate decide about a batch that it refuses.
 func PlainBatch(raw []byte, maxRecord int) (count uint32, ok bool) {
 	if len(raw) < minBatch+2 || raw[4] != 0 {
 		return 0, false

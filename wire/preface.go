@@ -10,10 +10,10 @@ const PrefaceBytes = 8
 // and no TLS handshake starts with it.
 var prefaceMagic = [4]byte{0xFB, 'R', 'F', 'K'}
 
-// IsBinary reports whether a connection whose first byte is b speaks the binary protocol.
+// IsBinary reports whether b is the first byte of a connection that speaks the binary protocol.
 func IsBinary(b byte) bool { return b == prefaceMagic[0] }
 
-// AppendPreface appends what a binary client sends first: the magic, its version and three zeros.
+// AppendPreface appends the first bytes that a binary client sends: the magic, its version and three zeros.
 func AppendPreface(dst []byte) []byte {
 	dst = append(dst, prefaceMagic[:]...)
 	return append(dst, Version, 0, 0, 0)

@@ -5,7 +5,7 @@ import "math"
 // publishFixed is the size of a Publish before its batch.
 const publishFixed = 4
 
-// Publish appends one batch to a partition. The wanted durability level stands in the frame's flags.
+// Publish appends one batch to a partition. The frame's flags hold the requested durability level.
 //
 //	0        2           4
 //	+--------+-----------+-------+
@@ -24,7 +24,7 @@ func (m *Publish) Append(dst []byte) []byte {
 	return append(dst, m.Batch...)
 }
 
-// Parse sets m from a body. Batch is a view and was not checked.
+// Parse sets m from a body. Batch is a view, which Parse does not check.
 func (m *Publish) Parse(b []byte) error {
 	if len(b) < publishFixed+minBatch {
 		return ErrMalformed
@@ -35,9 +35,9 @@ func (m *Publish) Parse(b []byte) error {
 	return nil
 }
 
-// PublishReply acknowledges publishes. The level reached stands in the frame's flags. With FlagRange
-// it answers the frame's correlation id and Extra consecutive ids behind it, whose batches were
-// stored one behind the other in the same partition from Base on.
+// PublishReply acknowledges publishes. The frame's flags hold the level reached. With FlagRange it answers the
+// frame's correlation id and the Extra ids after it. Their batches were stored in the same partition, one
+// behind the other from Base on.
 type PublishReply struct {
 	Base  uint64 // offset of the first record
 	Extra uint32 // further publishes answered; only with FlagRange

@@ -1,7 +1,7 @@
 package wire
 
-// OpenQueue makes a queue on every partition of a topic, or changes the policy of one that exists.
-// The reply is empty and durable.
+// OpenQueue creates a queue on every partition of a topic, or changes the policy of an existing one. The reply is
+// empty, and sent when the change is durable.
 type OpenQueue struct {
 	Handle        uint16
 	Group         string
@@ -39,8 +39,8 @@ func (m *OpenQueue) Parse(b []byte) error {
 	return r.done()
 }
 
-// Lease takes messages of a queue for this connection. The reply is Leased; it waits up to MaxWaitMs
-// for the first message.
+// Lease leases messages of a queue to this connection. The reply is Leased. The broker waits up to MaxWaitMs for
+// the first message.
 type Lease struct {
 	Handle      uint16
 	Partition   uint16 // or AnyPartition: the broker picks one that has messages
@@ -75,8 +75,8 @@ func (m *Lease) Parse(b []byte) error {
 	return r.done()
 }
 
-// LeaseRange is a run of offsets under one delivery attempt. The attempt is the fence: settling
-// under an older attempt than the current one is refused.
+// LeaseRange is a range of offsets with the same delivery attempt. The attempt is the fence: a settle with an
+// attempt other than the current one is refused.
 type LeaseRange struct {
 	First   uint64
 	Count   uint32
@@ -95,7 +95,7 @@ func appendRanges(dst []byte, ranges []LeaseRange) []byte {
 	return dst
 }
 
-// ranges reads into have's memory when it is large enough.
+// ranges reads into the memory of have when that is large enough.
 func (r *body) ranges(have []LeaseRange) []LeaseRange {
 	n := r.count(leaseRangeBytes)
 	have = have[:0]
@@ -109,15 +109,15 @@ func (r *body) ranges(have []LeaseRange) []LeaseRange {
 	return have
 }
 
-// Leased is the reply to Lease: which messages are leased, and entries that hold them. Entries may
-// hold other records too; only the ranges are the receiver's.
+// Leased is the reply to Lease: the leased ranges, and entries that hold their messages. The entries may hold
+// other records, too, which are not leased.
 type Leased struct {
 	Partition uint16
 	Ranges    []LeaseRange // in offset order
 	Bytes     []byte       // whole entries; a view
 }
 
-// AppendFixed appends the body without the entries, which follow from elsewhere.
+// AppendFixed appends the body without the entries, which the caller sends behind it.
 func (m *Leased) AppendFixed(dst []byte) []byte {
 	return appendRanges(le.AppendUint16(dst, m.Partition), m.Ranges)
 }
@@ -141,7 +141,7 @@ type Pending struct {
 	Partition uint16
 	Group     string
 	From      uint64
-	Limit     uint32 // ranges; 0 for as many as the broker gives at once
+	Limit     uint32 // of ranges; 0 for as many as the broker returns at once
 }
 
 // Append appends the encoded body.
@@ -164,24 +164,24 @@ func (m *Pending) Parse(b []byte) error {
 	return r.done()
 }
 
-// Phase is what a message that is not done waits for.
+// Phase says what a message that is not done waits for.
 type Phase uint8
 
 // The phases.
 const (
 	PhaseFresh   Phase = 0 // never leased
-	PhaseLeased  Phase = 1 // a worker has it
+	PhaseLeased  Phase = 1 // leased to a worker
 	PhaseWaiting Phase = 2 // for its redelivery
 	PhaseParked  Phase = 3 // for an earlier message of its key
 	PhaseDead    Phase = 4 // on its way to the dead-letter topic
 )
 
-// PendingRange is a run of messages that are not done.
+// PendingRange is a range of messages that are not done and have the same state.
 type PendingRange struct {
 	First, Count uint64
 	Attempts     uint32 // deliveries so far
 	Phase        Phase
-	Due          int64 // ms since 1970: PhaseWaiting: when it is delivered, PhaseLeased: the end of the lease; else 0
+	Due          int64 // in ms since 1970; PhaseWaiting: of the redelivery; PhaseLeased: the end of the lease; else 0
 }
 
 const pendingRangeBytes = 8 + 8 + 4 + 1 + 8
@@ -189,8 +189,7 @@ const pendingRangeBytes = 8 + 8 + 4 + 1 + 8
 // MaxPendingRanges bounds the ranges of one PendingReply.
 const MaxPendingRanges = 10_000
 
-// PendingReply has the ranges in offset order. There may be more behind the last one when it has as
-// many as were asked for.
+// PendingReply has ranges in offset order. When it has as many as were asked for, there may be more behind them.
 type PendingReply struct {
 	Ranges []PendingRange
 }
@@ -219,14 +218,14 @@ func (m *PendingReply) Parse(b []byte) error {
 }
 
 // Settle is the body of OpAck, OpNack, OpReject, OpExtend and OpDiscard. The reply is a SettleReply, sent when
-// the settlement is as durable as the topic asks for.
+// the settlement is as durable as the topic asks.
 type Settle struct {
 	Handle    uint16
 	Partition uint16
 	Group     []byte // a view after Parse
 	Ranges    []LeaseRange
-	Ms        int32  // OpNack: delay, negative for the queue's backoff; OpExtend: new lease, 0 for the policy; else 0
-	Reason    []byte // a view after Parse; OpNack, OpReject: for a person and the dead-letter header; at most MaxReasonBytes
+	Ms        int32  // OpNack: delay, negative for the queue's backoff; OpExtend: new lease, 0 for the policy's; else 0
+	Reason    []byte // OpNack, OpReject: for people, kept in dead letters; at most MaxReasonBytes; a view after Parse
 }
 
 // MaxReasonBytes bounds the reason of a nack or reject.
@@ -254,7 +253,7 @@ func (m *Settle) Parse(b []byte) error {
 	return r.done()
 }
 
-// SettleReply says how many messages could not be settled because their lease was lost.
+// SettleReply says how many messages were not settled because their lease was lost.
 type SettleReply struct {
 	Lost uint32
 }

@@ -4,25 +4,26 @@ import "bytes"
 
 // Record is one message inside a batch.
 //
-// On the wire a record is its length, one byte of flags and the fields the flags announce; the value
+// An encoded record is its length, a byte of flags, the fields that the flags announce, and the value, which
 // takes the rest:
 //
 //	uvarint length | flags | [varint time delta] | [uvarint n, key] | [headers] | [uvarint n, subject] | value
 //	headers: uvarint n, then n bytes of ( uvarint n, name | uvarint n, value ) pairs
 type Record struct {
-	// Time is when the producer made the record, in milliseconds since 1970 UTC. It is set by the
-	// producer and zero when the producer left it out: the broker's append time stands in for it.
+	// Time is when the producer made the record, in milliseconds since 1970 UTC. Set by the producer; 0
+	// means that only the broker's append time is known.
 	Time int64
-	// Key chooses the partition and names the record for compaction. Set by the producer; nil means
+	// Key chooses the partition and identifies the record for compaction. Set by the producer; nil means
 	// no key, empty means an empty key.
 	Key []byte
 	// Value is the payload, any bytes. nil is a tombstone, empty is an empty value.
 	Value []byte
-	// Headers are repeatable name/value pairs, still encoded. Set by the producer.
+	// Headers are encoded name/value pairs; a name may repeat. Set by the producer.
 	Headers Headers
-	// Subject is the subject a record was published on, when that is not the topic's name.
+	// Subject is the subject that the record was published to, or empty when that is the topic's name.
 	Subject []byte
-	// Removed marks the place of a record that compaction removed: it counts, and is skipped.
+	// Removed marks the place of a record that compaction removed. It takes an offset, and consumers skip
+	// it.
 	Removed bool
 }
 
@@ -32,7 +33,7 @@ const (
 	recordHeaders = 1 << 2 // headers follow
 	recordSubject = 1 << 3 // a subject follows
 	recordNull    = 1 << 4 // the value is nil, not empty
-	recordRemoved = 1 << 5 // nothing is left of the record; the only flag, and nothing follows
+	recordRemoved = 1 << 5 // compaction removed the record; no other flag is set, and nothing follows
 	recordKnown   = recordTime | recordKey | recordHeaders | recordSubject | recordNull
 )
 
@@ -48,8 +49,7 @@ func (h Headers) Append(name string, value []byte) Headers {
 	return append(h, value...)
 }
 
-// All walks the pairs. Names and values are views. It stops early on malformed bytes, which Valid
-// reports.
+// All iterates over the pairs. Names and values are views. It stops at malformed bytes; see Valid.
 func (h Headers) All() func(yield func(name, value []byte) bool) {
 	return func(yield func(name, value []byte) bool) {
 		for b := []byte(h); len(b) > 0; {
@@ -62,7 +62,7 @@ func (h Headers) All() func(yield func(name, value []byte) bool) {
 	}
 }
 
-// Get returns the first value under name and whether there is one.
+// Get returns the first value with a name, as a view, and false when there is none.
 func (h Headers) Get(name string) ([]byte, bool) {
 	for n, v := range h.All() {
 		if string(n) == name {
@@ -72,14 +72,14 @@ func (h Headers) Get(name string) ([]byte, bool) {
 	return nil, false
 }
 
-// HeaderID is the name of the header that holds a message id. On a topic with a dedupe window, of the
-// messages with one id only the first is stored. HeaderNATSID means the same.
+// HeaderID is the name of the header with a message id. On a topic with a dedupe window, only the first of the
+// messages with the same id is stored. HeaderNATSID is an alternative name.
 const (
 	HeaderID     = "rafka-id"
 	HeaderNATSID = "Nats-Msg-Id"
 )
 
-// ID returns the message id in h, nil when there is none.
+// ID returns the message id in h as a view, or nil when there is none. Names are compared without case.
 func (h Headers) ID() []byte {
 	for n, v := range h.All() {
 		if len(v) > 0 && (bytes.EqualFold(n, []byte(HeaderID)) || bytes.EqualFold(n, []byte(HeaderNATSID))) {
@@ -89,7 +89,7 @@ func (h Headers) ID() []byte {
 	return nil
 }
 
-// Valid reports whether h is a whole number of well-formed pairs within MaxHeaderBytes.
+// Valid reports whether h consists of well-formed pairs and has at most MaxHeaderBytes.
 func (h Headers) Valid() bool {
 	if len(h) > MaxHeaderBytes {
 		return false
@@ -111,7 +111,7 @@ func nextHeader(b []byte) (name, value, rest []byte, ok bool) {
 	return name, value, rest, ok
 }
 
-// bodyLen returns the encoded size of r behind its length prefix.
+// bodyLen returns the size of the encoded record without its length.
 func (r *Record) bodyLen(delta int64) int {
 	n := 1 + len(r.Value)
 	if delta != 0 {
@@ -129,7 +129,7 @@ func (r *Record) bodyLen(delta int64) int {
 	return n
 }
 
-// append appends the record. base is the batch's base time.
+// append appends the encoded record. base is the batch's base time.
 func (r *Record) append(dst []byte, base int64) []byte {
 	var delta int64
 	if r.Time != 0 {
@@ -165,7 +165,7 @@ func (r *Record) append(dst []byte, base int64) []byte {
 	return append(dst, r.Value...)
 }
 
-// parse sets r from the bytes behind the length prefix. base is the batch's base time.
+// parse sets r from an encoded record without its length. base is the batch's base time.
 func (r *Record) parse(b []byte, base int64) bool {
 	if len(b) == 1 && b[0] == recordRemoved {
 		*r = Record{Removed: true}

@@ -1,10 +1,10 @@
 package wire
 
-// ScheduleKind says how the moment of a ScheduleItem is given.
+// ScheduleKind says how a ScheduleItem gives its time.
 type ScheduleKind uint8
 
 const (
-	// ScheduleDelay publishes Ms milliseconds after the broker took the item.
+	// ScheduleDelay publishes Ms milliseconds after the broker received the item.
 	ScheduleDelay ScheduleKind = 1
 	// ScheduleAt publishes at Ms milliseconds since 1970 UTC.
 	ScheduleAt ScheduleKind = 2
@@ -19,24 +19,25 @@ const (
 	MaxCronBytes = 255
 )
 
-// ScheduleItem is a batch that is published later. Each of its records is a message of its own, with an id.
+// ScheduleItem is a batch to be published later. Each of its records is a message of its own, with an id.
 type ScheduleItem struct {
 	Kind  ScheduleKind
 	Ms    int64  // ScheduleDelay, ScheduleAt; else 0
-	Spec  []byte // ScheduleCron: five fields, or @hourly and the like; else empty. A view after Parse
+	Spec  []byte // ScheduleCron: five fields, or a name such as @hourly; else empty. A view after Parse
 	Zone  []byte // ScheduleCron: name of the time zone, empty for UTC; else empty. A view after Parse
 	Batch []byte // a view after Parse
 }
 
-// scheduleItemBytes is the least an item takes.
+// scheduleItemBytes is the size of the smallest item.
 const scheduleItemBytes = 1 + 8 + 2 + 2 + 4
 
-// Schedule has batches published to a partition later. The wanted durability level stands in the frame's
-// flags, as for a publish. The reply is a ScheduleReply with the level reached. All or none are taken.
+// Schedule stores batches to be published to a partition later: all or none. The frame's flags hold the
+// requested durability level, as for a publish. The reply is a ScheduleReply with the level reached.
 type Schedule struct {
 	Handle    uint16
 	Partition uint16
-	// Producer numbers the records, from Sequence on; FlagNumbered says that there is one. An ID of 0 is none.
+	// Producer numbers the records, from Sequence on, when its ID is not 0. FlagNumbered says that the body has
+	// it.
 	Producer Producer
 	Items    []ScheduleItem
 }
@@ -50,8 +51,7 @@ func (m *Schedule) Append(dst []byte) []byte {
 	return dst
 }
 
-// AppendScheduleHead appends what is in front of the items of a Schedule, of which there are at most
-// 65,535.
+// AppendScheduleHead appends the part of a Schedule in front of its items, of which there may be at most 65,535.
 func AppendScheduleHead(dst []byte, handle, partition uint16, p Producer, items int) []byte {
 	dst = le.AppendUint16(dst, handle)
 	dst = le.AppendUint16(dst, partition)
@@ -105,7 +105,7 @@ func (r *body) blob() []byte {
 	return r.take(int(n))
 }
 
-// ScheduleReply says under which ids the records are known: First and those behind it. An id counts for one
+// ScheduleReply gives the ids of the scheduled records: First and the ones after it. An id is valid on one
 // partition.
 type ScheduleReply struct {
 	First uint64
@@ -121,14 +121,14 @@ func (m *ScheduleReply) Parse(b []byte) error {
 	return r.done()
 }
 
-// Schedules asks what will be published to a partition, in the order in which it is due. The reply is
-// ScheduleList.
+// Schedules asks for the messages that will be published to a partition, in the order of due time and id. The
+// reply is ScheduleList.
 type Schedules struct {
 	Handle    uint16
 	Partition uint16
-	ID        uint64 // only this one; 0 for all
-	AfterDue  int64  // only what is behind this due time, or behind AfterID at the same: the last one of the
-	AfterID   uint64 // list before
+	ID        uint64 // only this message; 0 for all
+	AfterDue  int64  // with AfterID: only messages behind the one with this due time and id,
+	AfterID   uint64 // which is the last one of the list before
 	Limit     uint32
 }
 
@@ -160,15 +160,15 @@ const MaxScheduleList = 1000
 // ScheduleInfo is one message that will be published.
 type ScheduleInfo struct {
 	ID    uint64
-	Due   int64  // ms since 1970 UTC: when it is published next
-	Spec  string // its cron expression; empty for one that is published once
-	Zone  string // of Spec
-	Batch []byte // of this message alone; a view after Parse
+	Due   int64  // when it is published next, in ms since 1970 UTC
+	Spec  string // cron expression; empty for a message that is published once
+	Zone  string // time zone of Spec
+	Batch []byte // has this message alone; a view after Parse
 }
 
-// ScheduleList has at most MaxScheduleList items, and as many as fit in a frame.
+// ScheduleList has at most MaxScheduleList items, and no more than fit in a frame.
 type ScheduleList struct {
-	Total uint64 // waiting in the partition
+	Total uint64 // messages that wait in the partition
 	Items []ScheduleInfo
 }
 
@@ -202,8 +202,8 @@ func (m *ScheduleList) Parse(b []byte) error {
 	return r.done()
 }
 
-// Cancel takes back what was scheduled. The reply is a SettleReply with the number of ids that were not
-// waiting; it is as durable as the topic.
+// Cancel cancels scheduled messages. The reply is a SettleReply with the number of ids that were not waiting,
+// sent when the cancellation is as durable as the topic asks.
 type Cancel struct {
 	Handle    uint16
 	Partition uint16

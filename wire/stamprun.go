@@ -2,23 +2,23 @@ package wire
 
 import "github.com/rafka-mq/rafka/wire/crc32c"
 
-// StampRun writes the stamps of entries that follow each other and have the same kind, flags, skip, term and
-// time. Between two of them mostly four numbers of small difference change, and a checksum is linear:
-// that of the difference turns the one into the other. Where a batch is a single small record the
-// checksum of its stamp is a third of the work, and this halves it.
+// StampRun writes the stamps of consecutive entries with the same kind, flags, skip, term and time. From one
+// stamp to the next only the index, the base offset and the batch's checksum usually change. CRC is linear, so
+// the next checksum is the last one XOR that of the difference, which tables give. When a batch is a single
+// small record, computing the stamp's checksum is a third of the work of an append, and this halves it.
 type StampRun struct {
 	seed  uint32
 	begun bool
 	sum   uint32 // checksum of the last stamp
-	batch uint32 // the checksum it ends with
+	batch uint32 // checksum of the batch of the last stamp
 	last  Stamp
 }
 
-// NewStampRun returns a run in the partition with this Identity.Seed.
+// NewStampRun returns a run for the partition with this Identity.Seed.
 func NewStampRun(seed uint32) StampRun { return StampRun{seed: seed} }
 
-// Put is Stamp.Put. batch is what the payload begins with, its checksum, from where it was copied: what was
-// just written to b is slower to read.
+// Put is Stamp.Put. batch is the payload's checksum, its first four bytes, read from the source of the copy:
+// reading them back from b, where they were just written, is slower.
 func (r *StampRun) Put(b []byte, s *Stamp, batch uint32) {
 	index, offset := s.Index^r.last.Index, s.BaseOffset^r.last.BaseOffset
 	if !r.begun || index|offset > 0xff || s.Length != r.last.Length || s.Count != r.last.Count {
@@ -34,14 +34,14 @@ func (r *StampRun) Put(b []byte, s *Stamp, batch uint32) {
 	r.batch, r.last.Index, r.last.BaseOffset = batch, s.Index, s.BaseOffset
 }
 
-// stampDeltas says how a difference in one byte of what a stamp's checksum covers changes the checksum.
+// stampDeltas gives the change of a stamp's checksum for a difference in one of the bytes that it covers.
 var stampDeltas = newStampDeltas()
 
 type deltas [256]uint32
 
 type stampTables struct {
-	index, offset deltas    // lowest bytes
-	batch         [4]deltas // of the batch's checksum
+	index, offset deltas    // of their lowest bytes
+	batch         [4]deltas // of the bytes of the batch's checksum
 }
 
 func newStampDeltas() (t stampTables) {
@@ -52,7 +52,7 @@ func newStampDeltas() (t stampTables) {
 	return t
 }
 
-// newDeltas returns the checksum changes of the byte at a position of the entry.
+// newDeltas returns the changes of the checksum for differences in the byte at a position of the entry.
 func newDeltas(at int) (d deltas) {
 	for v := range d {
 		var covered [StampBytes]byte // bytes 4 to 52

@@ -1,10 +1,10 @@
 package wire
 
-// Thin makes in the builder a batch like b, which must not be compressed or was unpacked, with the records for which
-// keep returns true; i counts from 0. Of the others only their place is left, so that the records
-// behind keep their offsets. The producer's position is left out: no producer sends the batch again.
-// It returns how many records were kept; with none there is nothing to store. The record is valid
-// during the call. ErrBatch says that b is malformed.
+// Thin sets the builder to a copy of b with only those records for which keep returns true. b must be
+// uncompressed or unpacked. i is the index of the record; the record is valid during the call. The other records
+// become Removed ones, so that the records behind them keep their offsets. Thin leaves out the producer's
+// position, because no producer sends the batch again. It returns how many records it kept; with none there is
+// no batch to store. The error is ErrBatch when b is malformed.
 func (b *Batch) Thin(to *BatchBuilder, keep func(i int, r *Record) bool) (kept int, err error) {
 	to.Reset()
 	to.buf = append(to.buf, make([]byte, builderRoom)...)

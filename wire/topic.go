@@ -1,10 +1,10 @@
 package wire
 
-// AnyPartition stands for every partition of a topic where an operation allows that.
+// AnyPartition stands for all partitions of a topic, or for any one, where an operation allows that.
 const AnyPartition uint16 = 0xFFFF
 
-// Setting is one key and value of a topic's configuration, in the spelling of the configuration
-// file: "retention" = "168h". The broker refuses a key it does not know.
+// Setting is a key and a value of a topic's configuration, spelled as in the configuration file: "retention" and
+// "168h". The broker refuses an unknown key.
 type Setting struct {
 	Key, Value string
 }
@@ -55,10 +55,10 @@ const (
 	HashSum     Hash = 2 // the sum of the key's bytes, modulo 2^32; for demonstrations only
 )
 
-// ResolveReply is what a publisher and a consumer need to know about a topic.
+// ResolveReply describes a topic to a publisher or consumer.
 type ResolveReply struct {
-	Handle     uint16   // stands for the topic in other frames of this connection
-	ID         [16]byte // the topic's incarnation; part of every entry's checksum
+	Handle     uint16   // identifies the topic in other frames of this connection
+	ID         [16]byte // of the topic; part of every entry's checksum
 	Partitions uint16
 	Level      Level // the topic's own durability level
 	Hash       Hash
@@ -86,8 +86,8 @@ func (m *ResolveReply) Parse(b []byte) error {
 	return r.done()
 }
 
-// CreateTopic creates a topic. The reply is a TopicInfo. With FlagIfNotExists an existing topic is
-// answered as it is; without it, it is CodeTopicExists.
+// CreateTopic creates a topic. The reply is a TopicInfo. When the topic exists, the reply is that topic with
+// FlagIfNotExists, and CodeTopicExists without.
 type CreateTopic struct {
 	Topic      string
 	Partitions uint16 // 0 for the broker's default
@@ -110,8 +110,8 @@ func (m *CreateTopic) Parse(b []byte) error {
 	return r.done()
 }
 
-// AlterTopic changes a topic. It has CreateTopic's encoding; Partitions may only grow, 0 leaves them
-// as they are. The reply is a TopicInfo.
+// AlterTopic changes a topic. It has the encoding of CreateTopic. Partitions may only grow; 0 keeps their number.
+// The reply is a TopicInfo.
 type AlterTopic = CreateTopic
 
 // TopicName is the body of OpDescribeTopic and OpDeleteTopic.
@@ -122,15 +122,15 @@ type TopicInfo struct {
 	Topic      string
 	ID         [16]byte
 	Partitions []PartitionInfo
-	Settings   []Setting // every setting that holds, defaults included
+	Settings   []Setting // all settings, defaults included
 }
 
-// PartitionInfo describes one partition. Offsets are half open: [First, Visible).
+// PartitionInfo describes one partition. Consumers may read the offsets [First, Visible).
 type PartitionInfo struct {
-	First   uint64 // first offset still stored
+	First   uint64 // lowest offset that is stored
 	Visible uint64 // end of what consumers may read
-	Next    uint64 // end of what was appended
-	Bytes   uint64 // stored
+	Next    uint64 // offset of the next record
+	Bytes   uint64 // size of what is stored
 	Status  Status
 }
 
@@ -183,8 +183,8 @@ func (m *TopicInfo) Parse(b []byte) error {
 
 // ListTopics asks for topics in name order.
 type ListTopics struct {
-	After string // only names behind this one; "" from the start
-	Limit uint16 // at most this many; the broker may send fewer while More is set
+	After string // only names after this one; "" for all
+	Limit uint16 // of topics; the broker may send fewer and set More
 }
 
 // Append appends the encoded body.
@@ -239,7 +239,7 @@ func (m *TopicList) Parse(b []byte) error {
 type PurgeTopic struct {
 	Topic     string
 	Partition uint16 // or AnyPartition
-	Before    uint64 // records below are removed; the largest value removes everything visible
+	Before    uint64 // records below are removed; the largest value removes all that are visible
 }
 
 // Append appends the encoded body.

@@ -2,8 +2,8 @@ package wire
 
 import "encoding/binary"
 
-// uvarint reads an unsigned varint and returns it with the bytes behind it. It refuses what is cut
-// short, overflows 64 bits, or is longer than needed, so every value has exactly one encoding.
+// uvarint reads an unsigned varint and returns it with the bytes behind it. It refuses one that is cut short,
+// overflows 64 bits, or is longer than necessary, so that every value has exactly one encoding.
 func uvarint(b []byte) (uint64, []byte, bool) {
 	if len(b) > 0 && b[0] < 0x80 {
 		return uint64(b[0]), b[1:], true
@@ -21,7 +21,7 @@ func varint(b []byte) (int64, []byte, bool) {
 	return int64(u>>1) ^ -int64(u&1), rest, ok
 }
 
-// lengthPrefixed splits off bytes that follow their uvarint length, at most limit of them.
+// lengthPrefixed splits off a uvarint length, at most limit, and that many bytes. field is a view.
 func lengthPrefixed(b []byte, limit uint64) (field, rest []byte, ok bool) {
 	n, rest, ok := uvarint(b)
 	if !ok || n > limit || n > uint64(len(rest)) {

@@ -1,6 +1,5 @@
-// Package codec compresses and opens the records of a batch. It is the only part of the wire format
-// that needs more than the standard library, so it stands apart: the broker never imports it,
-// because the broker stores every batch as it comes.
+// Package codec compresses and decompresses the records of a batch. It is separate from package wire because
+// it needs libraries.
 //
 // Its functions are pure and safe for concurrent use:
 //
@@ -9,8 +8,8 @@
 //	batch, err := wire.ParseBatch(out)
 //	batch, err = codec.Unpack(batch, nil) // batch.Records() now walks the plain records
 //
-// Opening is bounded by the size the batch announces and by wire.MaxDecompressedBytes while it
-// inflates, never after the fact: a bomb, a lie about the size and a cut are all ErrData.
+// Decompression never produces more than the size that the batch announces, which is at most
+// wire.MaxDecompressedBytes. A decompression bomb, a wrong size and data that is cut short are all ErrData.
 package codec
 
 import (
@@ -25,18 +24,18 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// ErrData is returned by Decompress and Unpack for compressed bytes that do not unfold to exactly
-// the announced size, or whose announced size is over wire.MaxDecompressedBytes.
+// ErrData is returned by Decompress and Unpack for compressed bytes that do not decompress to exactly the
+// announced size, or whose announced size is over wire.MaxDecompressedBytes.
 var ErrData = errors.New("codec: damaged compressed records")
 
 // ErrCodec is returned by Decompress and Unpack for a codec this version does not know.
 var ErrCodec = errors.New("codec: unknown codec")
 
-// lz4MaxRatio is the most an LZ4 block can unfold: every length byte adds at most 255.
+// lz4MaxRatio is the highest compression ratio of an LZ4 block: every length byte adds at most 255 bytes.
 const lz4MaxRatio = 255
 
-// The zstd coders hold no state between calls; making one costs a few hundred kilobytes, so each is
-// made once, when first needed.
+// The zstd coders keep no state between calls. Each takes a few hundred kilobytes, so it is made once, when it
+// is first needed.
 var (
 	zstdEncoder = sync.OnceValue(newZstdEncoder)
 	zstdDecoder = sync.OnceValue(newZstdDecoder)
@@ -98,8 +97,8 @@ func grow(dst []byte, n int) (grown, room []byte) {
 	return dst, dst[len(dst) : len(dst)+n : len(dst)+n]
 }
 
-// Decompress appends to dst the size bytes that packed unfolds to, and returns the extended slice.
-// On an error it returns dst as it was. It keeps no reference to packed.
+// Decompress appends to dst the decompressed form of packed, which must have size bytes, and returns the extended
+// slice. With an error, ErrData or ErrCodec, it returns dst as it was. It keeps no reference to packed.
 func Decompress(dst []byte, c wire.Codec, packed []byte, size int) ([]byte, error) {
 	if size < 0 || size > wire.MaxDecompressedBytes {
 		return dst, ErrData
@@ -154,10 +153,9 @@ func decodeLZ4(src, dst []byte) (int, error) {
 	return lz4.UncompressBlock(src, dst)
 }
 
-// Unpack returns b with plain records. An uncompressed batch is returned as it is; otherwise the
-// records are decompressed into the memory of buf, or into new memory when buf has too little
-// capacity, and the result is a view of it. The records themselves were not looked at. It returns
-// ErrData or ErrCodec.
+// Unpack returns b with decompressed records, and an uncompressed b as it is. It decompresses into the memory of
+// buf, or into new memory when the capacity of buf is too small; the result is a view of that. It does not check
+// the records. The error is ErrData or ErrCodec.
 func Unpack(b wire.Batch, buf []byte) (wire.Batch, error) {
 	if b.Codec() == wire.CodecNone {
 		return b, nil

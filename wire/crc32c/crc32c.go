@@ -1,12 +1,12 @@
-// Package crc32c has the checksum of what is sent and stored: CRC-32 with Castagnoli's polynomial, that of
-// iSCSI. A sum of 0 is that of no bytes.
+// Package crc32c computes the checksum of all that Rafka sends and stores: CRC-32 with Castagnoli's polynomial, as
+// in iSCSI. The checksum of no bytes is 0.
 //
 //	sum := crc32c.Checksum(head)
 //	sum = crc32c.Update(sum, body)
 //
-// Long buffers are summed by hash/crc32. Where short ones are, a stamp and a batch of one small record, the
-// way into it costs more than the sum itself; amd64 has code of its own for them. What hash/crc32 does on
-// arm64 takes unaligned words as it is.
+// Long buffers go to hash/crc32. For short ones, such as a stamp or a batch of one small record, entering hash/crc32
+// takes longer than the checksum itself, so amd64 has its own code for them. On arm64 hash/crc32 reads unaligned
+// words and needs no help.
 package crc32c
 
 import "hash/crc32"

@@ -1,7 +1,7 @@
 package crc32c
 
-// powers holds x to the power of 2^k modulo the polynomial of CRC32C, at k. The lowest power of x is in
-// the highest bit, as in the checksum.
+// powers has at k x to the power of 2^k modulo the polynomial of CRC32C. As in the checksum, the highest bit is the
+// coefficient of the lowest power of x.
 var powers = func() (p [32]uint32) {
 	p[0] = 1 << 30
 	for k := range p[1:] {
@@ -24,8 +24,8 @@ func multiply(a, b uint32) (product uint32) {
 	return product
 }
 
-// Join returns the checksum of some bytes and behind them n others, from the checksums a and b of both. It
-// takes up to 50 ns for every bit of n.
+// Join returns the checksum of two concatenated buffers from their checksums a and b. n is the size of the second
+// one in bytes. It takes up to 50 ns for every bit of n.
 func Join(a, b uint32, n int) uint32 {
 	for k := 3; n > 0; k, n = k+1, n>>1 { // a byte is x to the power of 8
 		if n&1 != 0 {

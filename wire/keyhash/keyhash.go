@@ -1,6 +1,5 @@
-// Package keyhash places keyed records on partitions. Publishers and the broker share it, so that a
-// key lands on the same partition whoever computes it. It is apart from wire because it needs a
-// library.
+// Package keyhash maps keys to partitions. The client and the broker share it, so that both map a key to the same
+// partition. It is separate from package wire because it needs a library.
 package keyhash
 
 import (
@@ -21,8 +20,8 @@ func Partition(h wire.Hash, key []byte, n int) int {
 	}
 }
 
-// Sum returns a hash of a key that tells keys apart, the same for every topic: xxHash64, but 0 only for
-// nil, which is no key.
+// Sum returns a hash that identifies a key, the same for every topic: xxHash64, except that it is 0 for nil, which
+// is no key, and never for a key.
 func Sum(key []byte) uint64 {
 	if key == nil {
 		return 0
@@ -30,7 +29,7 @@ func Sum(key []byte) uint64 {
 	return max(1, xxhash.Sum64(key))
 }
 
-// sum adds the bytes and wraps at 2^32. It spreads badly and exists for demonstrations.
+// sum returns the sum of the bytes modulo 2^32. It distributes keys badly and exists for demonstrations.
 func sum(key []byte) (s uint32) {
 	for _, b := range key {
 		s += uint32(b)
