@@ -6,9 +6,9 @@ import (
 	"math/rand/v2"
 )
 
-// hasher hashes tokens. They are short, and a publish hashes one after the other: for up to 16 bytes
-// this takes a quarter of the time of maphash. The secrets are random, so that nobody can choose
-// tokens that collide.
+// hasher hashes tokens. Tokens are short, and every publish hashes several: for up to 16 bytes this takes a
+// quarter of the time of maphash. The secrets a and b are random, so that nobody can choose tokens that
+// collide.
 type hasher struct {
 	seed maphash.Seed
 	a, b uint64
@@ -32,7 +32,7 @@ func (h *hasher) string(s string) uint64 {
 	return mix(h, s)
 }
 
-// mix multiplies the first and the last bytes of a token, which together are all of it.
+// mix hashes a token of at most 16 bytes: it multiplies its first and its last bytes, which together cover it.
 func mix[T string | []byte](h *hasher, s T) uint64 {
 	var x, y uint64
 	switch n := len(s); {
@@ -44,7 +44,8 @@ func mix[T string | []byte](h *hasher, s T) uint64 {
 		x = uint64(s[0])<<16 | uint64(s[n/2])<<8 | uint64(s[n-1])
 	}
 	high, low := bits.Mul64(x^h.a, y^h.b)
-	return high ^ low ^ uint64(len(s))*0x9e3779b97f4a7c15 // the first and last bytes do not tell the size
+	// The size counts, because tokens of different sizes can have the same first and last bytes.
+	return high ^ low ^ uint64(len(s))*0x9e3779b97f4a7c15
 }
 
 func load4[T string | []byte](s T) uint64 {

@@ -8,38 +8,38 @@ import (
 	"sync/atomic"
 )
 
-// Index holds subscriptions. Its methods may be called from any goroutine.
+// Index holds subscriptions. It is safe for concurrent use.
 type Index[V any] struct {
 	hash  hasher
 	root  *node[V]
-	grave *node[V]
-	count atomic.Int64
+	grave *node[V]     // tombstone of a table
+	count atomic.Int64 // subscriptions
 
-	// versions count the changes of patterns by the hash of their first token; wildFirst those of
-	// patterns that begin with a wildcard.
+	// versions counts changes of patterns by the hash of their first token, and wildFirst those of patterns
+	// that begin with a wildcard.
 	versions  [versionShards]atomic.Uint64
 	wildFirst atomic.Uint64
 
-	mu sync.Mutex // held over every change
+	mu sync.Mutex // held during every change
 }
 
 const versionShards = 256
 
-// node is the end of a pattern, or of what several patterns begin with. Literal tokens that follow each
-// other share a node for as long as no pattern ends or branches between them: a million patterns with
-// names of their own are a million nodes, whatever their length.
+// node is the end of a pattern, or of a prefix that several patterns share. Consecutive literal tokens share a
+// node as long as no pattern ends or branches between them. So a million different patterns need about a
+// million nodes, whatever their length.
 //
 //	orders.eu.paid, orders.eu.late.*   "orders.eu" -> "paid"
 //	                                               -> "late" -> "*"
 //
-// It costs 32 bytes; what few nodes have is apart.
+// A node takes 32 bytes. What only few nodes need is in more.
 type node[V any] struct {
 	label string                  // a wildcard, or literal tokens
-	one   atomic.Pointer[Sub[V]]  // a subscription that ends here
-	more  atomic.Pointer[more[V]] // what else is here or below; nil for nothing
+	one   atomic.Pointer[Sub[V]]  // a subscription whose pattern ends here
+	more  atomic.Pointer[more[V]] // further subscriptions and children; nil when there are none
 }
 
-// more is what lies below a node, and the subscriptions for which its one has no room.
+// more has the children of a node, and its subscriptions besides node.one.
 type more[V any] struct {
 	children atomic.Pointer[table[V]] // by the first token of their label
 	any      atomic.Pointer[node[V]]  // "*"
@@ -47,37 +47,37 @@ type more[V any] struct {
 	buckets  atomic.Pointer[[]*bucket[V]]
 }
 
-// bucket is subscriptions of one pattern that belong to one queue group, or to none.
+// bucket has the subscriptions of one pattern in one queue group, or in none.
 type bucket[V any] struct {
 	queue string
-	// subs only ever grows at its end, into memory that no reader looks at yet, until it is replaced
-	// by a copy without what is gone.
+	// subs is appended to in place, because readers do not look behind its end, until compact replaces it by
+	// a copy without the removed subscriptions.
 	subs atomic.Pointer[[]*Sub[V]]
 	gone int // removed, but still in subs; guarded by Index.mu
 }
 
-// Sub is one subscription. Its Value belongs to whoever inserted it.
+// Sub is one subscription. The package does not look at its Value.
 type Sub[V any] struct {
 	Value   V
-	names   string // pattern, queue group and note behind each other
-	pattern uint32 // their sizes
-	queue   uint32
+	names   string // pattern, queue group and note, concatenated
+	pattern uint32 // size of the pattern
+	queue   uint32 // size of the queue group
 	gone    atomic.Bool
 }
 
-// Gone reports whether the subscription was removed. Matches may hold it a moment longer.
+// Gone reports whether the subscription was removed. Matches may still hold it.
 func (s *Sub[V]) Gone() bool { return s.gone.Load() }
 
-// Queue returns the subscription's queue group, "" for none.
+// Queue returns the subscription's queue group, or "" when it has none.
 func (s *Sub[V]) Queue() string { return s.names[s.pattern : s.pattern+s.queue] }
 
 // Pattern returns the subscription's pattern.
 func (s *Sub[V]) Pattern() string { return s.names[:s.pattern] }
 
-// Size returns the bytes of all that: of pattern, queue group and note.
+// Size returns the size of the pattern, queue group and note together in bytes.
 func (s *Sub[V]) Size() int { return len(s.names) }
 
-// Note returns what was inserted with it.
+// Note returns the note that was given to Insert.
 func (s *Sub[V]) Note() string { return s.names[s.pattern+s.queue:] }
 
 // NewIndex returns an empty index.
@@ -88,15 +88,15 @@ func NewIndex[V any]() *Index[V] {
 // Len returns the number of subscriptions.
 func (x *Index[V]) Len() int { return int(x.count.Load()) }
 
-// Version returns a number that changes whenever a subscription that could match the subject comes
-// or goes. Others may change it, too.
+// Version returns a number that changes whenever a subscription that could match the subject is inserted or
+// removed. Other subscriptions may change it, too.
 func (x *Index[V]) Version(subject []byte) uint64 {
 	token, _, _ := bytes.Cut(subject, dot)
 	return x.versions[x.hash.bytes(token)%versionShards].Load() + x.wildFirst.Load()
 }
 
-// changed raises the version of a pattern. The caller holds mu, and calls it after the change is
-// visible to readers.
+// changed raises the version of a pattern and adds by to the number of subscriptions. The caller holds mu, and
+// calls it when the change is visible to readers.
 func (x *Index[V]) changed(pattern string, by int64) {
 	x.count.Add(by)
 	switch token := firstToken(pattern); token {
@@ -112,9 +112,9 @@ func firstToken(s string) string {
 	return token
 }
 
-// Insert adds a subscription; queue "" is no queue group. The note is kept with it and costs no more
-// than its bytes. The pattern must be Valid; Insert panics when it has an empty token. It copies what
-// it keeps.
+// Insert adds a subscription. An empty queue means no queue group. The note is kept with the subscription, at no
+// more than its size. The pattern must be Valid; Insert panics when it has an empty token. Insert copies the
+// slices.
 func (x *Index[V]) Insert(pattern, queue, note []byte, v V) *Sub[V] {
 	if !whole(pattern) {
 		panic("subject: empty token in pattern " + string(pattern))
@@ -128,7 +128,7 @@ func (x *Index[V]) Insert(pattern, queue, note []byte, v V) *Sub[V] {
 	return s
 }
 
-// place returns the node of a pattern, making it when there is none.
+// place returns the node of a pattern, and makes it when it does not exist.
 func (x *Index[V]) place(pattern string) *node[V] {
 	n := x.root
 	for rest := pattern; rest != ""; {
@@ -147,7 +147,7 @@ func (x *Index[V]) place(pattern string) *node[V] {
 	return n
 }
 
-// literals returns the literal tokens that a pattern begins with.
+// literals returns the literal tokens at the start of a pattern.
 func literals(pattern string) string {
 	end := 0
 	for end < len(pattern) {
@@ -160,6 +160,7 @@ func literals(pattern string) string {
 	return pattern
 }
 
+// grow returns n.more, and makes it when it does not exist.
 func (n *node[V]) grow() *more[V] {
 	m := n.more.Load()
 	if m == nil {
@@ -169,6 +170,7 @@ func (n *node[V]) grow() *more[V] {
 	return m
 }
 
+// single returns the node of a wildcard, and makes it when it does not exist.
 func single[V any](at *atomic.Pointer[node[V]], label string) *node[V] {
 	n := at.Load()
 	if n == nil {
@@ -178,7 +180,8 @@ func single[V any](at *atomic.Pointer[node[V]], label string) *node[V] {
 	return n
 }
 
-// child returns the child for the beginning of run, and how much of it that is.
+// child returns the child that shares its first tokens with run, and those tokens. It makes or splits the child
+// if necessary.
 func (x *Index[V]) child(m *more[V], run string) (*node[V], string) {
 	t := m.children.Load()
 	if t == nil {
@@ -200,7 +203,7 @@ func (x *Index[V]) child(m *more[V], run string) (*node[V], string) {
 	return c, run[:size]
 }
 
-// shared returns the size of the whole tokens that a and b both begin with.
+// shared returns the size of the longest prefix of whole tokens that a and b share.
 func shared(a, b string) int {
 	size := 0
 	for i := 0; ; i++ {
@@ -216,9 +219,8 @@ func shared(a, b string) int {
 	}
 }
 
-// split puts a node for the first size bytes of c's label above c and returns it. A reader that is at
-// c already sees there what it saw before: c itself stays as it was, and a copy with a shorter label
-// goes on in its place.
+// split replaces c by a node for the first size bytes of its label, above a copy of c with the rest, and returns
+// the upper node. c itself does not change, so that a reader that has reached it goes on undisturbed.
 func (x *Index[V]) split(t *table[V], c *node[V], size int) *node[V] {
 	lower := &node[V]{label: c.label[size+1:]}
 	lower.one.Store(c.one.Load())
@@ -242,6 +244,7 @@ func (n *node[V]) add(s *Sub[V]) {
 	b.subs.Store(&next)
 }
 
+// bucket returns the bucket of a queue group, and makes it when it does not exist.
 func (m *more[V]) bucket(queue string) *bucket[V] {
 	have := m.all()
 	for _, b := range have {
@@ -263,7 +266,7 @@ func (m *more[V]) all() []*bucket[V] {
 	return nil
 }
 
-// Remove takes a subscription out. Removing it again does nothing.
+// Remove removes a subscription. Removing it again does nothing.
 func (x *Index[V]) Remove(s *Sub[V]) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -274,8 +277,8 @@ func (x *Index[V]) Remove(s *Sub[V]) {
 	x.changed(s.Pattern(), -1)
 }
 
-// remove takes s out below n, where the rest of its pattern leads, and every node that becomes empty.
-// It reports whether n is empty now.
+// remove removes s from the node that rest, the rest of its pattern, leads to from n, and removes the nodes below
+// n that become empty. It reports whether n is empty now.
 func (x *Index[V]) remove(n *node[V], s *Sub[V], rest string) (empty bool) {
 	m := n.more.Load()
 	switch token := firstToken(rest); {
@@ -306,14 +309,14 @@ func (x *Index[V]) remove(n *node[V], s *Sub[V], rest string) (empty bool) {
 	return m == nil && n.one.Load() == nil
 }
 
-// below returns what follows label, with which pattern begins.
+// below returns the rest of a pattern behind its prefix label.
 func below(pattern, label string) string { return strings.TrimPrefix(pattern[len(label):], ".") }
 
 func (m *more[V]) empty() bool {
 	return len(m.all()) == 0 && m.children.Load() == nil && m.any.Load() == nil && m.rest.Load() == nil
 }
 
-// take takes a subscription out of its node.
+// take removes a subscription from its node.
 func (n *node[V]) take(s *Sub[V]) {
 	if n.one.Load() == s {
 		n.one.Store(nil)
@@ -330,7 +333,8 @@ func (n *node[V]) take(s *Sub[V]) {
 	}
 }
 
-// compact leaves out what is gone. Half of it is, so a removal costs constant time on average.
+// compact replaces subs by a copy without the removed subscriptions. It is called when more than half are removed,
+// so that a removal takes constant time on average.
 func (b *bucket[V]) compact(subs []*Sub[V]) {
 	next := make([]*Sub[V], 0, len(subs)-b.gone)
 	for _, s := range subs {
@@ -342,7 +346,7 @@ func (b *bucket[V]) compact(subs []*Sub[V]) {
 	b.gone = 0
 }
 
-// drop takes an empty bucket out.
+// drop removes an empty bucket.
 func (m *more[V]) drop(b *bucket[V]) {
 	have := m.all()
 	next := make([]*bucket[V], 0, len(have)-1)

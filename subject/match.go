@@ -1,26 +1,26 @@
 package subject
 
-// Matches collects what matches a subject. Its memory is reused from match to match.
+// Matches collects the subscriptions that match a subject. Reset it between matches to reuse its memory.
 type Matches[V any] struct {
-	// Subs are the subscriptions of no queue group.
+	// Subs are the subscriptions without a queue group.
 	Subs []*Sub[V]
-	// Groups are the queue groups; one member of each gets the message.
+	// Groups are the queue groups. One member of each is to get the message.
 	Groups []Group[V]
 
-	singles []*Sub[V] // members that are alone at their node
+	singles []*Sub[V] // memory of the parts of groups that are a node.one
 }
 
-// Group is the members of one queue group whose patterns match.
+// Group has the members of one queue group whose patterns match.
 type Group[V any] struct {
 	Queue string
-	parts [][]*Sub[V] // one of each pattern, or two
+	parts [][]*Sub[V] // one or two of each pattern
 	size  int
 }
 
-// Len returns the number of members, some of which may be Gone.
+// Len returns the number of members. Some may be Gone.
 func (g *Group[V]) Len() int { return g.size }
 
-// At returns member i of Len.
+// At returns member i, which must be below Len.
 func (g *Group[V]) At(i int) *Sub[V] {
 	for _, subs := range g.parts {
 		if i < len(subs) {
@@ -46,8 +46,8 @@ func (m *Matches[V]) Reset() {
 // Empty reports whether nothing matched.
 func (m *Matches[V]) Empty() bool { return len(m.Subs) == 0 && len(m.Groups) == 0 }
 
-// Match adds to m every subscription whose pattern matches the subject, which is taken literally: a
-// token "*" in it matches only wildcards. It takes no lock and, with m reused, allocates nothing.
+// Match adds to m every subscription whose pattern matches the subject. The subject is taken literally: a token "*"
+// in it is matched by wildcards only. Match takes no lock, and does not allocate when m is reused.
 func (x *Index[V]) Match(m *Matches[V], subject []byte) {
 	if x.count.Load() == 0 || !whole(subject) {
 		return
@@ -55,7 +55,7 @@ func (x *Index[V]) Match(m *Matches[V], subject []byte) {
 	x.walk(m, x.root, subject)
 }
 
-// walk adds what matches rest below n.
+// walk adds the subscriptions below n that match rest.
 func (x *Index[V]) walk(m *Matches[V], n *node[V], rest []byte) {
 	for {
 		b := n.more.Load()
@@ -96,13 +96,13 @@ func cut(s []byte) (token, after []byte, goesOn bool) {
 	return s, nil, false
 }
 
-// leads reports whether subject begins with the tokens of label.
+// leads reports whether subject starts with the tokens of label.
 func leads(label string, subject []byte) bool {
 	size := len(label)
 	return len(subject) >= size && string(subject[:size]) == label && (len(subject) == size || subject[size] == '.')
 }
 
-// fork follows the wildcard, when there is one besides the literal child.
+// fork follows the wildcard child, if there is one, where walk follows the literal child.
 func (x *Index[V]) fork(m *Matches[V], wild *node[V], after []byte, goesOn bool) {
 	switch {
 	case wild == nil:
@@ -113,7 +113,7 @@ func (x *Index[V]) fork(m *Matches[V], wild *node[V], after []byte, goesOn bool)
 	}
 }
 
-// add adds the subscriptions of a node.
+// add adds the subscriptions whose patterns end at a node.
 func (m *Matches[V]) add(n *node[V]) {
 	if s := n.one.Load(); s != nil && !s.gone.Load() {
 		if s.queue == 0 {
@@ -151,7 +151,7 @@ func (m *Matches[V]) addGroup(queue string, subs []*Sub[V]) {
 	}
 	n := len(m.Groups)
 	if n < cap(m.Groups) {
-		m.Groups = m.Groups[:n+1] // with the memory of one before
+		m.Groups = m.Groups[:n+1] // with the memory of an earlier group
 	} else {
 		m.Groups = append(m.Groups, Group[V]{})
 	}

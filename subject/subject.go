@@ -8,8 +8,8 @@ const (
 	allRest  = ">" // one or more tokens; only at the end
 )
 
-// Valid reports whether s may be subscribed to: no empty token, no blank or control character, and
-// ">" only as the last token. A wildcard character within a longer token stands for itself.
+// Valid reports whether s is a valid pattern: it has no empty token, no space or control character, and ">" only as
+// its last token. A wildcard character within a longer token stands for itself.
 func Valid(s []byte) bool {
 	for more := true; more; {
 		var token []byte
@@ -21,8 +21,7 @@ func Valid(s []byte) bool {
 	return true
 }
 
-// Literal reports whether s may be published to without breaking the rules: it is Valid and has no
-// wildcard token.
+// Literal reports whether s is a valid subject to publish to: it is Valid and has no wildcard token.
 func Literal(s []byte) bool {
 	for more := true; more; {
 		var token []byte
@@ -57,8 +56,7 @@ func whole(s []byte) bool {
 	return last != '.'
 }
 
-// Match reports whether pattern matches subject. It is for a single comparison; an Index is for
-// many patterns.
+// Match reports whether pattern matches subject. For many patterns use an Index.
 func Match(pattern, subject []byte) bool {
 	if !whole(subject) || !whole(pattern) {
 		return false
@@ -78,8 +76,7 @@ func Match(pattern, subject []byte) bool {
 	}
 }
 
-// Covers reports whether every subject that other matches is matched by pattern, too. Both must be
-// Valid.
+// Covers reports whether pattern matches every subject that the pattern other matches. Both must be Valid.
 func Covers(pattern, other []byte) bool {
 	for {
 		p, patternRest, morePattern := bytes.Cut(pattern, dot)
@@ -96,7 +93,7 @@ func Covers(pattern, other []byte) bool {
 	}
 }
 
-// Overlap reports whether there is a subject that both patterns match. Both must be Valid.
+// Overlap reports whether some subject matches both patterns. Both must be Valid.
 func Overlap(a, b []byte) bool {
 	for {
 		x, restA, moreA := bytes.Cut(a, dot)
