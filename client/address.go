@@ -17,16 +17,17 @@ const defaultPort = "4222"
 // endpoint is one broker that Dial may connect to.
 type endpoint struct {
 	addr string // host:port
-	host string // for TLS
+	host string // the name to verify with TLS
 	tls  bool
 }
 
-// otherSchemes are what NATS calls the same.
+// otherSchemes maps the schemes of NATS to those of Rafka.
 var otherSchemes = map[string]string{"nats": "rafka", "tls": "rafkas"}
 
-// parseAddr reads what Dial accepts: "host", "host:port", "rafka://user:password@host:port",
-// "rafka://token@host", "rafkas://…" for TLS, or a comma-separated list of them. The login of the
-// first URL that has one is filled into o, which wins when it has its own.
+// parseAddr parses the address given to Dial: "host", "host:port",
+// "rafka://user:password@host:port", "rafka://token@host", "rafkas://…" for TLS, or a
+// comma-separated list of them. It copies the login of the first URL that has one into o, unless o
+// has its own.
 func parseAddr(addr string, o *Options) ([]endpoint, error) {
 	if strings.TrimSpace(addr) == "" {
 		addr = DefaultAddr
@@ -40,7 +41,7 @@ func parseAddr(addr string, o *Options) ([]endpoint, error) {
 		one = strings.TrimSpace(one)
 		whole := one
 		if s, _, ok := strings.Cut(one, "://"); ok {
-			scheme = s // holds for the rest of the list: rafkas://a,b
+			scheme = s // applies to the rest of the list too: rafkas://a,b
 		} else {
 			whole = scheme + "://" + one
 		}
@@ -53,8 +54,8 @@ func parseAddr(addr string, o *Options) ([]endpoint, error) {
 	return ends, nil
 }
 
-// parseURL reads one address with its scheme. Its error says what is wrong, and does not quote s, which may have
-// a password.
+// parseURL parses one address with its scheme. Its errors do not quote s, which may hold a
+// password.
 func parseURL(s string, o *Options) (endpoint, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || strings.Contains(u.Hostname(), ":") && u.Host[0] != '[' {

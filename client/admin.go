@@ -10,26 +10,28 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// AllPartitions stands for every partition where a method says so.
+// AllPartitions stands for every partition, where a method accepts it.
 const AllPartitions = -1
 
 // TopicOptions configures a topic.
 type TopicOptions struct {
-	Partitions int            // 0 for the broker's default, or to leave them as they are
-	Settings   []wire.Setting // in the spelling of the configuration file; absent ones keep their default or value
+	Partitions int            // 0: the broker's default for a new topic, no change for an existing one
+	Settings   []wire.Setting // spelled as in the configuration file; others keep their default or value
 }
 
-// CreateTopic creates a topic. It fails with wire.CodeTopicExists when a topic of that name exists.
+// CreateTopic creates a topic. The error is wire.CodeTopicExists when a topic of that name exists.
 func (c *Client) CreateTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
 	return c.changeTopic(ctx, call{op: wire.OpCreateTopic, once: true}, name, o)
 }
 
-// EnsureTopic creates a topic unless one of that name exists, whatever its configuration.
+// EnsureTopic creates a topic unless one of that name exists. It does not change an existing topic,
+// even one with other options.
 func (c *Client) EnsureTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
 	return c.changeTopic(ctx, call{op: wire.OpCreateTopic, flags: wire.FlagIfNotExists}, name, o)
 }
 
-// AlterTopic changes a topic. Partitions can only be added.
+// AlterTopic changes the settings of a topic, and adds partitions when o.Partitions is greater than
+// their number. Partitions cannot be removed.
 func (c *Client) AlterTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
 	return c.changeTopic(ctx, call{op: wire.OpAlterTopic}, name, o)
 }
@@ -44,14 +46,14 @@ func (c *Client) changeTopic(ctx context.Context, r call, name string, o TopicOp
 	return info, err
 }
 
-// DeleteTopic removes a topic with everything in it.
+// DeleteTopic removes a topic with all its messages, groups and queues.
 func (c *Client) DeleteTopic(ctx context.Context, name string) error {
 	m := wire.TopicName{Topic: name}
 	return c.named(ctx, call{op: wire.OpDeleteTopic, once: true}, name, m.Append, nil)
 }
 
-// PurgeTopic removes the messages before an offset from one partition, or from AllPartitions.
-// PurgeAll removes everything visible.
+// PurgeTopic removes the messages before an offset from one partition, or from AllPartitions. With
+// PurgeAll as the offset it removes every visible message.
 func (c *Client) PurgeTopic(ctx context.Context, name string, partition int, before uint64) error {
 	p, err := partitionOrAny(wire.OpPurgeTopic, name, partition)
 	if err != nil {
@@ -61,7 +63,7 @@ func (c *Client) PurgeTopic(ctx context.Context, name string, partition int, bef
 	return c.named(ctx, call{op: wire.OpPurgeTopic}, name, m.Append, nil)
 }
 
-// PurgeAll, passed to PurgeTopic, removes every visible message.
+// PurgeAll is the offset that makes PurgeTopic remove every visible message.
 const PurgeAll uint64 = math.MaxUint64
 
 // Topic describes one topic.
@@ -71,7 +73,7 @@ func (c *Client) Topic(ctx context.Context, name string) (info wire.TopicInfo, e
 	return info, err
 }
 
-// Topics describes all topics, in name order.
+// Topics describes all topics, ordered by name.
 func (c *Client) Topics(ctx context.Context) ([]wire.TopicInfo, error) {
 	var all []wire.TopicInfo
 	m := wire.ListTopics{Limit: 500}
@@ -88,7 +90,8 @@ func (c *Client) Topics(ctx context.Context) ([]wire.TopicInfo, error) {
 	}
 }
 
-// Groups describes the positions of one group or queue, or of all when group is empty.
+// Groups returns the position of a group or queue in each of its topics, or those of all groups and
+// queues when group is empty.
 func (c *Client) Groups(ctx context.Context, group string) (infos []wire.GroupInfo, err error) {
 	m := wire.Groups{Group: group}
 	err = c.named(ctx, call{op: wire.OpGroups}, "", m.Append, func(b []byte) error { return json.Unmarshal(b, &infos) })
@@ -110,7 +113,7 @@ func (c *Client) Stats(ctx context.Context) (stats json.RawMessage, err error) {
 	return stats, err
 }
 
-// Ping returns how long the broker took to answer.
+// Ping measures the time of one request to the broker and its answer.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	var start time.Time
 	err := c.named(ctx, call{op: wire.OpPing}, "", func(dst []byte) []byte {
@@ -120,7 +123,7 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// named sends a request that names its topic itself, if any, instead of using a handle.
+// named sends a request that names its topic in its body, or has none, instead of using a handle.
 func (c *Client) named(ctx context.Context, r call, topic string, body func([]byte) []byte, parse func([]byte) error) error {
 	r.partition = anyPartition
 	r.topic, r.named = topic, true
@@ -137,12 +140,13 @@ func (c *Client) named(ctx context.Context, r call, topic string, body func([]by
 	return nil
 }
 
-// Offsets says which offset a position stands for in a partition, and which offsets can be read.
+// Offsets resolves a position to an offset in one partition, and returns which offsets can be read
+// there.
 func (c *Client) Offsets(ctx context.Context, topic string, partition int, p Position) (wire.OffsetsReply, error) {
 	return c.offsets(ctx, topic, partition, p, "")
 }
 
-// offsets is Offsets, where Committed means what group has committed.
+// offsets is Offsets for positions that depend on what group has committed.
 func (c *Client) offsets(ctx context.Context, topic string, partition int, p Position, group string) (r wire.OffsetsReply, err error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return r, noPartition(wire.OpOffsets, topic, partition)

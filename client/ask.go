@@ -11,15 +11,15 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// The headers of an answer that is an error; NATS services use the same.
+// Headers of an answer that reports an error. NATS services use the same names.
 const (
 	HeaderReplyError     = "Nats-Service-Error"
 	HeaderReplyErrorCode = "Nats-Service-Error-Code"
 )
 
-// ReplyError is the error that a Reply handler answered with.
+// ReplyError is the error that the handler of a Reply answered a request with.
 type ReplyError struct {
-	Code   string // "500" unless the other side has its own
+	Code   string // "500" from a Reply; another service may use codes of its own
 	Detail string
 }
 
@@ -28,7 +28,7 @@ func (e *ReplyError) Error() string {
 	return fmt.Sprintf("answered with error %s: %s", e.Code, e.Detail)
 }
 
-// inbox is where the answers to a client's requests arrive: one subscription for all of them.
+// inbox receives the answers to a client's requests. One subscription serves all of them.
 type inbox struct {
 	prefix string
 	l      *Listener
@@ -52,10 +52,10 @@ type answered struct {
 	err error
 }
 
-// Request sends a message to m.Subject and waits for the answer, within ctx and
-// Options.RequestTimeout. It returns ErrNoResponders at once when nobody listens, a *ReplyError when a
-// Reply handler failed, and ErrUnknownOutcome when the connection broke. A topic that is bound to the
-// subject answers with the JSON of where the message was stored.
+// Request sends m to m.Subject and waits for one answer, within ctx and Options.RequestTimeout. The
+// error is ErrNoResponders, at once, when nobody listens to the subject; a *ReplyError when the
+// answer reports an error; and ErrUnknownOutcome when the connection broke before the answer. When
+// a topic is bound to the subject, the message is stored and the answer is JSON that says where.
 func (c *Client) Request(ctx context.Context, m *Message) (*Message, error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
@@ -85,7 +85,8 @@ func (c *Client) Request(ctx context.Context, m *Message) (*Message, error) {
 	}
 }
 
-// received forgets whom to tell about a refusal: the message was not refused.
+// received drops the callback for a refusal of the message: an answer shows that it was not
+// refused.
 func (cn *conn) received(id uint32) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -99,7 +100,7 @@ func replyError(m *Message) error {
 	return nil
 }
 
-// start subscribes to the inbox, once.
+// start subscribes to the inbox unless that is done.
 func (in *inbox) start(ctx context.Context, c *Client) error {
 	in.starting.Lock()
 	defer in.starting.Unlock()
@@ -135,7 +136,7 @@ func (in *inbox) forget(reply string) {
 	delete(in.waiting, reply)
 }
 
-// sentOn notes which connection a question went out on. When that is gone already, so is the answer.
+// sentOn notes the connection that q was sent on. If it is lost already, q ends now.
 func (in *inbox) sentOn(q *question, cn *conn) {
 	in.mu.Lock()
 	q.conn = cn
@@ -150,7 +151,7 @@ func (in *inbox) arrived(m *Message, nobody bool) {
 	q := in.waiting[m.Subject]
 	in.mu.Unlock()
 	switch {
-	case q == nil: // too late, or the second answer
+	case q == nil: // the request has ended, or this is a second answer
 	case nobody:
 		q.settle(nil, ErrNoResponders)
 	default:
@@ -158,7 +159,7 @@ func (in *inbox) arrived(m *Message, nobody bool) {
 	}
 }
 
-// lost tells everybody who asked on a connection that it is gone.
+// lost ends every question that was sent on cn.
 func (in *inbox) lost(cn *conn) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -169,7 +170,7 @@ func (in *inbox) lost(cn *conn) {
 	}
 }
 
-// settle answers; only the first answer counts.
+// settle ends the question. Only the first call counts.
 func (q *question) settle(m *Message, err error) {
 	select {
 	case q.answer <- answered{m, err}:
@@ -177,9 +178,9 @@ func (q *question) settle(m *Message, err error) {
 	}
 }
 
-// Reply listens like Listen and answers every request with what h returns. An error of h is sent as an
-// answer, too: Request returns it as a *ReplyError. Messages without a reply subject are handled and not
-// answered.
+// Reply listens like Listen, and answers every request with what h returns. An error of h is sent
+// as an answer as well, and Request returns it as a *ReplyError. A message without a reply subject
+// is handled and not answered.
 func (c *Client) Reply(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message) ([]byte, error)) (*Listener, error) {
 	return c.Listen(ctx, pattern, o, func(ctx context.Context, m *Message) {
 		value, err := h(ctx, m)
@@ -197,7 +198,7 @@ func (c *Client) Reply(ctx context.Context, pattern string, o ListenOptions, h f
 	})
 }
 
-// oneLine replaces what would end a header line.
+// oneLine replaces line ends, which a header line cannot hold.
 func oneLine(r rune) rune {
 	if r == '\r' || r == '\n' {
 		return ' '

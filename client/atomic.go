@@ -7,13 +7,17 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// PublishAtomic stores the messages as one batch in one partition: all of them or none, at consecutive
-// offsets, even if the broker crashes. It waits like Publish; the receipt is that of the first message. All
-// messages need the same topic and the same partition: that of the first one's key, or the one they are
-// pinned to. Their levels and times to live must be the same, and all or none have a Time. Together they
-// must fit in a frame, 8 MiB unless the broker is configured for less. When the topic has a dedupe window
-// and knows one of their IDs, nothing is stored and the error is wire.CodeDuplicate; a message that is alone
-// is answered as Publish answers it, with Receipt.Duplicate.
+// PublishAtomic stores messages as one batch in one partition: all of them or none, at consecutive
+// offsets, even if the broker crashes. It waits like Publish. The receipt is that of the first
+// message.
+//
+// All messages must have the same topic, Level and TTL, and all or none of them a Time. They go to
+// one partition: a message with a Key or Pinned must belong to the partition of the first.
+// Scheduled messages are refused. Together the messages must fit in a frame, 8 MiB unless the
+// broker is configured for less.
+//
+// On a topic with a dedupe window, nothing is stored when one of the IDs is known, and the error is
+// wire.CodeDuplicate. A single message is answered as by Publish, with Receipt.Duplicate.
 func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, error) {
 	if len(ms) == 0 {
 		return Receipt{}, &Error{
@@ -48,7 +52,8 @@ func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, er
 	}
 }
 
-// together returns where messages that are one batch go, what they have in common, and their size.
+// together returns the lane that the messages of one batch go to, what they have in common, and
+// their size.
 func (t *topic) together(ms []*Message) (l *lane, kind batchKind, size int, err error) {
 	if len(ms) > wire.MaxBatchRecords {
 		return nil, kind, 0, t.tooLarge("atomic batch", len(ms), wire.MaxBatchRecords)
@@ -65,10 +70,10 @@ func (t *topic) together(ms []*Message) (l *lane, kind batchKind, size int, err 
 		kind.ids = kind.ids || own.ids
 		own.ids = kind.ids
 		if m.Topic != t.name || own != kind {
-			return nil, kind, 0, t.invalid("message %d of an atomic batch has another topic, level, time to live, or use of times", i)
+			return nil, kind, 0, t.invalid("message %d of an atomic batch differs from the first in its topic, level or time to live, or in having a time", i)
 		}
 		if m.isLater() {
-			return nil, kind, 0, t.invalid("message %d of an atomic batch is published later", i)
+			return nil, kind, 0, t.invalid("message %d of an atomic batch is scheduled; publish it by itself", i)
 		}
 		if m.Key != nil || m.Pinned {
 			at, err := t.place(m)
@@ -76,7 +81,7 @@ func (t *topic) together(ms []*Message) (l *lane, kind batchKind, size int, err 
 				return nil, kind, 0, err
 			}
 			if at != first {
-				return nil, kind, 0, t.invalid("message %d of an atomic batch belongs to partition %d, the first one to %d: pin them",
+				return nil, kind, 0, t.invalid("message %d of an atomic batch belongs to partition %d, the first one to %d: pin all to one partition",
 					i, at.partition, first.partition)
 			}
 		}

@@ -10,32 +10,35 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Somebody who waits for the only answer that is under way reads it himself: passing it on from the reader
-// costs two switches of goroutines, and often waking a processor. The reader then lends its turn: for as
-// long as callers come one after the other, nobody reads between their calls. It takes the turn back when
-// anybody waits who does not read, and when no caller came for a while.
+// A caller that waits for the only answer in progress reads the answer itself. To get it from the reader
+// would cost two switches of goroutines, and often the wake-up of a processor. For this the reader lends
+// its turn: as long as callers come one after the other, nobody reads between their calls. The reader
+// takes its turn back when something is waited for that no caller reads, and when no caller came for a
+// while.
 //
-// A caller runs nothing but its own answer. What else arrives stays where it is, for the reader: callbacks
-// of users never run within the call of another.
+// A caller handles nothing but its own answer. Whatever else arrives stays in the buffer for the reader,
+// so a user's callback never runs within the call of another user.
 
 const (
-	// soloCalls is how many requests in a row have nobody beside them before the reader lends its turn:
-	// callers who wait at the same time would have to wake it for each other.
+	// soloCalls is how many requests in a row must have been the only one in progress before the
+	// reader lends its turn. Callers that wait at the same time would have to wake the reader for
+	// each other.
 	soloCalls = 4
-	// lendTime is after how long without a caller the reader takes its turn back, at the second look: the
-	// broker may say something by itself, or go away.
+	// lendTime is how often the reader looks whether callers still come. When none came since its
+	// last look, it takes its turn back: the broker may send something by itself, or close the
+	// connection.
 	lendTime = 20 * time.Millisecond
 )
 
-// turn is whose turn it is to read. conn.mu guards it.
+// turn says who may read from the connection. conn.mu guards it.
 type turn struct {
-	taken bool   // somebody reads
-	solo  int    // requests in a row that had nobody beside them
-	lent  uint64 // counts the callers who read
+	taken bool   // the reader or a caller has the turn
+	solo  int    // requests in a row that were the only one in progress
+	lent  uint64 // how often a caller had the turn
 }
 
-// attend reads the answer to a request of the caller, who waits for it, unless somebody reads already. When
-// it returns, the answer was dispatched, or the reader sees to it, or ctx has ended.
+// attend reads the answer to the caller's request, unless somebody else reads. When it returns, the
+// answer was dispatched, or the reader will dispatch it, or ctx has ended.
 func (cn *conn) attend(ctx context.Context, id uint32) {
 	if !cn.borrow(id) {
 		return
@@ -48,10 +51,10 @@ func (cn *conn) attend(ctx context.Context, id uint32) {
 	cn.giveBack()
 }
 
-// borrow takes the turn for who waits for the answer to a request.
+// borrow takes the turn for a caller that waits for the answer to request id.
 func (cn *conn) borrow(id uint32) bool {
 	if cn.direct == nil {
-		return false // reads of what is no plain socket cannot be interrupted
+		return false // only a plain socket's reads can be interrupted and go on
 	}
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -63,7 +66,7 @@ func (cn *conn) borrow(id uint32) bool {
 	} else {
 		cn.turn.solo = 0
 	}
-	if cn.turn.taken || cn.frames.buffered() > 0 { // what was read and left is for the reader, who is on its way
+	if cn.turn.taken || cn.frames.buffered() > 0 { // what is buffered is for the reader, which was recalled
 		return false
 	}
 	cn.turn.taken = true
@@ -71,7 +74,7 @@ func (cn *conn) borrow(id uint32) bool {
 	return true
 }
 
-// interruptWith makes reads fail when ctx ends, until undo is called, which reports whether it did.
+// interruptWith makes reads fail when ctx ends. undo stops that, and reports whether ctx had ended.
 func (cn *conn) interruptWith(ctx context.Context) (undo func() bool) {
 	if ctx.Done() == nil {
 		return func() bool { return false }
@@ -91,7 +94,7 @@ func (cn *conn) interruptWith(ctx context.Context) (undo func() bool) {
 	}
 }
 
-// readOwn reads until the answer to a request was dispatched, or something else has arrived.
+// readOwn reads until the answer to request id was dispatched, or something else has arrived.
 func (cn *conn) readOwn(id uint32) error {
 	for {
 		h, ok := cn.frames.head()
@@ -114,7 +117,7 @@ func (cn *conn) readOwn(id uint32) error {
 	}
 }
 
-// isOwn reports whether a frame is the answer to a request and nothing beside it.
+// isOwn reports whether a frame is the answer to request id, and to no other request.
 func (cn *conn) isOwn(h wire.Frame, id uint32) bool {
 	cn.mu.Lock()
 	r, ok := cn.pending[id]
@@ -128,14 +131,14 @@ func (cn *conn) isOwn(h wire.Frame, id uint32) bool {
 	return h.Flags&(wire.FlagError|wire.FlagRange) == 0 && r.batch.lane.isAlone(r.batch)
 }
 
-// isAlone reports whether a batch is the only one in flight: its answer is about no other.
+// isAlone reports whether b is the only batch in flight: its answer concerns no other.
 func (l *lane) isAlone(b *batch) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.flight) == 1 && l.flight[0] == b
 }
 
-// giveBack ends the caller's turn. It is nobody's unless the reader is needed.
+// giveBack ends the caller's turn. If there is something to read for the reader, it recalls it.
 func (cn *conn) giveBack() {
 	cn.mu.Lock()
 	cn.turn.taken = false
@@ -146,12 +149,12 @@ func (cn *conn) giveBack() {
 	}
 }
 
-// isQuietLocked reports whether nobody waits for anything.
+// isQuietLocked reports whether nothing is expected from the broker.
 func (cn *conn) isQuietLocked() bool {
 	return len(cn.pending) == 0 && len(cn.subs) == 0 && len(cn.listens) == 0 && len(cn.members) == 0
 }
 
-// recallReader has the reader take its turn back.
+// recallReader makes the reader take its turn back.
 func (cn *conn) recallReader() {
 	select {
 	case cn.recall <- struct{}{}:
@@ -159,8 +162,8 @@ func (cn *conn) recallReader() {
 	}
 }
 
-// lend leaves reading to callers if they come one by one, and returns when it is the reader's turn again.
-// The reader calls it before it waits for more.
+// lend leaves reading to callers if they come one by one, and returns when it is the reader's turn
+// again. The reader calls it before it waits for more.
 func (cn *conn) lend() {
 	cn.mu.Lock()
 	lent := cn.turn.solo >= soloCalls && cn.err == nil && cn.frames.buffered() == 0 && cn.isQuietLocked()
@@ -177,7 +180,7 @@ func (cn *conn) lend() {
 		case <-cn.recall:
 			back = cn.takeBack(nil)
 		case <-down:
-			down = nil // a caller who reads recalls the reader
+			down = nil // if a caller has the turn, it will recall the reader
 			back = cn.takeBack(nil)
 		case <-idle.C:
 			back = cn.takeBack(&seen)
@@ -185,8 +188,8 @@ func (cn *conn) lend() {
 	}
 }
 
-// takeBack takes the turn for the reader unless a caller has it. With seen it does so only when no caller
-// had it since.
+// takeBack takes the turn for the reader, unless a caller has it. If seen is not nil, it also
+// requires that no caller had it since lent was *seen.
 func (cn *conn) takeBack(seen *uint64) bool {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()

@@ -9,11 +9,11 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// batchKind is what the messages of one batch have in common.
+// batchKind is what the messages of one batch must have in common.
 type batchKind struct {
 	level wire.Level
-	timed bool
-	ids   bool  // they have message ids
+	timed bool  // they have a Time
+	ids   bool  // they have an ID
 	ttl   int64 // ms
 }
 
@@ -22,37 +22,38 @@ type batchKind struct {
 type batch struct {
 	lane *lane
 	batchKind
-	atomic  bool // all of it or nothing: it is never split
+	atomic  bool // stored as a whole or not at all, so it is never split
 	builder wire.BatchBuilder
-	done    []func(Receipt, error) // one per message, or nil; those behind the last one may be missing
+	done    []func(Receipt, error) // a callback or nil for each message; may end early
 	size    int                    // bytes taken from the budget
-	due     bool                   // it has lingered enough
+	due     bool                   // it has lingered long enough
 
 	sealed   bool
 	codec    wire.Codec
-	items    items  // when the messages are published later
-	packed   []byte // compressed records and behind them the encoded batch, or encoded items
+	items    items  // of scheduled messages
+	packed   []byte // compressed records followed by the encoded batch, or encoded items
 	head     int    // size of the compressed records
-	bytes    []byte // encoded, once stamped
-	frame    []byte // room for the head of the request and behind it bytes, once stamped; nil when compressed
-	lent     bool   // the connection it was sent with last writes it from frame; guarded by that connection
+	bytes    []byte // the encoded batch, once stamped
+	frame    []byte // room for the head of the request, then bytes, once stamped; nil when compressed
+	lent     bool   // the last connection writes it from frame; guarded by that connection's mutex
 	producer wire.Producer
-	topicID  [16]byte // of the topic it was sent to first
-	// uncertain: it may have been stored, and only a duplicate's number can tell.
+	topicID  [16]byte // the topic that it was sent to first
+	// uncertain means that the batch may have been stored, and only sending it again with the same
+	// number can tell.
 	uncertain bool
 
 	sentAt  time.Time
-	id      uint32    // correlation id it was sent with last
-	binding *binding  // used to send it
-	refused error     // why the broker did not take it; it will be sent again
-	giveUp  time.Time // when sending again ends; zero before the first refusal
-	rebound bool      // it was refused for its topic's handle once
-	flushes []*flush  // who waits for its end
+	id      uint32    // the correlation id of the last attempt
+	binding *binding  // of the last attempt
+	refused error     // why the broker did not store it; it will be sent again
+	giveUp  time.Time // when attempts end; zero before the first refusal
+	rebound bool      // it was refused once because of its topic's handle
+	flushes []*flush  // calls of Flush that wait for its end
 }
 
-// answer is what became of a batch.
+// answer is the outcome of a batch.
 type answer struct {
-	base      uint64 // offset of the first message, or its id when it is published later
+	base      uint64 // offset of the first message, or its id when it is scheduled
 	level     wire.Level
 	duplicate bool
 	err       error
@@ -64,14 +65,14 @@ func (b *batch) count() int { return b.items.messages + b.builder.Count() }
 // fits reports whether a message of size bytes can join the batch.
 func (b *batch) fits(size, limit int, kind batchKind) bool {
 	alike := b.batchKind == kind
-	if b.isLater() { // it can be an item of its own
+	if b.isLater() { // the message can be an item of its own
 		alike = b.level == kind.level && b.items.closed < maxItems-1
 	}
 	return alike && len(b.packed)+b.builder.Size()+size <= limit && b.builder.Count() < wire.MaxBatchRecords
 }
 
-// took takes note of messages that were added, from index at on: what they take of the budget, and who
-// hears of the first of them.
+// took notes messages that were added, the first of them at an index: their share of the budget,
+// and the callback of the first.
 func (b *batch) took(at, size int, done func(Receipt, error)) {
 	b.size += size
 	if done == nil {
@@ -83,7 +84,7 @@ func (b *batch) took(at, size int, done func(Receipt, error)) {
 	b.done = append(b.done, done)
 }
 
-// hears returns who hears of the message at an index, or nil.
+// hears returns the callback of the message at an index, or nil.
 func (b *batch) hears(at int) func(Receipt, error) {
 	if at >= len(b.done) {
 		return nil
@@ -91,7 +92,8 @@ func (b *batch) hears(at int) func(Receipt, error) {
 	return b.done[at]
 }
 
-// seal compresses the batch; nothing can join it any more. The broker must see message ids.
+// seal compresses the batch, after which nothing can be added. A batch with message ids is not
+// compressed, because the broker must see them.
 func (b *batch) seal(c wire.Codec) {
 	if b.sealed {
 		return
@@ -112,7 +114,7 @@ func (b *batch) seal(c wire.Codec) {
 	}
 }
 
-// describe has the broker told what the messages in the builder have in common.
+// describe puts what the messages in the builder have in common into its header.
 func (b *batch) describe(kind batchKind) {
 	b.builder.SetTTL(kind.ttl)
 	if kind.ids {
@@ -120,7 +122,7 @@ func (b *batch) describe(kind batchKind) {
 	}
 }
 
-// stamp encodes the batch with its place in its producer's stream, a zero one for none.
+// stamp encodes the batch with its place in its producer's stream; a zero p means none.
 func (b *batch) stamp(p wire.Producer) {
 	b.producer = p
 	if b.isLater() {
@@ -137,7 +139,8 @@ func (b *batch) stamp(p wire.Producer) {
 	b.bytes, b.frame = b.packed[b.head:], nil
 }
 
-// split returns a batch for every message of b, with the numbers that they have. Nothing of b is left.
+// split returns one batch for each message of b, with the numbers that they have. Afterwards b
+// holds nothing of use.
 func (b *batch) split() []*batch {
 	whole, err := wire.ViewBatch(b.bytes)
 	if err != nil {
@@ -172,7 +175,7 @@ func (b *batch) split() []*batch {
 	return parts
 }
 
-// settle runs the callbacks. No lock is held.
+// settle calls the callbacks. The caller holds no lock.
 func (b *batch) settle(a answer) {
 	r := Receipt{Topic: b.lane.topic.name, Partition: int(b.lane.partition), Level: a.level, Duplicate: a.duplicate}
 	if a.err != nil {
@@ -193,17 +196,18 @@ func (b *batch) settle(a answer) {
 	}
 }
 
-// batchPool recycles batches with their memory. It is not a sync.Pool, which every garbage collection
-// empties: growing batches anew cost 80 bytes a message.
+// batchPool recycles batches with their memory. It is not a sync.Pool, because that is emptied by
+// every garbage collection: growing batches again cost 80 bytes of allocation for each message.
 type batchPool struct {
-	keepBytes int // a batch of more bytes is left to the garbage collector
-	keep      int // batches held at most
+	keepBytes int // a larger batch is left to the garbage collector
+	keep      int // how many batches are kept at most
 
 	mu   sync.Mutex // guards free
 	free []*batch
 }
 
-// get returns an empty batch. A new one has memory for bytes: growing to them would touch twice as much.
+// get returns an empty batch. A new one is made with memory for the given number of bytes: growing
+// it step by step would touch twice as much.
 func (p *batchPool) get(l *lane, kind batchKind, bytes int) *batch {
 	b := p.pop()
 	if b == nil {
@@ -227,7 +231,8 @@ func (p *batchPool) pop() *batch {
 	return b
 }
 
-// put takes back a finished batch. Its bytes were copied to the connection or written, so nobody reads them.
+// put takes a finished batch back. Nothing may refer to its bytes: they were copied to a connection
+// or written.
 func (p *batchPool) put(b *batch) {
 	if b.builder.Size() > p.keepBytes || cap(b.packed) > 2*p.keepBytes {
 		return
@@ -251,7 +256,7 @@ type flush struct {
 
 func newFlush() *flush {
 	f := &flush{done: make(chan struct{})}
-	f.left.Store(1) // of the one who collects
+	f.left.Store(1) // held while batches are added
 	return f
 }
 

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// budget bounds the bytes of messages that wait for an answer.
+// budget bounds the bytes of messages that are not answered.
 type budget struct {
 	limit   int64
 	used    atomic.Int64
@@ -20,7 +20,7 @@ func newBudget(limit int) *budget {
 	return &budget{limit: int64(limit), freed: make(chan struct{})}
 }
 
-// acquire takes n bytes, and waits for them while ctx and open last. A request over the whole limit
+// acquire takes n bytes, and waits for them until ctx ends or open is closed. An n over the limit
 // is granted when nothing else is taken.
 func (b *budget) acquire(ctx context.Context, open <-chan struct{}, n int) error {
 	if b.try(n) {
@@ -45,6 +45,7 @@ func (b *budget) acquire(ctx context.Context, open <-chan struct{}, n int) error
 	}
 }
 
+// try takes n bytes if they are free.
 func (b *budget) try(n int) bool {
 	for {
 		used := b.used.Load()

@@ -7,23 +7,23 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// call is one request that is tried until it is answered.
+// call is one request, which is tried until it is answered.
 type call struct {
 	op    wire.Op
 	flags wire.Flags
-	topic string // for errors, and whose handle the request uses unless named is set
-	// named says that the request uses no handle: it names its topic itself, or concerns none.
+	topic string // named in errors; the request uses its handle unless named is set
+	// named means that the request uses no handle: its body names the topic, or it concerns none.
 	named bool
-	// body appends the request's body; b is nil when named is set.
+	// body appends the request's body. b is nil when named is set.
 	body func(dst []byte, b *binding) []byte
-	// once forbids to send the request again when it may have been carried out.
+	// once means that the request must not be sent again when it may have been carried out.
 	once bool
-	// partition is for errors.
+	// partition is the one to name in errors, or anyPartition.
 	partition int
 }
 
-// do sends the request, waits for connections and again after refusals that say so, and returns the
-// reply's body, which is the caller's.
+// do sends the request and returns the body of the answer, which belongs to the caller. It waits
+// for a connection, and tries again after a lost connection or when the broker asks for it.
 func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 	bounded, cancel := c.bounded(ctx)
 	defer cancel()
@@ -36,7 +36,7 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 			return buf.body, nil
 		case cut && sent && r.once:
 			return nil, &unknownError{r.explain(err)}
-		case err == context.Cause(bounded) && r.once: //nolint:errorlint // a cause inside a lost connection is the next case
+		case err == context.Cause(bounded) && r.once: //nolint:errorlint // the context ended here, not inside a lost connection
 			return nil, &unknownError{r.explain(err)}
 		case cut:
 		case b != nil && !renewed && stale(err):
@@ -52,7 +52,7 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 	}
 }
 
-// stale reports whether err may mean that a handle is older than the topic of its name.
+// stale reports whether err may mean that a handle belongs to an earlier topic of the same name.
 func stale(err error) bool {
 	code := wire.CodeOf(err)
 	return code == wire.CodeTopicNotFound || code == wire.CodeTopicDeleted
@@ -62,7 +62,7 @@ func (r *call) explain(err error) error {
 	return explain(err, r.op, r.topic, r.partition)
 }
 
-// try is one attempt. b is the binding that was used.
+// try is one attempt. It returns the binding that it used.
 func (c *Client) try(ctx context.Context, r call) (buf *buffer, b *binding, err error) {
 	cn, err := c.live(ctx)
 	if err != nil {
@@ -94,7 +94,7 @@ func (cn *conn) resolve(ctx context.Context, topic string, create bool) (*bindin
 	return cn.bind(topic, buf.body)
 }
 
-// resolveLater is resolve without waiting; done runs on the connection's goroutine, or at once.
+// resolveLater is resolve without waiting. done runs on the connection's reader, or at once.
 func (cn *conn) resolveLater(topic string, create bool, done func(*binding, error)) {
 	if b := cn.bound(topic); b != nil {
 		done(b, nil)
@@ -140,7 +140,7 @@ func (cn *conn) bind(topic string, body []byte) (*binding, error) {
 	return b, nil
 }
 
-// forget drops a binding that the broker does not honour any more, unless it was renewed since.
+// forget drops a binding that the broker does not accept any more, unless it was renewed meanwhile.
 func (cn *conn) forget(b *binding, topic string) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -149,7 +149,7 @@ func (cn *conn) forget(b *binding, topic string) {
 	}
 }
 
-// seed returns the checksum state that the entries of one partition start with.
+// seed returns the initial state of the checksums of one partition's entries.
 func (b *binding) seed(partition int) uint32 {
 	return wire.Identity{Topic: b.ID, Partition: uint32(partition)}.Seed()
 }

@@ -12,41 +12,41 @@ import (
 	"time"
 )
 
-// Client is one login at one broker. It reconnects by itself and is safe for concurrent use.
+// Client is one login at one broker. It reconnects by itself. It is safe for concurrent use.
 type Client struct {
 	opts      Options
 	endpoints []endpoint
-	turn      int // index of the endpoint to try next; the session's
+	turn      int // the endpoint to try next, modulo their number; the session's
 	buffers   bufferPool
 	stalls    atomic.Uint64
 	producer  producer
 
-	ctx  context.Context    // ends when Close has flushed: everything stops
+	ctx  context.Context    // ends when Close has flushed everything
 	stop context.CancelFunc // ends ctx
 	done chan struct{}      // closed when the session has ended
-	wind context.Context    // ends when Close begins: runs wind down
+	wind context.Context    // ends when Close begins, which makes runs end
 	halt context.CancelFunc // ends wind
-	runs sync.WaitGroup     // calls of Run
+	runs sync.WaitGroup     // what Close waits for: runs, group consumers and listeners
 
 	ready atomic.Pointer[conn] // what conn is, for those who only look; set under mu
 
-	mu      sync.Mutex // guards the fields below
-	conn    *conn      // nil while disconnected
-	changed chan struct{}
-	err     error // why the client is of no use any more
-	feeds   map[*feed]struct{}
-	queues  map[*QueueConsumer]struct{}
-	members map[*membership]struct{}
-	closing bool
+	mu        sync.Mutex    // guards the fields below
+	conn      *conn         // nil while disconnected
+	changed   chan struct{} // closed and replaced when conn or err has changed
+	err       error         // why the client has ended, or nil
+	feeds     map[*feed]struct{}
+	queues    map[*QueueConsumer]struct{}
+	members   map[*membership]struct{}
+	listeners map[*Listener]struct{}
+	closing   bool // Close was called
 
-	listeners map[*Listener]struct{} // guarded by mu, too
-	inbox     inbox
+	inbox inbox
 }
 
-// Dial connects to the first broker of addr that accepts the login. Later losses of the connection
-// are repaired in the background. addr is "host:port", "rafka://user:password@host:port",
-// "rafkas://host:port" for TLS, or a comma-separated list; "" is DefaultAddr. Dial tries each broker
-// once, within ctx and Options.RequestTimeout.
+// Dial connects to the first broker of addr that accepts the login. addr is a comma-separated list
+// of "host:port", "rafka://user:password@host:port", or "rafkas://host:port" for TLS; "" is
+// DefaultAddr. Dial tries each broker once, within ctx and Options.RequestTimeout. When the
+// connection is lost later, the client reconnects in the background.
 func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	o = o.withDefaults()
 	ends, err := parseAddr(addr, &o)
@@ -74,7 +74,8 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	return c, nil
 }
 
-// Server describes the broker of the last login, and reports whether that connection is up.
+// Server describes the broker that the client is logged in to. up is false, and the description
+// empty, while there is no connection.
 func (c *Client) Server() (s Server, up bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,11 +85,17 @@ func (c *Client) Server() (s Server, up bool) {
 	return c.conn.server, true
 }
 
-// Close ends the client: it stops every Run and waits for their handlers, sends what was published and
-// waits for the answers, waits until the broker has received what was sent to subjects, settles and commits
-// what was handled, and closes the connection. When ctx ends first the rest is dropped: publishes without
-// an answer end with an error, and Close returns the context's. Calling it again waits for the first call.
-// Close must not be called by a handler.
+// Close ends the client. It does the following, in order:
+//
+//   - stops every Run and Listener, and waits for their handlers;
+//   - settles and commits what was handled;
+//   - sends what was published, and waits for the answers;
+//   - waits until the broker has received what was sent to subjects;
+//   - closes the connection.
+//
+// When ctx ends first, the rest is dropped: publishes without an answer end with an error, and
+// Close returns the context's error. A second call waits for the first. A handler must not call
+// Close.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closing = true
@@ -100,7 +107,7 @@ func (c *Client) Close(ctx context.Context) error {
 	return err
 }
 
-// settle does what Close promises before the connection goes.
+// settle does what Close promises before the connection is closed.
 func (c *Client) settle(ctx context.Context) error {
 	ran := make(chan struct{})
 	go func() {
@@ -119,11 +126,11 @@ func (c *Client) settle(ctx context.Context) error {
 	return errors.Join(err, c.Flush(ctx), c.flushSent(ctx))
 }
 
-// session serves connection after connection until the client ends.
+// session serves connection after connection, until the client ends.
 func (c *Client) session(cn *conn) {
 	defer close(c.done)
 	for cn != nil {
-		live := cn // the function may run when cn is the next one already
+		live := cn // the function may run when cn is the next connection already
 		stop := context.AfterFunc(c.ctx, func() { live.fail(ErrClosed) })
 		err := live.serve()
 		stop()
@@ -133,7 +140,7 @@ func (c *Client) session(cn *conn) {
 	c.end()
 }
 
-// up makes cn the live connection and resumes what was going on.
+// up makes cn the live connection, and resumes on it what outlives connections.
 func (c *Client) up(cn *conn) {
 	c.opts.Logger.Info("connected", "node", cn.server.Addr)
 	c.mu.Lock()
@@ -159,7 +166,7 @@ func (c *Client) up(cn *conn) {
 	}
 }
 
-// down forgets the live connection.
+// down removes the live connection, which ended with err.
 func (c *Client) down(err error) {
 	c.mu.Lock()
 	c.conn = nil
@@ -178,14 +185,14 @@ func (c *Client) down(err error) {
 	}
 }
 
-// changeLocked wakes those who wait for another state of the client.
+// changeLocked wakes those who wait for a change of conn or err.
 func (c *Client) changeLocked() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
 // redial connects again, after pauses that grow from ReconnectMin to ReconnectMax. It returns nil
-// when the client ends, by Close or because no login can succeed.
+// when the client ends: by Close, or because no login can succeed.
 func (c *Client) redial() *conn {
 	for pause := c.opts.ReconnectMin; ; pause = min(2*pause, c.opts.ReconnectMax) {
 		if sleep(c.ctx, jitter(pause)) != nil {
@@ -209,7 +216,8 @@ func (c *Client) redial() *conn {
 	}
 }
 
-// jitter returns a random pause between half of d and d, so that many clients do not return at once.
+// jitter returns a random duration from half of d to d, so that many clients do not come back at
+// once.
 func jitter(d time.Duration) time.Duration {
 	if d <= 1 {
 		return d
@@ -217,7 +225,7 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// end fails everything that waits, when there will be no other connection.
+// end ends everything that waits. There will be no further connection.
 func (c *Client) end() {
 	c.stop()
 	c.mu.Lock()
@@ -247,14 +255,14 @@ func (c *Client) end() {
 	c.producer.end(err)
 }
 
-// current returns the live connection, nil while there is none.
+// current returns the live connection, or nil while there is none.
 func (c *Client) current() *conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.conn
 }
 
-// live returns the live connection, and waits for one while there is none.
+// live returns the live connection. While there is none, it waits for one.
 func (c *Client) live(ctx context.Context) (*conn, error) {
 	if cn := c.ready.Load(); cn != nil {
 		return cn, nil
@@ -277,7 +285,7 @@ func (c *Client) live(ctx context.Context) (*conn, error) {
 	}
 }
 
-// report hands over a failure that no caller is there to receive.
+// report reports a failure that no call returns.
 func (c *Client) report(err error) {
 	c.opts.Logger.Warn("background failure", "err", err)
 	if c.opts.OnError != nil {
@@ -285,7 +293,7 @@ func (c *Client) report(err error) {
 	}
 }
 
-// Stalls returns how many stalls there were: what Options.OnStall is called for.
+// Stalls returns how often a request was not answered in time; see Options.OnStall.
 func (c *Client) Stalls() uint64 { return c.stalls.Load() }
 
 func (c *Client) stalled(s Stall) {
@@ -296,26 +304,26 @@ func (c *Client) stalled(s Stall) {
 	}
 }
 
-// pauser spaces attempts: each wait is twice the one before, with jitter.
+// pauser spaces attempts: each pause is twice the previous one, with jitter.
 type pauser struct {
 	next, limit time.Duration
 }
 
 func newPauser() pauser { return pauser{next: 5 * time.Millisecond, limit: time.Second} }
 
-// step returns the pause to make now.
+// step returns the next pause.
 func (p *pauser) step() time.Duration {
 	d := jitter(p.next)
 	p.next = min(2*p.next, p.limit)
 	return d
 }
 
-// wait pauses, or returns why ctx ended.
+// wait pauses. It returns the cause of ctx when that ends first.
 func (p *pauser) wait(ctx context.Context) error {
 	return sleep(ctx, p.step())
 }
 
-// sleep pauses for d, or returns why ctx ended.
+// sleep pauses for d. It returns the cause of ctx when that ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -327,7 +335,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// bounded gives a context without a deadline the request timeout.
+// bounded adds the request timeout to a context without a deadline.
 func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}

@@ -9,15 +9,16 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Commit stores the position of a group: for each partition, the first offset it has not handled. It
-// returns when that is durable. An offset behind the visible end is refused with wire.CodeOffsetOutOfRange,
-// and then nothing is stored. While a group has members on the topic, they commit: Commit is then refused
-// with wire.CodeFenced; use SeekGroup.
+// Commit stores the position of a group: for each partition, the offset of the first message that
+// it has not handled. It returns when the position is durable. The error is
+// wire.CodeOffsetOutOfRange when an offset is beyond the visible end; then nothing is stored. It is
+// wire.CodeFenced while the group has members on the topic, because they commit; use SeekGroup
+// then.
 func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	return c.commit(ctx, group, topic, 0, offsets)
 }
 
-// commit is Commit under the generation of a member.
+// commit is Commit by a member, under the generation in which it owns the partitions.
 func (c *Client) commit(ctx context.Context, group, topic string, generation uint32, offsets map[int]uint64) error {
 	m := wire.Commit{Group: []byte(group), Generation: generation}
 	for p, off := range offsets {
@@ -37,7 +38,8 @@ func (c *Client) commit(ctx context.Context, group, topic string, generation uin
 	return err
 }
 
-// Committed returns what a group has committed on a topic. Partitions without a commit are absent.
+// Committed returns the committed offset of each partition of a topic. Partitions on which the
+// group has not committed are absent.
 func (c *Client) Committed(ctx context.Context, group, topic string) (map[int]uint64, error) {
 	body, err := c.do(ctx, call{
 		op: wire.OpCommitted, topic: topic, partition: anyPartition,

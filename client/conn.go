@@ -11,13 +11,13 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// maxKeptOut bounds the write buffers a connection keeps for reuse.
+// maxKeptOut bounds the write buffer that a connection keeps for reuse.
 const maxKeptOut = 4 << 20
 
-// conn is one connection that has logged in. It lives until the first error; the session then makes
-// another one. Two goroutines serve it: the reader runs the answers, the writer sends everything
-// that gathered while its last write was under way. Who waits for an answer writes the request itself, and
-// reads the answer when nobody else waits for anything.
+// conn is one connection that has logged in. It ends with the first error; the client then opens
+// another one. Two goroutines serve it: the reader dispatches what arrives, and the writer sends
+// everything that was queued during its previous write. A caller that waits for an answer writes
+// its request itself; when nothing else is expected, it also reads the answer (see attend.go).
 type conn struct {
 	c      *Client
 	nc     net.Conn
@@ -25,59 +25,59 @@ type conn struct {
 	server Server
 	hello  wire.HelloReply
 
-	wake    chan struct{} // tells the writer that out has bytes
+	wake    chan struct{} // signals the writer that out has bytes
 	down    chan struct{} // closed by fail
-	written atomic.Uint64 // stream position behind the bytes that the kernel took; set by who writes
-	direct  *directWrite  // nil when only the writer can write; used by who writes
-	line    *greeted      // counts what was received
+	written atomic.Uint64 // how many bytes of the stream the kernel took; changed by whoever has writing
+	direct  *directWrite  // nil when only the writer can write; used by whoever has writing
+	line    *greeted      // counts reads, for probeLoop
 
-	refreshed time.Time // when a failure last had all topics looked up; the reader's
+	refreshed time.Time // when a failure last refreshed all topics; the reader's
 	heard     heard     // the reader's
-	frame     frame     // that was read last: one for all, it escapes into the handlers; of whose turn it is
+	frame     frame     // the last one read; a field, because it escapes into handlers; owned by whoever has the turn
 
-	recall chan struct{} // tells the reader to take its turn back
+	recall chan struct{} // signals the reader to take its turn back
 
-	mu        sync.Mutex // guards the fields below
-	turn      turn       // whose turn it is to read
-	out       outbox     // frames to write
-	queued    uint64     // stream position behind out
-	sending   outbox     // taken from out to be written
-	part      int        // the part of sending that is written next
-	writing   bool       // somebody writes from sending
-	sent      bool       // messages to subjects
-	last      uint32     // correlation id given out last
-	pending   map[uint32]request
+	mu        sync.Mutex         // guards the fields below
+	turn      turn               // whose turn it is to read
+	out       outbox             // frames to write
+	queued    uint64             // how many bytes of the stream were queued
+	sending   outbox             // taken from out, and being written
+	part      int                // index of the part of sending to write next
+	writing   bool               // the writer or a caller writes from sending
+	sent      bool               // a message to a subject was sent
+	last      uint32             // the latest correlation id
+	pending   map[uint32]request // requests that wait for an answer, by correlation id
 	subs      map[uint32]*part
-	fired     []fired // batches that get no answer, in stream order
+	fired     []fired // batches at wire.LevelNone that are not written yet, in stream order
 	topics    map[string]*binding
-	unacked   int // bytes of publishes that wait for an answer
-	settling  int // requests that should be answered before the connection may close
+	unacked   int // bytes of batches that wait for an answer
+	settling  int // requests to be answered before a draining connection closes
 	listens   map[uint32]*Listener
 	listening map[*Listener]uint32
 	members   map[uint32]*membership
-	sends     map[uint32]func(error) // who hears when a message is refused
-	room      sync.Cond              // of mu: out was taken, something was written, or the connection ended
-	starved   []*lane                // lanes that wait until unacked falls
-	draining  bool                   // the broker is going away: no more publishes
+	sends     map[uint32]func(error) // callbacks for refused messages to subjects
+	room      sync.Cond              // of mu: out was taken, bytes were written, or the connection ended
+	starved   []*lane                // lanes to kick when unacked falls
+	draining  bool                   // the broker shuts down: nothing more is published here
 	err       error                  // why the connection ended
 }
 
-// request waits for one reply.
+// request is a request that waits for its answer.
 type request struct {
 	op    wire.Op
-	end   uint64 // stream position behind its frame
-	batch *batch // of messages
-	reply func(*frame, error)
-	long  bool // may wait for long by design: fetches, leases
+	end   uint64              // position in the stream of the end of its frame
+	batch *batch              // of a publish; its lane takes the answer
+	reply func(*frame, error) // takes the answer to any other request
+	long  bool                // the answer may take long by design: fetches, leases
 }
 
-// fired is a batch at wire.LevelNone: done as soon as it is written.
+// fired is a batch at wire.LevelNone. It is done as soon as it is written.
 type fired struct {
 	batch *batch
-	end   uint64
+	end   uint64 // position in the stream of the end of its frame
 }
 
-// binding is what a topic is called on one connection.
+// binding is a topic as one connection knows it, with the handle that names it there.
 type binding struct {
 	conn *conn
 	wire.ResolveReply
@@ -95,7 +95,8 @@ func newConn(c *Client, nc net.Conn, line *greeted) *conn {
 	return cn
 }
 
-// serve runs the connection until it fails, and returns why. Requests still unanswered are told.
+// serve runs the connection until it fails, and returns the reason. It ends the requests that are
+// unanswered.
 func (cn *conn) serve() error {
 	var wg sync.WaitGroup
 	wg.Go(cn.readLoop)
@@ -144,8 +145,9 @@ func (cn *conn) nextIDLocked() uint32 {
 	}
 }
 
-// ask sends a request. reply runs once on the connection's goroutine: with the reply frame, with the
-// *wire.Error of an error reply, or with a *lostError. It must not block. body appends the body.
+// ask sends a request without waiting. body appends its body. reply is called once, on the
+// connection's reader: with the answer, with the *wire.Error of an error answer, or with a
+// *lostError. On a dead connection it is called at once, by ask. reply must not block.
 func (cn *conn) ask(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error)) {
 	id, err := cn.enqueue(op, flags, body, reply, nil)
 	if id == 0 {
@@ -155,8 +157,9 @@ func (cn *conn) ask(op wire.Op, flags wire.Flags, body func([]byte) []byte, repl
 	cn.wakeWriter()
 }
 
-// enqueue is ask, and calls register, unless it is nil, with the request's id and mu held. It returns 0
-// when the connection is dead. The caller has the request written: wakeWriter or push.
+// enqueue queues a request for sending. It calls register, unless that is nil, with the request's
+// id while mu is held. It returns 0 when the connection is dead. Otherwise the caller must have the
+// request written, with wakeWriter or push.
 func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error), register func(id uint32)) (uint32, error) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -186,7 +189,7 @@ func (cn *conn) appendLocked(op wire.Op, flags wire.Flags, id uint32, body func(
 	cn.queued += uint64(len(cn.out.own) - before)
 }
 
-// tell sends a frame that gets no reply.
+// tell sends a frame that gets no answer.
 func (cn *conn) tell(op wire.Op, id uint32, body func([]byte) []byte) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -196,8 +199,8 @@ func (cn *conn) tell(op wire.Op, id uint32, body func([]byte) []byte) {
 	}
 }
 
-// do sends a request and waits for its reply. The body returned is the caller's. The error is a
-// *wire.Error, a *lostError, or the context's.
+// do sends a request and waits for the answer. The buffer belongs to the caller. The error is a
+// *wire.Error, a *lostError, or the cause of ctx.
 func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func([]byte) []byte) (*buffer, error) {
 	type result struct {
 		buf *buffer
@@ -224,9 +227,9 @@ func (cn *conn) do(ctx context.Context, op wire.Op, flags wire.Flags, body func(
 	}
 }
 
-// sendBatch puts a batch into the output; the caller has it written. ok is false when it cannot go
-// now: the connection is dead or draining, and its end will be noticed; or too much is unanswered, and l
-// is woken when that changes. The caller holds l.mu.
+// sendBatch queues a batch for sending; the caller must have it written. ok is false when the batch
+// cannot be sent now: the connection is dead or draining, and the next one will take it; or too
+// much is unanswered, and l is kicked when that falls. The caller holds l.mu.
 func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -255,16 +258,16 @@ func (cn *conn) sendBatch(l *lane, b *batch, handle uint16) (ok bool) {
 }
 
 const (
-	// publishBytes is the size of a publish body before its batch.
+	// publishBytes is the size of a publish's body before its batch.
 	publishBytes = 4
-	// publishHead is what a publish has before its batch.
+	// publishHead is the size of a publish before its batch.
 	publishHead = wire.HeaderBytes + publishBytes
-	// lentBytes is the size of a batch that is written from where it is. A smaller one is copied, which
-	// costs less than a write of its own.
+	// lentBytes is the size from which a batch is written from where it is. A smaller one is
+	// copied, which costs less than a write of its own.
 	lentBytes = 64 << 10
 )
 
-// appendBatchLocked puts the request of a batch into the output.
+// appendBatchLocked queues the request of a batch.
 func (cn *conn) appendBatchLocked(l *lane, b *batch, handle uint16, id uint32) {
 	var room [scheduleHead]byte
 	head := b.appendHead(room[:0], l, handle, id)
@@ -279,7 +282,7 @@ func (cn *conn) appendBatchLocked(l *lane, b *batch, handle uint16, id uint32) {
 	cn.out.own = append(append(cn.out.own, head...), b.bytes...)
 }
 
-// appendHead appends what the request of a batch has before its bytes.
+// appendHead appends what the request of a batch has before the batch.
 func (b *batch) appendHead(dst []byte, l *lane, handle uint16, id uint32) []byte {
 	flags := wire.Flags(b.level)
 	if !b.isLater() {
@@ -296,8 +299,8 @@ func (b *batch) appendHead(dst []byte, l *lane, handle uint16, id uint32) []byte
 	return wire.AppendScheduleHead(dst, handle, l.partition, b.producer, b.items.closed)
 }
 
-// drain stops publishing because the broker is going away, and closes the connection once everything
-// that should be answered is.
+// drain stops publishing on the connection, because the broker shuts down. It closes the connection
+// once everything that should be answered is.
 func (cn *conn) drain() {
 	cn.mu.Lock()
 	cn.draining = true

@@ -9,16 +9,16 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Subscription says what to read.
+// Subscription says what a Consumer reads.
 type Subscription struct {
 	Topic      string
-	Partitions []int    // default: all that exist now
+	Partitions []int    // default: all that exist when Subscribe is called
 	From       Position // default: the start
-	Group      string   // whose committed offsets Committed means
-	// CreditBytes bounds what is received ahead, over all partitions. Default 8 MiB; every partition
-	// gets at least 64 KiB.
+	Group      string   // whose committed offsets From refers to, if any
+	// CreditBytes bounds what the broker sends ahead, over all partitions. Each partition gets at
+	// least 64 KiB. Default 8 MiB.
 	CreditBytes int
-	// Filter has the broker leave out messages by their headers. Default: none.
+	// Filter selects messages by their headers, at the broker. Default: all messages.
 	Filter wire.Filter
 }
 
@@ -27,8 +27,8 @@ const (
 	leastCredit   = 64 << 10
 )
 
-// Consumer is a stream of messages that the broker pushes. The broker stores no position for it. Messages
-// of one partition come in order. It is not safe for concurrent use, except for Close.
+// Consumer is a stream of messages for which the broker stores no position. Messages of one
+// partition arrive in order. It is not safe for concurrent use, except for Close.
 type Consumer struct {
 	f *feed
 
@@ -36,17 +36,17 @@ type Consumer struct {
 	arrived []delivery
 	closed  bool
 
-	wake  chan struct{} // tells the reader that arrived or closed changed
-	batch []delivery    // taken from arrived
-	at    int           // index in batch
-	open  *delivery     // being read, else nil
+	wake  chan struct{} // signals that arrived or closed has changed
+	batch []delivery    // taken from arrived, owned by Next like the fields below
+	at    int           // index in batch of the next delivery
+	open  *delivery     // the delivery that is being read, or nil
 	walk  cursor
 	msg   Message
-	err   error // why it ended
+	err   error // why the stream ended, or nil
 }
 
-// Subscribe starts to read a topic. When the connection is lost, reading continues on the next one without
-// losing or repeating a message. Close the consumer when done.
+// Subscribe starts to read a topic. After a lost connection, reading continues on the next one
+// without losing or repeating a message. Close the consumer when done.
 func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, error) {
 	set(&s.CreditBytes, defaultCredit)
 	if !s.Filter.Valid() {
@@ -84,11 +84,16 @@ func (k *Consumer) signal() {
 }
 
 // Next waits for the next message. The message and all it holds are valid until the next call; see
-// Message.Clone. Errors are of three kinds. The context's: call again. An *Error with
-// wire.CodeCorruptRange or wire.CodeOffsetOutOfRange: the messages in [Err.First, Err.Next) of its
-// partition are damaged or were removed, and reading goes on behind them with the next call. Any
-// other: the stream has ended, for example because the topic was deleted, and every further call
-// returns the same.
+// Message.Clone. There are three kinds of errors:
+//
+//   - The context's error: Next may be called again.
+//   - An *Error with wire.CodeCorruptRange or wire.CodeOffsetOutOfRange: the messages of its
+//
+// partition from Err.First up to, not including, Err.Next are damaged or were removed. The next
+// call goes on after them.
+//   - Any other error: the stream has ended, for example because the topic was deleted. Every
+//
+// further call returns the same error.
 func (k *Consumer) Next(ctx context.Context) (*Message, error) {
 	for {
 		if k.open != nil {
@@ -153,8 +158,8 @@ func (k *Consumer) fail(err error) {
 	k.f.close()
 }
 
-// Messages iterates over the messages until the stream or ctx ends; the last step then holds the error.
-// Skipped ranges are steps with an error, as for Next, and do not end it.
+// Messages iterates over the messages until the stream or ctx ends; the last step then holds the
+// error. A step for a skipped range has an error too, as for Next, and does not end the iteration.
 func (k *Consumer) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		for {
@@ -166,7 +171,8 @@ func (k *Consumer) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 	}
 }
 
-// Close ends the stream; a waiting Next returns ErrClosed. It may be called twice.
+// Close ends the stream. A Next that is waiting returns ErrClosed. Further calls of Close do
+// nothing.
 func (k *Consumer) Close() {
 	k.mu.Lock()
 	k.closed = true

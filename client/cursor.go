@@ -10,32 +10,32 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// cursor walks the records of stored entries. A record is decoded when its turn comes. It is a view of the
-// entries, or of the cursor's own memory when the batch was compressed, and valid until the next batch is
-// opened.
+// cursor walks over the records of stored entries and decodes them one at a time. A record is a
+// view of the entries, or of the cursor's own memory when its batch was compressed. It is valid
+// until the cursor opens the next batch.
 type cursor struct {
 	entries []byte
 	seed    uint32
 	from    uint64            // records before this offset are skipped
 	records wire.RecordReader // of the open batch
 	record  wire.Record       // the current one
-	current bool              // there is one
-	base    uint64            // offset of the open batch
-	next    uint64            // offset of the record that comes next in it
-	time    int64             // append time of the batch
+	current bool              // record is valid
+	base    uint64            // base offset of the open batch
+	next    uint64            // offset of the record to decode next
+	time    int64             // append time of the batch, Unix ms
 	ttl     time.Duration
 	unpack  []byte // memory for decompression
-	keep    bool   // decompress every batch into memory of its own, which stays valid
+	keep    bool   // decompress every batch into new memory, so that its records stay valid
 }
 
-// reset starts over with other entries and keeps the memory.
+// reset starts again with other entries. It keeps the memory for decompression.
 func (c *cursor) reset(entries []byte, seed uint32, from uint64) {
 	c.entries, c.seed, c.from = entries, seed, from
 	c.records, c.current = wire.RecordReader{}, false
 }
 
-// more makes sure that the current record exists. It returns false at the end of the entries. An
-// error says that the entries are damaged: nothing can be read behind it.
+// more makes the next record current. It returns false at the end of the entries. After an error
+// nothing more can be read: the entries are damaged.
 func (c *cursor) more() (bool, error) {
 	for {
 		if ok, err := c.read(); ok || err != nil {
@@ -58,7 +58,7 @@ func (c *cursor) more() (bool, error) {
 	}
 }
 
-// read makes sure that the current record exists. It returns false at the end of the open batch.
+// read makes the next record of the open batch current. It returns false at the end of the batch.
 func (c *cursor) read() (bool, error) {
 	for !c.current {
 		ok, err := c.records.Next(&c.record)
@@ -74,7 +74,7 @@ func (c *cursor) read() (bool, error) {
 	return true, nil
 }
 
-// open goes to the records of one batch.
+// open begins a batch.
 func (c *cursor) open(e *wire.Entry) error {
 	b, err := wire.ViewBatch(e.Payload)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *cursor) open(e *wire.Entry) error {
 // offset returns the offset of the current record.
 func (c *cursor) offset() uint64 { return c.next - 1 }
 
-// take fills m from the current record and steps behind it. more must have returned true.
+// take fills m from the current record and steps over it. more must have returned true.
 func (c *cursor) take(m *Message) {
 	m.fill(&c.record, c.time)
 	m.Offset, m.TTL = c.offset(), c.ttl

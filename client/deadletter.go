@@ -14,31 +14,31 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// DeadLetterQueue is the queue over a dead-letter topic that knows which dead letters were replayed or
-// discarded. DeadLetters opens it. A program may also consume it like any queue: what it acknowledges
-// disappears from the list.
+// DeadLetterQueue is the queue on a dead-letter topic that records which dead letters were replayed
+// or discarded. DeadLetters creates it. A program may also consume it like any other queue; what it
+// acknowledges leaves the list of DeadLetters.
 const DeadLetterQueue = "rafka.dlq"
 
-// Headers that ReplayDead sets.
 const (
 	// HeaderReplayCount counts how often a message was replayed from a dead-letter topic.
+	// ReplayDead sets it.
 	HeaderReplayCount = "rafka-replay-count"
 	deadPrefix        = "rafka-dead-"
 )
 
-// DeadLetter is a message that a queue gave up on.
+// DeadLetter is a message that a queue or group gave up on.
 type DeadLetter struct {
-	Message                   // as it is in the dead-letter topic
-	Queue           string    // that gave up
-	OriginTopic     string    // where the message was
-	OriginPartition int       // where the message was
-	OriginOffset    uint64    // where the message was
+	Message                   // as stored in the dead-letter topic
+	Queue           string    // the queue or group that gave up
+	OriginTopic     string    // where the message was published
+	OriginPartition int       // its partition there
+	OriginOffset    uint64    // its offset there
 	Reason          string    // of the last failure
-	Attempts        int       // deliveries it had
-	First, Last     time.Time // of its failures
+	Attempts        int       // how often it was delivered
+	First, Last     time.Time // the first and the last failure
 }
 
-// newDeadLetter reads the headers. It returns nil for a message that is no dead letter.
+// newDeadLetter reads the headers that describe the failure. It returns nil for any other message.
 func newDeadLetter(m *Message) *DeadLetter {
 	d := &DeadLetter{Message: *m}
 	for _, h := range m.Headers {
@@ -72,9 +72,9 @@ func newDeadLetter(m *Message) *DeadLetter {
 	return d
 }
 
-// DeadLetters iterates over the dead letters in a dead-letter topic that were not replayed or discarded and
-// are not leased by a worker, partition by partition in offset order. Other messages of the topic are left
-// out. An error ends the iteration.
+// DeadLetters iterates over the dead letters of a dead-letter topic, partition by partition in
+// offset order. It leaves out those that were replayed or discarded, those that a worker holds, and
+// other messages of the topic. An error ends the iteration.
 func (c *Client) DeadLetters(ctx context.Context, topic string) iter.Seq2[*DeadLetter, error] {
 	return func(yield func(*DeadLetter, error) bool) {
 		info, err := c.openDeadLetters(ctx, topic)
@@ -93,7 +93,7 @@ func (c *Client) DeadLetters(ctx context.Context, topic string) iter.Seq2[*DeadL
 	}
 }
 
-// openDeadLetters makes the queue over a dead-letter topic unless it exists.
+// openDeadLetters creates the queue on a dead-letter topic unless it exists.
 func (c *Client) openDeadLetters(ctx context.Context, topic string) (wire.TopicInfo, error) {
 	info, err := c.Topic(ctx, topic)
 	if err != nil {
@@ -116,7 +116,7 @@ func (c *Client) openDeadLetters(ctx context.Context, topic string) (wire.TopicI
 	return info, err
 }
 
-// deadIn walks over one partition and reports whether to go on.
+// deadIn walks over one partition. It returns false when the iteration is to end.
 func (c *Client) deadIn(ctx context.Context, topic string, partition int, yield func(*DeadLetter, error) bool) bool {
 	for from := uint64(0); ; {
 		ranges, err := c.Pending(ctx, topic, DeadLetterQueue, partition, from, 0)
@@ -171,11 +171,12 @@ func (c *Client) deadRange(ctx context.Context, topic string, partition int, r w
 	return true
 }
 
-// ReplayDead publishes dead letters to the topics they came from: to the same partition, with the same key,
-// value and headers, except those that describe the failure; HeaderReplayCount is incremented. A dead
-// letter that was stored again is discarded from its dead-letter topic; after a crash in between it may be
-// replayed twice. ReplayDead returns how many were replayed, and the first error; the others stay dead
-// letters.
+// ReplayDead publishes dead letters again on the topics they came from: in the same partition, if
+// it still exists, and with the same key, value, subject and headers, except those that describe
+// the failure. HeaderReplayCount is incremented. A dead letter that was stored again is then
+// discarded from its dead-letter topic; after a crash in between, it may be replayed twice.
+//
+// ReplayDead returns how many were replayed, and the first error. The others remain dead letters.
 func (c *Client) ReplayDead(ctx context.Context, letters ...*DeadLetter) (replayed int, err error) {
 	r := deadReplay{c: c, partitions: map[string]int{}}
 	for _, d := range letters {
@@ -204,8 +205,8 @@ type deadReplay struct {
 	err    error // the first
 }
 
-// partitionsOf returns how many partitions a topic has, and 0 when it does not exist: a topic that was deleted
-// is not made again.
+// partitionsOf returns how many partitions a topic has, or 0 when it does not exist: a topic that
+// was deleted is not created again.
 func (r *deadReplay) partitionsOf(ctx context.Context, topic string) int {
 	n, known := r.partitions[topic]
 	if known {
@@ -219,7 +220,8 @@ func (r *deadReplay) partitionsOf(ctx context.Context, topic string) int {
 	return len(info.Partitions)
 }
 
-// publish publishes a dead letter to its topic of so many partitions. The reply comes later.
+// publish publishes a dead letter to its topic, which has the given number of partitions. The
+// answer arrives later.
 func (r *deadReplay) publish(ctx context.Context, d *DeadLetter, partitions int) {
 	r.wg.Add(1)
 	err := r.c.PublishAsync(ctx, d.alive(partitions), func(_ Receipt, err error) {
@@ -247,7 +249,8 @@ func (r *deadReplay) fail(err error) {
 	}
 }
 
-// alive returns the message as it was before it died, for a topic of so many partitions.
+// alive returns the message as it was published first, for a topic with the given number of
+// partitions.
 func (d *DeadLetter) alive(partitions int) *Message {
 	m := &Message{Topic: d.OriginTopic, Key: d.Key, Value: d.Value, Subject: d.Subject}
 	if d.OriginPartition < partitions {
@@ -267,7 +270,7 @@ func (d *DeadLetter) alive(partitions int) *Message {
 	return m
 }
 
-// DiscardDead takes dead letters off the list of DeadLetters for good. The messages stay in the
+// DiscardDead removes dead letters from the list of DeadLetters for good. The messages stay in the
 // dead-letter topic until its retention removes them.
 func (c *Client) DiscardDead(ctx context.Context, letters ...*DeadLetter) error {
 	type place struct {

@@ -1,45 +1,57 @@
-// Package client talks to a Rafka broker: it publishes messages and reads them back, as a plain
-// stream, as a group with committed offsets, or as a queue whose messages are settled one by one.
+// Package client publishes messages to a Rafka broker and reads them back: as a plain stream, as a
+// member of a group with committed offsets, or from a queue whose messages are settled one by one.
 //
 // The first program:
 //
 //	c, err := client.Dial(ctx, "127.0.0.1:4222", client.Options{})
 //	receipt, err := c.Publish(ctx, &client.Message{Topic: "orders", Key: []byte("alice"), Value: []byte("hello")})
 //	err = c.Run(ctx, client.Queue("mailer", "orders"), func(ctx context.Context, m *client.Message) error {
-//		return send(m.Value) // nil acknowledges, an error has the message delivered again later
+//		return send(m.Value) // nil acknowledges the message; after an error it is delivered again
 //	})
 //	err = c.Close(ctx)
 //
-// Its nouns: a Client is one login at one broker, repaired when the connection breaks; a Message is
-// sent and received; a Receipt says where a published message landed and how safe it is there; a
-// Position says where reading starts; a Consumer is a pushed stream without state on the broker; a
-// Source names a group or a queue for Run; a Listener hears what is sent to live subjects, which are
-// not stored, and answers requests.
+// The main types:
+//
+//   - A [Client] is one login at one broker. It reconnects when the connection breaks.
+//   - A [Message] is what is published and received. A [Receipt] says where a published message was
+//     stored, and how durably.
+//   - A [Source] names a group or a queue. [Client.Run] calls a [Handler] for each of its messages,
+//     and [Client.Messages] reads it in a loop. [GroupConsumer] and [QueueConsumer] are for programs
+//     that fetch batches themselves.
+//   - A [Consumer] is a stream of messages for which the broker stores no position. A [Position] says
+//     where it starts.
+//   - A [Listener] receives what is sent to subjects, which is not stored, and answers requests.
 //
 // # Outcomes of a publish
 //
-// A publish has one of three outcomes. It was appended: there is a Receipt, whose Level is the durability
-// reached. It was not appended: the error says why, and is not ErrUnknownOutcome. Or the outcome is
-// unknown: the connection broke, or the context ended, after the message was sent. That error is
-// ErrUnknownOutcome; publishing the message again may store it twice. The client itself numbers the
-// messages it sends: one whose answer was lost with the connection is sent again on the next connection,
-// for up to Options.RequestTimeout, and stored once, in order. Options.NoIdempotence switches that off.
+// A publish has one of three outcomes:
+//
+//   - The message was stored. The Receipt holds the level of durability that was reached.
+//   - The message was not stored. The error says why, and is not [ErrUnknownOutcome].
+//   - The outcome is unknown, because the connection broke or the context ended after the message was
+//     sent. The error is ErrUnknownOutcome. Publishing the message again may store it twice.
+//
+// The client numbers its messages, so that the broker recognizes one that it has already stored. When
+// a connection breaks before a message is answered, the client sends the message again on the next
+// connection, for up to Options.RequestTimeout. The broker stores it once, and in order.
+// Options.NoIdempotence turns the numbering off.
 //
 // # Memory
 //
-// Received messages are views of the buffer they arrived in; each method says how long they are
-// valid. Message.Clone makes a copy to keep. A published message is copied before the call returns.
+// A published message is copied before the call returns. A received message may point into a buffer
+// that is used again; the documentation of each method says how long its messages are valid.
+// [Message.Clone] makes a copy that stays valid.
 //
 // # Groups
 //
-// The members of a group, in any number of processes, share the partitions of its topics. A partition moves
-// from one member to another when its owner has finished the message it is handling and committed, or has
-// taken longer than Source.HandoverTimeout; other members are not interrupted. Messages reads a group or a
-// queue in a loop; OpenGroup and OpenQueue fetch batches. A message is committed only after its handler
-// returned, and only by the member that owns the partition.
+// The members of a group, in any number of processes, share the partitions of its topics. A message is
+// committed only after its handler has returned, and only by the member that owns the partition. When
+// a partition moves to another member, its owner first finishes the message it is handling and
+// commits, for at most Source.HandoverTimeout. Members that keep their partitions are not interrupted.
 //
 // # What the package does not do
 //
-// It does not detect that a program publishes the same message twice. A Consumer that is running does
-// not notice partitions that are added to its topic; publishers, groups and queues do.
+// It does not detect by itself that a program publishes the same message twice; set Message.ID on a
+// topic with a dedupe window for that. A Consumer that is running does not notice partitions that are
+// added to its topic; publishers, groups and queues do.
 package client

@@ -8,42 +8,44 @@ import (
 )
 
 var (
-	// ErrClosed is returned by every method after Close began, and by a Consumer that was closed.
+	// ErrClosed is returned by every method after Close was called, and by a Consumer that was
+	// closed.
 	ErrClosed = errors.New("client: closed")
-	// ErrUnknownOutcome is returned for a publish or another change that was sent and never
-	// answered: it may or may not have been carried out. See the package documentation.
+	// ErrUnknownOutcome is returned when a publish or another change was sent and not answered: it
+	// may or may not have been carried out. See the package documentation.
 	ErrUnknownOutcome = errors.New("client: outcome unknown")
-	// ErrConnectionLost is wrapped by the errors of requests that were in progress when the connection
-	// broke.
+	// ErrConnectionLost is wrapped by the error of a request that was in progress when the
+	// connection broke.
 	ErrConnectionLost = errors.New("client: connection lost")
-	// ErrProtocol is the reason a connection was closed because the other side does not speak the
-	// protocol, or broke it.
+	// ErrProtocol is wrapped by errors that report a peer which does not speak the protocol, or
+	// violates it.
 	ErrProtocol = errors.New("client: protocol error")
-	// ErrAddress is returned by Dial for an address that cannot be parsed.
+	// ErrAddress is returned by Dial for an address that it cannot parse.
 	ErrAddress = errors.New("client: bad address")
-	// ErrStop is returned by a handler to settle its message and end Run.
+	// ErrStop is returned by a handler. It marks the message as done and ends Run.
 	ErrStop = errors.New("client: stop")
-	// ErrPartitionLost is the cause of a handler's context when the partition of its message has moved, or
-	// is about to move, to another member: the message will not be committed by this one.
+	// ErrPartitionLost is the cause of a handler's context when the partition of its message has
+	// moved, or is about to move, to another member: this member will not commit the message.
+	// GroupConsumer.Commit returns it too.
 	ErrPartitionLost = errors.New("client: the partition went to another member of the group")
-	// ErrNotLeased is returned by Ack, Nack, Reject and Extend for a message that did not come from a queue
-	// or was already settled.
+	// ErrNotLeased is returned by Ack, Nack, Reject and Extend for a message that did not come from
+	// a queue, or that was settled before.
 	ErrNotLeased = errors.New("client: message is not leased")
 )
 
-// Error is a refusal by the broker. errors.Is(err, wire.CodeTopicNotFound) and the like hold, and
-// errors.As gives the *wire.Error with the retry class and the range.
+// Error is a refusal by the broker. errors.Is compares its code, as in errors.Is(err,
+// wire.CodeTopicNotFound); errors.As gives the *wire.Error, which also holds the retry class.
 //
-// With wire.CodeCorruptRange and wire.CodeOffsetOutOfRange, Err.First and Err.Next are the offsets
-// that were skipped, or that exist; each method says which.
+// With wire.CodeCorruptRange and wire.CodeOffsetOutOfRange, Err.First and Err.Next bound the
+// offsets that were skipped, or those that exist; each method says which.
 type Error struct {
-	Op        string // what was asked for, such as "publish"
-	Topic     string // "" when no topic is concerned
-	Partition int    // -1 when no partition is concerned
+	Op        string // the operation, such as "publish"
+	Topic     string // "" when the operation concerns no topic
+	Partition int    // -1 when the operation concerns no single partition
 	Err       *wire.Error
 }
 
-// Error says what was asked, where, and what the broker answered.
+// Error names the operation, its topic and partition, and what the broker answered.
 func (e *Error) Error() string {
 	switch {
 	case e.Topic == "":
@@ -60,7 +62,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // anyPartition marks an Error that concerns no single partition.
 const anyPartition = -1
 
-// explain puts what was asked in front of err, which came from the broker or the connection.
+// explain adds the operation and where it was tried to err, which came from the broker or the
+// connection.
 func explain(err error, op wire.Op, topic string, partition int) error {
 	if err == nil {
 		return nil
@@ -74,16 +77,16 @@ func explain(err error, op wire.Op, topic string, partition int) error {
 	return fmt.Errorf("%s %s: %w", op, topic, err)
 }
 
-// retryLater reports whether the broker did nothing and asks to be tried again after a pause.
+// retryLater reports whether the broker did nothing and asks the client to try again after a pause.
 func retryLater(err error) bool {
 	we, ok := errors.AsType[*wire.Error](err)
 	return ok && we.Retry == wire.RetryLater
 }
 
-// lostError tells requests of a dead connection whether they may have been carried out.
+// lostError ends the requests of a connection that was lost.
 type lostError struct {
 	reason error
-	sent   bool // the whole request may have reached the broker
+	sent   bool // the request may have reached the broker and been carried out
 }
 
 func (e *lostError) Error() string { return fmt.Sprintf("%v: %v", ErrConnectionLost, e.reason) }
@@ -96,7 +99,7 @@ func lost(err error) (sent, ok bool) {
 	return ok && le.sent, ok
 }
 
-// unknownError adds ErrUnknownOutcome to an error that the broker or the connection gave.
+// unknownError adds ErrUnknownOutcome to an error of the broker or the connection.
 type unknownError struct{ err error }
 
 func (e *unknownError) Error() string { return fmt.Sprintf("%v: %v", ErrUnknownOutcome, e.err) }

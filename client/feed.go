@@ -10,18 +10,18 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// feed is a topic's partitions being pushed to this client. It outlives connections: each partition
-// resumes at the offset behind the last one received, so nothing is lost or repeated.
+// feed is a subscription to partitions of one topic. It outlives connections: each partition
+// resumes at the offset after the last one received, so nothing is lost or repeated.
 type feed struct {
 	c      *Client
 	topic  string
-	window int // bytes that may be delivered and not yet released, per partition
+	window int // bytes of a partition that may be delivered and not released
 	filter wire.Filter
-	sink   func(delivery) // takes what arrives, in order for each partition; must not block
+	sink   func(delivery) // takes what arrives, in order within a partition; must not block
 
 	mu    sync.Mutex // guards the fields below and those of the parts
-	id    [16]byte   // the topic's incarnation, once known
-	known bool
+	id    [16]byte   // the topic's id, once known
+	known bool       // id is set
 	ended bool
 	parts []*part
 }
@@ -30,28 +30,29 @@ type feed struct {
 type part struct {
 	f         *feed
 	partition uint16
-	next      uint64 // offset to receive next
-	conn      *conn  // that carries the subscription; nil while there is none
-	sub       uint32 // names the subscription on conn
-	seed      uint32 // of the entries' checksums
-	held      int    // bytes delivered and not released
-	owed      int    // bytes released and not credited to the broker
+	next      uint64 // the offset to receive next
+	conn      *conn  // the connection of the subscription; nil while there is none
+	sub       uint32 // identifies the subscription on conn
+	seed      uint32 // initial state of the entries' checksums
+	held      int    // bytes that are delivered and not released
+	owed      int    // bytes that are released and not yet credited to the broker
 	pauser    pauser
 }
 
-// delivery is what a partition hands to the sink: entries, a range that was skipped, or the end.
+// delivery is what a partition passes to the sink: entries, a range that was skipped, or the end of
+// the feed.
 type delivery struct {
 	part    *part
-	buf     *buffer // holds entries
+	buf     *buffer // holds entries; nil when there are none
 	entries []byte
 	seed    uint32
-	from    uint64 // messages before this offset are not wanted
-	next    uint64 // offset behind the entries, and behind what the broker left out after them
+	from    uint64 // messages before this offset are to be skipped
+	next    uint64 // the offset after the entries, and after what the broker left out
 	err     error
 	final   bool // err ends the feed
 }
 
-// newFeed prepares to read from the given offsets on.
+// newFeed returns a feed that will read from the given offset in each partition.
 func (c *Client) newFeed(topic string, window int, from map[int]uint64, sink func(delivery)) *feed {
 	f := &feed{c: c, topic: topic, window: window, sink: sink}
 	for p, off := range from {
@@ -60,7 +61,7 @@ func (c *Client) newFeed(topic string, window int, from map[int]uint64, sink fun
 	return f
 }
 
-// start begins on the live connection, or on the next one.
+// start subscribes on the live connection. When there is none, it leaves that to the next one.
 func (f *feed) start() error {
 	c := f.c
 	c.mu.Lock()
@@ -101,7 +102,7 @@ func (f *feed) resume(cn *conn) {
 	})
 }
 
-// later runs do after d, unless the connection is gone by then.
+// later calls do after d, unless the connection is dead by then.
 func (f *feed) later(cn *conn, d time.Duration, do func()) {
 	time.AfterFunc(d, func() {
 		if cn.alive() {
@@ -120,7 +121,7 @@ func (f *feed) sameTopic(b *binding) bool {
 	return true
 }
 
-// close ends the feed without a word to the sink.
+// close ends the feed without telling the sink.
 func (f *feed) close() {
 	f.mu.Lock()
 	f.ended = true
@@ -146,7 +147,7 @@ func (f *feed) end(err error) {
 	f.sink(delivery{part: f.parts[0], err: err, final: true})
 }
 
-// subscribe asks for the partition from the next offset on.
+// subscribe subscribes from the next offset on.
 func (p *part) subscribe(b *binding) {
 	p.f.mu.Lock()
 	defer p.f.mu.Unlock()
@@ -169,7 +170,7 @@ func (p *part) subscribe(b *binding) {
 	}
 }
 
-// onRefused takes an error reply to a subscribe.
+// onRefused takes the refusal of a subscribe.
 func (p *part) onRefused(cn *conn, we *wire.Error) {
 	p.f.mu.Lock()
 	id := p.sub
@@ -189,7 +190,7 @@ func (p *part) unsubscribe() {
 	}
 }
 
-// unregister has deliveries under id ignored.
+// unregister makes the connection ignore deliveries to the subscription id.
 func (cn *conn) unregister(id uint32) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -226,8 +227,9 @@ func (p *part) onEntries(cn *conn, f *frame) error {
 	return nil
 }
 
-// release gives a delivery's memory back and lets the broker send as much again. Credit goes out in
-// large pieces, or when nothing is left to read: an entry over the credit waits for that.
+// release recycles a delivery's memory and credits its bytes to the broker. It credits large
+// amounts together. It also credits what there is when nothing is left to read, because an entry
+// larger than the remaining credit waits for that.
 func (p *part) release(d *delivery) {
 	if d.buf == nil {
 		return
@@ -256,7 +258,8 @@ func (p *part) onLost(cn *conn) {
 	}
 }
 
-// onEnd goes on where the broker ended the subscription, or ends the feed when it cannot.
+// onEnd subscribes again after the broker ended the subscription, or ends the feed when that cannot
+// help.
 func (p *part) onEnd(cn *conn, we *wire.Error) {
 	p.onLost(cn)
 	p.f.mu.Lock()
@@ -277,8 +280,8 @@ func (p *part) onEnd(cn *conn, we *wire.Error) {
 	p.f.end(explain(we, wire.OpSubscribe, p.f.topic, int(p.partition)))
 }
 
-// skipped returns the range that has to be left out to go on: damaged messages, or messages that
-// retention removed.
+// skipped returns the range that must be skipped to go on after the error we, and whether there is
+// one: damaged messages, or messages that retention removed.
 func skipped(we *wire.Error, next uint64) (*wire.Error, bool) {
 	skip := *we
 	switch we.Code {
@@ -291,7 +294,7 @@ func skipped(we *wire.Error, next uint64) (*wire.Error, bool) {
 	return nil, false
 }
 
-// again subscribes once more on the same connection.
+// again subscribes again on the same connection.
 func (p *part) again(cn *conn) {
 	cn.resolveLater(p.f.topic, false, func(b *binding, err error) {
 		if err == nil {
@@ -300,7 +303,8 @@ func (p *part) again(cn *conn) {
 	})
 }
 
-// origins resolves where to start in each of the topic's partitions, nil meaning all of them.
+// origins resolves a position to an offset in each of the given partitions of a topic; nil means
+// all.
 func (c *Client) origins(ctx context.Context, topic string, partitions []int, p Position, group string) (map[int]uint64, error) {
 	if partitions == nil {
 		info, err := c.Topic(ctx, topic)

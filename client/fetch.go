@@ -13,32 +13,39 @@ type FetchRequest struct {
 	Topic     string
 	Partition int
 	From      Position // default: the start
-	Group     string   // whose committed offset Committed means
-	// MinBytes delays the reply until that much is available or MaxWait has passed. Default 1.
+	Group     string   // whose committed offset From refers to, if any
+	// MinBytes delays the answer until that many bytes are available or MaxWait has passed. Default
+	// 1.
 	MinBytes int
-	// MaxBytes bounds the reply, except that a first batch that is larger is returned whole. Default 1 MiB.
+	// MaxBytes bounds the answer; if the first batch is larger, it is returned whole. Default 1
+	// MiB.
 	MaxBytes int
-	// MaxWait is how long to wait for MinBytes. Default 0: answer at once. At most 5 minutes.
+	// MaxWait is how long the broker waits for MinBytes. Default 0: it answers at once. At most 5
+	// minutes.
 	MaxWait time.Duration
-	// Filter has the broker leave out messages by their headers. Default: none.
+	// Filter selects messages by their headers, at the broker. Default: all messages.
 	Filter wire.Filter
 }
 
 // Fetched is the result of a Fetch.
 type Fetched struct {
-	// Messages share memory of their own, which nothing overwrites: keeping one keeps them all.
+	// Messages share one block of memory, which nothing overwrites: keeping one message keeps all
+	// of it. They may be empty while Next advances, because a filter or compaction left out what
+	// was read.
 	Messages []Message
-	First    uint64 // first offset stored
-	Visible  uint64 // end of what can be read now
-	Next     uint64 // offset to read next
+	First    uint64 // the first offset that is stored
+	Visible  uint64 // the end of what can be read now
+	Next     uint64 // where to read next
 }
 
 const defaultFetchBytes = 1 << 20
 
-// Fetch reads messages once. Offsets that are gone or damaged are an *Error with wire.CodeOffsetOutOfRange,
-// whose Err.First and Err.Next are the range that exists, or wire.CodeCorruptRange, where reading can go on
-// at Err.Next. When the context has no deadline, Fetch waits for at most MaxWait plus
-// Options.RequestTimeout.
+// Fetch reads messages of one partition once. When the context has no deadline, Fetch waits for at
+// most MaxWait plus Options.RequestTimeout.
+//
+// For offsets that cannot be read the error is an *Error: with wire.CodeOffsetOutOfRange when they
+// do not exist, where Err.First and Err.Next bound the offsets that do; with wire.CodeCorruptRange
+// when they are damaged, where reading can go on at Err.Next.
 func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	set(&r.MinBytes, 1)
 	set(&r.MaxBytes, defaultFetchBytes)
@@ -56,7 +63,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	from := r.From
 	switch from.kind {
 	case fromStart, fromTime, fromOffset:
-	default: // a reply holds whole batches: the exact offset must be known to skip what is before it
+	default: // an answer holds whole batches: to skip what is before the position, its offset must be known
 		o, err := c.offsets(ctx, r.Topic, r.Partition, from, r.Group)
 		if err != nil {
 			return Fetched{}, err
@@ -68,7 +75,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 		if err != nil || len(f.Messages) > 0 || f.Next >= f.Visible || from.kind == fromOffset && f.Next <= from.value {
 			return f, err
 		}
-		from = At(f.Next) // nothing of what was read is to be delivered
+		from = At(f.Next) // no message was among what was read
 	}
 }
 
@@ -120,8 +127,8 @@ func (r *FetchRequest) read(body []byte, b *binding, from Position) (Fetched, er
 	}
 }
 
-// countRecords adds up what the stamps say, to reserve memory once. Nothing was checked yet, so the
-// sum is not trusted beyond what the bytes could hold.
+// countRecords sums the record counts of the entries, to reserve memory once. The counts are not
+// verified yet, so no more are believed than the bytes could hold.
 func countRecords(entries []byte) int {
 	n, rest := 0, entries
 	for {
@@ -145,6 +152,6 @@ func noPartition(op wire.Op, topic string, partition int) error {
 }
 
 func badFilter(op wire.Op, topic string) error {
-	we := wire.Errorf(wire.CodeInvalid, "a filter has at most %d terms with a name, and %d bytes in each", wire.MaxFilterTerms, wire.MaxFilterBytes)
+	we := wire.Errorf(wire.CodeInvalid, "a filter has at most %d terms, each with a name and at most %d bytes", wire.MaxFilterTerms, wire.MaxFilterBytes)
 	return &Error{Op: op.String(), Topic: topic, Partition: anyPartition, Err: we}
 }

@@ -15,26 +15,28 @@ import (
 )
 
 const (
-	// readBytes is the read buffer of a connection: many acknowledgements per system call.
+	// readBytes is the size of a connection's read buffer: enough for many answers in one read.
 	readBytes = 128 << 10
-	// largeFrame is where a frame is read straight into a buffer of its own size, so that a fetch
-	// reply is not copied again.
+	// largeFrame is the size from which a frame is read into a buffer of its own, which saves a
+	// copy.
 	largeFrame = 32 << 10
-	// smallRead is how much is read behind a large frame: another one often follows, and what is read of it
-	// together with its header is copied once more.
+	// smallRead is how much is read after a large frame. Another large frame often follows, and
+	// what is read of it together with its header has to be copied.
 	smallRead = 4 << 10
 	// maxInfo bounds the greeting line.
 	maxInfo = 64 << 10
 )
 
-// frame is a received frame. Body is valid until the next frame is read, unless it was kept.
+// frame is a received frame. Its body is valid until the next frame is read, unless own or keep was
+// called.
 type frame struct {
 	wire.Frame
-	large *buffer // holds Body, when it was read into a buffer of its own
+	large *buffer // holds Body if the frame was read into a buffer of its own
 	pool  *bufferPool
 }
 
-// own returns a buffer with the body that outlives the frame. It is the caller's for good.
+// own returns a buffer with the body that stays valid. It is not recycled, so it may become the
+// user's.
 func (f *frame) own() *buffer {
 	if f.large != nil {
 		return f.keep()
@@ -42,7 +44,7 @@ func (f *frame) own() *buffer {
 	return &buffer{body: append(make([]byte, 0, len(f.Body)), f.Body...)}
 }
 
-// keep returns a buffer with the body that outlives the frame. The caller puts it back when nobody reads it.
+// keep returns a buffer with the body that stays valid until the caller puts it back into the pool.
 func (f *frame) keep() *buffer {
 	b := f.large
 	if b == nil {
@@ -63,9 +65,9 @@ type frameReader struct {
 	buf   []byte
 	r, w  int
 
-	big    *buffer // holds the start of a large frame, else nil
-	bigHas int     // bytes of it
-	bigIs  int     // bytes of the frame
+	big    *buffer // holds a large frame that is being read, else nil
+	bigHas int     // bytes of it that were read
+	bigIs  int     // size of that frame
 	behind bool    // the last frame was a large one
 }
 
@@ -73,8 +75,8 @@ func newFrameReader(src io.Reader, pool *bufferPool) *frameReader {
 	return &frameReader{src: src, pool: pool, limit: wire.MaxFrameBytes, buf: make([]byte, readBytes)}
 }
 
-// next returns the next frame. If its large buffer is still set after use, recycle takes it back. After an
-// error of a deadline it can be called again.
+// next returns the next frame. The caller recycles it after use. When a read fails because of a
+// deadline, next can be called again.
 func (fr *frameReader) next() (frame, error) {
 	if fr.big != nil {
 		return fr.large()
@@ -98,16 +100,16 @@ func (fr *frameReader) next() (frame, error) {
 	}
 }
 
-// buffered returns how many bytes were read that are not handed out yet.
+// buffered returns how many bytes were read and not returned in a frame.
 func (fr *frameReader) buffered() int { return fr.w - fr.r + fr.bigHas }
 
-// waits reports whether next has to read first.
+// waits reports whether next will have to read.
 func (fr *frameReader) waits() bool {
 	b := fr.buf[fr.r:fr.w]
 	return len(b) < wire.HeaderBytes || uint64(len(b)) < uint64(binary.LittleEndian.Uint32(b))+4
 }
 
-// head returns the next frame without its body. ok is false when not enough was read for it.
+// head returns the next frame without its body. ok is false when its header is not read yet.
 func (fr *frameReader) head() (f wire.Frame, ok bool) {
 	b := fr.buf[fr.r:fr.w]
 	if len(b) < wire.HeaderBytes {
@@ -116,14 +118,14 @@ func (fr *frameReader) head() (f wire.Frame, ok bool) {
 	return wire.Frame{Op: wire.Op(b[4]), Flags: wire.Flags(b[5]), Correlation: binary.LittleEndian.Uint32(b[6:])}, true
 }
 
-// recycle ends the use of f.
+// recycle takes back the memory of f, unless own or keep has taken it.
 func (fr *frameReader) recycle(f *frame) {
 	if f.large != nil {
 		fr.pool.put(f.large)
 	}
 }
 
-// fill reads at least one byte behind what is there.
+// fill reads at least one byte.
 func (fr *frameReader) fill() error {
 	if fr.r == fr.w {
 		fr.r, fr.w = 0, 0
@@ -149,13 +151,14 @@ func (fr *frameReader) fill() error {
 	return err
 }
 
-// beginLarge takes a buffer for a frame of need bytes, and moves what there is of it.
+// beginLarge takes a buffer for a frame of the given size, and moves into it what was read of the
+// frame.
 func (fr *frameReader) beginLarge(need int) {
 	switch op := fr.buf[fr.r:fr.w][4:]; {
 	case len(op) > 0 && (wire.Op(op[0]) == wire.OpDeliver || wire.Op(op[0]) == wire.OpLease|wire.OpReply):
-		fr.big = fr.pool.get(need) // comes back when its messages were handled
+		fr.big = fr.pool.get(need) // recycled when its messages were handled
 	default:
-		fr.big = &buffer{mem: make([]byte, need)} // goes to the user for good
+		fr.big = &buffer{mem: make([]byte, need)} // becomes the user's
 	}
 	fr.bigHas, fr.bigIs = copy(fr.big.mem, fr.buf[fr.r:fr.w]), need
 	fr.r, fr.w = 0, 0
@@ -184,14 +187,15 @@ func (fr *frameReader) large() (frame, error) {
 	return frame{Frame: f, large: b, pool: fr.pool}, nil
 }
 
-// greeted is a connection without the line "INFO {json}\r\n" that the broker says first. Frames may
-// be written before the line arrives. A TLS client sees the line in the clear, before the handshake.
+// greeted is a connection that hides the line "INFO {json}\r\n", which the broker sends first.
+// Frames may be written before the line has arrived. With TLS the line comes in the clear, before
+// the handshake.
 type greeted struct {
 	net.Conn
 	passed bool
-	info   []byte        // the line's JSON
-	rest   []byte        // read behind the line, not handed out yet
-	reads  atomic.Uint64 // counts the reads that brought something; a silent connection stands still
+	info   []byte        // the JSON of the line
+	rest   []byte        // read together with the line, and not returned yet
+	reads  atomic.Uint64 // how many reads returned something; it does not change on a silent connection
 }
 
 var infoPrefix = []byte("INFO ")
@@ -212,7 +216,7 @@ func (g *greeted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pass skips the line unless that is done.
+// pass reads the line unless that is done.
 func (g *greeted) pass() error {
 	if g.passed {
 		return nil
@@ -222,7 +226,7 @@ func (g *greeted) pass() error {
 	return err
 }
 
-// nonce returns what the greeting asks to be signed, "" when it asks for nothing.
+// nonce returns what the greeting asks the client to sign, or "".
 func (g *greeted) nonce() (string, error) {
 	if err := g.pass(); err != nil || len(g.info) == 0 {
 		return "", err
@@ -250,7 +254,7 @@ func (g *greeted) skip() error {
 			return nil
 		}
 		if len(buf) > maxInfo {
-			return fmt.Errorf("%w: endless greeting", ErrProtocol)
+			return fmt.Errorf("%w: a greeting of more than %d bytes", ErrProtocol, maxInfo)
 		}
 		if len(buf) == cap(buf) {
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
@@ -263,8 +267,9 @@ func (g *greeted) skip() error {
 	}
 }
 
-// wrongProtocol says what answered when it was certainly not a broker's frame. A frame's first byte
-// is the low byte of a length, so only longer prefixes tell.
+// wrongProtocol returns an error when b, the first bytes, certainly came from an HTTP server. A
+// frame begins with its length, whose low byte may be any letter, so a few more bytes are needed to
+// tell.
 func wrongProtocol(b []byte) error {
 	if bytes.HasPrefix(b, []byte("HTTP/")) || bytes.HasPrefix(b, []byte("<htm")) {
 		return fmt.Errorf("%w: the other side speaks HTTP; is this the admin port?", ErrProtocol)

@@ -8,10 +8,10 @@ import (
 	"github.com/rafka-mq/rafka/wire/keyhash"
 )
 
-// Get returns the latest message with a key of a compacted topic, from the partition where the topic places
-// the key. It fails with wire.CodeKeyNotFound when there is none, when the latest one has no value, or when
-// its time to live is over; with wire.CodeInvalid on a topic that is not compacted. The first look-up in a
-// partition makes the broker read all of it.
+// Get returns the latest message with a key on a compacted topic. It looks in the partition where
+// the topic places the key. The error is wire.CodeKeyNotFound when there is no such message, when
+// the latest one has no value, or when its time to live is over; it is wire.CodeInvalid when the
+// topic is not compacted. The first Get in a partition makes the broker read all of it.
 func (c *Client) Get(ctx context.Context, topic string, key []byte) (*Message, error) {
 	if len(key) > wire.MaxKeyBytes {
 		we := wire.Errorf(wire.CodeTooLarge, "a key has at most %d bytes", wire.MaxKeyBytes)

@@ -10,9 +10,10 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// groupRun hands the partitions that a member of a group was assigned to workers: a partition belongs
-// to one worker at a time, so its messages stay in order, and waits aside while a message of it backs
-// off. What is assigned and what is worked on are compared by tend; see grouptend.go.
+// groupRun gives the partitions that are assigned to a member of a group to workers. One worker at
+// a time works on a partition, so its messages stay in order. While a failed message of a partition
+// backs off, the partition waits aside. tend keeps the work equal to the assignment; see
+// grouptend.go.
 type groupRun struct {
 	*crew
 	s       Source
@@ -22,12 +23,12 @@ type groupRun struct {
 
 	// What follows is guarded by crew.mu.
 	tasks   map[place]*task
-	opening map[place]struct{} // will be tasks
-	seen    uint32             // revision of the assignment that tend compared last
-	ready   []*task            // have something to do and no worker
+	opening map[place]struct{} // partitions that are about to become tasks
+	seen    uint32             // revision of the assignment that tend has seen
+	ready   []*task            // tasks that have something to do and no worker
 
-	turn     chan struct{}  // tells tend that something changed
-	jobs     sync.WaitGroup // of tend: tasks that begin and end
+	turn     chan struct{}  // signals tend that something has changed
+	jobs     sync.WaitGroup // goroutines that begin and release tasks for tend
 	progress sync.Mutex     // held during a commit
 }
 
@@ -42,7 +43,7 @@ func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {
 	return r.run(ctx, r.worker)
 }
 
-// joinGroup makes a member of the group.
+// joinGroup returns a member that is joining the group.
 func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, error) {
 	r := &groupRun{
 		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{}, turn: make(chan struct{}, 1),
@@ -50,7 +51,7 @@ func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, 
 	r.cursors.New = func() any { return new(cursor) }
 	r.member = c.newMembership(&r.s)
 	r.member.changed, r.member.failed, r.member.working = r.look, r.stop, r.working
-	for _, topic := range s.Topics { // says early and clearly what is missing
+	for _, topic := range s.Topics { // report a missing topic early and clearly
 		if _, err := c.Topic(ctx, topic); err != nil {
 			return nil, err
 		}
@@ -58,7 +59,8 @@ func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, 
 	return r, r.member.start()
 }
 
-// run works until the crew stops, and then commits and leaves the group. It returns why it stopped.
+// run works until the crew stops, then commits and leaves the group. It returns why the crew
+// stopped.
 func (r *groupRun) run(ctx context.Context, worker func()) error {
 	stopTending, stopCommitting := r.tend(), r.commitEvery(r.s.CommitInterval)
 	err := r.work(r.s.Workers, worker)
@@ -71,7 +73,7 @@ func (r *groupRun) run(ctx context.Context, worker func()) error {
 	return err
 }
 
-// look has tend compare again.
+// look makes tend compare the work with the assignment again.
 func (r *groupRun) look() {
 	select {
 	case r.turn <- struct{}{}:
@@ -97,7 +99,7 @@ func (r *groupRun) arrive(t *task, d delivery) {
 	}
 }
 
-// readyLocked puts a task that nobody has on the ready list, if it has something to do.
+// readyLocked puts a task on the ready list if it has something to do, and nobody has it.
 func (r *groupRun) readyLocked(t *task) {
 	if t.busy || t.halted || len(t.arrived) == 0 && t.open == nil {
 		return
@@ -107,7 +109,7 @@ func (r *groupRun) readyLocked(t *task) {
 	r.cond.Signal()
 }
 
-// giveBack ends a worker's hold of a task.
+// giveBack ends a worker's ownership of a task.
 func (r *groupRun) giveBack(t *task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -119,7 +121,7 @@ func (r *groupRun) giveBack(t *task) {
 	r.readyLocked(t)
 }
 
-// rest leaves a task alone for a while.
+// rest gives a task back after a pause.
 func (r *groupRun) rest(t *task, pause time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,10 +147,11 @@ func (r *groupRun) worker() {
 	}
 }
 
-// take waits for a task; nil means to stop.
+// take waits for a task, which the caller then owns. It returns nil when the run has stopped.
 func (r *groupRun) take() *task { return r.takeUntil(context.Background()) }
 
-// takeUntil is take that also returns nil when ctx has ended and r was woken.
+// takeUntil is take that also returns nil when ctx has ended; the caller must call wake when it
+// ends.
 func (r *groupRun) takeUntil(ctx context.Context) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +171,7 @@ func (r *groupRun) takeUntil(ctx context.Context) *task {
 	return t
 }
 
-// handle works through the open delivery. It returns how long to leave the task alone.
+// handle works through the open delivery. It returns how long the task must pause.
 func (r *groupRun) handle(t *task) time.Duration {
 	if !r.openTask(t) {
 		return 0
@@ -194,8 +197,8 @@ func (r *groupRun) handle(t *task) time.Duration {
 	return 0
 }
 
-// openTask makes sure that the open delivery can be walked. It returns false for a range that cannot be
-// read: that is reported and passed.
+// openTask prepares to walk through the open delivery. When that is a range which cannot be read,
+// it reports and skips the range, and returns false.
 func (r *groupRun) openTask(t *task) bool {
 	d := t.open
 	if d.err != nil {
@@ -218,7 +221,8 @@ func (r *groupRun) explain(t *task, err error) error {
 	return explain(err, wire.OpSubscribe, t.place.topic, int(t.place.partition))
 }
 
-// finish ends the open delivery. All of it was handled, and nothing is to come of what was left out.
+// finish ends the open delivery, all of which was handled. Offsets that the broker left out count
+// as done.
 func (r *groupRun) finish(t *task) {
 	t.done.Store(t.open.next)
 	r.cursors.Put(t.walk)
@@ -226,8 +230,8 @@ func (r *groupRun) finish(t *task) {
 	t.walk, t.open = nil, nil
 }
 
-// attempt has the message handled. It returns how long to wait before it is handled again, 0 when it
-// is done.
+// attempt runs the handler for the current message. It returns how long to wait before the next
+// attempt, or 0 when the message is done.
 func (r *groupRun) attempt(t *task) time.Duration {
 	m := &t.msg
 	m.Attempt++
@@ -252,7 +256,7 @@ func (r *groupRun) attempt(t *task) time.Duration {
 }
 
 // giveUp moves a message to the dead-letter topic, or skips it when there is none. It returns false
-// when the message has to stay.
+// when the message could not be moved.
 func (r *groupRun) giveUp(ctx context.Context, m *Message, reason string) bool {
 	we := wire.Errorf(wire.CodeInvalid, "offset %d given up after %d attempts: %s", m.Offset, m.Attempt, reason)
 	r.c.report(&Error{Op: "handle", Topic: m.Topic, Partition: m.Partition, Err: we})

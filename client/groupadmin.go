@@ -8,22 +8,23 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Members describes the members of one group, or of all groups that have members when group is empty.
+// Members returns the members of a group, or those of all groups when group is empty. Groups
+// without members are absent.
 func (c *Client) Members(ctx context.Context, group string) (groups []wire.GroupMembers, err error) {
 	m := wire.Groups{Group: group}
 	err = c.named(ctx, call{op: wire.OpMembers}, "", m.Append, func(b []byte) error { return json.Unmarshal(b, &groups) })
 	return groups, err
 }
 
-// Move is what a seek does to a group on one partition.
+// Move says how a seek changes the position of a group in one partition.
 type Move struct {
 	Partition int
-	Known     bool   // the group has committed on the partition
-	From, To  uint64 // offsets to be read next; From is where the partition starts when it is not Known
+	Known     bool   // the group has committed in the partition
+	From, To  uint64 // offsets to read next, now and after the seek; From is the first offset if not Known
 }
 
-// PlanSeek says where a seek to a position would take a group on partitions of a topic; nil means all of
-// them. It changes nothing.
+// PlanSeek says how a seek to a position would move a group in the given partitions of a topic; nil
+// means all partitions. It changes nothing; pass the result to SeekGroup.
 func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions []int, to Position) ([]Move, error) {
 	info, err := c.Topic(ctx, topic)
 	if err != nil {
@@ -55,9 +56,10 @@ func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions [
 	return moves, nil
 }
 
-// SeekGroup moves a group on one topic: for each partition given, the offset to be read next. It returns
-// when that is durable. Members that are reading continue from there after the message they are handling;
-// what they handled before is no longer committed. A group that does not exist yet will start there.
+// SeekGroup sets the position of a group on one topic: for each partition, the offset to read next.
+// It returns when the position is durable. A group that does not exist yet will start there.
+// Running members continue from there after the message they are handling; what they had not
+// committed before the seek is not committed any more.
 func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	m := wire.SeekGroup{Group: group, Topic: topic}
 	for p, offset := range offsets {
@@ -69,10 +71,10 @@ func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map
 	return c.named(ctx, call{op: wire.OpSeekGroup}, topic, m.Append, nil)
 }
 
-// PauseGroup pauses a group or queue on one topic, or on all topics it reads when topic is empty, until
-// ResumeGroup is called. The pause survives a restart of the broker. When PauseGroup returns, a queue hands
-// out no more messages; the members of a group are being told, and may handle a few more messages until
-// they hear of it.
+// PauseGroup pauses a group or queue on one topic, or on all its topics when topic is empty, until
+// ResumeGroup is called. The pause survives a restart of the broker. When PauseGroup returns, a
+// queue delivers no more messages; the members of a group may still handle a few until they hear of
+// the pause.
 func (c *Client) PauseGroup(ctx context.Context, group, topic string) error {
 	return c.pauseGroup(ctx, group, topic, true)
 }

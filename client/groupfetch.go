@@ -9,32 +9,34 @@ import (
 	"sync"
 )
 
-// GroupConsumer is one member of a group, for programs that fetch messages themselves; Run is the simpler
-// way. The messages that Fetch returned count as done when Fetch or Commit is called next, and are
-// committed within Source.CommitInterval of that. It is safe for concurrent use, but Fetch should be called
-// by one goroutine at a time: every call says that the messages of the one before are done.
+// GroupConsumer is one member of a group, for programs that fetch messages themselves; Run is
+// simpler. The messages that Fetch returned count as done when Fetch or Commit is called next, and
+// are committed within Source.CommitInterval of that.
+//
+// A GroupConsumer is safe for concurrent use. However, only one goroutine at a time should call
+// Fetch, because every call marks the messages of the previous one as done.
 type GroupConsumer struct {
 	r      *groupRun
 	cancel context.CancelFunc
-	gone   chan struct{} // closed when the member has left
-	err    error         // why; valid then
+	left   chan struct{} // closed when the member has left the group
+	err    error         // why it left; valid once left is closed
 
 	mu     sync.Mutex // held by Fetch and Commit; guards the fields below
-	hand   *task      // whose messages the last Fetch returned, else nil
-	behind uint64     // the last one of them
-	memory []byte     // for the messages of the next Fetch
+	hand   *task      // the task whose messages the last Fetch returned, or nil
+	next   uint64     // the offset after the last of those messages
+	memory []byte     // holds the bytes of returned messages; its rest is for the next ones
 }
 
-// OpenGroup joins the group as a member, waiting for the broker until ctx ends. It ignores the source's
-// Workers, Middleware, MaxDeliveries, DeadLetter and backoff, which only Run uses. Close the consumer when
-// done; until then it keeps its partitions, whether Fetch is called or not.
+// OpenGroup joins a group as a member, and waits for the broker until ctx ends. It ignores the
+// source's Workers, Middleware, MaxDeliveries, DeadLetter and backoff, which only Run uses. Close
+// the consumer when done; until then it keeps its partitions, whether Fetch is called or not.
 func (c *Client) OpenGroup(ctx context.Context, s Source) (*GroupConsumer, error) {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
 	if s.queue {
-		return nil, errors.New("client: OpenGroup needs a group")
+		return nil, errors.New("client: OpenGroup needs a group; use OpenQueue for a queue")
 	}
 	if !c.beginRun() {
 		return nil, ErrClosed
@@ -48,10 +50,10 @@ func (c *Client) OpenGroup(ctx context.Context, s Source) (*GroupConsumer, error
 		c.runs.Done()
 		return nil, err
 	}
-	g := &GroupConsumer{r: r, cancel: cancel, gone: make(chan struct{})}
+	g := &GroupConsumer{r: r, cancel: cancel, left: make(chan struct{})}
 	go func() {
 		defer c.runs.Done()
-		defer close(g.gone)
+		defer close(g.left)
 		defer cancel()
 		defer dismiss()
 		g.err = r.run(life, g.wait)
@@ -59,20 +61,20 @@ func (c *Client) OpenGroup(ctx context.Context, s Source) (*GroupConsumer, error
 	return g, nil
 }
 
-// wait is the worker of the run: it ends when the run stops and no Fetch looks at messages any more.
+// wait is the worker of the run. It returns when the run has stopped and no Fetch is reading.
 func (g *GroupConsumer) wait() {
 	<-g.r.quit
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.hand = nil // not done: it comes again
+	g.hand = nil // these messages are not done and are delivered again
 }
 
-// Fetch returns up to limit messages of one partition, in order; it waits for the first. The caller may
-// keep them. The partitions take turns.
+// Fetch returns up to limit messages of one partition, in order. It waits for the first. The
+// partitions take turns. The caller may keep the messages.
 //
-// A partition that moves to another member does so when these messages are done, or after
-// Source.HandoverTimeout. The error is the context's, ErrClosed, or the broker's reason why there will be
-// no more messages.
+// When the partition is to move to another member, it does so once these messages are done, or
+// after Source.HandoverTimeout. The error is the context's, ErrClosed, or the reason why the broker
+// will send no more messages.
 func (g *GroupConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,7 +87,7 @@ func (g *GroupConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error
 			break
 		}
 		if ms := g.readLocked(t, max(1, limit)); len(ms) > 0 {
-			g.hand, g.behind = t, ms[len(ms)-1].Offset+1
+			g.hand, g.next = t, ms[len(ms)-1].Offset+1
 			return ms, nil
 		}
 		g.r.giveBack(t)
@@ -106,19 +108,20 @@ func (g *GroupConsumer) reason() error {
 	return ErrClosed
 }
 
-// settleLocked notes that what the last Fetch returned is done.
+// settleLocked marks what the last Fetch returned as done. It returns the task of those messages,
+// or nil.
 func (g *GroupConsumer) settleLocked() *task {
 	t := g.hand
 	if t != nil {
-		t.done.Store(g.behind)
+		t.done.Store(g.next)
 		g.hand = nil
 		g.r.giveBack(t)
 	}
 	return t
 }
 
-// readLocked copies messages of the open delivery. None says that it is at its end, or that the
-// partition goes to another member.
+// readLocked copies messages of the open delivery. It returns none at the end of the delivery, and
+// when the partition is to move to another member.
 func (g *GroupConsumer) readLocked(t *task, limit int) []*Message {
 	r := g.r
 	if !r.openTask(t) {
@@ -143,10 +146,11 @@ func (g *GroupConsumer) readLocked(t *task, limit int) []*Message {
 	return ms
 }
 
-// messageMemory is how much memory messages share; keeping one keeps all of it.
+// messageMemory is the size of the blocks that fetched messages share. Keeping one message keeps
+// its block.
 const messageMemory = 64 << 10
 
-// copyLocked returns a copy of m whose bytes are together with those of others.
+// copyLocked returns a copy of m, with its key and value in a shared block.
 func (g *GroupConsumer) copyLocked(m *Message) *Message {
 	n := len(m.Key) + len(m.Value)
 	if cap(g.memory)-len(g.memory) < n {
@@ -171,10 +175,10 @@ func (g *GroupConsumer) keepLocked(b []byte) []byte {
 	return g.memory[at:len(g.memory):len(g.memory)]
 }
 
-// Commit marks the messages that the last Fetch returned as done, and commits everything that is done.
-// ErrPartitionLost and wire.CodeFenced mean that the partition moved to another member, or that the group
-// was moved by SeekGroup: the messages are delivered again, as they are after ErrClosed. After any other
-// error they are committed later.
+// Commit marks the messages that the last Fetch returned as done, and commits everything that is
+// done. After ErrPartitionLost or wire.CodeFenced the partition has moved to another member, or
+// SeekGroup has moved the group; the messages are delivered again, as they are after ErrClosed.
+// After any other error they are committed later.
 func (g *GroupConsumer) Commit(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -184,7 +188,7 @@ func (g *GroupConsumer) Commit(ctx context.Context) error {
 	t := g.settleLocked()
 	tasks := g.r.running()
 	if t != nil && !slices.Contains(tasks, t) {
-		tasks = append(tasks, t) // it is about to go to another member
+		tasks = append(tasks, t) // it is about to move to another member
 	}
 	if err := g.r.store(ctx, tasks); err != nil {
 		return err
@@ -195,13 +199,13 @@ func (g *GroupConsumer) Commit(ctx context.Context) error {
 	return nil
 }
 
-// Close commits what is done and leaves the group. The messages that the last Fetch returned are not done,
-// and are delivered again: call Commit before to prevent that. Close returns the context's error when that
-// ends first.
+// Close commits what is done and leaves the group. The messages that the last Fetch returned are
+// not done, and are delivered again, unless Commit was called before. Close returns the context's
+// error when ctx ends first.
 func (g *GroupConsumer) Close(ctx context.Context) error {
 	g.cancel()
 	select {
-	case <-g.gone:
+	case <-g.left:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -23,26 +23,27 @@ type task struct {
 
 	// What follows is guarded by crew.mu.
 	arrived []delivery
-	busy    bool        // a worker, a pause or the ready list has it
-	rest    *time.Timer // of a pause
-	halted  bool        // takes no more messages
-	lost    bool        // nothing is committed any more
-	ending  bool        // release has it
-	grace   *time.Timer // ends the context of a handler that takes too long
+	busy    bool        // a worker, a pause or the ready list has the task
+	rest    *time.Timer // ends the pause
+	halted  bool        // the task takes no more messages
+	lost    bool        // the task commits nothing any more
+	ending  bool        // release has the task
+	grace   *time.Timer // cancels ctx when a handler takes too long
 
-	halting atomic.Bool // halted, to be asked for every message
+	halting atomic.Bool // equals halted; read for every message without a lock
 
+	// What follows belongs to the worker that owns the task.
 	open     *delivery
 	walk     *cursor
 	msg      Message
-	retrying bool // msg was handled and failed
+	retrying bool // msg has failed and must be handled again
 
-	done      atomic.Uint64 // everything before is handled
-	committed uint64        // guarded by groupRun.progress
+	done      atomic.Uint64 // all offsets before it are handled
+	committed uint64        // the committed offset; guarded by groupRun.progress
 }
 
-// tend keeps what is worked on equal to what is assigned, and the membership alive, until the returned
-// function is called. That waits for what is under way.
+// tend keeps the tasks equal to the assignment, and the membership alive, until stop is called.
+// stop waits for what is in progress.
 func (r *groupRun) tend() (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -90,8 +91,8 @@ func (r *groupRun) working() map[place]struct{} {
 	return places
 }
 
-// compare begins and ends work according to the assignment. It reports whether that is a new one: then
-// the broker should hear soon what is not worked on.
+// compare begins and ends tasks so that they equal the assignment. It returns true when the
+// assignment is new: then the broker should be told soon which partitions are not worked on.
 func (r *groupRun) compare(beginning, releasing context.Context) (fresh bool) {
 	now := r.member.current()
 	r.mu.Lock()
@@ -137,7 +138,7 @@ func (r *groupRun) compare(beginning, releasing context.Context) (fresh bool) {
 	return fresh
 }
 
-// haltLocked lets a task take no more messages. Its handler may finish within the hand-over time.
+// haltLocked makes a task take no more messages. Its handler may go on for the hand-over time.
 func (r *groupRun) haltLocked(t *task) {
 	if t.halted {
 		return
@@ -147,22 +148,22 @@ func (r *groupRun) haltLocked(t *task) {
 	if t.rest != nil && t.rest.Stop() {
 		t.busy, t.rest = false, nil
 	}
-	if i := slices.Index(r.ready, t); i >= 0 { // all workers may be busy for long
+	if i := slices.Index(r.ready, t); i >= 0 { // do not wait for a worker, all of them may be busy for long
 		r.ready = slices.Delete(r.ready, i, i+1)
 		t.busy = false
 	}
 	t.grace = time.AfterFunc(r.s.HandoverTimeout, func() { t.cancel(ErrPartitionLost) })
 }
 
-// loseLocked ends a task whose partition is another member's.
+// loseLocked ends a task whose partition another member owns.
 func (r *groupRun) loseLocked(t *task) {
 	t.lost = true
 	r.haltLocked(t)
 	t.cancel(ErrPartitionLost)
 }
 
-// release ends tasks that nobody works on: commits what they did, and has the broker know that they
-// are free. When the run ends meanwhile they are left to end.
+// release ends tasks that nobody works on: it commits their progress, and tells the broker that
+// their partitions are free. When ctx ends, the tasks are left to end.
 func (r *groupRun) release(ctx context.Context, free []*task) {
 	for _, t := range free {
 		t.feed.close()
@@ -182,7 +183,7 @@ func (r *groupRun) release(ctx context.Context, free []*task) {
 	r.look()
 }
 
-// dropLocked forgets a task and gives its memory back.
+// dropLocked removes a task and recycles its memory.
 func (r *groupRun) dropLocked(t *task) {
 	if r.tasks[t.place] == t {
 		delete(r.tasks, t.place)
@@ -206,9 +207,7 @@ func (r *groupRun) dropLocked(t *task) {
 	t.cancel(ErrPartitionLost)
 }
 
-// begin starts to read partitions of one topic where the group is, and where it begins when it is
-// nowhere yet. That is committed at once: who takes over before the first commit must not begin
-// anywhere else, and the lag is known.
+// begin starts to read partitions of one topic, at the group's position.
 func (r *groupRun) begin(ctx context.Context, topic string, parts map[place]grant) {
 	starts, err := r.starts(ctx, topic, parts)
 	if !r.started(ctx, parts, starts, err) {
@@ -216,7 +215,8 @@ func (r *groupRun) begin(ctx context.Context, topic string, parts map[place]gran
 	}
 }
 
-// started makes tasks of what begin found out. It returns false when not all of it is still assigned.
+// started makes tasks of the partitions that begin looked up. It returns false when some of them
+// are not assigned any more.
 func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts map[place]uint64, err error) (all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -235,7 +235,7 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts ma
 				r.startLocked(p, g.generation, starts[p], window)
 			}
 		}
-	case ctx.Err() != nil || wire.CodeOf(err) == wire.CodeFenced: // another assignment is on its way
+	case ctx.Err() != nil || wire.CodeOf(err) == wire.CodeFenced: // a new assignment will arrive
 	case retryLater(err) || errors.Is(err, ErrConnectionLost) || errors.Is(err, context.DeadlineExceeded):
 		r.c.report(err)
 	default:
@@ -250,6 +250,9 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts ma
 	return all
 }
 
+// starts returns the position of the group in each partition. Where the group has none, it commits
+// the source's start at once: another member that takes over before the first commit must not start
+// anywhere else, and the broker can report the lag.
 func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]grant) (map[place]uint64, error) {
 	committed, err := r.c.Committed(ctx, r.s.Name, topic)
 	if err != nil {
@@ -295,7 +298,7 @@ func (r *groupRun) startLocked(p place, generation uint32, from uint64, window i
 	})
 }
 
-// end commits what was handled and stops reading.
+// end stops all tasks and commits their progress.
 func (r *groupRun) end(ctx context.Context) {
 	r.mu.Lock()
 	tasks := make([]*task, 0, len(r.tasks))
@@ -315,7 +318,7 @@ func (r *groupRun) end(ctx context.Context) {
 	}
 }
 
-// commitEvery commits in the background until the returned function is called.
+// commitEvery commits at an interval, until stop is called.
 func (r *groupRun) commitEvery(every time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var wg sync.WaitGroup
@@ -337,6 +340,7 @@ func (r *groupRun) commitEvery(every time.Duration) (stop func()) {
 	}
 }
 
+// running returns the tasks that release does not have.
 func (r *groupRun) running() []*task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -349,27 +353,28 @@ func (r *groupRun) running() []*task {
 	return tasks
 }
 
-// commitKey is what one commit is about.
+// commitKey is what the partitions of one commit have in common.
 type commitKey struct {
 	topic      string
 	generation uint32
 }
 
-// commit is store that reports errors.
+// commit is store that reports its errors.
 func (r *groupRun) commit(ctx context.Context, tasks []*task) {
 	if err := r.store(ctx, tasks); err != nil && ctx.Err() == nil {
 		r.c.report(err)
 	}
 }
 
-// behind reports whether something that is done of a task is not committed.
+// behind reports whether some progress of a task is not committed.
 func (r *groupRun) behind(t *task) bool {
 	r.progress.Lock()
 	defer r.progress.Unlock()
 	return t.done.Load() != t.committed
 }
 
-// store commits the progress that tasks made since the last commit, but of those that were lost.
+// store commits the progress of tasks since the last commit, except those that are lost. When a
+// commit is refused because one of its partitions was lost, it commits each partition by itself.
 func (r *groupRun) store(ctx context.Context, tasks []*task) error {
 	r.progress.Lock()
 	defer r.progress.Unlock()
@@ -389,7 +394,7 @@ func (r *groupRun) store(ctx context.Context, tasks []*task) error {
 			errs = append(errs, err)
 			continue
 		}
-		for _, t := range batch { // one of them
+		for _, t := range batch { // one of them was lost
 			errs = append(errs, r.commitBatch(ctx, key, []*task{t}))
 		}
 	}
@@ -412,8 +417,8 @@ func (r *groupRun) commitBatch(ctx context.Context, key commitKey, batch []*task
 		batch[0].lost = true
 		r.haltLocked(batch[0])
 		r.mu.Unlock()
-		r.look() // the assignment says whether the partition is another member's
-		return fmt.Errorf("what was handled is not committed: %w", err)
+		r.look() // the assignment says whether another member owns the partition
+		return fmt.Errorf("handled messages are not committed and will be delivered again: %w", err)
 	}
 	return err
 }

@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// handling is the context of the handler of a queue's message: Run's, until the lease is lost or the
-// handler has returned. What it takes to be cancelled is made when somebody waits for that, because most
-// handlers are done first.
+// handling is the context of the handler of a message from a queue. It ends with the Run, when the
+// lease is lost, or when the handler has returned. The context that can be cancelled is made only
+// when somebody waits for it, because most handlers return before.
 type handling struct {
-	context.Context // Run's
+	context.Context // the context of the Run
 
 	mu    sync.Mutex  // guards the fields below
-	own   *cancelling // nil while nobody needs it
+	own   *cancelling // the context that can be cancelled; nil while nobody needs it
 	ended bool        // the handler has returned, or the lease is lost
-	lost  bool        // the lease was lost first
+	lost  bool        // the lease was lost before the handler returned
 }
 
 // cancelling is a context that ends with the handling.
@@ -41,7 +41,7 @@ func (h *handling) openLocked() *cancelling {
 	return h.own
 }
 
-// opened returns the context that can be cancelled, or Run's while nobody needs it.
+// opened returns the context that can be cancelled, or that of the Run while nobody needs it.
 func (h *handling) opened() context.Context {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -57,10 +57,12 @@ func (h *handling) Done() <-chan struct{} { return h.open().Done() }
 // Err implements context.Context.
 func (h *handling) Err() error { return h.opened().Err() }
 
-// Value implements context.Context. Package context finds the cause and children through it.
+// Value implements context.Context. Package context uses it to find the cause, and to link
+// children.
 func (h *handling) Value(key any) any { return h.opened().Value(key) }
 
-// end ends the context, because the lease is lost or the handler has returned. What comes first counts.
+// end ends the context, because the lease is lost or the handler has returned. Only the first call
+// counts.
 func (h *handling) end(lost bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -73,7 +75,7 @@ func (h *handling) end(lost bool) {
 	}
 }
 
-// causeLocked is why the context ended.
+// causeLocked returns the cause of the cancelled context.
 func (h *handling) causeLocked() error {
 	if h.lost {
 		return errLeaseLost

@@ -13,15 +13,15 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Version is the client's version, as reported to the broker.
+// Version is the version of this client, as reported to the broker.
 const Version = "0.1.0"
 
-// maxHelloReply bounds the first frame. It holds two short names or an error, and the limit tells a
-// TLS alert, whose first bytes would be a large frame, from a broker.
+// maxHelloReply bounds the first frame, which holds two short names or an error. The limit also
+// exposes a TLS alert, whose first bytes look like the length of a large frame.
 const maxHelloReply = 4 << 10
 
-// connect dials the brokers in turn, starting behind the one tried last, and returns the first
-// connection that logged in. The error holds what happened at each of them.
+// connect dials the brokers in turn, starting with the one that is next, and returns the first
+// connection that logged in. The error joins those of all attempts.
 func (c *Client) connect(ctx context.Context) (*conn, error) {
 	var errs []error
 	for range c.endpoints {
@@ -39,7 +39,7 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// permanent reports whether logging in again cannot help.
+// permanent reports whether another login cannot succeed either.
 func permanent(err error) bool {
 	switch wire.CodeOf(err) {
 	case wire.CodeUnauthenticated, wire.CodeForbidden, wire.CodeUnsupported:
@@ -48,8 +48,8 @@ func permanent(err error) bool {
 	return false
 }
 
-// login opens one connection. The preface and the hello, or TLS, begin at once: the greeting is
-// skipped when it arrives, not waited for.
+// login opens one connection. It sends its first bytes at once, and skips the greeting when that
+// arrives.
 func (c *Client) login(ctx context.Context, e endpoint) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
 	defer cancel()
@@ -88,7 +88,7 @@ func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, e
 	}
 	cn := newConn(c, nc, line)
 	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = nc.Write(hello) }) // both sides speak first, and a pipe holds nothing
+	wg.Go(func() { _, _ = nc.Write(hello) }) // concurrently, because the broker sends first too, and a pipe has no buffer
 	cn.frames.limit = maxHelloReply
 	f, err := cn.frames.next()
 	cn.frames.limit = wire.MaxFrameBytes
@@ -121,8 +121,8 @@ func (c *Client) startTLS(ctx context.Context, e endpoint, line *greeted) (*tls.
 	return t, nil
 }
 
-// newHello returns the preface and the hello. An nkey signs the nonce of the greeting, which comes
-// before TLS or within it.
+// newHello returns the preface and the hello. With an nkey it signs the nonce of the greeting,
+// which comes before TLS or within it.
 func (c *Client) newHello(outer, inner *greeted) ([]byte, error) {
 	h := wire.Hello{Name: c.opts.Name, Version: Version}
 	switch {
@@ -158,18 +158,18 @@ func (cn *conn) onHello(f *frame) error {
 		return explain(we, wire.OpHello, "", anyPartition)
 	}
 	if f.Op != wire.OpHello|wire.OpReply {
-		return fmt.Errorf("%w: %s instead of a hello", ErrProtocol, f.Op)
+		return fmt.Errorf("%w: the broker answered the hello with %s", ErrProtocol, f.Op)
 	}
 	if err := cn.hello.Parse(f.Body); err != nil {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	if cn.hello.Version < wire.Version {
-		return fmt.Errorf("%w: the broker speaks version %d, this client %d", ErrProtocol, cn.hello.Version, wire.Version)
+		return fmt.Errorf("%w: the broker speaks version %d of the protocol, this client %d", ErrProtocol, cn.hello.Version, wire.Version)
 	}
 	return nil
 }
 
-// explainHello adds what a person would want to know about a broken login.
+// explainHello adds a likely cause to the error of a login that broke.
 func (c *Client) explainHello(err error, e endpoint) error {
 	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	if e.tls || !cut && !errors.Is(err, wire.ErrFrameTooLarge) {

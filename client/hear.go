@@ -6,23 +6,23 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// heard is the messages of one listener that came with one read: they are handed over at once. It belongs
-// to the connection's reader.
+// heard gathers the messages of one listener that arrived with one read, to hand them over
+// together. It belongs to the connection's reader.
 type heard struct {
-	id      uint32    // of the subscription; it stays behind the messages, like what follows
-	l       *Listener // nil for none
-	subject string    // of the last message; most have the same
+	id      uint32    // of the subscription heard last; kept after a hand-over, like l and subject
+	l       *Listener // of that subscription; nil when it is closed
+	subject string    // of the last message; kept, because the next one often has the same
 	ms      []*Message
-	slab    []Message // memory of the next messages
-	values  []byte    // and of their values
+	slab    []Message // memory for the next messages
+	values  []byte    // memory for the next values
 }
 
 const (
-	heardTogether = 64       // messages that share memory at most
-	sharedValues  = 32 << 10 // bytes of values that share memory at most
+	heardTogether = 64       // at most so many messages share memory
+	sharedValues  = 32 << 10 // at most so many bytes of values share memory
 )
 
-// onMessage keeps a message for its listener.
+// onMessage takes a message for a listener.
 func (cn *conn) onMessage(f *frame) error {
 	h := &cn.heard
 	if f.Flags&wire.FlagError != 0 {
@@ -34,7 +34,7 @@ func (cn *conn) onMessage(f *frame) error {
 		h.id, h.l = f.Correlation, cn.listens[f.Correlation]
 		cn.mu.Unlock()
 	}
-	if h.l == nil { // it was closed a moment ago
+	if h.l == nil { // it was closed meanwhile
 		return nil
 	}
 	m, err := cn.hear(f)
@@ -50,7 +50,7 @@ func (cn *conn) onMessage(f *frame) error {
 	return nil
 }
 
-// onListenEnded ends a listener because the broker did.
+// onListenEnded ends a listener whose subscription the broker ended.
 func (cn *conn) onListenEnded(f *frame) error {
 	cn.passOn()
 	cn.heard.l = nil
@@ -70,7 +70,8 @@ func (cn *conn) onListenEnded(f *frame) error {
 	return nil
 }
 
-// hear returns the message in a frame, in memory that it shares only with those that came with it.
+// hear returns the message in a frame, in memory that it shares only with messages of the same
+// read.
 func (cn *conn) hear(f *frame) (*Message, error) {
 	h := &cn.heard
 	body := f.Body
@@ -99,7 +100,8 @@ func (cn *conn) hear(f *frame) (*Message, error) {
 	return m, nil
 }
 
-// copy returns a copy of a value. About behind bytes more come with it.
+// copy returns a copy of a value. behind is about how many more bytes of values the same read
+// brought.
 func (h *heard) copy(value []byte, behind int) []byte {
 	n := len(value)
 	if n > cap(h.values)-len(h.values) {
@@ -113,8 +115,9 @@ func (h *heard) copy(value []byte, behind int) []byte {
 	return h.values[at : at+n : at+n]
 }
 
-// passOn hands over what was heard. The reader calls it before it waits for more, and before anything
-// else is answered: who gets the answer may rely on all that came before it.
+// passOn hands over what was gathered. The reader calls it before it waits for more, and before it
+// dispatches any other frame: an answer may tell its receiver that all earlier messages have
+// arrived.
 func (cn *conn) passOn() {
 	h := &cn.heard
 	if len(h.ms) == 0 {

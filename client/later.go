@@ -6,38 +6,38 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Messages that are published later have lanes of their own, one beside the lane of each partition. What is
-// different about them is here: a batch is a request of items, each a moment and the messages that are due
-// then, and its answer is ids instead of offsets.
+// Scheduled messages have lanes of their own, one beside the lane of each partition. This file holds
+// what is different about them. A batch is a request with items; an item is a time and the messages
+// that are due then. The answer holds ids instead of offsets.
 
 const (
 	// maxItems bounds the items of one request.
 	maxItems = 1000
-	// scheduleHead is the most that a request to publish later has before its items.
+	// scheduleHead is the largest size of a request before its items.
 	scheduleHead = wire.HeaderBytes + 2 + 2 + 3*8 + 2
 )
 
-// items are the items of a batch whose messages are published later. The batch's builder has the messages of
-// the last one, and packed the encoded others, behind room for the head of the request.
+// items are the items of a batch of scheduled messages. The batch's builder holds the messages of
+// the last item. Its packed field holds the encoded others, after room for the head of the request.
 type items struct {
-	last     wire.ScheduleItem // without its batch
-	kind     batchKind         // of its messages
-	closed   int               // items before it
-	messages int               // in those
+	last     wire.ScheduleItem // the last item, without its batch
+	kind     batchKind         // of the messages of last
+	closed   int               // how many items come before last
+	messages int               // how many messages they have
 }
 
-// isLater reports whether m is published later.
+// isLater reports whether m is scheduled.
 func (m *Message) isLater() bool { return m.Delay != 0 || !m.At.IsZero() || m.Cron != "" }
 
-// schedule returns m as it is scheduled, without its batch.
+// schedule returns when m is to be published, as an item without its batch.
 func (t *topic) schedule(m *Message) (it wire.ScheduleItem, err error) {
 	switch {
 	case m.Delay != 0 && !m.At.IsZero(), m.Cron != "" && (m.Delay != 0 || !m.At.IsZero()):
 		return it, t.invalid("Delay, At and Cron exclude each other")
 	case m.Zone != "" && m.Cron == "":
-		return it, t.invalid("a time zone is for Cron")
+		return it, t.invalid("a time zone is for Cron, and Cron is not set")
 	case m.Delay < 0 || wholeMs(m.Delay) > wire.MaxScheduleMs:
-		return it, t.invalid("a delay of %v, possible is up to ten years", m.Delay)
+		return it, t.invalid("a delay of %v, it must be between 0 and ten years", m.Delay)
 	case len(m.Cron) > wire.MaxCronBytes || len(m.Zone) > wire.MaxCronBytes:
 		return it, t.tooLarge("cron expression", max(len(m.Cron), len(m.Zone)), wire.MaxCronBytes)
 	case m.Cron != "":
@@ -47,13 +47,12 @@ func (t *topic) schedule(m *Message) (it wire.ScheduleItem, err error) {
 	}
 	at := m.At.UnixMilli()
 	if m.At.After(time.UnixMilli(at)) {
-		at++ // not early
+		at++ // round up, so that the message is not early
 	}
 	return wire.ScheduleItem{Kind: wire.ScheduleAt, Ms: at}, nil
 }
 
-// forLater returns the lane of messages to the same partition that are published later. Their numbers are
-// apart.
+// forLater returns the lane of scheduled messages to the same partition. Its numbering is separate.
 func (l *lane) forLater() *lane {
 	if q := l.later.Load(); q != nil {
 		return q
@@ -69,10 +68,10 @@ func (l *lane) forLater() *lane {
 	return q
 }
 
-// isLater reports whether the messages of b are published later.
+// isLater reports whether the messages of b are scheduled.
 func (b *batch) isLater() bool { return b.lane.op == wire.OpSchedule }
 
-// begin makes it the last item, unless what is added next joins the one that is.
+// begin starts an item, unless the message to be added next can join the last one.
 func (b *batch) begin(it *wire.ScheduleItem, kind batchKind) {
 	i := &b.items
 	if b.builder.Count() > 0 {

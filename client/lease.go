@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// leaseWait is how long one lease request waits at the broker. It is short, because a request
+	// leaseWait is how long the broker may hold one lease request. It is short, because a request
 	// that nobody waits for any more may still bring messages.
 	leaseWait = 5 * time.Second
-	// leaseBytes bounds the reply to one lease request.
+	// leaseBytes bounds the answer to one lease request.
 	leaseBytes = 4 << 20
 )
 
-// leasing is what the leases of one reply have in common.
+// leasing is what the messages of one lease reply share.
 type leasing struct {
 	q         *QueueConsumer
 	b         *binding // of the connection that leased
 	partition uint16
 	since     time.Time
 
-	slab []Message // of the reply
-	buf  *buffer   // what they are views of
-	left int       // messages whose handlers have not returned; guarded by q.mu
+	slab []Message // holds the messages
+	buf  *buffer   // holds the bytes that they point to
+	left int       // messages that were not acknowledged by Run yet; guarded by q.mu
 }
 
 // lease is the right to settle one message.
@@ -36,15 +36,15 @@ type lease struct {
 	offset   uint64
 	attempt  uint32
 	settled  bool     // guarded by q.mu
-	gone     bool     // settled because it was lost; guarded by q.mu
+	gone     bool     // settled, because the lease was lost; guarded by q.mu
 	held     bool     // in q.held; guarded by q.mu
-	handling handling // of its handler
+	handling handling // the context of its handler
 
-	before, after *lease // its neighbours in q.held; guarded by q.mu
+	before, after *lease // neighbours in q.held; guarded by q.mu
 }
 
-// leaseList is the leases that are held. It is linked through them, so that it costs no memory and a lease
-// leaves it at once.
+// leaseList is a linked list of the leases that are held. A lease leaves it in constant time, and
+// the list needs no memory of its own.
 type leaseList struct {
 	first *lease
 }
@@ -72,7 +72,7 @@ func (ls *leaseList) remove(l *lease) {
 	l.held, l.before, l.after = false, nil, nil
 }
 
-// each calls f for every lease, which f may take out.
+// each calls f for every lease. f may remove that lease.
 func (ls *leaseList) each(f func(l *lease)) {
 	for l := ls.first; l != nil; {
 		next := l.after
@@ -81,10 +81,10 @@ func (ls *leaseList) each(f func(l *lease)) {
 	}
 }
 
-// errLeaseLost is the cause in the context of a handler whose lease is gone.
+// errLeaseLost is the cause of a handler's context when the lease of its message is lost.
 var errLeaseLost = fmt.Errorf("client: %w", wire.CodeLeaseLost)
 
-// pull leases messages while they are wanted. Two goroutines do: see missingLocked.
+// pull leases messages while more are wanted. maxLeases goroutines run it; see missingLocked.
 func (q *QueueConsumer) pull() {
 	pause := newPauser()
 	for {
@@ -112,7 +112,7 @@ func (q *QueueConsumer) pull() {
 	}
 }
 
-// claim returns how many messages to lease now, and counts them as asked for.
+// claim returns how many messages to request now, and counts them as requested.
 func (q *QueueConsumer) claim() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -124,20 +124,21 @@ func (q *QueueConsumer) claim() int {
 	return n
 }
 
-// claimedLocked ends a claim that brought so many messages.
+// claimedLocked ends a claim of n messages. The request brought the given number of them.
 func (q *QueueConsumer) claimedLocked(n, brought int) {
 	q.asking -= n
 	q.leases--
 	q.several = brought > 1
 }
 
-// maxLeases is how many lease requests are under way at once: while the messages of one are handled the
-// next ones travel.
+// maxLeases is how many lease requests are in progress at once: the next messages travel while
+// those of the previous answer are handled.
 const maxLeases = 2
 
-// missingLocked returns how many messages to lease now. Run leases ahead, in groups: whenever half of what
-// it wants is used up; and while one request is under way again when another quarter is, unless the queue
-// seems to have no more. Fetch takes what one request brings.
+// missingLocked returns how many messages to request now. Fetch takes what one request brings. Run
+// leases ahead, in large steps: it sends a first request when half of the wanted messages are used
+// up. It sends a second one beside it when another quarter is used up, unless the last answer
+// suggests that the queue is empty.
 func (q *QueueConsumer) missingLocked() int {
 	missing := q.want - len(q.ready) - q.asking
 	switch {
@@ -153,10 +154,10 @@ func (q *QueueConsumer) missingLocked() int {
 	return max(0, missing)
 }
 
-// canGoOn reports whether leasing may work later, after repairing what can be repaired.
+// canGoOn reports whether leasing may succeed later. It first repairs what it can.
 func (q *QueueConsumer) canGoOn(err error) bool {
 	if q.ctx.Err() != nil {
-		return true // the caller notices
+		return true // the caller sees that the context has ended
 	}
 	if _, cut := lost(err); cut || retryLater(err) {
 		return true
@@ -164,10 +165,10 @@ func (q *QueueConsumer) canGoOn(err error) bool {
 	if wire.CodeOf(err) != wire.CodeGroupNotFound && !stale(err) {
 		return false
 	}
-	return q.open(q.ctx) == nil // the broker was restarted, or somebody deleted the queue
+	return q.open(q.ctx) == nil // the broker restarted, or the queue was deleted
 }
 
-// fail ends leasing for good. The first reason counts.
+// fail ends leasing for good. Only the first reason counts.
 func (q *QueueConsumer) fail(err error) {
 	q.mu.Lock()
 	q.err = cmp.Or(q.err, err)
@@ -176,7 +177,7 @@ func (q *QueueConsumer) fail(err error) {
 	q.arrive()
 }
 
-// lease asks for n messages that were claimed, and waits for the answer.
+// lease requests n messages, which were claimed, and waits for the answer.
 func (q *QueueConsumer) lease(n int) error {
 	b, err := q.bind()
 	if err != nil {
@@ -229,7 +230,8 @@ func (q *QueueConsumer) leased(b *binding, f *frame, limit int) ([]*Message, err
 	return q.messages(b, buf, &l, limit, now)
 }
 
-// body returns the body of a reply. That of Run comes back when its messages were handled.
+// body returns the body of an answer. In a Run it goes back to the pool when its messages were
+// handled.
 func (q *QueueConsumer) body(f *frame) *buffer {
 	if q.renews {
 		return f.keep()
@@ -237,7 +239,7 @@ func (q *QueueConsumer) body(f *frame) *buffer {
 	return f.own()
 }
 
-// onLeased ends a claim of n messages, and takes those that it brought.
+// onLeased ends a claim of n messages and takes the messages that it brought.
 func (q *QueueConsumer) onLeased(n int, ms []*Message) {
 	q.mu.Lock()
 	q.claimedLocked(n, len(ms))
@@ -257,7 +259,7 @@ func (q *QueueConsumer) onLeased(n int, ms []*Message) {
 	q.arrive()
 }
 
-// messages makes a message of every record that the ranges name.
+// messages returns the leased records: those of the entries that the ranges name.
 func (q *QueueConsumer) messages(b *binding, buf *buffer, l *wire.Leased, limit int, now time.Time) ([]*Message, error) {
 	total := 0
 	for _, r := range l.Ranges {
@@ -304,7 +306,7 @@ func (q *QueueConsumer) messages(b *binding, buf *buffer, l *wire.Leased, limit 
 	}
 }
 
-// maxSpare is how many slabs of messages wait to be used again: one for every request.
+// maxSpare is how many slabs of messages are kept for reuse: one for each lease request.
 const maxSpare = maxLeases
 
 // slab returns an empty slab with room for n messages.
@@ -320,14 +322,15 @@ func (q *QueueConsumer) slab(n int) []Message {
 	return make([]Message, 0, max(n, q.want/2))
 }
 
-// of says that ms are all messages of a slab, and returns them.
+// of notes that ms are all the messages of slab, and returns them.
 func (g *leasing) of(slab []Message, ms []*Message) []*Message {
 	g.slab, g.left = slab, len(ms)
 	return ms
 }
 
-// handledLocked says that the handler of l's message has returned. The memory of a reply is used again when
-// the last of its messages was acknowledged; one that failed or was lost leaves it to the garbage collector.
+// handledLocked notes that Run is done with l's message. When all messages of a reply are done, its
+// memory is used again. A message that failed or was lost never gets here, and leaves that memory
+// to the garbage collector.
 func (q *QueueConsumer) handledLocked(l *lease) {
 	g := l.leasing
 	if g.left--; g.left > 0 {
@@ -342,7 +345,7 @@ func (q *QueueConsumer) handledLocked(l *lease) {
 	g.slab, g.buf = nil, nil
 }
 
-// onLost forgets everything that was leased on the connection that is gone.
+// onLost drops everything that was leased on a lost connection.
 func (q *QueueConsumer) onLost() {
 	q.mu.Lock()
 	n := q.acks.drop()
@@ -350,27 +353,27 @@ func (q *QueueConsumer) onLost() {
 	q.ready = nil
 	q.changeLocked()
 	q.mu.Unlock()
-	q.ask() // what was ready is gone: there is room for more
+	q.ask() // what was ready is gone, so more can be leased
 	if n > 0 {
 		q.reportLost(n)
 	}
 	q.arrive()
 }
 
-// loseLocked lets a lease go, and ends the context of its handler.
+// loseLocked gives a lease up and ends the context of its handler.
 func (q *QueueConsumer) loseLocked(l *lease) {
 	q.settleLocked(l)
 	l.gone = true
 	l.handling.end(true)
 }
 
-// reportLost tells that settled messages will be delivered again.
+// reportLost reports that n settled messages will be delivered again.
 func (q *QueueConsumer) reportLost(n int) {
 	we := wire.Errorf(wire.CodeLeaseLost, "%d messages were settled too late and will be delivered again", n)
 	q.c.report(explain(we, wire.OpAck, q.topic, anyPartition))
 }
 
-// giveBack has messages that nobody handled delivered to somebody else at once.
+// giveBack returns unhandled messages to the queue, which delivers them again at once.
 func (q *QueueConsumer) giveBack(ms []*Message) {
 	byBinding := map[*binding]map[uint16][]wire.LeaseRange{}
 	q.mu.Lock()

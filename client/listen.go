@@ -8,48 +8,51 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// ListenOptions say how to listen. The zero value of each field means its default.
+// ListenOptions configures a Listener. The zero value of each field means its default.
 type ListenOptions struct {
-	// Queue is a queue group: each message goes to one of the listeners in the same group. Default: no
-	// group.
+	// Queue names a queue group: each message goes to one of the group's listeners. Default: no
+	// group, so that this listener gets every message.
 	Queue string
-	// Workers is how many handlers run at once. Default 1, which keeps the order.
+	// Workers is how many handlers run at once. Default 1, which handles messages in the order of
+	// their arrival.
 	Workers int
-	// MaxPendingBytes bounds the messages that wait for the handlers; further ones are dropped, which is
-	// reported to Options.OnError. Default 64 MiB.
+	// MaxPendingBytes bounds the messages that wait for a handler. Further ones are dropped, and
+	// ErrSlowListener is reported to Options.OnError. Default 64 MiB.
 	MaxPendingBytes int
 }
 
-// Listener is a subscription to subjects. It continues on a new connection when one is lost; what was sent
-// in between is missed.
+// Listener is a subscription to a pattern of subjects. After a lost connection it continues on the
+// next one; it misses what was sent in between.
 type Listener struct {
 	c       *Client
 	pattern string
 	o       ListenOptions
-	inline  func(m *Message, nobody bool) // instead of workers; must not block
+	inline  func(m *Message, nobody bool) // called instead of workers; must not block
 
 	mu      sync.Mutex // guards the fields below
-	cond    sync.Cond  // of mu: something waits, or ended was set
+	cond    sync.Cond  // of mu: a message waits, or ended was set
 	waiting []*Message
-	head    int // index in waiting: those before it were taken
+	head    int // index in waiting of the next message
 	bytes   int
-	dropped int // since the last message that was not
+	dropped int // messages dropped in a row
 	ended   bool
-	err     error // why
+	err     error // why the broker ended the subscription, or nil
 
 	done    chan struct{} // closed when the last handler has returned
 	workers sync.WaitGroup
-	release []func() bool
+	release []func() bool // detach the listener from contexts
 }
 
-// ErrSlowListener is reported when messages were dropped because they arrived faster than they were
-// handled.
+// ErrSlowListener is passed to Options.OnError when a Listener begins to drop messages, because
+// they arrive faster than its handler takes them. See ListenOptions.MaxPendingBytes.
 var ErrSlowListener = errors.New("client: a listener is too slow, messages were dropped")
 
-// Listen calls h for every message on a subject that matches the pattern, "orders.*" or "orders.>" for
-// example, until Close, ctx or the client ends. It returns when the broker has confirmed the subscription.
-// The context passed to h ends when the client is closed. A handler may keep its message; messages that
-// arrived together share memory, up to 32 KiB and 64 messages: see Message.Clone.
+// Listen calls h for every message on a subject that matches the pattern, for example "orders.*" or
+// "orders.>", until ctx ends, or the Listener or the client is closed. It returns when the broker
+// has confirmed the subscription.
+//
+// The context passed to h ends when the client is closed. A handler may keep its message. Messages
+// that arrived together may share memory, up to 64 messages and 32 KiB; see Message.Clone.
 func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
 	if o.Workers == 0 {
 		o.Workers = 1
@@ -90,7 +93,8 @@ func (c *Client) newListener(pattern string, o ListenOptions) *Listener {
 	return l
 }
 
-// start subscribes on the live connection and waits for the answer.
+// start subscribes on the live connection and waits for the answer. If the connection is lost
+// before, it tries again on the next one.
 func (l *Listener) start(ctx context.Context) error {
 	for {
 		cn, err := l.c.live(ctx)
@@ -114,7 +118,7 @@ func (l *Listener) start(ctx context.Context) error {
 	}
 }
 
-// listen subscribes unless it has; reply is called once.
+// listen subscribes unless that was done. It calls reply once, with the outcome.
 func (cn *conn) listen(l *Listener, reply func(error)) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -151,13 +155,13 @@ func (l *Listener) resume(cn *conn) {
 	})
 }
 
-// broken ends the subscription because the broker did.
+// broken ends the subscription for a reason that the broker gave.
 func (l *Listener) broken(err error) {
 	l.c.report(err)
 	l.end(err)
 }
 
-// take keeps messages for the handlers. It is called on the connection's goroutine.
+// take queues messages for the handlers. It runs on the connection's reader.
 func (l *Listener) take(ms []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,11 +192,11 @@ func (l *Listener) take(ms []*Message) {
 	}
 }
 
-// listenedSize is about what a message takes while it waits.
+// listenedSize is roughly the memory of a message that waits.
 func listenedSize(m *Message) int { return len(m.Value) + len(m.Subject) + 256 }
 
-// takenAtOnce is how many messages a lone worker takes under one lock. Of several workers each takes one:
-// the next message is for the one that is free next.
+// takenAtOnce is how many messages a single worker takes under one lock. When there are several
+// workers, each takes one message, so that the next one goes to whoever is free first.
 const takenAtOnce = 64
 
 func (l *Listener) work(h func(context.Context, *Message)) {
@@ -212,7 +216,7 @@ func (l *Listener) work(h func(context.Context, *Message)) {
 	}
 }
 
-// next waits for messages and appends them to ms, none when there will be no more.
+// next waits for messages and appends them to ms. It appends none when the listener has ended.
 func (l *Listener) next(ms []*Message) []*Message {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -232,8 +236,8 @@ func (l *Listener) next(ms []*Message) []*Message {
 	return ms
 }
 
-// Close stops listening and waits until the messages that arrived are handled. It must not be called by a
-// handler. If the broker ended the subscription, Close returns why.
+// Close stops listening, and waits until the messages that have arrived are handled. When the
+// broker had ended the subscription, Close returns the reason. A handler must not call Close.
 func (l *Listener) Close() error {
 	l.end(nil)
 	<-l.done
@@ -245,7 +249,7 @@ func (l *Listener) Close() error {
 // Done returns a channel that is closed when the listener has ended and its handlers have returned.
 func (l *Listener) Done() <-chan struct{} { return l.done }
 
-// end stops the subscription. The first reason counts.
+// end stops the subscription. Only the first reason counts.
 func (l *Listener) end(err error) {
 	l.mu.Lock()
 	if l.ended {

@@ -8,41 +8,43 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// A subject is live: a message reaches whoever listens at that moment, at most once, and is stored
-// only when a topic is bound to the subject.
+// A message to a subject reaches whoever listens at that moment, at most once. It is stored only when
+// a topic is bound to the subject.
 
-// ErrNoResponders is returned by Request when nobody listens to the subject and no topic is bound to
-// it.
+// ErrNoResponders is returned by Request when nobody listens to the subject and no topic is bound
+// to it.
 var ErrNoResponders = errors.New("client: no responders")
 
-// maxUnsent is the output of a connection at which Send waits for the network. It and the output that is
-// being written stay in the processor's cache: with 4 MiB messages of 1 KiB cost three times as much.
+// maxUnsent is how much unsent output makes Send wait for the network. So much, and as much that is
+// being written, stay in the processor's cache: with 4 MiB a message of 1 KiB cost three times as
+// much.
 const maxUnsent = 256 << 10
 
-// Send publishes a message to m.Subject: only its Key, Headers, Value and Reply are used. It returns when
-// the message is queued for sending, and blocks while there is no connection or the network is too slow.
-// Whether anybody receives the message is not known; a refusal, for lack of permission for example, is
-// reported to Options.OnError. The message is copied before Send returns.
+// Send publishes a message to m.Subject. Only its Key, Headers, Value and Reply are used. Send
+// copies the message and returns when it is queued for sending; it blocks while there is no
+// connection or the network is too slow. It does not tell whether anybody receives the message. A
+// refusal by the broker, for example for lack of permission, is reported to Options.OnError.
 func (c *Client) Send(ctx context.Context, m *Message) error {
 	_, _, err := c.send(ctx, m, 0, nil)
 	return err
 }
 
-// send returns the connection that took the message, and the message's id there. refused, if not nil, is called when the
-// broker refuses it, on the connection's goroutine; the caller then has the connection write the message.
+// send queues m and returns the connection that took it, and the message's correlation id there. If
+// refused is not nil, it is called on the connection's reader when the broker refuses the message,
+// and the caller must have the connection write the message.
 func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused func(error)) (*conn, uint32, error) {
 	if m.Subject == "" {
-		return nil, 0, errors.New("client: a message to send needs a Subject")
+		return nil, 0, errors.New("client: the message has no Subject to send it to")
 	}
 	if len(m.Subject) > wire.MaxSubjectBytes || len(m.Reply) > wire.MaxSubjectBytes {
-		return nil, 0, fmt.Errorf("client: a subject of over %d bytes", wire.MaxSubjectBytes)
+		return nil, 0, fmt.Errorf("client: the Subject or Reply has more than %d bytes", wire.MaxSubjectBytes)
 	}
 	header, err := appendNATSHeader(nil, m)
 	if err != nil {
 		return nil, 0, err
 	}
 	if limit := wire.MaxFrameBytes / 2; len(header)+len(m.Value) > limit {
-		return nil, 0, fmt.Errorf("client: a message of over %d bytes", limit)
+		return nil, 0, fmt.Errorf("client: the message has more than %d bytes", limit)
 	}
 	for {
 		cn, err := c.live(ctx)
@@ -80,8 +82,8 @@ func (c *Client) forgotten(ctx context.Context, cn *conn) {
 	}
 }
 
-// send puts a message into the output, when there is room. ok is false when the connection or ctx ended
-// first. A message whose refusal nobody waits for has the id 0, and is written without more ado.
+// send queues a message, once there is room. ok is false when the connection or ctx ended first. A
+// message without a refused callback has the id 0, and the writer is told to write it.
 func (cn *conn) send(ctx context.Context, flags wire.Flags, m *Message, header []byte, refused func(error)) (id uint32, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -101,14 +103,14 @@ func (cn *conn) send(ctx context.Context, flags wire.Flags, m *Message, header [
 	out, at := wire.BeginFrame(cn.out.own, wire.OpSend, flags, id)
 	cn.out.own = wire.EndFrame(wire.AppendLive(out, m.Subject, m.Reply, header, m.Value), at)
 	cn.queued += uint64(len(cn.out.own) - before)
-	if first && refused == nil { // if it is not the first, who put that in has it written
+	if first && refused == nil { // otherwise the first message has woken the writer
 		cn.wakeWriter()
 	}
 	return id, true
 }
 
-// flushSent waits until the broker has taken what was sent on the live connection. What was sent on one
-// that was lost is lost, as it always is.
+// flushSent waits until the broker has received what was sent on the live connection. What was sent
+// on an earlier connection may be lost, as with every Send.
 func (c *Client) flushSent(ctx context.Context) error {
 	cn := c.current()
 	if cn == nil {
@@ -124,7 +126,7 @@ func (c *Client) flushSent(ctx context.Context) error {
 	return err
 }
 
-// awaitRoomLocked waits until the output was taken to be written, or the connection or ctx ended.
+// awaitRoomLocked waits until the writer has taken the output, or the connection or ctx has ended.
 func (cn *conn) awaitRoomLocked(ctx context.Context) {
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() {
@@ -139,7 +141,7 @@ func (cn *conn) awaitRoomLocked(ctx context.Context) {
 	}
 }
 
-// onSendRefused hands the refusal of a message to who sent it.
+// onSendRefused passes the refusal of a message to its sender.
 func (cn *conn) onSendRefused(f *frame) error {
 	we, err := parseError(f)
 	if err != nil {

@@ -18,37 +18,36 @@ type place struct {
 	partition uint16
 }
 
-// grant is what a member may do with a partition.
+// grant is an assigned partition, and the generation in which the member owns it.
 type grant struct {
 	generation uint32
 	paused     bool
 }
 
-// assignment is what a member may work on. It is not changed once made.
+// assignment is what a member may work on. It is immutable.
 type assignment struct {
 	revision uint32
 	parts    map[place]grant
 }
 
-// membership keeps a place in a group: it joins, says that it lives, joins again on another
-// connection, and knows what may be worked on. Its owner is told by changed, and asked what it is
-// still busy with by working.
+// membership keeps one member in its group: it joins, sends heartbeats, joins again on the next
+// connection, and holds the current assignment.
 type membership struct {
 	c       *Client
 	s       *Source
 	id      string
 	every   time.Duration
-	changed func()                    // the assignment is another one; must not block
-	failed  func(error)               // reading has become impossible; must not block
-	working func() map[place]struct{} // what the owner works on now; called without mu
+	changed func()                    // called when the assignment has changed; must not block
+	failed  func(error)               // called when reading has become impossible; must not block
+	working func() map[place]struct{} // returns what is being worked on; called without mu
 
 	mu      sync.Mutex // guards the fields below
-	conn    *conn      // where it joined, or is about to; nil while there is none
+	conn    *conn      // where the member joined, or is about to join; nil before the first
 	joined  bool
-	sub     uint32 // names the membership on conn
-	waiting bool   // a join or heartbeat is not answered
-	again   bool   // another heartbeat is due when it is
-	asked   time.Time
+	sub     uint32    // names the membership on conn
+	waiting bool      // a join or heartbeat is in progress
+	again   bool      // send another heartbeat after it
+	asked   time.Time // when it was sent
 	heard   time.Time // when the broker last answered
 	now     assignment
 	ended   bool
@@ -76,7 +75,7 @@ func (m *membership) start() error {
 	return err
 }
 
-// resume joins on another connection.
+// resume joins on a new connection.
 func (m *membership) resume(cn *conn) {
 	working := m.working()
 	m.mu.Lock()
@@ -101,10 +100,10 @@ func (m *membership) joinLocked(working map[place]struct{}) {
 			cn.members[id] = m
 		})
 	cn.wakeWriter()
-	m.sub = id // 0 when the connection is dead: the next one joins
+	m.sub = id // 0 when the connection is dead; the member joins on the next one
 }
 
-// byTopic sorts places by topic.
+// byTopic groups places by topic.
 func byTopic(places map[place]struct{}) []wire.TopicPartitions {
 	at := map[string]int{}
 	var list []wire.TopicPartitions
@@ -120,12 +119,13 @@ func byTopic(places map[place]struct{}) []wire.TopicPartitions {
 	return list
 }
 
-// beat says that the member lives, and what it has let go.
+// beat sends a heartbeat, which also tells the broker what the member has released. While a join or
+// heartbeat is in progress, it is sent after that one.
 func (m *membership) beat() {
 	m.mu.Lock()
 	seen := m.now
 	m.mu.Unlock()
-	working := m.working() // after what was seen: what was let go in between is said with the next one
+	working := m.working() // read after seen: what is released in between is reported by the next beat
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	cn := m.conn
@@ -149,7 +149,8 @@ func (m *membership) beat() {
 	cn.ask(wire.OpHeartbeat, 0, h.Append, func(f *frame, err error) { m.answeredLater(cn, f, err) })
 }
 
-// answeredLater takes the answer to a heartbeat. A dead connection answers at once, under mu.
+// answeredLater takes the answer to a heartbeat. A dead connection answers while mu is held, so
+// that answer is dropped first.
 func (m *membership) answeredLater(cn *conn, f *frame, err error) {
 	if _, cut := lost(err); cut {
 		return // the next connection joins again
@@ -190,11 +191,11 @@ func (m *membership) answered(cn *conn, f *frame, err error, join bool) {
 		m.assign(cn, f)
 	}
 	if again {
-		go m.beat() // not on the connection's goroutine: it may take locks of the owner
+		go m.beat() // not on the connection's reader, because it may wait for locks of the owner
 	}
 }
 
-// assign takes an assignment.
+// assign takes an assignment that the broker sent.
 func (m *membership) assign(cn *conn, f *frame) {
 	var a wire.Assigned
 	if err := a.Parse(f.Body); err != nil {
@@ -218,8 +219,8 @@ func (m *membership) assign(cn *conn, f *frame) {
 	}
 }
 
-// current returns what may be worked on now: nothing when the broker was not heard of for a session,
-// because it has given everything to others by then.
+// current returns the assignment. It is empty after a session without word from the broker, which
+// has given the partitions to others by then.
 func (m *membership) current() assignment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -229,7 +230,7 @@ func (m *membership) current() assignment {
 	return m.now
 }
 
-// check ends the connection when two heartbeats should have been answered by now.
+// check ends the connection when the broker has left two heartbeats unanswered.
 func (m *membership) check() {
 	m.mu.Lock()
 	cn, waited := m.conn, time.Since(m.asked)
@@ -241,10 +242,10 @@ func (m *membership) check() {
 	}
 }
 
-var errStalled = errors.New("heartbeats of a group's member are not answered")
+var errStalled = errors.New("the broker does not answer the heartbeats of a group's member")
 
-// end gives the place up. A member without an instance tells the broker, so that its partitions go to
-// others at once; one with an instance may come back.
+// end leaves the group. A member without an instance tells the broker, so that its partitions move
+// to others at once. One with an instance may come back, so it leaves silently.
 func (m *membership) end(ctx context.Context) {
 	c := m.c
 	c.mu.Lock()
@@ -262,7 +263,7 @@ func (m *membership) end(ctx context.Context) {
 	cn.mu.Unlock()
 	if joined && m.s.Instance == "" {
 		l := wire.LeaveGroup{Group: m.s.Name, Member: m.id}
-		// Without an answer the broker finds out by itself.
+		// The answer does not matter: without the request the session times out.
 		_, _ = cn.do(ctx, wire.OpLeaveGroup, 0, l.Append)
 	}
 }

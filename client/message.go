@@ -8,68 +8,73 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Header is a name and a value attached to a message. Names may repeat.
+// Header is a name and a value attached to a message. Several headers may have the same name.
 type Header struct {
 	Name  string
 	Value []byte
 }
 
-// Message is a message to publish, or one that was received.
+// Message is a message to publish, or one that was received. A field that is "set by the producer"
+// is also set on received messages, unless its comment says otherwise.
 type Message struct {
 	// Topic is set by the producer, and by the client on received messages.
 	Topic string
-	// Key chooses the partition; messages of one key stay in order. nil means no key: the message
-	// goes to any partition. Set by the producer. At most wire.MaxKeyBytes.
+	// Key chooses the partition: messages with the same key stay in order. nil means no key; the
+	// message may go to any partition. Set by the producer, at most wire.MaxKeyBytes.
 	Key []byte
-	// Value is the payload. nil is a tombstone, empty is an empty value. Set by the producer.
+	// Value is the payload. On a compacted topic nil is a tombstone, which deletes the key; an empty
+	// value is not. Set by the producer.
 	Value []byte
-	// Headers are set by the producer, together at most wire.MaxHeaderBytes.
+	// Headers are set by the producer. Together they have at most wire.MaxHeaderBytes.
 	Headers []Header
-	// Time is when the message was made, in whole milliseconds. The producer may set it; otherwise a
-	// received message has the time at which the broker appended it.
+	// Time is when the message was made, in whole milliseconds. It may be set by the producer;
+	// otherwise a received message has the time at which the broker stored it.
 	Time time.Time
-	// Subject is the subject the message was published on, when that is not the topic's name. Set by
-	// the producer.
+	// Subject is the subject that the message was published on, when that is not the topic's name.
+	// Set by the producer.
 	Subject string
-	// Reply is the subject for an answer to a message that was sent to a subject. Set by the sender, and
+	// Reply is the subject to send an answer to. Set by the sender of a message to a subject, and
 	// by Request.
 	Reply string
-	// Partition is set on received messages. A producer sets it together with Pinned.
+	// Partition is where the message is stored. Set on received messages, and by the producer together
+	// with Pinned.
 	Partition int
-	// Pinned, set by the producer, sends the message to Partition instead of choosing one.
+	// Pinned sends the message to Partition instead of a partition chosen by its key. Set by the
+	// producer, and not on received messages.
 	Pinned bool
-	// ID, set by the producer, names the message on a topic with a dedupe window: of the messages with
-	// one ID that are published within the window only the first is stored, whoever sent them. It
-	// travels as a header of the name wire.HeaderID. At most wire.MaxMessageID bytes. Set on received
-	// messages that have one.
+	// ID identifies the message on a topic with a dedupe window: when several messages with one ID
+	// are published within the window, by any producer, only the first is stored. Set by the
+	// producer, at most wire.MaxMessageID bytes. It travels as the header wire.HeaderID.
 	ID string
-	// TTL, set by the producer, is how long the message is delivered for, by the broker's clock, in whole
-	// milliseconds. Default: as long as the topic keeps it. Set on received messages.
+	// TTL is how long the message is delivered, counted from its storage by the broker's clock, in
+	// whole milliseconds. 0 means as long as the topic keeps it. Set by the producer.
 	TTL time.Duration
-	// Delay, set by the producer, has the broker publish the message after that time, in whole
-	// milliseconds, at most ten years. Receipt.Schedule is its id until then.
+	// Delay makes the broker publish the message after that time, in whole milliseconds, at most
+	// ten years. Receipt.Schedule identifies the message until then. Set by the producer, and not
+	// on received messages, like At, Cron and Zone.
 	Delay time.Duration
-	// At is when the broker publishes the message, instead of Delay. A time in the past means now. Set by
-	// the producer.
+	// At makes the broker publish the message at that time. A time in the past means now.
 	At time.Time
-	// Cron has the broker publish the message repeatedly until it is cancelled: five fields, or @hourly and
-	// the like, in the time zone Zone. Set by the producer.
+	// Cron makes the broker publish the message repeatedly, until it is cancelled. It has five
+	// fields, or is @hourly and the like. Only one of Delay, At and Cron may be set.
 	Cron string
-	// Zone is the time zone of Cron, a name such as Europe/Berlin. Default: UTC.
+	// Zone is the time zone of Cron, for example Europe/Berlin. Default: UTC.
 	Zone string
-	// Level, set by the producer, overrides Options.Level. A topic's own level is a minimum.
+	// Level is the durability that the publish waits for. Set by the producer, and not on received
+	// messages. Default: Options.Level. The topic's own level is the minimum.
 	Level wire.Level
 
-	// Offset is the message's place in its partition. Set on received messages.
+	// Offset is the position of the message in its partition. Set on received messages.
 	Offset uint64
-	// Attempt counts the deliveries of a message, from 1, for groups and queues run by this client.
-	// Set on received messages.
+	// Attempt counts the deliveries of the message to a group or queue, from 1. Set on messages
+	// received from one.
 	Attempt int
 
-	lease *lease // of a queue's message, else nil
+	lease *lease // of a message from a queue, else nil
 }
 
-// Header returns the value of the first header of that name, nil when there is none.
+// Header returns the value of the first header with that name, or nil when there is none. The value
+// is valid as long as the message.
 func (m *Message) Header(name string) []byte {
 	for _, h := range m.Headers {
 		if h.Name == name {
@@ -79,7 +84,8 @@ func (m *Message) Header(name string) []byte {
 	return nil
 }
 
-// Clone returns a copy that stays valid. The copy of a message of a queue can be settled like the original.
+// Clone returns a copy that stays valid. The copy of a message from a queue can be settled instead
+// of the original.
 func (m *Message) Clone() *Message {
 	c := *m
 	c.Key, c.Value = bytes.Clone(m.Key), bytes.Clone(m.Value)
@@ -90,18 +96,19 @@ func (m *Message) Clone() *Message {
 	return &c
 }
 
-// Receipt says where a published message is and how safe it is there.
+// Receipt says where a message was stored, and how durably.
 type Receipt struct {
 	Topic     string
 	Partition int
-	Offset    uint64     // 0 and meaningless at wire.LevelNone, and for what is published later
-	Schedule  uint64     // of a message that is published later: its id in the partition; else 0
-	Level     wire.Level // reached, as the broker reports it
-	Duplicate bool       // the broker had stored the message before
+	Offset    uint64     // meaningless at wire.LevelNone, and for a scheduled message
+	Schedule  uint64     // the id of a scheduled message in its partition, else 0; see Client.Schedule
+	Level     wire.Level // the level that was reached
+	Duplicate bool       // the broker had stored the message before, and did not store it again
 }
 
-// fill sets the fields of m that a record carries. Views of the record stay views, except names of
-// headers and the subject, which are strings. appended stands in for a missing time.
+// fill sets the fields of m that a record holds. Key, Value and header values are views of the
+// record; header names and the subject are copies. appended, in Unix milliseconds, replaces a
+// missing time.
 func (m *Message) fill(r *wire.Record, appended int64) {
 	m.Key, m.Value = r.Key, r.Value
 	ms := r.Time

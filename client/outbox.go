@@ -1,21 +1,22 @@
 package client
 
-// outbox is what a connection is to write, in order: frames that were copied into memory of its own, and
-// large ones that are written from where they are.
+// outbox is the output of a connection, in order. Small frames are copied into memory of its own;
+// large ones are lent and written from where they are.
 type outbox struct {
-	own   []byte   // the next frame is appended here
-	parts [][]byte // what to write: stretches of own, and what was lent
-	cut   int      // how much of own is in parts
-	lent  int      // bytes of what was lent
+	own   []byte   // copied frames
+	parts [][]byte // what to write: stretches of own, and lent frames
+	cut   int      // own[:cut] is in parts
+	lent  int      // bytes of lent frames
 }
 
-// lend has b written behind all that is there. It must not change before it was.
+// lend appends b without copying it. The caller must not change b until it is written.
 func (o *outbox) lend(b []byte) {
 	o.cutOwn()
 	o.parts = append(o.parts, b)
 	o.lent += len(b)
 }
 
+// cutOwn moves the rest of own to parts.
 func (o *outbox) cutOwn() {
 	if o.cut < len(o.own) {
 		o.parts = append(o.parts, o.own[o.cut:])
@@ -23,10 +24,10 @@ func (o *outbox) cutOwn() {
 	}
 }
 
-// size returns how many bytes were put in.
+// size returns how many bytes the outbox holds.
 func (o *outbox) size() int { return len(o.own) + o.lent }
 
-// reset empties the outbox and keeps its memory, unless that is a lot.
+// reset empties the outbox. It keeps the memory, up to maxKeptOut.
 func (o *outbox) reset() {
 	if cap(o.own) > maxKeptOut {
 		o.own = nil

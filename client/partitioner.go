@@ -5,12 +5,14 @@ import (
 	"github.com/rafka-mq/rafka/wire/keyhash"
 )
 
-// keylessRun is how many messages of a batch are for one partition before those without a key go to the
-// next: while an answer travels the batch stays open, and a file of some hundred lines would be one.
+// keylessRun is how many messages of a batch go to one partition before messages without a key move
+// on to the next. A batch stays open while an answer travels, so without this limit a file of a few
+// hundred lines would end up in one partition.
 const keylessRun = 64
 
-// place chooses the lane of a message: the pinned partition; or the key's, by the topic's hash; or
-// the one whose batch is being filled, so that messages without a key travel in few batches.
+// place chooses the lane of a message: that of the pinned partition; that of its key, by the
+// topic's hash; or the one whose batch is being filled, so that messages without a key travel in
+// few batches.
 func (t *topic) place(m *Message) (*lane, error) {
 	lanes := *t.placing.Load()
 	switch {

@@ -8,9 +8,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Pending lists the messages of a queue in a partition that are not done, from an offset on, as ranges in
-// offset order. It returns at most limit ranges, and at most wire.MaxPendingRanges; a limit of 0 means that
-// many.
+// Pending lists the messages of a queue in one partition that are not done, from an offset on, as
+// ranges in offset order. It returns at most limit ranges; 0 means wire.MaxPendingRanges, which is
+// also the maximum.
 func (c *Client) Pending(ctx context.Context, topic, queue string, partition int, from uint64, limit int) ([]wire.PendingRange, error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return nil, noPartition(wire.OpPending, topic, partition)
@@ -35,9 +35,9 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 	return r.Ranges, nil
 }
 
-// Discard marks messages of a queue as done without a lease, as if they had been acknowledged. It returns
-// how many of them could not be: they are leased, or were done before. Only First and Count of a range are
-// used.
+// Discard marks messages of a queue as done, as if they had been acknowledged. It returns how many
+// could not be marked, because a worker holds them or they were done before. Of each range only
+// First and Count are used.
 func (c *Client) Discard(ctx context.Context, topic, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return 0, noPartition(wire.OpDiscard, topic, partition)
@@ -66,7 +66,7 @@ func (c *Client) Discard(ctx context.Context, topic, queue string, partition int
 	return left, nil
 }
 
-// splitRanges makes ranges of what the wire can count.
+// splitRanges splits ranges into pieces whose count fits the wire format.
 func splitRanges(ranges []wire.PendingRange) []wire.LeaseRange {
 	parts := make([]wire.LeaseRange, 0, len(ranges))
 	for _, r := range ranges {

@@ -2,8 +2,8 @@
 
 package client
 
-// poison overwrites memory that goes back to a pool, so that tests (which run with -race) notice
-// anybody who still reads it.
+// poison overwrites memory that returns to a pool. Tests run with -race, and so notice code that
+// still reads it.
 func poison(b []byte) {
 	for i := range b {
 		b[i] = 0xDD

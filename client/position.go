@@ -9,10 +9,11 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Position says where reading starts in a partition. The zero value is Start.
+// Position says where reading starts in a partition. The zero value is Start. The positions that
+// refer to a committed offset need a group.
 type Position struct {
 	kind  positionKind
-	value uint64 // an offset, a time in ms, or a distance
+	value uint64 // an offset, a Unix time in ms, or a distance in messages
 }
 
 type positionKind uint8
@@ -24,57 +25,55 @@ const (
 	fromOffset
 	fromTime
 	fromCommitted
-	afterStart      // value messages behind the start
+	afterStart      // value messages after the start
 	beforeEnd       // value messages before the end
-	afterCommitted  // value messages behind the committed offset
-	beforeCommitted // value messages before it
+	afterCommitted  // value messages after the committed offset
+	beforeCommitted // value messages before the committed offset
 )
 
-// Start is the first message stored.
+// Start is the first message that is stored.
 func Start() Position { return Position{} }
 
-// End is the end of what is visible now: only later messages are read.
+// End is after the last message that is visible now: only later messages are read.
 func End() Position { return Position{kind: fromEnd} }
 
-// Last is the last visible message.
+// Last is the last message that is visible now.
 func Last() Position { return Position{kind: fromLast} }
 
-// At is an offset.
+// At is the message with an offset.
 func At(offset uint64) Position { return Position{kind: fromOffset, value: offset} }
 
-// Since is the first batch appended at t or later.
+// Since is the first batch that the broker stored at t or later, in whole milliseconds.
 func Since(t time.Time) Position {
 	return Position{kind: fromTime, value: uint64(max(0, t.UnixMilli()))}
 }
 
-// Committed is the group's committed offset, or the first message without one. It needs a group.
+// Committed is the group's committed offset, or the start when the group has not committed.
 func Committed() Position { return Position{kind: fromCommitted} }
 
-// AfterStart is n messages after the first one stored, at most the end.
+// AfterStart is n messages after the start, but not beyond the end.
 func AfterStart(n uint64) Position { return Position{kind: afterStart, value: n} }
 
-// BeforeEnd is n messages before the end, at least the start.
+// BeforeEnd is n messages before the end, but not before the start.
 func BeforeEnd(n uint64) Position { return Position{kind: beforeEnd, value: n} }
 
-// AfterCommitted is n messages after the group's committed offset, at most the end. It needs a group.
+// AfterCommitted is n messages after the group's committed offset, but not beyond the end.
 func AfterCommitted(n uint64) Position { return Position{kind: afterCommitted, value: n} }
 
-// BeforeCommitted is n messages before the group's committed offset, at least the start. It needs a
-// group.
+// BeforeCommitted is n messages before the group's committed offset, but not before the start.
 func BeforeCommitted(n uint64) Position { return Position{kind: beforeCommitted, value: n} }
 
-// timeLayouts are the absolute times ParsePosition accepts, besides RFC 3339; without a zone they
-// are local.
+// timeLayouts are the times that ParsePosition accepts besides RFC 3339. They are local times.
 var timeLayouts = [...]string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"}
 
-// ParsePosition reads the position language of the command line:
+// ParsePosition parses a position as it is written on the command line:
 //
-//	start  end  last  committed   what they say
+//	start  end  last  committed   the position of that name
 //	12345                         an offset
 //	+10  -10                      ten messages after the start, ten before the end
-//	committed+1  committed-10     so many messages behind or before where the group is
-//	@2026-11-22T10:00             a time: RFC 3339, or local without seconds, zone or clock
-//	@-1h                          a time before now, in the units of time.ParseDuration, and d for days
+//	committed+1  committed-10     messages after or before the group's committed offset
+//	@2026-11-22T10:00             a time: RFC 3339, or a local time or date without a zone
+//	@-1h  @-2d                    a time before now: a duration of time.ParseDuration, or days
 func ParsePosition(s string) (Position, error) { return parsePosition(s, time.Now()) }
 
 func parsePosition(s string, now time.Time) (Position, error) {
@@ -106,7 +105,7 @@ func parsePosition(s string, now time.Time) (Position, error) {
 	return distance(fromOffset, s, s)
 }
 
-// distance reads the number of a position that was written as s.
+// distance parses the digits of s, the whole position.
 func distance(kind positionKind, digits, s string) (Position, error) {
 	n, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil || strings.HasPrefix(digits, "+") {
@@ -118,11 +117,12 @@ func distance(kind positionKind, digits, s string) (Position, error) {
 // Range is from one position up to, and not including, another.
 type Range struct {
 	From, To Position
-	Bounded  bool // To counts: reading ends there
+	Bounded  bool // reading ends at To; otherwise To is ignored
 }
 
-// ParseRange reads a position, or a range A:B of two. A missing A is the start and a missing B the end
-// of what is there. A time with a clock is read as a time first: @2026-11-22T10:00:30 is no range.
+// ParseRange parses a position, or a range A:B of two positions. A missing A is the start, and a
+// missing B the end. A colon in a time is not taken for that of a range: @2026-11-22T10:00:30 is a
+// position.
 func ParseRange(s string) (Range, error) { return parseRange(s, time.Now()) }
 
 func parseRange(s string, now time.Time) (Range, error) {
@@ -157,7 +157,7 @@ func rangeOf(a, b string, now time.Time) (r Range, ok bool) {
 	return r, errA == nil && errB == nil && (a != "" || b != "")
 }
 
-// String returns the range in the language of ParseRange.
+// String returns the range as ParseRange accepts it.
 func (r Range) String() string {
 	if !r.Bounded {
 		return r.From.String()
@@ -192,7 +192,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.ParseDuration(s)
 }
 
-// String returns the position in the language of ParsePosition.
+// String returns the position as ParsePosition accepts it.
 func (p Position) String() string {
 	switch p.kind {
 	case fromEnd:
@@ -217,7 +217,8 @@ func (p Position) String() string {
 	return "start"
 }
 
-// wire returns what to ask the broker for; settle turns its answer into the offset meant.
+// wire returns the position to ask the broker for. settle turns the answer into the offset that is
+// meant.
 func (p Position) wire() wire.Position {
 	switch p.kind {
 	case fromEnd, beforeEnd:

@@ -15,7 +15,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// messageBytes is what a buffered message costs besides its content: framing and its callback.
+// messageBytes is what a buffered message costs besides its content: its framing and callback.
 const messageBytes = 32
 
 // producer is the publishing half of a Client.
@@ -24,15 +24,15 @@ type producer struct {
 	budget  *budget
 	batches batchPool
 	waiters sync.Pool
-	stream  wire.Producer // where the numbering of every lane begins
+	stream  wire.Producer // the start of every lane's numbering
 
-	// last is the topic that was published to last. It is set while mu is held for reading, and cleared
-	// while it is held for writing, so it never outlives its place in topics.
+	// last is the topic of the latest publish. It is set while mu is held for reading, and cleared
+	// while mu is held for writing, so it is always one of topics.
 	last atomic.Pointer[topic]
 
 	mu     sync.RWMutex // guards the fields below
 	topics map[string]*topic
-	err    error // why nothing can be published any more
+	err    error // why the producer has ended, or nil
 }
 
 func (p *producer) init(c *Client) {
@@ -45,8 +45,8 @@ func (p *producer) init(c *Client) {
 	p.stream = newStream(&c.opts)
 }
 
-// newStream returns the identity of the client's messages: its own, or that of its name. Of two with
-// the same name the younger one has the higher epoch.
+// newStream returns the identity under which the client's messages are numbered: a random one, or
+// that of ProducerName. Of two clients with the same name, the later one has the higher epoch.
 func newStream(o *Options) wire.Producer {
 	switch {
 	case o.NoIdempotence:
@@ -57,13 +57,15 @@ func newStream(o *Options) wire.Producer {
 	return wire.Producer{ID: max(1, rand.Uint64())}
 }
 
-// epochBits is room for the times that a numbering begins again.
+// epochBits is the part of an epoch that counts how often a lane's numbering began again.
 const epochBits = 16
 
-// Publish sends m and waits until it is as durable as its level promises. m may be reused afterwards. When
-// ctx ends first the error is both ErrUnknownOutcome and the context's: the message may be stored later.
-// Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the connection was lost in
-// between, or ErrClosed.
+// Publish sends m and waits until it is stored as durably as its level asks for. The caller may
+// reuse m afterwards.
+//
+// When ctx ends first, the error wraps ErrUnknownOutcome and the context's error: the message may
+// still be stored. Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the
+// connection was lost meanwhile, and ErrClosed.
 func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
 	w := c.producer.waiter()
 	if err := c.publish(ctx, m, w, w.fn); err != nil {
@@ -73,7 +75,7 @@ func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
 	return c.await(ctx, m.Topic, w)
 }
 
-// await waits for the outcome of what was published with w.
+// await waits for the outcome of what was published with w, and returns w to its pool.
 func (c *Client) await(ctx context.Context, topic string, w *waiter) (Receipt, error) {
 	if w.conn != nil {
 		w.conn.attend(ctx, w.id)
@@ -83,20 +85,20 @@ func (c *Client) await(ctx context.Context, topic string, w *waiter) (Receipt, e
 		r, err := w.receipt, w.err
 		c.producer.waiters.Put(w)
 		return r, err
-	case <-ctx.Done(): // the waiter is left to the callback
+	case <-ctx.Done(): // w is not reused: its callback may still run
 		return Receipt{}, fmt.Errorf("publish %s: %w: %w", topic, ErrUnknownOutcome, context.Cause(ctx))
 	}
 }
 
-// waiter receives the outcome of one Publish.
+// waiter receives the outcome of one publish that is waited for.
 type waiter struct {
 	done    chan struct{}
 	fn      func(Receipt, error)
 	receipt Receipt
 	err     error
 
-	conn *conn // where the answer will arrive, if it is known and about nothing else; else nil
-	id   uint32
+	conn *conn  // where the waiter may read the answer itself: it will be about this publish alone; else nil
+	id   uint32 // the correlation id of the answer
 }
 
 func newWaiter() *waiter {
@@ -105,7 +107,7 @@ func newWaiter() *waiter {
 	return w
 }
 
-// waiter returns a waiter that nobody uses.
+// waiter returns an unused waiter.
 func (p *producer) waiter() *waiter {
 	w := p.waiters.Get().(*waiter)
 	w.conn = nil
@@ -117,19 +119,21 @@ func (w *waiter) finish(r Receipt, err error) {
 	w.done <- struct{}{}
 }
 
-// PublishAsync copies m and sends it in the background. If PublishAsync returns nil, done (unless it is
-// nil) is called once with the outcome; for one partition in the order of publishing, as long as nothing
-// fails. It runs on a goroutine of the client and must not block; in particular it must not publish,
-// because that may wait for room that only done itself can free.
+// PublishAsync copies m and sends it in the background. When it returns nil, done is called once
+// with the outcome, unless done is nil. The calls for one partition come in the order of
+// publishing, as long as nothing fails. done runs on a goroutine of the client and must not block.
+// In particular it must not publish, because that may wait for room that only done's return can
+// make.
 //
-// PublishAsync blocks while Options.MaxBufferedBytes are unanswered, and while the topic is looked up at
-// the broker for its first message; ctx bounds only these waits. It returns an *Error, ErrClosed or the
-// context's error, and then the message is not sent.
+// PublishAsync blocks while Options.MaxBufferedBytes are not answered, and while it asks the broker
+// for a topic that it does not know yet. ctx bounds only these waits. After an error the message is
+// not sent; it is an *Error, ErrClosed or the context's error.
 func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt, error)) error {
 	return c.publish(ctx, m, nil, done)
 }
 
-// publish is PublishAsync for a caller who waits for the outcome with w, nil when it does not.
+// publish is PublishAsync. If w is not nil, the caller waits for the outcome with it, and done is
+// w.fn.
 func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(Receipt, error)) error {
 	p := &c.producer
 	if ctx.Err() != nil {
@@ -179,7 +183,7 @@ func (c *Client) awaitRoom(ctx context.Context, m *Message, size int) error {
 	return nil
 }
 
-// kindOf returns what m has in common with the messages of its batch.
+// kindOf returns what m must have in common with the other messages of its batch.
 func (c *Client) kindOf(m *Message) batchKind {
 	k := batchKind{level: m.Level, timed: !m.Time.IsZero(), ids: m.ID != ""}
 	if m.TTL != 0 {
@@ -189,7 +193,7 @@ func (c *Client) kindOf(m *Message) batchKind {
 		k.level = c.opts.Level
 	}
 	if k.level == wire.LevelNone && m.isLater() {
-		k.level = wire.LevelMemory // its id is the answer
+		k.level = wire.LevelMemory // the answer holds the id of the scheduled message
 	}
 	return k
 }
@@ -199,8 +203,8 @@ func wholeMs(d time.Duration) int64 {
 	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
-// measure returns what m takes of the buffer, and whether it must travel alone so that a refusal
-// for its size hits nobody else. A message that cannot be stored is refused here, for the same
+// measure returns how much of the buffer m takes, and whether it must travel alone, so that a
+// refusal for its size affects no other message. It refuses what cannot be stored, for the same
 // reason.
 func (t *topic) measure(m *Message) (size int, alone bool, err error) {
 	headers := 0
@@ -226,7 +230,7 @@ func (t *topic) measure(m *Message) (size int, alone bool, err error) {
 	case !m.Level.Valid():
 		return 0, false, t.invalid("unknown durability level %d", m.Level)
 	case m.TTL < 0 || m.TTL.Milliseconds() > wire.MaxTTLMs:
-		return 0, false, t.invalid("a time to live of %v, possible is up to a hundred years", m.TTL)
+		return 0, false, t.invalid("a time to live of %v, it must be between 0 and a hundred years", m.TTL)
 	}
 	return payload + messageBytes, payload+messageBytes > limit, nil
 }
@@ -237,12 +241,12 @@ func (t *topic) invalid(format string, args ...any) error {
 }
 
 func (t *topic) tooLarge(what string, is, limit int) error {
-	we := wire.Errorf(wire.CodeTooLarge, "%s of %d bytes, the limit is %d", what, is, limit)
+	we := wire.Errorf(wire.CodeTooLarge, "the %s has %d bytes, the limit is %d", what, is, limit)
 	return &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
 }
 
-// Flush sends open batches at once and waits until every message published before the call is answered. The
-// outcomes go to the callbacks; Flush returns only the context's error.
+// Flush sends open batches at once, and waits until every message that was published before the
+// call is answered. The outcomes go to the callbacks; Flush returns only the context's error.
 func (c *Client) Flush(ctx context.Context) error {
 	f := newFlush()
 	for _, t := range c.producer.all() {
@@ -259,7 +263,7 @@ func (c *Client) Flush(ctx context.Context) error {
 	}
 }
 
-// topic returns what is known about a topic, and asks the broker the first time.
+// topic returns a topic. The first time, it asks the broker.
 func (p *producer) topic(ctx context.Context, name string) (*topic, error) {
 	if t := p.last.Load(); t != nil && t.name == name {
 		return t, nil
@@ -305,7 +309,7 @@ func (p *producer) lookup(ctx context.Context, name string) (*topic, error) {
 	}
 }
 
-// adopt adds a topic that was looked up, unless somebody was faster.
+// adopt adds a topic that was looked up, unless another call was faster.
 func (p *producer) adopt(name string, b *binding) (*topic, error) {
 	fresh := newTopic(p, name)
 	fresh.bind(b)
@@ -318,14 +322,14 @@ func (p *producer) adopt(name string, b *binding) (*topic, error) {
 	if t != nil || err != nil {
 		return t, err
 	}
-	if cn := p.c.current(); cn != nil && cn != b.conn { // reconnected before the topic was listed
+	if cn := p.c.current(); cn != nil && cn != b.conn { // the client reconnected before the topic was added
 		fresh.resolve(cn, !p.c.opts.NoAutoCreate)
 	}
 	return fresh, nil
 }
 
-// rebind asks for the handles of all topics on a new connection. A topic that nothing waits for is
-// not created again when it was deleted meanwhile.
+// rebind asks for the handles of all topics on a new connection. A topic that was deleted meanwhile
+// is created again only if messages wait for it.
 func (p *producer) rebind(cn *conn) {
 	for _, t := range p.all() {
 		t.resolve(cn, t.busy() && !p.c.opts.NoAutoCreate)
@@ -338,11 +342,10 @@ func (p *producer) all() []*topic {
 	return slices.Collect(maps.Values(p.topics))
 }
 
-// refreshEvery is how often the producer asks again what it knows about its topics, to learn of new
-// partitions.
+// refreshEvery is how often the producer describes its topics again, to learn about new partitions.
 const refreshEvery = 30 * time.Second
 
-// refresh asks for the topics again that are bound on cn. Their old handles serve meanwhile.
+// refresh describes the topics again that are bound on cn. Their old handles stay in use meanwhile.
 func (p *producer) refresh(cn *conn) {
 	for _, t := range p.all() {
 		if b := t.binding.Load(); b != nil && b.conn == cn {
@@ -352,7 +355,7 @@ func (p *producer) refresh(cn *conn) {
 	}
 }
 
-// drop forgets a topic; what waits for it ends with err.
+// drop forgets a topic. Its waiting messages end with err.
 func (p *producer) drop(t *topic, err error) {
 	p.mu.Lock()
 	if p.topics[t.name] == t {
@@ -365,7 +368,7 @@ func (p *producer) drop(t *topic, err error) {
 	}
 }
 
-// end fails everything that waits, for good.
+// end ends the producer: all waiting messages, and all later ones, fail with err.
 func (p *producer) end(err error) {
 	p.mu.Lock()
 	p.err = err

@@ -6,15 +6,17 @@ import (
 	"iter"
 )
 
-// errUndone is why a message that a loop ended with comes again.
+// errUndone is the reason with which a message is given back when the loop ended at it.
 var errUndone = errors.New("client: the loop ended before it asked for the next message")
 
-// Messages is Run for a loop instead of a handler. A message is done, and is committed or acknowledged,
-// when the loop asks for the next one; a message at which the loop breaks off is not, and is delivered
-// again. The last step holds the error that ended reading, as Run returns it; there is none when the loop
-// breaks off. A message is valid until the next step; see Message.Clone. Source.Workers is ignored, and the
-// loop is not told when it loses a partition or a lease: messages it handled after that are delivered again
-// elsewhere.
+// Messages is Run for a loop instead of a handler. A message is done, and is committed or
+// acknowledged, when the loop asks for the next one. A message at which the loop ends is not done,
+// and is delivered again. The last step holds the error that ended reading, as Run returns it; when
+// the loop ends by itself there is no such step.
+//
+// A message is valid until the next step; see Message.Clone. Source.Workers is ignored. The loop is
+// not told when it loses a partition or a lease: messages that it handles after that are delivered
+// again elsewhere.
 //
 //	for m, err := range c.Messages(ctx, client.Group("ledger", "account")) {
 //		if err != nil {
@@ -35,13 +37,13 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 			close(ran)
 		}()
 		ended := false
-		defer func() { // also when the loop's body panics
+		defer func() { // deferred, because the loop's body may panic
 			cancel()
 			if l.inHand {
 				l.answer <- RetryAfter(0, errUndone)
 			}
 			if !ended {
-				for range ran { // until Run has returned; nobody asks why
+				for range ran { // wait for Run; its error is of no interest
 				}
 			}
 		}()
@@ -63,15 +65,15 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 	}
 }
 
-// loop hands messages from the one worker of a Run to a loop, one at a time.
+// loop passes messages from the only worker of a Run to a loop, one at a time.
 type loop struct {
 	handed chan *Message
 	answer chan error
-	inHand bool // the loop's body has a message; the loop's
+	inHand bool // the loop's body has a message; used by the loop only
 }
 
-// handle is the handler of the Run. It returns when the loop is done with the message, because until
-// then the message must stay.
+// handle is the handler of the Run. It returns when the loop is done with the message, because the
+// message is valid until then.
 func (l *loop) handle(ctx context.Context, m *Message) error {
 	select {
 	case l.handed <- m:

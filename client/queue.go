@@ -13,7 +13,7 @@ import (
 )
 
 // QueueConsumer takes messages of one queue on one topic, for programs that settle messages
-// themselves; Run is the simpler way. It is safe for concurrent use.
+// themselves; Run is simpler. It is safe for concurrent use.
 type QueueConsumer struct {
 	c      *Client
 	s      Source
@@ -23,34 +23,35 @@ type QueueConsumer struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	asked  chan struct{} // tells the puller that want or ready changed
+	asked  chan struct{} // tells pull that want or ready has changed
 
-	flushing sync.Mutex // held from taking the gathered acknowledgements until their requests are made; before mu
+	flushing sync.Mutex // held from taking the gathered acknowledgements until they are queued for sending; taken before mu
 	mu       sync.Mutex // guards the fields below
-	fetching int        // calls of Fetch
-	want     int        // messages that should be ready
-	asking   int        // messages that are asked for
-	leases   int        // requests for them
-	several  bool       // the last one brought more than one message
-	renews   bool       // leases are extended while held: it is Run's
+	fetching int        // calls of Fetch in progress
+	want     int        // how many messages should be ready
+	asking   int        // messages requested and not received
+	leases   int        // lease requests in progress
+	several  bool       // the last request brought more than one message
+	renews   bool       // the consumer belongs to a Run, which extends leases
 	ready    []*Message
 	changed  chan struct{} // closed and replaced when ready, acks, closed or err changed
 	held     leaseList
-	spare    [][]Message // of replies whose messages were handled
+	spare    [][]Message // slabs for reuse
 	acks     acks
 	closed   bool
-	err      error // why nothing can be leased any more
+	err      error // why leasing has ended, or nil
 }
 
-// OpenQueue creates the queue unless it exists, and returns a consumer of it. The source must name one
-// topic. Its Workers, Prefetch and MaxLease are ignored: only Run uses them. Close the consumer when done.
+// OpenQueue creates a queue unless it exists, and returns a consumer of it. The source must name
+// one topic. Its Workers, Middleware, Prefetch and MaxLease are ignored: only Run uses them. Close
+// the consumer when done.
 func (c *Client) OpenQueue(ctx context.Context, s Source) (*QueueConsumer, error) {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
 	if !s.queue || len(s.Topics) != 1 {
-		return nil, errors.New("client: OpenQueue needs a queue on one topic")
+		return nil, errors.New("client: OpenQueue needs a queue on exactly one topic; use OpenGroup for a group")
 	}
 	return c.openQueue(ctx, s, s.Topics[0], func() {})
 }
@@ -75,7 +76,7 @@ func (c *Client) openQueue(ctx context.Context, s Source, topic string, arrive f
 	return q, nil
 }
 
-// open has the broker make the queue.
+// open makes the broker create the queue, or set its policy.
 func (q *QueueConsumer) open(ctx context.Context) error {
 	var flags wire.Flags
 	if q.s.OrderByKey {
@@ -95,14 +96,14 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 	return err
 }
 
-// policyMs is a duration of a queue's policy. The broker bounds it.
+// policyMs returns a duration of a queue's policy in milliseconds. The broker bounds it.
 func policyMs(d time.Duration) uint32 {
 	return uint32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
 }
 
-// Fetch leases up to limit messages; it waits for the first. The caller may keep them, and must settle each
-// before its lease ends: see Message.Ack. The error is the context's, ErrClosed, or the broker's reason why
-// there will be no more messages.
+// Fetch leases up to limit messages. It waits for the first. The caller may keep the messages, and
+// must settle each of them before its lease ends; see Message.Ack. The error is the context's,
+// ErrClosed, or the reason why the broker will deliver no more messages.
 func (q *QueueConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -125,14 +126,15 @@ func (q *QueueConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error
 	}
 }
 
-// fetchedLocked ends a Fetch: when it was the last one, nothing more is leased.
+// fetchedLocked ends a Fetch. After the last one in progress, no more messages are leased.
 func (q *QueueConsumer) fetchedLocked() {
 	if q.fetching--; q.fetching == 0 && !q.renews {
 		q.want = 0
 	}
 }
 
-// waitLocked lets go of the lock until the queue's state changes, or returns why ctx ended.
+// waitLocked releases mu until the state has changed. It returns the context's cause when ctx ends
+// first.
 func (q *QueueConsumer) waitLocked(ctx context.Context) error {
 	changed := q.changed
 	q.mu.Unlock()
@@ -145,8 +147,8 @@ func (q *QueueConsumer) waitLocked(ctx context.Context) error {
 	}
 }
 
-// takeLocked removes up to limit ready messages. Those whose lease ended while they waited are
-// dropped: the broker has given them to somebody else.
+// takeLocked removes up to limit ready messages. It drops those whose lease ended while they
+// waited, because the broker has given them to another worker.
 func (q *QueueConsumer) takeLocked(limit int) []*Message {
 	old := time.Now().Add(-q.s.Lease)
 	var ms []*Message
@@ -164,7 +166,8 @@ func (q *QueueConsumer) takeLocked(limit int) []*Message {
 	return ms
 }
 
-// nextLocked removes a ready message whose lease was not lost, nil when there is none.
+// nextLocked removes the next ready message whose lease is not lost. It returns nil when there is
+// none.
 func (q *QueueConsumer) nextLocked() *Message {
 	for len(q.ready) > 0 {
 		m := q.ready[0]
@@ -176,7 +179,7 @@ func (q *QueueConsumer) nextLocked() *Message {
 	return nil
 }
 
-// ask wakes the puller.
+// ask wakes pull.
 func (q *QueueConsumer) ask() {
 	select {
 	case q.asked <- struct{}{}:
@@ -184,23 +187,23 @@ func (q *QueueConsumer) ask() {
 	}
 }
 
-// changeLocked wakes those who wait for another state of the queue.
+// changeLocked wakes those who wait for a change of the state.
 func (q *QueueConsumer) changeLocked() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// Lost returns how many acknowledgements were too late: the lease had ended, and the message is delivered
-// again.
+// Lost returns how many acknowledgements came too late: the lease had ended, and the message is
+// delivered again.
 func (q *QueueConsumer) Lost() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.acks.lost
 }
 
-// Flush sends the acknowledgements made so far and waits until the broker has answered them, as durably as
-// the topic asks for. It returns an *Error with wire.CodeLeaseLost when some since the last Flush were too
-// late.
+// Flush sends the acknowledgements made so far, and waits until the broker has stored them as
+// durably as the topic asks for. The error is wire.CodeLeaseLost when acknowledgements since the
+// last Flush came too late.
 func (q *QueueConsumer) Flush(ctx context.Context) error {
 	q.flushAcks()
 	q.mu.Lock()
@@ -219,8 +222,9 @@ func (q *QueueConsumer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Close releases the messages that Fetch did not return, sends the acknowledgements and waits for the
-// answer. Messages that Fetch returned and that were not settled are delivered again when their lease ends.
+// Close releases the leased messages that Fetch did not return, sends the acknowledgements and
+// waits for the answers. Messages that Fetch returned and that were not settled are delivered again
+// when their lease ends.
 func (q *QueueConsumer) Close(ctx context.Context) error {
 	q.mu.Lock()
 	again := q.closed
@@ -242,8 +246,8 @@ func (q *QueueConsumer) Close(ctx context.Context) error {
 	return err
 }
 
-// flushAcks has all queues send their acknowledgements, because cn is going away.
-func (c *Client) flushAcks(*conn) {
+// flushAcks makes all queues send their acknowledgements.
+func (c *Client) flushAcks() {
 	for _, q := range c.openQueues() {
 		q.flushAcks()
 	}

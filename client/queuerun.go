@@ -8,13 +8,13 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// queueRun hands the messages of a queue's topics to workers.
+// queueRun gives the messages of a queue's topics to workers.
 type queueRun struct {
 	*crew
 	s      Source
 	h      Handler
 	queues []*QueueConsumer
-	turn   int // of the queue to look at first; guarded by crew.mu
+	turn   int // index of the queue that was looked at last; guarded by crew.mu
 }
 
 func (c *Client) runQueue(ctx context.Context, s Source, h Handler) error {
@@ -30,7 +30,7 @@ func (c *Client) runQueue(ctx context.Context, s Source, h Handler) error {
 	finish, cancel := finishing(ctx)
 	defer cancel()
 	for _, q := range r.queues {
-		if err := q.Close(finish); err != nil && wire.CodeOf(err) != wire.CodeLeaseLost { // those were reported
+		if err := q.Close(finish); err != nil && wire.CodeOf(err) != wire.CodeLeaseLost { // lost leases were reported
 			c.report(err)
 		}
 	}
@@ -52,8 +52,8 @@ func (r *queueRun) open(ctx context.Context) error {
 	return nil
 }
 
-// worker handles messages until the run stops. The acknowledgement of one goes with the taking of the
-// next.
+// worker handles messages until the run stops. Acknowledging one message and taking the next is one
+// step, under one lock.
 func (r *queueRun) worker() {
 	var done *Message
 	for {
@@ -65,11 +65,12 @@ func (r *queueRun) worker() {
 	}
 }
 
-// next acknowledges done, unless it is nil, and waits for a message; nil means to stop.
+// next acknowledges done, unless it is nil, and waits for a message. It returns nil when the run
+// has stopped.
 func (r *queueRun) next(done *Message) *Message {
 	if done != nil {
 		q := done.lease.q
-		m, err := q.swap(done.lease, len(r.queues) == 1 && !r.halted()) // of several, all have their turn
+		m, err := q.swap(done.lease, len(r.queues) == 1 && !r.isStopped()) // several queues take turns
 		if err != nil {
 			r.c.report(err)
 		}
@@ -80,11 +81,11 @@ func (r *queueRun) next(done *Message) *Message {
 	return r.take()
 }
 
-// swap acknowledges l and takes a message that is ready, when more is true.
+// swap acknowledges l. If more is true, it also takes a message that is ready, or returns nil.
 func (q *QueueConsumer) swap(l *lease, more bool) (m *Message, err error) {
 	q.mu.Lock()
 	gone := l.gone
-	if !l.settled { // else the handler settled it, or it was lost
+	if !l.settled { // neither settled by the handler nor lost
 		err = q.ackLocked(l)
 	}
 	q.handledLocked(l)
@@ -102,7 +103,7 @@ func (q *QueueConsumer) swap(l *lease, more bool) (m *Message, err error) {
 	return m, err
 }
 
-// take waits for a message; nil means to stop.
+// take waits for a message. It returns nil when the run has stopped.
 func (r *queueRun) take() *Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,8 +116,7 @@ func (r *queueRun) take() *Message {
 				return m
 			}
 			if err != nil {
-				r.stopped, r.err = true, err
-				r.over.Store(true)
+				r.stopLocked(err)
 				r.cond.Broadcast()
 				return nil
 			}
@@ -126,7 +126,8 @@ func (r *queueRun) take() *Message {
 	return nil
 }
 
-// one takes a message that is ready.
+// one takes a message that is ready. It returns nil when there is none, and an error when there
+// will be none.
 func (q *QueueConsumer) one() (*Message, error) {
 	q.mu.Lock()
 	m, err := q.nextLocked(), q.err
@@ -141,8 +142,8 @@ func (q *QueueConsumer) one() (*Message, error) {
 	return m, nil
 }
 
-// handle runs the handler. It returns the message when that is to be acknowledged, and settles it
-// otherwise.
+// handle runs the handler. It returns the message if that is to be acknowledged; otherwise it has
+// settled it.
 func (r *queueRun) handle(m *Message) (done *Message) {
 	l := m.lease
 	l.handling.Context = r.ctx
@@ -160,7 +161,7 @@ func (r *queueRun) handle(m *Message) (done *Message) {
 	if gone {
 		l.q.reportLost(1)
 	}
-	if settled { // by the handler itself, or lost
+	if settled { // settled by the handler, or lost
 		return nil
 	}
 	if err := r.settle(m, v); err != nil {
@@ -178,8 +179,7 @@ func (r *queueRun) settle(m *Message, v verdict) error {
 	return m.nack(ctx, v.after, v.reason)
 }
 
-// extendEvery keeps the leases of messages that wait or are being handled, until the returned
-// function is called.
+// extendEvery extends the leases of messages that wait or are being handled, until stop is called.
 func (r *queueRun) extendEvery(every time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -203,7 +203,7 @@ func (r *queueRun) extendEvery(every time.Duration) (stop func()) {
 	}
 }
 
-// extendHeld starts the leases of all held messages anew. Those held for too long are let go.
+// extendHeld extends all leases that are held, except those older than MaxLease, which it gives up.
 func (q *QueueConsumer) extendHeld() {
 	now := time.Now()
 	parts := map[uint16][]wire.LeaseRange{}

@@ -9,6 +9,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
+// readLoop reads and dispatches frames until the connection ends.
 func (cn *conn) readLoop() {
 	defer cn.passOn()
 	for {
@@ -30,7 +31,7 @@ func (cn *conn) readLoop() {
 	}
 }
 
-// dispatch runs one frame. An error ends the connection.
+// dispatch handles one frame. An error ends the connection.
 func (cn *conn) dispatch(f *frame) error {
 	if f.Op == wire.OpMessage {
 		return cn.onMessage(f)
@@ -73,7 +74,7 @@ func (cn *conn) onReply(f *frame) error {
 		r.reply(f, nil)
 	case ok:
 		r.reply(nil, we)
-	case we != nil: // about the connection itself, such as CodeMalformed
+	case we != nil: // it concerns the connection itself, such as CodeMalformed
 		return fmt.Errorf("refused by the broker: %w", we)
 	default:
 		return fmt.Errorf("%w: a %s reply to no request", ErrProtocol, f.Op)
@@ -82,7 +83,7 @@ func (cn *conn) onReply(f *frame) error {
 	return nil
 }
 
-// take removes the request under id. ok is false when there is none for op.
+// take removes the request with the correlation id. ok is false when there is none for op.
 func (cn *conn) take(id uint32, op wire.Op) (r request, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
@@ -96,7 +97,7 @@ func (cn *conn) take(id uint32, op wire.Op) (r request, ok bool) {
 		if cn.err != nil {
 			return request{}, false
 		}
-		cn.room.Wait() // the kernel has it, but the writer has not said so: its memory is not free yet
+		cn.room.Wait() // it was sent, but the writer has not noted that yet: its memory is still in use
 	}
 	delete(cn.pending, id)
 	if !r.long {
@@ -108,7 +109,7 @@ func (cn *conn) take(id uint32, op wire.Op) (r request, ok bool) {
 	return r, true
 }
 
-// onPublished takes the answer to one or more batches.
+// onPublished takes the answer to one batch, or to several that were sent one after the other.
 func (cn *conn) onPublished(f *frame) error {
 	if f.Flags&wire.FlagError != 0 {
 		return cn.onPublishFailed(f)
@@ -150,10 +151,10 @@ func (cn *conn) onPublishFailed(f *frame) error {
 	}
 	op := f.Op &^ wire.OpReply
 	r, ok := cn.take(f.Correlation, op)
-	if !ok { // a publish at wire.LevelNone, long counted as done
+	if !ok { // a publish at wire.LevelNone, which is done already
 		cn.c.report(explain(we, op, "", anyPartition))
 		if stale(we) && time.Since(cn.refreshed) > time.Second {
-			cn.refreshed = time.Now() // nobody knows which topic it was
+			cn.refreshed = time.Now() // refresh all topics: the answer does not name one
 			cn.c.producer.refresh(cn)
 		}
 		return nil
@@ -163,7 +164,7 @@ func (cn *conn) onPublishFailed(f *frame) error {
 	return nil
 }
 
-// afterPublished lets lanes go on that waited for room on the connection.
+// afterPublished wakes lanes that waited for room on the connection.
 func (cn *conn) afterPublished() {
 	cn.mu.Lock()
 	starved := cn.starved
@@ -221,16 +222,16 @@ func (cn *conn) onNotice(f *frame) error {
 	}
 	cn.c.opts.Logger.Warn("broker notice", "node", cn.server.Addr, "code", n.Code.String(), "detail", n.Detail)
 	if n.Code == wire.CodeShutdown {
-		cn.c.flushAcks(cn)
+		cn.c.flushAcks()
 		cn.drain()
 	}
 	return nil
 }
 
-// abandon tells every request of a dead connection, in the order in which they were sent.
+// abandon ends every request of a dead connection, in the order in which they were sent.
 func (cn *conn) abandon() {
 	cn.mu.Lock()
-	for cn.writing { // somebody who pushed: how far that got decides what may be sent again
+	for cn.writing { // a push is in progress: how far it gets decides what may be sent again
 		cn.room.Wait()
 	}
 	left := make([]request, 0, len(cn.pending)+len(cn.fired))
@@ -262,7 +263,8 @@ func (cn *conn) abandon() {
 	cn.c.inbox.lost(cn)
 }
 
-// probeLoop sends a ping every interval. A connection that was silent since the last one is dead.
+// probeLoop pings the broker at an interval. A connection on which nothing arrived since the last
+// ping is dead.
 func (cn *conn) probeLoop() {
 	every := cn.c.opts.PingInterval
 	if idle := time.Duration(cn.hello.IdleMs) * time.Millisecond; idle > 0 {

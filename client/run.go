@@ -11,15 +11,16 @@ import (
 // finishTime bounds what Run does after its context has ended: the last commit or acknowledgements.
 const finishTime = 5 * time.Second
 
-// Run reads the source and calls h for every message, until ctx ends, h returns ErrStop, the client is
-// closed, or reading becomes impossible, for example because the topic was deleted. It then waits for the
-// running handlers, and commits or acknowledges what they finished. Run returns nil after ErrStop,
-// ErrClosed after Close, the context's cause, or what made reading impossible. A message is never committed
-// before its handler has returned.
+// Run reads the source and calls h for every message. It ends when ctx ends, h returns ErrStop, the
+// client is closed, or reading has become impossible, for example because the topic was deleted. It
+// then waits for the running handlers, and commits or acknowledges what they finished. It returns
+// nil after ErrStop, ErrClosed after Close, the cause of ctx, or the reason why reading is
+// impossible.
 //
-// Every message is handled at least once: a crash, or a connection lost before the commit, causes messages
-// to be handled again. So does a restart of the broker just before the run ends, when the broker does not
-// know the member any more: the last commit is refused, and reported to Options.OnError.
+// A message is committed only after its handler has returned, so every message is handled at least
+// once. It is handled again after a crash, or when the connection is lost before the commit. It is
+// also handled again when the broker restarts just before the run ends: the broker does not know
+// the member any more and refuses the last commit, which is reported to Options.OnError.
 func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {
@@ -36,8 +37,8 @@ func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	return c.runGroup(ctx, s, h)
 }
 
-// beginRun has Close wait for a run, until c.runs is told that it ended. It returns false when the client
-// is closing.
+// beginRun makes Close wait until c.runs.Done is called. It returns false when the client is
+// closing.
 func (c *Client) beginRun() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,24 +49,22 @@ func (c *Client) beginRun() bool {
 	return true
 }
 
-// crew is the workers of a Run. Whoever has work for them calls wake.
+// crew is the workers of a Run, and when they stop. Whoever has work for them calls wake.
 type crew struct {
 	c      *Client
 	ctx    context.Context // of the handlers
 	cancel context.CancelCauseFunc
 
-	ending atomic.Bool   // stopped, to be asked for every message
-	quit   chan struct{} // closed then
+	stopped atomic.Bool   // set under mu
+	quit    chan struct{} // closed when stopped is set
 
-	mu      sync.Mutex // guards the fields below and what the crew works on
-	cond    sync.Cond  // of mu
-	stopped bool
-	over    atomic.Bool // stopped, to be read without mu
-	err     error       // why
+	mu   sync.Mutex // guards the fields below and what the crew works on
+	cond sync.Cond  // of mu
+	err  error      // why the crew stopped
 }
 
-// gather starts a crew that stops with ctx or when the client begins to close. dismiss must be called
-// when its workers are gone.
+// gather starts a crew that stops with ctx or when the client begins to close. dismiss must be
+// called when the workers have ended.
 func (c *Client) gather(ctx context.Context) (cr *crew, dismiss func()) {
 	cr = &crew{c: c, quit: make(chan struct{})}
 	cr.cond.L = &cr.mu
@@ -83,7 +82,8 @@ func (c *Client) gather(ctx context.Context) (cr *crew, dismiss func()) {
 	}
 }
 
-// stop has the workers end after the messages they are handling. The first reason counts.
+// stop makes the workers end after the messages that they are handling. Only the first reason
+// counts.
 func (cr *crew) stop(err error) {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
@@ -92,10 +92,9 @@ func (cr *crew) stop(err error) {
 }
 
 func (cr *crew) stopLocked(err error) {
-	if !cr.stopped {
-		cr.stopped, cr.err = true, err
-		cr.over.Store(true)
-		cr.ending.Store(true)
+	if !cr.stopped.Load() {
+		cr.err = err
+		cr.stopped.Store(true)
 		close(cr.quit)
 	}
 }
@@ -106,14 +105,9 @@ func (cr *crew) wake() {
 	cr.mu.Unlock()
 }
 
-// halted reports whether the crew has stopped or is about to.
-func (cr *crew) halted() bool {
-	return cr.over.Load() || cr.ctx.Err() != nil || cr.c.wind.Err() != nil
-}
-
-// isStopped is cheap enough to be asked for every message.
+// isStopped reports whether the crew has stopped. It is cheap enough to be asked for every message.
 func (cr *crew) isStopped() bool {
-	if cr.ending.Load() {
+	if cr.stopped.Load() {
 		return true
 	}
 	if cr.ctx.Err() == nil && cr.c.wind.Err() == nil {
@@ -124,18 +118,19 @@ func (cr *crew) isStopped() bool {
 	return cr.stoppedLocked()
 }
 
-// stoppedLocked reports whether to end, without waiting for anybody to call stop.
+// stoppedLocked reports whether the crew has stopped. It does not rely on the goroutine that calls
+// stop when a context ends.
 func (cr *crew) stoppedLocked() bool {
-	if !cr.stopped && cr.ctx.Err() != nil {
+	if !cr.stopped.Load() && cr.ctx.Err() != nil {
 		cr.stopLocked(context.Cause(cr.ctx))
 	}
-	if !cr.stopped && cr.c.wind.Err() != nil {
+	if !cr.stopped.Load() && cr.c.wind.Err() != nil {
 		cr.stopLocked(ErrClosed)
 	}
-	return cr.stopped
+	return cr.stopped.Load()
 }
 
-// work runs n workers until the crew stops, and returns why it did; nil after ErrStop.
+// work runs n workers until the crew stops, and returns the reason; nil for ErrStop.
 func (cr *crew) work(n int, worker func()) error {
 	var wg sync.WaitGroup
 	for range n {
@@ -150,7 +145,7 @@ func (cr *crew) work(n int, worker func()) error {
 	return cr.err
 }
 
-// finishing returns the context for what is left to do after ctx may have ended.
+// finishing returns a context for the work that is left when ctx has ended.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 }

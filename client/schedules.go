@@ -12,13 +12,13 @@ import (
 
 // Scheduled is a message that the broker will publish later.
 type Scheduled struct {
-	Message           // its first one: clients schedule one at a time. Cron and Zone are set
-	ID      uint64    // in the partition
-	Due     time.Time // when it is published next
+	Message           // with Cron and Zone; if another client scheduled a batch, its first message
+	ID      uint64    // identifies it in its partition
+	Due     time.Time // when the broker publishes it next
 }
 
-// Schedules iterates over the scheduled messages of one partition of a topic, or of AllPartitions: in each
-// partition in the order in which they are due. An error ends the iteration.
+// Schedules iterates over the scheduled messages of one partition of a topic, or of AllPartitions.
+// Those of one partition come in the order in which they are due. An error ends the iteration.
 func (c *Client) Schedules(ctx context.Context, topic string, partition int) iter.Seq2[*Scheduled, error] {
 	return func(yield func(*Scheduled, error) bool) {
 		first, next := partition, partition+1
@@ -64,8 +64,8 @@ func (c *Client) schedulesOf(ctx context.Context, topic string, partition int, y
 	}
 }
 
-// Schedule returns one scheduled message. The error is wire.CodeOffsetOutOfRange when no message with that
-// id is waiting.
+// Schedule returns a scheduled message. The error is wire.CodeOffsetOutOfRange when no message with
+// that id waits in the partition.
 func (c *Client) Schedule(ctx context.Context, topic string, partition int, id uint64) (*Scheduled, error) {
 	if id == 0 {
 		return nil, noSchedule(topic, partition, id)
@@ -125,8 +125,8 @@ func newScheduled(topic string, partition int, it *wire.ScheduleInfo) (*Schedule
 	return s, nil
 }
 
-// CancelScheduled cancels scheduled messages by their ids. It returns how many of them were no longer
-// waiting.
+// CancelScheduled cancels scheduled messages of one partition by their ids. It returns how many of
+// them were not waiting any more.
 func (c *Client) CancelScheduled(ctx context.Context, topic string, partition int, ids ...uint64) (missing int, err error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return 0, noPartition(wire.OpCancel, topic, partition)

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// ackDelay is how long an acknowledgement waits for others to go with it.
+	// ackDelay is how long an acknowledgement waits for others to be sent with it.
 	ackDelay = 2 * time.Millisecond
-	// maxRanges bounds the ranges of one request; broken runs of offsets are what makes many.
+	// maxRanges bounds the ranges of one request. Many ranges arise when offsets have gaps.
 	maxRanges = 2048
 )
 
-// acks gathers acknowledgements, so that many messages are settled by one request.
+// acks gathers acknowledgements, so that one request settles many messages.
 type acks struct {
-	binding     *binding // of the connection they are for
+	binding     *binding // of the connection that leased the messages
 	byPartition map[uint16][]wire.LeaseRange
-	scheduled   bool   // a timer will send them
-	unanswered  int    // messages gathered or sent, whose fate is not known
-	lost        uint64 // messages acknowledged too late
-	told        uint64 // of lost, reported by Flush
+	scheduled   bool   // a timer will send the acknowledgements
+	unanswered  int    // messages whose settlement is gathered or sent, and not answered
+	lost        uint64 // messages that were acknowledged too late
+	told        uint64 // how many of lost were reported by Flush
 }
 
-// drop forgets what was not sent and returns how many messages that were.
+// drop discards what was not sent, and returns how many messages that were.
 func (a *acks) drop() (n int) {
 	for _, ranges := range a.byPartition {
 		n += countMessages(ranges)
@@ -46,10 +46,11 @@ func countMessages(ranges []wire.LeaseRange) (n int) {
 	return n
 }
 
-// lateRanges is how many ranges a message may continue: workers finish a little out of order.
+// lateRanges is how many of the last ranges a message may continue, because workers finish slightly
+// out of order.
 const lateRanges = 4
 
-// appendRange adds one message, to one of the last ranges when it continues that.
+// appendRange adds one message to ranges, extending one of the last ones if possible.
 func appendRange(ranges []wire.LeaseRange, l *lease) []wire.LeaseRange {
 	for i := len(ranges) - 1; i >= max(0, len(ranges)-lateRanges); i-- {
 		last := &ranges[i]
@@ -61,7 +62,7 @@ func appendRange(ranges []wire.LeaseRange, l *lease) []wire.LeaseRange {
 	return append(ranges, wire.LeaseRange{First: l.offset, Count: 1, Attempt: l.attempt})
 }
 
-// mergeRanges sorts ranges and joins neighbours, in place.
+// mergeRanges sorts ranges and joins adjacent ones, in place.
 func mergeRanges(ranges []wire.LeaseRange) []wire.LeaseRange {
 	slices.SortFunc(ranges, func(a, b wire.LeaseRange) int { return cmp.Compare(a.First, b.First) })
 	out := ranges[:0]
@@ -75,10 +76,10 @@ func mergeRanges(ranges []wire.LeaseRange) []wire.LeaseRange {
 	return out
 }
 
-// Ack marks a message of a queue as done. It returns at once: acknowledgements are sent together, within
-// milliseconds; QueueConsumer.Flush waits for them. It returns ErrNotLeased when the message was settled
-// before or did not come from a queue, and an error with wire.CodeLeaseLost when the connection that leased
-// it is gone.
+// Ack marks a message from a queue as done. It returns at once: acknowledgements are sent together,
+// within milliseconds, and QueueConsumer.Flush waits for the answers. The context is not used. The
+// error is ErrNotLeased when the message was settled before or did not come from a queue, and
+// wire.CodeLeaseLost when the connection that leased it is lost.
 func (m *Message) Ack(context.Context) error {
 	if m.lease == nil {
 		return ErrNotLeased
@@ -86,8 +87,9 @@ func (m *Message) Ack(context.Context) error {
 	return m.lease.q.ack(m.lease)
 }
 
-// Nack has a message of a queue delivered again after delay; a negative delay means the queue's backoff. It
-// returns when that is stored, as durably as the topic asks for. Errors are those of Ack.
+// Nack makes the queue deliver a message again after delay; a negative delay means the queue's
+// backoff. It returns when that is stored as durably as the topic asks for. The errors are those of
+// Ack, and the broker's.
 func (m *Message) Nack(ctx context.Context, delay time.Duration) error {
 	return m.nack(ctx, delay, "")
 }
@@ -96,7 +98,8 @@ func (m *Message) nack(ctx context.Context, delay time.Duration, reason string) 
 	return m.settle(ctx, wire.OpNack, delayMs(delay), reason)
 }
 
-// delayMs rounds up: a short delay must not become none. The wire can say 24 days at most.
+// delayMs returns a delay in milliseconds, rounded up, so that a short delay does not become none.
+// The format holds at most 24 days.
 func delayMs(d time.Duration) int32 {
 	if d < 0 {
 		return -1
@@ -104,13 +107,15 @@ func delayMs(d time.Duration) int32 {
 	return int32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
 }
 
-// Reject moves a message of a queue to the dead-letter topic with the reason, of which at most
-// wire.MaxReasonBytes are kept. It returns when that is stored. Errors are those of Ack.
+// Reject moves a message from a queue to the dead-letter topic, with the reason, of which at most
+// wire.MaxReasonBytes are kept. It returns when that is stored. The errors are those of Ack, and
+// the broker's.
 func (m *Message) Reject(ctx context.Context, reason string) error {
 	return m.settle(ctx, wire.OpReject, 0, reason)
 }
 
-// Extend restarts the lease of a message of a queue. Errors are those of Ack.
+// Extend starts the lease of a message from a queue anew. The errors are those of Ack, and the
+// broker's.
 func (m *Message) Extend(ctx context.Context) error {
 	if m.lease == nil {
 		return ErrNotLeased
@@ -139,10 +144,10 @@ func (m *Message) settle(ctx context.Context, op wire.Op, ms int32, reason strin
 	return q.settleNow(ctx, op, l, ms, reason)
 }
 
-// liveLocked reports whether the connection that leased l is still there.
+// liveLocked reports whether the connection that leased l is still up.
 func (q *QueueConsumer) liveLocked(l *lease) bool { return l.b.conn.alive() }
 
-// settleLocked takes a message from those that are held.
+// settleLocked marks l as settled.
 func (q *QueueConsumer) settleLocked(l *lease) {
 	l.settled = true
 	q.held.remove(l)
@@ -153,7 +158,7 @@ func (q *QueueConsumer) leaseLost(op wire.Op, l *lease) error {
 	return explain(we, op, q.topic, int(l.partition))
 }
 
-// ack adds a message to the acknowledgements that leave next.
+// ack adds a message to the acknowledgements that are sent next.
 func (q *QueueConsumer) ack(l *lease) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -180,8 +185,8 @@ func (q *QueueConsumer) ackLocked(l *lease) error {
 	return nil
 }
 
-// flushAcks sends the acknowledgements gathered so far. When it returns their requests are made, also those that
-// somebody else is sending: a connection that drains may close behind it.
+// flushAcks sends the acknowledgements gathered so far. When it returns they are queued for
+// sending, including those of a concurrent call: a connection that drains may close right after.
 func (q *QueueConsumer) flushAcks() {
 	q.flushing.Lock()
 	defer q.flushing.Unlock()

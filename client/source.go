@@ -11,75 +11,81 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Source says what Run and OpenQueue read. Make one with Group or Queue and set what differs from
-// the defaults.
+// Source names a group or queue, and configures how a client reads it. Make one with Group or
+// Queue, and set what differs from the defaults.
 type Source struct {
-	Name   string // of the group or queue
+	Name   string // the name of the group or queue
 	Topics []string
 	queue  bool
 
-	// Workers is how many handlers run at once. Default 1. In a group the messages of one partition
-	// are always handled one after the other.
+	// Workers is how many handlers run at once. In a group, the messages of one partition are
+	// always handled one after the other. Default 1.
 	Workers int
-	// From is where a new group or queue starts. Default: the start. A queue cannot start at AfterStart,
-	// BeforeEnd or a committed offset.
+	// From is where a new group or queue starts. A queue cannot start at AfterStart, BeforeEnd or a
+	// committed offset. Default: the start.
 	From Position
-	// BackoffMin and BackoffMax bound the pause before a message whose handler failed is handled again;
-	// it doubles with every attempt. Default for groups 100 ms and 30 s, for queues the broker's.
+	// BackoffMin and BackoffMax bound the pause before a message is handled again after a failure.
+	// The pause doubles with every attempt. Default for groups 100 ms and 30 s, for queues the
+	// broker's.
 	BackoffMin, BackoffMax time.Duration
-	// MaxDeliveries is the number of attempts after which a message is given up. Default for groups: never;
-	// for queues the broker's.
+	// MaxDeliveries is the number of attempts after which a message is given up. Default for
+	// groups: no limit; for queues the broker's.
 	MaxDeliveries int
 	// DeadLetter is the topic for messages that were given up or rejected. Default for queues
-	// "<topic>.<queue>.dlq"; for groups none: such messages are skipped and reported to
+	// "<topic>.<queue>.dlq"; for groups none: such messages are skipped, and reported to
 	// Options.OnError.
 	DeadLetter string
 
-	// Instance is a name that a member of a group keeps when it restarts: a restart within SessionTimeout
-	// moves no partition. It must be unique among the members. Default: none.
+	// Instance is the name of a member that it keeps when it restarts: a restart within
+	// SessionTimeout moves no partition. It must be unique among the members of the group. Default:
+	// none.
 	Instance string
-	// SessionTimeout is how long the broker waits for a heartbeat before a member's partitions move to
-	// others; without an Instance they move a second after its connection is lost. Default 10 s, 100 ms to
-	// 30 min.
+	// SessionTimeout is how long the broker waits for a heartbeat before the member's partitions
+	// move to others. Without an Instance they also move one second after its connection is lost.
+	// From 100 ms to 30 min, default 10 s.
 	SessionTimeout time.Duration
-	// HandoverTimeout is how long a handler may take to finish when its partition moves to another member.
-	// Then its context ends, and its message is not committed. Default 30 s, at most 1 h.
+	// HandoverTimeout is how long a handler may go on when its partition is to move to another
+	// member. After that its context ends, and its message is not committed. From 1 ms to 1 h,
+	// default 30 s.
 	HandoverTimeout time.Duration
-	// CommitInterval is how often a group's progress is committed. Default 1 s.
+	// CommitInterval is how often a group commits its progress. Default 1 s.
 	CommitInterval time.Duration
-	// CreditBytes bounds what a group receives ahead. Default 8 MiB per topic.
+	// CreditBytes bounds what the broker sends ahead to a member of a group, over all its
+	// partitions. Each partition gets at least 64 KiB. Default 8 MiB.
 	CreditBytes int
 
-	// Middleware wraps the handler, the first one outermost, for logs, traces, metrics and limits.
+	// Middleware wraps the handler; the first one is the outermost. Use it for logs, traces,
+	// metrics and limits.
 	Middleware []func(Handler) Handler
 
-	// OrderByKey has the broker deliver the messages of one key in a queue one after the other: a message
-	// is delivered when all earlier ones of its key in the partition are done or were given up. Other keys
-	// do not wait. It is a property of the queue: the last client that opened the queue decides.
+	// OrderByKey makes a queue deliver the messages of one key one after the other: a message waits
+	// until all earlier ones of its key in the partition are done or given up. Other keys do not
+	// wait. It is a property of the queue: the client that opened the queue last decides.
 	OrderByKey bool
-	// Lease is how long a worker of a queue owns a message before the broker delivers it to another. Run
-	// extends it while the message waits or is handled. Default 30 s.
+	// Lease is how long a worker of a queue owns a message before the broker delivers it to
+	// another. Run extends the lease while the message waits or is handled. Default 30 s.
 	Lease time.Duration
-	// MaxLease bounds how long Run extends a lease: a handler that takes longer loses its message, and its
-	// context ends. Default 15 min.
+	// MaxLease bounds how long Run extends a lease. A handler that takes longer loses its message,
+	// and its context ends. Default 15 min, or Lease if that is longer.
 	MaxLease time.Duration
-	// Prefetch is how many messages of a queue Run leases ahead: thousands where handlers take
-	// microseconds, one for each worker where they take minutes. Default 32 for each worker, up to 1000.
+	// Prefetch is how many messages of a queue Run leases ahead. Thousands suit handlers that take
+	// microseconds; one for each worker suits handlers that take minutes. Default 32 for each
+	// worker, but at most 1000.
 	Prefetch int
 }
 
-// Group names a group: its members, wherever they run, share the partitions of its topics, read each in
-// order, and commit their progress.
+// Group names a group. Its members, in any number of processes, share the partitions of its topics.
+// Each reads its partitions in order and commits its progress.
 func Group(name string, topics ...string) Source { return Source{Name: name, Topics: topics} }
 
-// Queue names a queue: each message of its topics goes to one worker, wherever that runs, and is settled
-// individually.
+// Queue names a queue. Each message of its topics goes to one worker, in any process, and is
+// settled by itself.
 func Queue(name string, topics ...string) Source {
 	return Source{Name: name, Topics: topics, queue: true}
 }
 
-// DefaultSessionTimeout is the default of Source.SessionTimeout. A member sends four heartbeats in that
-// time.
+// DefaultSessionTimeout is the default of Source.SessionTimeout. A member sends four heartbeats in
+// a session timeout.
 const DefaultSessionTimeout = 10 * time.Second
 
 const maxPrefetch = 1000
@@ -103,41 +109,41 @@ func (s Source) withDefaults() Source {
 func (s *Source) validate() error {
 	switch {
 	case s.Name == "" || len(s.Topics) == 0:
-		return errors.New("client: a source needs a name and a topic")
+		return errors.New("client: a source needs a name and at least one topic")
 	case s.Workers < 0, s.MaxDeliveries < 0, s.Prefetch < 0, s.CreditBytes < 0:
-		return errors.New("client: negative number in the source")
+		return errors.New("client: Workers, MaxDeliveries, Prefetch and CreditBytes of a source must not be negative")
 	case s.BackoffMin < 0, s.BackoffMax < 0, s.Lease < 0, s.MaxLease < 0, s.CommitInterval < 0:
-		return errors.New("client: negative duration in the source")
+		return errors.New("client: BackoffMin, BackoffMax, Lease, MaxLease and CommitInterval of a source must not be negative")
 	case s.OrderByKey && !s.queue:
 		return errors.New("client: OrderByKey is for queues; a group keeps the order of whole partitions")
 	case s.SessionTimeout < 100*time.Millisecond || s.SessionTimeout > 30*time.Minute:
-		return fmt.Errorf("client: a session timeout of %v, 100 ms to 30 min are possible", s.SessionTimeout)
+		return fmt.Errorf("client: SessionTimeout is %v, it must be 100 ms to 30 min", s.SessionTimeout)
 	case s.HandoverTimeout < time.Millisecond || s.HandoverTimeout > time.Hour:
-		return fmt.Errorf("client: a hand-over timeout of %v, 1 ms to 1 h are possible", s.HandoverTimeout)
+		return fmt.Errorf("client: HandoverTimeout is %v, it must be 1 ms to 1 h", s.HandoverTimeout)
 	case len(s.Instance) > wire.MaxMemberName:
-		return errors.New("client: the instance is too long")
+		return fmt.Errorf("client: Instance has %d bytes, the limit is %d", len(s.Instance), wire.MaxMemberName)
 	case s.queue && s.From.kind >= fromCommitted:
-		return fmt.Errorf("client: a queue cannot start at %q", s.From)
+		return fmt.Errorf("client: a queue cannot start at %q: use start, end, last, an offset or a time", s.From)
 	}
 	return nil
 }
 
-// Handler handles one message. What it returns decides what becomes of the message:
+// Handler handles one message. Its result decides what happens to the message:
 //
 //	nil                 it is done: committed or acknowledged
-//	RetryAfter(d, err)  again after d
-//	Reject(err)         never again: to the dead-letter topic
+//	RetryAfter(d, err)  it is delivered again after d
+//	Reject(err)         it goes to the dead-letter topic
 //	ErrStop             it is done, and Run ends
-//	any other error     again after a backoff that grows with each attempt
-//	a panic             the same, and it is reported to Options.OnError
+//	any other error     it is delivered again after a backoff that grows with each attempt
+//	a panic             the same, and the panic is reported to Options.OnError
 //
 // The message is valid until the handler returns; see Message.Clone. The context ends when Run's
-// does, when the message's lease or its partition is lost, or when Close runs out of time. Handlers
-// run on as many goroutines as the source has workers.
+// does, when the message's lease or partition is lost, and when Close runs out of time. Up to
+// Source.Workers handlers run at once, on goroutines of their own.
 type Handler func(ctx context.Context, m *Message) error
 
-// RetryAfter returns an error that has the handler's message delivered again after d. A negative d means
-// the backoff of the source.
+// RetryAfter returns an error for a handler to return: the message is delivered again after d. A
+// negative d means the backoff of the source.
 func RetryAfter(d time.Duration, err error) error { return &retryError{after: d, err: err} }
 
 type retryError struct {
@@ -149,8 +155,8 @@ func (e *retryError) Error() string { return fmt.Sprintf("retry after %v: %v", e
 
 func (e *retryError) Unwrap() error { return e.err }
 
-// Reject returns an error that sends the handler's message to the dead-letter topic instead of delivering
-// it again.
+// Reject returns an error for a handler to return: the message goes to the dead-letter topic
+// instead of being delivered again.
 func Reject(err error) error { return &rejectError{err} }
 
 type rejectError struct{ err error }
@@ -159,15 +165,15 @@ func (e *rejectError) Error() string { return fmt.Sprintf("rejected: %v", e.err)
 
 func (e *rejectError) Unwrap() error { return e.err }
 
-// PanicError stands for the error that a handler did not return because it panicked.
+// PanicError is the error of a handler that panicked.
 type PanicError struct {
-	Value any    // what it panicked with
-	Stack []byte // where
+	Value any    // the value of the panic
+	Stack []byte // the stack trace of the panic
 }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
 
-// guard returns h inside the source's middleware, with its panics turned into errors.
+// guard wraps h in the source's middleware, and turns panics into errors.
 func (s *Source) guard(h Handler, report func(error)) Handler {
 	for _, wrap := range slices.Backward(s.Middleware) {
 		h = wrap(h)
@@ -183,7 +189,7 @@ func (s *Source) guard(h Handler, report func(error)) Handler {
 	}
 }
 
-// verdict is what a handler decided.
+// verdict is what the result of a handler means.
 type verdict struct {
 	done   bool
 	stop   bool
@@ -208,7 +214,7 @@ func judge(err error) verdict {
 	return verdict{after: -1, reason: err.Error()}
 }
 
-// backoff returns the pause behind the given attempt, from 1.
+// backoff returns the pause after the given attempt, counted from 1.
 func (s *Source) backoff(attempt int) time.Duration {
 	d := s.BackoffMin
 	for range attempt - 1 {

@@ -10,29 +10,29 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// topic is what the producer knows about one topic. It outlives connections: after each new one the
-// handle is asked for again.
+// topic is what the producer knows about one topic. It outlives connections: on each new one it
+// asks for its handle again.
 type topic struct {
 	p       *producer
 	name    string
-	binding atomic.Pointer[binding] // nil while the handle is being asked for
+	binding atomic.Pointer[binding] // nil until the broker has told the handle
 	info    atomic.Pointer[topicInfo]
-	lanes   atomic.Pointer[[]*lane] // only grows
-	placing atomic.Pointer[[]*lane] // of the partitions that the topic has: fewer, when it was deleted and made again
-	sticky  atomic.Uint32           // the partition of messages without a key, modulo their number
+	lanes   atomic.Pointer[[]*lane] // one for each partition; only grows
+	placing atomic.Pointer[[]*lane] // the lanes to publish to: fewer than lanes if the topic was created again with fewer partitions
+	sticky  atomic.Uint32           // modulo the number of partitions, the one for messages without a key
 
-	mu sync.Mutex // held while lanes grow
+	mu sync.Mutex // held by bind
 }
 
-// topicInfo is what placing and measuring a message needs.
+// topicInfo is what the producer needs to place and measure messages.
 type topicInfo struct {
 	hash       wire.Hash
 	maxBatch   int // bytes
 	maxMessage int // bytes
-	maxAtomic  int // bytes of a batch that must be whole
+	maxAtomic  int // bytes of a batch that must not be split
 }
 
-// frameRoom is what a frame needs besides the content of its only message.
+// frameRoom is how much of a frame is reserved for what it holds besides the content of messages.
 const frameRoom = 1 << 10
 
 func newTopicInfo(b *binding, maxBatch int) *topicInfo {
@@ -57,7 +57,7 @@ func newTopic(p *producer, name string) *topic {
 	return t
 }
 
-// bind takes what the broker says about the topic and sends what waits.
+// bind takes the broker's description of the topic and sends what waits.
 func (t *topic) bind(b *binding) {
 	t.mu.Lock()
 	lanes := *t.lanes.Load()
@@ -75,13 +75,13 @@ func (t *topic) bind(b *binding) {
 	}
 }
 
-// rebind asks for the handle again, because the broker does not honour the one of b any more.
+// rebind asks for the handle again, because the broker does not accept that of b any more.
 func (t *topic) rebind(b *binding) {
 	b.conn.forget(b, t.name)
 	t.resolve(b.conn, !t.p.c.opts.NoAutoCreate)
 }
 
-// resolve asks for the handle on cn without waiting.
+// resolve asks for the handle on cn, without waiting.
 func (t *topic) resolve(cn *conn, create bool) {
 	cn.resolveLater(t.name, create, func(b *binding, err error) { t.resolved(cn, create, b, err) })
 }
@@ -105,8 +105,8 @@ func (t *topic) resolved(cn *conn, created bool, b *binding, err error) {
 	}
 }
 
-// learn asks for the topic again, because a partition may have been added since, and reports whether
-// there was an answer.
+// learn asks for the topic again, because a partition may have been added. It returns false when
+// the broker did not answer.
 func (t *topic) learn(ctx context.Context) bool {
 	bounded, cancel := t.p.c.bounded(ctx)
 	defer cancel()
@@ -134,7 +134,7 @@ func (t *topic) busy() bool {
 	return false
 }
 
-// moveOn has messages without a key go to the next partition, when they went to this one.
+// moveOn moves messages without a key to the next partition, if they go to this one.
 func (t *topic) moveOn(partition uint16) {
 	n := uint32(len(*t.placing.Load()))
 	if now := t.sticky.Load(); now%n == uint32(partition) {

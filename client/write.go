@@ -8,14 +8,14 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// writeLoop writes what others do not write themselves, until the connection ends.
+// writeLoop writes what callers do not write themselves, until the connection ends.
 func (cn *conn) writeLoop() {
 	for {
 		cn.mu.Lock()
 		buf := cn.startLocked()
 		unread := !cn.turn.taken && !cn.isQuietLocked()
 		cn.mu.Unlock()
-		if unread { // who has the writer write does not read
+		if unread { // a caller that leaves writing to the writer does not read its answer either
 			cn.recallReader()
 		}
 		if len(buf) == 0 {
@@ -37,7 +37,7 @@ func (cn *conn) writeLoop() {
 	}
 }
 
-// wakeWriter has the writer write what is in the output.
+// wakeWriter makes the writer write what is queued.
 func (cn *conn) wakeWriter() {
 	select {
 	case cn.wake <- struct{}{}:
@@ -45,9 +45,10 @@ func (cn *conn) wakeWriter() {
 	}
 }
 
-// push writes the output on the caller's goroutine, as far as the kernel takes it at once; the writer
-// does the rest, and runs what is to be called. It is for callers who wait for the answer: two switches
-// of goroutines cost as much as the write. No lock is held.
+// push writes what is queued on the caller's goroutine, as far as the kernel takes it at once, and
+// leaves the rest and all callbacks to the writer. It is for callers that wait for the answer: to
+// hand over to the writer would cost two switches of goroutines, as much as the write itself. The
+// caller holds no lock.
 func (cn *conn) push() {
 	if cn.direct == nil {
 		cn.wakeWriter()
@@ -60,7 +61,7 @@ func (cn *conn) push() {
 	}
 	cn.mu.Unlock()
 	if len(buf) == 0 {
-		return // who writes looks again
+		return // nothing is queued, or whoever is writing will see it
 	}
 	n, err := cn.direct.write(buf)
 	if cn.wrote(n) {
@@ -71,8 +72,8 @@ func (cn *conn) push() {
 	}
 }
 
-// startLocked returns what the caller is to write, and then to tell wrote; nothing when there is nothing
-// or somebody is at it.
+// startLocked returns what the caller must write and then report to wrote. It returns nothing when
+// there is nothing to write, or somebody else is writing.
 func (cn *conn) startLocked() []byte {
 	if cn.writing {
 		return nil
@@ -89,7 +90,7 @@ func (cn *conn) startLocked() []byte {
 	return cn.sending.parts[cn.part]
 }
 
-// wrote takes note of n bytes that were written, and reports whether there is more for the writer to do.
+// wrote notes that n bytes were written. It returns true when there is more for the writer to do.
 func (cn *conn) wrote(n int) (more bool) {
 	cn.written.Add(uint64(n))
 	cn.mu.Lock()
@@ -105,8 +106,8 @@ func (cn *conn) wrote(n int) (more bool) {
 	return cn.part < len(cn.sending.parts) || cn.out.size() > 0 || len(cn.fired) > 0
 }
 
-// finishFired completes the batches at wire.LevelNone that were written. It runs callbacks, so only the
-// writer calls it: they never run within a call of the user's.
+// finishFired completes the batches at wire.LevelNone that were written. Only the writer calls it,
+// because it runs callbacks, which must not run within a user's call.
 func (cn *conn) finishFired() {
 	written := cn.written.Load()
 	for {
@@ -122,16 +123,16 @@ func (cn *conn) finishFired() {
 	}
 }
 
-// directWrite writes to a socket without ever waiting for it. It is not safe for concurrent use.
+// directWrite writes to a socket without ever blocking. It is not safe for concurrent use.
 type directWrite struct {
 	raw syscall.RawConn
-	try func(fd uintptr) bool // on the heap once, not for each write
+	try func(fd uintptr) bool // calls writeOnce with buf; made once, to allocate nothing for each write
 	buf []byte
 	n   int
 	err error
 }
 
-// newDirectWrite returns nil for what is not a plain socket, such as TLS.
+// newDirectWrite returns nil for a connection that is not a plain socket, such as TLS.
 func newDirectWrite(nc net.Conn) *directWrite {
 	if line, ok := nc.(*greeted); ok {
 		nc = line.Conn
@@ -155,7 +156,7 @@ func newDirectWrite(nc net.Conn) *directWrite {
 	return d
 }
 
-// write returns how much of b the kernel took.
+// write returns how many bytes of b the kernel took.
 func (d *directWrite) write(b []byte) (int, error) {
 	d.buf, d.n, d.err = b, 0, nil
 	err := d.raw.Write(d.try)

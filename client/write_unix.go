@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// canWriteDirectly: the sockets of the net package do not block.
+// canWriteDirectly says that sockets of package net are non-blocking.
 const canWriteDirectly = true
 
-// writeOnce writes to a socket that does not block. It returns 0 and no error when the socket is full.
+// writeOnce writes to a non-blocking socket. It returns 0 and no error when the socket is full.
 func writeOnce(fd uintptr, b []byte) (int, error) {
 	for {
 		n, err := syscall.Write(int(fd), b)
