@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// groupLimit returns how much memory the control groups of this process let it have, in bytes, as a container's
-// limit does; math.MaxInt64 when they let it have all. Root is where /proc and /sys are, "/" but in tests. See
-// cgroups(7) for /proc/self/cgroup, and the kernel's admin-guide/cgroup-v2 and cgroup-v1/memory for the files.
+// groupLimit returns the memory limit of this process's control groups in bytes, for example that of a container,
+// or math.MaxInt64 when there is none. root is the directory of /proc and /sys: "/", except in tests. For the files
+// see cgroups(7), and cgroup-v2 and cgroup-v1/memory in the kernel's admin-guide.
 func groupLimit(root string) int64 {
 	limit := int64(math.MaxInt64)
 	groups, err := os.ReadFile(path.Join(root, "proc/self/cgroup"))
@@ -31,13 +31,13 @@ func groupLimit(root string) int64 {
 	return limit
 }
 
-// leastAbove returns the least limit of a group and of those it is in. A container may see its own group as the
-// mount itself and be told a path that does not exist there: missing files limit nothing.
+// leastAbove returns the lowest limit of a group and its ancestors. A missing file is no limit: in a container the
+// mount may be the container's own group, and dir a path that does not exist there.
 func leastAbove(mount, dir, file string) int64 {
 	limit := int64(math.MaxInt64)
 	for dir = path.Join("/", dir); ; dir = path.Dir(dir) {
 		if text, err := os.ReadFile(path.Join(mount, dir, file)); err == nil {
-			if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil { // "max" is none
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil { // "max" is no limit
 				limit = min(limit, n)
 			}
 		}

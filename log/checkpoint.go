@@ -19,26 +19,26 @@ const (
 
 var errCheckpoint = errors.New("checkpoint is damaged")
 
-// checkpoint is the root of a data directory: what counts of the files of every log, and from where
-// on the commit log counts.
+// checkpoint is the root of a data directory. It says which part of every log's files is valid, and from which chunk
+// on the commit log is needed. What a checkpoint covers is said to count.
 type checkpoint struct {
 	floor   uint64 // chunks below are not needed
 	lsn     uint64 // of the next chunk
 	file    uint64 // number of the next commit log file
-	open    uint64 // number of a file that must exist; 0 when there is none
-	created int64  // ms
+	open    uint64 // number of a commit log file that must exist; 0 when there is none
+	created int64  // in ms since 1970
 	logs    []logRecord
 	removed []tombstone
 }
 
-// logRecord is what the checkpoint says about one log.
+// logRecord is the part of a checkpoint about one log.
 type logRecord struct {
 	id     wire.Identity
 	first  uint64 // logical start
-	prev   place  // where the first segment starts
-	filed  place  // where the segments end
-	active place  // base offset and index of the last segment; index 0 when there is none
-	size   int64  // bytes of it that count; 0 when all do and nothing may be added
+	prev   place  // start of the first segment
+	filed  place  // end of the last segment
+	active place  // base offset and index of the last segment; an index of 0 when there is none
+	size   int64  // bytes of the last segment that count; 0 when it is sealed
 	floor  uint64 // chunks of this log below do not count
 	state  snapshot
 }
@@ -115,8 +115,8 @@ func parsePlace(b []byte) place {
 	}
 }
 
-// parse sets c from the bytes of a checkpoint file: from the first copy that is intact. It keeps
-// views of b. It returns errCheckpoint when neither is, and ErrVersion for a newer format.
+// parse sets c from the first intact copy in the bytes of a checkpoint file. It keeps views of b. damaged says that
+// the copies differ. The error is errCheckpoint when neither copy is intact, and ErrVersion for a newer format.
 func (c *checkpoint) parse(b []byte) (damaged bool, err error) {
 	half := len(b) / 2
 	first := c.parseCopy(b[:half])
@@ -176,11 +176,11 @@ func (r *logRecord) parse(b []byte) (rest []byte, ok bool) {
 	return b[align(n):], r.size >= 0 && r.prev.index >= firstIndex && r.filed.index >= r.prev.index
 }
 
-// errUncertain is the error of a checkpoint that may or may not count after a restart.
+// errUncertain is the error of a checkpoint that a restart may or may not find.
 var errUncertain = errors.New("checkpoint may or may not be durable")
 
-// write replaces the checkpoint file. After an error the old one counts, but after errUncertain
-// either can.
+// write replaces the checkpoint file. After an error the old one is still valid; after errUncertain a restart may find
+// either.
 func (c *checkpoint) write(f FS, dir string) error {
 	name := path.Join(dir, checkpointName)
 	if err := writeFile(f, name+tempExt, c.append(nil)); err != nil {
@@ -195,7 +195,7 @@ func (c *checkpoint) write(f FS, dir string) error {
 	return nil
 }
 
-// writeFile creates a durable file; its name is durable after SyncDir.
+// writeFile creates a file and makes its content durable. Its name is durable after SyncDir.
 func writeFile(f FS, name string, b []byte) error {
 	file, err := f.Open(name, true, true)
 	if err != nil {
@@ -209,7 +209,8 @@ func writeFile(f FS, name string, b []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// readCheckpoint reads the checkpoint of a directory. Without one it returns fs.ErrNotExist.
+// readCheckpoint reads the checkpoint of a directory; see checkpoint.parse. When there is none, the error is
+// fs.ErrNotExist.
 func readCheckpoint(f FS, dir string) (c checkpoint, damaged bool, err error) {
 	b, err := readFile(f, path.Join(dir, checkpointName))
 	if err != nil {
@@ -223,7 +224,7 @@ func readFile(f FS, name string) ([]byte, error) {
 	return readReaching(f, name, func(_ File, size int64) (int64, error) { return size, nil })
 }
 
-// readReaching reads a file as far as reach says, which is given the file and its size.
+// readReaching reads the first bytes of a file: as many as reach returns for the file and its size.
 func readReaching(f FS, name string, reach func(file File, size int64) (int64, error)) ([]byte, error) {
 	file, err := f.Open(name, false, false)
 	if err != nil {

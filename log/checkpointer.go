@@ -8,26 +8,26 @@ import (
 	"time"
 )
 
-// fileAge is how many checkpoint intervals entries stay in the commit log and in memory only.
+// fileAge is how many checkpoint intervals entries may stay in memory and the commit log before they are filed.
 const fileAge = 6
 
-// filesAtOnce is how many segment files a checkpoint has open.
+// filesAtOnce bounds the segment files that a checkpoint has open at a time.
 const filesAtOnce = 32
 
-// plan is one log's part of a checkpoint: what becomes true when the checkpoint file is replaced.
+// plan is one log's part of a checkpoint. It takes effect when the checkpoint file is replaced.
 type plan struct {
 	log    *Log
 	spans  []span
 	target place
 	state  snapshot
-	low    uint64 // the log's lowLsn before
+	low    uint64 // the log's lowLsn before the plan
 	writer segmentWriter
 	cut    *cutPlan // nil unless TruncateSuffix made the plan
 	err    error
 }
 
-// runCheckpoints makes checkpoints until stop is closed: when the commit log is long, when memory
-// runs out, and for entries that were only ever in memory.
+// runCheckpoints makes checkpoints until stop is closed: when the commit log is long, when memory runs short, and on
+// a timer for entries that are nowhere but in memory or that have waited long.
 func (s *Store) runCheckpoints(stop <-chan struct{}) {
 	tick := time.NewTicker(s.options.CheckpointInterval)
 	defer tick.Stop()
@@ -50,7 +50,7 @@ func (s *Store) runCheckpoints(stop <-chan struct{}) {
 	}
 }
 
-// relieve makes room in memory: entries that are filed already go first.
+// relieve makes room in memory. It evicts entries that are filed first, and files more only when that is not enough.
 func (s *Store) relieve() error {
 	s.pool.fit(s.load())
 	s.evict(s.pool.surplus())
@@ -63,7 +63,7 @@ func (s *Store) relieve() error {
 	return err
 }
 
-// load returns how many logs have something to file, and how many bytes the last states of all are.
+// load returns how many logs have something to file, and the size in bytes of the last states of all logs together.
 func (s *Store) load() (dirty int, states int64) {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
@@ -76,10 +76,11 @@ func (s *Store) load() (dirty int, states int64) {
 	return dirty, states
 }
 
+// dirtyLocked reports whether the log has something to file.
 func (l *Log) dirtyLocked() bool { return l.filed.index < l.next.index }
 
-// dueLocked reports whether the log has entries that are nowhere but in memory, or that were in the
-// commit log for a while.
+// dueLocked reports whether the log has entries that are nowhere but in memory, or that have been in the commit log
+// for fileAge ticks.
 func (l *Log) dueLocked() bool {
 	if !l.dirtyLocked() {
 		l.rounds = 0
@@ -89,8 +90,8 @@ func (l *Log) dueLocked() bool {
 	return l.walNext.index < l.next.index || l.rounds > fileAge
 }
 
-// Checkpoint files everything that was appended so far, so that a restart replays nothing of it. It
-// returns the errors of all logs that could not be filed.
+// Checkpoint files everything that was appended so far, so that a restart does not replay it. It waits for the disk.
+// It returns the errors of all logs that could not be filed, joined.
 func (s *Store) Checkpoint() error {
 	if s.memoryOnly() {
 		return nil
@@ -132,10 +133,11 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 	return errors.Join(append(errs, s.removeStale())...)
 }
 
-// fileLogs files the logs for which which returns true. It returns the plans of those that are durable.
+// fileLogs writes and flushes the segments of the logs for which which returns true. It returns the plans whose
+// segments are durable.
 //
-// The files of several logs are written before the first of them is flushed: that flush writes the journal of the file
-// system for all of them, and theirs have little left to do.
+// It writes the files of several logs before it flushes the first of them. That flush writes the journal of the file
+// system for all of them, which makes the other flushes cheap.
 func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
 	written := make([]*plan, 0, filesAtOnce)
 	flush := func() {
@@ -172,7 +174,7 @@ func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
 	return plans, errs
 }
 
-// writeAll plans to file everything and writes it.
+// writeAll makes a plan that files all entries of the log, and writes its segments.
 func (l *Log) writeAll() *plan {
 	p := l.plan()
 	if p.err == nil {
@@ -181,7 +183,7 @@ func (l *Log) writeAll() *plan {
 	return p
 }
 
-// replaceRoot writes the checkpoint file with the plans in it and makes them true.
+// replaceRoot replaces the checkpoint file by one with the plans, and commits them.
 func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	root := s.root(plans, lsn)
 	err := root.write(s.options.FS, s.options.Dir)
@@ -217,8 +219,8 @@ func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	return nil
 }
 
-// failAll makes every log read-only and ends all checkpoints: no file that either of two checkpoints
-// counts may be touched. The caller holds filing.
+// failAll makes every log read-only and ends all checkpoints, because a restart may find either of two checkpoints:
+// no file that one of them needs may change. The caller holds filing.
 func (s *Store) failAll(err error) {
 	s.broken = errors.Join(ErrReadOnly, err)
 	s.logger.Error("store is read-only", "err", err)
@@ -228,14 +230,14 @@ func (s *Store) failAll(err error) {
 	}
 }
 
-// releaseReserve gives the space of the reserve back to a full disk.
+// releaseReserve removes the reserve file from a full disk, and reports whether there was one.
 func (s *Store) releaseReserve() bool {
 	s.round.Lock()
 	defer s.round.Unlock()
 	return s.commits.dropReserve()
 }
 
-// releaseSpares gives the space of all spares back to a full disk, and reports whether there were any.
+// releaseSpares removes all spares from a full disk, and reports whether there were any.
 func (s *Store) releaseSpares() bool {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -246,7 +248,7 @@ func (s *Store) releaseSpares() bool {
 	return had
 }
 
-// root returns the checkpoint that makes the plans true.
+// root returns the checkpoint with the plans in it.
 func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 	planned := make(map[*Log]*plan, len(plans))
 	for _, p := range plans {
@@ -267,7 +269,7 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 			root.logs = append(root.logs, r)
 		}
 	}
-	root.logs = slices.DeleteFunc(root.logs, func(r logRecord) bool { // nothing to say about these
+	root.logs = slices.DeleteFunc(root.logs, func(r logRecord) bool { // never filed: not worth a record
 		return r.filed.index <= firstIndex && r.floor <= root.floor
 	})
 	s.round.Lock()
@@ -277,7 +279,7 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 	return root
 }
 
-// recordLocked returns what the checkpoint says about the log when nothing new was filed.
+// recordLocked returns the log's record without a plan.
 func (l *Log) recordLocked() logRecord {
 	r := logRecord{id: l.id, first: l.first, prev: l.prev, filed: l.filed, floor: l.floor, state: l.state}
 	if n := len(l.segments); n > 0 {
@@ -290,7 +292,7 @@ func (l *Log) recordLocked() logRecord {
 	return r
 }
 
-// amend changes the record to what becomes true. Chunks of a log that is cut count from lsn on.
+// amend changes the log's record as the plan says. Of a log that is cut, only chunks from lsn on count.
 func (p *plan) amend(r *logRecord, lsn uint64) {
 	r.filed, r.state = p.target, p.state
 	a := p.writer.active
@@ -306,8 +308,8 @@ func (p *plan) amend(r *logRecord, lsn uint64) {
 	}
 }
 
-// plan takes the owner's state and then the entries to file, so that the state never includes an
-// entry that is not filed.
+// plan makes a plan that files all entries. It takes the owner's state before the entries, so that the state never
+// includes an entry that the plan does not file.
 func (l *Log) plan() *plan {
 	l.mu.Lock()
 	hook, ready := l.config.State, l.ready
@@ -321,7 +323,7 @@ func (l *Log) plan() *plan {
 	return l.planLocked(state)
 }
 
-// planLocked plans to file everything behind what is filed.
+// planLocked makes a plan that files all entries that are not filed.
 func (l *Log) planLocked(state snapshot) *plan {
 	p := &plan{log: l, target: l.next, state: state, low: l.lowLsn}
 	if len(state.blob) > maxStateBytes || state.index >= l.next.index {
@@ -351,7 +353,7 @@ func (p *plan) file() error {
 	return p.writer.finish()
 }
 
-// write writes the entries to segment files, the last of which stays open.
+// write writes the entries to segment files and leaves the last one open.
 func (p *plan) write() error {
 	w := &p.writer
 	if len(p.spans) == 0 {
@@ -389,7 +391,7 @@ func (p *plan) release() {
 	p.spans = nil
 }
 
-// undo forgets the plan: what it wrote does not count.
+// undo gives up the plan. What it wrote never counts.
 func (p *plan) undo() {
 	p.writer.abort()
 	p.release()
@@ -402,8 +404,8 @@ func (p *plan) undo() {
 	l.junk = append(l.junk, p.writer.created...)
 }
 
-// fail undoes the plan. A full disk is tried again later; any other error makes the log read-only,
-// and the file that failed is not written again.
+// fail undoes the plan and returns its error. After a full disk the log can be filed later. Any other error makes the
+// log read-only, and its last segment is not written again.
 func (p *plan) fail() error {
 	p.undo()
 	l := p.log
@@ -423,7 +425,7 @@ func (p *plan) fail() error {
 	return fmt.Errorf("file %s: %w", logDir(l.id), p.err)
 }
 
-// commit makes the plan true after the checkpoint file was replaced.
+// commit makes the plan take effect in memory, after the checkpoint file was replaced.
 func (p *plan) commit() {
 	p.release()
 	l := p.log
@@ -445,7 +447,7 @@ func (p *plan) commit() {
 	}
 }
 
-// addSegmentsLocked puts the segments in place of the active one.
+// addSegmentsLocked adds segments, the first of which replaces the active one unless that is spoiled.
 func (l *Log) addSegmentsLocked(segments []*segment) {
 	if len(segments) == 0 {
 		return
@@ -458,7 +460,7 @@ func (l *Log) addSegmentsLocked(segments []*segment) {
 	l.spoiled = false
 }
 
-// removeJunk unlinks files that never counted. The caller holds filing.
+// removeJunk removes files that never counted. The caller holds filing.
 func (l *Log) removeJunk() error {
 	l.mu.Lock()
 	junk := l.junk
@@ -481,8 +483,7 @@ func (l *Log) removeJunk() error {
 	return nil
 }
 
-// removeStale unlinks segment files and directories that no longer count. They were given up by a durable
-// checkpoint.
+// removeStale removes segment files and directories that the checkpoint on the disk no longer needs.
 func (s *Store) removeStale() error {
 	var errs []error
 	for _, dir := range s.gone {

@@ -18,7 +18,7 @@ const (
 	chunkMagic  = 0x436b6652 // "RfkC"
 	headerBytes = 96
 
-	// endBytes of zeros follow what was written last, so that a clean end shows.
+	// endBytes of zeros follow the last chunk, to mark the end.
 	endBytes = 16
 )
 
@@ -26,11 +26,11 @@ type chunkKind uint8
 
 const (
 	chunkEntries chunkKind = 1 // entries of one log
-	chunkMark    chunkKind = 2 // nothing but the synced position
+	chunkMark    chunkKind = 2 // no entries: only carries synced
 )
 
-// chunkHeader describes a run of entries of one log in the commit log. It stands in front of the
-// entries and, as the tail copy, behind them, so that losing one costs nothing:
+// chunkHeader describes a run of entries of one log in the commit log. It stands in front of the entries and, as the
+// tail copy, behind them, so that one damaged header costs nothing:
 //
 //	0       4     8        12     13     14     16    24       32      48      52      56      64       72      80       88     96
 //	+-------+-----+--------+------+------+------+-----+--------+-------+-------+-------+-------+--------+-------+--------+------+
@@ -38,25 +38,24 @@ const (
 //	|       |     |        |      |      |      |     |        |       |       |       | index | offset | index | offset | term |
 //	+-------+-----+--------+------+------+------+-----+--------+-------+-------+-------+-------+--------+-------+--------+------+
 //
-// crc covers the sequence number of the file and bytes 8 to 96: what a recycled file holds from its
-// former life is unreadable. length counts the entries' bytes, which are padded with zeros to a
-// multiple of 8.
+// crc covers the number of the file and bytes 8 to 96, so that chunks from an earlier use of a recycled file are
+// invalid. length is the size of the entries in bytes; they are padded with zeros to a multiple of 8.
 type chunkHeader struct {
 	length uint32
 	kind   chunkKind
 	tail   bool
-	lsn    uint64 // number of the chunk in the store, increasing by 1
-	synced uint64 // chunks with a smaller number were on the device when this one was written
+	lsn    uint64 // log sequence number: number of the chunk in the store, increasing by 1
+	synced uint64 // chunks with a lower lsn were durable when this one was written
 	id     wire.Identity
 	count  uint32 // entries
-	first  place  // its term is that of the entry before; its time is not stored
-	next   place  // only offset and index are stored
+	first  place  // in front of the first entry; its time is not stored
+	next   place  // behind the last entry; only offset and index are stored
 }
 
-// size is the size of the whole chunk in the file.
+// size returns the size of the whole chunk in bytes.
 func (h *chunkHeader) size() int64 { return int64(2*headerBytes + align(int(h.length))) }
 
-// append appends the header to dst as part of the commit log file with number file.
+// append appends the header. file is the number of the commit log file that it is for.
 func (h *chunkHeader) append(dst []byte, file uint64) []byte {
 	at := len(dst)
 	dst = le.AppendUint32(dst, chunkMagic)
@@ -83,14 +82,15 @@ func chunkChecksum(b []byte, file uint64) uint32 {
 	return seededChecksum(file, b[8:headerBytes])
 }
 
-// seededChecksum is that of b in a file: what the file holds from its former life has another one.
+// seededChecksum returns the checksum of the number of a file and b. Bytes from an earlier use of the file, under
+// another number, do not match it.
 func seededChecksum(file uint64, b []byte) uint32 {
 	var seed [8]byte
 	le.PutUint64(seed[:], file)
 	return crc32c.Update(crc32c.Checksum(seed[:]), b)
 }
 
-// parse sets h from the header at the start of b and reports whether it is one of the file.
+// parse sets h from the header at the start of b, and reports whether that is an intact header of the file.
 func (h *chunkHeader) parse(b []byte, file uint64) bool {
 	if len(b) < headerBytes || le.Uint32(b) != chunkMagic || le.Uint32(b[4:]) != chunkChecksum(b, file) {
 		return false
@@ -116,17 +116,17 @@ func parseIdentity(b []byte) wire.Identity {
 const (
 	commitMagic   = 0x314c41576b6652 // "RfkWAL1"
 	formatVersion = 1
-	// commitDataPos is where chunks start. The file header stands at 0 and once more at the end of
-	// the first block.
+	// commitDataPos is where chunks start. The file header is at 0, and its copy at the end of the first
+	// block.
 	commitDataPos    = 4096
 	commitHeaderSize = 64
 	commitHeaderCopy = commitDataPos - commitHeaderSize
-	// commitReachPos is where a file says how far it is written.
+	// commitReachPos is the position of the reach; see putReach.
 	commitReachPos = 512
 	reachSize      = 16
 )
 
-// commitHeader starts a commit log file:
+// commitHeader is the header of a commit log file:
 //
 //	0       8         12    16         24          32             40        48     64
 //	+-------+---------+-----+----------+-----------+--------------+---------+------+
@@ -135,10 +135,10 @@ const (
 //
 // crc covers the header with zeros in its place.
 type commitHeader struct {
-	file    uint64 // number of the file, also its name; never reused
+	file    uint64 // number of the file, also its name; never used twice
 	first   uint64 // lsn of its first chunk
-	abandon uint64 // chunks of earlier files from this lsn on were given up and do not count
-	created int64  // ms
+	abandon uint64 // chunks of earlier files from this lsn on do not count: they were given up
+	created int64  // in ms since 1970
 }
 
 func (h *commitHeader) append(dst []byte) []byte {
@@ -155,7 +155,7 @@ func (h *commitHeader) append(dst []byte) []byte {
 	return dst
 }
 
-// parse sets h and reports whether b holds an intact header. ErrVersion is a newer format.
+// parse sets h from b and reports whether b starts with an intact header. The error is ErrVersion for a newer format.
 func (h *commitHeader) parse(b []byte) (bool, error) {
 	if len(b) < commitHeaderSize || le.Uint64(b) != commitMagic {
 		return false, nil
@@ -173,24 +173,24 @@ func (h *commitHeader) parse(b []byte) (bool, error) {
 	return true, nil
 }
 
-// putReach notes in the first block of a commit log file that no chunk ends behind reach. It is written, and
-// made durable, with or before the first chunk that does: what follows was written in a former life of the
-// file, if ever. A start reads no more than that of it.
+// putReach stores in the first block of a commit log file that no chunk ends behind reach. A larger reach becomes
+// durable with or before the first chunk that needs it. A restart reads the file only up to its reach: behind it
+// there is nothing, or bytes from an earlier use of the file.
 //
 //	0       8     12     16
 //	+-------+-----+------+
 //	| reach | crc | zero |
 //	+-------+-----+------+
 //
-// crc covers the sequence number of the file and reach.
+// crc covers the number of the file and reach.
 func putReach(block []byte, file uint64, reach int64) {
 	b := block[commitReachPos:]
 	le.PutUint64(b, uint64(reach))
 	le.PutUint32(b[8:], seededChecksum(file, b[:8]))
 }
 
-// reachOf returns what putReach noted for a file of size bytes, and all of it when that is not there or damaged.
-// It is beyond the size of a file whose end was cut off.
+// reachOf returns the reach of a file of size bytes, or size when the reach is missing or damaged. The reach is above
+// size when the end of the file was cut off.
 func reachOf(block []byte, file uint64, size int64) int64 {
 	if len(block) < commitReachPos+reachSize {
 		return size
@@ -203,7 +203,7 @@ func reachOf(block []byte, file uint64, size int64) int64 {
 	return reach
 }
 
-// checksumAt reports whether the checksum at pos is that of b with zeros in its place.
+// checksumAt reports whether b has at pos the checksum of itself with zeros in that place.
 func checksumAt(b []byte, pos int) bool {
 	var zero [4]byte
 	crc := crc32c.Checksum(b[:pos])

@@ -17,21 +17,21 @@ const (
 	reserveName = "reserve"
 	tempExt     = ".tmp"
 
-	// stagingBytes is how much is collected for one write. Rounds of 256 writers of 4 KiB fit: in two
-	// writes, one behind the other, they take a third longer.
+	// stagingBytes is how much is collected for one write. A round of 256 writers of 4 KiB fits; as two
+	// consecutive writes it takes a third longer.
 	stagingBytes = 2<<20 - 3*pageBytes
 
-	// reachBytes is how far ahead a file says that it will be written: what a start reads for nothing, and
-	// once in as many bytes a round writes another page.
+	// reachBytes is the step in which the reach of a file grows. A restart may read that much in vain, and
+	// once per step a round writes another page.
 	reachBytes = 8 << 20
 )
 
-// isFull reports whether an error says that the disk is full, which is not a failure of the disk.
+// isFull reports whether an error means that the disk is full, which is not a failure of the disk.
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// commitFile is a commit log file that is no longer written.
+// commitFile is a commit log file that is no longer written to.
 type commitFile struct {
 	name string
 	file uint64
@@ -52,9 +52,9 @@ type commitLog struct {
 	lsn      uint64 // of the next chunk
 	synced   uint64 // chunks below are on the device
 	marked   uint64 // lsn behind the last mark
-	abandon  uint64 // what the next file's header says
-	redo     bool   // what the next file says does not count is written again to it
-	unnamed  bool   // the open file waits for that to have its name
+	abandon  uint64 // commitHeader.abandon of the next file
+	redo     bool   // the next round writes the chunks from abandon on again, to the next file
+	unnamed  bool   // the open file gets its name only when those are in it; see appear
 	older    []commitFile
 	spares   []spare
 	maximum  int           // of spares
@@ -68,14 +68,14 @@ type commitLog struct {
 	number  uint64
 	room    int64 // size of the open file
 	pos     int64 // where the next chunk goes
-	clean   int64 // what is before is in the file
-	written int64 // blocks before were written at some time; those behind may be only reserved
-	reach   int64 // what the file says of it: nothing is written behind in this life
+	clean   int64 // all before is in the file
+	written int64 // blocks before were written at some time; blocks behind may be only reserved
+	reach   int64 // see putReach
 
-	wait   bool   // the round is made durable at once: write past the page cache
-	mem    []byte // for head and buf, whole pages
+	wait   bool   // the round is made durable at once, so write past the page cache
+	mem    []byte // memory of head and buf; whole pages
 	head   []byte // the first page of the file
-	buf    []byte // what is not in the file, and before it what is of its first page; made of whole pages
+	buf    []byte // bytes that are not in the file yet, behind those that share the first page with them
 	bufPos int64  // position of buf[0] in the file, the start of a page
 }
 
@@ -91,15 +91,14 @@ func newCommitLog(o *Options) *commitLog {
 
 func commitName(n uint64) string { return fmt.Sprintf("%016x", n) }
 
-// parseCommitName returns the number of a commit log file.
+// parseCommitName returns the number in the name of a commit log file, and false for other names.
 func parseCommitName(name string) (uint64, bool) {
 	hex, ok := strings.CutSuffix(name, commitExt)
 	n, err := strconv.ParseUint(hex, 16, 64)
 	return n, ok && err == nil && len(hex) == 16
 }
 
-// append adds a chunk of entries. The header's length, lsn and synced are set here. The bytes are
-// in the file after flush.
+// append adds a chunk of entries. It sets the header's length, lsn and synced. The chunk is in the file after flush.
 func (c *commitLog) append(h chunkHeader, payload []byte) error {
 	h.length, h.lsn, h.synced = uint32(len(payload)), c.lsn, c.synced
 	if err := c.makeRoom(h.size()); err != nil {
@@ -121,7 +120,7 @@ func (c *commitLog) append(h chunkHeader, payload []byte) error {
 	return nil
 }
 
-// stage collects b, and writes what was collected whenever it is enough.
+// stage adds b to the buffer, and writes the buffer whenever it is full.
 func (c *commitLog) stage(b []byte) error {
 	for len(b) > 0 {
 		n := copy(c.buf[len(c.buf):stagingBytes], b)
@@ -137,8 +136,8 @@ func (c *commitLog) stage(b []byte) error {
 	return nil
 }
 
-// write writes what was collected, whole pages. Past the page cache it costs neither a copy nor pages
-// of memory, but waits for the device, as the flush behind it does anyway.
+// write writes the buffer, in whole pages. A write past the page cache saves a copy and pages of memory. It waits for
+// the device, but so does the flush behind it.
 func (c *commitLog) write() error {
 	f := c.open
 	if c.wait {
@@ -155,14 +154,14 @@ func (c *commitLog) write() error {
 	return writeFull(f, c.buf, c.bufPos)
 }
 
-// pageBytes is the size of a page of the page cache, and what writes past it are made of.
+// pageBytes is the size of a page of the page cache, and the unit of writes past it.
 const pageBytes = 4 << 10
 
-// pageEnd returns the first start of a page at or behind pos.
+// pageEnd rounds pos up to the start of a page.
 func pageEnd(pos int64) int64 { return (pos + pageBytes - 1) &^ (pageBytes - 1) }
 
-// flush writes what was collected with an end mark behind it, up to the end of a page. The bytes in
-// front of the next chunk in its page are kept: they are written again with it.
+// flush writes the buffer with an end mark behind it, up to the end of a page. It keeps the bytes of the last page,
+// because the next chunk's write starts with them.
 func (c *commitLog) flush() error {
 	if c.open == nil || c.clean == c.pos {
 		return nil
@@ -183,8 +182,8 @@ func (c *commitLog) flush() error {
 	return nil
 }
 
-// roundEnd returns where the write of what was collected ends. A small round that comes to blocks which
-// are only reserved takes some of those behind it along, so that the next rounds find written ones.
+// roundEnd returns where the write of the buffer ends. A small round that reaches blocks that are only reserved writes
+// zeros to some blocks ahead, so that the next rounds find written ones.
 func (c *commitLog) roundEnd() int64 {
 	end := pageEnd(c.pos + endBytes)
 	if c.wait && end > c.written && len(c.buf) <= smallRound {
@@ -193,7 +192,7 @@ func (c *commitLog) roundEnd() int64 {
 	return min(end, c.room)
 }
 
-// sync makes every chunk durable. After an error the file must be given up.
+// sync makes every chunk durable. After an error the file must be given up; see giveUp.
 func (c *commitLog) sync() error {
 	if c.open == nil || c.synced == c.lsn {
 		return nil
@@ -205,8 +204,8 @@ func (c *commitLog) sync() error {
 	return nil
 }
 
-// makeRoom opens the next file when n bytes do not fit in the open one. Everything in the old file
-// is durable then, so at any time only the open file has chunks that are not.
+// makeRoom opens the next file when n bytes do not fit in the open one. It makes the old file durable first, so that
+// only the open file ever has chunks that are not.
 func (c *commitLog) makeRoom(n int64) error {
 	if c.open != nil && c.pos+n <= c.room {
 		return nil
@@ -229,17 +228,17 @@ func (c *commitLog) seal() {
 	if c.open == nil {
 		return
 	}
-	// What was written is synced, or given up: an error of Close adds nothing.
+	// The chunks in it are durable or given up, so an error of Close does not matter.
 	_, _ = c.open.Close(), c.direct.Close()
 	c.older = append(c.older, commitFile{name: c.name, file: c.number, end: c.lsn, size: c.room, written: c.written})
 	c.open, c.direct, c.buf = nil, nil, c.buf[:0]
 }
 
-// giveUp stops writing to the open file after a failure. What was not durable in it does not count
-// once the caller has written it again to the next file: see appear.
+// giveUp stops writing to the open file after a failure. Chunks in it that were not durable stop to count when the
+// caller has written them again to the next file; see appear.
 func (c *commitLog) giveUp() {
 	if c.open == nil {
-		return // the next file could not be made: what it has to say about the last one stays
+		return // the next file could not be created: abandon stays as it is
 	}
 	if c.unnamed {
 		c.drop()
@@ -251,7 +250,7 @@ func (c *commitLog) giveUp() {
 	c.redo = true
 }
 
-// drop removes the open file, which has no name: another one says the same.
+// drop removes the open file, which has no name yet. Another file will take its place.
 func (c *commitLog) drop() {
 	_, _ = c.open.Close(), c.direct.Close()
 	c.open, c.direct, c.buf, c.unnamed = nil, nil, c.buf[:0], false
@@ -260,8 +259,8 @@ func (c *commitLog) drop() {
 	}
 }
 
-// appear gives the file its name that has everything again that the one before had lost, when it is
-// durable. Until then that one counts: it may well be whole when the process is killed.
+// appear makes the open file durable and gives it its name, when it has everything again that was given up in the file
+// before. Until then the file before counts, which may well be complete when the process is killed.
 func (c *commitLog) appear() error {
 	if !c.unnamed {
 		return nil
@@ -277,8 +276,8 @@ func (c *commitLog) appear() error {
 	return err
 }
 
-// start creates the next file with room for a chunk of n bytes: from a spare, from fresh space, or
-// on a full disk from the reserve.
+// start creates the next file with room for a chunk of n bytes: from a spare, from new space, or on a full disk from
+// the reserve.
 func (c *commitLog) start(n int64) error {
 	if err := c.mapPages(); err != nil {
 		return err
@@ -325,7 +324,7 @@ func (c *commitLog) start(n int64) error {
 	return nil
 }
 
-// mapPages makes head and buf once. buf has room for an end mark and for what is written ahead.
+// mapPages allocates head and buf, once. buf has room for an end mark and for the zeros written ahead.
 func (c *commitLog) mapPages() (err error) {
 	if c.mem == nil {
 		if c.mem, err = mapMemory(stagingBytes + 3*pageBytes); err == nil {
@@ -335,7 +334,7 @@ func (c *commitLog) mapPages() (err error) {
 	return err
 }
 
-// fillHead makes the first page of a file.
+// fillHead fills the first page of a file.
 func (c *commitLog) fillHead(h *commitHeader) {
 	clear(c.head)
 	h.append(c.head[:0])
@@ -343,7 +342,7 @@ func (c *commitLog) fillHead(h *commitHeader) {
 	putReach(c.head, h.file, c.reach)
 }
 
-// prepare opens a file with the wanted size and head; an end mark covers the first chunk.
+// prepare opens a file, and writes its size, its head, and an end mark where the first chunk will be.
 func (c *commitLog) prepare(name string, room int64) (File, error) {
 	f, err := c.fs.Open(name, true, true)
 	if err != nil {
@@ -364,8 +363,8 @@ func (c *commitLog) prepare(name string, room int64) (File, error) {
 	return f, nil
 }
 
-// recycle turns files without a chunk from floor on into spares, and removes those that are too
-// many or of another size. The file numbered keep stays: the checkpoint says that it exists.
+// recycle turns the files whose chunks are all below floor into spares, and removes those that are too many or of
+// another size. It leaves the file with number keep, which the checkpoint expects to exist.
 func (c *commitLog) recycle(floor, keep uint64) error {
 	var errs []error
 	var spares []spare
@@ -386,7 +385,7 @@ func (c *commitLog) recycle(floor, keep uint64) error {
 		errs = append(errs, err)
 	}
 	if len(kept) < len(c.older) {
-		// A spare is written to only when it cannot come back under its old name.
+		// Before a spare is written to, its new name must be durable: it must not come back under the old one.
 		err := c.fs.SyncDir(c.dir)
 		if err == nil {
 			c.spares = append(c.spares, spares...)
@@ -398,7 +397,7 @@ func (c *commitLog) recycle(floor, keep uint64) error {
 	return errors.Join(errs...)
 }
 
-// retire makes a file a spare and returns its new name, or removes it when there is no want of more.
+// retire makes a file a spare and returns its new name, or removes it when there are enough spares.
 func (c *commitLog) retire(f commitFile, want int) (name string, err error) {
 	old := path.Join(c.dir, f.name)
 	if f.size != c.size || want <= 0 {
@@ -411,8 +410,8 @@ func (c *commitLog) retire(f commitFile, want int) (name string, err error) {
 	return name, nil
 }
 
-// keepReserve makes sure that the reserve file exists. It is what lets commits and the appends under
-// way go on when the disk is full.
+// keepReserve makes sure that the reserve file exists. Its space lets commits, and appends that were accepted, become
+// durable when the disk is full.
 func (c *commitLog) keepReserve() error {
 	if c.reserved {
 		return nil
@@ -422,7 +421,7 @@ func (c *commitLog) keepReserve() error {
 	return err
 }
 
-// makeReserve makes the reserve of a spare when there is no space for a new file.
+// makeReserve creates the reserve, from a spare when there is no space for a new file.
 func (c *commitLog) makeReserve(name string) error {
 	f, err := c.fs.Open(name, true, true)
 	if err != nil {
@@ -442,7 +441,7 @@ func (c *commitLog) makeReserve(name string) error {
 	return errors.Join(err, c.fs.Remove(name))
 }
 
-// newest returns the number of the newest file that a checkpoint with this floor leaves; 0 is none.
+// newest returns the number of the newest file that a checkpoint with this floor keeps, or 0 when it keeps none.
 func (c *commitLog) newest(floor uint64) uint64 {
 	if c.open != nil {
 		return c.number
@@ -486,14 +485,13 @@ func (c *commitLog) release() error {
 	return err
 }
 
-// markable reports whether a mark would tell something new: everything is durable, and no chunk in
-// the file says so.
+// markable reports whether a mark would be useful: everything is durable, and no chunk says so yet.
 func (c *commitLog) markable() bool {
 	return c.open != nil && c.synced == c.lsn && c.marked < c.lsn
 }
 
-// mark records that everything so far is durable, without an fsync of its own. It is what tells
-// damage to old data from a torn tail.
+// mark writes a chunk that says that everything so far is durable. It does not flush. After a crash, marks tell damage
+// to durable data from a torn tail.
 func (c *commitLog) mark() error {
 	h := chunkHeader{kind: chunkMark}
 	if c.open == nil || c.pos+h.size() > c.room {

@@ -12,18 +12,17 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// Compaction keeps the latest record of every key. It rewrites sealed segments and replaces each run
-// of them by one file. Offsets and indexes stay: what is left of an entry whose records are all
-// superseded is a wire.KindGap, and of a record a byte that says so.
+// Compaction keeps the latest record of every key. It rewrites sealed segments and replaces each run of them by
+// one file. Offsets and indexes stay the same: a superseded record leaves a byte that marks its place, and entries
+// whose records are all superseded leave a wire.KindGap.
 //
-// Only entries that the owner's durable state includes are touched, so a restart never replays what
-// compaction changed.
+// Only entries that the owner's durable state includes are compacted, so a restart never replays them.
 
-// maxCompactKeys bounds the keys of one pass: its memory is about 60 bytes a key. What has more keys
-// takes several passes.
+// maxCompactKeys bounds the keys of one pass, which takes about 60 bytes of memory for each. A log with more new
+// keys takes several passes.
 const maxCompactKeys = 2 << 20
 
-// keyHash stands for a key. It is cryptographic: two keys with one value would lose a record.
+// keyHash is the hash of a key. It is cryptographic, because a collision would lose a record.
 type keyHash [16]byte
 
 func hashKey(key []byte) keyHash {
@@ -31,7 +30,7 @@ func hashKey(key []byte) keyHash {
 	return keyHash(sum[:16])
 }
 
-// errBarred ends a pass that met damage: its segment is left alone from then on.
+// errBarred ends a pass that found damage. The damaged segment is not compacted any more.
 var errBarred = errors.New("log: damage in a segment to be compacted")
 
 // runCompactions compacts the logs that ask for it until stop is closed.
@@ -50,8 +49,8 @@ func (s *Store) runCompactions(stop <-chan struct{}) {
 	}
 }
 
-// Compact makes one pass over every log whose Config asks for compaction and that has enough new
-// segments. It happens by itself every Options.CompactionInterval. It waits for the disk.
+// Compact makes one pass over every log whose Config asks for compaction and that has enough new segments. The
+// store calls it every Options.CompactionInterval. It waits for the disk.
 func (s *Store) Compact() error {
 	if s.memoryOnly() {
 		return nil
@@ -77,19 +76,19 @@ func (s *Store) stopping() bool {
 	}
 }
 
-// input is a segment to be compacted and the place behind its last entry.
+// input is a segment to be compacted, with the place behind its last entry.
 type input struct {
 	seg *segment
 	end place
 }
 
-// compaction is one pass over one log. It holds no lock while it reads and writes.
+// compaction is one pass over one log. It holds no lock of the log while it reads and writes.
 type compaction struct {
 	log    *Log
 	inputs []input
-	dirty  int   // inputs before were compacted earlier
-	now    int64 // ms
-	// tombstones with an append time before are dropped; 0 drops none.
+	dirty  int   // index of the first input that was not compacted before
+	now    int64 // in ms since 1970
+	// tombstones is a time in ms since 1970: tombstones appended before are dropped; 0 drops none.
 	tombstones int64
 	latest     map[keyHash]uint64 // offsets
 
@@ -99,7 +98,7 @@ type compaction struct {
 	packed  []byte
 }
 
-// compact makes a pass when it is due.
+// compact makes a pass over the log when it is worth one.
 func (l *Log) compact() error {
 	c := l.planCompaction()
 	if c == nil {
@@ -122,16 +121,16 @@ func (l *Log) compact() error {
 	return nil
 }
 
-// clean unlinks what an earlier life left: an output of the same name that it did not finish would be
-// unlinked later, when it is a new one.
+// clean removes the junk of the log first: an unfinished output of an earlier process may have the name of a new one,
+// which would then be removed in its place.
 func (c *compaction) clean() error {
 	c.log.store.filing.Lock()
 	defer c.log.store.filing.Unlock()
 	return c.log.removeJunk()
 }
 
-// planCompaction returns a pass over the sealed segments, nil when it would not be worth it: what was
-// compacted before is written again, so half as much must have come since.
+// planCompaction returns a pass over the sealed segments, or nil when it is not worth it. A pass rewrites what was
+// compacted before, so at least half as much must be new.
 func (l *Log) planCompaction() *compaction {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -148,7 +147,7 @@ func (l *Log) planCompaction() *compaction {
 		}
 		switch {
 		case seg.barred:
-			c.tombstones = 0 // it may hold what a tombstone hides
+			c.tombstones = 0 // it may hold records that a tombstone deletes
 		case !seg.compacted && c.dirty < 0:
 			c.dirty = len(c.inputs)
 			fresh += seg.size
@@ -165,8 +164,8 @@ func (l *Log) planCompaction() *compaction {
 	return c
 }
 
-// scan learns the latest offset of every key in the segments that came since the last pass, as far as
-// there is room, and leaves the others for the next one.
+// scan notes the latest offset of every key in the segments that are new since the last pass. It stops at
+// maxCompactKeys and leaves the other segments to the next pass.
 func (c *compaction) scan() error {
 	c.latest = map[keyHash]uint64{}
 	for i := c.dirty; i < len(c.inputs); i++ {
@@ -185,7 +184,7 @@ func (c *compaction) scan() error {
 			offset := e.BaseOffset
 			for r, err := range batch.Records() {
 				if err != nil {
-					return nil // its readers' business
+					return nil // damaged, which its readers are told
 				}
 				if r.Key != nil {
 					c.latest[hashKey(r.Key)] = offset
@@ -201,7 +200,7 @@ func (c *compaction) scan() error {
 	return nil
 }
 
-// open returns the batch of a data entry, decompressed, and false for what cannot be looked into.
+// open returns the batch of a data entry, decompressed, and false for other entries and damaged batches.
 func (c *compaction) open(e *wire.Entry) (wire.Batch, bool) {
 	if e.Kind != wire.KindData {
 		return wire.Batch{}, false
@@ -219,7 +218,7 @@ func (c *compaction) open(e *wire.Entry) (wire.Batch, bool) {
 	return batch, true
 }
 
-// each calls fn for the entries of a segment. Damage bars the segment.
+// each calls fn for the entries of a segment. With damage it returns errBarred and bars the segment.
 func (c *compaction) each(in input, fn func(e *wire.Entry) error) error {
 	l := c.log
 	if l.store.stopping() {
@@ -258,7 +257,7 @@ func (c *compaction) bar(seg *segment) error {
 	return errBarred
 }
 
-// rewrite makes one file of the inputs from from on, as many as fit, and returns the first one behind.
+// rewrite writes one file from as many inputs as fit, from the one at index from on, and returns the index behind them.
 func (c *compaction) rewrite(from int) (to int, err error) {
 	if c.inputs[from].seg.barred {
 		return from + 1, nil
@@ -282,7 +281,7 @@ func (c *compaction) rewrite(from int) (to int, err error) {
 	return to, c.replace(c.inputs[from:to], out, w.temp)
 }
 
-// replace puts the finished file in the place of the inputs.
+// replace replaces the inputs by the finished file.
 func (c *compaction) replace(inputs []input, out *segment, temp string) error {
 	l, s := c.log, c.log.store
 	fs := s.options.FS
@@ -295,7 +294,7 @@ func (c *compaction) replace(inputs []input, out *segment, temp string) error {
 		still = still && l.segments[at+i] == inputs[i].seg
 	}
 	l.mu.Unlock()
-	if !still { // retention, a purge or a deletion was faster
+	if !still { // retention, a purge or a deletion has removed some of them
 		return removeQuietly(fs, temp)
 	}
 	if err := fs.Rename(temp, out.path); err != nil {
@@ -318,7 +317,7 @@ func (c *compaction) replace(inputs []input, out *segment, temp string) error {
 		}
 	}
 	s.views.forget(func(name string) bool { return name == out.path || slices.Contains(gone, name) })
-	if synced != nil { // the old files may be all there is after a power loss
+	if synced != nil { // after a power loss the old names may be all there is
 		return synced
 	}
 	s.reclaimed.Add(before - out.size)
@@ -333,7 +332,7 @@ func removeAll(fs FS, names []string) error {
 	return errors.Join(errs...)
 }
 
-// keeps reports whether a record stays.
+// keeps reports whether compaction keeps a record.
 func (c *compaction) keeps(r *wire.Record, offset uint64, ms int64) bool {
 	if r.Key == nil {
 		return true
@@ -344,7 +343,7 @@ func (c *compaction) keeps(r *wire.Record, offset uint64, ms int64) bool {
 	return r.Value != nil || ms >= c.tombstones
 }
 
-// compactedPath returns the path of the output that starts and ends where it says.
+// compactedPath returns the path of the output with this start and end.
 func (c *compaction) compactedPath(start, end place) string {
 	return path.Join(c.log.dir(), compactedName(start, end.index))
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// compactBuffer is how much an output collects before it is written.
+// compactBuffer is how much is collected for one write.
 const compactBuffer = 256 << 10
 
 // compactWriter writes the output of a compaction: a sealed segment under a temporary name.
@@ -18,13 +18,13 @@ type compactWriter struct {
 	temp string
 	file File
 	seg  segment
-	last place // behind the last entry written
+	last place // behind the last entry that was written
 	buf  []byte
-	gap  wire.Stamp // of the entries dropped since the last one written
-	open bool       // there are such entries
+	gap  wire.Stamp // of the entries dropped since the last one that was written
+	open bool       // gap stands for at least one entry
 }
 
-// create begins the file in the place of the first input, with its header.
+// create creates the file and writes its header. It starts where the first input starts.
 func (w *compactWriter) create(first *segment) error {
 	s := w.c.log.store
 	f, err := s.options.FS.Open(first.path, false, false)
@@ -47,16 +47,16 @@ func (w *compactWriter) create(first *segment) error {
 	}
 	w.buf = appendSegmentHeader(make([]byte, 0, 2*compactBuffer), w.c.log.id, h.start, s.nowMs(), h.state)
 	w.seg.data = int64(len(w.buf))
-	return w.file.Truncate(0) // a temporary file of a life that ended early
+	return w.file.Truncate(0) // it may exist, from a process that did not finish it
 }
 
-// compactExt ends the names of outputs that are not finished.
+// compactExt is the suffix of the names of unfinished outputs.
 const compactExt = ".compact"
 
-// size is the size of the output so far.
+// size returns the size of the output so far in bytes.
 func (w *compactWriter) size() int64 { return w.seg.size + int64(len(w.buf)) }
 
-// entry adds what is left of an entry.
+// entry adds the records of an entry that compaction keeps.
 func (w *compactWriter) entry(e *wire.Entry) error {
 	switch e.Kind {
 	case wire.KindState, wire.KindGap:
@@ -102,7 +102,7 @@ func (w *compactWriter) data(e *wire.Entry) error {
 	return w.add(&st, payload)
 }
 
-// drop adds an entry to the gap.
+// drop adds an entry without such records to the gap.
 func (w *compactWriter) drop(st *wire.Stamp) error {
 	entries := uint64(st.Skip) + 1
 	g := &w.gap
@@ -122,7 +122,7 @@ func (w *compactWriter) drop(st *wire.Stamp) error {
 	return nil
 }
 
-// close writes the gap.
+// close writes the gap, if there is one.
 func (w *compactWriter) close() error {
 	if !w.open {
 		return nil
@@ -131,7 +131,7 @@ func (w *compactWriter) close() error {
 	return w.put(&w.gap, wire.AppendPayload(nil, nil))
 }
 
-// add writes an entry behind the gap in front of it.
+// add writes the gap, if there is one, and an entry.
 func (w *compactWriter) add(st *wire.Stamp, payload []byte) error {
 	if err := w.close(); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (w *compactWriter) flush() error {
 	return nil
 }
 
-// finish seals the file, which ends at end, and returns the segment that it will be.
+// finish seals the file, whose last entry ends at end, and returns its segment.
 func (w *compactWriter) finish(end place) (*segment, error) {
 	if err := w.close(); err != nil {
 		return nil, err

@@ -7,13 +7,12 @@ import (
 
 var errMissing = errors.New("entries are missing")
 
-// maxRanges bounds how many distinct damaged places are remembered, so that a damaged place that is
-// read again and again counts once.
+// maxRanges bounds the damaged ranges that are remembered, so that one that is read again and again counts once.
 const maxRanges = 1024
 
 type lostRange struct{ first, next uint64 }
 
-// lost returns the CorruptError for a read at first, and counts the range once.
+// lost returns the CorruptError for a read at first, and counts its range once.
 func (l *Log) lost(c *Chunk, name string, pos int64, first, next uint64, err error) error {
 	c.Next = next
 	if l.noteLost(lostRange{first, next}) {
@@ -22,7 +21,7 @@ func (l *Log) lost(c *Chunk, name string, pos int64, first, next uint64, err err
 	return &CorruptError{Path: name, Pos: pos, First: first, Next: next, Err: err}
 }
 
-// noteLost counts a lost range and reports whether it is new: not part of one that is known.
+// noteLost counts a lost range. It reports whether the range is new, which means not part of a known one.
 func (l *Log) noteLost(r lostRange) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,7 +36,7 @@ func (l *Log) noteLost(r lostRange) bool {
 	return true
 }
 
-// reportDamage counts damage that costs no record: to a header, footer or checkpoint.
+// reportDamage counts and logs damage that costs no record: to a header, a footer or a checkpoint.
 func (s *Store) reportDamage(name string, pos int64, err error) {
 	s.damage.Add(1)
 	s.logger.Error("damage found", "path", name, "pos", pos, "err", err)

@@ -2,9 +2,10 @@
 // data directory.
 //
 // Its nouns: a Store is one data directory, or memory only; a Log is one partition in it; a slab is
-// a piece of off-heap memory that holds the newest entries; the commit log is the one file that all
-// partitions write ahead to; a segment is a file with older entries of one partition; a checkpoint
-// moves entries from memory to segments and says what the commit log no longer needs to hold.
+// a piece of off-heap memory that holds the newest entries; the commit log is the write-ahead log that
+// all partitions share; a segment is a file with older entries of one partition; a checkpoint copies
+// entries from memory to segments, which is called filing, and says which part of the commit log is no
+// longer needed.
 //
 //	s, err := log.Open(log.Options{Dir: dir})
 //	l, err := s.OpenLog(wire.Identity{Topic: topic, Partition: 0}, log.Config{Notify: notify})
@@ -14,11 +15,11 @@
 //	defer chunk.Release()
 //
 // Append, Flush, Positions and Read never wait for a disk and never allocate; they may be called on
-// an event loop. Everything else may block. The package knows three positions of a partition:
-// appended (Next), in the kernel (Written) and on the device (Durable). What consumers may see is
-// the caller's decision, passed to Read as a limit.
+// an event loop. Everything else may block. The package tracks three positions of a partition:
+// appended (Next), in the kernel (Written) and on the device (Durable). The caller decides what
+// consumers may see, and passes it to Read as a limit.
 //
-// It does not know topics by name, groups, or the network, and it does not repair: a damaged batch
-// is reported as a CorruptError with the range of offsets that is lost, and everything else stays
+// The package does not know the names of topics, groups, or the network. It does not repair: a damaged
+// batch is reported as a CorruptError with the range of offsets that is lost, and everything else stays
 // readable at the same offsets. docs/storage.md describes the files.
 package log

@@ -6,16 +6,16 @@ import (
 )
 
 var (
-	// ErrFull is returned by Append when there is no room: the disk is full, or a memory-only store
-	// used up its budget. Nothing was appended. It heals by itself when space returns.
+	// ErrFull is returned by Append when the disk is full, or the budget of a memory-only store used up.
+	// Nothing was appended. Appends succeed again when there is space.
 	ErrFull = errors.New("log: no space left")
-	// ErrBusy is returned by Append when the memory budget is used up because the disk is behind.
-	// Nothing was appended; the same append succeeds a little later.
+	// ErrBusy is returned by Append when the memory budget is used up because the disk is too slow.
+	// Nothing was appended. Try again a little later.
 	ErrBusy = errors.New("log: memory budget exhausted, the disk is behind")
-	// ErrReadOnly is returned by Append after a failed write or fsync that concerned this log. Reads
-	// go on. Only reopening the store makes the log writable again.
+	// ErrReadOnly is returned by Append after a write or fsync of entries of this log failed. Reads still
+	// work. Only reopening the store makes the log writable again.
 	ErrReadOnly = errors.New("log: read-only after a storage failure")
-	// ErrCold is returned by Read when the offset is no longer in memory. Use ReadCold in a worker.
+	// ErrCold is returned by Read when the offset is no longer in memory. Use ReadCold in a worker goroutine.
 	ErrCold = errors.New("log: offset is not in memory")
 	// ErrLocked is returned by Open when another process uses the directory.
 	ErrLocked = errors.New("log: data directory is in use by another process")
@@ -27,21 +27,21 @@ var (
 	ErrTruncated = errors.New("log: position is below the start of the log")
 	// ErrOutOfRange is returned for an offset or index above the next one.
 	ErrOutOfRange = errors.New("log: position is above the end of the log")
-	// ErrPayload is returned by Append for a payload that can be no entry: shorter than its own
-	// checksum, or longer than the largest frame.
+	// ErrPayload is returned by Append for a payload that is shorter than its checksum or longer than the
+	// largest frame.
 	ErrPayload = errors.New("log: payload size outside the limits")
 	// ErrIndex is returned by Append when an explicit index is not the next one.
 	ErrIndex = errors.New("log: explicit index is not the next index")
 )
 
-// CorruptError reports stored bytes that do not match their checksum, or a file that is missing.
-// The records [First, Next) are lost; reading can go on at Next.
+// CorruptError reports stored bytes that do not match their checksum, or a missing file. The records
+// [First, Next) are lost. Reading can go on at Next.
 type CorruptError struct {
 	Path  string // the file, or the directory when a whole file is missing
 	Pos   int64  // byte position of the damage in the file
 	First uint64 // first lost offset
 	Next  uint64 // first offset behind the damage
-	Err   error  // what is wrong with the bytes
+	Err   error  // the kind of damage
 }
 
 // Error describes the damage with its position.

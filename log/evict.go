@@ -2,7 +2,7 @@ package log
 
 import "slices"
 
-// evict drops the oldest slabs whose entries are filed, surplus bytes of them. What stays is the cache for hot reads.
+// evict drops the oldest slabs whose entries are filed, surplus bytes of them. The others remain as the cache for reads.
 func (s *Store) evict(surplus int64) {
 	if surplus <= 0 {
 		return
@@ -28,7 +28,7 @@ func (s *Store) evict(surplus int64) {
 	}
 }
 
-// filedSlabsLocked returns how many slabs at the head hold only entries that are filed.
+// filedSlabsLocked returns how many of the oldest slabs hold only entries that are filed.
 func (l *Log) filedSlabsLocked() int {
 	n := 0
 	for n < len(l.slabs) && l.slabs[n].end.index <= l.filed.index {
@@ -37,7 +37,7 @@ func (l *Log) filedSlabsLocked() int {
 	return n
 }
 
-// dropOldest drops the oldest slab when it still is the one numbered seq, and returns its size.
+// dropOldest drops the oldest slab if it still is the one numbered seq, and returns its size in bytes.
 func (l *Log) dropOldest(seq uint64) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -49,7 +49,7 @@ func (l *Log) dropOldest(seq uint64) int64 {
 	return int64(n)
 }
 
-// popSlabLocked lets go of the oldest slab.
+// popSlabLocked drops the oldest slab.
 func (l *Log) popSlabLocked() {
 	s := l.slabs[0]
 	copy(l.slabs, l.slabs[1:])
@@ -58,8 +58,8 @@ func (l *Log) popSlabLocked() {
 	s.release()
 }
 
-// dropIdle gives back the memory of logs that are filed and were not appended to for a while, so
-// that many quiet partitions take little. Their newest entries are read from the file.
+// dropIdle drops the slabs of logs that are filed and have had no append for a while, so that many idle partitions
+// take little memory. Their newest entries are then read from the file.
 func (s *Store) dropIdle() {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()

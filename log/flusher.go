@@ -8,6 +8,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
+// A round writes what the dirty logs have to the commit log, and makes it durable if one of them asks for that.
+
 // job is the part of one log in a round.
 type job struct {
 	log   *Log
@@ -21,21 +23,21 @@ type job struct {
 	done  bool
 }
 
-// markDirty puts a log on the list of the next round.
+// markDirty adds a log to the next round.
 func (s *Store) markDirty(l *Log) {
 	s.queue(l)
 	ring(s.wake)
 }
 
-// queue is markDirty for who is in no hurry.
+// queue is markDirty without waking the flusher.
 func (s *Store) queue(l *Log) {
 	s.dirtyMu.Lock()
 	s.dirty = append(s.dirty, l)
 	s.dirtyMu.Unlock()
 }
 
-// runRoundHere runs a round on the caller's goroutine, or leaves it to the flusher when that is busy or
-// waits for a disk that is full or failed.
+// runRoundHere runs a round on the caller's goroutine. It leaves the round to the flusher when that is busy, or when the
+// disk is full or has failed.
 func (s *Store) runRoundHere() {
 	if s.full.Load() || !s.round.TryLock() {
 		ring(s.wake)
@@ -51,12 +53,12 @@ func (s *Store) runRoundHere() {
 	}
 }
 
-// flush runs rounds until stop is closed. There is no linger: while one round waits for the device,
+// flush runs rounds until stop is closed. It never delays a round on purpose: while one round waits for the device,
 // the logs of the next one collect.
 func (s *Store) flush(stop <-chan struct{}) {
 	timer := time.NewTimer(s.options.timers.mark)
 	defer timer.Stop()
-	stuck := false // the last round failed: the timer tries again; on a full disk nobody else does
+	stuck := false // the last round failed; the timer tries again, and on a full disk nothing else does
 	for {
 		select {
 		case <-stop:
@@ -73,7 +75,7 @@ func (s *Store) flush(stop <-chan struct{}) {
 			case stuck:
 				stuck = s.runRound()
 			default:
-				if since := s.sinceSync(); since < s.options.timers.mark { // a round of somebody else
+				if since := s.sinceSync(); since < s.options.timers.mark { // somebody else ran a round
 					timer.Reset(s.options.timers.mark - since)
 					continue
 				}
@@ -87,7 +89,7 @@ func (s *Store) flush(stop <-chan struct{}) {
 	}
 }
 
-// sinceSync returns how long ago a round was last made durable.
+// sinceSync returns the time since a round was last made durable.
 func (s *Store) sinceSync() time.Duration {
 	return time.Duration(time.Now().UnixNano() - s.synced.Load())
 }
@@ -99,7 +101,7 @@ func (s *Store) flushDelay(stuck bool) time.Duration {
 	return s.options.timers.mark
 }
 
-// markSynced leaves a mark behind the last chunk when the log is quiet.
+// markSynced writes a mark behind the last chunk when the store is quiet.
 func (s *Store) markSynced() {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -112,8 +114,8 @@ func (s *Store) markSynced() {
 	}
 }
 
-// retrySpace ends the state of a full disk when the reserve can be made again. A checkpoint gives the space of
-// commit log files back, if it finds enough for itself.
+// retrySpace accepts data again when the reserve can be created, which means that the disk has space. It makes a
+// checkpoint, which frees commit log files if there is enough space for the checkpoint itself.
 func (s *Store) retrySpace() {
 	ring(s.checkpoints)
 	s.round.Lock()
@@ -127,14 +129,14 @@ func (s *Store) retrySpace() {
 	ring(s.wake)
 }
 
-// runRound writes what all dirty logs have to the commit log, makes it durable when anybody asked,
-// and tells the owners. It reports whether something was left over because the disk is full or failed.
+// runRound runs a round and tells the owners of the logs. It reports whether something was left over because the disk is
+// full or has failed.
 func (s *Store) runRound() (stuck bool) {
 	s.round.Lock()
 	return s.roundLocked()
 }
 
-// roundLocked is runRound with the lock held, which it releases.
+// roundLocked is runRound for a caller that holds round, which it releases.
 func (s *Store) roundLocked() (stuck bool) {
 	jobs, before := s.collectLocked(), s.commits.bytes
 	wrote, err := s.writeLocked(jobs)
@@ -176,7 +178,7 @@ func (s *Store) roundLocked() (stuck bool) {
 	return stuck
 }
 
-// noteFull refuses data until the reserve exists again.
+// noteFull makes the store refuse data until retrySpace has created the reserve again.
 func (s *Store) noteFull() {
 	if !s.full.Swap(true) {
 		s.logger.Error("disk is full: refusing data")
@@ -184,7 +186,7 @@ func (s *Store) noteFull() {
 	}
 }
 
-// keepJobs keeps the memory of a round for the next one.
+// keepJobs keeps the memory of a round's jobs for the next one.
 func (s *Store) keepJobs(jobs []job) {
 	clear(jobs)
 	s.round.Lock()
@@ -192,7 +194,7 @@ func (s *Store) keepJobs(jobs []job) {
 	s.jobs = jobs[:0]
 }
 
-// collectLocked takes the dirty logs and what each has to write.
+// collectLocked takes the dirty logs and returns what each has to write.
 func (s *Store) collectLocked() []job {
 	s.dirtyMu.Lock()
 	s.dirty, s.taken = s.taken[:0], s.dirty
@@ -208,8 +210,8 @@ func (s *Store) collectLocked() []job {
 	return jobs
 }
 
-// job returns what the log asks of a round and holds the slabs it needs. A log that is being cut asks
-// for nothing and comes back later.
+// job returns the log's part of a round, with references of the slabs it needs. A log that is being cut has none; it
+// joins a later round.
 func (l *Log) job() (j job, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,7 +233,8 @@ func (l *Log) job() (j job, ok bool) {
 	return j, true
 }
 
-// spansLocked appends the spans of the entries from index on, each with a reference of its slab.
+// spansLocked appends the spans of the entries from index on, each with a reference of its slab, which the caller must
+// release.
 func (l *Log) spansLocked(dst []span, index uint64) []span {
 	i := len(l.slabs)
 	for i > 0 && l.slabs[i-1].end.index > index {
@@ -251,16 +254,16 @@ func (l *Log) spansLocked(dst []span, index uint64) []span {
 	return dst
 }
 
-// writeLocked writes the chunks of all jobs and returns how many jobs are in the file.
+// writeLocked writes the chunks of all jobs, and returns how many jobs were written.
 func (s *Store) writeLocked(jobs []job) (int, error) {
 	c := s.commits
 	c.wait = slices.ContainsFunc(jobs, func(j job) bool { return j.disk && j.err == nil })
-	if c.redo { // all of it in one file
+	if c.redo { // all of it must be in one file
 		if err := c.makeRoom(roomFor(jobs)); err != nil {
 			return 0, err
 		}
 	}
-	safe := 0 // jobs whose chunks are durable because a new file was started behind them
+	safe := 0 // jobs whose chunks are durable already, because a new file was started behind them
 	for i := range jobs {
 		j := &jobs[i]
 		if len(j.spans) > 0 {
@@ -289,7 +292,7 @@ func (s *Store) writeLocked(jobs []job) (int, error) {
 	return safe, c.appear()
 }
 
-// roomFor returns what the chunks of the jobs take.
+// roomFor returns the size of the chunks of the jobs in bytes.
 func roomFor(jobs []job) (n int64) {
 	for i := range jobs {
 		for k := range jobs[i].spans {
@@ -307,8 +310,8 @@ func (j *job) release() {
 	j.spans = nil
 }
 
-// publishWritten moves the written positions. Logs that asked for no more are told before the round
-// waits for the device.
+// publishWritten advances the written positions. Logs that asked only for that are told before the round waits for the
+// device.
 func (s *Store) publishWritten(jobs []job) {
 	for i := range jobs {
 		j := &jobs[i]
@@ -338,7 +341,7 @@ func later(a, b place) place {
 	return a
 }
 
-// syncLocked makes the round durable when a job asks for it and is not yet.
+// syncLocked makes the round durable if a job asks for it that is not durable yet.
 func (s *Store) syncLocked(jobs []job) error {
 	for i := range jobs {
 		if j := &jobs[i]; j.err == nil && j.disk && j.last >= s.commits.synced {
@@ -364,8 +367,8 @@ func (s *Store) publishDurable(jobs []job) {
 	}
 }
 
-// postponeLocked gives up the open file on a full disk. The jobs in front of it are safe; the others
-// stay dirty and are written when there is space.
+// postponeLocked gives up the open file on a full disk. The jobs in the files before are durable. The others stay dirty
+// and are written when there is space.
 func (s *Store) postponeLocked(safe, rest []job) {
 	s.noteFull()
 	s.commits.giveUp()
@@ -395,8 +398,8 @@ func (s *Store) postponeLocked(safe, rest []job) {
 	s.rewriteLocked()
 }
 
-// failRoundLocked handles a failed write or fsync. The logs of the round become read-only: what they
-// appended is unknown. Other logs go on in a new file.
+// failRoundLocked handles a failed write or fsync. The logs of the round become read-only, because the outcome of their
+// appends is unknown. Other logs go on in a new file.
 func (s *Store) failRoundLocked(jobs []job, err error) {
 	s.logger.Error("commit log failed", "err", err)
 	s.failures.Add(1)
@@ -411,15 +414,15 @@ func (s *Store) failRoundLocked(jobs []job, err error) {
 		j.log.fail(j.err)
 	}
 	s.rewriteLocked()
-	if !s.failing { // a disk that goes on failing is not asked again at once
+	if !s.failing { // while the disk keeps failing, only the timer tries again
 		s.failing = true
 		ring(s.wake)
 	}
 }
 
-// rewriteLocked has logs with chunks that were written but never made durable write them again in the
-// next round: after a failed fsync the kernel may have dropped them. Read-only logs do so too, for what
-// they acknowledged at wire.LevelOS before. It does not wake the flusher.
+// rewriteLocked makes the next round write again all chunks that were written but never made durable, because after a
+// failed fsync the kernel may have dropped them. That includes read-only logs, for the sake of appends that were
+// acknowledged at wire.LevelOS. It does not wake the flusher.
 func (s *Store) rewriteLocked() {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
@@ -437,8 +440,8 @@ func (s *Store) rewriteLocked() {
 	}
 }
 
-// Refuse makes the log read-only because its owner cannot read its state. What is stored of the state
-// stays as it is: Config.State is not called any more.
+// Refuse makes the log read-only because its owner cannot read the log's state. The stored state stays as it is:
+// Config.State is not called any more.
 func (l *Log) Refuse(err error) {
 	l.fail(errors.Join(ErrReadOnly, err))
 	l.mu.Lock()
@@ -455,7 +458,7 @@ func (l *Log) fail(err error) {
 	}
 }
 
-// notify calls the owner's hook without a lock of this package.
+// notify calls Config.Notify. The caller holds no lock of this package.
 func (l *Log) notify(err error) {
 	l.mu.Lock()
 	hook, p := l.config.Notify, l.positionsLocked()

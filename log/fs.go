@@ -9,29 +9,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS is what the store needs of a file system. It is a seam: tests put a simulated disk behind it.
-// Names are slash-separated paths below Options.Dir, including it. Errors wrap fs.ErrNotExist and
-// syscall.ENOSPC as those of package os do.
+// FS is the file system of a store. Tests replace it by a simulated disk. Names are slash-separated paths
+// that begin with Options.Dir. Errors wrap fs.ErrNotExist and syscall.ENOSPC as those of package os do.
 type FS interface {
-	// Open opens a file for reading and, with write, for writing; create makes it if it is missing.
+	// Open opens a file for reading and, with write, for writing. With create it creates a missing file.
 	Open(name string, write, create bool) (File, error)
-	// OpenDirect opens a file for writes that wait for the device and take no room in the page cache,
-	// where the system can do that. Positions, lengths and the memory of its writes are multiples of
-	// 4 KiB. Sync of any File of that name covers them.
+	// OpenDirect opens a file for writes that wait for the device and bypass the page cache, if the system
+	// can do that. Positions, lengths and memory addresses of its writes must be multiples of 4 KiB. Sync
+	// of any File of that name covers them.
 	OpenDirect(name string) (File, error)
 	// Rename replaces newName by oldName. It is durable after SyncDir.
 	Rename(oldName, newName string) error
 	// Remove unlinks a file or an empty directory.
 	Remove(name string) error
-	// MakeDir creates one directory; it is no error when it exists.
+	// MakeDir creates one directory. An existing one is not an error.
 	MakeDir(name string) error
 	// ReadDir lists a directory in name order.
 	ReadDir(name string) ([]DirEntry, error)
 	// SyncDir makes creations, renames and removals in a directory durable.
 	SyncDir(name string) error
-	// Space returns how many bytes the file system of a file or directory has, and how many are free.
+	// Space returns the total and the free bytes of the file system that holds a file or directory.
 	Space(name string) (total, free int64, err error)
-	// Lock takes an exclusive lock on a file, which it creates, or returns ErrLocked.
+	// Lock locks a file exclusively, after creating it if necessary, or returns ErrLocked.
 	Lock(name string) (io.Closer, error)
 }
 
@@ -46,13 +45,14 @@ type DirEntry struct {
 type File interface {
 	io.ReaderAt
 	io.WriterAt
-	// Sync makes all written bytes durable, and the size as far as it is needed to read them.
+	// Sync makes all written bytes durable, with the size that is needed to read them.
 	Sync() error
-	// WriteOut has the device take n bytes that were written at pos, and waits for it. It makes nothing
-	// durable: that takes a Sync. After an error the file must be given up, as after one of Sync.
+	// WriteOut sends n bytes that were written at pos to the device, and waits until it has them. That
+	// does not make them durable, which takes a Sync. After an error the file must be given up, as after an
+	// error of Sync.
 	WriteOut(pos, n int64) error
-	// Allocate makes sure that writes to the first n bytes need no further space and that the file
-	// has at least this size. What was not written reads as zeros.
+	// Allocate reserves the space of the first n bytes and makes the file at least that large. Bytes that
+	// were not written read as zeros.
 	Allocate(n int64) error
 	// Truncate sets the size.
 	Truncate(n int64) error
@@ -165,7 +165,7 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// writeFull is WriteAt that does not trust a nil error with a short count.
+// writeFull is WriteAt that returns an error for a short write without one.
 func writeFull(f File, b []byte, pos int64) error {
 	n, err := f.WriteAt(b, pos)
 	if err == nil && n < len(b) {
@@ -174,7 +174,7 @@ func writeFull(f File, b []byte, pos int64) error {
 	return err
 }
 
-// extend sets the size of a file to at least n, for file systems that cannot reserve space.
+// extend makes a file at least n bytes large. It replaces Allocate on file systems that cannot reserve space.
 func extend(f *os.File, n int64) error {
 	info, err := f.Stat()
 	if err != nil || info.Size() >= n {

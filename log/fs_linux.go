@@ -53,7 +53,7 @@ func allocate(f *os.File, n int64) error {
 // directFile is a file that was opened with O_DIRECT.
 type directFile struct{ osFile }
 
-// openDirect opens a file past the page cache, or in the usual way on file systems that cannot.
+// openDirect opens a file with O_DIRECT, or in the usual way on file systems that do not support that.
 func openDirect(name string) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|unix.O_DIRECT, 0)
 	if errors.Is(err, unix.EINVAL) {
@@ -65,7 +65,7 @@ func openDirect(name string) (File, error) {
 	return directFile{osFile{f}}, nil
 }
 
-// WriteAt goes on with the page cache when the file system wants more of a write than it said.
+// WriteAt writes through the page cache after the file system has refused an aligned direct write.
 func (f directFile) WriteAt(b []byte, pos int64) (int, error) {
 	n, err := f.osFile.WriteAt(b, pos)
 	if !errors.Is(err, unix.EINVAL) {

@@ -21,13 +21,13 @@ const (
 	ItemChunk      ItemKind = "chunk"       // a chunk; its entries follow
 	ItemEntry      ItemKind = "entry"
 	ItemDamage     ItemKind = "damage" // bytes that match no checksum
-	ItemOther      ItemKind = "other"  // a file that holds no entries, or that is not ours
+	ItemOther      ItemKind = "other"  // a file without entries, or one that is not Rafka's
 )
 
 // Item is one thing in a data directory. Fields that do not apply are zero.
 type Item struct {
 	Kind     ItemKind
-	Path     string // file, below the directory
+	Path     string // of the file, relative to the directory
 	Pos      int64  // byte position in it
 	Bytes    int64  // size
 	Identity wire.Identity
@@ -38,14 +38,13 @@ type Item struct {
 	Lsn      uint64     // of a chunk; the floor of the checkpoint
 	Synced   uint64     // of a chunk
 	Sealed   bool       // a segment has an intact footer
-	Counted  bool       // the checkpoint counts it: a log's active segment up to Bytes, or the commit log from Lsn on
+	Counted  bool       // it is valid by the checkpoint: a log's active segment up to Bytes, or the commit log from Lsn on
 	State    []byte     // of a log in the checkpoint
 	Err      error      // of damage
 }
 
-// Inspect walks all files of a data directory without changing or locking it. On the directory of a
-// running store the result is a best effort: what is being written may look damaged. A read error is
-// yielded once and ends the walk.
+// Inspect iterates over everything in a data directory. It neither changes nor locks it. On the directory of a running
+// store, files that are being written may look damaged. The first read error is yielded and ends the iteration.
 func Inspect(dir string) iter.Seq2[Item, error] { return InspectFS(OS, dir) }
 
 // InspectFS is Inspect on another file system.
@@ -190,7 +189,7 @@ func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound ui
 	case known && start.index >= r.prev.index && start.index <= r.active.index:
 		it.Counted = true
 	default:
-		footer = nil // not counted: not expected to be whole
+		footer = nil // not valid, so it need not be complete
 	}
 	if err := in.emit(it); err != nil {
 		return err
@@ -225,7 +224,7 @@ func (in *inspector) entries(id wire.Identity, name string, w *walker, counted b
 		}
 		if st.bad {
 			if !counted {
-				return nil // the end of a file that was given up
+				return nil // the rest of a file that was given up
 			}
 			it.Kind, it.Err = ItemDamage, errEntry
 		}
@@ -274,7 +273,7 @@ func (in *inspector) commitFile(name, number string) error {
 		if err := in.damage(name, 0, errors.Join(errChunk, err)); err != nil {
 			return err
 		}
-		_, _ = h.parse(b[min(commitHeaderCopy, len(b)):]) // the copy, or what the name says
+		_, _ = h.parse(b[min(commitHeaderCopy, len(b)):]) // from its copy; else only the number in the name is known
 	} else if short {
 		if err := in.damage(name, int64(len(b)), errShort); err != nil {
 			return err
@@ -292,7 +291,8 @@ func (in *inspector) commitFile(name, number string) error {
 	return err
 }
 
-// readCommitFile reads what a start reads of a commit log file, and reports whether its end was cut off.
+// readCommitFile reads the part of a commit log file that a restart reads, and reports whether the end of the file was
+// cut off.
 func readCommitFile(f FS, name string, number uint64) (b []byte, short bool, err error) {
 	b, err = readReaching(f, name, func(file File, size int64) (reach int64, err error) {
 		reach, short, err = readReach(file, number, size)

@@ -9,7 +9,7 @@ import (
 // firstIndex is the index of a log's first entry; 0 means "before the first entry".
 const firstIndex = 1
 
-// smallBytes is how much a log holds in small slabs before it counts as busy.
+// smallBytes is how much a log holds in small slabs before it gets larger ones.
 const smallBytes = 256 << 10
 
 // Batch is one entry to append.
@@ -17,22 +17,22 @@ type Batch struct {
 	Kind    wire.Kind
 	Count   uint32 // records; 0 unless Kind is wire.KindData
 	Term    uint64 // 1 without a cluster
-	Time    int64  // append time in ms; raised to that of the entry before when it is lower
-	Head    []byte // stands in front of Payload and begins with the checksum of both; nil for nothing
-	Payload []byte // an encoded batch or wire.AppendPayload's output; Append copies it
-	Index   uint64 // the entry's index when the caller knows it; 0 means the next one
+	Time    int64  // append time in ms since 1970; raised to that of the entry before when it is lower
+	Head    []byte // bytes in front of Payload that begin with the checksum of both; usually nil
+	Payload []byte // an encoded batch, or the output of wire.AppendPayload; Append copies it
+	Index   uint64 // the index that the entry must get; 0 for any
 }
 
-// Positions says how far a log got. Offsets count records from 0, indexes count entries from 1; all
-// ranges are half-open. Durable <= Written <= Next, and First <= Next. They never go back, except by
-// TruncateSuffix. In a memory-only store Written and Durable stay 0.
+// Positions are the bounds of a log. Offsets count records from 0, indexes count entries from 1; all ranges are
+// half-open. Durable <= Written <= Next, and First <= Next. They never go back, except by TruncateSuffix. In a
+// memory-only store Written and Durable stay 0.
 type Positions struct {
 	First   uint64 // offset of the first record that can be read
 	Next    uint64 // offset of the next record
 	Written uint64 // records below are in the kernel
 	Durable uint64 // records below are on the device
 
-	FirstIndex   uint64 // of the first entry held; whole segments are dropped, so it may be below First
+	FirstIndex   uint64 // of the first entry that is stored, which may be below First: retention drops whole segments
 	NextIndex    uint64
 	WrittenIndex uint64
 	DurableIndex uint64
@@ -46,24 +46,24 @@ type Log struct {
 	id    wire.Identity
 	seed  uint32
 
-	mu     sync.Mutex // guards the rest
+	mu     sync.Mutex // guards the fields below
 	config Config
-	failed error // why the log refuses appends, nil while it is healthy
+	failed error // why the log refuses appends; nil while it does not
 	closed bool
-	ending bool // the store is closing: nothing more is appended
+	ending bool // the store is closing: appends are refused
 
-	cutting bool // TruncateSuffix is under way: no appends and no rounds
+	cutting bool // TruncateSuffix is running: no appends and no rounds
 
 	slabs []*slab // the newest entries, in order, never overlapping
 	grown int64   // bytes appended since the log was idle; picks the slab class
 
 	first   uint64 // logical start: reads below are refused
-	prev    place  // where the entries that are held begin
+	prev    place  // start of the stored entries
 	next    place
 	walNext place // entries before are in the commit log, or filed
 	written place
 	durable place
-	filed   place // entries before are in segment files, and the checkpoint says so
+	filed   place // entries before are in segment files that the checkpoint covers
 
 	want    wire.Level // level asked for since the last round
 	wantOS  bool       // somebody asked for wire.LevelOS only
@@ -72,16 +72,16 @@ type Log struct {
 	lowLsn  uint64     // of the first chunk with entries that are not filed; 0 when there is none
 	floor   uint64     // chunks below do not count, whatever the store's floor
 
-	hidden   uint64     // compaction removed records below: they are read from the files only
+	hidden   uint64     // compaction removed records below this offset: read those from the files only
 	segments []*segment // in order; replaced as a whole, never changed
 	spoiled  bool       // the last segment must not be written to
-	cuts     uint64     // how often entries in segments were cut
-	stale    []string   // files to unlink after the next checkpoint
-	junk     []string   // files that never counted, to unlink before the next file is made
-	state    snapshot   // of the last checkpoint
-	found    snapshot   // when the store was opened, for the owner to start from
-	ready    bool       // the owner replayed or appended: its state can be asked for
-	unfiled  int64      // bytes of the entries that are not filed; of all in a memory-only store
+	cuts     uint64     // how often TruncateSuffix cut entries in segments
+	stale    []string   // files to remove after the next checkpoint
+	junk     []string   // files that never counted, to remove before the next file is created
+	state    snapshot   // of the owner, in the last checkpoint
+	found    snapshot   // of the owner, when the store was opened
+	ready    bool       // the owner has replayed or appended, so Config.State may be called
+	unfiled  int64      // bytes of the entries that are not filed; of all entries in a memory-only store
 
 	rounds      int    // checkpoint ticks since the log became dirty
 	quiet       uint64 // next index when the log was last seen to grow
@@ -89,9 +89,9 @@ type Log struct {
 	corrupt     []lostRange
 }
 
-// Append copies b to memory and returns the offset of its first record and its index. It does not
-// wait and does not allocate. It returns ErrFull, ErrBusy or ErrReadOnly when nothing was appended,
-// and ErrPayload or ErrIndex for a batch that is wrong.
+// Append copies b to memory and returns the offset of its first record and its index. It neither waits nor allocates.
+// After an error nothing was appended: ErrFull, ErrBusy, ErrReadOnly or ErrClosed, or for an invalid batch ErrPayload or
+// ErrIndex.
 func (l *Log) Append(b Batch) (base, index uint64, err error) {
 	size := len(b.Head) + len(b.Payload)
 	if size < 4 || size > wire.MaxFrameBytes {
@@ -118,7 +118,7 @@ func (l *Log) Append(b Batch) (base, index uint64, err error) {
 	return st.BaseOffset, st.Index, nil
 }
 
-// refuseLocked says why b cannot be appended now.
+// refuseLocked returns why b cannot be appended now, or nil.
 func (l *Log) refuseLocked(b *Batch) error {
 	switch {
 	case l.closed || l.ending:
@@ -135,7 +135,7 @@ func (l *Log) refuseLocked(b *Batch) error {
 	return nil
 }
 
-// addLocked makes the entry that stands at s.used part of the log.
+// addLocked adds the entry that was written at s.used to the log.
 func (l *Log) addLocked(s *slab, st *wire.Stamp) {
 	s.noteLocked(st, s.used)
 	s.used += st.Size()
@@ -145,7 +145,7 @@ func (l *Log) addLocked(s *slab, st *wire.Stamp) {
 	l.unfiled += int64(st.Size())
 }
 
-// roomLocked returns the slab with room for an entry of n bytes.
+// roomLocked returns a slab with room for an entry of n bytes: the last one or a new one.
 func (l *Log) roomLocked(n int) (*slab, error) {
 	if len(l.slabs) > 0 {
 		if s := l.slabs[len(l.slabs)-1]; !s.sealed && s.used+n <= len(s.mem) {
@@ -153,12 +153,12 @@ func (l *Log) roomLocked(n int) (*slab, error) {
 		}
 	}
 	if l.store.memoryOnly() {
-		// The timer alone is too slow: a busy log fills the whole budget between two ticks.
+		// The timer alone is too slow: a busy log can fill the whole budget between two ticks.
 		l.retainMemoryLocked(l.store.nowMs())
 	}
 	s := l.store.pool.take(l.classLocked(n))
 	if s == nil && n <= slabBytes[classSmall] {
-		s = l.store.pool.take(classSmall) // the last of the budget
+		s = l.store.pool.take(classSmall) // what is left of the budget
 	}
 	if s == nil {
 		return nil, l.store.noMemory()
@@ -185,17 +185,17 @@ func (l *Log) addSlabLocked(s *slab) {
 	l.slabs = append(l.slabs, s)
 }
 
-// Flush asks that everything appended so far reaches level: wire.LevelOS or wire.LevelDisk. It only
-// wakes the flusher; Config.Notify says when it is done, or that it failed. Lower levels, and a
-// memory-only store, need nothing.
+// Flush asks for everything appended so far to reach level, which is wire.LevelOS or wire.LevelDisk. It only wakes the
+// flusher. Config.Notify is called when that is done or has failed. For lower levels, and in a memory-only store, Flush
+// does nothing.
 func (l *Log) Flush(level wire.Level) {
 	if l.ask(level) {
 		l.store.markDirty(l)
 	}
 }
 
-// FlushHere is Flush that does the work of the flusher on the caller's goroutine when the flusher is
-// idle: it waits for the device then, and Config.Notify is called before it returns.
+// FlushHere is Flush on the caller's goroutine when the flusher is idle: then it waits for the device, and
+// Config.Notify is called before it returns.
 func (l *Log) FlushHere(level wire.Level) {
 	if l.ask(level) {
 		l.store.queue(l)
@@ -203,8 +203,7 @@ func (l *Log) FlushHere(level wire.Level) {
 	}
 }
 
-// Sync waits until everything that was appended to the log so far is durable, and returns why it is not. What
-// others wait for is flushed with it.
+// Sync waits until everything that was appended to the log so far is durable, or returns why it is not.
 func (l *Log) Sync() error {
 	if l.store.memoryOnly() {
 		return nil
@@ -217,7 +216,8 @@ func (l *Log) Sync() error {
 	return l.durableTo(end)
 }
 
-// durableTo returns why the entries before index are not durable after a round. A log that was removed needs nothing.
+// durableTo returns nil when the entries before index are durable or the log was removed, and otherwise why the last
+// round did not make them durable.
 func (l *Log) durableTo(index uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -230,7 +230,7 @@ func (l *Log) durableTo(index uint64) error {
 	return ErrFull
 }
 
-// ask notes the level and reports whether the log is to be put on the list of dirty logs.
+// ask notes the level that the next round has to reach, and reports whether the log has to be queued for it.
 func (l *Log) ask(level wire.Level) bool {
 	if level < wire.LevelOS || l.store.memoryOnly() {
 		return false
@@ -244,7 +244,7 @@ func (l *Log) ask(level wire.Level) bool {
 	return queue
 }
 
-// Positions returns how far the log got.
+// Positions returns the current bounds of the log.
 func (l *Log) Positions() Positions {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -259,10 +259,10 @@ func (l *Log) positionsLocked() Positions {
 	}
 }
 
-// Identity returns which partition this is.
+// Identity returns the identity of the partition.
 func (l *Log) Identity() wire.Identity { return l.id }
 
-// SetConfig replaces the configuration. Hooks that run already may still be the old ones.
+// SetConfig replaces the configuration. Calls of the old hooks may still be running when it returns.
 func (l *Log) SetConfig(c Config) {
 	c.setDefaults(&l.store.options)
 	l.mu.Lock()

@@ -8,13 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hugePage is the size that mapped memory is aligned to when it is large enough, so that the kernel
-// backs it with huge pages. In memory of small pages the first copy to every page takes 2.5 us, ten
-// times what it takes in a huge page.
+// hugePage is the alignment of mapped memory that is at least that large, so that the kernel can back it with huge
+// pages. With small pages the first copy to every page takes 2.5 us, ten times as long as within a huge page.
 const hugePage = 2 << 20
 
-// mapMemory returns n bytes of zeroed memory outside the Go heap, already backed by pages: the first
-// touch of a page costs 11-28 us, a populated one 0.06-0.6 us. Whole pages of it may be unmapped alone.
+// mapMemory returns n bytes of zeroed memory outside the Go heap, backed by pages already: the first touch of a page
+// takes 11-28 us, that of a populated one 0.06-0.6 us. Any whole pages of it may be unmapped separately.
 func mapMemory(n int) ([]byte, error) {
 	extra := 0
 	if n >= hugePage {
@@ -46,7 +45,7 @@ func unmapMemory(mem []byte) {
 	}
 }
 
-// touch writes to every page, for kernels that cannot populate a range.
+// touch writes to every page of b, for kernels that cannot populate a range.
 func touch(mem []byte) {
 	const page = 4096
 	for i := 0; i < len(mem); i += page {

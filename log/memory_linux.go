@@ -2,7 +2,7 @@ package log
 
 import "golang.org/x/sys/unix"
 
-// preferHuge asks for huge pages. The only error is that the kernel has none.
+// preferHuge asks for huge pages. The error is ignored: the kernel may not have any.
 func preferHuge(mem []byte) { _ = unix.Madvise(mem, unix.MADV_HUGEPAGE) }
 
 func populate(mem []byte) {
@@ -11,14 +11,14 @@ func populate(mem []byte) {
 	}
 }
 
-// ContainerMemory returns how much memory the process's control groups, as a container has one, let it have, in
-// bytes, and false when they let it have all of the machine's.
+// ContainerMemory returns the memory limit of the process's control groups in bytes, for example that of a container,
+// and false when there is none below the machine's memory.
 func ContainerMemory() (limit int64, limited bool) {
 	limit = groupLimit("/")
 	return limit, limit < machineMemory()
 }
 
-// machineMemory is what the machine has.
+// machineMemory returns the memory of the machine in bytes.
 func machineMemory() int64 {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {
@@ -27,5 +27,5 @@ func machineMemory() int64 {
 	return int64(uint64(info.Totalram) * uint64(info.Unit)) //nolint:unconvert // 32 bits on some machines
 }
 
-// availableMemory is what the machine has, or what the container may use of it.
+// availableMemory returns the memory of the machine in bytes, or the container's limit when that is lower.
 func availableMemory() int64 { return min(groupLimit("/"), machineMemory()) }

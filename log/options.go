@@ -10,17 +10,17 @@ import (
 const (
 	defaultSegmentBytes = 64 << 20 // retention works in steps of this; sealing one costs two fsyncs
 	defaultCommitFile   = 64 << 20 // the unit that is recycled
-	defaultCommitFiles  = 4        // 256 MiB are replayed at a restart in about half a second
+	defaultCommitFiles  = 4        // a restart replays 256 MiB in about half a second
 	defaultCheckpoint   = 5 * time.Second
 	defaultRetention    = time.Second
 	defaultCompaction   = time.Second
-	defaultTombstoneAge = 24 * time.Hour // a reader that was away for less sees every deletion
+	defaultTombstoneAge = 24 * time.Hour // a reader that was away for less time sees every deletion
 	defaultSegmentAge   = time.Hour
-	leastDefaultMemory  = 16 << 20 // an entry of the largest frame fits
+	leastDefaultMemory  = 16 << 20 // has room for an entry of the largest frame
 	maxDefaultMemory    = 1 << 30
 
-	// diskShare is how many commit log files of the default size a disk has room for, at least: four with
-	// chunks, as many spares and the reserve leave two thirds of it to the data.
+	// diskShare limits the default size of a commit log file: a disk has room for at least this many of them.
+	// Four files with chunks, four spares and the reserve leave two thirds of the disk to the data.
 	diskShare        = 32
 	leastDefaultFile = 1 << 20
 
@@ -29,47 +29,47 @@ const (
 	minMemoryBytes     = 1 << 20
 )
 
-// Options configures a Store. The zero value of a field means its default. The caller sets them
-// once; Open copies them.
+// Options configures a Store. The zero value of a field means its default. Open copies them.
 type Options struct {
-	// Dir is the data directory, created when missing. Empty means memory only.
+	// Dir is the data directory, which Open creates when it is missing. Empty means memory only.
 	Dir string
 	// FS is the file system; nil means the operating system's.
 	FS FS
 	// Now is the clock for retention by age; nil means time.Now.
 	Now func() time.Time
-	// Logger hears about lifecycle and damage; nil is silent.
+	// Logger receives lifecycle events and damage; nil means silence.
 	Logger *slog.Logger
-	// MemoryBytes bounds all slabs together. Default: a quarter of the memory that the machine has and the
-	// container may use, from 16 MiB to 1 GiB. At least 1 MiB; an entry of the largest frame needs 9 MiB.
+	// MemoryBytes bounds all slabs together. Default: a quarter of the memory of the machine, or of the
+	// container's limit, but 16 MiB to 1 GiB. At least 1 MiB; an entry of the largest frame needs 9 MiB.
 	MemoryBytes int64
 	// SegmentBytes is the size at which a segment file is sealed. Default 64 MiB, at least 4 KiB.
 	SegmentBytes int64
-	// CommitLogBytes is the size of the commit log that starts a checkpoint. Default four files of the default size,
-	// 256 MiB.
+	// CommitLogBytes is the size of the commit log at which a checkpoint starts. Default: four times the default
+	// of CommitFileBytes, 256 MiB.
 	CommitLogBytes int64
-	// CommitFileBytes is the size of one commit log file. Default 64 MiB, on a disk of less than 2 GiB a part of
-	// it, but 1 MiB. At least 16 KiB.
+	// CommitFileBytes is the size of one commit log file. Default: 64 MiB, or less on a disk of less than 2 GiB,
+	// but 1 MiB. At least 16 KiB.
 	CommitFileBytes int64
-	// CheckpointInterval is how long entries that nobody flushed stay in memory only. Default 5 s.
+	// CheckpointInterval is how long entries for which nobody called Flush stay in memory only. Default 5 s.
 	CheckpointInterval time.Duration
-	// RetentionInterval is how often retention is enforced, also on idle logs. Default 1 s.
+	// RetentionInterval is how often retention is enforced, on idle logs too. Default 1 s.
 	RetentionInterval time.Duration
-	// CompactionInterval is how often logs with Config.Compact are looked at. Default 1 s.
+	// CompactionInterval is how often the store checks whether a log with Config.Compact is worth a pass. Default
+	// 1 s.
 	CompactionInterval time.Duration
-	// Poison overwrites memory before it is recycled, so that a use after release shows up.
+	// Poison overwrites memory before it is recycled, so that tests notice a use after release.
 	Poison bool
 
-	timers timers // tests make them short
+	timers timers // shorter in tests
 }
 
-// timers are the delays of the background goroutines that nobody needs to set.
+// timers are delays of the background goroutines that users do not need to set.
 type timers struct {
-	mark  time.Duration // how long the flusher is idle before it records that everything is durable
-	space time.Duration // how often a full disk is tried again; writing resumes within 5 s of space
+	mark  time.Duration // how long the flusher is idle before it writes a mark
+	space time.Duration // how often a full disk is tried again; writing resumes within 5 s after there is space
 }
 
-// DefaultMemoryBytes returns what Options.MemoryBytes is on this machine when nobody says.
+// DefaultMemoryBytes returns the default of Options.MemoryBytes on this machine.
 func DefaultMemoryBytes() int64 {
 	return max(leastDefaultMemory, min(maxDefaultMemory, availableMemory()/4))
 }
@@ -94,14 +94,14 @@ func (o *Options) setDefaults() {
 	o.timers.setDefaults()
 }
 
-// fitDisk sets the sizes of the commit log that depend on how large the disk is.
+// fitDisk sets the defaults of the commit log's sizes, which depend on the size of the disk.
 func (o *Options) fitDisk() error {
 	size := int64(defaultCommitFile)
 	total, _, err := o.FS.Space(o.Dir)
 	if err != nil {
 		return err
 	}
-	if total > 0 { // some file systems have no size
+	if total > 0 { // some file systems report no size
 		size = max(leastDefaultFile, min(size, total/diskShare&^(1<<20-1)))
 	}
 	orDefault(&o.CommitFileBytes, size)
@@ -134,11 +134,10 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// Retention says what may be dropped from the head of a log. Only whole segments are dropped (whole
-// slabs in a memory-only store), so a log holds at least what the limits allow and at most one
-// segment more. Zero means unlimited.
+// Retention says which of the oldest entries of a log may be dropped. Only whole segments are dropped (whole slabs in a
+// memory-only store), so a log keeps at least what the limits say, and at most one segment more. Zero means no limit.
 type Retention struct {
-	Age   time.Duration // of the append time
+	Age   time.Duration // since the append
 	Bytes int64         // of all entries
 	Count int64         // of records
 }
@@ -149,22 +148,22 @@ type Config struct {
 	Retention Retention
 	// SegmentBytes overrides Options.SegmentBytes.
 	SegmentBytes int64
-	// SegmentAge bounds how far the append times in one segment lie apart, so that retention by age
-	// can drop it. Default 1 h, or a quarter of Retention.Age when that is less.
+	// SegmentAge bounds the range of append times in one segment, so that retention by age can drop segments
+	// in time. Default 1 h, or a quarter of Retention.Age when that is less.
 	SegmentAge time.Duration
 	// Compact keeps the latest record of every key in sealed segments, and records without a key. It
 	// does nothing in a memory-only store.
 	Compact bool
-	// TombstoneAge is how long after its append the record without a value that deletes a key is kept
-	// for readers to see. Default 24 h.
+	// TombstoneAge is how long compaction keeps a tombstone, which is a record without a value that deletes
+	// its key, so that readers see it. Default 24 h after the append.
 	TombstoneAge time.Duration
-	// Notify is called after Written or Durable moved, or with the error of a storage failure: what
-	// was appended and is not yet Durable is then unknown. It is called without locks and must not
-	// block. Two calls can overlap, so positions can arrive out of order: the highest count.
+	// Notify is called after Written or Durable has advanced. It is called with the error of a storage
+	// failure: then the outcome of entries that are not Durable is unknown. It is called without locks and
+	// must not block. Calls can overlap, so positions can arrive out of order: the highest are valid.
 	Notify func(p Positions, err error)
-	// State returns the owner's encoded state and the index of the last entry it includes. It is
-	// called without locks by the checkpointer; the owner takes the lock it also holds around
-	// Append. It is first called after Replay returned, or after the first append. The blob is kept; the owner must not modify it afterwards.
+	// State returns the owner's encoded state and the index of the last entry in it. Checkpoints call it
+	// without locks, and never before Replay has returned or the first append. The owner should take the
+	// lock that it holds around Append. The store keeps the blob, so the owner must not modify it.
 	State func() (blob []byte, index uint64)
 }
 

@@ -2,33 +2,33 @@ package log
 
 import "time"
 
-// Filing entries, which nobody waits for, shares the device with rounds that somebody waits for. The
-// queue of the device is long: behind 64 MiB that were written and not flushed, a flush of 4 KiB takes
-// 30 ms instead of 0.3. So while rounds are made durable pieces go to the device one by one in the
-// background; a round then waits for one piece at most. What is filed is flushed once, at the end: a flush of each
-// piece would write the journal of the file system, too, which rounds wait for as well.
+// Filing, for which nobody waits, shares the device with rounds, for which publishers wait. The queue of the device is
+// long: behind 64 MiB that were written and not flushed, a flush of 4 KiB takes 30 ms instead of 0.3. So while rounds
+// are being made durable, filing sends its writes to the device in pieces and waits for each, and a round waits for one
+// piece at most. The segment is flushed once, at the end: a flush of every piece would also write the journal of the
+// file system, for which rounds wait as well.
 
 const (
-	// pieceBytes is how much is written in the background before the device has it, or as much as the last
-	// round wrote: who waits for a large round hardly notices a large piece.
+	// pieceBytes is the lowest size of a piece. A piece is as large as the last round when that was larger,
+	// because a large round is hardly delayed by a piece of its own size.
 	pieceBytes = 256 << 10
-	// hastyPiece is the most, and what is written when memory runs short, which filing makes room in.
+	// hastyPiece is the largest size of a piece, which is used when memory runs short.
 	hastyPiece = 1 << 20
-	// flushingFor is how long after a round was made durable others are expected.
+	// flushingFor is how long after a round was made durable another one is expected.
 	flushingFor = 50 * time.Millisecond
-	// hasty and reckless are parts of the memory budget: from the first on pieces are larger, from the
-	// second on filing does not care for others.
+	// hasty and reckless are parts of the memory budget. When so much is in use, pieces have hastyPiece, and
+	// at the second filing does not wait at all.
 	hasty    = 0.5
 	reckless = 0.65
 )
 
-// flushing reports whether rounds are being made durable.
+// flushing reports whether a round was made durable recently.
 func (s *Store) flushing() bool {
 	last := s.synced.Load()
 	return last != 0 && time.Now().UnixNano()-last < int64(flushingFor)
 }
 
-// piece returns how much may be written in the background before the device must have it; 0 is no limit.
+// piece returns how many bytes filing may write before it waits for the device; 0 means no limit.
 func (s *Store) piece() int {
 	switch {
 	case !s.paced || !s.flushing() || s.pool.excess(reckless) > 0:

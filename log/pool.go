@@ -7,8 +7,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Slab classes. The first entries of a partition go to small slabs, so that 1,000 idle partitions
-// fit in 100 MB; a busy partition uses normal ones; a large one has room for the largest frame.
+// Slab classes. The first entries of a partition go to small slabs, so that 1,000 idle partitions fit in 100 MB. A busy
+// partition uses normal ones. A large one has room for an entry of the largest frame.
 const (
 	classSmall = iota
 	classNormal
@@ -18,51 +18,53 @@ const (
 
 var slabBytes = [classes]int{32 << 10, 1 << 20, wire.MaxFrameBytes + 64<<10}
 
-// readyFloor is how many populated slabs an idle store keeps, readyCeiling how many it prepares when
-// they are taken faster than they are made.
+// readyFloor is how many populated slabs an idle store keeps ready, readyCeiling how many it prepares when they are
+// taken faster than they are made.
 var (
 	readyFloor   = [classes]int{8, 2, 0}
 	readyCeiling = [classes]int{256, 64, 2}
 )
 
-// readyPart bounds what is kept ready: one part in 8 of the budget.
+// readyPart bounds the slabs that are kept ready to one in readyPart of the budget.
 const readyPart = 8
 
-// workingSet is how much memory a store uses again and again, though the budget is larger: memory that the machine has
-// not backed yet costs a message more than its copy does. The rest of the budget is for when filing does not keep up. All
-// but half of it is filed before it is used up, so that there are always entries to evict; a quarter goes at once.
+// workingSet is how much memory a store uses again and again even when the budget is larger, because the first use of
+// memory costs more per message than its copy. The rest of the budget is used when filing does not keep up. Filing
+// begins again when all but half of workingSet was handed out since it last began, so that there are always entries to
+// evict. Eviction frees a quarter of the working set at a time.
 const workingSet = 128 << 20
 
-// logSet is what each log that has something to file adds to the working set, because each costs a flush.
+// logSet is what each log with something to file adds to the working set, because filing each costs a flush.
 const logSet = 4 << 20
 
-// stateSet is what each byte of the owners' states adds to it: a checkpoint makes and writes all of them anew.
+// stateSet is what each byte of the owners' states adds to the working set, because a checkpoint encodes and writes all
+// of them.
 const stateSet = 8
 
-// foundryIdle is how long a class must be quiet before its ready slabs are reduced.
+// foundryIdle is how long no slab of a class must be taken before fewer are kept ready.
 const foundryIdle = 2 * time.Second
 
 // poisonByte is what a recycled slab is filled with when Options.Poison is set.
 const poisonByte = 0xDB
 
-// slabPool owns all slab memory of a store and its budget.
+// slabPool owns the slab memory of a store and enforces its budget.
 type slabPool struct {
 	budget int64
 	poison bool
-	wake   chan struct{} // capacity 1; rings the foundry
+	wake   chan struct{} // capacity 1; wakes the foundry
 	press  chan struct{} // capacity 1; rings when entries should be filed or evicted
 
-	mu     sync.Mutex // guards the rest
+	mu     sync.Mutex // guards the fields below
 	free   [classes][]*slab
 	target [classes]int // ready slabs wanted
 	taken  [classes]int // since the last idle check
 	mapped int64        // bytes of all slabs
 	used   int64        // bytes of slabs handed out
-	calm   int64        // how much of them needs no relief
-	fresh  int64        // how much was handed out since filing last began
-	limit  int64        // how much of that should be filed
+	calm   int64        // the working set: used may be so large without relief
+	fresh  int64        // bytes handed out since filing last began
+	limit  int64        // value of fresh at which filing should begin again
 	peak   int64        // highest value of used
-	cold   uint64       // slabs made while somebody waited
+	cold   uint64       // slabs mapped while an append waited
 	seq    uint64
 	closed bool
 }
@@ -76,7 +78,8 @@ func newSlabPool(budget int64, poison bool) *slabPool {
 	return p
 }
 
-// fit says how many logs have something to file, and how large the states of all owners are.
+// fit sets the working set for a number of logs that have something to file, and for the size in bytes of the states of
+// all owners.
 func (p *slabPool) fit(logs int, states int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,7 +87,7 @@ func (p *slabPool) fit(logs int, states int64) {
 	p.limit = max(p.calm/2, p.calm-workingSet/2)
 }
 
-// take hands out a slab with one reference, or nil when the budget does not allow it.
+// take returns a slab with one reference, or nil when the budget does not allow it.
 func (p *slabPool) take(class int) *slab {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +129,7 @@ func (p *slabPool) popLocked(class int) *slab {
 	return s
 }
 
-// makeLocked maps a slab, first unmapping free ones of other classes when the budget asks for it.
+// makeLocked maps a slab. To stay within the budget it first unmaps free slabs of other classes.
 func (p *slabPool) makeLocked(class int) *slab {
 	size := int64(slabBytes[class])
 	for other := range classes {
@@ -195,7 +198,7 @@ func (p *slabPool) put(s *slab) {
 	p.free[s.class] = append(p.free[s.class], s)
 }
 
-// ring wakes the goroutine that waits on c, a channel of capacity 1.
+// ring wakes the goroutine that waits for c, a channel of capacity 1.
 func ring(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -203,14 +206,14 @@ func ring(c chan struct{}) {
 	}
 }
 
-// excess returns how many bytes more than a given part of the budget are handed out.
+// excess returns how many more bytes than a part of the budget are handed out.
 func (p *slabPool) excess(part float64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.used - int64(part*float64(p.budget))
 }
 
-// surplus returns how many bytes must be let go of to leave room for what comes; 0 when there is room.
+// surplus returns how many bytes to evict to make room for appends; 0 when there is room.
 func (p *slabPool) surplus() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -220,22 +223,22 @@ func (p *slabPool) surplus() int64 {
 	return p.used - p.calm*3/4
 }
 
-// due reports whether so much was handed out since filing last began that it should begin again.
+// due reports whether enough was handed out since filing last began for it to begin again.
 func (p *slabPool) due() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fresh > p.limit
 }
 
-// noteFiling is called when all that was handed out is about to be filed.
+// noteFiling is called when filing begins.
 func (p *slabPool) noteFiling() {
 	p.mu.Lock()
 	p.fresh = 0
 	p.mu.Unlock()
 }
 
-// foundry prepares slabs off the append path and gives back what is no longer needed. It ends when
-// stop is closed.
+// foundry prepares slabs, so that appends find them ready, and unmaps those that are no longer needed. It ends when stop
+// is closed.
 func (p *slabPool) foundry(stop <-chan struct{}) {
 	tick := time.NewTicker(foundryIdle)
 	defer tick.Stop()
@@ -272,7 +275,7 @@ func (p *slabPool) prepare() {
 	}
 }
 
-// wanted returns how many bytes of slabs of a class may be made ready, 0 when none are wanted.
+// wanted returns how many bytes of slabs of a class to make ready; 0 for none.
 func (p *slabPool) wanted(class int) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -283,7 +286,7 @@ func (p *slabPool) wanted(class int) int64 {
 	return room
 }
 
-// trim halves what is kept ready in classes that were quiet since the last call.
+// trim halves the number of ready slabs in classes of which none was taken since the last call.
 func (p *slabPool) trim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -299,7 +302,7 @@ func (p *slabPool) trim() {
 	}
 }
 
-// close unmaps all free slabs; those still referenced follow when they are released.
+// close unmaps all free slabs. The others are unmapped when they are released.
 func (p *slabPool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

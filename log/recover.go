@@ -11,8 +11,8 @@ import (
 
 const lockName = "LOCK"
 
-// recover opens the directory: the checkpoint says what counts of the segments, and the commit log
-// has the rest. It reads no segment, except after the checkpoint was lost.
+// recover opens the directory. The checkpoint says which segments count, and the commit log has the rest. recover reads
+// no segment unless the checkpoint was lost.
 func (s *Store) recover() error {
 	f, dir := s.options.FS, s.options.Dir
 	if err := s.makeDirs(); err != nil {
@@ -54,8 +54,8 @@ func (s *Store) recover() error {
 	return nil
 }
 
-// readRoot reads the checkpoint and reports whether it is there and intact. A new directory gets one
-// at once, so that a missing one is a lost one.
+// readRoot reads the checkpoint and reports whether it exists and is intact. It creates the checkpoint of a new
+// directory at once, so that a missing one means that it was lost.
 func (s *Store) readRoot() (root checkpoint, known bool, err error) {
 	f, dir := s.options.FS, s.options.Dir
 	root, damaged, err := readCheckpoint(f, dir)
@@ -92,7 +92,7 @@ func (s *Store) fresh() (bool, error) {
 	return true, nil
 }
 
-// makeDirs creates the directory with its fixed parts.
+// makeDirs creates the directory and its fixed subdirectories.
 func (s *Store) makeDirs() error {
 	f, dir := s.options.FS, s.options.Dir
 	if err := makeAll(f, dir); err != nil {
@@ -117,7 +117,7 @@ func makeAll(f FS, dir string) error {
 	return errors.Join(f.MakeDir(dir), f.SyncDir(parent))
 }
 
-// restore makes a log from its record.
+// restore creates a log from its record in the checkpoint.
 func (s *Store) restore(r *logRecord) {
 	l := newLog(s, r.id)
 	l.first, l.prev, l.floor, l.state = r.first, r.prev, r.floor, r.state
@@ -131,8 +131,8 @@ func (s *Store) restore(r *logRecord) {
 	s.logs[r.id] = l
 }
 
-// findSegments lists the directories of the logs. Those of removed logs are deleted now; others that
-// the checkpoint does not know are kept and their entries used.
+// findSegments lists the directories of the logs. It deletes those of removed logs. A directory that the checkpoint does
+// not know is salvaged when the checkpoint was lost, and otherwise an orphan.
 func (s *Store) findSegments(removed []tombstone, known bool) error {
 	dir := path.Join(s.options.Dir, partitionsDir)
 	dirs, err := s.options.FS.ReadDir(dir)
@@ -170,9 +170,9 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 	return nil
 }
 
-// adopt takes the listed segments that count. The others are of checkpoints that were not completed,
-// or were dropped already. They must be gone before the next file is made: among later segments they
-// would look as if they counted.
+// adopt gives the log those of the listed segments that count. The others were written by checkpoints that did not
+// complete, or were dropped already. They must be removed before the next file is created, because among later segments
+// they would seem to count.
 func (l *Log) adopt(files []DirEntry) {
 	var active *segment
 	sealed := l.spoiled
@@ -200,7 +200,7 @@ func (l *Log) adopt(files []DirEntry) {
 	}
 }
 
-// checkActive notes a log whose last segment is not there, or not whole.
+// checkActive reports a log whose last segment is missing or too short.
 func (l *Log) checkActive() {
 	if n := len(l.segments); n > 0 && l.segments[n-1].end.index == l.filed.index {
 		return
@@ -212,9 +212,9 @@ func (l *Log) checkActive() {
 	}
 }
 
-// orphan notes a directory that an intact checkpoint does not know: the process died before the
-// first checkpoint of the log. What was acknowledged is in the commit log, so the files do not
-// count; they are deleted when the log is filed, and kept when nobody opens it.
+// orphan handles a directory that an intact checkpoint does not know: the process died before the first checkpoint of
+// the log. All acknowledged entries are in the commit log, so the files do not count. They are deleted when the log is
+// filed, and stay when nobody opens it.
 func (s *Store) orphan(id wire.Identity, files []DirEntry) {
 	l := newLog(s, id)
 	for _, d := range files {
@@ -224,7 +224,7 @@ func (s *Store) orphan(id wire.Identity, files []DirEntry) {
 	s.logger.Warn("directory of a log that is not in the checkpoint", "path", l.dir())
 }
 
-// salvage makes a log from its segments after the checkpoint was lost.
+// salvage creates a log from its segments after the checkpoint was lost.
 func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	l := newLog(s, id)
 	l.segments, l.junk = listSegments(l.dir(), files)
@@ -253,8 +253,8 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	return nil
 }
 
-// salvageLast makes the last segment durable and finds where it ends. It alone can hold what was never flushed:
-// a segment is flushed before the next one is made.
+// salvageLast makes the last segment durable and finds its end. Only the last one can have bytes that were never
+// flushed, because a segment is flushed before the next one is created.
 func (l *Log) salvageLast() (place, error) {
 	last := l.segments[len(l.segments)-1]
 	f, err := l.store.options.FS.Open(last.path, true, false)
@@ -292,8 +292,8 @@ func (l *Log) salvageLast() (place, error) {
 	return end, nil
 }
 
-// writeAgain writes size bytes of a file over themselves and makes them durable. A flush alone would not do: when
-// one failed before, the kernel may hold what never reached the device as if it had.
+// writeAgain overwrites size bytes of a file with themselves and makes them durable. A flush alone is not enough: after
+// a failed one, the kernel may consider bytes clean that never reached the device.
 func writeAgain(f File, size int64) error {
 	b := make([]byte, min(size, 1<<20))
 	for pos := int64(0); pos < size; pos += int64(len(b)) {

@@ -18,34 +18,35 @@ var (
 	errName  = errors.New("the file has the name of another one")
 )
 
-// replayFile is a commit log file found at the restart.
+// replayFile is a commit log file that was found at a restart.
 type replayFile struct {
 	name   string
 	header commitHeader
-	limit  uint64 // chunks from here on were given up
+	limit  uint64 // chunks from this lsn on do not count: a later file says that they were given up
 	size   int64
-	reach  int64  // nothing that counts is behind
-	short  bool   // the file ends before what it said of its reach: somebody cut it
+	reach  int64  // nothing that counts is behind; see putReach
+	short  bool   // the file is shorter than its reach: its end was cut off
 	end    uint64 // lsn behind its last chunk
 }
 
-// replay rebuilds what is in memory from the commit log.
+// replay rebuilds the logs in memory from the commit log.
 type replay struct {
 	store    *Store
 	files    []replayFile
 	floor    uint64
-	synced   uint64      // chunks below were durable: damage there is no torn tail
+	synced   uint64      // chunks below were durable, so damage there is not a torn tail
 	start    uint64      // lsn of the first chunk that counts
-	expected uint64      // lsn behind the last chunk that counts
+	expected uint64      // lsn behind the last chunk that was applied
 	highest  uint64      // lsn behind the highest chunk seen
 	buf      []byte      // memory of load
-	loaded   *replayFile // what is in buf
-	cut      bool        // a torn tail was met: nothing behind it counts
+	loaded   *replayFile // the file in buf
+	cut      bool        // a torn tail was found: nothing behind it counts
 
-	again map[*Log]place // where the entries start that no mark says to be durable: they are written again
+	again map[*Log]place // start of the entries that are not known to be durable, which are written again
 }
 
-// replayCommits reads the commit log twice: for the highest synced mark, and to apply it.
+// replayCommits reads the commit log twice: first for the highest synced position, then to apply the chunks. known says
+// that the checkpoint was read.
 func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	r := &replay{store: s, floor: root.floor, synced: root.floor, again: map[*Log]place{}}
 	defer r.release()
@@ -55,7 +56,7 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	if err := r.each(r.survey); err != nil {
 		return err
 	}
-	r.sort() // by what the headers say: somebody may have renamed a file
+	r.sort() // by the numbers in the headers, as a file may have been renamed
 	limit := ^uint64(0)
 	for i := len(r.files) - 1; i >= 0; i-- {
 		r.files[i].limit = limit
@@ -76,7 +77,7 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	return nil
 }
 
-// missing reports whether a file that the checkpoint needs is not there.
+// missing reports whether a file that the checkpoint needs is missing.
 func (r *replay) missing(root *checkpoint, known bool) bool {
 	if !known {
 		return false
@@ -107,7 +108,7 @@ func (r *replay) list(known bool) error {
 		case known && strings.HasSuffix(d.Name, spareExt) && d.Size == c.size && len(c.spares) < c.maximum:
 			c.spares = append(c.spares, spare{name: d.Name})
 		default:
-			// A spare without a checkpoint could be of the same number as a new file.
+			// Without a checkpoint, a spare could have the number of a new file.
 			if err := removeQuietly(c.fs, name); err != nil {
 				return err
 			}
@@ -141,8 +142,8 @@ func (r *replay) each(f func(file *replayFile, b []byte) error) error {
 	return nil
 }
 
-// load reads a file up to its reach to memory outside the Go heap, the same for all files: pages that
-// were touched before are much cheaper. The file that is there already is not read again.
+// load reads a file up to its reach into r.buf. That is memory outside the Go heap, and the same for all files, because
+// pages that were touched before are much faster. It does not read the file again that is in r.buf already.
 func (r *replay) load(file *replayFile) ([]byte, error) {
 	if r.loaded == file {
 		return r.buf[:file.reach], nil
@@ -171,7 +172,7 @@ func (r *replay) load(file *replayFile) ([]byte, error) {
 	return b, nil
 }
 
-// readReach returns how much of a commit log file of size bytes is to be read, and whether its end was cut off.
+// readReach returns how much to read of a commit log file of size bytes, and whether the end of the file was cut off.
 func readReach(f File, number uint64, size int64) (reach int64, short bool, err error) {
 	head := make([]byte, min(size, commitDataPos))
 	if err := readFull(f, head, 0); err != nil {
@@ -181,7 +182,7 @@ func readReach(f File, number uint64, size int64) (reach int64, short bool, err 
 	return min(reach, size), size < max(reach, commitDataPos), nil
 }
 
-// release gives the memory of load back.
+// release unmaps r.buf.
 func (r *replay) release() {
 	if r.buf != nil {
 		unmapMemory(r.buf)
@@ -189,7 +190,7 @@ func (r *replay) release() {
 	}
 }
 
-// survey reads the header of a file and the synced marks in it.
+// survey reads the header of a file, and the highest lsn and synced position of its chunks.
 func (r *replay) survey(file *replayFile, b []byte) error {
 	name, number := path.Join(r.store.commits.dir, file.name), file.header.file
 	ok, err := file.header.parse(b)
@@ -217,17 +218,17 @@ func (r *replay) survey(file *replayFile, b []byte) error {
 	return nil
 }
 
-// chunkItem is what a walk over a commit log file met: a chunk, or damage in front of the next one.
+// chunkItem is a chunk in a commit log file, or damage in front of the next chunk.
 type chunkItem struct {
 	header  chunkHeader
 	pos     int // of the chunk or the damage
 	payload []byte
 	damage  bool
-	torn    bool // damage up to the end of the file
+	torn    bool // the damage reaches to the end of the file
 }
 
-// chunks calls f for what is in a commit log file until f returns false. It skips chunks with an lsn
-// below from only in that a search after damage ignores them.
+// chunks calls f for the chunks and the damage in a commit log file until f returns false. from is the lowest lsn that
+// the next chunk can have; it keeps a search behind damage from finding chunks of an earlier use of the file.
 func chunks(b []byte, file, from uint64, f func(chunkItem) bool) {
 	for pos := commitDataPos; pos+headerBytes <= len(b); {
 		it, end := nextChunk(b, file, from, pos)
@@ -247,7 +248,7 @@ func chunks(b []byte, file, from uint64, f func(chunkItem) bool) {
 	}
 }
 
-// nextChunk returns what stands at pos and where it ends; 0 when nothing follows.
+// nextChunk returns the chunk or damage at pos and its end, which is 0 when no chunk follows.
 func nextChunk(b []byte, file, from uint64, pos int) (chunkItem, int) {
 	var h chunkHeader
 	if h.parse(b[pos:], file) && !h.tail && h.lsn >= from && len(b)-pos >= headerBytes+int(h.length) {
@@ -274,7 +275,7 @@ func nextChunk(b []byte, file, from uint64, pos int) (chunkItem, int) {
 	return chunkItem{}, 0
 }
 
-// apply makes the chunks of a file part of the logs.
+// apply applies the chunks of a file.
 func (r *replay) apply(file *replayFile, b []byte) error {
 	name := path.Join(r.store.commits.dir, file.name)
 	if h := &file.header; h.first > r.expected && h.abandon > r.expected && r.expected > r.start {
@@ -310,7 +311,7 @@ func (r *replay) apply(file *replayFile, b []byte) error {
 	return err
 }
 
-// damaged decides what damage between chunks means.
+// damaged handles damage between chunks: it is reported where chunks were durable, and a torn tail elsewhere.
 func (r *replay) damaged(name string, it chunkItem) {
 	if r.expected < r.synced {
 		r.store.reportDamage(name, int64(it.pos), errChunk)
@@ -319,7 +320,7 @@ func (r *replay) damaged(name string, it chunkItem) {
 	r.tear(name, int64(it.pos))
 }
 
-// tear cuts the commit log here: the rest was never acknowledged as durable.
+// tear cuts the commit log at pos. Nothing behind was acknowledged as durable.
 func (r *replay) tear(name string, pos int64) {
 	r.cut = true
 	r.store.torn.Add(1)
@@ -398,9 +399,9 @@ func (r *replay) applyEntries(name string, l *Log, it *chunkItem) error {
 	return nil
 }
 
-// isWhole reports whether a chunk has all of its entries. Only then it replaces entries of chunks before it:
-// after a failure entries are written again from where they were known to be durable, and a tear among those
-// must not take away what the chunks before have.
+// isWhole reports whether a chunk has all of its entries. Only such a chunk replaces entries of earlier chunks. After a
+// failure, entries are written again from the last durable one on, and a torn tail among those must not remove what the
+// earlier chunks have.
 func isWhole(it *chunkItem, seed uint32) bool {
 	pos, next := 0, it.header.first.index
 	for pos < len(it.payload) {
@@ -426,7 +427,8 @@ func resyncEntry(b []byte, pos int, seed uint32, index uint64) int {
 	return len(b)
 }
 
-// skipTo leaves out entries that are lost. Their offsets and indexes are not used again.
+// skipTo continues the log at a later place, because the entries up to there are lost. Their offsets and indexes are not
+// used again.
 func (l *Log) skipTo(at place) {
 	lost := lostRange{l.next.offset, at.offset}
 	if lost.first < lost.next {
@@ -443,7 +445,7 @@ func (l *Log) skipTo(at place) {
 	l.next = at
 }
 
-// replayEntry appends an entry as it was stored. When memory is short, it files what is there.
+// replayEntry appends an entry as it was stored. When there is no memory for it, it files what is there first.
 func (l *Log) replayEntry(b []byte, st *wire.Stamp) error {
 	for range 2 {
 		l.mu.Lock()
@@ -467,7 +469,7 @@ func (l *Log) replayEntry(b []byte, st *wire.Stamp) error {
 	return ErrBusy
 }
 
-// fileSoFar makes room in memory in the middle of a chunk, which is still needed for what comes.
+// fileSoFar makes room in memory in the middle of a chunk. The chunk is still needed for the rest of its entries.
 func (l *Log) fileSoFar() error {
 	s := l.store
 	if err := s.Checkpoint(); err != nil {
@@ -480,12 +482,12 @@ func (l *Log) fileSoFar() error {
 	return nil
 }
 
-// finish prepares the commit log for the next chunk, and what no mark says to be durable for the next round,
-// which writes it again. A flush of the files where it stands would not do: when one has failed in the life
-// before, the kernel may hold what it could not write as if it were written. The next file says that what
-// is written again, and what is behind a tear, does not count in older ones. For the latter it is needed
-// even when there is nothing to write: only the chunk with the tear keeps what follows it from counting,
-// and a checkpoint that files the log of that chunk makes a restart pass over it.
+// finish prepares the commit log for the next chunk, and has the next round write again all entries that are not known
+// to be durable. It is not enough to flush the files that hold them: if a flush failed before the restart, the kernel may
+// consider pages clean that it could not write. The header of the next file says that the chunks that are written again,
+// and those behind a torn tail, do not count in older files. After a torn tail the next file is needed even when there is
+// nothing to write: otherwise only the torn chunk would keep later chunks from counting, and a restart ignores that chunk
+// once a checkpoint has filed its log.
 func (r *replay) finish(root *checkpoint) {
 	s, c := r.store, r.store.commits
 	c.lsn = max(r.highest, root.lsn, r.expected, 1)

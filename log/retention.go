@@ -7,7 +7,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// retain enforces retention on all logs until stop is closed, also on idle ones.
+// retain enforces retention on all logs, idle ones too, until stop is closed.
 func (s *Store) retain(stop <-chan struct{}) {
 	tick := time.NewTicker(s.options.RetentionInterval)
 	defer tick.Stop()
@@ -37,7 +37,7 @@ func (s *Store) retainAll() error {
 	return s.retainFilesLocked()
 }
 
-// retainMemoryLocked drops whole slabs from the head of a log in a memory-only store.
+// retainMemoryLocked drops the oldest slabs of a log in a memory-only store, as retention says.
 func (l *Log) retainMemoryLocked(nowMs int64) {
 	for len(l.slabs) > 0 {
 		s := l.slabs[0]
@@ -51,12 +51,12 @@ func (l *Log) retainMemoryLocked(nowMs int64) {
 	}
 }
 
-// purgedLocked reports whether all records in front of end were cut off by TruncatePrefix. A log
-// whose entries have no records was not.
+// purgedLocked reports whether TruncatePrefix cut off all records in front of end. It is false for a log whose
+// entries have no records.
 func (l *Log) purgedLocked(end place) bool { return l.first > 0 && end.offset <= l.first }
 
-// expiredLocked reports whether retention lets go of the first size of held bytes, which end at end.
-// Limits of bytes and records keep at least what they say.
+// expiredLocked reports whether retention allows to drop the first size of held bytes, which end at end. What is left is
+// at least what the limits of bytes and records say.
 func (l *Log) expiredLocked(end place, size, held, nowMs int64) bool {
 	r := l.config.Retention
 	switch {
@@ -70,8 +70,8 @@ func (l *Log) expiredLocked(end place, size, held, nowMs int64) bool {
 	return false
 }
 
-// retainFilesLocked drops segments from the heads of all logs: first the checkpoint, then the files.
-// The caller holds filing.
+// retainFilesLocked drops the oldest segments of all logs, as retention says: first from the checkpoint, then their
+// files. The caller holds filing.
 func (s *Store) retainFilesLocked() error {
 	now := s.nowMs()
 	needed := func(l *Log) bool { return l.mustFileLocked(now) }
@@ -97,7 +97,7 @@ func (s *Store) retainFilesLocked() error {
 	return s.checkpointLocked(func(*Log) bool { return false })
 }
 
-// mustFileLocked reports whether retention or compaction waits for entries that are not filed yet.
+// mustFileLocked reports whether retention or compaction needs entries to be filed first.
 func (l *Log) mustFileLocked(nowMs int64) bool {
 	r := l.config.Retention
 	if !l.dirtyLocked() || l.failed != nil {
@@ -107,8 +107,8 @@ func (l *Log) mustFileLocked(nowMs int64) bool {
 		(r.Bytes > 0 || r.Count > 0 || l.config.Compact) && l.unfiled >= l.config.SegmentBytes
 }
 
-// dropHead takes the segments that retention lets go of off the log. The files are unlinked after
-// the next checkpoint. The caller holds filing.
+// dropHead removes the segments from the log that retention allows to drop. The next checkpoint removes their files. The
+// caller holds filing.
 func (l *Log) dropHead(nowMs int64) error {
 	l.mu.Lock()
 	segments := l.segments
@@ -138,8 +138,8 @@ func (l *Log) dropHead(nowMs int64) error {
 	return l.dropSegments(segments, n)
 }
 
-// mayDropLocked reports whether the segment that ends at end is no longer needed to rebuild the
-// owner's state. The last one must have everything that was appended.
+// mayDropLocked reports whether the segment that ends at end is not needed to rebuild the owner's state. The last segment
+// may be dropped only when it has everything that was appended.
 func (l *Log) mayDropLocked(end place, last bool) bool {
 	if last && l.dirtyLocked() {
 		return false
@@ -174,7 +174,7 @@ func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
 	return end, nil
 }
 
-// dropSegments takes the first n segments off the log.
+// dropSegments removes the first n segments from the log.
 func (l *Log) dropSegments(segments []*segment, n int) error {
 	var start place
 	if n < len(segments) {
@@ -214,9 +214,9 @@ func (s *Store) readHeader(name string) (headerInfo, error) {
 	return readSegmentHeader(f)
 }
 
-// TruncatePrefix makes offset the start of the log: records below are gone for good. The files are
-// deleted when all their records are. It waits for the disk. It returns ErrOutOfRange for an offset
-// above Next, and the error of the checkpoint when the new start is not durable.
+// TruncatePrefix removes all records below offset, which becomes the start of the log. A file is deleted when all its
+// records are removed. TruncatePrefix waits for the disk. The error is ErrOutOfRange for an offset above Next, and that
+// of the checkpoint when the new start is not durable.
 func (l *Log) TruncatePrefix(offset uint64) error {
 	s := l.store
 	s.filing.Lock()
@@ -244,8 +244,8 @@ func (l *Log) TruncatePrefix(offset uint64) error {
 	return s.retainFilesLocked()
 }
 
-// RemoveLog deletes a log with all its entries: durably, then its files. When that fails, as on a full disk, the
-// log is gone all the same for this process, and the next checkpoint finishes it.
+// RemoveLog deletes a log with all its entries. It returns nil when that is durable. With an error, for example on a full
+// disk, the log is gone for this process all the same, and the next checkpoint completes the deletion.
 func (s *Store) RemoveLog(id wire.Identity) error {
 	s.filing.Lock()
 	defer s.filing.Unlock()
@@ -260,7 +260,7 @@ func (s *Store) RemoveLog(id wire.Identity) error {
 	if s.memoryOnly() {
 		return nil
 	}
-	s.round.Lock() // no chunk of this log is written from here on
+	s.round.Lock() // from here on no chunk of this log is written
 	s.removed = append(s.removed, tombstone{id: id, lsn: s.commits.lsn})
 	s.round.Unlock()
 	s.rootChanged = true
@@ -268,7 +268,7 @@ func (s *Store) RemoveLog(id wire.Identity) error {
 	return s.checkpointLocked(func(*Log) bool { return false })
 }
 
-// removeDir unlinks a log's directory, which no checkpoint knows any more.
+// removeDir removes a log's directory, which the checkpoint no longer needs.
 func (s *Store) removeDir(dir string) error {
 	s.views.forget(func(name string) bool { return path.Dir(name) == dir })
 	list, err := s.options.FS.ReadDir(dir)

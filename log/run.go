@@ -8,9 +8,9 @@ type Data struct {
 	Count   uint32 // records in it, at least 1
 }
 
-// AppendRun appends data entries one behind the other, as that many calls of Append do, under one
-// lock. It returns the offset of the first record and how many entries it took. When that is fewer
-// than all, err says why the next one was not taken: one of the errors of Append.
+// AppendRun appends data entries in order, like as many calls of Append, but locks the log once. It returns the offset
+// of the first record and how many entries were appended. When that is fewer than all, err is the error of Append for
+// the next one. timeMs is in ms since 1970.
 func (l *Log) AppendRun(run []Data, term uint64, timeMs int64) (base uint64, n int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -34,8 +34,8 @@ func (l *Log) AppendRun(run []Data, term uint64, timeMs int64) (base uint64, n i
 	return base, n, nil
 }
 
-// fillLocked appends entries to s until it is full or the next one is impossible, and returns how many.
-// At least the first one fits.
+// fillLocked appends entries to s until it is full or the next one is invalid, and returns how many. The first one must
+// fit.
 func (l *Log) fillLocked(s *slab, run []Data, st *wire.Stamp, stamps *wire.StampRun) int {
 	used := s.used
 	st.Index, st.BaseOffset = l.next.index, l.next.offset
@@ -64,7 +64,7 @@ func (l *Log) fillLocked(s *slab, run []Data, st *wire.Stamp, stamps *wire.Stamp
 	return i
 }
 
-// noteLocked keeps the sparse index of s for the entry at pos.
+// noteLocked adds the entry at pos to the sparse index of s if it is due.
 func (s *slab) noteLocked(st *wire.Stamp, pos int) {
 	if n := len(s.marks); n == 0 || pos-int(s.marks[n-1].pos) >= markBytes {
 		s.marks = append(s.marks, mark{

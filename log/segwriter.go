@@ -9,27 +9,27 @@ import (
 )
 
 const (
-	// allocateFirst and allocateMost bound how far ahead a segment reserves space: as much as it has
-	// already, so that many small partitions take little.
+	// allocateFirst and allocateMost bound how much space a segment reserves ahead. In between it is as much as
+	// the segment has already, so that many small partitions take little.
 	allocateFirst = 64 << 10
 	allocateMost  = 8 << 20
 )
 
-// segmentWriter writes entries of one log behind what counts of its segments. Nothing it does
-// counts before the checkpoint says so; after an error everything can be done again.
+// segmentWriter writes entries of one log behind the valid part of its segments. What it writes counts only when the
+// checkpoint covers it. After an error all of it can be written again.
 type segmentWriter struct {
 	fs     FS
 	dir    string // of the log
 	id     wire.Identity
 	limit  int64 // bytes at which a segment is sealed
 	nowMs  int64
-	spanMs int64 // append times of one segment lie at most this far apart
+	spanMs int64 // range of append times at which a segment is sealed
 	state  snapshot
 	piece  func() int // see Store.piece
 	cuts   uint64     // of the log
 
 	active   *segment   // the last of segments; nil before the first
-	segments []*segment // replaces the log's active segment: a copy of it, and what came after
+	segments []*segment // to replace the log's active segment: a copy of it, and new ones
 	created  []string   // paths of new files
 
 	file      File
@@ -43,7 +43,7 @@ func (w *segmentWriter) use(s *segment) {
 	w.segments = append(w.segments, s)
 }
 
-// write writes the entries of one span, at most one write per segment.
+// write writes the entries of one span, with one write to each segment.
 func (w *segmentWriter) write(p span) error {
 	b := p.bytes()
 	at := p.start
@@ -67,8 +67,8 @@ func (w *segmentWriter) write(p span) error {
 	return w.put(b[from:], at)
 }
 
-// mustRoll reports whether the entry with stamp st, behind pending bytes that are not written yet,
-// belongs to a new segment.
+// mustRoll reports whether the entry with stamp st starts a new segment. pending bytes in front of it are not written
+// yet.
 func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
 	s := w.active
 	if s == nil {
@@ -81,7 +81,7 @@ func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
 	return used+int64(st.Size()) > w.limit || s.first != 0 && st.Time-s.first > w.spanMs
 }
 
-// note keeps the index of the active segment for the entry that will stand behind pending bytes.
+// note adds the entry to the index of the active segment if it is due. pending bytes in front of it are not written yet.
 func (w *segmentWriter) note(st *wire.Stamp, pending int64) {
 	s := w.active
 	pos := s.size + pending
@@ -95,7 +95,7 @@ func (w *segmentWriter) note(st *wire.Stamp, pending int64) {
 	}
 }
 
-// put writes whole entries that end at end.
+// put writes whole entries, the last of which ends at end, to the active segment.
 func (w *segmentWriter) put(b []byte, end place) error {
 	if len(b) == 0 {
 		return nil
@@ -119,7 +119,7 @@ func (w *segmentWriter) put(b []byte, end place) error {
 	return nil
 }
 
-// writePieces writes b at a position of the file, and waits for the device as often as others need it.
+// writePieces writes b at a position of the file, in pieces; see Store.piece.
 func (w *segmentWriter) writePieces(b []byte, at int64) error {
 	for len(b) > 0 {
 		n := w.piece()
@@ -155,7 +155,7 @@ func (w *segmentWriter) open() error {
 	return nil
 }
 
-// roll seals the active segment, if any, and creates the one that starts at at.
+// roll seals the active segment, if there is one, and creates the one that starts at at.
 func (w *segmentWriter) roll(at place) error {
 	if w.active != nil {
 		if err := w.seal(); err != nil {
@@ -164,14 +164,14 @@ func (w *segmentWriter) roll(at place) error {
 	}
 	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true, cuts: w.cuts}
 	header := appendSegmentHeader(nil, w.id, at, w.nowMs, w.state)
-	w.created = append(w.created, s.path+tempExt) // also when it fails half way
+	w.created = append(w.created, s.path+tempExt) // even if it is not completed
 	f, err := w.fs.Open(s.path+tempExt, true, true)
 	if err != nil {
 		return err
 	}
 	s.data, s.size = int64(len(header)), int64(len(header))
 	w.allocated = s.size + min(allocateFirst, w.limit)
-	err = f.Truncate(0) // a temporary file of a life that ended early
+	err = f.Truncate(0) // it may exist, from a process that did not finish it
 	if err == nil {
 		err = f.Allocate(w.allocated)
 	}
@@ -210,7 +210,7 @@ func (w *segmentWriter) seal() error {
 	return nil
 }
 
-// finish makes the open file durable and closes it. A new one gets its name then.
+// finish makes the open file durable and closes it, and gives a new one its name.
 func (w *segmentWriter) finish() error {
 	if w.file == nil {
 		return nil

@@ -2,8 +2,8 @@ package log
 
 import "github.com/rafka-mq/rafka/wire"
 
-// Keep drops the entries of c for which keep returns false: what a reader is not to see. Next stays, so
-// reading goes on behind them. keep must not hold on to the entry.
+// Keep removes the entries from c for which keep returns false. Next stays as it is, so that reading continues behind
+// them. keep must not keep the entry.
 func (c *Chunk) Keep(keep func(e *wire.Entry) bool) {
 	c.kept = c.kept[:0]
 	for _, b := range c.Slices {
@@ -14,7 +14,7 @@ func (c *Chunk) Keep(keep func(e *wire.Entry) bool) {
 	c.kept = c.kept[:0]
 }
 
-// keepOf adds the runs of kept entries of one slice to kept.
+// keepOf appends the runs of kept entries in one slice to kept.
 func (c *Chunk) keepOf(b []byte, keep func(e *wire.Entry) bool) {
 	from := -1
 	for pos := 0; pos < len(b); {

@@ -7,20 +7,19 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// markBytes is the distance of the sparse index in memory: a lookup walks at most this many bytes
-// plus one entry.
+// markBytes is the distance between marks in memory: a lookup walks over at most this many bytes plus one entry.
 const markBytes = 4 << 10
 
-// mark is one point of a sparse index. It has no pointers, so the garbage collector skips it.
+// mark is an element of a sparse index. It has no pointers, so that the garbage collector skips it.
 type mark struct {
 	offset uint64 // base offset of the entry at pos
 	index  uint64
 	term   uint64
-	time   int64 // append time, ms
+	time   int64 // append time in ms since 1970
 	pos    uint32
 }
 
-// place is a position between two entries: what the next entry gets, and what the one before had.
+// place is a position between two entries: offset and index of the next one, term and time of the one before.
 type place struct {
 	offset uint64 // of the next record
 	index  uint64 // of the next entry
@@ -35,18 +34,18 @@ func after(s *wire.Stamp) place {
 
 // slab is a piece of off-heap memory with whole entries of one log.
 //
-// Bytes and marks below used never change while anybody holds a reference, so a reader copies used
-// and the marks' length under the log's lock and then walks without it.
+// Bytes below used, and their marks, never change while anybody holds a reference. So a reader copies used and the
+// number of marks under the log's lock, and walks without it.
 type slab struct {
 	mem   []byte
 	class int
 	refs  atomic.Int32
 	pool  *slabPool
 
-	// The rest is guarded by the owning log's mutex.
-	seq    uint64 // order of being handed out
+	// The fields below are guarded by the owning log's mutex.
+	seq    uint64 // number in the order in which slabs were handed out
 	used   int
-	sealed bool // nothing more is appended
+	sealed bool // no entry is appended any more
 	start  place
 	end    place
 	marks  []mark
@@ -54,7 +53,7 @@ type slab struct {
 
 func (s *slab) hold() { s.refs.Add(1) }
 
-// release drops a reference. The last one gives the memory back to the pool.
+// release drops a reference. Dropping the last one returns the memory to the pool.
 func (s *slab) release() {
 	switch n := s.refs.Add(-1); {
 	case n == 0:
@@ -64,7 +63,7 @@ func (s *slab) release() {
 	}
 }
 
-// span is a run of whole entries in one slab. Whoever holds a span holds a reference of its slab.
+// span is a run of whole entries in one slab. The holder of a span holds a reference of the slab.
 type span struct {
 	slab     *slab
 	from, to int
@@ -74,7 +73,7 @@ type span struct {
 
 func (p span) bytes() []byte { return p.slab.mem[p.from:p.to:p.to] }
 
-// byIndex returns the position of the first entry with an index of at least index, or used, and the
+// byIndex returns the position of the first entry with an index of at least index, or used when there is none, and the
 // place in front of it.
 func (s *slab) byIndex(index uint64) (int, place) {
 	i, _ := slices.BinarySearchFunc(s.marks, index, func(m mark, x uint64) int {

@@ -7,22 +7,21 @@ import (
 	"time"
 )
 
-// A write to blocks that were only reserved makes the flush behind it change the file system's
-// metadata, too: on ext4 that is another write, of the file's inode, and takes 40 us of a flush of 100.
-// So small rounds write zeros ahead of them, and all files are recycled.
+// When blocks were only reserved, the first write to them makes the next flush update the metadata of the file system,
+// too. On ext4 that is another write, of the file's inode, and takes 40 us of a flush of 100. So small rounds write zeros
+// ahead of the chunks, and all files are recycled.
 
 const (
-	// aheadBytes is how much is written ahead: zeros of 128 KiB take the device as long as two to three
-	// flushes take longer without them, and last for 30 rounds of 4 KiB.
+	// aheadBytes is how many zeros are written ahead. Writing 128 KiB takes as long as what two to three flushes
+	// save by it, and lasts for 30 rounds of 4 KiB.
 	aheadBytes = 128 << 10
-	// smallRound is the most that a round with zeros behind it writes: larger ones come to the end of
-	// the zeros too soon.
+	// smallRound bounds the rounds that write zeros ahead: larger ones would use the zeros up too soon.
 	smallRound = aheadBytes / 4
-	// readySpares is how many files are kept ready.
+	// readySpares is how many spares are kept ready.
 	readySpares = 1
-	// shortOf is how many files must have room before one more waits for its use.
+	// shortOf is how many files must fit in the free space of the disk for spares to be kept.
 	shortOf = 4
-	// sparesQuiet is how often spares that a quiet store does not need are looked for.
+	// sparesQuiet is how long a store must be quiet before it removes spares that it does not need.
 	sparesQuiet = time.Minute
 )
 
@@ -32,7 +31,7 @@ type spare struct {
 	written int64 // see commitLog.written
 }
 
-// source chooses what the next file is made of when its first chunk ends at n: a spare, or a new file.
+// source chooses the origin of the next file, whose first chunk ends at n: a spare, or a new file.
 func (c *commitLog) source(n int64) (from string, room, written int64) {
 	if len(c.spares) > 0 && n <= c.size {
 		last := len(c.spares) - 1
@@ -43,7 +42,7 @@ func (c *commitLog) source(n int64) (from string, room, written int64) {
 	return path.Join(c.dir, commitName(c.next)+tempExt), max(c.size, n), 0
 }
 
-// runSpares keeps files ready until stop is closed.
+// runSpares keeps spares ready until stop is closed.
 func (s *Store) runSpares(stop <-chan struct{}) {
 	quiet := time.NewTicker(sparesQuiet)
 	defer quiet.Stop()
@@ -64,7 +63,7 @@ func (s *Store) runSpares(stop <-chan struct{}) {
 	}
 }
 
-// makeSpare makes a file unless enough are ready. The name must be new.
+// makeSpare creates a spare unless enough are ready. The name must be new.
 func (s *Store) makeSpare(name string) error {
 	s.round.Lock()
 	c := s.commits
@@ -93,8 +92,8 @@ func (s *Store) makeSpare(name string) error {
 	return nil
 }
 
-// trimSpares removes what a store keeps for busy times when nothing was written since the lsn it
-// returned the last time.
+// trimSpares removes the spares beyond readySpares when nothing was written since the lsn that it returned the last
+// time.
 func (s *Store) trimSpares(before uint64) (lsn uint64, err error) {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -104,13 +103,13 @@ func (s *Store) trimSpares(before uint64) (lsn uint64, err error) {
 	return before, s.commits.dropSpares(readySpares)
 }
 
-// short reports whether spares would take space that others need soon.
+// short reports whether the disk has too little space to keep spares.
 func (c *commitLog) short() bool {
 	_, free, err := c.fs.Space(c.dir)
 	return err == nil && free < shortOf*c.size
 }
 
-// dropSpares removes all spares but as many as are kept.
+// dropSpares removes spares until there are keep of them.
 func (c *commitLog) dropSpares(keep int) error {
 	var errs []error
 	for len(c.spares) > keep {

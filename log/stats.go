@@ -2,16 +2,16 @@ package log
 
 import "time"
 
-// StoreStats is what a store counted since it was opened, and how it is.
+// StoreStats are the counters of a store since it was opened, and its current figures.
 type StoreStats struct {
 	Logs           int
 	ReadOnly       int    // logs that refuse appends after a storage failure
-	Full           bool   // the disk is full: data is refused
+	Full           bool   // the disk is full, so data is refused
 	MemoryUsed     int64  // bytes of slabs in use
 	MemoryPeak     int64  // highest value of MemoryUsed
 	MemoryMapped   int64  // bytes of all slabs, with those kept ready
 	MemoryBudget   int64  // Options.MemoryBytes
-	ColdSlabs      uint64 // slabs that were made while an append waited
+	ColdSlabs      uint64 // slabs that were mapped while an append waited
 	CommitLogBytes int64  // written since the last checkpoint
 	Syncs          uint64 // fsyncs of the commit log
 	Checkpoints    uint64
@@ -20,7 +20,7 @@ type StoreStats struct {
 	LostEntries    uint64 // entries that were damaged in the commit log
 	TornTails      uint64 // torn tails cut when the store was opened
 	Compactions    uint64 // passes of compaction over a log
-	Reclaimed      int64  // bytes that compaction took away
+	Reclaimed      int64  // bytes by which compaction made segments smaller
 }
 
 // Stats returns the store's counters.
@@ -51,20 +51,20 @@ func (s *Store) Stats() StoreStats {
 
 // LogStats describes one log.
 type LogStats struct {
-	Bytes    int64     // of all entries held, with the overhead of files
-	Entries  uint64    // held
+	Bytes    int64     // of all stored entries, with the overhead of files
+	Entries  uint64    // stored
 	Records  uint64    // that can be read
 	Segments int       // files
 	Unfiled  int64     // bytes that are only in memory and in the commit log
-	Oldest   time.Time // append time of the oldest entry, when it is known without reading a file
+	Oldest   time.Time // append time of the oldest entry; zero when it is not known without reading a file
 	Newest   time.Time // append time of the newest entry; zero when there was none
-	Corrupt  int       // distinct ranges of records found lost
+	Corrupt  int       // distinct ranges of lost records that were found
 	Lost     uint64    // records in those ranges
 	ReadOnly bool
 	Err      error // why it is read-only
 }
 
-// Stats returns what the log holds. It does not wait for the disk.
+// Stats returns the log's figures. It does not wait for the disk.
 func (l *Log) Stats() LogStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,36 +27,36 @@ type Store struct {
 	saved    atomic.Uint64 // checkpoints
 	failures atomic.Uint64 // failed writes and fsyncs
 	damage   atomic.Uint64 // places with damage that costs no record
-	torn     atomic.Uint64 // torn tails cut at the start
+	torn     atomic.Uint64 // torn tails cut when the store was opened
 	lost     atomic.Uint64 // entries lost in the commit log
 	walBytes atomic.Int64  // commitLog.bytes, for Stats
 
 	lastRound atomic.Int64 // bytes of the last round
-	timed     atomic.Bool  // the flusher will look whether the store is quiet
+	timed     atomic.Bool  // the flusher's timer runs, to write a mark when the store is quiet
 
-	compactions atomic.Uint64 // passes
-	reclaimed   atomic.Int64  // bytes of segments that compaction took away
-	synced      atomic.Int64  // when a round was last made durable, ns
-	paced       bool          // the goroutines run
+	compactions atomic.Uint64 // passes over logs
+	reclaimed   atomic.Int64  // bytes by which compaction made segments smaller
+	synced      atomic.Int64  // when a round was last made durable, in ns since 1970
+	paced       bool          // the background goroutines run
 
-	wake        chan struct{} // capacity 1; rings the flusher
-	checkpoints chan struct{} // capacity 1; rings the checkpointer
+	wake        chan struct{} // capacity 1; wakes the flusher
+	checkpoints chan struct{} // capacity 1; wakes the checkpointer
 	stop        chan struct{} // closed by Close
 	done        sync.WaitGroup
 	lock        io.Closer
-	replaying   bool // before the goroutines run
+	replaying   bool // Open is replaying the commit log
 
-	compacting sync.Mutex // held through a pass over all logs; taken before filing
+	compacting sync.Mutex // held during a pass of compaction over all logs; locked before filing
 
-	filing      sync.Mutex // held through a checkpoint and whatever changes segments; guards:
-	rootChanged bool       // the checkpoint file is behind
+	filing      sync.Mutex // held during checkpoints and every change of segments; guards the fields below
+	rootChanged bool       // the checkpoint file has to be replaced
 	removed     []tombstone
-	gone        []string // directories of removed logs, to unlink once a checkpoint says so
+	gone        []string // directories of removed logs, to remove after the next checkpoint
 	broken      error    // why there are no more checkpoints
 
-	round   sync.Mutex // held through a round; guards:
+	round   sync.Mutex // held during a round; guards the fields below
 	commits *commitLog
-	failing bool // the last round failed, but for a full disk
+	failing bool // the last round failed, for another reason than a full disk
 	jobs    []job
 	taken   []*Log
 
@@ -68,9 +68,9 @@ type Store struct {
 	dirty   []*Log
 }
 
-// Open opens a store. It returns ErrLocked when another process has the directory, and ErrVersion
-// when a newer version wrote it. Damage never makes it fail: what is lost is reported to the logger,
-// in Stats, and by the reads it hits.
+// Open opens a store. It returns ErrLocked when another process uses the directory, and ErrVersion when a newer version
+// wrote it. Open does not fail because of damaged entries: they are reported to the logger, in Stats, and by the reads
+// that find them.
 func Open(o Options) (*Store, error) {
 	s, err := openStill(o)
 	if err != nil {
@@ -88,7 +88,7 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// openStill opens a store without its goroutines.
+// openStill opens a store without its background goroutines.
 func openStill(o Options) (*Store, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
@@ -108,7 +108,7 @@ func openStill(o Options) (*Store, error) {
 	return s, nil
 }
 
-// abandon releases what a failed Open took.
+// abandon releases the resources of a failed Open.
 func (s *Store) abandon() {
 	for _, l := range s.openLogs() {
 		l.close()
@@ -116,16 +116,15 @@ func (s *Store) abandon() {
 	s.views.forget(func(string) bool { return true })
 	s.pool.close()
 	if s.commits != nil {
-		_ = s.commits.release() // nothing that counts is behind the last flush
+		_ = s.commits.release() // nothing was written that is not flushed
 	}
 	if s.lock != nil {
 		_ = s.lock.Close() // the error of Open matters more
 	}
 }
 
-// Close refuses appends, flushes and files everything, and releases the directory. It still calls
-// the hooks. Chunks that are held stay valid until they are released. It returns what could not be
-// made durable.
+// Close refuses further appends, flushes and files everything, and releases the directory. It calls the hooks meanwhile.
+// Chunks stay valid until they are released. The error says what could not be made durable.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -146,7 +145,7 @@ func (s *Store) Close() error {
 		s.runRound()
 		err = s.Checkpoint()
 		switch {
-		case isFull(err): // the commit log has what could not be filed, or says that it has not
+		case isFull(err): // what was not filed is in the commit log, or Sync returns an error
 			err = s.Sync()
 		case err != nil:
 			err = errors.Join(err, s.Sync())
@@ -166,8 +165,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Logs returns the identities of all logs with entries: those the checkpoint and the commit log
-// know, and those that only have a directory.
+// Logs returns the identities of all logs with entries, sorted: those in the checkpoint or the commit log, and those that
+// have only a directory.
 func (s *Store) Logs() []wire.Identity {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +182,7 @@ func compareIdentity(a, b wire.Identity) int {
 	return cmp.Or(bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
 }
 
-// OpenLog returns the log of a partition, new and empty when there is none, and configures it.
+// OpenLog returns the log of a partition, a new one if necessary, and sets its configuration. The error is ErrClosed.
 func (s *Store) OpenLog(id wire.Identity, c Config) (*Log, error) {
 	c.setDefaults(&s.options)
 	s.mu.Lock()
@@ -213,7 +212,7 @@ func newLog(s *Store, id wire.Identity) *Log {
 	return l
 }
 
-// Sync waits until everything that was appended so far is durable, and returns why it is not.
+// Sync waits until everything that was appended to all logs so far is durable, or returns why it is not.
 func (s *Store) Sync() error {
 	if s.memoryOnly() {
 		return nil
@@ -240,7 +239,7 @@ func (s *Store) memoryOnly() bool { return s.options.Dir == "" }
 
 func (s *Store) nowMs() int64 { return s.options.Now().UnixMilli() }
 
-// noMemory is the error of an append that found no slab.
+// noMemory returns the error of an append that got no slab.
 func (s *Store) noMemory() error {
 	if s.memoryOnly() {
 		return ErrFull
@@ -258,7 +257,7 @@ func (s *Store) openLogs() []*Log {
 	return list
 }
 
-// close refuses everything from now on and gives the slabs back.
+// close makes the log refuse everything and releases its slabs.
 func (l *Log) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,21 +6,21 @@ import (
 	"slices"
 )
 
-// ErrState is returned by TruncateSuffix for an index that the owner's state already includes.
+// ErrState is returned by TruncateSuffix when the owner's stored state includes an entry that would be cut.
 var ErrState = errors.New("log: the owner's state includes the entries to cut")
 
-// cutPlan is what TruncateSuffix adds to a plan.
+// cutPlan is the part of a plan that only TruncateSuffix uses.
 type cutPlan struct {
-	floor    uint64 // chunks of the log below do not count when it is done
-	files    bool   // entries that are filed are cut
+	floor    uint64 // chunks of the log below do not count after the cut
+	files    bool   // entries in segments are cut
 	segments []*segment
 	gone     []string // paths of segments that no longer count
 }
 
-// TruncateSuffix cuts the entries from index on; the next append gets this index. It waits for the
-// disk and is durable when it returns nil. It returns ErrTruncated or ErrOutOfRange for an index
-// outside the log, and ErrState when the owner's state includes what would be cut. After an error
-// nothing is cut; but when it made the log read-only, a restart may find the entries cut.
+// TruncateSuffix removes the entries from index on; the next append gets this index. It waits for the disk, and the cut
+// is durable when it returns nil. The error is ErrTruncated or ErrOutOfRange for an index outside the log, and ErrState
+// when the owner's stored state includes an entry that would be cut. After an error nothing is cut, except that, when
+// the error made the log read-only, a restart may find the entries cut.
 func (l *Log) TruncateSuffix(index uint64) error {
 	s := l.store
 	s.filing.Lock()
@@ -63,13 +63,13 @@ func (l *Log) TruncateSuffix(index uint64) error {
 	return nil
 }
 
-// beginCut checks the index and holds up appends and rounds of the log until endCut.
+// beginCut checks the index, and blocks appends and rounds of the log until endCut.
 func (l *Log) beginCut(index uint64) error {
 	s := l.store
 	if s.broken != nil {
 		return s.broken
 	}
-	s.round.Lock() // a round under way may hold entries to cut
+	s.round.Lock() // a running round may hold entries to cut
 	defer s.round.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,8 +101,8 @@ func (l *Log) endCut() {
 	}
 }
 
-// planCut plans to file what stays. The owner's state is the last one: a new one may include what is
-// cut.
+// planCut makes a plan that files the entries that stay. It keeps the owner's last state, because a new one could include
+// entries that are cut.
 func (l *Log) planCut(index uint64) *plan {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +127,7 @@ func (l *Log) planCut(index uint64) *plan {
 	return p
 }
 
-// commitCutLocked makes a cut true after the checkpoint file was replaced.
+// commitCutLocked makes a cut take effect in memory, after the checkpoint file was replaced.
 func (p *plan) commitCutLocked() {
 	l, c := p.log, p.cut
 	if !c.files {
@@ -145,8 +145,8 @@ func (p *plan) commitCutLocked() {
 	l.corrupt = slices.DeleteFunc(l.corrupt, func(r lostRange) bool { return r.next > l.next.offset })
 }
 
-// cutMemoryLocked drops the entries from index on that are in memory. Readers keep what they hold:
-// a slab that was cut is not appended to again.
+// cutMemoryLocked drops the entries from index on from memory. Readers may still hold them, so nothing is appended to a
+// slab that was cut.
 func (l *Log) cutMemoryLocked(index uint64) {
 	for n := len(l.slabs); n > 0; n-- {
 		s := l.slabs[n-1]
@@ -172,7 +172,7 @@ func (l *Log) cutMemoryLocked(index uint64) {
 	l.recountLocked()
 }
 
-// recountLocked sums up the bytes that are not filed.
+// recountLocked sets unfiled to the size of the entries that are not filed.
 func (l *Log) recountLocked() {
 	l.unfiled = 0
 	for _, p := range l.spansLocked(nil, l.filed.index) {
@@ -181,7 +181,7 @@ func (l *Log) recountLocked() {
 	}
 }
 
-// cutSegments plans which segments stay: those before the index, the last one shortened.
+// cutSegments plans which segments stay: those with entries before the index, the last of them shortened.
 func (p *plan) cutSegments(index uint64) error {
 	l := p.log
 	l.mu.Lock()
@@ -212,7 +212,7 @@ func (p *plan) cutSegments(index uint64) error {
 	return nil
 }
 
-// shorten returns the segment as it is without the entries from index on, and where it ends then.
+// shorten returns a copy of the segment without the entries from index on, and the place where that ends.
 func (l *Log) shorten(seg *segment, bound, index uint64) (*segment, place, error) {
 	v, err := l.store.view(seg, l.seed, bound)
 	if err != nil {

@@ -4,12 +4,12 @@ import "github.com/rafka-mq/rafka/wire"
 
 // Report is the result of Verify.
 type Report struct {
-	Files   int    // that hold entries, and the checkpoint
-	Bytes   int64  // of those files
+	Files   int    // files with entries, and the checkpoint
+	Bytes   int64  // size of those files
 	Chunks  uint64 // intact chunks in the commit log
 	Entries uint64 // intact entries in segments
 	Records uint64 // in those entries
-	Waiting uint64 // records that only the commit log holds: no checkpoint has put them into segments yet
+	Waiting uint64 // records that are only in the commit log, because no checkpoint has filed them yet
 	Damage  []Item // of kind ItemDamage, at most 1,000
 	More    int    // damaged places beyond those
 }
@@ -18,8 +18,8 @@ type Report struct {
 // the store cuts it.
 func (r *Report) OK() bool { return len(r.Damage) == 0 }
 
-// Verify checks every checksum of a data directory without changing it. It goes on behind damage.
-// The error is one of reading; damage is in the report.
+// Verify checks every checksum in a data directory without changing it. It continues behind damage, which is in the
+// report. The error is one of reading files.
 func Verify(dir string) (Report, error) { return VerifyFS(OS, dir) }
 
 // VerifyFS is Verify on another file system.
@@ -52,7 +52,7 @@ func VerifyFS(f FS, dir string) (Report, error) {
 	return r, nil
 }
 
-// count adds an entry. The segments come before the commit log, which has some of their entries, too.
+// count counts an entry. Segments come before the commit log, which may have some of their entries, too.
 func (r *Report) count(it *Item, inCommits bool, held map[wire.Identity]uint64) {
 	fresh := it.Index > held[it.Identity]
 	if fresh {

@@ -10,30 +10,30 @@ import (
 // windowBytes is how much of a file a walk reads at once.
 const windowBytes = 256 << 10
 
-// step is one thing a walk over the bytes of a file met: an entry, or damage.
+// step is an entry in a file, or damage in front of the next one.
 type step struct {
 	entry wire.Entry // payload is valid until the next step
 	pos   int64      // where the entry or the damage starts
 	end   int64      // behind it
-	bad   bool       // damage; when entry.Length is not 0 its stamp is intact and its payload is not
+	bad   bool       // damage; when entry.Length is not 0, the stamp is intact but the payload is not
 }
 
-// walker goes over the entries of one log in a range of a file. After damage it goes on at the next
-// intact entry with a higher index.
+// walker walks over the entries of one log in a range of a file. After damage it continues at the next intact entry with
+// a higher index.
 type walker struct {
 	file   File
 	seed   uint32
 	pos    int64
 	end    int64
-	index  uint64 // entries below are stale
-	bound  uint64 // entries from here on are stale; 0 is no bound
-	zero   bool   // zeros are the end, not damage
-	ahead  int    // how much is read at once; 0 is windowBytes
+	index  uint64 // entries with a lower index are stale
+	bound  uint64 // entries from this index on are stale; 0 means no bound
+	zero   bool   // zeros mark the end and are no damage
+	ahead  int    // how much to read at once; 0 means windowBytes
 	window []byte
 	base   int64 // position of window[0]
 }
 
-// bytes returns n bytes at pos, fewer only at the end of the range.
+// bytes returns n bytes at pos, or fewer at the end of the range. They are valid until the next call.
 func (w *walker) bytes(pos int64, n int) ([]byte, error) {
 	n = int(min(int64(n), w.end-pos))
 	if off := pos - w.base; off < 0 || off+int64(n) > int64(len(w.window)) {
@@ -51,7 +51,7 @@ func (w *walker) bytes(pos int64, n int) ([]byte, error) {
 	return w.window[off : off+n : off+n], nil
 }
 
-// next returns the next step and whether there is one. An error is one of reading the file.
+// next returns the next step, and false at the end. The error is one of reading the file.
 func (w *walker) next() (step, bool, error) {
 	if w.pos >= w.end {
 		return step{}, false, nil
@@ -84,7 +84,7 @@ func (w *walker) next() (step, bool, error) {
 	return s, true, nil
 }
 
-// fits reports whether an intact stamp of an expected entry stands at pos.
+// fits reports whether there is an intact stamp of an expected entry at pos.
 func (w *walker) fits(head []byte, pos int64) bool {
 	if !wire.CheckStamp(head, w.seed) {
 		return false
@@ -120,8 +120,8 @@ func (w *walker) resync() (step, bool, error) {
 	return s, true, nil
 }
 
-// whole reports whether an intact entry stands at pos, as far as b holds it: a stamp is only taken
-// for one when nothing contradicts it.
+// whole reports whether there is an intact entry at pos. It reads the payload from the file when b does not hold all of
+// it.
 func (w *walker) whole(b []byte, pos int64) bool {
 	if !w.fits(b, pos) {
 		return false

@@ -8,8 +8,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// walk calls fn for the intact entries of the log with an index from from on, oldest first, until fn
-// returns false. Damage is left out. The entry is valid during the call. It waits for the disk.
+// walk calls fn for the intact entries of the log with an index of at least from, oldest first, until fn returns false.
+// It skips damage. The entry is valid during the call. It waits for the disk.
 func (l *Log) walk(from uint64, fn func(wire.Entry) bool) error {
 	for {
 		l.mu.Lock()
@@ -93,21 +93,20 @@ func (l *Log) walkSegment(seg *segment, bound, from uint64, fn func(wire.Entry) 
 	}
 }
 
-// State returns the owner's state as it was found when the store was opened; nil when there is none,
-// and after Replay. The caller must not modify it.
+// State returns the owner's state that was found when the store was opened, or nil when there is none. After Replay it
+// returns nil. The caller must not modify it.
 func (l *Log) State() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.found.blob) == 0 {
-		return nil // filed before the owner came
+		return nil // a checkpoint came before the owner
 	}
 	return l.found.blob
 }
 
-// Replay calls fn for every intact entry behind the state, in order, so that the owner can rebuild
-// what State does not include. The entry is valid during the call. Call it once, before the first
-// append; Config.State is not called before it returned. It stops at the first error of fn and
-// returns it.
+// Replay calls fn for every intact entry behind the last one in State, in order, so that the owner can rebuild its state.
+// The entry is valid during the call. Call Replay once, before the first append; Config.State is not called before it
+// has returned. Replay stops at the first error of fn and returns it.
 func (l *Log) Replay(fn func(e wire.Entry) error) error {
 	l.mu.Lock()
 	from := max(l.found.index+1, l.prev.index)
@@ -121,23 +120,23 @@ func (l *Log) Replay(fn func(e wire.Entry) error) error {
 	return errors.Join(failed, err)
 }
 
-// replayed notes that the owner has its state.
+// replayed notes that the owner has rebuilt its state.
 func (l *Log) replayed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.found, l.ready = snapshot{}, true
 }
 
-// Prev returns index and term of the entry in front of the first one that is held; 0 and 0 for a log
-// that still has its first entry.
+// Prev returns index and term of the entry in front of the first stored one, or 0 and 0 when the log still has its first
+// entry.
 func (l *Log) Prev() (index, term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.prev.index - 1, l.prev.term
 }
 
-// Term returns the term of the entry with an index, also of the one in front of the first. It
-// returns ErrTruncated and ErrOutOfRange outside of that, and a CorruptError when the entry is lost.
+// Term returns the term of the entry with an index, which may be that of Prev. The error is ErrTruncated below and
+// ErrOutOfRange above the stored entries, and a *CorruptError when the entry is lost.
 func (l *Log) Term(index uint64) (uint64, error) {
 	l.mu.Lock()
 	prev, next := l.prev, l.next
@@ -159,9 +158,9 @@ func (l *Log) Term(index uint64) (uint64, error) {
 	return list[0].Term, nil
 }
 
-// Entries returns copies of the entries [lo, hi), of all kinds, as many as fit in maxBytes but at
-// least one. The first can be a gap that begins before lo. It returns ErrTruncated or ErrOutOfRange for a range that is not in the log, and a
-// CorruptError in front of an entry that is lost. It may wait for the disk.
+// Entries returns copies of the entries of all kinds with indexes in [lo, hi): as many as fit in maxBytes, but at least
+// one. The first can be a gap that begins before lo. The error is ErrTruncated or ErrOutOfRange for a range outside the
+// log, and a *CorruptError when the next entry is lost. It may wait for the disk.
 func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
 	if hi > l.Positions().NextIndex || lo > hi {
 		return nil, ErrOutOfRange
@@ -184,9 +183,9 @@ func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
 	return list, err
 }
 
-// OffsetAt returns the offset of the first record in the first entry that was appended at ms
-// (milliseconds since 1970) or later, not below the start of the log; the next offset when there is
-// none. Append times never go back. It may wait for the disk.
+// OffsetAt returns the offset of the first record that was appended at ms (milliseconds since 1970) or later, but not
+// below the start of the log. When there is none, it returns the next offset. Append times never go back. It may wait
+// for the disk.
 func (l *Log) OffsetAt(ms int64) (uint64, error) {
 	p := l.Positions()
 	from, ok := l.memoryIndexAt(ms)
@@ -207,8 +206,8 @@ func (l *Log) OffsetAt(ms int64) (uint64, error) {
 	return max(found, p.First), err
 }
 
-// memoryIndexAt returns the index of an entry at or a little before the first one with a time of ms,
-// and whether that one is in memory.
+// memoryIndexAt returns the index of an entry at or a little before the first one with an append time of at least ms, and
+// whether that one is in memory.
 func (l *Log) memoryIndexAt(ms int64) (uint64, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -221,7 +220,7 @@ func (l *Log) memoryIndexAt(ms int64) (uint64, bool) {
 	return markBefore(s.marks, s.start.index, ms), true
 }
 
-// fileIndexAt is memoryIndexAt for what is in segments.
+// fileIndexAt is memoryIndexAt for entries in segments.
 func (l *Log) fileIndexAt(ms int64) (uint64, error) {
 	l.mu.Lock()
 	segments, filed := l.segments, l.filed.index
@@ -261,7 +260,7 @@ func (l *Log) segmentIndexAt(segments []*segment, i int, ms int64) (uint64, erro
 	return markBefore(v.marks, segments[i].start.index, ms), nil
 }
 
-// markBefore returns the index of the last mark with a time before ms, or start.
+// markBefore returns the index of the last mark with a time before ms, or start when there is none.
 func markBefore(marks []mark, start uint64, ms int64) uint64 {
 	i, _ := slices.BinarySearchFunc(marks, ms, func(m mark, x int64) int { return cmp.Compare(m.time, x) })
 	if i == 0 {
