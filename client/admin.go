@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"math"
 	"time"
 
@@ -130,14 +129,7 @@ func (c *Client) named(ctx context.Context, r call, topic string, body func([]by
 	if body != nil {
 		r.body = func(dst []byte, _ *binding) []byte { return body(dst) }
 	}
-	b, err := c.do(ctx, r)
-	if err != nil || parse == nil {
-		return err
-	}
-	if err := parse(b); err != nil {
-		return fmt.Errorf("%s: %w: %w", r.op, ErrProtocol, err)
-	}
-	return nil
+	return c.request(ctx, r, parse)
 }
 
 // Offsets resolves a position to an offset in one partition, and returns which offsets can be read
@@ -151,18 +143,15 @@ func (c *Client) offsets(ctx context.Context, topic string, partition int, p Pos
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return r, noPartition(wire.OpOffsets, topic, partition)
 	}
-	b, err := c.do(ctx, call{
+	err = c.request(ctx, call{
 		op: wire.OpOffsets, topic: topic, partition: partition,
 		body: func(dst []byte, bd *binding) []byte {
 			m := wire.Offsets{Handle: bd.Handle, Partition: uint16(partition), From: p.wire(), Group: group}
 			return m.Append(dst)
 		},
-	})
+	}, r.Parse)
 	if err != nil {
 		return r, err
-	}
-	if err := r.Parse(b); err != nil {
-		return r, fmt.Errorf("%s %s: %w: %w", wire.OpOffsets, topic, ErrProtocol, err)
 	}
 	r.Offset = p.settle(r)
 	return r, nil

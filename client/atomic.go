@@ -39,8 +39,8 @@ func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, er
 		if err != nil {
 			return Receipt{}, err
 		}
-		if err := p.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
-			return Receipt{}, fmt.Errorf("publish %s: %w", name, err)
+		if err := c.awaitRoom(ctx, name, size); err != nil {
+			return Receipt{}, err
 		}
 		w := p.waiter()
 		if !l.addAll(ms, kind, size, w) {

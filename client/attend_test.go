@@ -17,7 +17,7 @@ import (
 // alone calls the broker until the reader has lent its turn, and returns the connection.
 func alone(t *testing.T, c *Client) *conn {
 	t.Helper()
-	cn := c.ready.Load()
+	cn := c.conn.Load()
 	if cn.direct == nil {
 		t.Skip("not on this system")
 	}

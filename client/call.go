@@ -52,6 +52,18 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 	}
 }
 
+// request is do that parses the answer, unless parse is nil. parse may keep the body.
+func (c *Client) request(ctx context.Context, r call, parse func(body []byte) error) error {
+	body, err := c.do(ctx, r)
+	if err != nil || parse == nil {
+		return err
+	}
+	if err := parse(body); err != nil {
+		return r.explain(fmt.Errorf("%w: %w", ErrProtocol, err))
+	}
+	return nil
+}
+
 // stale reports whether err may mean that a handle belongs to an earlier topic of the same name.
 func stale(err error) bool {
 	code := wire.CodeOf(err)

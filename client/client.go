@@ -28,10 +28,9 @@ type Client struct {
 	halt context.CancelFunc // ends wind
 	runs sync.WaitGroup     // what Close waits for: runs, group consumers and listeners
 
-	ready atomic.Pointer[conn] // what conn is, for those who only look; set under mu
+	conn atomic.Pointer[conn] // the live connection, nil while there is none; set under mu
 
 	mu        sync.Mutex    // guards the fields below
-	conn      *conn         // nil while disconnected
 	changed   chan struct{} // closed and replaced when conn or err has changed
 	err       error         // why the client has ended, or nil
 	feeds     map[*feed]struct{}
@@ -77,12 +76,11 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 // Server describes the broker that the client is logged in to. up is false, and the description
 // empty, while there is no connection.
 func (c *Client) Server() (s Server, up bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn == nil {
+	cn := c.conn.Load()
+	if cn == nil {
 		return Server{}, false
 	}
-	return c.conn.server, true
+	return cn.server, true
 }
 
 // Close ends the client. It does the following, in order:
@@ -144,8 +142,7 @@ func (c *Client) session(cn *conn) {
 func (c *Client) up(cn *conn) {
 	c.opts.Logger.Info("connected", "node", cn.server.Addr)
 	c.mu.Lock()
-	c.conn = cn
-	c.ready.Store(cn)
+	c.conn.Store(cn)
 	c.changeLocked()
 	feeds := slices.Collect(maps.Keys(c.feeds))
 	listeners := slices.Collect(maps.Keys(c.listeners))
@@ -169,8 +166,7 @@ func (c *Client) up(cn *conn) {
 // down removes the live connection, which ended with err.
 func (c *Client) down(err error) {
 	c.mu.Lock()
-	c.conn = nil
-	c.ready.Store(nil)
+	c.conn.Store(nil)
 	c.changeLocked()
 	c.mu.Unlock()
 	for _, q := range c.openQueues() {
@@ -255,21 +251,14 @@ func (c *Client) end() {
 	c.producer.end(err)
 }
 
-// current returns the live connection, or nil while there is none.
-func (c *Client) current() *conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.conn
-}
-
 // live returns the live connection. While there is none, it waits for one.
 func (c *Client) live(ctx context.Context) (*conn, error) {
-	if cn := c.ready.Load(); cn != nil {
+	if cn := c.conn.Load(); cn != nil {
 		return cn, nil
 	}
 	for {
 		c.mu.Lock()
-		cn, changed, err := c.conn, c.changed, c.err
+		cn, changed, err := c.conn.Load(), c.changed, c.err
 		c.mu.Unlock()
 		if err != nil {
 			return nil, err

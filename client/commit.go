@@ -3,7 +3,6 @@ package client
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -41,19 +40,16 @@ func (c *Client) commit(ctx context.Context, group, topic string, generation uin
 // Committed returns the committed offset of each partition of a topic. Partitions on which the
 // group has not committed are absent.
 func (c *Client) Committed(ctx context.Context, group, topic string) (map[int]uint64, error) {
-	body, err := c.do(ctx, call{
+	var r wire.CommittedReply
+	err := c.request(ctx, call{
 		op: wire.OpCommitted, topic: topic, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m := wire.Committed{Handle: b.Handle, Group: group}
 			return m.Append(dst)
 		},
-	})
+	}, r.Parse)
 	if err != nil {
 		return nil, err
-	}
-	var r wire.CommittedReply
-	if err := r.Parse(body); err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %w", wire.OpCommitted, topic, ErrProtocol, err)
 	}
 	offsets := make(map[int]uint64, len(r.Offsets))
 	for _, o := range r.Offsets {

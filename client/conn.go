@@ -166,6 +166,15 @@ func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, 
 	if cn.err != nil {
 		return 0, cn.err
 	}
+	id := cn.enqueueLocked(op, flags, body, reply)
+	if register != nil {
+		register(id)
+	}
+	return id, nil
+}
+
+// enqueueLocked queues a request on a connection that is not dead, and returns its id.
+func (cn *conn) enqueueLocked(op wire.Op, flags wire.Flags, body func([]byte) []byte, reply func(*frame, error)) uint32 {
 	id := cn.nextIDLocked()
 	cn.appendLocked(op, flags, id, body)
 	long := op == wire.OpFetch || op == wire.OpLease
@@ -173,10 +182,7 @@ func (cn *conn) enqueue(op wire.Op, flags wire.Flags, body func([]byte) []byte, 
 	if !long {
 		cn.settling++
 	}
-	if register != nil {
-		register(id)
-	}
-	return id, nil
+	return id
 }
 
 func (cn *conn) appendLocked(op wire.Op, flags wire.Flags, id uint32, body func([]byte) []byte) {

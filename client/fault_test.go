@@ -333,7 +333,7 @@ func TestANoticeDrainsTheConnection(t *testing.T) {
 	publish()
 	<-noticed
 	eventually(t, func() bool {
-		cn := c.current()
+		cn := c.conn.Load()
 		if cn == nil {
 			return false
 		}

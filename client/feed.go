@@ -66,7 +66,7 @@ func (f *feed) start() error {
 	c := f.c
 	c.mu.Lock()
 	f.mu.Lock()
-	cn, err := c.conn, c.err
+	cn, err := c.conn.Load(), c.err
 	if err == nil && !f.ended {
 		c.feeds[f] = struct{}{}
 	}

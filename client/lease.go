@@ -383,6 +383,7 @@ func (q *QueueConsumer) giveBack(ms []*Message) {
 			continue
 		}
 		q.settleLocked(l)
+		q.acks.unanswered++
 		if byBinding[l.b] == nil {
 			byBinding[l.b] = map[uint16][]wire.LeaseRange{}
 		}
@@ -391,7 +392,7 @@ func (q *QueueConsumer) giveBack(ms []*Message) {
 	q.mu.Unlock()
 	for b, parts := range byBinding {
 		for p, ranges := range parts {
-			q.send(wire.OpNack, b, p, ranges, 0)
+			q.send(wire.OpNack, b, p, ranges)
 		}
 	}
 }

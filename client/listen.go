@@ -54,20 +54,12 @@ var ErrSlowListener = errors.New("client: a listener is too slow, messages were 
 // The context passed to h ends when the client is closed. A handler may keep its message. Messages
 // that arrived together may share memory, up to 64 messages and 32 KiB; see Message.Clone.
 func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
-	if o.Workers == 0 {
-		o.Workers = 1
-	}
-	if o.MaxPendingBytes == 0 {
-		o.MaxPendingBytes = defaultPendingBytes
-	}
+	set(&o.Workers, 1)
+	set(&o.MaxPendingBytes, defaultPendingBytes)
 	l := c.newListener(pattern, o)
-	c.mu.Lock()
-	if c.closing {
-		c.mu.Unlock()
+	if !c.beginRun() {
 		return nil, ErrClosed
 	}
-	c.runs.Add(1)
-	c.mu.Unlock()
 	for range o.Workers {
 		l.workers.Go(func() { l.work(h) })
 	}
@@ -130,9 +122,8 @@ func (cn *conn) listen(l *Listener, reply func(error)) {
 		go reply(nil)
 		return
 	}
-	id := cn.nextIDLocked()
-	cn.appendLocked(wire.OpListen, 0, id, wire.Listen{Pattern: l.pattern, Queue: l.o.Queue}.Append)
-	cn.pending[id] = request{op: wire.OpListen, end: cn.queued, reply: func(_ *frame, err error) {
+	var id uint32
+	id = cn.enqueueLocked(wire.OpListen, 0, wire.Listen{Pattern: l.pattern, Queue: l.o.Queue}.Append, func(_ *frame, err error) {
 		if err != nil {
 			cn.mu.Lock()
 			delete(cn.listens, id)
@@ -140,8 +131,7 @@ func (cn *conn) listen(l *Listener, reply func(error)) {
 			cn.mu.Unlock()
 		}
 		reply(err)
-	}}
-	cn.settling++
+	})
 	cn.listens[id], cn.listening[l] = l, id
 	cn.wakeWriter()
 }
@@ -265,7 +255,7 @@ func (l *Listener) end(err error) {
 	}
 	l.c.mu.Lock()
 	delete(l.c.listeners, l)
-	cn := l.c.conn
+	cn := l.c.conn.Load()
 	l.c.mu.Unlock()
 	if cn != nil {
 		cn.unlisten(l)
@@ -284,9 +274,6 @@ func (cn *conn) unlisten(l *Listener) {
 	if cn.err != nil {
 		return
 	}
-	ask := cn.nextIDLocked()
-	cn.appendLocked(wire.OpUnlisten, 0, ask, wire.Unlisten{Subscription: id}.Append)
-	cn.pending[ask] = request{op: wire.OpUnlisten, end: cn.queued, reply: func(*frame, error) {}}
-	cn.settling++
+	cn.enqueueLocked(wire.OpUnlisten, 0, wire.Unlisten{Subscription: id}.Append, func(*frame, error) {})
 	cn.wakeWriter()
 }

@@ -69,7 +69,7 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 func (c *Client) forgotten(ctx context.Context, cn *conn) {
 	for {
 		c.mu.Lock()
-		current, changed := c.conn, c.changed
+		current, changed := c.conn.Load(), c.changed
 		c.mu.Unlock()
 		if current != cn {
 			return
@@ -112,7 +112,7 @@ func (cn *conn) send(ctx context.Context, flags wire.Flags, m *Message, header [
 // flushSent waits until the broker has received what was sent on the live connection. What was sent
 // on an earlier connection may be lost, as with every Send.
 func (c *Client) flushSent(ctx context.Context) error {
-	cn := c.current()
+	cn := c.conn.Load()
 	if cn == nil {
 		return nil
 	}

@@ -64,7 +64,7 @@ func (c *Client) newMembership(s *Source) *membership {
 func (m *membership) start() error {
 	c := m.c
 	c.mu.Lock()
-	cn, err := c.conn, c.err
+	cn, err := c.conn.Load(), c.err
 	if err == nil {
 		c.members[m] = struct{}{}
 	}

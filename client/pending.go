@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"math"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -15,7 +14,8 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return nil, noPartition(wire.OpPending, topic, partition)
 	}
-	body, err := c.do(ctx, call{
+	var r wire.PendingReply
+	err := c.request(ctx, call{
 		op: wire.OpPending, topic: topic, partition: partition,
 		body: func(dst []byte, b *binding) []byte {
 			m := wire.Pending{
@@ -24,15 +24,8 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 			}
 			return m.Append(dst)
 		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.PendingReply
-	if err := r.Parse(body); err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %w", wire.OpPending, topic, ErrProtocol, err)
-	}
-	return r.Ranges, nil
+	}, r.Parse)
+	return r.Ranges, err
 }
 
 // Discard marks messages of a queue as done, as if they had been acknowledged. It returns how many
@@ -47,19 +40,16 @@ func (c *Client) Discard(ctx context.Context, topic, queue string, partition int
 		n := min(len(parts), maxRanges)
 		some := parts[:n]
 		parts = parts[n:]
-		body, err := c.do(ctx, call{
+		var r wire.SettleReply
+		err := c.request(ctx, call{
 			op: wire.OpDiscard, topic: topic, partition: partition,
 			body: func(dst []byte, b *binding) []byte {
 				m := wire.Settle{Handle: b.Handle, Partition: uint16(partition), Group: []byte(queue), Ranges: some}
 				return m.Append(dst)
 			},
-		})
+		}, r.Parse)
 		if err != nil {
 			return left, err
-		}
-		var r wire.SettleReply
-		if err := r.Parse(body); err != nil {
-			return left, fmt.Errorf("%s %s: %w: %w", wire.OpDiscard, topic, ErrProtocol, err)
 		}
 		left += int(r.Lost)
 	}

@@ -164,7 +164,7 @@ func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(R
 			l, at = l.forLater(), &it
 		}
 		if !p.budget.try(size) {
-			if err := c.awaitRoom(ctx, m, size); err != nil {
+			if err := c.awaitRoom(ctx, m.Topic, size); err != nil {
 				return err
 			}
 		}
@@ -175,10 +175,10 @@ func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(R
 	}
 }
 
-// awaitRoom waits until m may be buffered.
-func (c *Client) awaitRoom(ctx context.Context, m *Message, size int) error {
+// awaitRoom takes size bytes of the buffer, and waits for them.
+func (c *Client) awaitRoom(ctx context.Context, topic string, size int) error {
 	if err := c.producer.budget.acquire(ctx, c.ctx.Done(), size); err != nil {
-		return fmt.Errorf("publish %s: %w", m.Topic, err)
+		return fmt.Errorf("publish %s: %w", topic, err)
 	}
 	return nil
 }
@@ -322,7 +322,7 @@ func (p *producer) adopt(name string, b *binding) (*topic, error) {
 	if t != nil || err != nil {
 		return t, err
 	}
-	if cn := p.c.current(); cn != nil && cn != b.conn { // the client reconnected before the topic was added
+	if cn := p.c.conn.Load(); cn != nil && cn != b.conn { // the client reconnected before the topic was added
 		fresh.resolve(cn, !p.c.opts.NoAutoCreate)
 	}
 	return fresh, nil

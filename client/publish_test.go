@@ -466,7 +466,7 @@ func TestNewPartitionsAreFound(t *testing.T) {
 	b.mu.Lock()
 	topic.parts = append(topic.parts, &fakePart{changed: make(chan struct{})})
 	b.mu.Unlock()
-	c.producer.refresh(c.current())
+	c.producer.refresh(c.conn.Load())
 	eventually(t, func() bool {
 		_, err := c.Publish(within(t), &Message{Topic: "t", Partition: 1, Pinned: true})
 		return err == nil

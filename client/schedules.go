@@ -89,20 +89,14 @@ func (c *Client) schedules(ctx context.Context, topic string, partition int, m w
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return list, noPartition(wire.OpSchedules, topic, partition)
 	}
-	body, err := c.do(ctx, call{
+	err = c.request(ctx, call{
 		op: wire.OpSchedules, topic: topic, partition: partition,
 		body: func(dst []byte, b *binding) []byte {
 			m.Handle, m.Partition = b.Handle, uint16(partition)
 			return m.Append(dst)
 		},
-	})
-	if err != nil {
-		return list, err
-	}
-	if err := list.Parse(body); err != nil {
-		return list, fmt.Errorf("%s %s: %w: %w", wire.OpSchedules, topic, ErrProtocol, err)
-	}
-	return list, nil
+	}, list.Parse)
+	return list, err
 }
 
 func newScheduled(topic string, partition int, it *wire.ScheduleInfo) (*Scheduled, error) {
@@ -136,19 +130,16 @@ func (c *Client) CancelScheduled(ctx context.Context, topic string, partition in
 		n := min(len(ids), most)
 		some := ids[:n]
 		ids = ids[n:]
-		body, err := c.do(ctx, call{
+		var r wire.SettleReply
+		err := c.request(ctx, call{
 			op: wire.OpCancel, topic: topic, partition: partition,
 			body: func(dst []byte, b *binding) []byte {
 				m := wire.Cancel{Handle: b.Handle, Partition: uint16(partition), IDs: some}
 				return m.Append(dst)
 			},
-		})
+		}, r.Parse)
 		if err != nil {
 			return missing, err
-		}
-		var r wire.SettleReply
-		if err := r.Parse(body); err != nil {
-			return missing, fmt.Errorf("%s %s: %w: %w", wire.OpCancel, topic, ErrProtocol, err)
 		}
 		missing += int(r.Lost)
 	}

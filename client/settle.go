@@ -201,23 +201,19 @@ func (q *QueueConsumer) flushAcks() {
 	q.mu.Unlock()
 	for p, ranges := range parts {
 		for chunk := range slices.Chunk(mergeRanges(ranges), maxRanges) {
-			q.send(wire.OpAck, b, p, chunk, 0)
+			q.send(wire.OpAck, b, p, chunk)
 		}
 	}
 }
 
-// send settles ranges in the background. ms is for nacks.
-func (q *QueueConsumer) send(op wire.Op, b *binding, partition uint16, ranges []wire.LeaseRange, ms int32) {
-	m := wire.Settle{Handle: b.Handle, Partition: partition, Group: q.group, Ranges: ranges, Ms: ms}
+// send acknowledges ranges in the background, or gives them back with a nack. The caller has counted
+// their messages as unanswered.
+func (q *QueueConsumer) send(op wire.Op, b *binding, partition uint16, ranges []wire.LeaseRange) {
+	m := wire.Settle{Handle: b.Handle, Partition: partition, Group: q.group, Ranges: ranges}
 	n := countMessages(ranges)
-	if op != wire.OpAck {
-		q.mu.Lock()
-		q.acks.unanswered += n
-		q.mu.Unlock()
-	}
 	b.conn.ask(op, 0, m.Append, func(f *frame, err error) {
 		if retryLater(err) {
-			time.AfterFunc(jitter(100*time.Millisecond), func() { q.resend(op, b, partition, ranges, ms) })
+			time.AfterFunc(jitter(100*time.Millisecond), func() { q.send(op, b, partition, ranges) })
 			return
 		}
 		var r wire.SettleReply
@@ -230,16 +226,6 @@ func (q *QueueConsumer) send(op wire.Op, b *binding, partition uint16, ranges []
 		}
 		q.answered(op, n, int(r.Lost))
 	})
-}
-
-// resend tries a settlement again that the broker was too busy for.
-func (q *QueueConsumer) resend(op wire.Op, b *binding, partition uint16, ranges []wire.LeaseRange, ms int32) {
-	if op != wire.OpAck {
-		q.mu.Lock()
-		q.acks.unanswered -= countMessages(ranges)
-		q.mu.Unlock()
-	}
-	q.send(op, b, partition, ranges, ms)
 }
 
 // answered counts messages whose settlement was answered.
