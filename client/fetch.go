@@ -49,6 +49,7 @@ const defaultFetchBytes = 1 << 20
 func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	set(&r.MinBytes, 1)
 	set(&r.MaxBytes, defaultFetchBytes)
+	r.MaxWait = min(r.MaxWait, wire.MaxWaitMs*time.Millisecond)
 	if r.Partition < 0 || r.Partition >= wire.MaxPartitions {
 		return Fetched{}, noPartition(wire.OpFetch, r.Topic, r.Partition)
 	}
@@ -87,7 +88,7 @@ func (c *Client) fetchOnce(ctx context.Context, r *FetchRequest, from Position) 
 			b = bd
 			m := wire.Fetch{
 				Handle: bd.Handle, Partition: uint16(r.Partition), From: from.wire(),
-				MinBytes: uint32(r.MinBytes), MaxBytes: uint32(r.MaxBytes), MaxWaitMs: milliseconds(r.MaxWait),
+				MinBytes: uint32(r.MinBytes), MaxBytes: uint32(r.MaxBytes), MaxWaitMs: waitMs(r.MaxWait),
 				Filter: r.Filter,
 			}
 			return m.Append(dst)
@@ -139,11 +140,6 @@ func countRecords(entries []byte) int {
 		n += min(int(e.Count), len(e.Payload))
 		rest = behind
 	}
-}
-
-// milliseconds rounds up: a short wait must not become none.
-func milliseconds(d time.Duration) uint32 {
-	return uint32(min((max(d, 0)+time.Millisecond-1)/time.Millisecond, wire.MaxWaitMs))
 }
 
 func noPartition(op wire.Op, topic string, partition int) error {

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -98,6 +99,7 @@ func TestAbsurdSchedulesAreRefused(t *testing.T) {
 	}
 	year := 365 * 24 * time.Hour
 	f("ten years", client.Message{Delay: 11 * year})
+	f("ten years", client.Message{Delay: math.MaxInt64})
 	f("ten years", client.Message{Delay: -1})
 	f("10 years", client.Message{At: time.Now().Add(11 * year)})
 	f("1970", client.Message{At: time.UnixMilli(-1)})

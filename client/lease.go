@@ -189,7 +189,7 @@ func (q *QueueConsumer) lease(n int) error {
 	q.flushAcks()
 	m := wire.Lease{
 		Handle: b.Handle, Partition: wire.AnyPartition, Group: q.group, MaxMessages: uint32(n),
-		MaxBytes: leaseBytes, MaxWaitMs: milliseconds(leaseWait), LeaseMs: policyMs(q.s.Lease),
+		MaxBytes: leaseBytes, MaxWaitMs: waitMs(leaseWait), LeaseMs: policyMs(q.s.Lease),
 	}
 	done := make(chan error, 1)
 	b.conn.ask(wire.OpLease, 0, m.Append, func(f *frame, err error) {

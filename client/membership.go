@@ -91,7 +91,7 @@ func (m *membership) joinLocked(working map[place]struct{}) {
 	cn := m.conn
 	j := wire.JoinGroup{
 		Group: m.s.Name, Member: m.id, Instance: m.s.Instance, Topics: m.s.Topics,
-		SessionMs: milliseconds(m.s.SessionTimeout), HandoverMs: milliseconds(m.s.HandoverTimeout), Claims: byTopic(working),
+		SessionMs: waitMs(m.s.SessionTimeout), HandoverMs: waitMs(m.s.HandoverTimeout), Claims: byTopic(working),
 	}
 	m.waiting, m.asked = true, time.Now()
 	id, _ := cn.enqueue(wire.OpJoinGroup, 0, j.Append, func(f *frame, err error) { m.answered(cn, f, err, true) },

@@ -198,11 +198,6 @@ func (c *Client) kindOf(m *Message) batchKind {
 	return k
 }
 
-// wholeMs returns d in milliseconds, rounded up: a short time must not become none.
-func wholeMs(d time.Duration) int64 {
-	return int64((d + time.Millisecond - 1) / time.Millisecond)
-}
-
 // measure returns how much of the buffer m takes, and whether it must travel alone, so that a
 // refusal for its size affects no other message. It refuses what cannot be stored, for the same
 // reason.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -94,11 +93,6 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 		},
 	})
 	return err
-}
-
-// policyMs returns a duration of a queue's policy in milliseconds. The broker bounds it.
-func policyMs(d time.Duration) uint32 {
-	return uint32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
 }
 
 // Fetch leases up to limit messages. It waits for the first. The caller may keep the messages, and

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -96,15 +95,6 @@ func (m *Message) Nack(ctx context.Context, delay time.Duration) error {
 
 func (m *Message) nack(ctx context.Context, delay time.Duration, reason string) error {
 	return m.settle(ctx, wire.OpNack, delayMs(delay), reason)
-}
-
-// delayMs returns a delay in milliseconds, rounded up, so that a short delay does not become none.
-// The format holds at most 24 days.
-func delayMs(d time.Duration) int32 {
-	if d < 0 {
-		return -1
-	}
-	return int32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
 }
 
 // Reject moves a message from a queue to the dead-letter topic, with the reason, of which at most
