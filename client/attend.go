@@ -156,10 +156,7 @@ func (cn *conn) isQuietLocked() bool {
 
 // recallReader makes the reader take its turn back.
 func (cn *conn) recallReader() {
-	select {
-	case cn.recall <- struct{}{}:
-	default:
-	}
+	signal(cn.recall)
 }
 
 // lend leaves reading to callers if they come one by one, and returns when it is the reader's turn

@@ -73,14 +73,7 @@ func (k *Consumer) arrive(d delivery) {
 	k.mu.Lock()
 	k.arrived = append(k.arrived, d)
 	k.mu.Unlock()
-	k.signal()
-}
-
-func (k *Consumer) signal() {
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
+	signal(k.wake)
 }
 
 // Next waits for the next message. The message and all it holds are valid until the next call; see
@@ -178,5 +171,5 @@ func (k *Consumer) Close() {
 	k.closed = true
 	k.mu.Unlock()
 	k.f.close()
-	k.signal()
+	signal(k.wake)
 }

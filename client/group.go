@@ -62,7 +62,9 @@ func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, 
 // run works until the crew stops, then commits and leaves the group. It returns why the crew
 // stopped.
 func (r *groupRun) run(ctx context.Context, worker func()) error {
-	stopTending, stopCommitting := r.tend(), r.commitEvery(r.s.CommitInterval)
+	stopTending, stopCommitting := r.tend(), repeat(r.ctx, r.s.CommitInterval, func(ctx context.Context) {
+		r.commit(ctx, r.running())
+	})
 	err := r.work(r.s.Workers, worker)
 	stopCommitting()
 	stopTending()
@@ -75,10 +77,7 @@ func (r *groupRun) run(ctx context.Context, worker func()) error {
 
 // look makes tend compare the work with the assignment again.
 func (r *groupRun) look() {
-	select {
-	case r.turn <- struct{}{}:
-	default:
-	}
+	signal(r.turn)
 }
 
 // arrive is the sink of a task's feed.

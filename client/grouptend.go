@@ -318,28 +318,6 @@ func (r *groupRun) end(ctx context.Context) {
 	}
 }
 
-// commitEvery commits at an interval, until stop is called.
-func (r *groupRun) commitEvery(every time.Duration) (stop func()) {
-	ctx, cancel := context.WithCancel(r.ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				r.commit(ctx, r.running())
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	return func() {
-		cancel()
-		wg.Wait()
-	}
-}
-
 // running returns the tasks that release does not have.
 func (r *groupRun) running() []*task {
 	r.mu.Lock()

@@ -175,10 +175,7 @@ func (q *QueueConsumer) nextLocked() *Message {
 
 // ask wakes pull.
 func (q *QueueConsumer) ask() {
-	select {
-	case q.asked <- struct{}{}:
-	default:
-	}
+	signal(q.asked)
 }
 
 // changeLocked wakes those who wait for a change of the state.

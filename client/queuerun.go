@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -23,7 +22,7 @@ func (c *Client) runQueue(ctx context.Context, s Source, h Handler) error {
 	r := &queueRun{crew: cr, s: s, h: h}
 	err := r.open(ctx)
 	if err == nil {
-		stop := r.extendEvery(s.Lease / 3)
+		stop := repeat(context.WithoutCancel(ctx), s.Lease/3, r.extendHeld)
 		err = r.work(s.Workers, r.worker)
 		stop()
 	}
@@ -179,27 +178,10 @@ func (r *queueRun) settle(m *Message, v verdict) error {
 	return m.nack(ctx, v.after, v.reason)
 }
 
-// extendEvery extends the leases of messages that wait or are being handled, until stop is called.
-func (r *queueRun) extendEvery(every time.Duration) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(max(every, time.Millisecond))
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				for _, q := range r.queues {
-					q.extendHeld()
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	return func() {
-		cancel()
-		wg.Wait()
+// extendHeld extends the leases of messages that wait or are being handled.
+func (r *queueRun) extendHeld(context.Context) {
+	for _, q := range r.queues {
+		q.extendHeld()
 	}
 }
 

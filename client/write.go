@@ -39,10 +39,7 @@ func (cn *conn) writeLoop() {
 
 // wakeWriter makes the writer write what is queued.
 func (cn *conn) wakeWriter() {
-	select {
-	case cn.wake <- struct{}{}:
-	default:
-	}
+	signal(cn.wake)
 }
 
 // push writes what is queued on the caller's goroutine, as far as the kernel takes it at once, and
