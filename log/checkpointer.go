@@ -331,7 +331,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 		return p
 	}
 	s := l.store
-	p.spans = l.spansLocked(nil, l.filed.index)
+	p.spans = l.spansLocked(l.filed.index)
 	l.lowLsn = 0
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,

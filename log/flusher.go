@@ -228,14 +228,14 @@ func (l *Log) job() (j job, ok bool) {
 		j.err = l.failed
 	default:
 		j.err = l.failed
-		j.spans = l.spansLocked(nil, l.walNext.index)
+		j.spans = l.spansLocked(l.walNext.index)
 	}
 	return j, true
 }
 
-// spansLocked appends the spans of the entries from index on, each with a reference of its slab, which the caller must
-// release.
-func (l *Log) spansLocked(dst []span, index uint64) []span {
+// spansLocked returns the spans of the entries from index on, each with a reference of its slab, which the caller
+// must release.
+func (l *Log) spansLocked(index uint64) (spans []span) {
 	i := len(l.slabs)
 	for i > 0 && l.slabs[i-1].end.index > index {
 		i--
@@ -249,9 +249,9 @@ func (l *Log) spansLocked(dst []span, index uint64) []span {
 			continue
 		}
 		s.hold()
-		dst = append(dst, p)
+		spans = append(spans, p)
 	}
-	return dst
+	return spans
 }
 
 // writeLocked writes the chunks of all jobs, and returns how many jobs were written.

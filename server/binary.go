@@ -239,8 +239,8 @@ func (b *binary) fail(op wire.Op, correlation uint32, e *wire.Error) {
 }
 
 // reply appends a reply whose body is what appendBody appends.
-func (b *binary) reply(f wire.Frame, flags wire.Flags, appendBody func(dst []byte) []byte) {
-	b.replyTo(f.Op, f.Correlation, flags, appendBody)
+func (b *binary) reply(f wire.Frame, appendBody func(dst []byte) []byte) {
+	b.replyTo(f.Op, f.Correlation, 0, appendBody)
 }
 
 func (b *binary) replyTo(op wire.Op, correlation uint32, flags wire.Flags, appendBody func(dst []byte) []byte) {

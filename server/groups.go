@@ -73,7 +73,7 @@ func (b *binary) committed(f wire.Frame, _ time.Time) error {
 			})
 		}
 	}
-	b.reply(f, 0, reply.Append)
+	b.reply(f, reply.Append)
 	return nil
 }
 

@@ -80,7 +80,7 @@ func (b *binary) listen(f wire.Frame, _ time.Time) error {
 	if b.listens == nil {
 		b.listens = map[uint32]*liveSub{}
 	}
-	b.reply(f, 0, nil) // before the first message
+	b.reply(f, nil) // before the first message
 	b.listens[f.Correlation] = b.s.loop.srv.live.Insert(pattern, queue, encbinary.LittleEndian.AppendUint32(nil, f.Correlation), live{to: b})
 	b.listenBytes += size
 	b.s.listens++
@@ -101,7 +101,7 @@ func (b *binary) unlisten(f wire.Frame, _ time.Time) error {
 	if sub.Value.delivered >= m.Max {
 		b.dropListen(sub)
 	}
-	b.reply(f, 0, nil)
+	b.reply(f, nil)
 	return nil
 }
 

@@ -132,12 +132,12 @@ func (b *binary) welcome(f wire.Frame) {
 		MaxFrame: wire.MaxFrameBytes, MaxRecord: uint32(defaults.MaxRecord),
 		IdleMs: uint32(srv.opts.IdleTimeout.Milliseconds()), MaxInFlight: uint32(srv.opts.MaxInFlightBytes),
 	}
-	b.reply(f, 0, reply.Append)
+	b.reply(f, reply.Append)
 }
 
 // ping answers with the same body.
 func (b *binary) ping(f wire.Frame, _ time.Time) error {
-	b.reply(f, 0, func(dst []byte) []byte { return append(dst, f.Body...) })
+	b.reply(f, func(dst []byte) []byte { return append(dst, f.Body...) })
 	return nil
 }
 
@@ -150,6 +150,6 @@ func (b *binary) stats(f wire.Frame, now time.Time) error {
 		return err
 	}
 	body := b.s.loop.statsJSON(now)
-	b.reply(f, 0, func(dst []byte) []byte { return append(dst, body...) })
+	b.reply(f, func(dst []byte) []byte { return append(dst, body...) })
 	return nil
 }

@@ -360,7 +360,7 @@ func (b *binary) pending(f wire.Frame, _ time.Time) error {
 			reply.Ranges[i].Due = g.Due.UnixMilli()
 		}
 	}
-	b.reply(f, 0, reply.Append)
+	b.reply(f, reply.Append)
 	return nil
 }
 

@@ -251,7 +251,7 @@ func (b *binary) unsubscribe(f wire.Frame, _ time.Time) error {
 	}
 	delete(b.subs, m.Subscription)
 	sub.end()
-	b.reply(f, 0, nil)
+	b.reply(f, nil)
 	return nil
 }
 

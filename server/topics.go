@@ -116,7 +116,7 @@ func (b *binary) describeTopic(f wire.Frame, _ time.Time) error {
 		return b.s.loop.srv.registry.NotFound(m.Topic)
 	}
 	info := t.Info()
-	b.reply(f, 0, info.Append)
+	b.reply(f, info.Append)
 	return nil
 }
 
@@ -152,7 +152,7 @@ func (b *binary) listTopics(f wire.Frame, _ time.Time) error {
 		size += len(info.Partitions)*33 + len(info.Settings)*64
 		list.Topics = append(list.Topics, info)
 	}
-	b.reply(f, 0, list.Append)
+	b.reply(f, list.Append)
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (w *watch) run(now time.Time) {
 		return
 	}
 	if err := w.p.Err(); err != nil {
-		w.endAll(err, now)
+		w.endAll(err)
 	}
 }
 
@@ -76,11 +76,11 @@ func (w *watch) drop(sub *subscription) {
 }
 
 // endAll ends what waits for a partition that is gone.
-func (w *watch) endAll(err error, now time.Time) {
-	for _, sub := range append([]*subscription(nil), w.subs...) {
+func (w *watch) endAll(err error) {
+	for _, sub := range slices.Clone(w.subs) {
 		sub.fail(asWireError(err))
 	}
-	for _, q := range append([]*poll(nil), w.polls...) {
+	for _, q := range slices.Clone(w.polls) {
 		q.fail(err)
 	}
 }
