@@ -102,23 +102,19 @@ func (p *Partition) eachRecord(since int64, end uint64, fn func(*wire.Record)) e
 
 // walkRecords calls fn for the records of uncompressed batches in c.
 func walkRecords(c *log.Chunk, fn func(*wire.Record)) {
-	for _, b := range c.Slices {
-		for len(b) > 0 {
-			e, rest, err := wire.ViewEntry(b)
+	for e, err := range entries(c) {
+		if err != nil {
+			return
+		}
+		batch, err := wire.ViewBatch(e.Payload)
+		if e.Kind != wire.KindData || err != nil || batch.Codec() != wire.CodecNone {
+			continue
+		}
+		for rec, err := range batch.Records() {
 			if err != nil {
-				return
+				break
 			}
-			b = rest
-			batch, err := wire.ViewBatch(e.Payload)
-			if e.Kind != wire.KindData || err != nil || batch.Codec() != wire.CodecNone {
-				continue
-			}
-			for rec, err := range batch.Records() {
-				if err != nil {
-					break
-				}
-				fn(&rec)
-			}
+			fn(&rec)
 		}
 	}
 }

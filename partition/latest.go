@@ -93,16 +93,12 @@ func (l *latest) follow(p *Partition) error {
 }
 
 func (l *latest) noteChunk(c *log.Chunk) error {
-	for _, b := range c.Slices {
-		for len(b) > 0 {
-			e, rest, err := wire.ViewEntry(b)
-			if err != nil {
-				return err
-			}
-			if err := l.noteEntry(&e); err != nil {
-				return err
-			}
-			b = rest
+	for e, err := range entries(c) {
+		if err != nil {
+			return err
+		}
+		if err := l.noteEntry(&e); err != nil {
+			return err
 		}
 	}
 	return nil
