@@ -72,11 +72,12 @@ type commitLog struct {
 	written int64 // blocks before were written at some time; blocks behind may be only reserved
 	reach   int64 // see putReach
 
-	wait   bool   // the round is made durable at once, so write past the page cache
-	mem    []byte // memory of head and buf; whole pages
-	head   []byte // the first page of the file
-	buf    []byte // bytes that are not in the file yet, behind those that share the first page with them
-	bufPos int64  // position of buf[0] in the file, the start of a page
+	wait    bool                           // the round is made durable at once, so write past the page cache
+	scratch [chunkAlign + headerBytes]byte // memory of append
+	mem     []byte                         // memory of head and buf; whole pages
+	head    []byte                         // the first page of the file
+	buf     []byte                         // bytes that are not in the file yet, behind those that share the first page with them
+	bufPos  int64                          // position of buf[0] in the file, the start of a page
 }
 
 func newCommitLog(o *Options) *commitLog {
@@ -98,21 +99,24 @@ func parseCommitName(name string) (uint64, bool) {
 	return n, ok && err == nil && len(hex) == 16
 }
 
+var zeros [chunkAlign]byte
+
 // append adds a chunk of entries. It sets the header's length, lsn and synced. The chunk is in the file after flush.
 func (c *commitLog) append(h chunkHeader, payload []byte) error {
 	h.length, h.lsn, h.synced = uint32(len(payload)), c.lsn, c.synced
 	if err := c.makeRoom(h.size()); err != nil {
 		return err
 	}
-	var head, tail [headerBytes]byte
-	var zeros [chunkAlign]byte
-	h.append(head[:0], c.number)
+	if err := c.stage(h.append(c.scratch[:0], c.number)); err != nil {
+		return err
+	}
+	if err := c.stage(payload); err != nil {
+		return err
+	}
 	h.tail = true
-	h.append(tail[:0], c.number)
-	for _, b := range [...][]byte{head[:], payload, zeros[:align(len(payload))-len(payload)], tail[:]} {
-		if err := c.stage(b); err != nil {
-			return err
-		}
+	padding := zeros[:align(len(payload))-len(payload)]
+	if err := c.stage(h.append(append(c.scratch[:0], padding...), c.number)); err != nil {
+		return err
 	}
 	c.pos += h.size()
 	c.bytes += h.size()

@@ -199,25 +199,28 @@ func (s *Store) collectLocked() []job {
 	s.dirtyMu.Lock()
 	s.dirty, s.taken = s.taken[:0], s.dirty
 	s.dirtyMu.Unlock()
-	jobs := s.jobs
+	jobs, spans := s.jobs, s.spans[:0]
 	s.jobs = nil
 	for i, l := range s.taken {
 		s.taken[i] = nil
-		if j, ok := l.job(); ok {
+		var j job
+		var ok bool
+		if j, spans, ok = l.job(spans); ok {
 			jobs = append(jobs, j)
 		}
 	}
+	s.spans = spans
 	return jobs
 }
 
 // job returns the log's part of a round, with references of the slabs it needs. A log that is being cut has none; it
-// joins a later round.
-func (l *Log) job() (j job, ok bool) {
+// joins a later round. The job's spans are appended to spans; all is the result.
+func (l *Log) job(spans []span) (j job, all []span, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cutting {
 		l.queued = false // endCut queues it again
-		return j, false
+		return j, spans, false
 	}
 	j = job{log: l, end: l.next, disk: l.want >= wire.LevelDisk, os: l.wantOS, last: l.lastLsn}
 	l.want, l.wantOS, l.queued = 0, false, false
@@ -230,7 +233,7 @@ func (l *Log) job() (j job, ok bool) {
 		j.err = l.failed
 		j.spans = l.spansLocked(l.walNext.index)
 	}
-	return j, true
+	return j, spans, true
 }
 
 // spansLocked returns the spans of the entries from index on, each with a reference of its slab, which the caller

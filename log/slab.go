@@ -76,9 +76,10 @@ func (p span) bytes() []byte { return p.slab.mem[p.from:p.to:p.to] }
 // byIndex returns the position of the first entry with an index of at least index, or used when there is none, and the
 // place in front of it.
 func (s *slab) byIndex(index uint64) (int, place) {
-	i, _ := slices.BinarySearchFunc(s.marks, index, func(m mark, x uint64) int {
-		return compare(m.index, x)
-	})
+	i := len(s.marks)
+	for i > 0 && s.marks[i-1].index >= index { // mostly it is near the end
+		i--
+	}
 	if i == 0 {
 		return 0, s.start
 	}

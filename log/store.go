@@ -58,6 +58,7 @@ type Store struct {
 	commits *commitLog
 	failing bool // the last round failed, for another reason than a full disk
 	jobs    []job
+	spans   []span // memory of collectLocked
 	taken   []*Log
 
 	mu     sync.Mutex // guards:
