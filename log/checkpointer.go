@@ -18,6 +18,7 @@ const filesAtOnce = 32
 type plan struct {
 	log    *Log
 	spans  []span
+	bytes  int64 // of the spans
 	target place
 	state  snapshot
 	low    uint64 // the log's lowLsn before the plan
@@ -40,7 +41,11 @@ func (s *Store) runCheckpoints(stop <-chan struct{}) {
 			err = s.checkpoint((*Log).dueLocked)
 			s.dropIdle()
 		case <-s.checkpoints:
-			err = s.checkpoint((*Log).dirtyLocked)
+			if s.full.Load() { // whatever gives space back
+				err = s.checkpoint((*Log).dirtyLocked)
+			} else {
+				err = s.fileOldest()
+			}
 		case <-s.pool.press:
 			err = s.relieve()
 		}
@@ -48,32 +53,6 @@ func (s *Store) runCheckpoints(stop <-chan struct{}) {
 			s.logger.Error("checkpoint failed", "err", err)
 		}
 	}
-}
-
-// relieve makes room in memory. It evicts entries that are filed first, and files more only when that is not enough.
-func (s *Store) relieve() error {
-	s.pool.fit(s.load())
-	s.evict(s.pool.surplus())
-	if s.pool.surplus() <= 0 && !s.pool.due() {
-		return nil
-	}
-	s.pool.noteFiling()
-	err := s.checkpoint((*Log).dirtyLocked)
-	s.evict(s.pool.surplus())
-	return err
-}
-
-// load returns how many logs have something to file, and the size in bytes of the last states of all logs together.
-func (s *Store) load() (dirty int, states int64) {
-	for _, l := range s.openLogs() {
-		l.mu.Lock()
-		if l.dirtyLocked() {
-			dirty++
-		}
-		states += int64(len(l.state.blob))
-		l.mu.Unlock()
-	}
-	return dirty, states
 }
 
 // dirtyLocked reports whether the log has something to file.
@@ -113,6 +92,8 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 	s.round.Lock()
 	lsn, bytes := s.commits.lsn, s.commits.bytes
 	s.round.Unlock()
+	dirty, _ := s.backlogs()
+	unfiled := sum(dirty)
 	plans, errs := s.fileLogs(which)
 	if len(plans) == 0 && !s.rootChanged {
 		return errors.Join(errs...)
@@ -124,13 +105,26 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 		return errors.Join(append(errs, err)...)
 	}
 	s.round.Lock()
-	s.commits.bytes = max(s.commits.bytes-bytes, 0)
+	s.commits.bytes -= covered(plans, unfiled, bytes)
 	s.walBytes.Store(s.commits.bytes)
 	s.round.Unlock()
 	for _, p := range plans {
 		p.log.notify(nil)
 	}
 	return errors.Join(append(errs, s.removeStale())...)
+}
+
+// covered returns how much of the bytes in the commit log is not needed any more after the plans, of unfiled
+// bytes that all logs had. The commit log does not say whose its bytes are.
+func covered(plans []*plan, unfiled, bytes int64) int64 {
+	var filed int64
+	for _, p := range plans {
+		filed += p.bytes
+	}
+	if filed >= unfiled {
+		return bytes
+	}
+	return int64(float64(bytes) * float64(filed) / float64(unfiled))
 }
 
 // fileLogs writes and flushes the segments of the logs for which which returns true. It returns the plans whose
@@ -331,7 +325,10 @@ func (l *Log) planLocked(state snapshot) *plan {
 		return p
 	}
 	s := l.store
-	p.spans = l.spansLocked(l.filed.index)
+	p.spans = l.spansLocked(nil, l.filed.index)
+	for _, sp := range p.spans {
+		p.bytes += int64(sp.to - sp.from)
+	}
 	l.lowLsn = 0
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,

@@ -49,3 +49,6 @@ func FilesAt(budget int64, logs int, states int64) int64 {
 	p.fit(logs, states)
 	return p.limit
 }
+
+// FileOldest files a part of what is not filed.
+func (s *Store) FileOldest() error { return s.fileOldest() }

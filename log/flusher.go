@@ -231,14 +231,16 @@ func (l *Log) job(spans []span) (j job, all []span, ok bool) {
 		j.err = l.failed
 	default:
 		j.err = l.failed
-		j.spans = l.spansLocked(l.walNext.index)
+		n := len(spans)
+		spans = l.spansLocked(spans, l.walNext.index)
+		j.spans = spans[n:len(spans):len(spans)]
 	}
 	return j, spans, true
 }
 
-// spansLocked returns the spans of the entries from index on, each with a reference of its slab, which the caller
+// spansLocked appends the spans of the entries from index on, each with a reference of its slab, which the caller
 // must release.
-func (l *Log) spansLocked(index uint64) (spans []span) {
+func (l *Log) spansLocked(dst []span, index uint64) []span {
 	i := len(l.slabs)
 	for i > 0 && l.slabs[i-1].end.index > index {
 		i--
@@ -252,9 +254,9 @@ func (l *Log) spansLocked(index uint64) (spans []span) {
 			continue
 		}
 		s.hold()
-		spans = append(spans, p)
+		dst = append(dst, p)
 	}
-	return spans
+	return dst
 }
 
 // writeLocked writes the chunks of all jobs, and returns how many jobs were written.

@@ -30,12 +30,12 @@ const readyPart = 8
 
 // workingSet is how much memory a store uses again and again even when the budget is larger, because the first use of
 // memory costs more per message than its copy. The rest of the budget is used when filing does not keep up. Filing
-// begins again when all but half of workingSet was handed out since it last began, so that there are always entries to
-// evict. Eviction frees a quarter of the working set at a time.
+// begins when entries that are not filed have all of the working set but half of workingSet, so that there are always
+// entries to evict. Eviction frees a quarter of the working set at a time.
 const workingSet = 128 << 20
 
 // logSet is what each log with something to file adds to the working set, because filing each costs a flush.
-const logSet = 4 << 20
+const logSet = 1 << 20
 
 // stateSet is what each byte of the owners' states adds to the working set, because a checkpoint encodes and writes all
 // of them.
@@ -230,10 +230,10 @@ func (p *slabPool) due() bool {
 	return p.fresh > p.limit
 }
 
-// noteFiling is called when filing begins.
-func (p *slabPool) noteFiling() {
+// noteFiling is called when filing begins of all that was handed out but left bytes.
+func (p *slabPool) noteFiling(left int64) {
 	p.mu.Lock()
-	p.fresh = 0
+	p.fresh = left
 	p.mu.Unlock()
 }
 

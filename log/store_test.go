@@ -275,9 +275,9 @@ func TestEntriesAreFiledBeforeMemoryRunsShort(t *testing.T) {
 
 // A checkpoint costs a flush for each log and the states of all of them.
 func TestFilingWaitsForMoreWhenItCostsMore(t *testing.T) {
-	require.EqualValues(t, 68<<20, log.FilesAt(1<<30, 1, 0))
-	require.EqualValues(t, 320<<20, log.FilesAt(1<<30, 64, 0))
-	require.EqualValues(t, 196<<20, log.FilesAt(1<<30, 1, 16<<20))
+	require.EqualValues(t, 65<<20, log.FilesAt(1<<30, 1, 0))
+	require.EqualValues(t, 128<<20, log.FilesAt(1<<30, 64, 0))
+	require.EqualValues(t, 193<<20, log.FilesAt(1<<30, 1, 16<<20))
 	require.EqualValues(t, 448<<20, log.FilesAt(1<<30, 1000, 0))
 	require.EqualValues(t, 8<<20, log.FilesAt(32<<20, 1000, 0))
 }

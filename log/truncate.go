@@ -175,7 +175,7 @@ func (l *Log) cutMemoryLocked(index uint64) {
 // recountLocked sets unfiled to the size of the entries that are not filed.
 func (l *Log) recountLocked() {
 	l.unfiled = 0
-	for _, p := range l.spansLocked(l.filed.index) {
+	for _, p := range l.spansLocked(nil, l.filed.index) {
 		l.unfiled += int64(p.to - p.from)
 		p.slab.release()
 	}

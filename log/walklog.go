@@ -22,7 +22,7 @@ func (l *Log) walk(from uint64, fn func(wire.Entry) bool) error {
 			return ErrTruncated
 		}
 		if len(l.slabs) > 0 && from >= l.slabs[0].start.index || from >= l.filed.index {
-			spans := l.spansLocked(from)
+			spans := l.spansLocked(nil, from)
 			l.mu.Unlock()
 			l.walkSpans(spans, fn)
 			return nil
