@@ -373,7 +373,8 @@ func (q *QueueConsumer) reportLost(n int) {
 	q.c.report(explain(we, wire.OpAck, q.topic, anyPartition))
 }
 
-// giveBack returns unhandled messages to the queue, which delivers them again at once.
+// giveBack returns unhandled messages to the queue, which delivers them again at once. The delivery does not count
+// as an attempt.
 func (q *QueueConsumer) giveBack(ms []*Message) {
 	byBinding := map[*binding]map[uint16][]wire.LeaseRange{}
 	q.mu.Lock()

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -146,7 +147,8 @@ func (q *QueueConsumer) one() (*Message, error) {
 func (r *queueRun) handle(m *Message) (done *Message) {
 	l := m.lease
 	l.handling.Context = r.ctx
-	v := judge(r.h(&l.handling, m))
+	err := r.h(&l.handling, m)
+	v := judge(err)
 	l.handling.end(false)
 	if v.stop {
 		defer r.stop(ErrStop)
@@ -163,10 +165,19 @@ func (r *queueRun) handle(m *Message) (done *Message) {
 	if settled { // settled by the handler, or lost
 		return nil
 	}
+	if !v.reject && v.after < 0 && r.interrupted(err) {
+		l.q.giveBack([]*Message{m})
+		return nil
+	}
 	if err := r.settle(m, v); err != nil {
 		r.c.report(err)
 	}
 	return nil
+}
+
+// interrupted reports whether a handler failed because the run ends: that says nothing about its message.
+func (r *queueRun) interrupted(err error) bool {
+	return r.ctx.Err() != nil && (errors.Is(err, r.ctx.Err()) || errors.Is(err, context.Cause(r.ctx)))
 }
 
 func (r *queueRun) settle(m *Message, v verdict) error {

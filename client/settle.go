@@ -196,12 +196,16 @@ func (q *QueueConsumer) flushAcks() {
 	}
 }
 
-// send acknowledges ranges in the background, or gives them back with a nack. The caller has counted
-// their messages as unanswered.
+// send acknowledges ranges in the background, or gives them back with a nack: nobody handled them. The
+// caller has counted their messages as unanswered.
 func (q *QueueConsumer) send(op wire.Op, b *binding, partition uint16, ranges []wire.LeaseRange) {
 	m := wire.Settle{Handle: b.Handle, Partition: partition, Group: q.group, Ranges: ranges}
 	n := countMessages(ranges)
-	b.conn.ask(op, 0, m.Append, func(f *frame, err error) {
+	flags := wire.Flags(0)
+	if op == wire.OpNack {
+		flags = wire.FlagUnhandled
+	}
+	b.conn.ask(op, flags, m.Append, func(f *frame, err error) {
 		if retryLater(err) {
 			time.AfterFunc(jitter(100*time.Millisecond), func() { q.send(op, b, partition, ranges) })
 			return

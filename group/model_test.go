@@ -384,6 +384,22 @@ func (m *modelRun) nack() {
 	m.plan(cmd, func() { m.model.fail(fails, "nacked", now) })
 }
 
+// giveBack returns messages that nobody worked on.
+func (m *modelRun) giveBack() {
+	m.flush()
+	s, lost := m.settles(), 0
+	for i := range s { // ranges may overlap
+		list, others := m.model.held(s[i : i+1])
+		lost += others
+		for _, offset := range list {
+			msg := m.model.messages[offset]
+			msg.leased = false
+			msg.attempts--
+		}
+	}
+	require.Equal(m.t, lost, m.queue().Return(s))
+}
+
 func (m *modelRun) reject() {
 	s, now := m.settles()[:1], m.now
 	list, lost := m.model.held(s)
@@ -466,8 +482,10 @@ func (m *modelRun) step() {
 		m.reject()
 	case n < 85:
 		m.expire()
-	case n < 90:
+	case n < 88:
 		m.extend()
+	case n < 90:
+		m.giveBack()
 	case n < 94:
 		m.bury()
 	case n < 97:

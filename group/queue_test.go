@@ -342,3 +342,26 @@ func TestDroppingAQueueForgetsItAndItsLateCommands(t *testing.T) {
 	require.NoError(t, s.Apply(ack))
 	require.Equal(t, New().AppendSnapshot(nil), s.AppendSnapshot(nil))
 }
+
+// What nobody worked on is as it was before its lease, which is no attempt.
+func TestReturnedMessagesAreAsTheyWere(t *testing.T) {
+	s, q := openQueue(t, Policy{MaxDeliveries: 2})
+	for range 10 {
+		require.Equal(t, []Lease{{0, 4, 1}}, q.Lease(nil, 4, 4, 0, 1, t0))
+		require.Equal(t, 1, q.Return(settle(1, 4, 1)), "one of them is not leased")
+		require.Equal(t, 3, q.Return(settle(1, 3, 1)), "nor is any now")
+		require.Equal(t, 1, q.Return(settle(0, 1, 2)), "the lease is under another attempt")
+		require.Zero(t, q.Return(settle(0, 1, 1)))
+		require.Equal(t, Stats{Next: 4, Redelivering: 4}, q.Stats())
+	}
+	q.Lease(nil, 2, 4, 0, 1, t0)
+	apply(t, s, 0)(q.PlanNack(nil, settle(0, 2, 1), 0, "failed", t0))
+	s, q = restart(t, s) // which knows of failures alone
+	for range 10 {
+		require.Equal(t, []Lease{{0, 2, 2}}, q.Lease(nil, 2, 4, 0, 1, t0))
+		require.Zero(t, q.Return(settle(0, 2, 2)))
+	}
+	require.Equal(t, []Lease{{0, 2, 2}}, q.Lease(nil, 2, 4, 0, 1, t0))
+	apply(t, s, 0)(q.PlanNack(nil, settle(0, 2, 2), 0, "failed", t0))
+	require.Equal(t, 2, q.Stats().Dead)
+}

@@ -75,6 +75,20 @@ func (q *Queue) PlanExpire(dst []byte, now time.Time) (cmd []byte, n int) {
 	return w.finish(), n
 }
 
+// Return takes back the leases of messages that nobody worked on. They are what they were before: deliverable at
+// once, unless an earlier message of their key is not done, and this delivery is no attempt. It returns how many of
+// the messages are not leased under their attempt. Nothing is logged.
+func (q *Queue) Return(s []Settle) (lost int) {
+	return q.held(s, func(r run) uint64 {
+		whole, _ := q.runs.find(r.first, probe{})
+		r.deadline, r.tag = 0, 0
+		r.attempts = max(r.attempts-1, r.fails)
+		q.set(whole, r)
+		q.park(r.first, r.end())
+		return r.count
+	})
+}
+
 // Extend makes the leases that s names end at now plus lease, and returns how many messages of s are not
 // leased under their attempt. A lease of 0 means the policy's; a longer one than MaxLease is shortened to
 // that. Extend also renews a lease past its deadline that no command has taken back yet. Nothing is logged.

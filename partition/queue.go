@@ -90,6 +90,8 @@ type Settlement struct {
 	Ranges []group.Settle // OpDiscard ignores their attempts
 	Delay  time.Duration  // OpNack: before the redelivery, negative for the queue's backoff; OpExtend: the new lease
 	Reason string         // OpNack, OpReject
+	// Unhandled, of OpNack, says that nobody worked on the messages. Delay and Reason do not count then.
+	Unhandled bool
 }
 
 // Settle settles messages of a queue. lost is the number of messages that it did not settle, because they are not
@@ -114,6 +116,9 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 	q, err := p.queueLocked(name)
 	if err != nil {
 		return 0, 0, false, err
+	}
+	if s.Unhandled {
+		return 0, q.Return(s.Ranges), true, nil
 	}
 	command := p.command[:0]
 	switch s.Op {

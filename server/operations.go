@@ -47,7 +47,7 @@ var operations = [256]operation{
 	wire.OpOpenQueue: {(*binary).openQueue, ActionConsume, wire.FlagOrderByKey},
 	wire.OpLease:     {(*binary).lease, ActionConsume, 0},
 	wire.OpAck:       {(*binary).settleLeases, ActionConsume, 0},
-	wire.OpNack:      {(*binary).settleLeases, ActionConsume, 0},
+	wire.OpNack:      {(*binary).settleLeases, ActionConsume, wire.FlagUnhandled},
 	wire.OpReject:    {(*binary).settleLeases, ActionConsume, 0},
 	wire.OpExtend:    {(*binary).settleLeases, ActionConsume, 0},
 	wire.OpPending:   {(*binary).pending, ActionConsume, 0},

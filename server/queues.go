@@ -234,7 +234,7 @@ func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) e
 func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *gatherer, err error) error {
 	now := r.b.s.loop.srv.opts.Now()
 	if left := leases[g.done:]; err != nil || len(left) > 0 {
-		giveBack(p, r.group, left, asWireError(err), now)
+		giveBack(p, r.group, left, err, now)
 	}
 	if len(g.gone) > 0 {
 		// A refused settlement leaves the lease to expire.
@@ -255,13 +255,13 @@ func leasedCount(leases []group.Lease) (n int) {
 	return n
 }
 
-// giveBack settles leased messages of a queue that were not sent.
-func giveBack(p *partition.Partition, queue string, leases []group.Lease, e *wire.Error, now time.Time) {
+// giveBack settles leased messages of a queue that were not sent: for err, or because the reply is full.
+func giveBack(p *partition.Partition, queue string, leases []group.Lease, err error, now time.Time) {
 	for _, l := range leases {
-		lost, rest := splitLost(l, e)
+		lost, rest := splitLost(l, asWireError(err))
 		for _, s := range []partition.Settlement{
 			{Op: wire.OpAck, Ranges: lost},
-			{Op: wire.OpNack, Ranges: rest, Reason: "not delivered"},
+			{Op: wire.OpNack, Ranges: rest, Reason: "not delivered", Unhandled: err == nil},
 		} {
 			if len(s.Ranges) == 0 {
 				continue
@@ -322,6 +322,7 @@ func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
 	}
 	index, lost, err := p.Settle(b.groupName(m.Group), partition.Settlement{
 		Op: f.Op, Ranges: own.ranges, Delay: time.Duration(m.Ms) * time.Millisecond, Reason: string(m.Reason),
+		Unhandled: f.Flags&wire.FlagUnhandled != 0, // of a nack: others have no such flag
 	}, now)
 	if err != nil {
 		return err

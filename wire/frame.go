@@ -112,6 +112,9 @@ const (
 	FlagIfNotExists Flags = 0x01
 	// FlagOrderByKey makes the queue of an OpOpenQueue keep the order of every key.
 	FlagOrderByKey Flags = 0x01
+	// FlagUnhandled on an OpNack says that nobody worked on the messages: they are deliverable at once, and this
+	// delivery does not count as an attempt.
+	FlagUnhandled Flags = 0x01
 	// FlagNoResponders makes OpSend tell the sender when nobody got its request: by an OpMessage with the
 	// same flag on the subscription that waits for the reply.
 	FlagNoResponders Flags = 0x01

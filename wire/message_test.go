@@ -171,6 +171,7 @@ func vectors() []vector {
 		of("lease-reply", OpLease|OpReply, 0, Leased{Partition: 2, Ranges: ranges, Bytes: entry}),
 		of("ack", OpAck, 0, Settle{Handle: 3, Partition: 2, Group: []byte("workers"), Ranges: ranges, Reason: []byte{}}),
 		of("nack", OpNack, 0, Settle{Handle: 3, Partition: 2, Group: []byte("workers"), Ranges: ranges, Ms: -1, Reason: []byte("busy")}),
+		of("nack-unhandled", OpNack, FlagUnhandled, Settle{Handle: 3, Partition: 2, Group: []byte("workers"), Ranges: ranges, Reason: []byte{}}),
 		of("settle-reply", OpAck|OpReply, 0, settleReply{Lost: 1}),
 		of("commit", OpCommit, 0, Commit{Handle: 3, Group: []byte("audit"), Offsets: []PartitionOffset{{0, 7}, {2, 9}}}),
 		of("committed", OpCommitted, 0, Committed{Handle: 3, Group: "audit"}),

@@ -224,7 +224,7 @@ type Settle struct {
 	Partition uint16
 	Group     []byte // a view after Parse
 	Ranges    []LeaseRange
-	Ms        int32  // OpNack: delay, negative for the queue's backoff; OpExtend: new lease, 0 for the policy's; else 0
+	Ms        int32  // OpNack: delay, negative for the queue's backoff, 0 with FlagUnhandled; OpExtend: new lease, 0 for the policy's; else 0
 	Reason    []byte // OpNack, OpReject: for people, kept in dead letters; at most MaxReasonBytes; a view after Parse
 }
 
