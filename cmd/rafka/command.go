@@ -37,6 +37,10 @@ func (c *cli) runCommand(ctx context.Context, command string, m *client.Message)
 		c.sayf("%s ok %s", place, took)
 		return nil
 	}
+	if ctx.Err() != nil {
+		c.sayf("%s interrupted %s", place, took)
+		return ctx.Err()
+	}
 	// The command's stdin may close before it has read all: that is its own business.
 	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == exitRetry {
 		c.sayf("%s later %s (attempt %d)", place, took, m.Attempt)

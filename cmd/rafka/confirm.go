@@ -34,7 +34,7 @@ func (d *destructive) confirm(c *cli, cmd *cobra.Command, what string) (bool, er
 		}
 	}
 	fmt.Fprintf(c.stderr, "%s? [y/N] ", what)
-	answer, err := bufio.NewReader(c.stdin).ReadString('\n')
+	answer, err := untilDone(cmd.Context(), func() (string, error) { return bufio.NewReader(c.stdin).ReadString('\n') })
 	if err != nil && answer == "" {
 		return false, fmt.Errorf("read the answer: %w", err)
 	}

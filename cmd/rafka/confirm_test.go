@@ -15,7 +15,9 @@ func TestConfirm(t *testing.T) {
 		var said bytes.Buffer
 		c := newCLI(strings.NewReader(answer), nil, &said, func(string) (string, bool) { return "", false })
 		c.inTTY, c.errTTY = tty, tty
-		ok, err := d.confirm(c, &cobra.Command{Use: "rm"}, "remove all")
+		cmd := &cobra.Command{Use: "rm"}
+		cmd.SetContext(t.Context())
+		ok, err := d.confirm(c, cmd, "remove all")
 		require.Equal(t, wantOK, ok)
 		require.Equal(t, wantSaid, said.String())
 		return err

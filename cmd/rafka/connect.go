@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 		}
 	}
 	return nil, &failure{
-		exit: exitConnect, name: "CANNOT_CONNECT", err: fmt.Errorf("no broker answers at %s: %w", c.server, err),
+		exit: exitConnect, name: "CANNOT_CONNECT", err: fmt.Errorf("no broker answers at %s: %w", cmp.Or(c.server, client.DefaultAddr), err),
 		hint: "start one: rafka dev      or name another: --server HOST:PORT",
 	}
 }

@@ -154,7 +154,7 @@ func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s 
 		close(watched)
 	}
 	c.sayPaused(ctx, cl, o)
-	w := &worker{c: c, o: o, out: c.newMessageWriter()}
+	w := &worker{c: c, o: o, out: c.newMessageWriter(), stop: cancel}
 	err := cl.Run(ctx, s, w.handle)
 	cancel(nil)
 	<-watched
@@ -179,6 +179,7 @@ type worker struct {
 	o    *consumption
 	out  *messageWriter
 	took atomic.Int64 // messages taken, to hold --count
+	stop context.CancelCauseFunc
 
 	done, failed atomic.Int64
 }
@@ -193,7 +194,9 @@ func (w *worker) handle(ctx context.Context, m *client.Message) error {
 	err := w.work(ctx, m)
 	switch {
 	case err != nil:
-		w.failed.Add(1)
+		if ctx.Err() == nil { // else the message is none the worse for it
+			w.failed.Add(1)
+		}
 		w.took.Add(-1)
 		return err
 	case w.done.Add(1) == int64(w.o.limit):
@@ -203,10 +206,14 @@ func (w *worker) handle(ctx context.Context, m *client.Message) error {
 }
 
 func (w *worker) work(ctx context.Context, m *client.Message) error {
-	if w.o.command == "" {
-		return w.out.write(m, true)
+	if w.o.command != "" {
+		return w.c.runCommand(ctx, w.o.command, m)
 	}
-	return w.c.runCommand(ctx, w.o.command, m)
+	if err := w.out.write(m, true); err != nil { // no message can be printed: that is no fault of this one
+		w.stop(err)
+		return context.Canceled
+	}
+	return nil
 }
 
 // donePoll is how often --exit-on-end looks whether anything is left.

@@ -60,7 +60,7 @@ func (c *cli) sendOne(ctx context.Context, o client.Options, p *publication, val
 	m := p.message()
 	m.Subject, m.Topic = p.topic, ""
 	var err error
-	if m.Value, err = c.valueOf(value, p.file); err != nil {
+	if m.Value, err = c.valueOf(ctx, value, p.file); err != nil {
 		return err
 	}
 	refused := make(chan error, 1)
@@ -89,7 +89,7 @@ func (c *cli) sendOne(ctx context.Context, o client.Options, p *publication, val
 }
 
 // valueOf returns the value on the command line or, without one, what is in the file or on stdin.
-func (c *cli) valueOf(value []string, file string) ([]byte, error) {
+func (c *cli) valueOf(ctx context.Context, value []string, file string) ([]byte, error) {
 	if len(value) == 1 {
 		return []byte(value[0]), nil
 	}
@@ -98,7 +98,7 @@ func (c *cli) valueOf(value []string, file string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = in.Close() }()
-	return readMessage(in)
+	return untilDone(ctx, func() ([]byte, error) { return readMessage(in) })
 }
 
 const reqExample = `  rafka req time.now ''
@@ -140,7 +140,7 @@ func (c *cli) request(ctx context.Context, cl *client.Client, p *publication, va
 	m := p.message()
 	m.Subject, m.Topic = p.topic, ""
 	var err error
-	if m.Value, err = c.valueOf(value, ""); err != nil {
+	if m.Value, err = c.valueOf(ctx, value, ""); err != nil {
 		return err
 	}
 	out := c.newMessageWriter()

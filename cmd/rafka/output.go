@@ -60,8 +60,8 @@ func printList[T any](c *cli, rows []T, header []string, cells func(T) []any) er
 	for _, r := range rows {
 		t.AppendRow(cells(r))
 	}
-	t.Render()
-	return nil
+	_, err := fmt.Fprintln(c.stdout, t.Render())
+	return err
 }
 
 // printOne writes a single result: a table of names and values, or JSON.
@@ -81,11 +81,10 @@ func (c *cli) printOne(v any, pairs [][2]string) error {
 	return nil
 }
 
-// table returns an empty table that renders to stdout: columns two spaces apart and nothing else,
-// so that it can be cut by other programs too.
+// table returns an empty table: columns two spaces apart and nothing else, so that it can be cut by other
+// programs too.
 func (c *cli) table(header []string) table.Writer {
 	t := table.NewWriter()
-	t.SetOutputMirror(c.stdout)
 	style := table.StyleDefault
 	style.Options = table.OptionsNoBordersAndSeparators
 	style.Box.PaddingLeft = ""

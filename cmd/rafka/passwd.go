@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -29,7 +30,7 @@ func (c *cli) passwdCommand() *cobra.Command {
 			if hash == nil {
 				return usagef(cmd, "%q is not an algorithm: use bcrypt or argon2id", algorithm)
 			}
-			password, err := c.askPassword()
+			password, err := c.askPassword(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -49,22 +50,25 @@ func (c *cli) passwdCommand() *cobra.Command {
 }
 
 // askPassword reads a line of the standard input. From a terminal it is not shown, and asked for twice.
-func (c *cli) askPassword() (string, error) {
+func (c *cli) askPassword(ctx context.Context) (string, error) {
 	if f, ok := c.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return c.askTwice(int(f.Fd()))
+		return c.askTwice(ctx, int(f.Fd()))
 	}
-	line, err := bufio.NewReader(c.stdin).ReadString('\n')
+	line, err := untilDone(ctx, func() (string, error) { return bufio.NewReader(c.stdin).ReadString('\n') })
 	if err != nil && line == "" {
 		return "", fmt.Errorf("read the password from the standard input: %w", err)
 	}
 	return strings.TrimRight(line, "\r\n"), nil
 }
 
-func (c *cli) askTwice(fd int) (string, error) {
+func (c *cli) askTwice(ctx context.Context, fd int) (string, error) {
+	if before, err := term.GetState(fd); err == nil {
+		defer func() { _ = term.Restore(fd, before) }() // also when a signal comes in between
+	}
 	var said [2]string
 	for i, prompt := range []string{"password: ", "again: "} {
 		fmt.Fprint(c.stderr, prompt)
-		b, err := term.ReadPassword(fd)
+		b, err := untilDone(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 		fmt.Fprintln(c.stderr)
 		if err != nil {
 			return "", fmt.Errorf("read the password: %w", err)

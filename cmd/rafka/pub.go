@@ -202,7 +202,7 @@ func (c *cli) pubOne(ctx context.Context, cl *client.Client, p *publication, val
 	m := p.message()
 	var err error
 	if !p.tombstone {
-		if m.Value, err = c.valueOf(value, p.file); err != nil {
+		if m.Value, err = c.valueOf(ctx, value, p.file); err != nil {
 			return err
 		}
 	}
@@ -228,6 +228,27 @@ func (c *cli) open(name string) (io.ReadCloser, error) {
 		c.sayf("reading from the terminal; end with Ctrl-D")
 	}
 	return io.NopCloser(c.stdin), nil
+}
+
+// untilDone returns what read does, or ctx's cause when that ends first. A goroutine that is stuck reading a terminal
+// or a pipe ends with the process.
+func untilDone[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := read()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
 }
 
 // readMessage reads one message. It stops early at what no broker takes.
