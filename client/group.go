@@ -235,9 +235,15 @@ func (r *groupRun) attempt(t *task) time.Duration {
 	m := &t.msg
 	m.Attempt++
 	t.retrying = false
-	v := judge(r.h(t.ctx, m))
+	err := r.h(t.ctx, m)
+	v := judge(err)
 	if v.stop {
 		r.stop(ErrStop)
+	}
+	if !v.done && !v.reject && interrupted(t.ctx, err) {
+		m.Attempt--
+		t.retrying = true
+		return r.s.backoff(1)
 	}
 	last := r.s.MaxDeliveries > 0 && m.Attempt >= r.s.MaxDeliveries
 	if !v.done && (v.reject || last) && r.giveUp(t.ctx, m, v.reason) {

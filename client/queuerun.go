@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -165,7 +164,7 @@ func (r *queueRun) handle(m *Message) (done *Message) {
 	if settled { // settled by the handler, or lost
 		return nil
 	}
-	if !v.reject && v.after < 0 && r.interrupted(err) {
+	if !v.reject && v.after < 0 && interrupted(r.ctx, err) {
 		l.q.giveBack([]*Message{m})
 		return nil
 	}
@@ -173,11 +172,6 @@ func (r *queueRun) handle(m *Message) (done *Message) {
 		r.c.report(err)
 	}
 	return nil
-}
-
-// interrupted reports whether a handler failed because the run ends: that says nothing about its message.
-func (r *queueRun) interrupted(err error) bool {
-	return r.ctx.Err() != nil && (errors.Is(err, r.ctx.Err()) || errors.Is(err, context.Cause(r.ctx)))
 }
 
 func (r *queueRun) settle(m *Message, v verdict) error {

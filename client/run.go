@@ -145,6 +145,12 @@ func (cr *crew) work(n int, worker func()) error {
 	return cr.err
 }
 
+// interrupted reports whether a handler failed with err because ctx, its own or its run's, has ended. That says
+// nothing about its message.
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
+}
+
 // finishing returns a context for the work that is left when ctx has ended.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), finishTime)

@@ -137,6 +137,7 @@ func (s *Source) validate() error {
 //	any other error     it is delivered again after a backoff that grows with each attempt
 //	a panic             the same, and the panic is reported to Options.OnError
 //
+// The error of a context that has ended, because Run ends or the partition moves, does not count as an attempt.
 // The message is valid until the handler returns; see Message.Clone. The context ends when Run's
 // does, when the message's lease or partition is lost, and when Close runs out of time. Up to
 // Source.Workers handlers run at once, on goroutines of their own.

@@ -52,6 +52,32 @@ func TestTheEndOfARunIsNoAttempt(t *testing.T) {
 	})
 }
 
+// Nor does a group give up the message, which would skip it for good.
+func TestTheEndOfARunGivesNoMessageUp(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	c := connect(t, b, client.Options{Dialer: b.Dial})
+	ctx := within(t)
+	_, err := c.CreateTopic(ctx, "t", client.TopicOptions{})
+	require.NoError(t, err)
+	_, err = c.Publish(ctx, &client.Message{Topic: "t"})
+	require.NoError(t, err)
+	s := client.Group("g", "t")
+	s.MaxDeliveries = 1
+	life, end := context.WithCancel(ctx)
+	err = c.Run(life, s, func(ctx context.Context, _ *client.Message) error {
+		end()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	err = c.Run(ctx, s, func(_ context.Context, m *client.Message) error {
+		require.Zero(t, m.Offset)
+		require.Equal(t, 1, m.Attempt)
+		return client.ErrStop
+	})
+	require.NoError(t, err)
+}
+
 // A handler that failed before the run ended has failed.
 func TestAFailureAtTheEndOfARunIsAnAttempt(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{})
