@@ -6,7 +6,8 @@ import (
 	"iter"
 )
 
-// errUndone is the reason with which a message is given back when the loop ended at it.
+// errUndone is the reason with which a message of a queue is given back when the loop ended at it. That is an
+// attempt: the message may be why the loop ended.
 var errUndone = errors.New("client: the loop ended before it asked for the next message")
 
 // Messages is Run for a loop instead of a handler. A message is done, and is committed or
@@ -40,7 +41,11 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 		defer func() { // deferred, because the loop's body may panic
 			cancel()
 			if l.inHand {
-				l.answer <- RetryAfter(0, errUndone)
+				undone := RetryAfter(0, errUndone)
+				if !s.queue { // a group that gave it up would skip it
+					undone = ctx.Err()
+				}
+				l.answer <- undone
 			}
 			if !ended {
 				for range ran { // wait for Run; its error is of no interest

@@ -63,6 +63,11 @@ func TestTheEndOfARunGivesNoMessageUp(t *testing.T) {
 	require.NoError(t, err)
 	s := client.Group("g", "t")
 	s.MaxDeliveries = 1
+	for m, err := range c.Messages(ctx, s) {
+		require.NoError(t, err)
+		require.Zero(t, m.Offset)
+		break
+	}
 	life, end := context.WithCancel(ctx)
 	err = c.Run(life, s, func(ctx context.Context, _ *client.Message) error {
 		end()
