@@ -29,12 +29,12 @@ const benchExample = `  rafka bench pub --msgs 1000000 --size 128
   rafka bench soak --duration 1m                     # mixed load at half of the most; exits 1 when anything grows
   rafka bench compare                                # our figures beside their floors; needs no broker`
 
-// benchKind is one of the loads.
+// benchKind is one kind of load.
 type benchKind struct {
 	name, short string
 	run         func(context.Context, bench.Load) (bench.Result, error)
 	readers     int  // default of --readers
-	reads       bool // what the topic has: it is published as fast as it goes, and there is no duration
+	reads       bool // it reads what the topic holds; publishing is not timed, and there is no --duration
 }
 
 var benchKinds = []benchKind{
@@ -79,7 +79,7 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 			if err := c.identify(&l.Options); err != nil {
 				return err
 			}
-			// Nothing is measured here: without a broker, or a login, the words are those of every command.
+			// Connect first, only for the error messages that other commands have too.
 			if err := c.withClient(cmd.Context(), client.Options{}, func(*client.Client) error { return nil }); err != nil {
 				return err
 			}
@@ -95,17 +95,17 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
 	f.StringVar(&size, "size", "128", "bytes of a message, with units (1KiB)")
-	f.IntVarP(&l.Messages, "msgs", "n", 0, "how many messages; default 1,000,000 where it applies")
+	f.IntVarP(&l.Messages, "msgs", "n", 0, "number of messages; default 1,000,000 unless --duration is given")
 	if !k.reads {
-		f.DurationVarP(&l.Duration, "duration", "d", 0, "for how long, instead of --msgs")
-		f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on time whatever the broker does (0: as fast as they are taken)")
-		f.DurationVar(&l.Delay, "delay", 0, "pub: have the broker publish the messages so much later")
+		f.DurationVarP(&l.Duration, "duration", "d", 0, "measure for this long, instead of a number of messages")
+		f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on schedule even when the broker is slow; 0: as fast as possible")
+		f.DurationVar(&l.Delay, "delay", 0, "pub: schedule the messages this far in the future")
 	}
-	f.IntVar(&l.Clients, "clients", 0, "publishing connections")
-	f.IntVar(&l.Readers, "readers", k.readers, "subscribers, or workers of a queue")
-	f.IntVar(&l.Keys, "keys", 0, "different keys of published messages; 0 for none")
-	f.BoolVar(&l.OrderByKey, "order-by-key", false, "queue: messages of one key one after the other")
-	f.IntVar(&l.Partitions, "partitions", 1, "partitions of a topic that is created")
+	f.IntVar(&l.Clients, "clients", 0, "number of publishing connections")
+	f.IntVar(&l.Readers, "readers", k.readers, "number of subscribers, or of workers of a queue")
+	f.IntVar(&l.Keys, "keys", 0, "number of different keys; 0: messages without a key")
+	f.BoolVar(&l.OrderByKey, "order-by-key", false, "queue: deliver the messages of one key one after the other")
+	f.IntVar(&l.Partitions, "partitions", 1, "number of partitions of the topic, if it is created")
 	f.StringVar(&level, "durability", "default", "wait for at least: memory, os or disk")
 	f.StringVar(&codec, "codec", "none", "compress with none, s2, zstd or lz4")
 	return cmd
@@ -130,7 +130,7 @@ func benchFlags(cmd *cobra.Command, l *bench.Load, level, codec, size string) er
 	return nil
 }
 
-// benchProgress draws a bar on a terminal and returns what ends it.
+// benchProgress draws a progress bar on a terminal. finish removes it.
 func (c *cli) benchProgress(l *bench.Load, what string) (finish func()) {
 	if !c.errTTY {
 		return func() {}
@@ -182,11 +182,11 @@ func (c *cli) benchCompare() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&cfg.Rounds, "rounds", 5, "how often each figure and its floor are measured")
-	f.DurationVar(&cfg.Duration, "duration", time.Second, "of one measurement of a rate")
-	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a round trip measurement")
-	f.IntVar(&cfg.Syncs, "syncs", 5000, "samples of a flush measurement")
-	f.StringVar(&cfg.Only, "only", "", "only figures whose name contains this")
-	f.BoolVar(&cfg.Full, "full", false, "also what takes long: reopening 10 GB")
+	f.DurationVar(&cfg.Duration, "duration", time.Second, "length of one measurement of a rate")
+	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a measurement of round trips")
+	f.IntVar(&cfg.Syncs, "syncs", 5000, "samples of a measurement of flushes")
+	f.StringVar(&cfg.Only, "only", "", "measure only figures whose name contains this")
+	f.BoolVar(&cfg.Full, "full", false, "also measure what takes long: reopening 10 GB")
 	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
 	f.StringVar(&write, "write", "", "also write the table into this Markdown file, between its markers")
 	return cmd
@@ -197,7 +197,7 @@ func (c *cli) benchScale() *cobra.Command {
 	var write string
 	cmd := &cobra.Command{
 		Use:   "scale",
-		Short: "measure what partitions, connections, subscribers, sizes and a backlog cost as they grow",
+		Short: "measure the cost of more partitions, connections, subscribers, bytes and backlog",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Progress = func(what string) { c.sayf("%s", what) }
@@ -214,16 +214,16 @@ func (c *cli) benchScale() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&cfg.Rounds, "rounds", 5, "how often each point is measured")
-	f.DurationVar(&cfg.Duration, "duration", time.Second, "of one measurement of a rate")
-	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a latency measurement")
-	f.StringVar(&cfg.Only, "only", "", "only what contains this: partitions, connections, subscribers, size, backlog")
-	f.IntVar(&cfg.Most, "most", 0, "leave out points above this; of the backlog it is GB")
+	f.DurationVar(&cfg.Duration, "duration", time.Second, "length of one measurement of a rate")
+	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a measurement of latency")
+	f.StringVar(&cfg.Only, "only", "", "measure only tables whose name contains this: partitions, connections, subscribers, size, backlog")
+	f.IntVar(&cfg.Most, "most", 0, "leave out points above this number; for the backlog in GB")
 	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
 	f.StringVar(&write, "write", "", "also write the tables into this Markdown file, between its markers, and charts into plots beside it")
 	return cmd
 }
 
-// writeCharts writes charts into plots beside a file; "" writes nothing.
+// writeCharts writes charts into the folder plots beside the file; "" writes nothing.
 func writeCharts(name string, charts map[string][]byte) error {
 	if name == "" {
 		return nil
@@ -245,7 +245,7 @@ func (c *cli) benchSoak() *cobra.Command {
 	var write string
 	cmd := &cobra.Command{
 		Use:   "soak",
-		Short: "run a broker under a mix of load for long, and see whether anything grows",
+		Short: "run a broker under a mixed load for a long time, and check that nothing grows",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Progress = func(s bench.SoakSample) {
@@ -263,21 +263,22 @@ func (c *cli) benchSoak() *cobra.Command {
 				return err
 			}
 			if !r.Flat() {
-				return errors.New("not flat: see the last table")
+				return errors.New("something grew during the run: see the last table")
 			}
 			return nil
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&cfg.Duration, "duration", 10*time.Minute, "of the measured part")
-	f.DurationVar(&cfg.Interval, "interval", 0, "of one sample (default a 20th of the duration)")
-	f.Float64Var(&cfg.Share, "share", 0.5, "of the most that the mix reaches without a limit")
+	f.DurationVar(&cfg.Duration, "duration", 10*time.Minute, "length of the measured part")
+	f.DurationVar(&cfg.Interval, "interval", 0, "length of one sample; default a 20th of the duration")
+	f.Float64Var(&cfg.Share, "share", 0.5, "load, as a share of the most that the mix reaches without a limit")
 	f.StringVar(&cfg.Dir, "dir", "", "where to make the data directory; default the system's temporary directory")
 	f.StringVar(&write, "write", "", "also write the tables into this Markdown file, between its markers")
 	return cmd
 }
 
-// writeBetweenMarkers replaces what stands between the markers of a command in a file; "" replaces nothing.
+// writeBetweenMarkers replaces the text between the markers of a command in a file; "" replaces
+// nothing.
 func writeBetweenMarkers(name, command, text string) error {
 	if name == "" {
 		return nil
@@ -295,7 +296,7 @@ func writeBetweenMarkers(name, command, text string) error {
 	return os.WriteFile(name, []byte(head+begin+text+end+tail), 0o644)
 }
 
-// benchFloor is what compare starts; it is no command for people.
+// benchFloor is the process that compare starts; the command is hidden.
 func (c *cli) benchFloor() *cobra.Command {
 	return &cobra.Command{
 		Use: "floor KIND SIZE", Hidden: true, Args: exactly(2, "KIND and SIZE"),

@@ -11,8 +11,8 @@ import (
 	"github.com/rafka-mq/rafka/client"
 )
 
-// The states of a monitoring plugin, which are also the exit codes of rafka check: the one command
-// that does not follow the table of the others.
+// The states of a monitoring plugin. They are also the exit codes of rafka check, the only command that
+// does not use the exit codes of the others.
 const (
 	stateOK = iota
 	stateWarning
@@ -29,16 +29,17 @@ type verdict struct {
 	Values  map[string]float64 `json:"values"`
 
 	code int
-	perf []string // values in the plugin notation
+	perf []string // values in the notation of monitoring plugins
 }
 
-// raise makes the state at least state.
+// raise raises the state to at least state.
 func (v *verdict) raise(state int) {
 	v.code = max(v.code, state)
 	v.State = stateNames[v.code]
 }
 
-// measure notes a value and raises the state when it is over a limit; a limit of 0 is none.
+// measure adds a value, and raises the state when the value reaches a limit; a limit of 0 is
+// ignored.
 func (v *verdict) measure(name, unit string, value, warn, crit float64) {
 	v.Values[name] = value
 	v.perf = append(v.perf, fmt.Sprintf("%s=%g%s;%s;%s", name, value, unit, limitText(warn), limitText(crit)))
@@ -65,18 +66,18 @@ type limits struct {
 	ageWarn, ageCrit time.Duration
 }
 
-const checkHelp = `Look at a broker the way monitoring plugins do: one line, and exit code 0 for OK, 1 for WARNING,
-2 for CRITICAL, 3 for UNKNOWN. Without limits it checks that the broker answers and that every
-partition takes writes.`
+const checkHelp = `Check a broker the way monitoring plugins do: print one line, and exit with 0 for OK, 1 for WARNING,
+2 for CRITICAL or 3 for UNKNOWN. Without limits it checks that the broker answers and that every
+partition accepts writes.`
 
 func (c *cli) checkCommand() *cobra.Command {
 	var l limits
 	cmd := &cobra.Command{
-		Use: "check", Short: "one line and a state for monitoring", Long: checkHelp, Args: exactly(0, ""),
+		Use: "check", Short: "check a broker, for monitoring: one line and a state", Long: checkHelp, Args: exactly(0, ""),
 		Example: "  rafka check --rtt-crit 1s\n  rafka check --group mailer --lag-warn 1000 --lag-crit 10000 --age-crit 5m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if l.group == "" && (l.lagWarn+l.lagCrit > 0 || l.ageWarn+l.ageCrit > 0) {
-				return usagef(cmd, "limits of lag and age need --group")
+				return usagef(cmd, "the limits of lag and age need --group")
 			}
 			v := &verdict{Values: make(map[string]float64)}
 			v.raise(stateOK)
@@ -94,14 +95,14 @@ func (c *cli) checkCommand() *cobra.Command {
 	fs.StringVar(&l.group, "group", "", "also check this group or queue")
 	fs.DurationVar(&l.rttWarn, "rtt-warn", 0, "warn when an answer takes this long")
 	fs.DurationVar(&l.rttCrit, "rtt-crit", 0, "critical when an answer takes this long")
-	fs.Uint64Var(&l.lagWarn, "lag-warn", 0, "warn at this many messages not done")
-	fs.Uint64Var(&l.lagCrit, "lag-crit", 0, "critical at this many messages not done")
+	fs.Uint64Var(&l.lagWarn, "lag-warn", 0, "warn when this many messages are not done")
+	fs.Uint64Var(&l.lagCrit, "lag-crit", 0, "critical when this many messages are not done")
 	fs.DurationVar(&l.ageWarn, "age-warn", 0, "warn when the oldest message not done is this old")
 	fs.DurationVar(&l.ageCrit, "age-crit", 0, "critical when the oldest message not done is this old")
 	return cmd
 }
 
-// look fills v from the broker.
+// look checks the broker and fills v.
 func (v *verdict) look(ctx context.Context, cl *client.Client, l *limits) error {
 	rtt, err := cl.Ping(ctx)
 	if err != nil {
@@ -134,7 +135,7 @@ func (v *verdict) look(ctx context.Context, cl *client.Client, l *limits) error 
 	return nil
 }
 
-// printVerdict writes the line and returns the failure that makes the exit code.
+// printVerdict prints the line, and returns the failure that sets the exit code.
 func (c *cli) printVerdict(v *verdict) error {
 	var err error
 	if c.asJSON() {
@@ -145,5 +146,5 @@ func (c *cli) printVerdict(v *verdict) error {
 	if err != nil || v.code == stateOK {
 		return err
 	}
-	return &failure{exit: v.code} // without an error: the line has said it
+	return &failure{exit: v.code} // no error to report, the line is the report
 }

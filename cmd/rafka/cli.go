@@ -12,13 +12,13 @@ import (
 	"golang.org/x/term"
 )
 
-// cli is one run of the command line: its streams, and the flags that every command has.
+// cli is one run of the command line: its streams, and the flags that all commands share.
 type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(name string) (string, bool)
-	inTTY          bool // a person can answer on stdin
-	outTTY, errTTY bool // a person looks at stdout, stderr
+	inTTY          bool // stdin is a terminal, so a person can answer
+	outTTY, errTTY bool // stdout, stderr are terminals
 
 	server   string
 	output   string
@@ -61,27 +61,27 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	return f.exit
 }
 
-// outputAsked returns the output that args or the environment ask for. A command line that is wrong is not read
-// to its end otherwise.
+// outputAsked returns the output format that args or the environment ask for, when args have an
+// error: the parser then stops before it has read all flags.
 func (c *cli) outputAsked(args []string) string {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	fs.ParseErrorsAllowlist.UnknownFlags = true
 	fs.Usage = func() {}
 	known, _ := c.env(envName("output"))
 	fs.StringVarP(&known, "output", "o", known, "")
-	_ = fs.Parse(args) // what is wrong with it was found before
+	_ = fs.Parse(args) // the error is known already
 	return known
 }
 
 const rootHelp = `Rafka is a message broker: partitioned, durable logs that are read in order by groups or
 one message at a time by queues.
 
-  rafka dev                                   start a broker that forgets everything on exit
+  rafka dev                                   start a broker that deletes its data on exit
   rafka pub orders hello --key alice          publish a message
   rafka sub orders --from start               read a topic
   rafka consume orders --queue mailer --exec ./send.sh
 
-Every flag can be set in the environment: --server is RAFKA_SERVER. A flag wins.
+Every flag can also be set in the environment: RAFKA_SERVER sets --server. A flag overrides it.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 cannot connect, 4 not authorised, 5 not found,
 6 exists already or conflict, 7 timed out, 8 partly done, 130 interrupted.`
 
@@ -108,19 +108,19 @@ func (c *cli) rootCommand() *cobra.Command {
 }
 
 func (c *cli) globalFlags(fs *pflag.FlagSet) {
-	fs.StringVarP(&c.server, "server", "s", "127.0.0.1:4222", "broker to talk to, host:port or rafka://host:port, several with commas")
-	fs.StringVarP(&c.output, "output", "o", "table", "table, json or jsonl")
-	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for the broker's answer")
+	fs.StringVarP(&c.server, "server", "s", "127.0.0.1:4222", "broker: host:port or rafka://host:port; separate several with commas")
+	fs.StringVarP(&c.output, "output", "o", "table", "output format: table, json or jsonl")
+	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for an answer of the broker")
 	fs.StringVar(&c.user, "user", "", "user to log in as")
-	fs.StringVar(&c.password, "password", "", "password of the user; RAFKA_PASSWORD keeps it out of the process list")
-	fs.StringVar(&c.token, "token", "", "token to log in with; RAFKA_TOKEN keeps it out of the process list")
-	fs.StringVar(&c.nkey, "nkey", "", "file with the seed of an nkey to log in with")
-	fs.StringVar(&c.tls.ca, "tls-ca", "", "PEM file of who signed the broker's certificate; turns TLS on")
+	fs.StringVar(&c.password, "password", "", "password of the user; set RAFKA_PASSWORD instead to keep it out of the process list")
+	fs.StringVar(&c.token, "token", "", "token to log in with; set RAFKA_TOKEN instead to keep it out of the process list")
+	fs.StringVar(&c.nkey, "nkey", "", "file that holds the seed of the nkey to log in with")
+	fs.StringVar(&c.tls.ca, "tls-ca", "", "PEM file of the authority that signed the broker's certificate; turns TLS on")
 	fs.StringVar(&c.tls.cert, "tls-cert", "", "PEM file of a certificate to log in with; turns TLS on")
-	fs.StringVar(&c.tls.key, "tls-key", "", "PEM file of its private key")
+	fs.StringVar(&c.tls.key, "tls-key", "", "PEM file of the private key of --tls-cert")
 }
 
-// prepare runs before every command, when its flags are known.
+// prepare runs before every command, after its flags are parsed.
 func (c *cli) prepare(cmd *cobra.Command) error {
 	if err := c.flagsFromEnv(cmd); err != nil {
 		return err
@@ -135,7 +135,7 @@ func (c *cli) prepare(cmd *cobra.Command) error {
 	return nil
 }
 
-// onlySubcommands is the body of a command that does nothing itself.
+// onlySubcommands is the body of a command that only has subcommands.
 func onlySubcommands(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -148,10 +148,10 @@ func onlySubcommands(cmd *cobra.Command, args []string) error {
 	return f
 }
 
-// exactly is the check for a command with n arguments. what names them.
+// exactly checks that a command gets n arguments, which what names.
 func exactly(n int, what string) cobra.PositionalArgs { return between(n, n, what) }
 
-// between is the check for a command with low to high arguments.
+// between checks that a command gets low to high arguments, which what names.
 func between(low, high int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < low {

@@ -13,13 +13,13 @@ import (
 	"github.com/rafka-mq/rafka/client"
 )
 
-// exitRetry is the exit code of a command that wants its message again later: EX_TEMPFAIL.
+// exitRetry is the exit code, EX_TEMPFAIL, with which a command asks for its message again later.
 const exitRetry = 75
 
-// commandGrace is what a command gets between SIGINT and the end when the run is stopped.
+// commandGrace is how long a command may go on after SIGINT when the run is stopped.
 const commandGrace = 10 * time.Second
 
-// runCommand runs command for m and turns its exit code into the answer for the broker.
+// runCommand runs command for m. It turns the exit code into the result of a handler.
 func (c *cli) runCommand(ctx context.Context, command string, m *client.Message) error {
 	start := time.Now()
 	cmd := c.command(ctx, command, m)
@@ -41,7 +41,7 @@ func (c *cli) runCommand(ctx context.Context, command string, m *client.Message)
 		c.sayf("%s interrupted %s", place, took)
 		return ctx.Err()
 	}
-	// The command's stdin may close before it has read all: that is its own business.
+	// A command need not read all of its stdin.
 	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == exitRetry {
 		c.sayf("%s later %s (attempt %d)", place, took, m.Attempt)
 		return client.RetryAfter(-1, err)
@@ -50,7 +50,7 @@ func (c *cli) runCommand(ctx context.Context, command string, m *client.Message)
 	return err
 }
 
-// command prepares a command of a person's for a message.
+// command prepares a user's command for a message.
 func (c *cli) command(ctx context.Context, command string, m *client.Message) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(m.Value), c.stderr
@@ -63,7 +63,7 @@ func (c *cli) command(ctx context.Context, command string, m *client.Message) *e
 	return cmd
 }
 
-// commandOutput returns what the command prints for a message, without the last line end.
+// commandOutput runs command for m and returns its output without the last line end.
 func (c *cli) commandOutput(ctx context.Context, command string, m *client.Message) ([]byte, error) {
 	out, err := c.command(ctx, command, m).Output()
 	if err != nil {

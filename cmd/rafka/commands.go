@@ -2,7 +2,7 @@ package main
 
 import "github.com/spf13/cobra"
 
-// commands returns everything below rafka, in the order of the help. Cobra adds completion and help.
+// commands returns all commands, in the order of the help. Cobra adds completion and help.
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.serveCommand(),

@@ -9,10 +9,10 @@ import (
 	"github.com/rafka-mq/rafka/client"
 )
 
-// completeTimeout bounds what a press of the tab key may wait for.
+// completeTimeout bounds how long a press of the tab key waits for the broker.
 const completeTimeout = time.Second
 
-// completeTopic offers the topics of the broker to the shell.
+// completeTopic completes names of topics.
 func (c *cli) completeTopic(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return c.complete(cmd, args, func(ctx context.Context, cl *client.Client) ([]string, error) {
 		infos, err := cl.Topics(ctx)
@@ -24,7 +24,7 @@ func (c *cli) completeTopic(cmd *cobra.Command, args []string, _ string) ([]stri
 	})
 }
 
-// completeGroup offers the groups and queues of the broker to the shell.
+// completeGroup completes names of groups and queues.
 func (c *cli) completeGroup(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return c.complete(cmd, args, func(ctx context.Context, cl *client.Client) ([]string, error) {
 		infos, err := cl.Groups(ctx, "")

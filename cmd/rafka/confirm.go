@@ -9,17 +9,17 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// destructive is the two flags of every command that removes something.
+// destructive holds the flags of every command that removes something.
 type destructive struct {
 	yes, dryRun bool
 }
 
 func (d *destructive) flags(fs *pflag.FlagSet) {
-	fs.BoolVarP(&d.yes, "yes", "y", false, "do not ask")
-	fs.BoolVar(&d.dryRun, "dry-run", false, "only say what would be done")
+	fs.BoolVarP(&d.yes, "yes", "y", false, "do not ask for a confirmation")
+	fs.BoolVar(&d.dryRun, "dry-run", false, "only show what would be done")
 }
 
-// confirm returns whether to go on with what. It asks a person; a program must say --yes.
+// confirm reports whether to go on with what. It asks on a terminal; elsewhere --yes is required.
 func (d *destructive) confirm(c *cli, cmd *cobra.Command, what string) (bool, error) {
 	switch {
 	case d.dryRun:
@@ -30,7 +30,7 @@ func (d *destructive) confirm(c *cli, cmd *cobra.Command, what string) (bool, er
 	case !c.inTTY || !c.errTTY:
 		return false, &failure{
 			exit: exitUsage, name: "NOT_CONFIRMED", err: fmt.Errorf("nobody is here to confirm: %s", what),
-			hint: cmd.CommandPath() + " --yes does it without asking, --dry-run only says it",
+			hint: cmd.CommandPath() + " --yes does it without asking; --dry-run only shows what would be done",
 		}
 	}
 	fmt.Fprintf(c.stderr, "%s? [y/N] ", what)

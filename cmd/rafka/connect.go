@@ -14,7 +14,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// withClient connects, calls fn and closes. Closing finishes what fn started.
+// withClient connects, calls fn, and closes the client, which completes what fn started.
 func (c *cli) withClient(ctx context.Context, o client.Options, fn func(cl *client.Client) error) error {
 	cl, err := c.dial(ctx, o)
 	if err != nil {
@@ -24,7 +24,7 @@ func (c *cli) withClient(ctx context.Context, o client.Options, fn func(cl *clie
 	if err != nil {
 		err = c.withTopicHint(cl, err)
 	}
-	// The context may have ended on a signal; closing in order still gets its time.
+	// Close in order even when a signal has ended the context.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
 	return errors.Join(err, cl.Close(closing))
@@ -55,12 +55,12 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 	}
 	return nil, &failure{
 		exit: exitConnect, name: "CANNOT_CONNECT", err: fmt.Errorf("no broker answers at %s: %w", cmp.Or(c.server, client.DefaultAddr), err),
-		hint: "start one: rafka dev      or name another: --server HOST:PORT",
+		hint: "start a broker with rafka dev, or name another one with --server HOST:PORT",
 	}
 }
 
-// tellOfBreaks has the client say when the broker is gone and when it is back: a command that waits for messages
-// would look as if there were none.
+// tellOfBreaks makes the client say on stderr when the connection is lost and when it is back.
+// Without that, a command that waits for messages would look as if there were none.
 func (c *cli) tellOfBreaks(o *client.Options) {
 	var broken atomic.Bool
 	o.OnDisconnect = func(err error) {
@@ -74,12 +74,12 @@ func (c *cli) tellOfBreaks(o *client.Options) {
 	}
 }
 
-// asking returns a context for one request.
+// asking returns the context of one request, bounded by --timeout.
 func (c *cli) asking(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, c.timeout)
 }
 
-// withTopicHint adds to a missing topic what it may have been called.
+// withTopicHint adds to the error of a missing topic the name that may have been meant.
 func (c *cli) withTopicHint(cl *client.Client, err error) error {
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok || e.Topic == "" || !errors.Is(err, wire.CodeTopicNotFound) {

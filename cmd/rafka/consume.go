@@ -19,7 +19,7 @@ const consumeExample = `  rafka consume orders --group audit                    
   rafka consume orders --queue mailer -n 1 -o raw       take one message
   rafka consume orders --group audit --exit-on-end      everything there is, then end`
 
-// consumption is the flags of rafka consume.
+// consumption holds the flags of rafka consume.
 type consumption struct {
 	topic     string
 	group     string
@@ -45,14 +45,15 @@ func (c *cli) consumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "consume TOPIC (--group GROUP | --queue QUEUE)",
 		Short: "read as a group (in order) or as a queue (message by message)",
-		Long: `Read messages that count as done afterwards: a group commits its offset, a queue acknowledges each
-message. Without --exec a message is done when it is printed.
+		Long: `Read messages and mark them as done: a group commits its offset, a queue acknowledges each message.
+Without --exec a message is done when it is printed.
 
-With --exec the command is run by sh for every message, with the value on stdin and RAFKA_TOPIC,
-RAFKA_PARTITION, RAFKA_OFFSET, RAFKA_KEY and RAFKA_ATTEMPT in the environment. Exit code 0 is done, 75
-is try again later, everything else is a failure: a queue counts it and gives up after its maximum
-of deliveries, a group tries the same message again. What the command prints is passed on as it is, so
-that cat prints values one behind the other; without --exec, -o raw prints one in a line.`,
+With --exec, sh runs the command for every message, with the value on stdin and RAFKA_TOPIC,
+RAFKA_PARTITION, RAFKA_OFFSET, RAFKA_KEY and RAFKA_ATTEMPT in the environment. Exit code 0 means that
+the message is done, and 75 that it is to be tried again later. Any other exit code is a failure: a
+queue counts it, and gives the message up after its maximum of deliveries; a group tries the same
+message again. The output of the command is printed unchanged, so cat prints values without a line
+end between them. Without --exec, -o raw prints one value on each line.`,
 		Example:           consumeExample,
 		Args:              exactly(1, "TOPIC"),
 		Annotations:       map[string]string{"raw": "yes"},
@@ -69,27 +70,27 @@ that cat prints values one behind the other; without --exec, -o raw prints one i
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&o.group, "group", "", "read as this group: every message in order, offsets committed")
-	fs.StringVar(&o.queue, "queue", "", "read as this queue: every message to one worker, acknowledged by itself")
+	fs.StringVar(&o.group, "group", "", "read as a member of this group: messages in order, offsets are committed")
+	fs.StringVar(&o.queue, "queue", "", "read from this queue: each message goes to one worker and is acknowledged by itself")
 	fs.StringVar(&o.from, "from", "start", "where a new group or queue starts: "+positionHelp)
-	fs.StringVar(&o.command, "exec", "", "run this command for every message")
-	fs.IntVarP(&o.workers, "workers", "w", 1, "messages handled at the same time")
+	fs.StringVar(&o.command, "exec", "", "run this command for each message")
+	fs.IntVarP(&o.workers, "workers", "w", 1, "number of messages handled at the same time")
 	fs.IntVarP(&o.limit, "count", "n", 0, "end after this many messages")
-	fs.DurationVar(&o.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
-	fs.BoolVar(&o.exitOnEnd, "exit-on-end", false, "end when nothing is left to do: nothing unread, in work or waiting for another try")
-	fs.StringVar(&o.instance, "instance", "", "group: a name that stays over restarts, which then move no partition within --session-timeout")
-	fs.DurationVar(&o.session, "session-timeout", 0, "group: how long a hanging member keeps its partitions; 0 for 10s")
-	fs.DurationVar(&o.lease, "lease", 0, "queue: how long a message may be in work; 0 for the queue's own")
-	fs.IntVar(&o.maxDeliveries, "max-deliveries", 0, "queue: give a message up after this many; 0 for the queue's own")
-	fs.StringVar(&o.deadLetter, "dead-letter", "", "queue: topic for messages given up; TOPIC.QUEUE.dlq when empty")
-	fs.BoolVar(&o.orderByKey, "order-by-key", false, "queue: messages of one key come one after the other")
+	fs.DurationVar(&o.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
+	fs.BoolVar(&o.exitOnEnd, "exit-on-end", false, "end when nothing is left to do: no message is unread, in progress, or waiting for another attempt")
+	fs.StringVar(&o.instance, "instance", "", "group: a name that this member keeps when it restarts; a restart within --session-timeout moves no partition")
+	fs.DurationVar(&o.session, "session-timeout", 0, "group: how long a member that does not respond keeps its partitions; 0 for 10s")
+	fs.DurationVar(&o.lease, "lease", 0, "queue: how long a worker owns a message before it goes to another; 0 for the queue's setting")
+	fs.IntVar(&o.maxDeliveries, "max-deliveries", 0, "queue: give a message up after this many deliveries; 0 for the queue's setting")
+	fs.StringVar(&o.deadLetter, "dead-letter", "", "queue: topic for messages that are given up; default TOPIC.QUEUE.dlq")
+	fs.BoolVar(&o.orderByKey, "order-by-key", false, "queue: deliver the messages of one key one after the other")
 	return cmd
 }
 
-// prefetch is how many messages of a queue are leased ahead when --count asks for many.
+// prefetch is how many messages of a queue are leased ahead at most when --count is given.
 const prefetch = 100
 
-// source checks the flags and returns what to read.
+// source checks the flags and returns the source to read.
 func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if (o.group == "") == (o.queue == "") {
 		return client.Source{}, usagef(cmd, "say who reads: --group GROUP for order, --queue QUEUE for sharing work")
@@ -117,12 +118,12 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	s.Workers = o.workers
 	if o.limit > 0 {
 		s.Workers = min(o.workers, o.limit)
-		s.Prefetch = min(o.limit, prefetch) // what is not wanted stays with the others
+		s.Prefetch = min(o.limit, prefetch) // leave the rest to other workers
 	}
 	return s, nil
 }
 
-// name is the group or queue.
+// name returns the name of the group or queue.
 func (o *consumption) name() string {
 	if o.queue != "" {
 		return o.queue
@@ -165,7 +166,7 @@ func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s 
 	return ended(ctx, err, o.limit > 0)
 }
 
-// sayPaused says why nothing will come. A failed look says nothing.
+// sayPaused says that the group or queue is paused, and so gets no messages. It ignores errors.
 func (c *cli) sayPaused(ctx context.Context, cl *client.Client, o *consumption) {
 	infos, _ := cl.Groups(ctx, o.name())
 	if slices.ContainsFunc(infos, func(g wire.GroupInfo) bool { return g.Topic == o.topic && g.Paused }) {
@@ -178,13 +179,13 @@ type worker struct {
 	c    *cli
 	o    *consumption
 	out  *messageWriter
-	took atomic.Int64 // messages taken, to hold --count
+	took atomic.Int64 // messages taken, compared with --count
 	stop context.CancelCauseFunc
 
 	done, failed atomic.Int64
 }
 
-// handle is a client.Handler: it prints m or runs the command on it.
+// handle is a client.Handler. It prints m or runs the command for it.
 func (w *worker) handle(ctx context.Context, m *client.Message) error {
 	nth := w.took.Add(1)
 	if w.o.limit > 0 && nth > int64(w.o.limit) {
@@ -216,10 +217,10 @@ func (w *worker) work(ctx context.Context, m *client.Message) error {
 	return nil
 }
 
-// donePoll is how often --exit-on-end looks whether anything is left.
+// donePoll is how often --exit-on-end looks whether anything is left to do.
 const donePoll = 50 * time.Millisecond
 
-// cancelWhenDone ends the run as soon as the group has nothing left to do.
+// cancelWhenDone cancels the run as soon as the group or queue has nothing left to do.
 func (c *cli) cancelWhenDone(ctx context.Context, cl *client.Client, o *consumption, start map[int]uint64, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(donePoll)
 	defer tick.Stop()
@@ -229,7 +230,7 @@ func (c *cli) cancelWhenDone(ctx context.Context, cl *client.Client, o *consumpt
 			return
 		case <-tick.C:
 		}
-		// A failed look is no reason to end: the client repairs its connection.
+		// Go on after an error: the client repairs its connection.
 		if left, err := leftToDo(ctx, cl, o, start); err == nil && !left {
 			cancel(errEnough)
 			return
@@ -237,7 +238,7 @@ func (c *cli) cancelWhenDone(ctx context.Context, cl *client.Client, o *consumpt
 	}
 }
 
-// startOffsets returns where a group that has committed nothing starts.
+// startOffsets returns where a group starts in partitions in which it has not committed.
 func startOffsets(ctx context.Context, cl *client.Client, o *consumption, from client.Position) (map[int]uint64, error) {
 	info, err := cl.Topic(ctx, o.topic)
 	if err != nil {
@@ -257,8 +258,8 @@ func startOffsets(ctx context.Context, cl *client.Client, o *consumption, from c
 	return start, nil
 }
 
-// leftToDo reports whether the group has not finished everything visible in the topic. A partition
-// of which the broker knows nothing of the group counts from its start.
+// leftToDo reports whether something visible in the topic is not done. In a partition where the
+// broker does not know the group, it counts from its start.
 func leftToDo(ctx context.Context, cl *client.Client, o *consumption, start map[int]uint64) (bool, error) {
 	info, err := cl.Topic(ctx, o.topic)
 	if err != nil {

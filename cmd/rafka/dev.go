@@ -13,8 +13,8 @@ import (
 const devExample = `  rafka dev
   rafka dev --listen 127.0.0.1:0 --admin off --port-file /tmp/dev`
 
-// devCommand runs a broker for trying things out. It stores in files like a real one, so that what
-// it says about durability is true, and deletes them when it ends.
+// devCommand runs a broker for trying things out. It stores in files, so that what it says about
+// durability is true, and deletes them when it ends.
 func (c *cli) devCommand() *cobra.Command {
 	var portFile string
 	flags := devConfig()
@@ -44,10 +44,10 @@ func (c *cli) devCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses in use to this file, one a line: clients, then admin")
+	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses of the client port and the admin port to this file, one on each line")
 	bindSettings(cmd.Flags(), &flags)
 	for _, name := range []string{"data", "storage"} {
-		_ = cmd.Flags().MarkHidden(name) // they exist for the environment's sake and change nothing here
+		_ = cmd.Flags().MarkHidden(name) // accepted because the environment may set them, but without effect here
 	}
 	return cmd
 }

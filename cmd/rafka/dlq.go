@@ -15,25 +15,25 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-const dlqHelp = `A message that used up its deliveries, or was rejected, goes to the dead-letter topic of its queue.
-NAME is a queue, or a dead-letter topic. What was replayed or purged is no longer listed; the dead-letter
-topic keeps the messages themselves as long as its retention says.`
+const dlqHelp = `A message that was rejected, or that failed at every delivery, goes to the dead-letter topic of its
+queue. NAME is a queue or a dead-letter topic. Messages that were replayed or purged are not listed any
+more; the dead-letter topic keeps them until its retention removes them.`
 
 func (c *cli) dlqCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "dlq", Short: "look at dead letters, replay and purge them", Long: dlqHelp,
+		Use: "dlq", Short: "show, replay and purge dead letters", Long: dlqHelp,
 		Args: cobra.ArbitraryArgs, RunE: onlySubcommands,
 	}
 	cmd.AddCommand(c.dlqListCommand(), c.dlqPeekCommand(), c.dlqReplayCommand(), c.dlqPurgeCommand())
 	return cmd
 }
 
-// dlqRow is a queue and what it gave up.
+// dlqRow is a queue and the messages that it gave up.
 type dlqRow struct {
 	Queue      string `json:"queue"`
 	Topic      string `json:"topic"`
 	DeadLetter string `json:"dead_letter"`
-	Dead       uint64 `json:"dead"` // in the topic, of all queues that share it
+	Dead       uint64 `json:"dead"` // in the dead-letter topic, from all queues that use it
 	Moving     int    `json:"moving"`
 }
 
@@ -53,7 +53,7 @@ func (c *cli) dlqListCommand() *cobra.Command {
 	}
 }
 
-// deadLetterRows returns every queue that gave up a message which nobody has replayed or purged.
+// deadLetterRows returns every queue that has dead letters which were not replayed or purged.
 func deadLetterRows(ctx context.Context, cl *client.Client) ([]dlqRow, error) {
 	infos, err := cl.Groups(ctx, "")
 	if err != nil {
@@ -91,7 +91,7 @@ func deadLetterRows(ctx context.Context, cl *client.Client) ([]dlqRow, error) {
 	return slices.DeleteFunc(rows, func(r dlqRow) bool { return r.Dead == 0 && r.Moving == 0 }), nil
 }
 
-// deadFilter is the flags that choose dead letters.
+// deadFilter holds the flags that choose dead letters.
 type deadFilter struct {
 	headers []string
 	reason  string
@@ -107,9 +107,9 @@ type deadFilter struct {
 
 func (f *deadFilter) flags(cmd *cobra.Command, limit int) {
 	fs := cmd.Flags()
-	fs.StringArrayVarP(&f.headers, "header", "H", nil, "only with this header, name=value, may be repeated")
-	fs.StringVar(&f.reason, "reason", "", "only with a reason that matches this regular expression")
-	fs.StringVarP(&f.key, "key", "k", "", "only with this key")
+	fs.StringArrayVarP(&f.headers, "header", "H", nil, "only those with this header, name=value; may be repeated")
+	fs.StringVar(&f.reason, "reason", "", "only those whose reason matches this regular expression")
+	fs.StringVarP(&f.key, "key", "k", "", "only those with this key")
 	fs.StringVar(&f.since, "since", "", "only those whose last failure was then or later: a time such as 2026-11-22T10:00, or 1h for an hour ago")
 	fs.StringVar(&f.until, "until", "", "only those whose last failure was before then")
 	fs.IntVarP(&f.limit, "count", "n", limit, "at most this many; 0 for all")
@@ -138,7 +138,7 @@ func (f *deadFilter) prepare(cmd *cobra.Command) error {
 	return nil
 }
 
-// parseMoment reads a time, or a duration that counts back from now. Empty is the zero time.
+// parseMoment parses a time, or a duration before now. "" is the zero time.
 func parseMoment(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -153,7 +153,7 @@ func parseMoment(s string) (time.Time, error) {
 	return t, nil
 }
 
-// parseTime reads RFC 3339, or a local time without a zone.
+// parseTime parses a time in RFC 3339, or a local time without a zone.
 func parseTime(s string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
 		return t, nil
@@ -177,7 +177,7 @@ func (f *deadFilter) wants(d *client.DeadLetter) bool {
 		(f.first.IsZero() || !d.Last.Before(f.first)) && (f.last.IsZero() || d.Last.Before(f.last))
 }
 
-// deadLetters calls each for the dead letters of a queue or topic that the filter wants.
+// deadLetters calls each for every dead letter of a queue or topic that the filter matches.
 func deadLetters(ctx context.Context, cl *client.Client, name string, f *deadFilter, each func(*client.DeadLetter) error) error {
 	topics, queue, err := deadTopics(ctx, cl, name)
 	if err != nil {
@@ -203,8 +203,8 @@ func deadLetters(ctx context.Context, cl *client.Client, name string, f *deadFil
 	return nil
 }
 
-// deadTopics returns the dead-letter topics of a queue that exist, or the topic of this name. queue
-// says which it was.
+// deadTopics returns the dead-letter topics that exist of the queue with this name, or else the
+// topic with this name. queue tells which.
 func deadTopics(ctx context.Context, cl *client.Client, name string) (topics []string, queue bool, err error) {
 	infos, err := cl.Groups(ctx, name)
 	if err != nil {
@@ -216,7 +216,7 @@ func deadTopics(ctx context.Context, cl *client.Client, name string) (topics []s
 		}
 		queue = true
 		switch _, err := cl.Topic(ctx, g.DeadLetter); {
-		case errors.Is(err, wire.CodeTopicNotFound): // it gave up nothing yet
+		case errors.Is(err, wire.CodeTopicNotFound): // the queue has given up nothing yet
 		case err != nil:
 			return nil, false, err
 		default:
@@ -258,7 +258,7 @@ func newDeadLetter(d *client.DeadLetter) deadLetter {
 func (c *cli) dlqPeekCommand() *cobra.Command {
 	var f deadFilter
 	cmd := &cobra.Command{
-		Use: "peek NAME", Short: "show dead letters, and leave them where they are", Args: exactly(1, "NAME"),
+		Use: "peek NAME", Short: "show dead letters without changing them", Args: exactly(1, "NAME"),
 		ValidArgsFunction: c.completeGroup, Example: "  rafka dlq peek mailer -n 5 --reason smtp",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.prepare(cmd); err != nil {
@@ -287,11 +287,11 @@ func (c *cli) dlqPeekCommand() *cobra.Command {
 	return cmd
 }
 
-// deadBatch is how many dead letters are replayed or purged at once.
+// deadBatch is how many dead letters are replayed or purged at a time.
 const deadBatch = 500
 
 func (c *cli) dlqReplayCommand() *cobra.Command {
-	return c.dlqChangeCommand("replay NAME", "publish dead letters to where they come from", "replay", "replayed",
+	return c.dlqChangeCommand("replay NAME", "publish dead letters again where they came from", "replay", "replayed",
 		"  rafka dlq replay mailer --reason 'smtp timeout' --dry-run\n  rafka dlq replay mailer --since 1h --yes",
 		func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
 			return cl.ReplayDead(ctx, letters...)
@@ -299,7 +299,7 @@ func (c *cli) dlqReplayCommand() *cobra.Command {
 }
 
 func (c *cli) dlqPurgeCommand() *cobra.Command {
-	return c.dlqChangeCommand("purge NAME", "give dead letters up for good", "purge", "purged",
+	return c.dlqChangeCommand("purge NAME", "discard dead letters for good", "purge", "purged",
 		"  rafka dlq purge mailer --until 2026-11-01 --yes",
 		func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
 			return len(letters), cl.DiscardDead(ctx, letters...)

@@ -10,7 +10,8 @@ import (
 // fromEnv marks a flag whose value came from the environment.
 const fromEnv = "from-env"
 
-// flagsFromEnv sets every flag of cmd that was not given on the command line and has a variable.
+// flagsFromEnv sets every flag of cmd that has an environment variable and was not given on the
+// command line.
 func (c *cli) flagsFromEnv(cmd *cobra.Command) error {
 	var failed error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -30,13 +31,13 @@ func (c *cli) flagsFromEnv(cmd *cobra.Command) error {
 	return failed
 }
 
-// envName returns the variable of a flag: RAFKA_MEMORY_BYTES for memory-bytes.
+// envName returns the environment variable of a flag: RAFKA_MEMORY_BYTES for memory-bytes.
 func envName(flag string) string {
 	return "RAFKA_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// injected reports whether value was put there by Kubernetes for a service that is called rafka:
-// it sets RAFKA_PORT=tcp://10.0.0.1:4222 in every pod, which is no port of ours.
+// injected reports whether Kubernetes set the value: for a service called rafka it sets
+// RAFKA_PORT=tcp://10.0.0.1:4222 in every pod, which is not a port number.
 func injected(flag, value string) bool {
 	return flag == "port" && strings.HasPrefix(value, "tcp://")
 }

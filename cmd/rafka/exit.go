@@ -13,7 +13,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// The exit codes. They are an interface: a number keeps its meaning.
+// The exit codes. Scripts depend on them, so a number never changes its meaning.
 const (
 	exitOK           = 0
 	exitFailed       = 1
@@ -30,23 +30,23 @@ const (
 // errInterrupted is why a command ended that a signal stopped.
 var errInterrupted = errors.New("interrupted")
 
-// failure is an error as a person gets it: what happened, and what to do next.
+// failure is an error as it is shown: what happened, and what to do next.
 type failure struct {
 	exit   int
-	name   string // stable, in capitals
+	name   string // a stable name in capitals
 	err    error
-	detail string // lines below the error, such as the place in a file
-	hint   string // what to do next, one line
+	detail string // lines to show below the error, such as the place in a file
+	hint   string // one line that says what to do next
 }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// usagef is a failure of the command line itself.
+// usagef returns a failure for an invalid command line.
 func usagef(cmd *cobra.Command, format string, args ...any) *failure {
 	return &failure{
 		exit: exitUsage, name: "USAGE", err: fmt.Errorf(format, args...),
-		hint: cmd.CommandPath() + " --help shows how",
+		hint: cmd.CommandPath() + " --help shows how to use it",
 	}
 }
 
@@ -69,19 +69,19 @@ var exitOf = map[wire.Code]int{
 	wire.CodeTimeout:              exitTimeout,
 }
 
-// hints say what to do next. The command may know better and set its own.
+// hints say what to do next about a code of the broker. A command may set a better hint.
 var hints = map[wire.Code]string{
 	wire.CodeUnauthenticated:   "log in with --user and RAFKA_PASSWORD, or with RAFKA_TOKEN",
-	wire.CodeTopicNotFound:     "rafka topic ls shows the topics; rafka topic create TOPIC makes one",
+	wire.CodeTopicNotFound:     "rafka topic ls lists the topics; rafka topic create TOPIC creates one",
 	wire.CodePartitionNotFound: "rafka topic info TOPIC shows the partitions",
-	wire.CodeGroupNotFound:     "rafka group ls shows the groups",
-	wire.CodeNotOwner:          "send to the broker that owns the partition: its --partition is the number",
-	wire.CodeTopicExists:       "rafka topic edit TOPIC changes one that exists",
-	wire.CodeStorageFull:       "free space on the broker's disk; writing resumes by itself",
-	wire.CodeReadOnly:          "the broker's disk failed: see its log, replace the disk, restart",
-	wire.CodeTooLarge:          "messages of a topic may be larger: rafka topic edit TOPIC --set max_record_bytes=4MiB",
-	wire.CodeShutdown:          "try again when the broker is back",
-	wire.CodeBusy:              "try again with less at a time",
+	wire.CodeGroupNotFound:     "rafka group ls lists the groups and queues",
+	wire.CodeNotOwner:          "connect to the broker that owns the partition: the one whose --partition is this number",
+	wire.CodeTopicExists:       "rafka topic edit TOPIC changes an existing topic",
+	wire.CodeStorageFull:       "free space on the broker's disk; it then accepts writes again by itself",
+	wire.CodeReadOnly:          "the broker's disk failed: see the broker's log, replace the disk, and restart the broker",
+	wire.CodeTooLarge:          "to allow larger messages on the topic: rafka topic edit TOPIC --set max_record_bytes=4MiB",
+	wire.CodeShutdown:          "try again when the broker has restarted",
+	wire.CodeBusy:              "try again later, or with less at a time",
 }
 
 // explain turns any error into a failure.
@@ -108,13 +108,13 @@ func explain(err error) *failure {
 	}
 }
 
-// reportFailure says on stderr what went wrong, as JSON when the output is JSON.
+// reportFailure prints a failure on stderr, as JSON when the output is JSON.
 func (c *cli) reportFailure(f *failure) {
 	if f.name == "INTERRUPTED" || f.err == nil {
 		return
 	}
-	text := strings.Replace(f.err.Error(), f.name+": ", "", 1)   // the name is said in front
-	text = strings.Replace(": "+text, ": client: ", ": ", 1)[2:] // a person did not call a package
+	text := strings.Replace(f.err.Error(), f.name+": ", "", 1)   // the name is printed in front
+	text = strings.Replace(": "+text, ": client: ", ": ", 1)[2:] // the name of the package means nothing here
 	if c.output == "json" || c.output == "jsonl" {
 		_ = json.NewEncoder(c.stderr).Encode(map[string]any{
 			"error": map[string]any{"code": f.name, "message": text, "detail": f.detail, "hint": f.hint, "exit": f.exit},

@@ -15,9 +15,8 @@ func (c *cli) getCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get TOPIC KEY",
 		Short: "print the latest message of a key",
-		Long: `Print the latest message with this key on a topic whose cleanup is compact: its value alone, or
-everything with -o json. A key that was never published, or whose latest message deleted it, ends
-with exit code 5.`,
+		Long: `Print the latest message with this key on a compacted topic: its value alone, or everything with
+-o json. The exit code is 5 when the key was never published, or was deleted.`,
 		Example:           getExample,
 		Args:              exactly(2, "TOPIC KEY"),
 		Annotations:       map[string]string{"raw": "yes"},
@@ -36,7 +35,7 @@ with exit code 5.`,
 	}
 }
 
-// printValue prints one message: the value alone unless JSON is asked for.
+// printValue prints the value of a message, or all of the message when JSON is asked for.
 func (c *cli) printValue(m *client.Message) error {
 	if c.asJSON() {
 		return c.printJSON(newMessage(m))

@@ -14,7 +14,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// groupRow is a group or queue on one topic, its partitions together.
+// groupRow is a group or queue on one topic, summed over the partitions.
 type groupRow struct {
 	Group       string    `json:"group"`
 	Mode        string    `json:"mode"`
@@ -31,7 +31,7 @@ type groupRow struct {
 	CommittedAt time.Time `json:"committed_at,omitzero"`
 }
 
-// sumGroups adds up the partitions of each group and topic, in the order of their first appearance.
+// sumGroups sums the partitions of each group and topic, in the order in which they first appear.
 func sumGroups(infos []wire.GroupInfo, members []wire.GroupMembers) []groupRow {
 	var rows []groupRow
 	at := make(map[[3]string]int)
@@ -74,7 +74,7 @@ func sumGroups(infos []wire.GroupInfo, members []wire.GroupMembers) []groupRow {
 	return rows
 }
 
-// activity is the state of a group that is not paused.
+// activity returns the state of a group that is not paused.
 func (r *groupRow) activity() string {
 	switch {
 	case r.Mode == "queue":
@@ -85,7 +85,8 @@ func (r *groupRow) activity() string {
 	return "idle"
 }
 
-// memberCount is a cell: a queue has workers, which nobody counts.
+// memberCount returns the cell for the number of members. A queue has none: the broker does not
+// count its workers.
 func (r *groupRow) memberCount() any {
 	if r.Mode == "queue" {
 		return "-"
@@ -99,7 +100,7 @@ func seconds(s float64) string {
 
 func (c *cli) groupCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "group", Short: "look at, move, pause and remove groups and queues",
+		Use: "group", Short: "show, move, pause and remove groups and queues",
 		Args: cobra.ArbitraryArgs, RunE: onlySubcommands,
 	}
 	cmd.AddCommand(c.groupListCommand(), c.groupInfoCommand(), c.groupMembersCommand(), c.groupLagCommand(), c.groupSeekCommand(),
@@ -153,7 +154,7 @@ func (c *cli) groupInfoCommand() *cobra.Command {
 	}
 }
 
-// ago is how long something is past, for a table.
+// ago returns how long ago at was, for a table.
 func ago(at time.Time) string {
 	if at.IsZero() {
 		return "-"
@@ -177,7 +178,7 @@ type memberRow struct {
 
 func (c *cli) groupMembersCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "members [GROUP]", Short: "show who reads what in groups", Args: between(0, 1, "GROUP"),
+		Use: "members [GROUP]", Short: "show the members of groups and their partitions", Args: between(0, 1, "GROUP"),
 		ValidArgsFunction: c.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
@@ -206,10 +207,10 @@ func wholeSeconds(s float64) string {
 	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
 }
 
-// shownPlaces is how many partitions of a member a table names.
+// shownPlaces is how many partitions of a member a table lists.
 const shownPlaces = 8
 
-// places lists partitions, the first of them.
+// places lists the first partitions of a member.
 func places(list []wire.MemberPartition) string {
 	if len(list) == 0 {
 		return "-"
@@ -227,7 +228,7 @@ func places(list []wire.MemberPartition) string {
 	return text
 }
 
-// groupInfos returns the partitions of a group that exists.
+// groupInfos returns the partitions of a group, and an error when there is no such group.
 func groupInfos(ctx context.Context, cl *client.Client, name string) ([]wire.GroupInfo, error) {
 	infos, err := cl.Groups(ctx, name)
 	if err == nil && len(infos) == 0 {
@@ -262,8 +263,8 @@ func (r *lagRow) add(g *wire.GroupInfo) {
 	r.LagSeconds = max(r.LagSeconds, g.LagSeconds)
 }
 
-// lags returns a row for every group, topic and, when asked for, partition; groups that are furthest
-// behind come first.
+// lags returns a row for every group and topic, and for every partition if asked for. Groups with
+// the greatest lag come first.
 func lags(infos []wire.GroupInfo, partitions bool) []lagRow {
 	sort := func(a, b wire.GroupInfo) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
@@ -294,7 +295,7 @@ func lags(infos []wire.GroupInfo, partitions bool) []lagRow {
 func (c *cli) groupLagCommand() *cobra.Command {
 	var partitions bool
 	cmd := &cobra.Command{
-		Use: "lag [GROUP]", Short: "show how far groups and queues are behind, in messages and time", Args: between(0, 1, "GROUP"),
+		Use: "lag [GROUP]", Short: "show the lag of groups and queues, in messages and time", Args: between(0, 1, "GROUP"),
 		ValidArgsFunction: c.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
@@ -316,7 +317,7 @@ func (c *cli) groupLagCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&partitions, "partitions", false, "every partition, too; with GROUP they are always there")
+	cmd.Flags().BoolVar(&partitions, "partitions", false, "also show every partition; with GROUP they are always shown")
 	return cmd
 }
 
@@ -352,7 +353,7 @@ func (c *cli) groupRemoveCommand() *cobra.Command {
 	var d destructive
 	var topic string
 	cmd := &cobra.Command{
-		Use: "rm GROUP...", Aliases: []string{"delete"}, Short: "forget groups or queues and how far they are",
+		Use: "rm GROUP...", Aliases: []string{"delete"}, Short: "delete groups or queues and their positions",
 		Args: between(1, 1000, "GROUP"), ValidArgsFunction: c.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {

@@ -16,7 +16,7 @@ const seekExample = `  rafka group seek audit --to start --dry-run       what wo
   rafka group seek audit --topic orders --partition 2 --to committed+1 --yes
                                                     past a message that cannot be handled`
 
-// seek is the flags of rafka group seek.
+// seek holds the flags of rafka group seek.
 type seek struct {
 	destructive
 	topic     string
@@ -37,10 +37,10 @@ func (c *cli) groupSeekCommand() *cobra.Command {
 	var s seek
 	cmd := &cobra.Command{
 		Use: "seek GROUP --to POSITION", Short: "move a group to another position", Args: exactly(1, "GROUP"),
-		Long: `Move the committed offsets of a group. Members that are reading start again there as soon as the
-message in hand is handled; what they did before is not committed any more. Positions are
+		Long: `Move the committed offsets of a group. Running members continue there after the message that they are
+handling; what they did not commit before is not committed any more. Positions are
 ` + positionHelp + `,
-and committed, committed+1 or committed-10 for where the group is.`,
+and committed, committed+1 or committed-10, relative to where the group is.`,
 		Example: seekExample, ValidArgsFunction: c.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if s.to == "" {
@@ -60,7 +60,7 @@ and committed, committed+1 or committed-10 for where the group is.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&s.to, "to", "", "position to move to")
+	fs.StringVar(&s.to, "to", "", "the position to move to")
 	fs.StringVar(&s.topic, "topic", "", "on this topic only")
 	fs.StringVar(&s.partition, "partition", "", "on this partition only")
 	s.flags(fs)
@@ -103,8 +103,8 @@ func (c *cli) seek(cmd *cobra.Command, cl *client.Client, s *seek, group string,
 	return nil
 }
 
-// planSeek finds where every partition of the group goes. The group must be known on its topics, so
-// that a misspelt name does nothing.
+// planSeek returns how every partition of the group would move. The group must be known on the
+// topics, so that a misspelt name changes nothing.
 func planSeek(ctx context.Context, cl *client.Client, topic, group string, partition uint16, to client.Position) ([]seekRow, error) {
 	if topic != "" {
 		if _, err := cl.Topic(ctx, topic); err != nil {
@@ -138,7 +138,7 @@ func planSeek(ctx context.Context, cl *client.Client, topic, group string, parti
 	return rows, nil
 }
 
-// refusedSeek says what to do about a partition that does not have the position.
+// refusedSeek adds what to do about a position that a partition does not have.
 func refusedSeek(err error) error {
 	if wire.CodeOf(err) != wire.CodeOffsetOutOfRange {
 		return err
@@ -173,7 +173,7 @@ func topicsOf(ctx context.Context, cl *client.Client, group string) ([]string, e
 	case queue:
 		return nil, &failure{
 			exit: exitFailed, name: wire.CodeInvalid.String(), err: fmt.Errorf("%q is a queue: it has no position to move", group),
-			hint: "a queue of another name reads from where --from says; rafka dlq replay brings dead letters back",
+			hint: "to read again, use a queue of another name with --from; rafka dlq replay publishes dead letters again",
 		}
 	}
 	return nil, missingGroup(wire.CodeGroupNotFound, group)

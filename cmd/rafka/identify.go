@@ -15,7 +15,7 @@ import (
 // tlsFiles are the PEM files of a client.
 type tlsFiles struct{ ca, cert, key string }
 
-// identify sets how o logs in.
+// identify sets how the client logs in.
 func (c *cli) identify(o *client.Options) (err error) {
 	o.User, o.Password, o.Token = c.user, c.password, c.token
 	if c.nkey != "" {
@@ -27,7 +27,7 @@ func (c *cli) identify(o *client.Options) (err error) {
 	return err
 }
 
-// identifyByNKey logs in with the nkey whose seed is in a file.
+// identifyByNKey makes the client log in with the nkey whose seed is in a file.
 func identifyByNKey(o *client.Options, path string) error {
 	seed, err := os.ReadFile(path)
 	if err != nil {
@@ -38,14 +38,14 @@ func identifyByNKey(o *client.Options, path string) error {
 		key, err = nkeys.FromSeed(bytes.TrimSpace(seed))
 	}
 	if err != nil {
-		return fmt.Errorf("read the nkey: %s holds no seed of a user's nkey: %w", path, err)
+		return fmt.Errorf("read the nkey: %s does not hold the seed of a user's nkey: %w", path, err)
 	}
 	o.NKey, err = key.PublicKey()
 	o.SignNonce = key.Sign
 	return err
 }
 
-// load returns nil when nothing asks for TLS but the address.
+// load returns nil when no file is given; the scheme of the address then decides about TLS.
 func (f *tlsFiles) load() (*tls.Config, error) {
 	if f.ca == "" && f.cert == "" {
 		return nil, nil //nolint:nilnil // the address decides

@@ -23,14 +23,14 @@ type item struct {
 	Path      string `json:"path"`
 	Pos       int64  `json:"pos"`
 	Bytes     int64  `json:"bytes"`
-	Topic     string `json:"topic,omitempty"` // the id
+	Topic     string `json:"topic,omitempty"` // the topic's id
 	Partition uint32 `json:"partition,omitempty"`
 	First     uint64 `json:"first,omitempty"`
 	Next      uint64 `json:"next,omitempty"`
 	Index     uint64 `json:"index,omitempty"`
 	Lsn       uint64 `json:"lsn,omitempty"`
 	Sealed    bool   `json:"sealed,omitempty"`
-	Entry     string `json:"entry,omitempty"` // its kind
+	Entry     string `json:"entry,omitempty"` // the kind of entry
 	Time      string `json:"time,omitempty"`
 	Damage    string `json:"damage,omitempty"`
 }
@@ -57,7 +57,7 @@ func newItem(it log.Item) item {
 	return o
 }
 
-// String is the line for people: the depth shows what is inside what.
+// String returns the line for a person. The indentation shows what contains what.
 func (o item) String() string {
 	indent := map[string]string{"log": "  ", "chunk": "  ", "entry": "    ", "damage": "    "}[o.Kind]
 	s := fmt.Sprintf("%s%s at %d, %d bytes", indent, o.Kind, o.Pos, o.Bytes)
@@ -91,7 +91,8 @@ func (c *cli) inspectCommand() *cobra.Command {
 		Use:   "inspect DIR",
 		Short: "print what is inside the files of a data directory",
 		Long: `Print the checkpoint, the segments and the commit log of a data directory, and with --entries every
-entry in them. Nothing is changed or locked; next to a running broker it is a best effort.`,
+entry in them. Nothing is changed or locked. While a broker uses the directory, the output may be
+incomplete.`,
 		Example: "  rafka inspect ./data\n  rafka inspect ./data --entries -o jsonl",
 		Args:    exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -123,7 +124,7 @@ entry in them. Nothing is changed or locked; next to a running broker it is a be
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&entries, "entries", false, "every entry too")
+	cmd.Flags().BoolVar(&entries, "entries", false, "also print every entry")
 	return cmd
 }
 
@@ -143,9 +144,10 @@ func (c *cli) verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify DIR",
 		Short: "check every checksum in a data directory",
-		Long: `Read every file of a data directory and check every checksum, and that the consumer state in the checkpoint
-can be read. Nothing is changed. The exit code is 1 when there is damage; a torn end of the commit log after a crash is damage of that kind until the broker has
-started once more. Records are those of all topics, the broker's own and what retention has not cut off yet included.`,
+		Long: `Read every file of a data directory, check every checksum, and check that the consumer state in the
+checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage. After a crash a
+torn end of the commit log counts as damage, until the broker has started again. The records counted
+include those of the broker's own topics, and those that retention has not removed yet.`,
 		Args: exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkDataDir(args[0]); err != nil {
@@ -167,31 +169,36 @@ started once more. Records are those of all topics, the broker's own and what re
 				return err
 			}
 			v.Damage = append(v.Damage, states...)
-			err = c.printOne(v, [][2]string{
-				{"files", fmt.Sprint(v.Files)},
-				{"bytes", humanize.IBytes(uint64(v.Bytes))},
-				{"chunks", fmt.Sprint(v.Chunks)},
-				{"entries", fmt.Sprint(v.Entries)},
-				{"records", fmt.Sprintf("%d in segments, %d more in the commit log", v.Records, v.Waiting)},
-				{"damaged", fmt.Sprint(len(v.Damage) + v.More)},
-			})
-			if err != nil || len(v.Damage) == 0 {
-				return err
-			}
-			if !c.asJSON() {
-				for _, d := range v.Damage {
-					c.sayf("%s at byte %d: %s", d.Path, d.Pos, d.Damage)
-				}
-			}
-			return &failure{
-				exit: exitFailed, name: "DAMAGED", err: fmt.Errorf("%d damaged places in %s", len(v.Damage)+v.More, args[0]),
-				hint: "a broker on this directory goes on and reports the lost ranges; restore a copy to get them back",
-			}
+			return c.printVerification(args[0], &v)
 		},
 	}
 }
 
-// damagedStates returns the logs in the checkpoint whose consumer state cannot be read although its
+// printVerification prints the result of rafka verify. Damage is a failure.
+func (c *cli) printVerification(dir string, v *verification) error {
+	err := c.printOne(v, [][2]string{
+		{"files", fmt.Sprint(v.Files)},
+		{"bytes", humanize.IBytes(uint64(v.Bytes))},
+		{"chunks", fmt.Sprint(v.Chunks)},
+		{"entries", fmt.Sprint(v.Entries)},
+		{"records", fmt.Sprintf("%d in segments, %d more in the commit log", v.Records, v.Waiting)},
+		{"damaged", fmt.Sprint(len(v.Damage) + v.More)},
+	})
+	if err != nil || len(v.Damage) == 0 {
+		return err
+	}
+	if !c.asJSON() {
+		for _, d := range v.Damage {
+			c.sayf("%s at byte %d: %s", d.Path, d.Pos, d.Damage)
+		}
+	}
+	return &failure{
+		exit: exitFailed, name: "DAMAGED", err: fmt.Errorf("%d damaged places in %s", len(v.Damage)+v.More, dir),
+		hint: "a broker can run on this directory, and reports the lost ranges; restore a backup to get them back",
+	}
+}
+
+// damagedStates returns the logs whose consumer state in the checkpoint cannot be read although its
 // checksum is right.
 func damagedStates(dir string) (list []item, err error) {
 	for it, err := range log.Inspect(dir) {
@@ -199,7 +206,7 @@ func damagedStates(dir string) (list []item, err error) {
 			return nil, err
 		}
 		if it.Kind != log.ItemCheckpoint && it.Kind != log.ItemLog {
-			break // files follow
+			break // the checkpoint has ended, files follow
 		}
 		if bad := partition.CheckState(it.Identity, it.State); it.Kind == log.ItemLog && bad != nil {
 			it.Kind, it.Err = log.ItemDamage, fmt.Errorf("consumer state: %w", bad)
@@ -209,13 +216,13 @@ func damagedStates(dir string) (list []item, err error) {
 	return list, nil
 }
 
-// checkDataDir refuses what is no data directory.
+// checkDataDir returns an error unless dir is a data directory.
 func checkDataDir(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "commit")); err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			return &failure{
 				exit: exitNotFound, name: "NO_DATA", err: fmt.Errorf("%s is not a data directory", dir),
-				hint: "name the directory of serve --data",
+				hint: "name the directory that is given to rafka serve --data",
 			}
 		}
 		return err

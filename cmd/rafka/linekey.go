@@ -9,8 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// lineKey says how the key of a message is found in its line. The line stays whole: the key is read
-// from it, not cut out.
+// lineKey says how to find the key of a message in its line. The key remains part of the line.
 type lineKey struct {
 	pattern   string
 	field     int
@@ -19,9 +18,9 @@ type lineKey struct {
 }
 
 func (k *lineKey) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&k.pattern, "key-regex", "", "with --lines: the key is the first group of this expression, or the whole match")
-	fs.IntVar(&k.field, "key-field", 0, "with --lines: the key is this field of the line, from 1")
-	fs.StringVar(&k.separator, "key-sep", "", "what separates fields for --key-field; white space when empty")
+	fs.StringVar(&k.pattern, "key-regex", "", "with --lines: regular expression for the key: its first group, or the whole match")
+	fs.IntVar(&k.field, "key-field", 0, "with --lines: number of the field that is the key, from 1")
+	fs.StringVar(&k.separator, "key-sep", "", "separator of the fields for --key-field; default: white space")
 }
 
 func (k *lineKey) prepare(cmd *cobra.Command) error {
@@ -45,10 +44,10 @@ func (k *lineKey) prepare(cmd *cobra.Command) error {
 	return nil
 }
 
-// used reports whether keys come from the lines.
+// used reports whether keys are taken from lines.
 func (k *lineKey) used() bool { return k.re != nil || k.field != 0 }
 
-// of returns the key of line, a view of it, or an error when the line has none.
+// of returns the key of a line, as a view of it, or an error when the line has none.
 func (k *lineKey) of(line []byte) ([]byte, error) {
 	if k.re != nil {
 		m := k.re.FindSubmatch(line)

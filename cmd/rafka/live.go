@@ -15,13 +15,13 @@ import (
 	"github.com/rafka-mq/rafka/client"
 )
 
-// isPattern reports whether a name can only be a pattern of subjects: it has a wildcard token.
+// isPattern reports whether a name has a wildcard, so that it can only be a pattern of subjects.
 func isPattern(name string) bool {
 	tokens := strings.Split(name, ".")
 	return slices.Contains(tokens, "*") || slices.Contains(tokens, ">")
 }
 
-// listen prints live messages until enough came or ctx ends.
+// listen prints messages on subjects until there were enough or ctx ends.
 func (c *cli) listen(ctx context.Context, cl *client.Client, r *reading) error {
 	if r.forTime > 0 {
 		var cancel context.CancelFunc
@@ -55,7 +55,7 @@ func (c *cli) listen(ctx context.Context, cl *client.Client, r *reading) error {
 	return err
 }
 
-// sendOne publishes one message to a subject.
+// sendOne sends one message to a subject.
 func (c *cli) sendOne(ctx context.Context, o client.Options, p *publication, value []string) error {
 	m := p.message()
 	m.Subject, m.Topic = p.topic, ""
@@ -76,7 +76,7 @@ func (c *cli) sendOne(ctx context.Context, o client.Options, p *publication, val
 		if err := cl.Send(ctx, m); err != nil {
 			return err
 		}
-		if _, err := cl.Ping(ctx); err != nil { // a refusal comes before the answer
+		if _, err := cl.Ping(ctx); err != nil { // a refusal of the message arrives before this answer
 			return err
 		}
 		select {
@@ -88,7 +88,7 @@ func (c *cli) sendOne(ctx context.Context, o client.Options, p *publication, val
 	})
 }
 
-// valueOf returns the value on the command line or, without one, what is in the file or on stdin.
+// valueOf returns the value given on the command line, or else the content of the file or of stdin.
 func (c *cli) valueOf(ctx context.Context, value []string, file string) ([]byte, error) {
 	if len(value) == 1 {
 		return []byte(value[0]), nil
@@ -105,14 +105,14 @@ const reqExample = `  rafka req time.now ''
   rafka req jobs.eu '{"id":7}' -H trace=1        a topic bound to jobs.> answers where it stored it
   echo hi | rafka req echo -o jsonl`
 
-// reqCommand asks on a subject.
+// reqCommand sends requests to a subject.
 func (c *cli) reqCommand() *cobra.Command {
 	p := publication{partition: -1}
 	count := 1
 	cmd := &cobra.Command{
 		Use:         "req SUBJECT [VALUE]",
 		Short:       "send a request to a subject and print the answer",
-		Long:        "Send VALUE, or what comes in on stdin, to whoever answers on the subject, and print the answer.",
+		Long:        "Send VALUE, or the content of stdin, to a subject and print the answer.",
 		Example:     reqExample,
 		Args:        between(1, 2, "SUBJECT"),
 		Annotations: map[string]string{"raw": "yes"},
@@ -131,8 +131,8 @@ func (c *cli) reqCommand() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&p.key, "key", "k", "", "key of the message")
-	fs.StringArrayVarP(&p.headers, "header", "H", nil, "header name=value, may be repeated")
-	fs.IntVarP(&count, "count", "n", 1, "ask so many times, one after the other")
+	fs.StringArrayVarP(&p.headers, "header", "H", nil, "header, name=value; may be repeated")
+	fs.IntVarP(&count, "count", "n", 1, "send this many requests, one after the other")
 	return cmd
 }
 
@@ -183,15 +183,16 @@ const replyExample = `  rafka reply echo                               sends bac
   rafka reply time.now --exec date --queue clocks
   rafka reply ping pong -n 1`
 
-// replyCommand answers on subjects.
+// replyCommand answers requests to subjects.
 func (c *cli) replyCommand() *cobra.Command {
 	var queue, command string
 	var limit, workers int
 	cmd := &cobra.Command{
 		Use:   "reply SUBJECT [VALUE]",
 		Short: "answer requests to a subject",
-		Long: `Answer with VALUE, with what a command prints, or with what came. The command is run by sh with
-the value on stdin and RAFKA_SUBJECT and RAFKA_KEY set; when it fails the request does.`,
+		Long: `Answer with VALUE, with the output of a command, or with the value of the request itself. With --exec,
+sh runs the command for every request, with the value on stdin and RAFKA_SUBJECT and RAFKA_KEY in the
+environment. When the command fails, the answer is an error.`,
 		Example: replyExample,
 		Args:    between(1, 2, "SUBJECT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -214,9 +215,9 @@ the value on stdin and RAFKA_SUBJECT and RAFKA_KEY set; when it fails the reques
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&queue, "queue", "", "share the requests with others who answer in this queue group")
-	fs.StringVar(&command, "exec", "", "run this command for every request")
-	fs.IntVarP(&workers, "workers", "w", 1, "requests answered at the same time")
+	fs.StringVar(&queue, "queue", "", "share the requests with other programs in this queue group")
+	fs.StringVar(&command, "exec", "", "run this command for each request")
+	fs.IntVarP(&workers, "workers", "w", 1, "number of requests answered at the same time")
 	fs.IntVarP(&limit, "count", "n", 0, "end after this many requests")
 	return cmd
 }

@@ -8,7 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	_ "time/tzdata" // recurring messages have time zones, also where none are installed
+	_ "time/tzdata" // time zones for recurring messages, on machines that have none installed
 )
 
 func main() {
@@ -19,8 +19,8 @@ func main() {
 	os.Exit(code)
 }
 
-// untilSignal returns a context that ends at the first SIGINT or SIGTERM. A second one ends the
-// process at once with code 1: whoever sends it does not want to wait for an orderly stop.
+// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second one ends the
+// process at once with code 1, without an orderly stop.
 func untilSignal() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)

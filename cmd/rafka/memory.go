@@ -8,11 +8,13 @@ import (
 	"github.com/rafka-mq/rafka/log"
 )
 
-// leastHeap is the least limit of Go's memory: below it the collector would run all the time.
+// leastHeap is the lowest limit for Go's memory. Below it the garbage collector would run all the
+// time.
 const leastHeap = 32 << 20
 
-// limitHeap has Go collect its garbage before the container's limit ends the process, unless GOMEMLIMIT says what
-// to do. messages is the configured memory for messages, 0 for the default; it is not Go's.
+// limitHeap sets the limit of Go's memory, so that the garbage collector keeps the process within
+// the container's limit; GOMEMLIMIT has precedence. messages is the configured memory for messages,
+// which Go does not count; 0 is the default.
 func limitHeap(messages int64) {
 	if _, given := os.LookupEnv("GOMEMLIMIT"); given {
 		return
@@ -22,8 +24,8 @@ func limitHeap(messages int64) {
 	}
 }
 
-// heapLimit is nine tenths of what the messages leave of a container's limit. The tenth is for what neither counts:
-// threads, and the kernel's buffers.
+// heapLimit returns nine tenths of what the messages leave of the container's limit. The rest is
+// for threads and the kernel's buffers, which neither counts.
 func heapLimit(container, messages int64) int64 {
 	return max(leastHeap, (container-messages)/10*9)
 }

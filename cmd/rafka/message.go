@@ -10,7 +10,7 @@ import (
 	"github.com/rafka-mq/rafka/client"
 )
 
-// message is a received message as JSON. Bytes that are not UTF-8 are in the _base64 fields; a nil
+// message is a received message as JSON. Bytes that are not UTF-8 are in the _base64 fields. A nil
 // key or value is null.
 type message struct {
 	Topic       string   `json:"topic"`
@@ -32,14 +32,14 @@ type header struct {
 	ValueBase64 *string `json:"value_base64,omitempty"`
 }
 
-// jsonTime is RFC 3339 with milliseconds, what the broker keeps.
+// jsonTime is RFC 3339 with milliseconds, the precision of the broker.
 const jsonTime = "2006-01-02T15:04:05.000Z07:00"
 
 // liveMessage is a message on a subject as JSON.
 type liveMessage struct {
 	Subject     string   `json:"subject"`
 	Reply       string   `json:"reply,omitempty"`
-	Time        string   `json:"time"` // when it arrived
+	Time        string   `json:"time"` // the time of its arrival
 	Key         *string  `json:"key,omitempty"`
 	KeyBase64   *string  `json:"key_base64,omitempty"`
 	Value       *string  `json:"value"`
@@ -71,7 +71,7 @@ func newMessage(m *client.Message) message {
 	return out
 }
 
-// messageWriter prints received messages in the form that -o asks for. It is safe for concurrent
+// messageWriter prints received messages in the format that -o asks for. It is safe for concurrent
 // use.
 type messageWriter struct {
 	c *cli
@@ -80,7 +80,7 @@ type messageWriter struct {
 	buf *bufio.Writer
 }
 
-// writeBuffer is what messages are collected in before a write, when more are at hand.
+// writeBuffer is the size of the buffer in which messages gather before they are written.
 const writeBuffer = 64 << 10
 
 func (c *cli) newMessageWriter() *messageWriter {
@@ -97,7 +97,7 @@ func (w *messageWriter) write(m *client.Message, flush bool) error {
 		if err != nil {
 			return err
 		}
-		_, _ = w.buf.Write(b) // a failed write stays in buf and comes out of Flush
+		_, _ = w.buf.Write(b) // buf keeps the error, and Flush returns it
 	case w.c.output == "raw":
 		_, _ = w.buf.Write(m.Value)
 		_ = w.buf.WriteByte('\n')
@@ -116,7 +116,8 @@ func (w *messageWriter) flush() error {
 	return w.buf.Flush()
 }
 
-// text prints time, place, key and value on one line: a terminal must not act on what is in them.
+// text prints time, position, key and value on one line. Control characters are quoted, so that a
+// terminal does not act on them.
 func (w *messageWriter) text(m *client.Message) {
 	place := m.Topic + "/" + strconv.Itoa(m.Partition) + "@" + strconv.FormatUint(m.Offset, 10)
 	if m.Topic == "" {
@@ -137,7 +138,7 @@ func (w *messageWriter) text(m *client.Message) {
 	_ = w.buf.WriteByte('\n')
 }
 
-// printable returns b when it is plain text of one line, else quoted.
+// printable returns b if it is one line of plain text, and else quotes it.
 func printable(b []byte) string {
 	s := strconv.Quote(string(b))
 	if plain := s[1 : len(s)-1]; plain == string(bytes.ReplaceAll(b, []byte(`"`), []byte(`\"`))) {

@@ -10,13 +10,13 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 )
 
-// lines says whether results go out as one JSON object per line.
+// lines reports whether each result is printed as one line of JSON.
 func (c *cli) lines() bool { return c.output == "jsonl" }
 
-// asJSON says whether results are JSON of any form.
+// asJSON reports whether results are printed as JSON, in either form.
 func (c *cli) asJSON() bool { return c.output == "json" || c.output == "jsonl" }
 
-// printJSON writes v: indented for people who asked for json, on one line for jsonl.
+// printJSON prints v: indented for json, on one line for jsonl.
 func (c *cli) printJSON(v any) error {
 	b, err := encodeJSON(v, !c.lines())
 	if err != nil {
@@ -64,7 +64,7 @@ func printList[T any](c *cli, rows []T, header []string, cells func(T) []any) er
 	return err
 }
 
-// printOne writes a single result: a table of names and values, or JSON.
+// printOne prints a single result: as a table of names and values, or as JSON.
 func (c *cli) printOne(v any, pairs [][2]string) error {
 	if c.asJSON() {
 		return c.printJSON(v)
@@ -81,8 +81,8 @@ func (c *cli) printOne(v any, pairs [][2]string) error {
 	return nil
 }
 
-// table returns an empty table: columns two spaces apart and nothing else, so that it can be cut by other
-// programs too.
+// table returns an empty table that renders to stdout. Its columns are two spaces apart without any
+// lines, so that other programs can split them.
 func (c *cli) table(header []string) table.Writer {
 	t := table.NewWriter()
 	style := table.StyleDefault
@@ -103,7 +103,7 @@ func (c *cli) bold(s string) string { return c.escape(c.outTTY, "\x1b[1m", s) }
 func (c *cli) red(s string) string  { return c.escape(c.errTTY, "\x1b[31m", s) }
 func (c *cli) dim(s string) string  { return c.escape(c.outTTY, "\x1b[2m", s) }
 
-// escape colours s on a terminal unless NO_COLOR is set to anything.
+// escape colours s if the output is a terminal and NO_COLOR is not set.
 func (c *cli) escape(tty bool, code, s string) string {
 	if no, _ := c.env("NO_COLOR"); !tty || no != "" {
 		return s
@@ -111,11 +111,11 @@ func (c *cli) escape(tty bool, code, s string) string {
 	return code + s + "\x1b[0m"
 }
 
-// sayf talks to the person, on stderr.
+// sayf prints a line for the person on stderr.
 func (c *cli) sayf(format string, args ...any) { fmt.Fprintf(c.stderr, format+"\n", args...) }
 
-// textOrBase64 returns b as text when it is UTF-8, else as base64. One of the two is nil; both are
-// when b is.
+// textOrBase64 returns b as text if it is UTF-8, and else as base64. The other result is nil; both
+// are nil for a nil b.
 func textOrBase64(b []byte) (text, encoded *string) {
 	if b == nil {
 		return nil, nil

@@ -45,11 +45,11 @@ func (c *cli) passwdCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&algorithm, "algorithm", "bcrypt", "bcrypt, which every NATS server knows too, or argon2id")
+	cmd.Flags().StringVar(&algorithm, "algorithm", "bcrypt", "bcrypt, which NATS servers accept too, or argon2id")
 	return cmd
 }
 
-// askPassword reads a line of the standard input. From a terminal it is not shown, and asked for twice.
+// askPassword reads a line from stdin. On a terminal it does not show the line, and asks twice.
 func (c *cli) askPassword(ctx context.Context) (string, error) {
 	if f, ok := c.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return c.askTwice(ctx, int(f.Fd()))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rafka-mq/rafka/client"
 	"github.com/rafka-mq/rafka/wire"
@@ -25,7 +26,7 @@ const pubExample = `  rafka pub orders hello --key alice
   rafka pub orders --lines --atomic --file transfer.txt
   tail -f access.log | rafka pub access --lines --key-regex '^\S+'`
 
-// publication is the flags of rafka pub.
+// publication holds the flags of rafka pub.
 type publication struct {
 	topic      string
 	key        string
@@ -46,12 +47,12 @@ type publication struct {
 	moment     moment
 }
 
-// receipt is what rafka pub prints.
+// receipt is what rafka pub prints as JSON.
 type receipt struct {
 	Topic     string `json:"topic"`
 	Partition int    `json:"partition"`
 	Offset    uint64 `json:"offset"`
-	Schedule  uint64 `json:"schedule,omitempty"` // id of what is published later; Offset means nothing then
+	Schedule  uint64 `json:"schedule,omitempty"` // id of a scheduled message, which has no Offset
 	Level     string `json:"durability"`
 	Duplicate bool   `json:"duplicate,omitempty"`
 }
@@ -78,12 +79,12 @@ func (c *cli) pubCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pub TOPIC [VALUE]",
 		Short: "publish one message, or every line of a stream",
-		Long: `Publish VALUE, the bytes of a file, or what comes in on stdin, and print where it went as
-topic/partition@offset. With --lines every line is a message; the count goes to stderr. With
+		Long: `Publish VALUE, the content of a file, or the content of stdin, and print where it was stored as
+topic/partition@offset. With --lines every line is a message, and the count is printed on stderr. With
 --atomic all lines are stored together, or none is.
 
-With --delay, --at or --cron the broker publishes it later, and prints topic/partition#id: the name by
-which rafka sched shows and cancels it.`,
+With --delay, --at or --cron the broker publishes the message later. The output is then
+topic/partition#id, the name by which rafka sched shows and cancels the message.`,
 		Example:           pubExample,
 		Args:              between(1, 2, "TOPIC"),
 		ValidArgsFunction: c.completeTopic,
@@ -108,26 +109,29 @@ which rafka sched shows and cancels it.`,
 			})
 		},
 	}
-	fs := cmd.Flags()
-	fs.StringVarP(&p.key, "key", "k", "", "key of the message: it chooses the partition")
-	fs.StringArrayVarP(&p.headers, "header", "H", nil, "header name=value, may be repeated")
-	fs.IntVarP(&p.partition, "partition", "p", -1, "partition, instead of the key's")
-	fs.StringVarP(&p.file, "file", "f", "", "read the message (or the lines) from this file, - is stdin")
-	fs.BoolVar(&p.lines, "lines", false, "every line of stdin or of the file is a message")
-	fs.StringVar(&p.durability, "durability", "default", "wait for at least: memory, os or disk; none does not wait; default is the topic's")
-	fs.StringVar(&p.codec, "codec", "none", "compress with none, s2, zstd or lz4")
-	fs.BoolVar(&p.noCreate, "no-create", false, "do not create a missing topic")
-	fs.BoolVar(&p.live, "live", false, "TOPIC is a subject: whoever listens now gets the message, and a topic that is bound to it")
-	fs.StringVar(&p.id, "id", "", "message id: a topic with a dedupe_window stores it once")
-	fs.DurationVar(&p.ttl, "ttl", 0, "deliver the message for this long only")
-	fs.BoolVar(&p.tombstone, "tombstone", false, "publish no value: on a compacted topic it deletes the key")
-	fs.BoolVar(&p.atomic, "atomic", false, "with --lines: store all lines or none, in one partition")
-	p.moment.flags(fs)
-	p.lineKey.flags(fs)
+	p.flags(cmd.Flags())
 	return cmd
 }
 
-// prepare checks the flags against each other and returns the client's options.
+func (p *publication) flags(fs *pflag.FlagSet) {
+	fs.StringVarP(&p.key, "key", "k", "", "key of the message; it chooses the partition")
+	fs.StringArrayVarP(&p.headers, "header", "H", nil, "header, name=value; may be repeated")
+	fs.IntVarP(&p.partition, "partition", "p", -1, "partition to publish to, instead of that of the key")
+	fs.StringVarP(&p.file, "file", "f", "", "read the message or the lines from this file; - is stdin")
+	fs.BoolVar(&p.lines, "lines", false, "publish every line of stdin or of the file as a message")
+	fs.StringVar(&p.durability, "durability", "default", "durability to wait for: none, memory, os or disk; default: that of the topic, which is also the minimum")
+	fs.StringVar(&p.codec, "codec", "none", "compress with none, s2, zstd or lz4")
+	fs.BoolVar(&p.noCreate, "no-create", false, "do not create a missing topic")
+	fs.BoolVar(&p.live, "live", false, "TOPIC is a subject: send the message to whoever listens now, and to a topic that is bound to it")
+	fs.StringVar(&p.id, "id", "", "message id; a topic with a dedupe_window stores each id once")
+	fs.DurationVar(&p.ttl, "ttl", 0, "deliver the message for at most this long")
+	fs.BoolVar(&p.tombstone, "tombstone", false, "publish a message without a value, which deletes the key on a compacted topic")
+	fs.BoolVar(&p.atomic, "atomic", false, "with --lines: store all lines or none, in one partition")
+	p.moment.flags(fs)
+	p.lineKey.flags(fs)
+}
+
+// prepare checks the flags and returns the options of the client.
 func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options, error) {
 	o := client.Options{NoAutoCreate: p.noCreate}
 	if err := p.lineKey.prepare(cmd); err != nil {
@@ -180,7 +184,7 @@ func (p *publication) checkHeaders(cmd *cobra.Command) error {
 	return nil
 }
 
-// message returns a message with everything but its value.
+// message returns a message that has everything but its value.
 func (p *publication) message() *client.Message {
 	m := &client.Message{
 		Topic: p.topic, ID: p.id, TTL: p.ttl, Delay: p.moment.delay, At: p.moment.due, Cron: p.moment.cron, Zone: p.moment.zone,
@@ -219,7 +223,7 @@ func (c *cli) pubOne(ctx context.Context, cl *client.Client, p *publication, val
 	return err
 }
 
-// open returns the file to read from; "" and "-" are stdin.
+// open returns the file to read from. "" and "-" are stdin.
 func (c *cli) open(name string) (io.ReadCloser, error) {
 	if name != "" && name != "-" {
 		return os.Open(name)
@@ -251,7 +255,7 @@ func untilDone[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	}
 }
 
-// readMessage reads one message. It stops early at what no broker takes.
+// readMessage reads one message. It stops at a size that no broker accepts.
 func readMessage(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, wire.MaxFrameBytes+1))
 	if err != nil {

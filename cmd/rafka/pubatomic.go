@@ -12,7 +12,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// pubAtomic publishes all lines of the input as one batch: they must fit one frame.
+// pubAtomic publishes all lines of the input as one batch. They must fit in one frame.
 func (c *cli) pubAtomic(ctx context.Context, cl *client.Client, p *publication) error {
 	in, err := c.open(p.file)
 	if err != nil {

@@ -7,24 +7,25 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// moment is the flags of rafka pub that say when a message is published.
+// moment holds the flags of rafka pub that say when a message is published.
 type moment struct {
 	delay time.Duration
 	at    string
 	cron  string
 	zone  string
 
-	due time.Time // of at
+	due time.Time // at, parsed
 }
 
 func (m *moment) flags(fs *pflag.FlagSet) {
-	fs.DurationVar(&m.delay, "delay", 0, "publish it so much later, such as 10m")
-	fs.StringVar(&m.at, "at", "", "publish it then: a time such as 2026-11-22T10:00, local unless it has a zone")
-	fs.StringVar(&m.cron, "cron", "", "publish it again and again: five fields of cron, or @hourly, @every 90s")
-	fs.StringVar(&m.zone, "tz", "", "time zone of --cron, such as Europe/Berlin; UTC when empty")
+	fs.DurationVar(&m.delay, "delay", 0, "publish the message after this time, for example 10m")
+	fs.StringVar(&m.at, "at", "", "publish the message at this time, for example 2026-11-22T10:00; local time unless it has a zone")
+	fs.StringVar(&m.cron, "cron", "", "publish the message repeatedly: five fields of cron, or for example @hourly or @every 90s")
+	fs.StringVar(&m.zone, "tz", "", "time zone of --cron, for example Europe/Berlin; default UTC")
 }
 
-// prepare checks the flags. live says that the message is for a subject, atomic that it is one of many.
+// prepare checks the flags. live means that the message goes to a subject, atomic that it is part
+// of a batch.
 func (m *moment) prepare(cmd *cobra.Command, live, atomic bool) error {
 	given := 0
 	for _, name := range []string{"delay", "at", "cron"} {

@@ -18,20 +18,20 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// lineBuffer is what one read of the input takes; a line may be longer.
+// lineBuffer is how much of the input is read at once. A line may be longer.
 const lineBuffer = 1 << 20
 
-// tally collects what became of the lines. Its methods are called by the client's goroutines.
+// tally counts the outcomes of the lines. The client's goroutines call its methods.
 type tally struct {
 	c *cli
 
-	printing sync.Mutex // held over writes, so that receipts stay in order; taken before mu
+	printing sync.Mutex // held during writes, to keep receipts in order; taken before mu
 
 	mu       sync.Mutex // guards the fields below
 	stored   int
 	failed   int
-	first    error  // why the first one failed
-	receipts []byte // encoded, not yet printed
+	first    error  // the first failure
+	receipts []byte // encoded receipts that are not printed yet
 }
 
 func (t *tally) done(r client.Receipt, err error) {
@@ -61,7 +61,7 @@ func (t *tally) failLocked(err error) {
 	}
 }
 
-// print writes the receipts that came in since the last call.
+// print writes the receipts that arrived since the last call.
 func (t *tally) print() error {
 	t.printing.Lock()
 	defer t.printing.Unlock()
@@ -76,8 +76,8 @@ func (t *tally) print() error {
 	return err
 }
 
-// pubLines publishes every line of the input and says how many on stderr. Receipts are printed only
-// as JSON, one a line, in the order of their arrival.
+// pubLines publishes every line of the input, and prints the number of them on stderr. Receipts are
+// printed only as JSON, one on each line, in the order of their arrival.
 func (c *cli) pubLines(ctx context.Context, cl *client.Client, p *publication) error {
 	in, err := c.open(p.file)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *cli) pubLines(ctx context.Context, cl *client.Client, p *publication) e
 	var readErr error
 	select {
 	case readErr = <-read:
-	case <-ctx.Done(): // the goroutine may be stuck reading a terminal or a pipe; it ends with the process
+	case <-ctx.Done(): // the goroutine may be blocked reading a terminal or a pipe; it ends with the process
 		readErr = ctx.Err()
 	}
 	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
@@ -121,7 +121,7 @@ func (p *publication) send(ctx context.Context, cl *client.Client, line []byte, 
 	}
 	if err := cl.PublishAsync(ctx, m, t.done); err != nil {
 		if wire.CodeOf(err) == wire.CodeInternal && !errors.Is(err, wire.CodeInternal) {
-			return err // not the broker's word on this one message: the client is closed, or ctx ended
+			return err // not a refusal of this message: the client is closed, or ctx has ended
 		}
 		t.fail(err)
 	}
@@ -145,10 +145,10 @@ func (t *tally) report(topic string, took time.Duration, err error) error {
 	}, err)
 }
 
-// eachLine calls fn for every line without its end. The line is valid until fn returns.
+// eachLine calls fn for every line, without its line end. The line is valid until fn returns.
 func (c *cli) eachLine(ctx context.Context, r io.Reader, fn func(line []byte) error) error {
 	b := bufio.NewReaderSize(r, lineBuffer)
-	var long []byte // a line that is larger than the buffer
+	var long []byte // the start of a line that is larger than the buffer
 	for {
 		part, err := b.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -177,10 +177,10 @@ func (c *cli) eachLine(ctx context.Context, r io.Reader, fn func(line []byte) er
 	}
 }
 
-// bar is a progress bar, or nothing when nobody looks.
+// bar is a progress bar, or nothing when stderr is not a terminal.
 type bar struct{ p *progressbar.ProgressBar }
 
-// progress returns a bar over the bytes of in when in is a file and stderr a terminal.
+// progress returns a bar over the bytes of in, if in is a file and stderr a terminal.
 func (c *cli) progress(in io.Reader, what string) bar {
 	f, ok := in.(*os.File)
 	if !ok || !c.errTTY {

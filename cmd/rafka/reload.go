@@ -13,7 +13,7 @@ import (
 	"github.com/rafka-mq/rafka/server"
 )
 
-// secure adds to the options what comes from users and from files of certificates.
+// secure sets the options that depend on users and on certificate files.
 func secure(o *server.Options, cfg config.Config) (err error) {
 	if o.Auth, err = auth.New(cfg.Auth); err != nil {
 		return err
@@ -68,13 +68,13 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 	logger.Info("configuration reloaded", "users", len(fresh.Auth.Users), "took", time.Since(start))
 }
 
-// reloadable are the keys of files that are read again.
+// reloadable are the keys that take effect without a restart, when the configuration is read again.
 var reloadable = map[string]bool{
 	"tls.cert": true, "tls.key": true, "tls.ca": true, "tls.verify": true, "limits.connections": true,
 	"limits.connection_rate": true,
 }
 
-// changedKeys returns the keys whose values differ and take effect with a restart only.
+// changedKeys returns the keys whose values differ and that take effect only after a restart.
 func changedKeys(old, fresh config.Config) (keys []string) {
 	was := old.Settings()
 	for i, s := range fresh.Settings() {

@@ -20,7 +20,7 @@ func (c *cli) schedCommand() *cobra.Command {
 	return cmd
 }
 
-// scheduleName is how a scheduled message is called.
+// scheduleName returns the name of a scheduled message on the command line.
 func scheduleName(topic string, partition int, id uint64) string {
 	return fmt.Sprintf("%s/%d#%d", topic, partition, id)
 }
@@ -68,7 +68,7 @@ func newSchedRow(s *client.Scheduled) schedRow {
 	return r
 }
 
-// dueIn is a time ahead for a person.
+// dueIn returns how far in the future a time is, for a table.
 func dueIn(d time.Duration) string {
 	if d <= 0 {
 		return "now"
@@ -121,7 +121,7 @@ func (c *cli) schedListCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVarP(&limit, "count", "n", 100, "at most this many; 0 for all")
-	cmd.Flags().IntVarP(&partition, "partition", "p", client.AllPartitions, "of this partition only")
+	cmd.Flags().IntVarP(&partition, "partition", "p", client.AllPartitions, "only those of this partition")
 	return cmd
 }
 

@@ -17,7 +17,8 @@ import (
 	"github.com/rafka-mq/rafka/server"
 )
 
-// stopTimeout bounds an orderly stop: connections get a notice and what was published is flushed.
+// stopTimeout bounds an orderly stop, in which connections get a notice and published messages are
+// flushed.
 const stopTimeout = 30 * time.Second
 
 const serveExample = `  rafka serve                                     data in ./data, clients on 127.0.0.1:4222
@@ -43,21 +44,21 @@ func (c *cli) serveCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file; config/rafka.yml documents its keys")
-	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses in use to this file, one a line: clients, then admin")
+	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses of the client port and the admin port to this file, one on each line")
 	bindSettings(cmd.Flags(), &flags)
 	return cmd
 }
 
-// broker is what serve and dev do differently.
+// broker is what differs between serve and dev.
 type broker struct {
 	portFile string
 	reload   func() (config.Config, error) // reads the configuration again
 	note     string                        // about the data, for the banner
 	tips     []string                      // for the banner
-	banner   bool                          // also without a terminal
+	banner   bool                          // print the banner even without a terminal
 }
 
-// serve runs a broker until ctx ends and stops it in order.
+// serve runs a broker until ctx ends, and stops it in order.
 func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
 	logger := c.newLogger(cfg.Log)
 	for _, w := range cfg.Warnings() {
@@ -97,7 +98,7 @@ func stop(s *server.Server, logger *slog.Logger) error {
 	return nil
 }
 
-// addresses returns where s listens: for clients, and for the admin HTTP server if it has one.
+// addresses returns where s listens: for clients, and for admin HTTP if that is on.
 func addresses(s *server.Server) []string {
 	addrs := []string{s.Addr().String()}
 	if a := s.AdminAddr(); a != nil {
@@ -106,7 +107,7 @@ func addresses(s *server.Server) []string {
 	return addrs
 }
 
-// writePortFile writes addrs to path in one step, so that a reader never sees half of it.
+// writePortFile writes addrs to path in one step, so that a reader never sees part of it.
 func writePortFile(path string, addrs []string) error {
 	if path == "" {
 		return nil
@@ -132,14 +133,14 @@ func (c *cli) printBanner(cfg config.Config, addrs []string, b broker) {
 	}
 }
 
-// promise says what a durability level survives.
+// promise says, for each durability level, what an acknowledged message survives.
 var promise = map[string]string{
 	"memory": "in the broker's memory",
 	"os":     "written, survives a crash of the broker",
 	"disk":   "on disk, survives power loss",
 }
 
-// startFailure adds what to do to the usual reasons why a broker does not start.
+// startFailure adds to common reasons why a broker does not start what to do about them.
 func startFailure(err error, cfg config.Config) error {
 	f := &failure{exit: exitFailed, name: "START_FAILED", err: err}
 	switch {

@@ -15,14 +15,14 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// given is a setting with the text it was set to: two settings can change the same field, so the
-// field does not say what was given for each.
+// given is a setting that remembers the text it was set to. Two settings may change the same field,
+// so the field does not tell what was given for each.
 type given struct {
 	config.Value
 	text string
 }
 
-// Set checks and keeps the text.
+// Set sets the setting and keeps the text.
 func (g *given) Set(text string) error {
 	g.text = text
 	return g.Value.Set(text)
@@ -77,7 +77,7 @@ func layered(cmd *cobra.Command, base config.Config, path string) (config.Config
 	return cfg, nil
 }
 
-// overlay sets in target what was set in flags by the environment, or by the command line.
+// overlay sets in target what the environment, or the command line, has set in flags.
 func overlay(target, flags *pflag.FlagSet, env bool) error {
 	var failed error
 	flags.Visit(func(f *pflag.Flag) {
@@ -89,7 +89,7 @@ func overlay(target, flags *pflag.FlagSet, env bool) error {
 	return failed
 }
 
-// serverOptions is cfg in the words of package server.
+// serverOptions converts cfg to the options of package server.
 func serverOptions(cfg config.Config, logger *slog.Logger) server.Options {
 	host, _ := os.Hostname()
 	o := server.Options{
@@ -129,7 +129,7 @@ func serverOptions(cfg config.Config, logger *slog.Logger) server.Options {
 	return o
 }
 
-// topicDefaults are the settings of topics that do not say otherwise.
+// topicDefaults returns the settings of topics that do not set their own.
 func topicDefaults(cfg config.Config) []wire.Setting {
 	return []wire.Setting{
 		{Key: "durability", Value: cfg.Level().String()},
@@ -145,7 +145,7 @@ func topicDefaults(cfg config.Config) []wire.Setting {
 // newLogger writes what cfg asks for to stderr.
 func (c *cli) newLogger(cfg config.Log) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.Level)) // the setting allows the four names only
+	_ = level.UnmarshalText([]byte(cfg.Level)) // the setting accepts only names of levels
 	o := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {
 		return slog.New(slog.NewJSONHandler(c.stderr, o))

@@ -23,20 +23,20 @@ const subExample = `  rafka sub orders                          what comes from 
 
 const positionHelp = "start, end, last, an offset, +10, -10, @2026-11-22T10:00 or @-1h"
 
-// errEnough ends the reading when everything asked for was read.
+// errEnough ends the reading when everything that was asked for is read.
 var errEnough = errors.New("enough")
 
-// reading is the flags of rafka sub.
+// reading holds the flags of rafka sub.
 type reading struct {
 	topic     string
 	from      string
 	between   client.Range
-	start     client.Position // of between, in the partition that is read
+	start     client.Position // where the current partition starts
 	partition int
 	limit     int
 	forTime   time.Duration
 	exitOnEnd bool
-	live      bool   // topic is a pattern of subjects
+	live      bool   // topic is a subject or a pattern of subjects
 	queue     string // of live messages
 	filters   []string
 	filter    wire.Filter
@@ -47,10 +47,9 @@ func (c *cli) subCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sub TOPIC|PATTERN",
 		Short: "read a topic without a group, or live subjects",
-		Long: `Read messages and print them: time, place, key, value and headers; with -o jsonl as JSON (bytes
-that are not text as base64), with -o raw the value alone. Nothing is committed. A pattern with
-* or > stands for live subjects, and so does any name with --live: only what is published from now
-on is seen.`,
+		Long: `Read messages and print them: time, position, key, value and headers; with -o jsonl as JSON, in which
+bytes that are not text are base64; with -o raw the value alone. Nothing is committed. A pattern with
+* or >, and any name with --live, is for subjects: only messages that are sent from now on are seen.`,
 		Example:           subExample,
 		Args:              exactly(1, "TOPIC"),
 		Annotations:       map[string]string{"raw": "yes"},
@@ -70,13 +69,13 @@ on is seen.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&r.from, "from", "end", "where to start: "+positionHelp+"; or a range A:B")
-	fs.IntVarP(&r.partition, "partition", "p", -1, "read this partition only")
+	fs.IntVarP(&r.partition, "partition", "p", -1, "read only this partition")
 	fs.StringArrayVar(&r.filters, "filter", nil, "only messages with this header: name, !name, name=value, name!=value or name^=prefix; may be repeated")
 	fs.IntVarP(&r.limit, "count", "n", 0, "end after this many messages")
-	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n it is a failure not to have them by then")
-	fs.BoolVar(&r.live, "live", false, "TOPIC is a subject: print what is published to it from now on; a pattern is always one")
-	fs.StringVar(&r.queue, "queue", "", "with --live: share the messages with others in this queue group")
-	fs.BoolVar(&r.exitOnEnd, "exit-on-end", false, "end when everything that was there at the start is read")
+	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
+	fs.BoolVar(&r.live, "live", false, "TOPIC is a subject: print the messages sent to it from now on; a pattern is always of subjects")
+	fs.StringVar(&r.queue, "queue", "", "with --live: share the messages with other programs in this queue group")
+	fs.BoolVar(&r.exitOnEnd, "exit-on-end", false, "end when everything that was there at the start has been read")
 	return cmd
 }
 
@@ -108,7 +107,7 @@ func (r *reading) prepare(cmd *cobra.Command) error {
 	return nil
 }
 
-// read prints messages until enough is read or ctx ends, and says how many.
+// read prints messages until enough are read or ctx ends, and then prints their number.
 func (c *cli) read(ctx context.Context, cl *client.Client, r *reading) error {
 	if r.forTime > 0 {
 		var cancel context.CancelFunc
@@ -117,7 +116,7 @@ func (c *cli) read(ctx context.Context, cl *client.Client, r *reading) error {
 	}
 	out := c.newMessageWriter()
 	n := 0
-	// emit prints one message; last says that no other one is at hand.
+	// emit prints one message. last means that no other one is available yet.
 	emit := func(m *client.Message, last bool) error {
 		n++
 		enough := r.limit > 0 && n >= r.limit
@@ -136,17 +135,17 @@ func (c *cli) read(ctx context.Context, cl *client.Client, r *reading) error {
 		err = c.follow(ctx, cl, r, emit)
 	}
 	err = errors.Join(ended(ctx, err, r.limit > 0), out.flush())
-	if n > 0 || err == nil || ctx.Err() != nil { // else nothing was there to read
+	if n > 0 || err == nil || ctx.Err() != nil { // otherwise reading failed at once
 		c.sayf("%d read, nothing committed", n)
 	}
 	return err
 }
 
-// errTimeUp is why reading ended when --for ran out.
+// errTimeUp ends the reading when the time of --for is over.
 var errTimeUp = errors.New("the time given by --for is up")
 
-// ended turns the end of a reading into the error to report. Running out of --for is the plan, unless
-// a number of messages was asked for.
+// ended turns the end of a reading into the error to report. The end of --for is an error only if a
+// number of messages was asked for.
 func ended(ctx context.Context, err error, counted bool) error {
 	switch {
 	case errors.Is(err, errEnough):
@@ -160,7 +159,7 @@ func ended(ctx context.Context, err error, counted bool) error {
 	return err
 }
 
-// follow reads by subscription, without end.
+// follow reads with a subscription, without end.
 func (c *cli) follow(ctx context.Context, cl *client.Client, r *reading, emit func(*client.Message, bool) error) error {
 	partitions, err := ownedPartitions(ctx, cl, r)
 	if err != nil {
@@ -187,8 +186,8 @@ func (c *cli) follow(ctx context.Context, cl *client.Client, r *reading, emit fu
 	return ctx.Err()
 }
 
-// skipped says that damaged messages are left out, when that is what err is, and returns the offset
-// at which reading goes on.
+// skipped reports damaged messages if that is what err is, and returns the offset at which reading
+// goes on.
 func (c *cli) skipped(err error) (next uint64, ok bool) {
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok || e.Err.Code != wire.CodeCorruptRange {
@@ -198,8 +197,8 @@ func (c *cli) skipped(err error) (next uint64, ok bool) {
 	return e.Err.Next, true
 }
 
-// ownedPartitions returns the partitions to read when it is not all of them: the one asked for, or
-// those that this broker owns.
+// ownedPartitions returns the partitions to read when they are not all of them: the one that was
+// asked for, or those that this broker owns.
 func ownedPartitions(ctx context.Context, cl *client.Client, r *reading) ([]int, error) {
 	if r.partition >= 0 {
 		return []int{r.partition}, nil
@@ -220,8 +219,8 @@ func ownedPartitions(ctx context.Context, cl *client.Client, r *reading) ([]int,
 	return owned, nil
 }
 
-// readToEnd fetches every partition from the position to the end of the range, at most to what is
-// visible now.
+// readToEnd fetches every partition from the start of the range to its end, or to what is visible
+// now.
 func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit func(*client.Message, bool) error) error {
 	info, err := cl.Topic(ctx, r.topic)
 	if err != nil {
@@ -245,8 +244,7 @@ func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit
 	return nil
 }
 
-// bounds returns the offsets between which a partition is read. Ends of a range that lie outside of
-// what is there are moved to it.
+// bounds returns the offsets between which a partition is read. A range is cut to what exists.
 func (r *reading) bounds(ctx context.Context, cl *client.Client, p int, state *wire.PartitionInfo) (first, end uint64, err error) {
 	first, end = state.First, state.Visible
 	r.start = r.between.From

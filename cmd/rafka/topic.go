@@ -54,7 +54,7 @@ func newTopicRow(t wire.TopicInfo) topicRow {
 	return row
 }
 
-// status is the worst state of the partitions.
+// status returns the worst state of the partitions.
 func (t topicRow) status() string {
 	for _, p := range t.Partitions {
 		if p.Status != "ok" && p.Status != "elsewhere" {
@@ -136,7 +136,7 @@ func (c *cli) printTopic(info wire.TopicInfo) error {
 		})
 }
 
-// parseSettings reads key=value pairs.
+// parseSettings parses pairs of the form key=value.
 func parseSettings(cmd *cobra.Command, pairs []string) ([]wire.Setting, error) {
 	var s []wire.Setting
 	for _, p := range pairs {
@@ -149,7 +149,7 @@ func parseSettings(cmd *cobra.Command, pairs []string) ([]wire.Setting, error) {
 	return s, nil
 }
 
-// parsePartition reads the number of a partition from a flag; empty is any.
+// parsePartition parses the number of a partition. "" means all partitions.
 func parsePartition(cmd *cobra.Command, s string) (uint16, error) {
 	if s == "" {
 		return wire.AnyPartition, nil

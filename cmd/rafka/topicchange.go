@@ -12,7 +12,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// topicSettings are the settings that have a flag of their own; --set reaches all of them.
+// topicSettings are the settings that have flags of their own. --set can set every setting.
 var topicSettings = []struct{ flag, key, usage string }{
 	{"durability", "durability", "what an acknowledgement promises at least: memory, os or disk"},
 	{"retention", "retention", "how long messages are kept, such as 7d; 0 for ever"},
@@ -20,7 +20,7 @@ var topicSettings = []struct{ flag, key, usage string }{
 	{"hash", "hash", "how keys choose partitions: xxhash64, murmur2 or sum"},
 }
 
-// shape is what topic create and topic edit set.
+// shape holds the flags of topic create and topic edit.
 type shape struct {
 	partitions int
 	pairs      []string
@@ -29,7 +29,7 @@ type shape struct {
 func (s *shape) flags(cmd *cobra.Command, partitions string) {
 	fs := cmd.Flags()
 	fs.IntVarP(&s.partitions, "partitions", "p", 0, partitions)
-	fs.StringArrayVar(&s.pairs, "set", nil, "setting as key=value, may be repeated; rafka topic info shows the keys")
+	fs.StringArrayVar(&s.pairs, "set", nil, "setting as key=value; may be repeated; rafka topic info shows the keys")
 	for _, t := range topicSettings {
 		fs.String(t.flag, "", t.usage)
 	}
@@ -73,7 +73,7 @@ func (c *cli) topicCreateCommand() *cobra.Command {
 		},
 	}
 	s.flags(cmd, "number of partitions; 0 for the broker's default")
-	cmd.Flags().BoolVar(&exists, "if-not-exists", false, "an existing topic is fine and stays as it is")
+	cmd.Flags().BoolVar(&exists, "if-not-exists", false, "do nothing if the topic exists")
 	return cmd
 }
 
@@ -104,7 +104,7 @@ func (c *cli) topicEditCommand() *cobra.Command {
 	return cmd
 }
 
-// changedTopic says what was done on stderr; the topic goes to stdout as JSON when that is asked for.
+// changedTopic says on stderr what was done. It prints the topic on stdout if JSON is asked for.
 func (c *cli) changedTopic(what string, info wire.TopicInfo) error {
 	if c.asJSON() {
 		return c.printJSON(newTopicRow(info))
@@ -153,7 +153,7 @@ func (c *cli) removeTopic(cmd *cobra.Command, cl *client.Client, d *destructive,
 	return nil
 }
 
-// eachName does fn for every name. When some worked and some did not, the failure says so.
+// eachName calls fn for every name. When only some calls succeed, the failure says so.
 func eachName(names []string, fn func(name string) error) error {
 	var failed []error
 	for _, name := range names {
@@ -194,7 +194,7 @@ func (c *cli) topicPurgeCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&before, "before", "end", "remove what is before: "+positionHelp)
+	cmd.Flags().StringVar(&before, "before", "end", "remove the messages before this position: "+positionHelp)
 	cmd.Flags().StringVar(&only, "partition", "", "of this partition only")
 	d.flags(cmd.Flags())
 	return cmd
@@ -229,7 +229,7 @@ func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic
 	return nil
 }
 
-// planPurge finds the offset before which each partition loses its messages.
+// planPurge returns, for each partition, the offset before which messages would be removed.
 func planPurge(ctx context.Context, cl *client.Client, topic string, only uint16, before client.Position) ([]cut, error) {
 	info, err := cl.Topic(ctx, topic)
 	if err != nil {
