@@ -33,8 +33,8 @@ func (srv *Server) listen() error {
 	return nil
 }
 
-// SetMaxConnections changes how many connections may be open; 0 is what the limit of open files leaves. If
-// more are open, some are closed.
+// SetMaxConnections changes the limit of open connections. 0 means what the limit of open files allows. When more
+// are open, the newest are closed.
 func (srv *Server) SetMaxConnections(n int) {
 	limit := int64(n)
 	if limit == 0 {
@@ -49,7 +49,7 @@ func (srv *Server) SetMaxConnections(n int) {
 	srv.eachLoop(func(l *loop) { l.post(jobFunc(func(time.Time) { l.closeNewest(over) })) })
 }
 
-// SetMaxConnectionRate changes how many new connections per second are accepted; 0 is no limit.
+// SetMaxConnectionRate changes the limit of new connections per second. 0 means no limit.
 func (srv *Server) SetMaxConnectionRate(n int) {
 	if n == 0 {
 		srv.arrivals.Store(nil)
@@ -58,7 +58,7 @@ func (srv *Server) SetMaxConnectionRate(n int) {
 	srv.arrivals.Store(rate.NewLimiter(rate.Limit(n), n))
 }
 
-// closeNewest closes sessions, the newest first, until over is used up.
+// closeNewest closes sessions of the loop, the newest first, until over, which the loops share, is used up.
 func (l *loop) closeNewest(over *atomic.Int64) {
 	sessions := slices.SortedFunc(maps.Keys(l.sessions), func(a, b *session) int { return cmp.Compare(b.id, a.id) })
 	for _, s := range sessions {
@@ -73,13 +73,13 @@ func (l *loop) closeNewest(over *atomic.Int64) {
 	}
 }
 
-// What is said to connections that are not let in, as nats-server does.
+// Errors for connections that are turned away, in the words of nats-server.
 const (
-	errTooManyConns = "maximum connections exceeded" // NATS clients compare with this one
+	errTooManyConns = "maximum connections exceeded" // NATS clients compare errors with this one
 	errThrottled    = "Connection throttling is active. Please try again later."
 )
 
-// admit counts a connection in and reports whether there is room for it.
+// admit counts a new connection, and reports whether there is room for it.
 func (srv *Server) admit() bool {
 	if srv.connections.Add(1) <= srv.maxConns.Load() {
 		return true
@@ -89,7 +89,7 @@ func (srv *Server) admit() bool {
 	return false
 }
 
-// throttle reports whether a connection comes too soon after others.
+// throttle reports whether a new connection exceeds the limit per second.
 func (srv *Server) throttle() bool {
 	arrivals := srv.arrivals.Load()
 	if arrivals == nil || arrivals.AllowN(srv.opts.Now(), 1) {
@@ -99,8 +99,8 @@ func (srv *Server) throttle() bool {
 	return true
 }
 
-// accept takes connections until the listener closes. A failing accept, for want of files for
-// example, is tried again: open connections are not affected.
+// accept accepts connections until the listener closes. It tries again after an error, such as a lack of file
+// descriptors; open connections are not affected.
 func (srv *Server) accept(l net.Listener) {
 	for pause := time.Duration(0); ; {
 		conn, err := l.Accept()
@@ -123,10 +123,10 @@ func (srv *Server) accept(l net.Listener) {
 	}
 }
 
-// refuseTimeout bounds how long a refused connection may take to read why.
+// refuseTimeout is how long a refused connection may take to read the reason.
 const refuseTimeout = 100 * time.Millisecond
 
-// enrol hands a connection to a loop, or tells it why not.
+// enrol gives a connection to a loop, or turns it away.
 func (srv *Server) enrol(conn net.Conn) {
 	if srv.throttle() {
 		srv.turnAway(conn, errThrottled)
@@ -145,11 +145,11 @@ func (srv *Server) enrol(conn net.Conn) {
 	srv.enrolIn(g, conn, s)
 }
 
-// maxRefusals is how many connections over a limit are told so at the same time.
+// maxRefusals bounds the connections that are being told why they are turned away. Others are just closed.
 const maxRefusals = 64
 
-// turnAway tells a connection why it is not let in. What it sends meanwhile is read: closing a socket
-// with unread input takes the answer away from the peer.
+// turnAway tells a connection why it is refused, and closes it. It reads what the peer sends meanwhile, because closing a
+// socket with unread input could discard the answer.
 func (srv *Server) turnAway(conn net.Conn, refusal string) {
 	srv.audit.Do(func() {
 		srv.opts.Logger.Warn("connection turned away", "addr", conn.RemoteAddr(), "err", refusal)
@@ -171,7 +171,7 @@ func (srv *Server) turnAway(conn net.Conn, refusal string) {
 	})
 }
 
-// enrolIn hands a connection to a loop.
+// enrolIn gives a connection to the loop g.
 func (srv *Server) enrolIn(g *gnetLoop, conn net.Conn, s *session) {
 	if _, err := g.client.EnrollContext(conn, s); err != nil {
 		srv.connections.Add(-1)

@@ -20,8 +20,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// admin is the HTTP server for people and monitors. It has no login: it belongs on the loopback
-// address or behind something that has one.
+// admin is the HTTP server for people and monitoring. It has no login, so it belongs on the loopback address or behind
+// a proxy that has one.
 type admin struct {
 	srv      *Server
 	listener net.Listener
@@ -32,12 +32,12 @@ type admin struct {
 const (
 	// adminTimeout bounds reading a request and its headers.
 	adminTimeout = 10 * time.Second
-	// answerTimeout bounds an answer, with the time the reader takes. Profiles get what they were
-	// asked for in addition.
+	// answerTimeout bounds a response, including the time in which the client reads it. A profile gets the
+	// duration that was asked for in addition.
 	answerTimeout = 30 * time.Second
 )
 
-// startAdmin listens on the admin address; nil when there is none.
+// startAdmin starts the admin server. It returns nil when there is no admin address.
 func startAdmin(srv *Server) (*admin, error) {
 	if srv.opts.Admin == off {
 		return nil, nil
@@ -60,7 +60,7 @@ func startAdmin(srv *Server) (*admin, error) {
 	return a, nil
 }
 
-// adminGrace is how long requests under way may take when the broker stops.
+// adminGrace is how long running requests may take when the broker stops.
 const adminGrace = time.Second
 
 func (a *admin) close() error {
@@ -74,11 +74,10 @@ func (a *admin) close() error {
 	return err
 }
 
-// maxScrapes bounds the scrapes under way: each looks at every partition.
+// maxScrapes bounds the scrapes that run at a time, because each looks at every partition.
 const maxScrapes = 4
 
-// gcMetrics are the runtime's metrics that are shown besides the usual ones: what collecting garbage takes of
-// the processor time.
+// gcMetrics are Go runtime metrics that are exported besides the default ones: the CPU time of garbage collection.
 var gcMetrics = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/cpu/classes/(gc/total|total):cpu-seconds$`)}
 
 func (a *admin) routes() http.Handler {
@@ -161,7 +160,7 @@ func (a *admin) groups(w http.ResponseWriter, _ *http.Request) {
 
 func (a *admin) json(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	// An error means that the reader is gone.
+	// An error means that the client is gone.
 	_ = json.NewEncoder(w).Encode(v)
 }
 

@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// Connection describes a client connection in /connz. Bytes and times are as of the request.
+// Connection describes a client connection in /connz.
 type Connection struct {
 	ID            uint64  `json:"id"`
 	Remote        string  `json:"remote"`
 	Protocol      string  `json:"protocol"` // "binary" or "text"; "" before the first byte
-	Name          string  `json:"name"`     // as the client says
+	Name          string  `json:"name"`     // chosen by the client
 	User          string  `json:"user"`
 	Open          float64 `json:"open_seconds"`
 	Idle          float64 `json:"idle_seconds"` // since the client last sent something
 	Received      uint64  `json:"received_bytes"`
 	Sent          uint64  `json:"sent_bytes"`
-	Pending       int     `json:"pending_bytes"`   // sent, and not yet read by the client
-	InFlight      int     `json:"in_flight_bytes"` // of publishes that wait for the disk
+	Pending       int     `json:"pending_bytes"`   // output that the client has not read yet
+	InFlight      int     `json:"in_flight_bytes"` // publishes that wait for the disk
 	Waiting       int     `json:"waiting"`         // requests that wait for records
 	Subscriptions int     `json:"subscriptions"`
 }
 
-// connections is the answer of /connz.
+// connections is the response to /connz.
 type connections struct {
 	Total       int64        `json:"total"` // open now
 	Connections []Connection `json:"connections"`
@@ -36,15 +36,15 @@ type connections struct {
 }
 
 const (
-	// connLimit is how many connections /connz lists when nobody says, and maxConnLimit the most: an
-	// event loop serves nobody while it writes down its own.
+	// connLimit is the default number of connections that /connz lists, and maxConnLimit the highest: an event
+	// loop serves nobody while it describes its connections.
 	connLimit    = 1000
 	maxConnLimit = 10_000
 	// connWait is how long /connz waits for event loops.
 	connWait = 2 * time.Second
 )
 
-// conns lists connections in the order of their ids: limit of them, behind the id after.
+// conns lists at most limit connections with ids above after, in the order of ids.
 func (a *admin) conns(w http.ResponseWriter, r *http.Request) {
 	limit, err := queryNumber(r, "limit", connLimit)
 	after, err2 := queryNumber(r, "after", 0)
@@ -57,7 +57,7 @@ func (a *admin) conns(w http.ResponseWriter, r *http.Request) {
 	a.json(w, a.srv.describeConnections(ctx, after, int(min(limit, maxConnLimit))))
 }
 
-// queryNumber returns a parameter of the request's address.
+// queryNumber returns a numeric parameter of the request's query.
 func queryNumber(r *http.Request, name string, fallback uint64) (uint64, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
@@ -66,9 +66,9 @@ func queryNumber(r *http.Request, name string, fallback uint64) (uint64, error) 
 	return strconv.ParseUint(text, 10, 64)
 }
 
-// describeConnections asks every loop for its connections behind an id.
+// describeConnections asks every loop for its connections with ids above after.
 func (srv *Server) describeConnections(ctx context.Context, after uint64, limit int) connections {
-	var mu sync.Mutex // guards list: a loop that is late still adds to it
+	var mu sync.Mutex // guards list, to which a late loop may still add
 	list := []Connection{}
 	srv.onLoops(ctx, func(l *loop, now time.Time) int {
 		found := l.describeSessions(after, limit, now)
@@ -88,8 +88,8 @@ func (srv *Server) describeConnections(ctx context.Context, after uint64, limit 
 	return c
 }
 
-// describeSessions returns the first sessions behind an id: one more than limit, if there are, so that
-// the caller sees that there are.
+// describeSessions returns the first sessions with ids above after: at most limit and one more, so that the caller knows
+// whether there are more.
 func (l *loop) describeSessions(after uint64, limit int, now time.Time) []Connection {
 	found := make([]*session, 0, len(l.sessions))
 	for s := range l.sessions {

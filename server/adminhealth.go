@@ -8,13 +8,13 @@ import (
 	"github.com/rafka-mq/rafka/partition"
 )
 
-// live answers while the process does.
+// live always answers that the process is alive.
 func (a *admin) live(w http.ResponseWriter, _ *http.Request) { a.text(w, http.StatusOK, "ok\n") }
 
-// storageFailed is why nothing can be written any more.
+// storageFailed is the reason when nothing can be written any more.
 const storageFailed = "the storage failed: every partition is read-only\n"
 
-// health fails when no partition can be written any more: a restart may help then.
+// health fails when no partition can be written to any more, which a restart may cure.
 func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
 	if a.failed() {
 		a.text(w, http.StatusServiceUnavailable, storageFailed)
@@ -23,14 +23,14 @@ func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
 	a.text(w, http.StatusOK, "ok\n")
 }
 
-// failed reports whether the storage as a whole refuses writes, topic metadata included.
+// failed reports whether all of the storage, including the topic metadata, refuses writes.
 func (a *admin) failed() bool {
 	s := a.srv.store.Stats()
 	return s.Logs > 0 && s.ReadOnly == s.Logs
 }
 
-// ready fails while the broker is of no use to a client. What it can only do in part is listed and
-// leaves it ready: whoever reads or uses other topics is still served.
+// ready fails while the broker is useless to clients. When only a part does not work, the broker stays ready, because
+// reads and other topics are served; the response lists the part.
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case !a.srv.accepting.Load():
@@ -42,10 +42,10 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// maxReadOnlyListed bounds the partitions that /readyz names: the list is for a person.
+// maxReadOnlyListed bounds the partitions that /readyz names, because people read the list.
 const maxReadOnlyListed = 100
 
-// degraded returns a line for everything that does not work.
+// degraded returns a line for each part that does not work.
 func (a *admin) degraded() string {
 	var lines strings.Builder
 	if a.srv.store.Stats().Full {
@@ -68,8 +68,8 @@ func (a *admin) degraded() string {
 	return lines.String()
 }
 
-// readOnly returns the partitions that refuse writes after a storage failure, and those that refuse
-// everything because their state is damaged.
+// readOnly returns the partitions that refuse writes after a storage failure, and those that refuse everything because
+// their state is damaged.
 func (a *admin) readOnly() (list []*partition.Partition) {
 	for _, t := range a.srv.registry.Topics() {
 		for _, p := range t.Partitions() {

@@ -7,15 +7,15 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Action is what a request needs the right to do.
+// Action is a permission that a request needs.
 type Action uint8
 
 // The actions of the operation table.
 const (
-	// ActionNone needs no right beyond being logged in.
+	// ActionNone needs only a login.
 	ActionNone Action = iota
-	// ActionDescribe reads what exists: topics, groups, statistics. Whoever may do anything else to a topic
-	// may also describe it, and everybody who is logged in may read the broker's statistics.
+	// ActionDescribe reads what exists: topics, groups, statistics. A user with any other permission for a topic
+	// may describe it, and every user may read the broker's statistics.
 	ActionDescribe
 	// ActionPublish appends to a topic or publishes to a subject.
 	ActionPublish
@@ -26,7 +26,7 @@ const (
 	ActionAdmin
 )
 
-// allows reports whether somebody may do action on a topic or subject, "" for the broker as a whole.
+// allows reports whether a user may do action on a topic or subject, or on the whole broker when that is "".
 func allows(who *auth.Principal, action Action, topic string) bool {
 	if who == nil {
 		return true
@@ -45,8 +45,7 @@ func allows(who *auth.Principal, action Action, topic string) bool {
 	return true
 }
 
-// allowed returns a *wire.Error unless the user may do action on a topic, "" for the broker as a
-// whole.
+// allowed returns a *wire.Error unless the user may do action on a topic, or on the whole broker when topic is "".
 func (s *session) allowed(action Action, topic string) error {
 	if allows(s.who, action, topic) {
 		return nil
@@ -55,14 +54,14 @@ func (s *session) allowed(action Action, topic string) error {
 	return wire.Errorf(wire.CodeForbidden, "user %q may not %s %q", s.who.Name(), actionNames[action], topic)
 }
 
-// actionNames are words for the actions, for a sentence whose object is a topic.
+// actionNames are verbs for the actions, whose object is a topic.
 var actionNames = [...]string{
 	ActionNone: "use", ActionDescribe: "see", ActionPublish: "publish to", ActionConsume: "read",
 	ActionAdmin: "change",
 }
 
-// mayPublish reports whether the user may publish to a subject: because it may anyway, or because it
-// received the subject to reply to. The second counts as one reply.
+// mayPublish reports whether the user may publish to a subject: by its permissions, or because it received the subject as
+// the reply subject of a message. The latter uses up one reply.
 func (s *session) mayPublish(to []byte) bool {
 	if s.who == nil || s.who.MayPublish(to) {
 		return true
@@ -74,7 +73,7 @@ func (s *session) mayPublish(to []byte) bool {
 	return false
 }
 
-// denied counts and reports what the user may not do.
+// denied counts and logs a request that the user may not make.
 func (s *session) denied(action Action, what string) {
 	srv := s.loop.srv
 	srv.metrics.denials.Add(1)
@@ -84,7 +83,7 @@ func (s *session) denied(action Action, what string) {
 	})
 }
 
-// certificate returns the verified certificate of the peer when its names are users, else nil.
+// certificate returns the verified certificate of the peer when clients may log in with it, else nil.
 func (s *session) certificate() *x509.Certificate {
 	if s.tls == nil || len(s.tls.VerifiedChains) == 0 || !s.loop.srv.opts.TLS.MapUsers {
 		return nil

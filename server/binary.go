@@ -17,18 +17,18 @@ type binary struct {
 	ready   bool                       // the hello was accepted
 	begun   bool                       // the preface was read
 	part    []byte                     // the start of a frame whose rest has not arrived; its capacity is the whole frame
-	backlog []byte                     // what came while the login was checked
-	need    int                        // size of that frame, 0 while unknown
-	pooled  *bytebufferpool.ByteBuffer // where part's memory is from, nil when it is its own
+	backlog []byte                     // input that arrived while the login was checked
+	need    int                        // size of the frame in part; 0 while unknown
+	pooled  *bytebufferpool.ByteBuffer // owner of part's memory; nil when that is not from the pool
 
 	topics      []*partition.Topic // by handle
 	handles     map[*partition.Topic]uint16
 	groups      map[string]string        // group names seen, so that a frame's name costs no allocation
 	subs        map[uint32]*subscription // by correlation id
 	listens     map[uint32]*liveSub      // live subscriptions by correlation id
-	leases      map[leaseKey]struct{}    // queues this connection took messages from
+	leases      map[leaseKey]struct{}    // queues that this connection has leased from
 	seats       map[seatKey]struct{}     // members of groups that joined on this connection
-	blocked     []request                // waits for the peer to read earlier replies
+	blocked     []request                // requests that wait for the peer to read earlier replies
 	listenBytes int                      // memory of listens
 	waits       int                      // long polls and waiting leases
 	held        int                      // bytes of publishes that wait for durability
@@ -37,7 +37,7 @@ type binary struct {
 	ack ackFrame // the last publish reply in the output buffer, to be extended
 }
 
-// request is something that is tried again when the peer has read.
+// request is a request that is tried again when the peer has read.
 type request interface{ retry(now time.Time) }
 
 // leaseKey names a queue on one partition.
@@ -51,8 +51,8 @@ func newBinary(s *session) *binary {
 	return &binary{s: s}
 }
 
-// feed consumes in: the preface, then frames. A frame whose rest is missing goes to a buffer of
-// exactly its size.
+// feed consumes in: the preface, then frames. The start of a frame whose rest is missing goes to a buffer of exactly the
+// frame's size.
 func (b *binary) feed(in []byte, now time.Time) {
 	for len(in) > 0 && !b.s.closed {
 		if b.s.judging {
@@ -81,7 +81,7 @@ func (b *binary) feed(in []byte, now time.Time) {
 	}
 }
 
-// wait keeps what a peer sends while its login is checked.
+// wait keeps what the peer sends while its login is checked.
 func (b *binary) wait(in []byte) {
 	if len(b.backlog)+len(in) > maxStranger {
 		b.fail(wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "over %d bytes before the reply to hello", maxStranger))
@@ -91,7 +91,7 @@ func (b *binary) wait(in []byte) {
 	b.backlog = append(b.backlog, in...)
 }
 
-// limit is the largest frame: small before the login, when nobody vouches for the peer.
+// limit returns the size of the largest frame in bytes, which is small before the login.
 func (b *binary) limit() int {
 	if b.ready {
 		return wire.MaxFrameBytes
@@ -119,8 +119,8 @@ func (b *binary) feedPreface(in []byte) (rest []byte) {
 	return in[n:]
 }
 
-// keep stores the start of a frame. Large frames come one behind the other, so their buffer is
-// taken from a pool: touching fresh memory costs more than filling it.
+// keep stores the start of a frame. The buffer of a large frame is taken from a pool, because the next large frame will
+// need it again, and the first use of new memory costs more than filling it.
 func (b *binary) keep(in []byte, need int) {
 	b.need = need
 	if need > pooledPart {
@@ -131,14 +131,14 @@ func (b *binary) keep(in []byte, need int) {
 	b.part = append(make([]byte, 0, max(need, wire.HeaderBytes)), in...)
 }
 
-// pooledPart is the size from which a partial frame's buffer is pooled.
+// pooledPart is the size of a frame above which its buffer is taken from the pool.
 const pooledPart = 16 << 10
 
-// partPool holds buffers of partial frames. A buffer is taken by keep and put back by dropPart, when
-// the frame was dispatched or the connection ended; both on the session's loop.
+// partPool holds buffers of partial frames. keep takes a buffer, and dropPart puts it back when the frame was dispatched
+// or the connection has ended; both run on the session's loop.
 var partPool bytebufferpool.Pool
 
-// dropPart forgets the partial frame.
+// dropPart puts the buffer of part back if it is from the pool.
 func (b *binary) dropPart(part []byte) {
 	if b.pooled != nil {
 		b.pooled.B = part[:0]
@@ -147,9 +147,9 @@ func (b *binary) dropPart(part []byte) {
 	}
 }
 
-// feedPart completes the frame that is kept, or keeps more of it.
+// feedPart adds input to the partial frame, and dispatches the frame when it is complete.
 func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
-	if b.need == 0 { // not even the length is whole
+	if b.need == 0 { // not even the length is complete
 		n := min(len(in), 4-len(b.part))
 		b.part = append(b.part, in[:n]...)
 		in = in[n:]
@@ -169,14 +169,14 @@ func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
 		f, _, _, _, _ := wire.NextFrame(b.part, b.limit())
 		part := b.part
 		b.part, b.need = nil, 0
-		b.dispatch(f, now) // only views the frame
+		b.dispatch(f, now) // does not keep the frame
 		b.dropPart(part)
 		return b.follow(in[n:], now)
 	}
 	return in[n:]
 }
 
-// refuseFrame answers a frame whose length is wrong; what follows cannot be understood.
+// refuseFrame answers a frame with an invalid length and closes the connection, because what follows cannot be parsed.
 func (b *binary) refuseFrame(in []byte, err error) {
 	e := wire.Errorf(wire.CodeMalformed, "%v", err)
 	if errors.Is(err, wire.ErrFrameTooLarge) {
@@ -191,10 +191,10 @@ func (b *binary) refuseFrame(in []byte, err error) {
 	b.s.close()
 }
 
-// dispatch looks the operation up and runs its handler.
+// dispatch runs the handler of a frame's operation.
 func (b *binary) dispatch(f wire.Frame, now time.Time) {
 	b.s.loop.scratch.run.p = nil
-	if f.Op == wire.OpPublish && b.ready { // the hot one
+	if f.Op == wire.OpPublish && b.ready { // the hot path
 		b.publish(f, now)
 		return
 	}
@@ -216,8 +216,8 @@ func (b *binary) dispatch(f wire.Frame, now time.Time) {
 	}
 }
 
-// failFrame answers a request that failed. A body that cannot be decoded ends the connection: what
-// else the peer gets wrong is anybody's guess.
+// failFrame answers a request that failed. It closes the connection after a body that cannot be decoded, because the
+// peer's other frames cannot be trusted either.
 func (b *binary) failFrame(f wire.Frame, err error) {
 	if errors.Is(err, wire.ErrMalformed) {
 		b.s.loop.srv.metrics.malformed.Add(1)
@@ -238,7 +238,7 @@ func (b *binary) fail(op wire.Op, correlation uint32, e *wire.Error) {
 	out.B = wire.AppendError(out.B, op, correlation, e)
 }
 
-// reply appends a reply whose body is what appendBody appends.
+// reply appends a reply. appendBody appends its body; nil means an empty one.
 func (b *binary) reply(f wire.Frame, appendBody func(dst []byte) []byte) {
 	b.replyTo(f.Op, f.Correlation, 0, appendBody)
 }
@@ -255,15 +255,15 @@ func (b *binary) replyTo(op wire.Op, correlation uint32, flags wire.Flags, appen
 // waiting reports whether a preface, hello or frame is incomplete.
 func (b *binary) waiting() bool { return len(b.part) > 0 || !b.ready }
 
-// quiet asks for nothing: a client of the binary protocol pings by itself.
+// quiet sends nothing, because clients of the binary protocol ping by themselves.
 func (b *binary) quiet(idle time.Duration) bool { return idle > b.s.loop.srv.opts.IdleTimeout }
 
-// drain tells the peer to reconnect elsewhere, and answers what waits for more records.
+// drain tells the peer to reconnect elsewhere, and answers requests that wait for records.
 func (b *binary) drain(grace time.Duration, now time.Time) {
 	b.notice(wire.CodeShutdown, grace, "the broker is shutting down")
 }
 
-// notice tells the peer something it did not ask for.
+// notice sends a Notice.
 func (b *binary) notice(code wire.Code, grace time.Duration, detail string) {
 	n := wire.Notice{Code: code, GraceMs: uint32(grace.Milliseconds()), Detail: detail}
 	out := b.s.buffer()
@@ -271,7 +271,7 @@ func (b *binary) notice(code wire.Code, grace time.Duration, detail string) {
 	out.B = wire.EndFrame(n.Append(dst), at)
 }
 
-// unblock serves what waited for the peer to read, until it is blocked again.
+// unblock retries the requests that waited for the peer to read, until it is blocked again.
 func (b *binary) unblock(now time.Time) bool {
 	for n := len(b.blocked); n > 0 && !b.s.blocked(); n-- { // a retry may wait again
 		r := b.blocked[0]
@@ -306,7 +306,7 @@ func (b *binary) later(r request) error {
 	return nil
 }
 
-// ended gives back what the connection held.
+// ended releases what the connection held: subscriptions, leases and memberships.
 func (b *binary) ended(now time.Time) {
 	b.dropPart(b.part)
 	b.part = nil
@@ -326,7 +326,7 @@ func (b *binary) ended(now time.Time) {
 	b.s.loop.srv.metrics.binarySessions.Add(-1)
 }
 
-// topic returns the topic of a handle, unless that was deleted.
+// topic returns the topic of a handle. The error says that the handle is unknown or the topic was deleted.
 func (b *binary) topic(handle uint16) (*partition.Topic, error) {
 	if int(handle) >= len(b.topics) {
 		return nil, wire.Errorf(wire.CodeTopicNotFound, "handle %d was not resolved on this connection", handle)
@@ -357,7 +357,7 @@ func (b *binary) partition(handle, number uint16, action Action) (*partition.Par
 	return p, p.Err()
 }
 
-// allowed asks whether the user may do action on a topic.
+// allowed is session.allowed.
 func (b *binary) allowed(action Action, topic string) error {
 	return b.s.allowed(action, topic)
 }
@@ -368,7 +368,7 @@ func (b *binary) groupName(name []byte) string {
 		return known
 	}
 	if len(b.groups) >= 1024 {
-		b.groups = nil // a peer that invents names pays for it itself
+		b.groups = nil // bounds the memory; only a peer with very many groups pays for it
 	}
 	if b.groups == nil {
 		b.groups = map[string]string{}

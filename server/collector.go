@@ -6,8 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// collector turns the broker's counters into metrics when they are asked for. Nothing on the way of
-// a message knows of it.
+// collector turns the broker's counters into metrics when they are scraped. Code that handles messages does not know it.
 type collector struct {
 	srv    *Server
 	oldest *oldestTimes
@@ -33,15 +32,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	c.suppressed(e)
 }
 
-// maxSeries bounds the topics, the partitions and the groups that have series: a broker with 10,000
-// partitions must not turn a scrape into megabytes. What is cut is counted.
+// maxSeries bounds the numbers of topics, partitions and groups that have series each, so that a scrape of a broker with
+// 10,000 partitions does not become megabytes. The others are counted.
 const maxSeries = 1000
 
 // emitter sends the metrics of one scrape.
 type emitter struct {
 	ch    chan<- prometheus.Metric
 	descs map[string]*prometheus.Desc
-	cut   map[string]int // by what was cut
+	cut   map[string]int // how many were left out, by kind
 }
 
 func (e *emitter) counter(name, help string, v float64, labels ...string) {
@@ -52,7 +51,7 @@ func (e *emitter) gauge(name, help string, v float64, labels ...string) {
 	e.send(prometheus.GaugeValue, name, help, v, labels)
 }
 
-// send emits one value; labels are names and values in turn.
+// send emits one value. labels are names and values in turn.
 func (e *emitter) send(kind prometheus.ValueType, name, help string, v float64, labels []string) {
 	names, values := split(labels)
 	e.ch <- prometheus.MustNewConstMetric(e.desc(name, help, names), kind, v, values...)
@@ -63,7 +62,7 @@ func (e *emitter) histogram(name, help string, h *histogram) {
 	e.ch <- prometheus.MustNewConstHistogram(e.desc(name, help, nil), count, sum, buckets)
 }
 
-// desc describes a metric, once in a scrape: it costs more than its values.
+// desc returns the description of a metric. It makes one per scrape, because that takes longer than sending a value.
 func (e *emitter) desc(name, help string, labels []string) *prometheus.Desc {
 	d := e.descs[name]
 	if d == nil {
@@ -80,7 +79,7 @@ func split(labels []string) (names, values []string) {
 	return names, values
 }
 
-// room reports whether the n-th of its kind still gets series, and counts it when not.
+// room reports whether the n-th of a kind gets series, and counts it when it does not.
 func (e *emitter) room(kind string, n int) bool {
 	if n < maxSeries {
 		return true
@@ -96,7 +95,7 @@ func (c collector) suppressed(e *emitter) {
 	}
 }
 
-// What can be cut from a scrape.
+// The kinds that maxSeries bounds.
 const (
 	cutTopics     = "topic"
 	cutPartitions = "partition"

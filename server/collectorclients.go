@@ -2,7 +2,7 @@ package server
 
 import "github.com/rafka-mq/rafka/wire"
 
-// connections emits what is known about clients as a whole.
+// connections emits the metrics of connections, sessions and logins.
 func (c collector) connections(e *emitter) {
 	m := &c.srv.metrics
 	e.gauge("rafka_active_connections", "Open client connections.", float64(c.srv.connections.Load()))

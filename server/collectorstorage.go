@@ -10,7 +10,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// storage emits what the storage as a whole counts.
+// storage emits the metrics of the storage as a whole.
 func (c collector) storage(e *emitter, sum *logSurvey, now time.Time) {
 	s, m := c.srv.store.Stats(), &c.srv.metrics
 	e.gauge("rafka_storage_messages_total", "Messages stored now.", float64(sum.records))
@@ -44,7 +44,7 @@ func (c collector) memory(e *emitter, s *log.StoreStats) {
 	e.counter("rafka_storage_cold_slabs_total", "Times a publish waited for fresh memory.", float64(s.ColdSlabs))
 }
 
-// disk emits the space of the data directory, nothing where it is not known.
+// disk emits the space of the data directory's file system, if that is known.
 func (c collector) disk(e *emitter) {
 	if c.srv.opts.Dir == "" || c.srv.opts.FS != nil {
 		return
@@ -55,7 +55,7 @@ func (c collector) disk(e *emitter) {
 	}
 }
 
-// goMemory returns what the Go runtime has mapped and not given back.
+// goMemory returns the memory in bytes that the Go runtime has mapped and not returned.
 func goMemory() uint64 {
 	sample := []runtimemetrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	runtimemetrics.Read(sample)

@@ -95,7 +95,7 @@ func (c collector) members(e *emitter) {
 
 func byGroup(a, b *wire.GroupInfo) int { return cmp.Compare(a.Group, b.Group) }
 
-// addGroup adds what one partition knows about a group.
+// addGroup adds the figures of a group on one partition.
 func addGroup(sums map[string]*wire.GroupInfo, g *wire.GroupInfo) {
 	s := sums[g.Group]
 	if s == nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// coordinator runs the membership of groups on a goroutine of its own. Event loops post what members
-// say, and are posted what to answer; neither waits for the other. Partitions are told their fences
-// from here, before members are told their assignments.
+// coordinator runs group.Coordinator on a goroutine of its own. Event loops post the requests of members to it, and it
+// posts the answers to the loops; neither waits for the other. It sets the fences of partitions before it tells members
+// their assignments.
 type coordinator struct {
 	srv   *Server
 	group *group.Coordinator
@@ -24,16 +24,16 @@ type coordinator struct {
 	wake chan struct{}
 	done chan struct{}
 
-	// What follows belongs to the goroutine.
+	// The fields below belong to the goroutine.
 	seats     map[seatKey]*seat
-	next, end uint32 // generations at hand
+	next, end uint32 // generations that are reserved and not used: [next, end)
 	refresh   time.Time
 }
 
 // seatKey names a member.
 type seatKey struct{ group, member string }
 
-// seat is where a member can be told things.
+// seat is where a member is told its assignments.
 type seat struct {
 	b           *binary
 	loop        *loop
@@ -41,10 +41,10 @@ type seat struct {
 	topics      []string
 }
 
-// generationBlock is how many generations are reserved at once: each reservation is a flush.
+// generationBlock is how many generations are reserved at a time, because each reservation waits for the disk.
 const generationBlock = 1 << 16
 
-// refreshInterval is how soon a group notices that a topic was added, grew or is gone.
+// refreshInterval is how long it may take until a group notices that a topic was created, deleted or extended.
 const refreshInterval = time.Second
 
 func newCoordinator(srv *Server) *coordinator {
@@ -53,7 +53,7 @@ func newCoordinator(srv *Server) *coordinator {
 	return co
 }
 
-// post has f run on the coordinator's goroutine, unless the broker has stopped. It never blocks.
+// post makes f run on the coordinator's goroutine, unless the broker has stopped. It never blocks.
 func (co *coordinator) post(f func(now time.Time)) {
 	co.mu.Lock()
 	if co.over {
@@ -82,7 +82,7 @@ func (co *coordinator) ask(f func(now time.Time)) {
 	}
 }
 
-// stop ends the goroutine. What was posted before still runs.
+// stop ends the goroutine after it has run what was posted before.
 func (co *coordinator) stop() {
 	co.mu.Lock()
 	co.over = true
@@ -109,7 +109,7 @@ func (co *coordinator) run() {
 	}
 }
 
-// due returns when the goroutine has to look again by itself.
+// due returns when the goroutine has to run a turn by itself.
 func (co *coordinator) due() (time.Time, bool) {
 	at, ok := co.group.Due()
 	if ok && co.refresh.Before(at) {
@@ -118,7 +118,7 @@ func (co *coordinator) due() (time.Time, bool) {
 	return at, ok
 }
 
-// turn does what was posted and what is due. It returns false when the broker has stopped.
+// turn runs what was posted, and what is due by the clock. It returns false when the broker has stopped.
 func (co *coordinator) turn() bool {
 	co.mu.Lock()
 	jobs, over := co.inbox, co.over
@@ -138,7 +138,7 @@ func (co *coordinator) turn() bool {
 	return !over
 }
 
-// do keeps a panic of one job from ending the broker.
+// do runs a job. A panic of it does not end the broker.
 func (co *coordinator) do(f func(now time.Time)) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -148,7 +148,7 @@ func (co *coordinator) do(f func(now time.Time)) {
 	f(co.srv.opts.Now())
 }
 
-// topic tells the group package about a topic.
+// topic describes a topic to the group package.
 func (co *coordinator) topic(name string) (group.Topic, bool) {
 	t := co.srv.registry.Topic(name)
 	if t == nil {
@@ -163,8 +163,8 @@ func (co *coordinator) topic(name string) (group.Topic, bool) {
 	return g, true
 }
 
-// generation returns the next one. When none can be reserved, because the disk is full or failed, it
-// goes on nevertheless: then a restart could give one out twice.
+// generation returns a new generation. When none can be reserved, because the disk is full or has failed, it returns one
+// all the same; then it may be returned again after a restart.
 func (co *coordinator) generation() uint32 {
 	if co.next == co.end {
 		first, err := co.srv.registry.Generations(generationBlock)
@@ -177,7 +177,7 @@ func (co *coordinator) generation() uint32 {
 	return co.next - 1
 }
 
-// partition returns a partition that can be used.
+// partition returns a partition, or nil when it does not exist or cannot be used.
 func (co *coordinator) partition(p group.Partition) *partition.Partition {
 	t := co.srv.registry.Topic(p.Topic)
 	if t == nil {
@@ -190,7 +190,7 @@ func (co *coordinator) partition(p group.Partition) *partition.Partition {
 	return part
 }
 
-// apply sets the fences and tells members about their assignments. between runs in between.
+// apply sets the fences, calls between, and then tells members their assignments.
 func (co *coordinator) apply(between func()) {
 	e := co.group.Effects()
 	for _, f := range e.Fences {
@@ -215,7 +215,7 @@ func (co *coordinator) apply(between func()) {
 	}
 }
 
-// assigned is what a member should know.
+// assigned returns the message that tells a member its assignment.
 func (co *coordinator) assigned(key seatKey) wire.Assigned {
 	a, _ := co.group.Assignment(key.group, key.member)
 	m := wire.Assigned{Revision: a.Revision}
@@ -232,7 +232,7 @@ func (co *coordinator) assigned(key seatKey) wire.Assigned {
 	return m
 }
 
-// join seats a member and answers.
+// join adds a member and answers with its assignment.
 func (co *coordinator) join(b *binary, correlation uint32, j *group.Join, now time.Time) {
 	err := co.group.Join(*j, now)
 	if err != nil {
@@ -241,7 +241,7 @@ func (co *coordinator) join(b *binary, correlation uint32, j *group.Join, now ti
 		return
 	}
 	key := seatKey{j.Group, j.Member}
-	delete(co.seats, key) // it is answered, not notified
+	delete(co.seats, key) // it gets the answer, and no notice in addition
 	co.apply(nil)
 	co.seats[key] = &seat{b: b, loop: b.s.loop, correlation: correlation, topics: j.Topics}
 	m := co.assigned(key)
@@ -267,7 +267,7 @@ func (co *coordinator) heartbeat(b *binary, correlation uint32, m *wire.Heartbea
 	b.post(func(b *binary) { b.replyTo(wire.OpHeartbeat, correlation, flags, a.Append) })
 }
 
-// checkTopics tells a member that a topic it reads is gone: nothing else would.
+// checkTopics returns an error for a member that reads a topic that no longer exists.
 func (co *coordinator) checkTopics(key seatKey) error {
 	s := co.seats[key]
 	if s == nil {
@@ -288,7 +288,7 @@ func (co *coordinator) leave(b *binary, correlation uint32, m *wire.LeaveGroup, 
 	b.answerLater(wire.OpLeaveGroup, correlation, memberError(m.Group, m.Member, err))
 }
 
-// disconnected is told when a connection with members ends.
+// disconnected is called when a connection on which members have joined ends.
 func (co *coordinator) disconnected(b *binary, keys []seatKey, now time.Time) {
 	for _, key := range keys {
 		if s := co.seats[key]; s != nil && s.b == b {
@@ -299,7 +299,7 @@ func (co *coordinator) disconnected(b *binary, keys []seatKey, now time.Time) {
 	co.apply(nil)
 }
 
-// memberError is an error of the group package as it crosses the network.
+// memberError translates an error of the group package to a *wire.Error.
 func memberError(groupName, member string, err error) error {
 	switch {
 	case errors.Is(err, group.ErrNotMember):

@@ -5,13 +5,12 @@
 //	err = s.Start()
 //	defer s.Shutdown(ctx)
 //
-// Its nouns: a loop is one event loop, which owns sessions and everything that waits for them; a
-// session is the protocol state of one connection, bytes in and bytes out; a transport is the
-// connection under a session; a watch is a loop's interest in one partition; a job is work posted to
-// a loop from elsewhere.
+// Its nouns: a loop is an event loop, which owns sessions and everything that waits for them; a session is
+// the protocol state of one connection, bytes in and bytes out; a transport is the connection under a
+// session; a watch is everything on a loop that waits for one partition; a job is work that is posted to a
+// loop from elsewhere.
 //
-// Sessions never block and never touch a socket: a transport is a gnet connection, an in-memory pipe
-// or a test. What blocks (cold reads, metadata) runs on workers, which post their result back to the
-// loop. All state of a session and of a loop belongs to the loop's goroutine; only a loop's inbox is
-// shared.
+// Sessions never block and never touch a socket: a transport is a gnet connection, an in-memory pipe or a
+// test. Work that blocks (cold reads, metadata) runs on workers, which post the result back to the loop.
+// All state of a session and of a loop belongs to the loop's goroutine; only a loop's inbox is shared.
 package server

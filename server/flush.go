@@ -7,26 +7,27 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// A publish that must become durable is handed to the flusher, which takes all that came meanwhile in
-// one round, while the loop serves others. For a connection that sends one message after the other,
-// waiting for each, the two hand-overs between loop and flusher cost about as much as half a flush. So a
-// loop on which nobody else is active makes the round itself.
+// A publish that must become durable is usually handed to the flusher, which makes everything that arrives meanwhile
+// durable in one round, while the loop serves other connections. For a connection that waits for each message before it
+// sends the next, the two hand-overs between loop and flusher take about half as long as a flush. So a loop with only
+// one active connection runs the round itself.
 
 const (
-	// soloTurns is how often in a row bytes came from one connection before it counts as the only one
-	// that is active: another one waits for at most one round, and then for none.
+	// soloTurns is how many times in a row input must come from one connection before it counts as the only
+	// active one. When another one becomes active, it waits for at most one round.
 	soloTurns = 16
-	// slowRound ends waiting for the device until it was the only one for as long again.
+	// slowRound is the duration of a round after which the loop runs none until the connection has been the only
+	// active one for soloTurns again.
 	slowRound = 2 * time.Millisecond
 )
 
-// flush is a partition to be flushed at the end of the turn.
+// flush is a partition to be flushed at the end of a turn.
 type flush struct {
 	p     *partition.Partition
 	level wire.Level
 }
 
-// flush asks for p to be flushed to a level when the turn ends.
+// flush requests a flush of p to a level at the end of the turn.
 func (l *loop) flush(p *partition.Partition, level wire.Level) {
 	for i := len(l.flushes) - 1; i >= 0; i-- {
 		if l.flushes[i].p == p {
@@ -46,7 +47,7 @@ func (l *loop) startFlushes() {
 	l.flushes = l.flushes[:0]
 }
 
-// noteReader counts how often in a row bytes came from s.
+// noteReader counts how many times in a row input came from s.
 func (l *loop) noteReader(s *session) {
 	if l.reader != s {
 		l.reader, l.solo, l.streamed = s, 0, time.Time{}
@@ -54,14 +55,14 @@ func (l *loop) noteReader(s *session) {
 	l.solo++
 }
 
-// mayWait reports whether the loop may wait for the device: one connection that is the only one active
-// waits for one acknowledgement, and nothing has arrived meanwhile.
+// mayWait reports whether the loop may wait for the device: the only active connection waits for one acknowledgement, and
+// no other input has arrived.
 func (l *loop) mayWait() bool {
 	return len(l.flushes) == 1 && l.pending == 1 && l.solo >= soloTurns && l.awaited != nil && !l.awaited()
 }
 
-// flushHere makes the round of this turn's flush, unless the flusher is at one. What became durable is
-// acknowledged at the end of this turn.
+// flushHere runs the round for this turn's flush, unless the flusher is running one. What became durable is acknowledged
+// at the end of this turn.
 func (l *loop) flushHere() {
 	f := l.flushes[0]
 	l.flushes[0] = flush{}

@@ -8,30 +8,29 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// gatherer collects the entries that hold leased messages. An entry of which only a part is leased
-// is cut when it is not compressed, so that workers who share a batch do not each get all of it.
+// gatherer collects the entries that hold leased messages. It cuts an entry of which only a part is leased, unless that
+// is compressed, so that workers that share a batch do not each get all of it.
 type gatherer struct {
 	out  []byte
-	sent []group.Lease  // what of the leases is in out
-	gone []group.Settle // what of them is not to be delivered any more
-	done int            // leases that were dealt with
+	sent []group.Lease  // parts of the leases whose messages are in out
+	gone []group.Settle // parts of the leases that have no message to deliver any more
+	done int            // leases that are completely in sent or gone
 	last uint64         // index of the last whole entry in out
 
 	id      wire.Identity // of the partition
-	checked *checkedEntry // the one that was cut last; nil remembers none
+	checked *checkedEntry // the entry that was cut last; nil to remember none
 }
 
-// checkedEntry is an entry of which the batch's checksum is right.
+// checkedEntry is an entry whose batch's checksum was checked.
 type checkedEntry struct {
 	id    wire.Identity
 	index uint64
 }
 
-// maxGathered is where gathering stops: the reply must fit a frame.
+// maxGathered bounds the gathered bytes, so that the reply fits a frame.
 const maxGathered = wire.MaxFrameBytes - leaseReserve
 
-// gather appends the entries of the leases, which are in offset order. read is the partition's Read
-// or ReadCold.
+// gather appends the entries of the leases, which must be in offset order. read is the partition's Read or ReadCold.
 func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read func(c *log.Chunk, offset uint64, maxBytes int) error) error {
 	var c log.Chunk
 	defer c.Release()
@@ -61,7 +60,7 @@ func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read fun
 	return nil
 }
 
-// take notes that [from, to) of a lease is in out.
+// take notes that the messages [from, to) of a lease are in out.
 func (g *gatherer) take(l group.Lease, from, to uint64) {
 	if n := len(g.sent); n > 0 {
 		if s := &g.sent[n-1]; s.First+uint64(s.Count) == from && s.Attempt == l.Attempt {
@@ -72,7 +71,7 @@ func (g *gatherer) take(l group.Lease, from, to uint64) {
 	g.sent = append(g.sent, group.Lease{First: from, Count: uint32(to - from), Attempt: l.Attempt})
 }
 
-// leave notes that [from, to) of a lease has nothing to deliver.
+// leave notes that there is nothing to deliver for [from, to) of a lease.
 func (g *gatherer) leave(l group.Lease, from, to uint64) {
 	if from >= to {
 		return
@@ -92,7 +91,7 @@ func outOfRange(p *partition.Partition, offset uint64) *wire.Error {
 	return e
 }
 
-// chunk appends what of c lies in [from, to) of a lease, and returns the offset behind.
+// chunk appends the messages [from, to) of a lease from c, and returns the offset up to which it got.
 func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64, seed uint32) (uint64, error) {
 	for _, b := range c.Slices {
 		for len(b) > 0 {
@@ -118,7 +117,7 @@ func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64, seed uint
 	return from, nil
 }
 
-// part appends the entry e with [first, next) of a lease, without what compaction removed.
+// part appends the messages [first, next) of a lease from the entry e. It notes those that compaction removed as gone.
 func (g *gatherer) part(l group.Lease, e wire.Entry, raw []byte, first, next uint64, seed uint32) error {
 	batch, err := wire.ViewBatch(e.Payload)
 	if err != nil {
@@ -133,7 +132,7 @@ func (g *gatherer) part(l group.Lease, e wire.Entry, raw []byte, first, next uin
 	return g.entry(e, raw, first, next, seed)
 }
 
-// thinned tells the records of [first, next) that are left from those that were removed.
+// thinned is part for an entry from which compaction removed records.
 func (g *gatherer) thinned(l group.Lease, batch *wire.Batch, base, first, next uint64) error {
 	plain, err := codec.Unpack(*batch, nil)
 	if err != nil {
@@ -167,15 +166,15 @@ func (g *gatherer) entry(e wire.Entry, raw []byte, from, to uint64, seed uint32)
 			return g.cut(e, &batch, first, next, seed)
 		}
 	}
-	if g.last != e.Index { // leases of one compressed entry share it
+	if g.last != e.Index { // leases share one copy of a compressed entry
 		g.out = append(g.out, raw...)
 		g.last = e.Index
 	}
 	return nil
 }
 
-// open returns the batch of an entry that is to be cut: what is damaged must not get a new checksum. Workers
-// who share a batch come one after the other, so that the checksum of all of it is looked at once.
+// open returns the batch of an entry that is to be cut, after checking its checksum, because a damaged batch must not get
+// a new one. It checks an entry once for consecutive leases.
 func (g *gatherer) open(e *wire.Entry) (wire.Batch, error) {
 	this := checkedEntry{g.id, e.Index}
 	if g.checked != nil && *g.checked == this {
@@ -188,7 +187,7 @@ func (g *gatherer) open(e *wire.Entry) (wire.Batch, error) {
 	return batch, err
 }
 
-// cut appends an entry of the broker's own making that holds the records [first, next) of e.
+// cut appends a new entry with the records [first, next) of e.
 func (g *gatherer) cut(e wire.Entry, batch *wire.Batch, first, next uint64, seed uint32) error {
 	at := len(g.out)
 	g.out = append(g.out, make([]byte, wire.StampBytes)...)

@@ -8,7 +8,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// get answers with the latest record of a key. A worker looks: the first look-up reads the partition.
+// get answers with the latest record of a key. It runs on a worker, because the first look-up reads the whole partition.
 func (b *binary) get(f wire.Frame, _ time.Time) error {
 	var m wire.Get
 	if err := m.Parse(f.Body); err != nil {

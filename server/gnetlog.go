@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// gnetLogger passes gnet's messages on. What gnet calls an error is mostly a peer that went away, so
-// only Fatalf is louder than debug.
+// gnetLogger logs gnet's messages at level debug, except those of Fatalf: most of gnet's errors only mean that a peer has
+// disconnected.
 type gnetLogger struct{ logger *slog.Logger }
 
 func (g gnetLogger) Debugf(format string, args ...any) { g.debug(format, args) }

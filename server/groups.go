@@ -9,8 +9,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// commitOffsets stores a group's offsets on the partitions of one topic. All are checked before the
-// first is stored.
+// commitOffsets stores a group's offsets on the partitions of one topic. It checks all of them before it stores the first.
 func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 	m := &b.s.loop.scratch.commit
 	if err := m.Parse(f.Body); err != nil {
@@ -37,7 +36,7 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 		}
 		index, err := p.Commit(name, o.Offset, m.Generation, now)
 		if err != nil {
-			if i > 0 { // partly appended: the reply must say so
+			if i > 0 { // some are stored: the reply must say that the outcome is unknown
 				e := asWireError(err)
 				return &wire.Error{Code: e.Code, Retry: wire.RetryUnknown, Detail: e.Detail}
 			}
@@ -48,7 +47,7 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 	return nil
 }
 
-// newJoin returns what n acks lead to; one ack needs none.
+// newJoin returns the join of n acks, or nil for one ack, which needs none.
 func (b *binary) newJoin(n int) *join {
 	if n == 1 {
 		return nil
@@ -77,7 +76,7 @@ func (b *binary) committed(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// listGroups describes groups on a worker: how old a lag is may be on the disk.
+// listGroups answers with the groups. It runs on a worker, because the age of a lag may have to be read from the disk.
 func (b *binary) listGroups(f wire.Frame, now time.Time) error {
 	var m wire.Groups
 	if err := m.Parse(f.Body); err != nil {
@@ -101,7 +100,7 @@ func (b *binary) listGroups(f wire.Frame, now time.Time) error {
 	})
 }
 
-// groupInfos describes the groups a user may see; name "" means all.
+// groupInfos describes the groups that a user may see: the one with a name, or all for "".
 func (srv *Server) groupInfos(who *auth.Principal, name string, of func(p *partition.Partition) []wire.GroupInfo) []wire.GroupInfo {
 	infos := []wire.GroupInfo{}
 	for _, t := range srv.registry.Topics() {
@@ -163,7 +162,7 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 	return b.finishJoin(j, f, "group", m.Group)
 }
 
-// finishJoin takes away the count that kept j open while it was being filled.
+// finishJoin removes the count that kept j open while acks were added.
 func (b *binary) finishJoin(j *join, f wire.Frame, what, name string) error {
 	j.left--
 	switch {

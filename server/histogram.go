@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// latencyBounds are the upper ends of the latency buckets, from what one event loop turn takes to
-// what a stuck disk takes.
+// latencyBounds are the upper bounds of the latency buckets, from the time of a turn of an event loop to that of a stuck
+// disk.
 var latencyBounds = [...]time.Duration{
 	10 * time.Microsecond, 25 * time.Microsecond, 50 * time.Microsecond, 100 * time.Microsecond,
 	250 * time.Microsecond, 500 * time.Microsecond,
@@ -15,13 +15,13 @@ var latencyBounds = [...]time.Duration{
 	500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// histogram counts latencies. It may be observed and read from any goroutine.
+// histogram counts latencies. It is safe for concurrent use.
 type histogram struct {
 	counts [len(latencyBounds) + 1]atomic.Uint64
-	sum    atomic.Uint64 // nanoseconds; starting over after 2^64 is what counters may do
+	sum    atomic.Uint64 // in nanoseconds; may wrap around, as counters may
 }
 
-// observe counts n events that took d each.
+// observe counts n events with a latency of d each.
 func (h *histogram) observe(d time.Duration, n uint64) {
 	if n == 0 {
 		return
@@ -35,7 +35,7 @@ func (h *histogram) observe(d time.Duration, n uint64) {
 	h.sum.Add(uint64(d) * n)
 }
 
-// read returns the cumulative counts by upper bound in seconds, as Prometheus wants them.
+// read returns the cumulative counts by upper bound in seconds, in the form that Prometheus expects.
 func (h *histogram) read() (count uint64, sum float64, buckets map[float64]uint64) {
 	buckets = make(map[float64]uint64, len(latencyBounds))
 	for i := range h.counts {

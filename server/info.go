@@ -10,18 +10,18 @@ import (
 	"github.com/google/uuid"
 )
 
-// natsVersion is the level of the NATS client protocol that the text mode speaks. Clients switch
-// behaviour on it, so it is not our own version.
+// natsVersion is the version of nats-server whose protocol the text mode speaks. It is not Rafka's version, because
+// clients choose their behaviour by it.
 const natsVersion = "2.10.0"
 
-// info is the greeting. It has only fields that nats-server sends, too: a client may refuse one that it does
-// not know, as nats.php does.
+// info is the greeting. It has only fields of nats-server's, because some clients, such as nats.php, refuse a greeting with
+// unknown fields.
 type info struct {
 	ServerID   string   `json:"server_id"`
 	ServerName string   `json:"server_name"`
 	Version    string   `json:"version"`
-	Build      string   `json:"git_commit"` // our own name and version, where NATS names its build
-	Go         string   `json:"go"`         // clients want it: nats-core for Python does not connect without
+	Build      string   `json:"git_commit"` // Rafka's name and version
+	Go         string   `json:"go"`         // nats-core for Python requires it
 	Proto      int      `json:"proto"`
 	Host       string   `json:"host"`
 	Port       int      `json:"port"`
@@ -46,8 +46,8 @@ func (srv *Server) appendInfo(dst []byte, s *session, c addressed) []byte {
 	return append(srv.beginInfo(dst, s, c), "}\r\n"...)
 }
 
-// appendConnectInfo appends the line that answers a program's first PING: the greeting, and what the
-// login led to. There is one account, which has the name that NATS gives to the only one.
+// appendConnectInfo appends the line that answers a program's first PING: the greeting with the outcome of the login. The
+// only account has the name that nats-server gives its default one.
 func (srv *Server) appendConnectInfo(dst []byte, s *session, c addressed) []byte {
 	return append(srv.beginInfo(dst, s, c), `,"connect_info":true,"remote_account":"`+onlyAccount+`"}`+"\r\n"...)
 }
@@ -62,9 +62,9 @@ func (srv *Server) beginInfo(dst []byte, s *session, c addressed) []byte {
 	return append(appendHost(append(dst, `,"client_ip":"`...), c.RemoteAddr()), '"') // an address needs no escapes
 }
 
-// greeting returns what all connections are told, ready for more fields. It is made once for each
-// state of the broker: accepting a connection should leave no garbage. What stays within the process
-// is not encrypted.
+// greeting returns the part of the greeting that all connections get, ready for more fields. It is encoded once for each
+// state of the broker, so that accepting a connection does not allocate. For connections within the process it does not
+// ask for TLS.
 func (srv *Server) greeting(lame, inProcess bool) []byte {
 	required := srv.required()
 	kind := 0
@@ -91,8 +91,8 @@ type greeting struct {
 
 // The kinds of greetings.
 const (
-	greetLame      = 1 << iota // go elsewhere
-	greetInProcess             // no socket between us
+	greetLame      = 1 << iota // the broker is in lame duck mode
+	greetInProcess             // the connection is within the process
 	greetKinds
 )
 
@@ -124,7 +124,7 @@ func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 	return body
 }
 
-// maxPayload is the largest payload of a text publish.
+// maxPayload returns the size of the largest payload of a text publish in bytes.
 func (srv *Server) maxPayload() int { return srv.payloadLimit }
 
 // appendHost appends an address without its port.

@@ -7,10 +7,9 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// LameDuck closes the broker's connections gradually: new ones are refused, clients are told to reconnect
-// elsewhere, and after grace the remaining connections are closed one after another over the given
-// duration. It returns when none is left, or when ctx ends; call Shutdown next. Connections are served
-// until they are closed.
+// LameDuck closes the broker's connections gradually. It refuses new ones and tells clients to reconnect elsewhere. After
+// grace it closes the remaining connections one after another over the given duration; they are served until then. It
+// returns when none is left, or when ctx ends. Call Shutdown next.
 func (srv *Server) LameDuck(ctx context.Context, grace, over time.Duration) {
 	srv.opts.Logger.Info("lame duck mode", "connections", srv.connections.Load(), "grace", grace, "took", over)
 	srv.accepting.Store(false)
@@ -51,7 +50,7 @@ func (srv *Server) LameDuck(ctx context.Context, grace, over time.Duration) {
 	}
 }
 
-// pause waits and reports whether ctx did not end meanwhile.
+// pause waits for d, and returns false when ctx ends first.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -63,12 +62,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// lame tells the peer to reconnect elsewhere; what waits for more records goes on waiting.
+// lame tells the peer to reconnect elsewhere. Requests that wait for records keep waiting.
 func (b *binary) lame(grace time.Duration) {
 	b.notice(wire.CodeShutdown, grace, "the broker is going away")
 }
 
-// lame tells a program to reconnect elsewhere. A person sees the end when it comes.
+// lame tells a program to reconnect elsewhere. It tells people nothing.
 func (t *text) lame(time.Duration) {
 	if t.async {
 		out := t.s.buffer()

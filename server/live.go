@@ -9,38 +9,37 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Messages on subjects are live: whoever listens at that moment gets them. Text and binary sessions
-// share the space of subjects.
+// Messages on subjects are live: they go to the subscriptions that exist at that moment. Text and binary sessions share
+// one subject space.
 
-// receiver is a session's side of its live subscriptions. But for at, its methods are called on the
-// session's loop.
+// receiver is the side of a session that gets live messages. Its methods, except at, are called on the session's loop.
 type receiver interface {
 	// at returns the session.
 	at() *session
-	// deliver sends a message to one of its subscriptions. It reports whether that took it.
+	// deliver sends a message to one of its subscriptions. It reports whether the subscription took it.
 	deliver(sub *liveSub, m *message) bool
-	// nobody tells the subscription that waits for a reply that nobody got the request.
+	// nobody tells the subscription that waits for the reply that nobody got the request.
 	nobody(sub *liveSub, m *message)
 }
 
-// live is what a session knows about one of its live subscriptions.
+// live is the value of a live subscription in the index.
 type live struct {
 	to        receiver
-	max       uint64 // deliveries until it ends by itself; 0 for no end
+	max       uint64 // deliveries after which it ends by itself; 0 for never
 	delivered uint64
 }
 
-// listenID is what a binary peer calls a subscription.
+// listenID is a binary session's id of a subscription.
 func listenID(sub *liveSub) uint32 { return encbinary.LittleEndian.Uint32([]byte(sub.Note())) }
 
-// liveSub is a subscription in the server's index; its note is what the peer calls it, a number of
-// four bytes or a text. But for the session it belongs to, its value is for the session's loop alone.
+// liveSub is a subscription in the server's index. Its note is the peer's id of it: four bytes of a number, or a text. Only
+// the session's loop may use its value, except for the session in it.
 type liveSub = subject.Sub[live]
 
-// spillBytes is the output of one turn at which it goes to the transport before the turn ends.
+// spillBytes is the size of a session's output at which it goes to the transport before the turn ends.
 const spillBytes = 512 << 10
 
-// mayReceive reports whether the user may see a message. If so, it may answer.
+// mayReceive reports whether the user may receive a message. If so, the user may then publish to its reply subject.
 func (s *session) mayReceive(m *message) bool {
 	if !s.who.MayReceive(m.Subject) {
 		return false
@@ -164,7 +163,7 @@ func (b *binary) checkLive(m *wire.Live) error {
 	return nil
 }
 
-// deliver sends a message to one of the session's subscriptions. It reports whether that took it.
+// deliver sends a message to one of the session's subscriptions. It reports whether the subscription took it.
 func (b *binary) deliver(sub *liveSub, m *message) bool {
 	v := &sub.Value
 	if b.s.closed || sub.Gone() || b.s.who != nil && !b.s.mayReceive(m) {

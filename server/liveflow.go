@@ -2,45 +2,45 @@ package server
 
 import "time"
 
-// Live messages are kept nowhere, so a publisher that is faster than a subscriber reads must be held
-// back, or the subscriber is lost. Whoever publishes to a subscriber that is far behind is not read
-// from for a moment. Nobody else notices.
+// Live messages are not stored, so a publisher that is faster than a subscriber reads must be held back, or the subscriber
+// must be dropped. The broker pauses reading from a session that publishes to a subscriber that is far behind. Other
+// sessions are not affected.
 
 const (
-	// pace is how many bytes a second each publisher may send to a subscriber that is far behind. One
-	// that reads less than its publishers send at this pace reaches its limit and is closed.
+	// pace is how many bytes a second each publisher may send to a subscriber that is far behind. A subscriber
+	// that reads less than its publishers send at this pace reaches its output limit and is closed.
 	pace = 10 << 20
-	// holdMost bounds one hold: a publisher is also somebody's subscriber, and may have more to say.
+	// holdMost bounds one hold, because the session may have other requests to send.
 	holdMost = 100 * time.Millisecond
-	// numbAfter is for how long nobody needs to have read from a subscriber that is far behind. After
-	// that nobody waits for it any more, until it reads.
+	// numbAfter is how long a subscriber that is far behind may read nothing before nobody waits for it any more,
+	// until it reads again.
 	numbAfter = time.Second
 )
 
-// flow is how far a session is behind in reading, and whether it is held back for others that are.
+// flow is how far a session is behind with reading, and whether it is held back because of others that are.
 type flow struct {
-	drained int64     // output that the peer had taken when it was looked at
-	at      time.Time // when it last had taken some
-	numb    bool      // took nothing for so long that nobody waits
+	drained int64     // output that the peer had read at the last look
+	at      time.Time // when it was last found to have read some
+	numb    bool      // it read nothing for numbAfter, so nobody waits
 	held    bool      // not read from
 
 	until time.Time // of the hold
-	by    *session  // who is behind; nil when it is a loop
-	full  *loop     // whose inbox is full
-	owed  int       // bytes for which it was not held yet
+	by    *session  // the session that is behind; nil when it is a loop
+	full  *loop     // the loop whose inbox is full
+	owed  int       // bytes to subscribers that are behind for which it was not held yet
 }
 
 // crowdBytes is the unread output of a session at which its publishers are held back.
 func (l *loop) crowdBytes() int { return l.srv.opts.MaxPendingBytes / 4 }
 
-// mailFull reports whether those who hand messages to the loop should wait: the rest of what a session
-// may leave unread must not come at once. It may be called from any goroutine.
+// mailFull reports whether publishers on other loops should wait before they send the loop more messages. Otherwise a
+// session could get more output at once than it may leave unread. It may be called from any goroutine.
 func (l *loop) mailFull() bool { return int(l.mail.Load()) > l.srv.opts.MaxPendingBytes/4 }
 
-// drained is how many bytes of output the kernel has taken, but for a constant.
+// drained returns how many bytes of output the kernel has taken, up to a constant.
 func (s *session) drained() int64 { return int64(s.sent) - int64(s.t.OutboundBuffered()) }
 
-// crowd notices a session with live subscriptions whose peer is far behind.
+// crowd marks a session with live subscriptions whose peer is far behind.
 func (l *loop) crowd(s *session, now time.Time) {
 	if s.listens == 0 || s.closed || s.crowded.Load() || s.t.OutboundBuffered() <= l.crowdBytes() {
 		return
@@ -54,8 +54,8 @@ func (l *loop) crowd(s *session, now time.Time) {
 	l.crowded = append(l.crowded, s)
 }
 
-// behind reports whether a crowded session still is. It is not when half of what it was behind is
-// read, or when it reads nothing at all.
+// behind reports whether publishers still have to wait for a crowded session: not when its unread output is down to half,
+// or when it reads nothing at all.
 func (l *loop) behind(s *session, now time.Time) bool {
 	if s.closed || s.t.OutboundBuffered() <= l.crowdBytes()/2 {
 		return false
@@ -67,8 +67,7 @@ func (l *loop) behind(s *session, now time.Time) bool {
 	return !s.flow.numb
 }
 
-// hold stops reading from the session that was read from in this turn when what it published goes to
-// somebody who is behind.
+// hold pauses reading from the session whose input this turn processed, when it published to a subscriber that is behind.
 func (l *loop) hold(now time.Time) {
 	s, by, full, owed := l.reading, l.blocker, l.full, l.owed
 	l.reading, l.blocker, l.full, l.owed = nil, nil, nil, 0
@@ -80,7 +79,7 @@ func (l *loop) hold(now time.Time) {
 		s.flow.owed += owed
 		wait = min(wait, time.Duration(s.flow.owed)*time.Second/pace)
 		if wait < retryInterval {
-			return // it is saved up
+			return // too short to pause for: it adds up
 		}
 	}
 	s.flow.owed, s.flow.until, s.flow.by, s.flow.full = 0, now.Add(wait), by, full
@@ -91,14 +90,14 @@ func (l *loop) hold(now time.Time) {
 	l.readAgain(s)
 }
 
-// readAgain makes the driver read from a session, or not while there is a reason not to.
+// readAgain makes the driver read from a session, unless there is a reason to pause.
 func (l *loop) readAgain(s *session) {
 	if l.pauseReading != nil && !s.gone {
 		l.pauseReading(s, s.flow.held || s.full)
 	}
 }
 
-// relieve looks who has caught up, and reads again from those who waited for them.
+// relieve finds the sessions that have caught up, and resumes reading from those that waited for them.
 func (l *loop) relieve(now time.Time) {
 	l.crowded = keep(l.crowded, func(s *session) bool {
 		still := l.behind(s, now)
@@ -118,7 +117,7 @@ func (l *loop) relieve(now time.Time) {
 	})
 }
 
-// keep leaves those in the list of which f is true.
+// keep removes the sessions from the list for which f is false.
 func keep(list []*session, f func(*session) bool) []*session {
 	kept := list[:0]
 	for _, s := range list {
@@ -130,8 +129,8 @@ func keep(list []*session, f func(*session) bool) []*session {
 	return kept
 }
 
-// overwhelmed reports whether a loop has so much to deliver that a subscription on it is given up.
-// The subscription is taken out at once, its connection by its own loop.
+// overwhelmed reports whether a loop has so much to deliver that it gives up a subscription. It removes the subscription at
+// once, and the loop closes its connection.
 func (l *loop) overwhelmed(sub *liveSub) bool {
 	s := sub.Value.to.at()
 	if int(s.loop.mail.Load()) < l.srv.opts.MaxPendingBytes {

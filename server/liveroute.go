@@ -9,11 +9,11 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// message is one live message. Its slices are views, valid until the message was routed.
+// message is one live message. Its slices are views that are valid until the message was routed.
 type message struct {
 	wire.Live
-	later bool     // it was scheduled: nobody gets it now
-	from  receiver // whose own subscriptions do not get the message; nil for none
+	later bool     // it was scheduled, so nobody gets it now
+	from  receiver // session whose own subscriptions do not get the message; nil for none
 }
 
 // newMessage returns a message without headers.
@@ -21,17 +21,16 @@ func newMessage(subject, payload []byte) *message {
 	return &message{Live: wire.Live{Subject: subject, Payload: payload}}
 }
 
-// nextRouted returns the loop's own message, for its fields to be set. They are set where they are: a copy
-// of a struct that was just written waits for the stores.
+// nextRouted returns the loop's own message for the caller to fill in. That is faster than filling in another struct and
+// copying it, because such a copy waits for the stores.
 func (l *loop) nextRouted() *message {
 	m := &l.routed
 	m.later, m.from = false, nil
 	return m
 }
 
-// route hands a message to every live subscription that matches, and to one member of each queue
-// group. Subscriptions of other loops get it at the end of the turn, in order. It returns how many
-// get it.
+// route sends a message to every live subscription that matches, and to one member of each queue group. Subscriptions of
+// other loops get it at the end of the turn, in order. It returns how many subscriptions get it.
 func (l *loop) route(m *message) (receivers int) {
 	if m.later || l.srv.live.Len() == 0 {
 		return 0
@@ -56,7 +55,7 @@ func (l *loop) route(m *message) (receivers int) {
 	return receivers
 }
 
-// send hands a message to a subscription, wherever it is. It reports whether that took it.
+// send sends a message to a subscription on any loop. It reports whether the subscription took it.
 func (l *loop) send(sub *liveSub, m *message) bool {
 	to := sub.Value.to
 	if to == m.from || sub.Gone() {
@@ -77,7 +76,7 @@ func (l *loop) send(sub *liveSub, m *message) bool {
 	return true
 }
 
-// sendGroup hands a message to a random member of a queue group that takes it.
+// sendGroup sends a message to a random member of a queue group, or to another one when that does not take it.
 func (l *loop) sendGroup(g *subject.Group[live], m *message) bool {
 	n := g.Len()
 	if n == 0 {
@@ -91,8 +90,8 @@ func (l *loop) sendGroup(g *subject.Group[live], m *message) bool {
 	return false
 }
 
-// handoff carries the messages of one turn of one loop to the subscriptions of another. It is a job
-// of the other loop. Whatever the number of subscriptions, a message is copied into it once.
+// handoff carries the messages of one turn of a loop to the subscriptions of another loop, as a job of that loop. A message
+// is copied into it once, whatever the number of subscriptions.
 type handoff struct {
 	to      *loop
 	bytes   []byte
@@ -103,16 +102,16 @@ type handoff struct {
 // parcel is one message in a handoff.
 type parcel struct {
 	message                uint64 // number of the message in its turn
-	subject, reply, header int    // sizes, in this order in bytes
-	size                   int    // of all, payload included
-	subs                   int    // next ones in subs
+	subject, reply, header int    // sizes of the parts, which stand in bytes in this order
+	size                   int    // of all parts and the payload
+	subs                   int    // how many of the next subscriptions in subs get it
 	from                   receiver
 }
 
-// handoffs are taken by loop.handoffTo and put back when the other loop has run them.
+// handoffs is a pool. loop.handoffTo takes from it, and the other loop puts back when it has run the handoff.
 var handoffs = sync.Pool{New: func() any { return new(handoff) }}
 
-// maxHandoff is the size at which a handoff does not wait for the end of the turn.
+// maxHandoff is the size at which a handoff is sent before the end of the turn.
 const maxHandoff = 1 << 20
 
 func (l *loop) handoffTo(to *loop) *handoff {
@@ -132,8 +131,8 @@ func (l *loop) handoffTo(to *loop) *handoff {
 	return h
 }
 
-// sendHandoffs posts what this turn has for other loops. It comes before the turn's own output: who
-// reads a PONG may rely on every message before it being on its way.
+// sendHandoffs posts the messages of this turn for other loops. It runs before the turn's own output is written, so that a
+// client that gets a PONG can rely on its earlier messages being on their way.
 func (l *loop) sendHandoffs() {
 	for to, h := range l.handoffs {
 		delete(l.handoffs, to)
@@ -196,7 +195,7 @@ func (p *parcel) view(b []byte) message {
 	return message{Live: live, from: p.from}
 }
 
-// recycle gives the handoff's memory to another one.
+// recycle empties the handoff and puts it back in the pool.
 func (h *handoff) recycle() {
 	h.to.mail.Add(-int64(len(h.bytes)))
 	clear(h.subs)
@@ -208,8 +207,7 @@ func (h *handoff) recycle() {
 	handoffs.Put(h)
 }
 
-// routeQueue hands a message to another member of a queue group: the one that was chosen has left
-// meanwhile.
+// routeQueue sends a message to another member of a queue group, because the chosen one has left meanwhile.
 func (l *loop) routeQueue(queue string, m *message) {
 	l.message++
 	l.matches.Reset()

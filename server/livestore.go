@@ -16,8 +16,8 @@ import (
 // keyHeader is the header that carries a record's key in text mode.
 const keyHeader = "rafka-key"
 
-// publish serves PUB and HPUB: live subscribers get the message and, when a topic is bound to the
-// subject, the topic does, too. Subjects never become topics by themselves: they may be inboxes.
+// publish serves PUB and HPUB: it sends the message to live subscribers and, when a topic is bound to the subject, appends
+// it to the topic. It never creates a topic, because a subject may be an inbox.
 func (t *text) publish(m *message, now time.Time) {
 	l := t.s.loop
 	if !t.s.mayPublish(m.Subject) {
@@ -57,13 +57,13 @@ type stored struct {
 	p           *partition.Partition
 	base, index uint64
 	duplicate   bool // its message id was known
-	later       bool // it was scheduled: base is the id, p the schedule
+	later       bool // it was scheduled: base is its id, and p the companion log
 }
 
-// stallInterval is how often a publish that found the disk behind is tried again.
+// stallInterval is how often a publish that was refused because the disk is too slow is tried again.
 const stallInterval = retryInterval
 
-// stall lets the session wait instead of dropping a message: nobody would hear that it was refused.
+// stall pauses the session and tries the message again later. Refusing the message would drop it, as nobody would be told.
 func (t *text) stall(m *message, now time.Time) {
 	later := message{Live: wire.Live{
 		Subject: slices.Clone(m.Subject), Reply: slices.Clone(m.Reply),
@@ -78,8 +78,7 @@ func (t *text) stall(m *message, now time.Time) {
 	}})
 }
 
-// store appends a message to a topic. It reports whether that is done; when not, it has dealt with
-// the message.
+// store appends a message to a topic. It returns false when that failed or has to wait, and has handled that then.
 func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s stored, ok bool) {
 	l := t.s.loop
 	if t.held > l.srv.opts.MaxInFlightBytes {
@@ -130,7 +129,7 @@ func (b *binary) storeLive(topic *partition.Topic, m *message, now time.Time) er
 	return nil
 }
 
-// remember keeps where a person's publishes are, for the commands that want to see them.
+// remember notes where a person's publishes are, for commands that show them; see seeOwn.
 func (t *text) remember(s stored) {
 	if !t.friendly() {
 		return
@@ -141,8 +140,8 @@ func (t *text) remember(s stored) {
 	t.recent[s.p] = s.index
 }
 
-// awaitStored answers on the reply subject when the message is as durable as its topic asks for. held
-// counts the bytes that wait.
+// awaitStored answers on the reply subject when the message is as durable as its topic asks. held counts the session's
+// bytes that wait.
 func (l *loop) awaitStored(s stored, m *message, held *int, now time.Time) {
 	*held += len(m.Payload)
 	l.awaitLevel(s.p, ack{
@@ -153,8 +152,8 @@ func (l *loop) awaitStored(s stored, m *message, held *int, now time.Time) {
 	})
 }
 
-// storeMessage makes a record of the message and appends it to the partition of its key or, without one,
-// of its subject.
+// storeMessage appends a message as a record to the partition of its key or, without a key, of its subject. A message with
+// a time is scheduled instead.
 func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (s stored, err error) {
 	if l.draining {
 		return s, wire.Errorf(wire.CodeShutdown, "the broker is shutting down")
@@ -203,11 +202,11 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	return s, err
 }
 
-// ttlHeaders are the headers that say for how long a message is delivered.
+// ttlHeaders are the headers with the time to live of a message.
 var ttlHeaders = []string{"rafka-ttl", "Nats-TTL"}
 
-// traits tells the batch of one message what its headers ask of the broker: that its id is looked for,
-// and its time to live, as a duration such as 90s or as a number of seconds.
+// traits sets the attributes of a batch of one message from its headers: whether it has a message id, and its time to live,
+// which is a duration such as 90s or a number of seconds.
 func traits(b *wire.BatchBuilder, h wire.Headers) error {
 	if len(h) == 0 {
 		return nil
@@ -241,8 +240,8 @@ func parseTTL(v string) (time.Duration, error) {
 	return ttl, nil
 }
 
-// parseHeader translates a NATS header block. The line of the key becomes the record's key; lines
-// that are no header are left out.
+// parseHeader parses a NATS header block. The header keyHeader becomes the record's key. Lines that are no header are
+// ignored.
 func parseHeader(block []byte) (key []byte, headers wire.Headers, err error) {
 	_, rest, _ := bytes.Cut(block, crlf)
 	for len(rest) > 0 {
@@ -270,8 +269,7 @@ func parseHeader(block []byte) (key []byte, headers wire.Headers, err error) {
 
 var crlf = []byte("\r\n")
 
-// refuseStore tells whoever can be told that a topic refused a message: the reply subject or, without
-// one, a person.
+// refuseStore reports that a topic refused a message: on the reply subject or, without one, to a person.
 func (t *text) refuseStore(topic *partition.Topic, m *message, e *wire.Error) {
 	t.s.loop.srv.metrics.failed(wire.OpPublish, e.Code)
 	if len(m.Reply) > 0 {
@@ -323,7 +321,7 @@ func appendStored(dst []byte, p *partition.Partition, offset uint64, level wire.
 	return append(dst, `"}`...)
 }
 
-// storeError is the JSON of a publish that failed.
+// storeError returns the JSON of a publish that failed.
 type storeError struct {
 	Topic string `json:"topic"`
 	Error struct {

@@ -9,24 +9,24 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// interest is whether any live subscription matches a topic's name.
+// interest says whether any live subscription matches a topic's name.
 type interest struct {
-	version uint64 // of the index when it was looked at
+	version uint64 // of the index at the last look
 	name    []byte
 	any     bool
 }
 
 const (
-	// maxInterests bounds a loop's memory of topics: it is above the number of topics a broker has,
-	// and deleted ones must not pile up.
+	// maxInterests bounds the topics that a loop remembers, so that deleted ones do not pile up. A broker has
+	// fewer topics.
 	maxInterests = 16 << 10
-	// maxLiveBatch bounds what a compressed batch may unfold to on an event loop. Producers make
-	// batches of a few megabytes; what is larger is stored but reaches no live subscriber.
+	// maxLiveBatch bounds the decompressed size of a batch that is opened on an event loop. Producers make
+	// batches of a few megabytes; a larger one is stored, but not sent to live subscribers.
 	maxLiveBatch = 16 << 20
 )
 
-// routeBatch hands the records that were appended to a topic to the live subscriptions of its name.
-// Without any it costs one atomic load.
+// routeBatch sends the records that were appended to a topic to the live subscriptions of its name. When there are no
+// live subscriptions at all it costs one atomic load.
 func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 	if !l.routes(topic) {
 		return
@@ -43,7 +43,7 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 		if err != nil {
 			return
 		}
-		if rec.Removed { // by whoever compressed it: there is nothing to deliver
+		if rec.Removed { // marked so by the producer: there is nothing to deliver
 			continue
 		}
 		l.header = appendHeader(l.header[:0], &rec)
@@ -53,7 +53,7 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 	}
 }
 
-// routes reports whether somebody listens to what is published to a topic.
+// routes reports whether a live subscription matches the name of a topic.
 func (l *loop) routes(topic *partition.Topic) bool {
 	return l.srv.live.Len() > 0 && l.interestIn(topic).any
 }
@@ -77,8 +77,8 @@ func (l *loop) interestIn(topic *partition.Topic) interest {
 	return in
 }
 
-// appendHeader appends a record's key and headers as a NATS header block, nothing when it has none.
-// A key that does not fit a line is written in base64.
+// appendHeader appends a record's key and headers as a NATS header block, or nothing when it has none. A key that cannot
+// stand on a line is written in base64.
 func appendHeader(dst []byte, rec *wire.Record) []byte {
 	if rec.Key == nil && len(rec.Headers) == 0 {
 		return dst
@@ -93,7 +93,7 @@ func appendHeader(dst []byte, rec *wire.Record) []byte {
 	}
 	for name, value := range rec.Headers.All() {
 		if !oneLine(name) || bytes.IndexByte(name, ':') >= 0 || len(name) == 0 {
-			continue // NATS has no way to write it
+			continue // it cannot be written in a NATS header block
 		}
 		dst = append(append(dst, name...), ": "...)
 		at := len(dst)
@@ -108,7 +108,7 @@ func appendHeader(dst []byte, rec *wire.Record) []byte {
 	return append(dst, crlf...)
 }
 
-// oneLine reports whether b stays whole as the value of a header line.
+// oneLine reports whether b can stand unchanged as the value of a header line.
 func oneLine(b []byte) bool {
 	return bytes.IndexByte(b, '\r') < 0 && bytes.IndexByte(b, '\n') < 0 && len(bytes.Trim(b, " \t")) == len(b)
 }

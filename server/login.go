@@ -11,18 +11,18 @@ import (
 
 // Limits of logins.
 const (
-	// maxLogins is how many logins are checked at once: a hash is meant to cost time, and that time must
-	// not be taken from those who are in.
+	// maxLogins bounds the logins that are checked at a time. Checking a password takes CPU time by design,
+	// which must not be taken from connections that are logged in.
 	maxLogins = 2
-	// maxStranger bounds what a connection sends while its login is checked.
+	// maxStranger bounds the bytes that a connection may send while its login is checked.
 	maxStranger = 64 << 10
 )
 
 // required reports whether connections must log in.
 func (srv *Server) required() bool { return srv.policy.Load().Required() }
 
-// logIn checks credentials and calls then on the session's loop with nil when they are good: at once
-// when that is quick, later otherwise. Meanwhile the session must run nothing.
+// logIn checks credentials and calls then on the session's loop, with nil when they are valid: at once when the check is
+// fast, and otherwise later. The session must run nothing meanwhile.
 func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time), now time.Time) {
 	srv := s.loop.srv
 	policy := srv.policy.Load()
@@ -60,7 +60,7 @@ func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time)
 	}()
 }
 
-// renew returns who somebody that a policy let in is under today's.
+// renew returns the principal that a principal of an older policy has under the current one.
 func (srv *Server) renew(policy *auth.Policy, who *auth.Principal) (*auth.Principal, bool) {
 	if today := srv.policy.Load(); today != policy {
 		return today.Renew(who)
@@ -68,7 +68,7 @@ func (srv *Server) renew(policy *auth.Policy, who *auth.Principal) (*auth.Princi
 	return who, true
 }
 
-// judge notes who the peer is.
+// judge sets the principal of the peer.
 func (s *session) judge(c *auth.Credentials, who *auth.Principal, err error, then func(error, time.Time), now time.Time) {
 	srv := s.loop.srv
 	if err == nil {
@@ -87,16 +87,16 @@ func (s *session) judge(c *auth.Credentials, who *auth.Principal, err error, the
 	then(err, now)
 }
 
-// late reports whether the peer should have logged in by now, or said something when it is let in
-// without a login.
+// late reports whether the peer has exceeded AuthTimeout: it has not logged in or, when it needs no login, has not sent
+// anything.
 func (s *session) late(now time.Time) bool {
 	return !s.admitted && !s.judging && !now.Before(s.loginDue()) && !s.loop.srv.policy.Load().Open()
 }
 
-// loginDue is when the peer must have logged in.
+// loginDue returns when AuthTimeout ends for the peer.
 func (s *session) loginDue() time.Time { return s.opened.Add(s.loop.srv.opts.AuthTimeout) }
 
-// awaitLogin sets a timer for a peer that has to log in before the next sweep. All others need none.
+// awaitLogin sets a timer for a peer whose AuthTimeout ends before the next sweep. Others need none.
 func (s *session) awaitLogin(now time.Time) {
 	due := s.loginDue()
 	if s.closed || s.admitted || !due.After(now) || due.Sub(now) > s.loop.srv.opts.sweepInterval() {
@@ -105,9 +105,8 @@ func (s *session) awaitLogin(now time.Time) {
 	s.loop.timers.add(&timed{at: due, expire: s.checkTimeouts})
 }
 
-// SetAuth replaces who may connect and do what, for new and for open connections: connections whose login
-// is no longer valid are closed, and subscriptions that are no longer allowed end. A nil policy lets
-// everybody do everything.
+// SetAuth replaces the policy for new and open connections: connections whose login is no longer valid are closed, and
+// subscriptions that are no longer allowed end. A nil policy allows everything.
 func (srv *Server) SetAuth(p *auth.Policy) {
 	srv.policy.Store(p)
 	srv.eachLoop(func(l *loop) {
@@ -136,7 +135,7 @@ func (s *session) reconsider(p *auth.Policy, now time.Time) {
 	}
 }
 
-// expel tells the peer why the connection closes, in the words of its protocol.
+// expel tells the peer in its protocol why the connection is closed, and closes it.
 func (s *session) expel(text string, e *wire.Error) {
 	if b, ok := s.proto.(*binary); ok {
 		b.notice(e.Code, 0, e.Detail)

@@ -12,7 +12,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// job is work for a loop. It runs on the loop's goroutine.
+// job is work that is posted to a loop and runs on the loop's goroutine.
 type job interface{ run(now time.Time) }
 
 // jobFunc is a job made of a function.
@@ -20,26 +20,27 @@ type jobFunc func(now time.Time)
 
 func (f jobFunc) run(now time.Time) { f(now) }
 
-// loop owns sessions and what waits for them. Except for the inbox, everything in it belongs to the
-// one goroutine that drives it.
+// loop owns sessions and everything that waits for them. Except for the inbox, all of it belongs to the goroutine that
+// drives the loop. A turn is the processing of one read event or of the posted jobs, with the output and flushes that
+// follow from it.
 type loop struct {
 	srv  *Server
-	ring func() // wakes the driver, which then calls drain; safe from any goroutine
+	ring func() // wakes the driver, which then calls drain; safe for concurrent use
 
-	nudge     func()      // makes the driver call runLaters behind the sockets that are ready; nil when it cannot
-	isRunning func() bool // nil when the driver always runs
-	// pauseReading makes the driver stop or go on reading from a session; nil when it cannot.
+	nudge     func()      // makes the driver call runLaters after the sockets that are ready; nil when it cannot
+	isRunning func() bool // whether the driver runs; nil when it always does
+	// pauseReading makes the driver pause or resume reading from a session; nil when it cannot.
 	pauseReading func(s *session, pause bool)
-	// awaited reports whether somebody who is read from has sent something, or the driver has something
-	// else to do; nil when it cannot tell.
+	// awaited reports whether the driver has work: input of a session that is not paused, or something else; nil
+	// when it cannot tell.
 	awaited func() bool
 
 	mu    sync.Mutex // guards inbox, rung and over
 	inbox []job
-	rung  bool // nobody needs to wake the driver: it was woken, or a turn runs that looks at its end
-	over  bool // the driver has ended: nothing runs any more
+	rung  bool // the driver need not be woken: it was, or a turn runs, which looks at the inbox at its end
+	over  bool // the driver has ended: jobs are refused
 
-	spare    []job // the inbox of the turn before, to be reused
+	spare    []job // memory of the last inbox, for reuse
 	sessions map[*session]struct{}
 	watches  map[*partition.Partition]*watch
 	flushes  []flush
@@ -53,37 +54,36 @@ type loop struct {
 	turning  bool      // between the start of a turn and its end
 	chunk    log.Chunk // of hot reads; released before the handler returns
 	turn     turnCount
-	clock    time.Time         // when the current move of a partition was noticed
+	clock    time.Time         // when the current change of a partition was noticed
 	iov      [maxSlices][]byte // scratch space of writeChunk
 	gathered []byte            // entries of a lease reply; copied out before the handler returns
 
-	message      uint64                // live messages routed, to tell them apart
-	matches      subject.Matches[live] // of the message that is routed
+	message      uint64                // number of the last live message that was routed
+	matches      subject.Matches[live] // of the message that is being routed
 	handoffs     map[*loop]*handoff    // of this turn
-	mail         atomic.Int64          // bytes of live messages handed over and not yet delivered
+	mail         atomic.Int64          // bytes of live messages that were handed to this loop and not delivered yet
 	crowded      []*session            // sessions whose peers are far behind
-	held         []*session            // sessions that are not read from
+	held         []*session            // sessions from which reading is paused
 	interests    map[*partition.Topic]interest
-	laters       []job             // put off to a turn of their own
+	laters       []job             // jobs for a turn of their own; see later
 	nudged       bool              // that turn will come
-	spareBacklog []byte            // of a text session that has none now
-	large        []byte            // of a command of a text session that arrives in pieces
-	builder      wire.BatchBuilder // of the record that a text session publishes
-	header       []byte            // of a record that is routed
+	spareBacklog []byte            // memory for the backlog of a text session
+	large        []byte            // memory for a large command of a text session
+	builder      wire.BatchBuilder // for records that text sessions publish
+	header       []byte            // scratch space: header of a record that is being routed
 	scratch      scratch
-	reader       *session  // whose bytes came last
-	solo         int       // how often in a row they were this session's
-	streamed     time.Time // when they last were one of a stream
-	reading      *session  // whose bytes this turn is about; nil for none
-	blocker      *session  // a crowded one that got messages in this turn
-	full         *loop     // one with a full inbox that got messages in this turn
-	late         bool      // the message that is routed goes to a crowded session
-	owed         int       // bytes of this turn that went to somebody who is behind
-	routed       message   // the message that is routed: on the heap once, not for each of them
+	reader       *session  // whose input came last
+	solo         int       // how many times in a row input came from reader
+	streamed     time.Time // when reader's last input was full of messages; see streams
+	reading      *session  // whose input this turn processes; nil for none
+	blocker      *session  // a crowded session that got messages in this turn
+	full         *loop     // a loop with a full inbox that got messages in this turn
+	late         bool      // the message that is being routed goes to a crowded session
+	owed         int       // bytes of this turn that went to sessions or loops that are behind
+	routed       message   // the message that is being routed, here to avoid an allocation for each
 }
 
-// scratch is memory of the handlers of binary sessions, reused from frame to frame: a handler is done
-// with it when it returns.
+// scratch is memory that the handlers of binary sessions reuse. A handler may use it until it returns.
 type scratch struct {
 	run      publishRun
 	batch    wire.Batch
@@ -91,8 +91,8 @@ type scratch struct {
 	commit   wire.Commit
 	ranges   []group.Settle
 	leased   []group.Lease
-	sent     []group.Lease // of a gatherer
-	checked  checkedEntry  // of a gatherer
+	sent     []group.Lease // gatherer.sent
+	checked  checkedEntry  // gatherer.checked
 	leaseOut wire.Leased
 
 	schedule  wire.Schedule
@@ -100,11 +100,10 @@ type scratch struct {
 	batches   []wire.Batch
 }
 
-// smallBacklog is the size of a backlog for which new memory is cheap: the spare one is for those that are
-// as large as a read.
+// smallBacklog is the size of a backlog up to which new memory is cheap. The spare one is for larger ones.
 const smallBacklog = 16 << 10
 
-// takeSpare returns memory for a backlog of size bytes, empty.
+// takeSpare returns an empty slice with memory for a backlog of size bytes.
 func (l *loop) takeSpare(size int) []byte {
 	b := l.spareBacklog
 	if size <= smallBacklog || cap(b) < size {
@@ -121,11 +120,11 @@ func (l *loop) keepSpare(b []byte) {
 	}
 }
 
-// maxLarge bounds the memory that a loop keeps for large commands of text sessions: a message of the
-// default limit.
+// maxLarge bounds the memory that a loop keeps for a large command of text sessions. A message of the default size limit
+// fits.
 const maxLarge = 1<<20 + 64<<10
 
-// takeLarge returns empty memory for size bytes.
+// takeLarge returns an empty slice with memory for a command of size bytes.
 func (l *loop) takeLarge(size int) []byte {
 	b := l.large
 	if cap(b) < size {
@@ -152,8 +151,8 @@ func newLoop(srv *Server) *loop {
 	return l
 }
 
-// post hands a job to the loop. It may be called from any goroutine and never blocks. It reports
-// whether the job will run: not when the loop has ended.
+// post posts a job to the loop. It may be called from any goroutine and never blocks. It returns false when the loop has
+// ended, so that the job will not run.
 func (l *loop) post(j job) bool {
 	l.mu.Lock()
 	if l.over {
@@ -170,7 +169,7 @@ func (l *loop) post(j job) bool {
 	return true
 }
 
-// finish ends the loop: it runs what was posted and takes nothing more.
+// finish ends the loop: it runs the jobs that were posted, and refuses others.
 func (l *loop) finish(now time.Time) {
 	l.mu.Lock()
 	l.over = true
@@ -268,7 +267,7 @@ func (l *loop) sessionEnded(s *session, now time.Time) {
 	}
 }
 
-// runJob keeps a panic of one job from ending the loop and with it every connection on it.
+// runJob runs a job. A panic of it does not end the loop.
 func (l *loop) runJob(j job, now time.Time) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -290,7 +289,7 @@ func (l *loop) tick(now time.Time) {
 	l.relieve(now)
 }
 
-// setAlarm makes sure that tick runs when the next thing is due.
+// setAlarm makes sure that tick runs when the next timer is due.
 func (l *loop) setAlarm(now time.Time) {
 	at, ok := l.timers.next()
 	if len(l.stuck)+len(l.crowded)+len(l.held) > 0 {
@@ -305,7 +304,7 @@ func (l *loop) setAlarm(now time.Time) {
 	l.alarm.Reset(at.Sub(now))
 }
 
-// sweep closes sessions that overstayed a timeout. The server posts it about once a second.
+// sweep closes sessions that have exceeded a timeout. The server posts it about once a second.
 func (l *loop) sweep(now time.Time) {
 	for s := range l.sessions {
 		s.checkTimeouts(now)
@@ -318,7 +317,7 @@ func (l *loop) sweep(now time.Time) {
 	}
 }
 
-// closeAll closes every session, after what is written was handed to the kernel.
+// closeAll closes every session after its output was handed to the kernel.
 func (l *loop) closeAll(now time.Time) {
 	for s := range l.sessions {
 		s.flushOut(now)
@@ -329,8 +328,8 @@ func (l *loop) closeAll(now time.Time) {
 // running reports whether something drives the loop.
 func (l *loop) running() bool { return l.isRunning == nil || l.isRunning() }
 
-// drainSessions tells every session that the broker goes away and answers what waits for records. It
-// returns how many acknowledgements still wait for the disk.
+// drainSessions tells every session that the broker stops, and answers requests that wait for records. It returns how many
+// acknowledgements still wait for the disk.
 func (l *loop) drainSessions(grace time.Duration, now time.Time) int {
 	l.draining = true
 	for s := range l.sessions {

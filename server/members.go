@@ -10,8 +10,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// post has f run on the session's loop, unless the connection is gone by then. It may be called from
-// any goroutine.
+// post makes f run on the session's loop, unless the connection is gone by then. It may be called from any goroutine.
 func (b *binary) post(f func(b *binary)) {
 	b.s.loop.post(jobFunc(func(time.Time) {
 		if !b.s.closed {
@@ -20,7 +19,7 @@ func (b *binary) post(f func(b *binary)) {
 	}))
 }
 
-// answerLater answers on the session's loop: with err, or with nothing when it is nil.
+// answerLater answers on the session's loop: with err or, when that is nil, with an empty reply.
 func (b *binary) answerLater(op wire.Op, correlation uint32, err error) {
 	b.post(func(b *binary) {
 		if err != nil {
@@ -31,14 +30,14 @@ func (b *binary) answerLater(op wire.Op, correlation uint32, err error) {
 	})
 }
 
-// push appends a frame that nobody asked for.
+// push appends a frame that is no reply.
 func (b *binary) push(op wire.Op, correlation uint32, appendBody func(dst []byte) []byte) {
 	out := b.s.buffer()
 	dst, at := wire.BeginFrame(out.B, op, 0, correlation)
 	out.B = wire.EndFrame(appendBody(dst), at)
 }
 
-// maxSeats bounds the members that joined on one connection.
+// maxSeats bounds the members that join on one connection.
 const maxSeats = 10_000
 
 func (b *binary) joinGroup(f wire.Frame, _ time.Time) error {
@@ -66,7 +65,7 @@ func (b *binary) joinGroup(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// readable checks the name of a group, and that its topics exist and may be read.
+// readable checks the name of a group, and that the topics exist and the user may read them.
 func (b *binary) readable(groupName string, topics []string) error {
 	if err := partition.CheckGroup(groupName); err != nil {
 		return err
@@ -130,8 +129,7 @@ func (b *binary) unseat() {
 	co.post(func(now time.Time) { co.disconnected(b, keys, now) })
 }
 
-// seekGroup moves a group's offsets on the partitions of one topic. All are checked before the first
-// is moved.
+// seekGroup moves a group's offsets on the partitions of one topic. It checks all of them before it moves the first.
 func (b *binary) seekGroup(f wire.Frame, _ time.Time) error {
 	var m wire.SeekGroup
 	if err := m.Parse(f.Body); err != nil {
@@ -163,7 +161,7 @@ func (b *binary) seekGroup(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// logged is a state entry that an answer waits for.
+// logged is a state entry for which an answer waits.
 type logged struct {
 	p     *partition.Partition
 	index uint64
@@ -195,7 +193,7 @@ func (co *coordinator) seek(b *binary, f wire.Frame, m *wire.SeekGroup, now time
 	b.awaitLogged(f, done, partly(err, len(done)))
 }
 
-// partly makes the outcome of a request that failed in the middle unknown.
+// partly returns err, with the retry class RetryUnknown when done > 0 parts of the request were carried out.
 func partly(err error, done int) error {
 	if err == nil || done == 0 {
 		return err
@@ -261,7 +259,8 @@ func (co *coordinator) pause(b *binary, f wire.Frame, m *wire.PauseGroup, who *a
 	b.awaitLogged(f, done, partly(err, len(done)))
 }
 
-// topicsOf returns the topics on which a group is known, all of which the user may read.
+// topicsOf returns the topics on which a group has members or state. The error says that there are none, or which of them
+// the user may not read.
 func (co *coordinator) topicsOf(m *wire.PauseGroup, who *auth.Principal) ([]*partition.Topic, error) {
 	reads := map[string]bool{}
 	for _, g := range co.group.Groups(m.Group) {
@@ -296,7 +295,7 @@ func knows(t *partition.Topic, groupName string) bool {
 	return false
 }
 
-// listMembers answers with the members of one group or of all.
+// listMembers answers with the members of one group or of all groups.
 func (b *binary) listMembers(f wire.Frame, _ time.Time) error {
 	var m wire.Groups
 	if err := m.Parse(f.Body); err != nil {
@@ -319,7 +318,7 @@ func (b *binary) listMembers(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// describe returns the groups with members of which the user may see a topic.
+// describe returns the groups with members that read a topic which the user may see.
 func (co *coordinator) describe(name string, who *auth.Principal, now time.Time) []wire.GroupMembers {
 	list := []wire.GroupMembers{}
 	for _, g := range co.group.Groups(name) {
@@ -354,8 +353,8 @@ func describeMember(m *group.MemberInfo, who *auth.Principal, now time.Time) (ou
 	return out, len(out.Topics) > 0
 }
 
-// holders returns who has which partition of which group. It waits for the coordinator, so it must
-// not be called on an event loop.
+// holders returns which member holds which partition of which group. It waits for the coordinator, so it must not be called
+// on an event loop.
 func (srv *Server) holders() map[holding]string {
 	held := map[holding]string{}
 	srv.coordinator.ask(func(time.Time) {
@@ -380,7 +379,7 @@ type holding struct {
 	partition    int
 }
 
-// nameHolders fills in who has the partitions.
+// nameHolders fills in the members that hold the partitions.
 func (srv *Server) nameHolders(infos []wire.GroupInfo) {
 	held := srv.holders()
 	for i := range infos {

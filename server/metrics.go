@@ -8,13 +8,13 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// metrics are what the server counts outside partitions. All counters may be read at any time.
+// metrics are the server's counters other than those of partitions. They may be read from any goroutine.
 type metrics struct {
 	opened         atomic.Uint64 // connections
 	closed         atomic.Uint64
 	refused        atomic.Uint64 // connections over the limit
-	throttled      atomic.Uint64 // connections over the limit of a second
-	rejected       atomic.Uint64 // connections with a protocol that is not ours
+	throttled      atomic.Uint64 // connections over the limit per second
+	rejected       atomic.Uint64 // connections with an unknown protocol
 	acceptErrors   atomic.Uint64
 	timeouts       atomic.Uint64
 	slowConsumers  atomic.Uint64
@@ -39,9 +39,9 @@ type metrics struct {
 
 	publish   histogram // from a publish's bytes to its acknowledgement
 	consume   histogram // from a fetch, lease or move of a partition to the entries
-	response  histogram // of every request that is answered in the turn it came in
+	response  histogram // of requests that are answered in the turn in which they arrived
 	fsync     histogram // of flushes to the device
-	scheduled histogram // from when a message was due to when it was published
+	scheduled histogram // from the due time of a scheduled message to its publish
 
 	rates rates
 }
@@ -62,13 +62,13 @@ func (m *metrics) sumFailures(codes ...wire.Code) (n uint64) {
 	return n
 }
 
-// connectionErrors counts connections that did not end well.
+// connectionErrors returns the number of connections that failed or were refused.
 func (m *metrics) connectionErrors() uint64 {
 	return m.refused.Load() + m.throttled.Load() + m.rejected.Load() + m.acceptErrors.Load() + m.timeouts.Load() +
 		m.slowConsumers.Load() + m.malformed.Load() + m.panics.Load()
 }
 
-// rateWindow is over how many sweeps a throughput is averaged.
+// rateWindow is the number of sweeps over which a throughput is averaged.
 const rateWindow = 5
 
 // rates are messages per second over the last sweeps. The sweep goroutine writes, the collector reads.

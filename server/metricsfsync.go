@@ -6,8 +6,8 @@ import (
 	"github.com/rafka-mq/rafka/log"
 )
 
-// syncTimer is a file system that measures how long flushes to the device take. What an
-// acknowledgement at level disk waits for is one of them.
+// syncTimer is a file system that measures how long flushes to the device take, such as those that acknowledgements at
+// level disk wait for.
 type syncTimer struct {
 	log.FS
 	took *histogram
@@ -35,7 +35,7 @@ type timedFile struct {
 	took *histogram
 }
 
-// Sync measures a flush, also one that fails.
+// Sync measures a flush, even one that fails.
 func (f timedFile) Sync() error {
 	start := time.Now()
 	err := f.File.Sync()

@@ -8,8 +8,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// tally counts messages and their bytes. It only grows: topics take their own counters with them when
-// they are deleted, and a total must not.
+// tally counts messages and their bytes. It never decreases, unlike the sum of the counters of topics, which are lost when
+// a topic is deleted.
 type tally struct{ messages, bytes atomic.Uint64 }
 
 // amount is a number of messages and their bytes.
@@ -27,10 +27,10 @@ func (t *tally) add(a amount) {
 	}
 }
 
-// turnCount is what a loop did in its current turn. It is turned into metrics once, when the turn
-// ends, so that counting costs neither a clock reading nor an atomic operation per message.
+// turnCount counts what a loop does in its current turn. It is added to the metrics at the end of the turn, so that counting
+// needs neither the clock nor an atomic operation for each message.
 type turnCount struct {
-	requested  uint64 // publishes that came in
+	requested  uint64 // publishes that arrived
 	publishes  uint64 // publishes that were acknowledged
 	requests   uint64 // other requests
 	deliveries uint64 // times that messages were handed out
@@ -40,13 +40,13 @@ type turnCount struct {
 	sent       amount // to live subjects
 	passed     amount // to live subscriptions
 
-	// Publishes whose acknowledgement had to wait are counted in runs: those that came in together
-	// mostly leave together.
-	arrived  int64  // when the current run came in, in nanoseconds
+	// Publishes whose acknowledgement had to wait are counted in runs, because those that arrived together are
+	// usually acknowledged together.
+	arrived  int64  // when the current run arrived, in ns since 1970
 	released uint64 // publishes of the current run
 }
 
-// settle adds the turn so far, which took so long, to m.
+// settle adds the counts of the turn, which took the given time so far, to m.
 func (c *turnCount) settle(m *metrics, took time.Duration) {
 	m.response.observe(took, c.requests+c.publishes)
 	m.publish.observe(took, c.publishes)
@@ -64,7 +64,7 @@ func (c *turnCount) settle(m *metrics, took time.Duration) {
 	*c = turnCount{}
 }
 
-// settleTurn makes what the turn that began at start did so far visible to everybody.
+// settleTurn adds the counts so far of the turn that began at start to the metrics.
 func (l *loop) settleTurn(start time.Time) {
 	if l.turn != (turnCount{}) {
 		l.endRun()
@@ -72,7 +72,7 @@ func (l *loop) settleTurn(start time.Time) {
 	}
 }
 
-// acknowledged counts a publish whose acknowledgement a has waited for its level.
+// acknowledged counts a publish whose acknowledgement a had to wait for its level.
 func (l *loop) acknowledged(a ack) {
 	if a.level <= wire.LevelMemory {
 		l.turn.publishes++

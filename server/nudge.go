@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A loop that has more work than one turn should take does the rest later, behind those whose bytes
-// have arrived meanwhile. What is posted to the loop while it works would come before them: gnet runs
-// everything that it is told to execute before it looks at sockets again. So the loop has a socket of
-// its own, and writes to its other end.
+// A loop that has more work than fits in one turn does the rest later, after sessions whose input has arrived meanwhile. A
+// posted job would run before them, because gnet runs all posted functions before it looks at sockets again. So the loop has
+// a socket of its own, and writes to its other end.
 
-// nudge is the context of that socket's connection, in the place of a session.
+// nudge is the context of that socket's connection, in place of a session.
 type nudge struct{}
 
 // startNudge opens the socket.
@@ -43,8 +42,8 @@ func (g *gnetLoop) startNudge() error {
 	return nil
 }
 
-// later runs a job in a turn of its own, after everybody else's; without a nudge in the next turn. It
-// reports whether the job will run: not when the loop has ended.
+// later runs a job in a turn of its own, after sessions whose input has arrived; a loop without a nudge runs it in the next
+// turn. It returns false when the loop has ended, so that the job will not run.
 func (l *loop) later(j job) bool {
 	l.mu.Lock()
 	over := l.over
@@ -60,7 +59,7 @@ func (l *loop) later(j job) bool {
 	return true
 }
 
-// runLaters runs what was put off, and what was posted.
+// runLaters runs the jobs that were given to later, and those that were posted.
 func (l *loop) runLaters(now time.Time) {
 	l.nudged = false
 	jobs := l.laters

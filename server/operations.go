@@ -10,16 +10,16 @@ import (
 
 // operation is one row of the operation table.
 type operation struct {
-	// handle serves a frame whose body it may view until it returns. An error is answered as it is;
-	// a handler that answers later returns nil.
+	// handle serves a frame. It may use the frame's body until it returns. Its error is sent as the reply; a handler
+	// that replies itself, now or later, returns nil.
 	handle func(b *binary, f wire.Frame, now time.Time) error
-	// action is what the user must be allowed to do. Handlers ask once the topic is known.
+	// action is the permission that the request needs. Handlers check it when the topic is known.
 	action Action
-	// flags are those a client may set.
+	// flags are the flags that a client may set.
 	flags wire.Flags
 }
 
-// operations is indexed by wire.Op. What is not in it is answered with CodeUnsupported.
+// operations is indexed by wire.Op. Other operations are answered with CodeUnsupported.
 var operations = [256]operation{
 	wire.OpHello: {(*binary).hello, ActionNone, 0},
 	wire.OpPing:  {(*binary).ping, ActionNone, 0},
@@ -84,7 +84,7 @@ func (b *binary) hello(f wire.Frame, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	f.Body = nil // gone when the login is checked
+	f.Body = nil // no longer valid when the login was checked
 	name := m.Name
 	b.s.logIn(c, func(err error, now time.Time) {
 		if err != nil {
@@ -101,7 +101,7 @@ func (b *binary) hello(f wire.Frame, now time.Time) error {
 	return nil
 }
 
-// credentialsOf returns what a hello says about the peer. It keeps no view of the frame.
+// credentialsOf returns the credentials in a hello. They are copies.
 func credentialsOf(m *wire.Hello) (*auth.Credentials, error) {
 	first, second, both := strings.Cut(string(m.Credentials), "\x00")
 	switch m.Mechanism {
@@ -141,7 +141,7 @@ func (b *binary) ping(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// stats answers with what the broker counts, as JSON.
+// stats answers with the broker's statistics as JSON.
 func (b *binary) stats(f wire.Frame, now time.Time) error {
 	if len(f.Body) != 0 {
 		return wire.ErrMalformed

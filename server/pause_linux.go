@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollOf returns the epoll instance that watches a socket, as the kernel tells it, or -1. gnet does
-// not let its users choose whom to read from.
+// pollOf returns the epoll instance that watches a socket, or -1. It asks the kernel, because gnet offers no way to pause
+// reading from a connection.
 func pollOf(socket int) int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -36,22 +36,22 @@ func pollOf(socket int) int {
 	return -1
 }
 
-// hasEvents reports whether an epoll instance has events. They are not taken: gnet's own wake-up is
-// reported only once.
+// hasEvents reports whether an epoll instance has events. It does not take them, because gnet's own wake-up is reported
+// only once.
 func hasEvents(poll int) bool {
 	fds := [1]unix.PollFd{{Fd: int32(poll), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds[:], 0)
 	return err == nil && n > 0
 }
 
-// waitEvents waits until an epoll instance has events, for d at most. They are not taken.
+// waitEvents waits until an epoll instance has events, but at most for d. It does not take them.
 func waitEvents(poll int, d time.Duration) {
 	fds := [1]unix.PollFd{{Fd: int32(poll), Events: unix.POLLIN}}
 	limit := unix.NsecToTimespec(int64(d))
-	_, _ = unix.Ppoll(fds[:], &limit, nil) // after an error the wait was shorter
+	_, _ = unix.Ppoll(fds[:], &limit, nil) // an error only makes the wait shorter
 }
 
-// watchSocket says which events of a socket its epoll instance reports.
+// watchSocket sets the events of a socket that its epoll instance reports.
 func watchSocket(poll, socket int, read, write bool) error {
 	var events uint32
 	if read {

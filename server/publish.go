@@ -8,20 +8,20 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// ackFrame is the last publish reply in the output buffer. While it stays the last frame there, the
-// next publish may join it instead of getting a frame of its own.
+// ackFrame is the last publish reply in the output buffer. While it is the last frame there, the reply to the next publish
+// may extend it instead of getting a frame of its own.
 type ackFrame struct {
 	at    int    // where the frame starts
-	end   int    // where it ends; it is the last one only while the buffer ends there too
+	end   int    // where it ends; it is the last frame only while the buffer ends there, too
 	first uint32 // correlation id it starts with
-	next  uint32 // correlation id it could be extended to
+	next  uint32 // correlation id of a publish that could extend it
 	p     *partition.Partition
 	base  uint64
-	after uint64 // offset behind the last batch it covers
+	after uint64 // offset behind the last batch that it acknowledges
 	level wire.Level
 }
 
-// publish appends a batch. It is the hot path: no allocation, one copy, inside Publish.
+// publish appends a batch. It is the hot path: it does not allocate, and the only copy is made by Partition.Publish.
 func (b *binary) publish(f wire.Frame, now time.Time) {
 	b.s.loop.turn.requested++
 	if f.Flags&^wire.FlagLevel != 0 {
@@ -125,7 +125,7 @@ func (b *binary) publishLevel(asked, topic wire.Level) (level wire.Level, quiet 
 	return max(asked, topic), asked == wire.LevelNone, nil
 }
 
-// batchError translates why a batch was refused.
+// batchError translates an error of Batch.Parse or Batch.Validate.
 func batchError(err error, maxRecord int) *wire.Error {
 	if errors.Is(err, wire.ErrRecordTooLarge) {
 		return wire.Errorf(wire.CodeTooLarge, "a record of this topic has at most %d bytes", maxRecord)
@@ -143,11 +143,11 @@ func (b *binary) acknowledgeOne(p *partition.Partition, correlation uint32, base
 	out := b.s.buffer()
 	dst, at := wire.BeginFrame(out.B, wire.OpPublish|wire.OpReply, flags, correlation)
 	out.B = wire.EndFrame(wire.PublishReply{Base: base}.Append(dst, flags), at)
-	b.ack.end = 0 // nothing joins it
+	b.ack.end = 0 // nothing may extend it
 }
 
-// acknowledge appends the reply to publishes with consecutive correlation ids, whose records stand one
-// behind the other from base on. It extends the last reply when they follow that one directly.
+// acknowledge appends the reply to publishes with consecutive correlation ids, whose records have consecutive offsets from
+// base on. It extends the last reply when they follow that one directly.
 func (b *binary) acknowledge(p *partition.Partition, correlation, publishes uint32, base, records uint64, level wire.Level) {
 	out := b.s.buffer()
 	a := &b.ack

@@ -9,31 +9,31 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// maxRun bounds how many publishes are appended under one lock, and so how long it is held: 128 of the
-// smallest take 5 us. Large ones come fewer at a time: a run ends at runBytes.
+// maxRun and runBytes bound the publishes that are appended under one lock, and so how long it is held: 128 of the smallest
+// take 5 us.
 const (
 	maxRun   = 128
 	runBytes = 64 << 10
 )
 
-// publishRun is what the last publish was found to be allowed, so that those behind it that differ in
-// nothing but their batches need not be asked again. It holds for the bytes that came together.
+// publishRun holds the outcome of the checks of the last publish, so that publishes directly behind it that differ only in
+// their batches need not be checked again. It is valid for input that arrived together.
 type publishRun struct {
-	p         *partition.Partition // nil when the last publish leads no run
-	op        uint16               // operation and flags, as they stand in a frame
-	target    uint32               // handle and partition, as they stand in a body
+	p         *partition.Partition // nil when there is no run
+	op        uint16               // operation and flags, as encoded in a frame
+	target    uint32               // handle and partition, as encoded in a body
 	level     wire.Level
 	maxRecord int
-	next      uint32 // correlation id that continues it
+	next      uint32 // correlation id of the publish that continues it
 	items     []log.Data
 	bytes     int
 	records   int
 }
 
-// lead lets the publishes that follow f directly join it.
+// lead begins a run that publishes directly behind f can join.
 func (r *publishRun) lead(f wire.Frame, p *partition.Partition, level wire.Level, config *partition.Config) {
 	if config.Compact {
-		return // each of its records is looked at
+		return // every record must be checked for a key
 	}
 	r.p, r.level, r.maxRecord = p, level, config.MaxRecord
 	r.op = uint16(f.Op) | uint16(f.Flags)<<8
@@ -42,10 +42,10 @@ func (r *publishRun) lead(f wire.Frame, p *partition.Partition, level wire.Level
 	r.items, r.bytes, r.records = r.items[:0], 0, 0
 }
 
-// runOverhead is a publish frame in front of its batch.
+// runOverhead is the size of a publish frame without its batch.
 const runOverhead = wire.HeaderBytes + 4
 
-// take splits the next frame off in when it continues the run.
+// take splits the next frame off in and adds it to the run, if it continues the run.
 func (r *publishRun) take(in []byte) (rest []byte, ok bool) {
 	if len(in) < runOverhead {
 		return in, false
@@ -71,8 +71,8 @@ func (r *publishRun) take(in []byte) (rest []byte, ok bool) {
 
 func (r *publishRun) full() bool { return len(r.items) >= maxRun || r.bytes >= runBytes }
 
-// follow publishes what continues the last publish at the start of in, and returns what is left. It
-// comes directly after dispatch: what one connection may do is not left to the next.
+// follow publishes the frames at the start of in that continue the last publish, and returns the rest. It must be called
+// directly after dispatch, so that no other connection continues the run.
 func (b *binary) follow(in []byte, now time.Time) (rest []byte) {
 	r := &b.s.loop.scratch.run
 	if r.p == nil {
@@ -87,7 +87,7 @@ func (b *binary) follow(in []byte, now time.Time) (rest []byte) {
 	return in
 }
 
-// publishRun appends what was collected and answers it.
+// publishRun appends the collected batches and answers them.
 func (b *binary) publishRun(r *publishRun, now time.Time) {
 	if len(r.items) == 0 {
 		return
@@ -108,6 +108,6 @@ func (b *binary) publishRun(r *publishRun, now time.Time) {
 	for i := n; i < len(r.items); i++ {
 		b.fail(wire.OpPublish, first+uint32(i), asWireError(err))
 	}
-	clear(r.items) // views of what was received
+	clear(r.items) // they are views of the input
 	r.items, r.bytes, r.records = r.items[:0], 0, 0
 }

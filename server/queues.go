@@ -14,7 +14,7 @@ import (
 
 func milliseconds(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }
 
-// openQueue makes a queue on every partition of a topic that is here.
+// openQueue creates a queue on every partition of a topic that this broker owns.
 func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 	var m wire.OpenQueue
 	if err := m.Parse(f.Body); err != nil {
@@ -37,7 +37,7 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 		BackoffMax: milliseconds(m.BackoffMaxMs), MaxDeliveries: int(m.MaxDeliveries), DeadLetter: m.DeadLetter,
 		OrderByKey: f.Flags&wire.FlagOrderByKey != 0,
 	}
-	// Starting by time may read the disk, on a worker; everything else is at hand.
+	// A start by time may read the disk, so it runs on a worker.
 	return b.work(f.Op, f.Correlation, func() (func(time.Time) error, error) {
 		starts := make([]uint64, len(t.Partitions()))
 		for i, p := range t.Partitions()[:len(starts)] {
@@ -92,12 +92,12 @@ type leaseRequest struct {
 	b           *binary
 	correlation uint32
 	parts       []*partition.Partition
-	next        int // partition to look at first, so that none starves
+	next        int // index of the partition to try first, so that none starves
 	group       string
 	messages    int
 	bytes       int
 	lease       time.Duration
-	deadline    time.Time // the end of waiting
+	deadline    time.Time // of the wait
 }
 
 // maxLeased bounds the messages of one lease, so that the reply can count its ranges.
@@ -128,7 +128,7 @@ func (b *binary) lease(f wire.Frame, now time.Time) error {
 	return r.start(now)
 }
 
-// leasable returns the partitions that a lease may take from.
+// leasable returns the partitions from which a request may lease.
 func (b *binary) leasable(m *wire.Lease) ([]*partition.Partition, error) {
 	if m.Partition != wire.AnyPartition {
 		p, err := b.partition(m.Handle, m.Partition, ActionConsume)
@@ -175,7 +175,7 @@ func (r *leaseRequest) start(now time.Time) error {
 	return q.start(r.parts, r.deadline, now)
 }
 
-// take leases from the first partition that has something and answers.
+// take leases from the first partition that has messages, and answers.
 func (r *leaseRequest) take(now time.Time) (done bool, err error) {
 	for i := range r.parts {
 		p := r.parts[(r.next+i)%len(r.parts)]
@@ -195,14 +195,14 @@ func (r *leaseRequest) take(now time.Time) (done bool, err error) {
 	return false, nil
 }
 
-// learn reads keys on a worker, and begins again.
+// learn reads keys on a worker, and then starts the request again.
 func (r *leaseRequest) learn(p *partition.Partition) error {
 	return r.b.work(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
 		return r.start, p.LearnKeys(r.group)
 	})
 }
 
-// serve answers with the leased messages, reading them on a worker when they are not in memory.
+// serve answers with the leased messages. It reads them on a worker when they are not in memory.
 func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error {
 	b := r.b
 	if b.leases == nil {
@@ -229,8 +229,7 @@ func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) e
 	})
 }
 
-// answer sends the leased messages that were gathered. The others go back to the queue, but for
-// those that are lost: the queue goes on behind them.
+// answer sends the leased messages that were gathered. The others go back to the queue, except lost ones, which become done.
 func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *gatherer, err error) error {
 	now := r.b.s.loop.srv.opts.Now()
 	if left := leases[g.done:]; err != nil || len(left) > 0 {
@@ -255,7 +254,8 @@ func leasedCount(leases []group.Lease) (n int) {
 	return n
 }
 
-// giveBack settles leased messages of a queue that were not sent: for err, or because the reply is full.
+// giveBack settles leased messages that were not sent, because of err or, when it is nil, because the reply was full. Lost
+// ones become done, and the others can be delivered again.
 func giveBack(p *partition.Partition, queue string, leases []group.Lease, err error, now time.Time) {
 	for _, l := range leases {
 		lost, rest := splitLost(l, asWireError(err))
@@ -272,7 +272,7 @@ func giveBack(p *partition.Partition, queue string, leases []group.Lease, err er
 	}
 }
 
-// splitLost parts a lease into what damage or retention took and what can be delivered again.
+// splitLost splits a lease into the messages that are lost to damage or retention, and those that can be delivered again.
 func splitLost(l group.Lease, e *wire.Error) (lost, rest []group.Settle) {
 	end := l.First + uint64(l.Count)
 	from, to := end, end
@@ -280,7 +280,7 @@ func splitLost(l group.Lease, e *wire.Error) (lost, rest []group.Settle) {
 	case e == nil:
 	case e.Code == wire.CodeCorruptRange:
 		from, to = min(end, max(l.First, e.First)), min(end, e.Next)
-	case e.Code == wire.CodeOffsetOutOfRange: // e's range is what exists
+	case e.Code == wire.CodeOffsetOutOfRange: // the range of e is what exists
 		from, to = l.First, min(end, max(l.First, e.First))
 	}
 	add := func(dst []group.Settle, first, next uint64) []group.Settle {
@@ -336,7 +336,7 @@ func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
 	return nil
 }
 
-// pending answers with what is not done in a queue.
+// pending answers with the messages of a queue that are not done.
 func (b *binary) pending(f wire.Frame, _ time.Time) error {
 	var m wire.Pending
 	if err := m.Parse(f.Body); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/rafka-mq/rafka/wire/codec"
 )
 
-// scheduleLater has batches published later. It is a publish into the partition's schedule.
+// scheduleLater schedules batches. It is like a publish, to the schedule of the partition.
 func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 	own := &b.s.loop.scratch
 	m := &own.schedule
@@ -48,7 +48,8 @@ func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// scheduleItems checks what is to be scheduled. The result is valid until the next call.
+// scheduleItems checks the items of a request and returns them for Partition.Schedule. The result is valid until the next
+// call.
 func (own *scratch) scheduleItems(m *wire.Schedule, now int64, maxRecord int) ([]partition.ScheduleItem, error) {
 	if len(m.Items) == 0 {
 		return nil, wire.Errorf(wire.CodeInvalid, "nothing to schedule")
@@ -72,12 +73,13 @@ func (own *scratch) scheduleItems(m *wire.Schedule, now int64, maxRecord int) ([
 	return own.scheduled, nil
 }
 
-// scheduleNow is the time from which delays count, in milliseconds and rounded up: nothing is early.
+// scheduleNow returns the time from which delays count, in ms since 1970, rounded up so that nothing is early.
 func scheduleNow(p *partition.Partition) int64 {
 	return p.ScheduleTime().Add(time.Millisecond - 1).UnixMilli()
 }
 
-// dueOf returns when an item is due. What is due in the past is published at once.
+// dueOf returns when an item is due, in ms since 1970, or 0 for a recurring one. An item that is due in the past is
+// published at once.
 func dueOf(it *wire.ScheduleItem, now int64) (due int64, err error) {
 	switch it.Kind {
 	case wire.ScheduleDelay:
@@ -111,10 +113,10 @@ func (b *binary) replyScheduled(correlation uint32, first uint64, level wire.Lev
 	b.replyTo(wire.OpSchedule, correlation, flags, wire.ScheduleReply{First: first}.Append)
 }
 
-// maxScheduleList bounds the batches of one reply.
+// maxScheduleList bounds the batches in one reply, in bytes.
 const maxScheduleList = 4 << 20
 
-// listSchedules answers with what will be published. A worker reads the batches.
+// listSchedules answers with the messages that will be published. It reads their batches on a worker.
 func (b *binary) listSchedules(f wire.Frame, _ time.Time) error {
 	var m wire.Schedules
 	if err := m.Parse(f.Body); err != nil {
@@ -142,7 +144,7 @@ func (b *binary) listSchedules(f wire.Frame, _ time.Time) error {
 	})
 }
 
-// cancelScheduled takes back what was scheduled. Finding it may take a while, so a worker does.
+// cancelScheduled cancels scheduled messages, on a worker because finding them may take long.
 func (b *binary) cancelScheduled(f wire.Frame, _ time.Time) error {
 	var m wire.Cancel
 	if err := m.Parse(f.Body); err != nil {
@@ -169,10 +171,10 @@ func (b *binary) cancelScheduled(f wire.Frame, _ time.Time) error {
 	})
 }
 
-// fired hands what the scheduler published to live subscribers, on one of the loops.
+// fired sends a batch that the scheduler has published to live subscribers, on one of the loops.
 func (srv *Server) fired(t *partition.Topic, batch *wire.Batch, late time.Duration) {
 	srv.metrics.scheduled.observe(late, uint64(batch.Count()))
-	if srv.live.Len() == 0 { // also before there are loops
+	if srv.live.Len() == 0 { // also true before there are loops
 		return
 	}
 	l := srv.loops[0].loop
@@ -180,7 +182,7 @@ func (srv *Server) fired(t *partition.Topic, batch *wire.Batch, late time.Durati
 	l.post(jobFunc(func(time.Time) { l.routeFired(t, raw) }))
 }
 
-// routeFired hands the records of a scheduled batch to the live subscriptions of their subjects.
+// routeFired sends the records of a scheduled batch to the live subscriptions of their subjects.
 func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 	batch, err := wire.ViewBatch(raw)
 	if err == nil {
@@ -203,7 +205,7 @@ func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 	}
 }
 
-// moment is when a message on a subject is to be stored.
+// moment is the time at which a message on a subject is to be stored. Exactly one of at, delay and cron is used.
 type moment struct {
 	at    time.Time
 	delay time.Duration
@@ -211,10 +213,9 @@ type moment struct {
 	zone  string
 }
 
-// momentOf takes the headers that say when a message is stored out of its headers: rafka-delay, a
-// duration such as 10m; rafka-at, a time as in RFC 3339; rafka-cron, and rafka-cron-tz.
-//
-// Without any the moment is nil.
+// momentOf returns the moment that the headers of a message give, and the other headers: rafka-delay, a duration such as
+// 10m; rafka-at, a time as in RFC 3339; rafka-cron and rafka-cron-tz, a cron expression and its time zone. Without any of
+// them the moment is nil.
 func momentOf(h wire.Headers) (m *moment, rest wire.Headers, err error) {
 	found := false
 	for name := range h.All() {
@@ -253,7 +254,7 @@ func momentOf(h wire.Headers) (m *moment, rest wire.Headers, err error) {
 	return m, rest, nil
 }
 
-// momentHeaders are the headers that say when a message is stored.
+// momentHeaders are the headers that give a moment.
 var momentHeaders = [...]string{"rafka-delay", "rafka-at", "rafka-cron", "rafka-cron-tz"}
 
 func isMoment(name []byte) bool {
@@ -265,7 +266,7 @@ func isMoment(name []byte) bool {
 	return false
 }
 
-// schedule has a batch stored when it is time.
+// schedule schedules a batch of one message for the moment. It returns the message's id, and what Reached needs.
 func (m *moment) schedule(p *partition.Partition, raw []byte) (id uint64, at *partition.Partition, index uint64, err error) {
 	it := wire.ScheduleItem{Kind: wire.ScheduleDelay, Ms: int64((m.delay + time.Millisecond - 1) / time.Millisecond)}
 	switch {

@@ -14,14 +14,14 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// errTLSRequired is what NATS clients are told.
+// errTLSRequired is the error that NATS clients get.
 const errTLSRequired = "Secure Connection - TLS Required"
 
-// tlsHandshake is the first byte of a client that begins TLS.
+// tlsHandshake is the first byte of a TLS connection.
 const tlsHandshake = 0x16
 
-// secure greets a connection and lets it begin TLS. It runs on a goroutine of the connection's own. A
-// connection that does without, where that is allowed, goes to the loop g as if it had just come.
+// secure greets a connection and lets it begin TLS. It runs on a goroutine of the connection's own. A connection that does
+// not use TLS, if that is allowed, goes to the loop g.
 func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 	first, err := srv.firstByte(conn, s)
 	switch {
@@ -49,13 +49,13 @@ func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 	_ = conn.Close()
 }
 
-// firstByte greets the peer as it expects it, and returns what it begins with. That byte is still to
-// be read.
+// firstByte greets the peer, before or after its first byte as TLSOptions.First says, and returns that byte without
+// consuming it.
 func (srv *Server) firstByte(conn net.Conn, s *session) (byte, error) {
 	o := &srv.opts.TLS
 	patience := o.Timeout
 	if o.Mixed && srv.policy.Load().Open() {
-		patience = srv.opts.IdleTimeout // a person may type
+		patience = srv.opts.IdleTimeout // a person may be typing
 	}
 	if o.First {
 		wait := patience
@@ -77,7 +77,7 @@ func (srv *Server) firstByte(conn net.Conn, s *session) (byte, error) {
 	return peekByte(conn, patience)
 }
 
-// peekByte waits for a byte and returns it without taking it.
+// peekByte waits for a byte and returns it without consuming it.
 func peekByte(conn net.Conn, wait time.Duration) (byte, error) {
 	raw, ok := conn.(syscall.Conn)
 	if !ok {
@@ -108,7 +108,7 @@ func peekByte(conn net.Conn, wait time.Duration) (byte, error) {
 	return b[0], nil
 }
 
-// handshake begins TLS.
+// handshake performs the TLS handshake.
 func (srv *Server) handshake(conn net.Conn) (*tls.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(srv.opts.TLS.Timeout)); err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (srv *Server) handshake(conn net.Conn) (*tls.Conn, error) {
 	return t, conn.SetDeadline(time.Time{})
 }
 
-// refusePlain tells a peer in the words of its protocol that it has to use TLS.
+// refusePlain tells a peer in its protocol that it has to use TLS.
 func (srv *Server) refusePlain(conn net.Conn, first byte) {
 	answer := []byte("-ERR '" + errTLSRequired + "'\r\n")
 	if wire.IsBinary(first) {
@@ -128,7 +128,7 @@ func (srv *Server) refusePlain(conn net.Conn, first byte) {
 	}
 	_ = conn.SetDeadline(time.Now().Add(refuseTimeout))
 	_, _ = conn.Write(answer)
-	// What the peer sent is read, or closing would take the answer away from it.
+	// Read what the peer has sent, because closing with unread input could discard the answer.
 	_, _ = conn.Read(make([]byte, wire.MaxHelloBytes))
 }
 

@@ -31,9 +31,9 @@ type Server struct {
 	metrics  metrics
 	started  time.Time
 
-	accepting    atomic.Bool                          // between Start and Shutdown
-	lame         atomic.Bool                          // clients are asked to go elsewhere
-	payloadLimit int                                  // of a text publish
+	accepting    atomic.Bool                          // true between Start and Shutdown
+	lame         atomic.Bool                          // clients are told to reconnect elsewhere; see LameDuck
+	payloadLimit int                                  // of a text publish, in bytes
 	greetings    [greetKinds]atomic.Pointer[greeting] // by kind
 
 	listener  net.Listener
@@ -49,21 +49,21 @@ type Server struct {
 	verbs map[string]humanVerb
 
 	policy   atomic.Pointer[auth.Policy]
-	logins   chan struct{}  // one for each login that is being checked
-	refusals chan struct{}  // one for each connection that is told why it is not let in
-	audit    rate.Sometimes // of what is logged about logins, permissions and connections turned away
+	logins   chan struct{}  // an element for each login that is being checked
+	refusals chan struct{}  // an element for each connection that is being told why it is turned away
+	audit    rate.Sometimes // bounds the log lines about logins, permissions and connections turned away
 
 	coordinator *coordinator // of the members of groups
 
 	connections atomic.Int64
 	leaseTurn   atomic.Uint64
 
-	streamMu  sync.Mutex // guards what follows
+	streamMu  sync.Mutex // guards the fields below
 	streams   map[*loop]net.Conn
 	strangers map[net.Conn]struct{} // not served by a loop yet
 	stopping  bool
 
-	tls atomic.Pointer[tls.Config] // today's; nil for no TLS
+	tls atomic.Pointer[tls.Config] // the current one; nil for no TLS
 
 	work    chan func()
 	workers sync.WaitGroup // ends when work is closed
@@ -73,7 +73,7 @@ type Server struct {
 	stopErr error
 }
 
-// New checks the options and returns a server that is not started: it holds no files or sockets.
+// New checks the options and returns a server that is not started. It opens no files or sockets.
 func New(o Options) (*Server, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
@@ -94,8 +94,8 @@ func New(o Options) (*Server, error) {
 	return srv, nil
 }
 
-// Start opens the storage, recovers what is in it and begins to serve. When it returns without an
-// error the broker accepts connections. After an error nothing is left open.
+// Start opens the storage, recovers it and begins to serve. When it returns nil, the broker accepts connections. After an
+// error nothing is left open.
 func (srv *Server) Start() (err error) {
 	defer func() {
 		if err != nil {
@@ -147,7 +147,7 @@ func (srv *Server) openStorage() (err error) {
 	return err
 }
 
-// Addr returns the address clients connect to, nil when no socket is open.
+// Addr returns the address that clients connect to, or nil when no socket is open.
 func (srv *Server) Addr() net.Addr {
 	if srv.listener == nil {
 		return nil
@@ -155,7 +155,7 @@ func (srv *Server) Addr() net.Addr {
 	return srv.listener.Addr()
 }
 
-// AdminAddr returns the address of the admin HTTP server, nil when there is none.
+// AdminAddr returns the address of the admin HTTP server, or nil when there is none.
 func (srv *Server) AdminAddr() net.Addr {
 	if srv.admin == nil {
 		return nil
@@ -170,8 +170,8 @@ func (srv *Server) addrString() string {
 	return off
 }
 
-// Dial returns a connection to the broker within the process: no socket, the same protocol. It can
-// be a client's dialer.
+// Dial returns a connection to the broker within the process: the same protocols without a socket. A client can use it as
+// its dialer.
 func (srv *Server) Dial(context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	if !srv.admit() {
@@ -199,7 +199,7 @@ func (srv *Server) goStream(conn net.Conn, serve func()) bool {
 	return true
 }
 
-// known takes conn from those that Shutdown cuts off.
+// known notes that a loop serves conn now, so that Shutdown need not close it itself.
 func (srv *Server) known(conn net.Conn) {
 	srv.streamMu.Lock()
 	defer srv.streamMu.Unlock()
@@ -224,7 +224,7 @@ func (srv *Server) removeStreamLoop(l *loop) {
 	delete(srv.streams, l)
 }
 
-// eachLoop calls f with every loop, those of streams included.
+// eachLoop calls f with every loop, including those of streams.
 func (srv *Server) eachLoop(f func(l *loop)) {
 	for _, g := range srv.loops {
 		f(g.loop)
@@ -240,7 +240,7 @@ func (srv *Server) eachLoop(f func(l *loop)) {
 	}
 }
 
-// sweepInterval is how often timeouts are looked at: at least once a second, and within the shortest of them.
+// sweepInterval returns how often timeouts are checked: at least once a second, and more often when a timeout is shorter.
 func (o *Options) sweepInterval() time.Duration {
 	return min(time.Second, o.AuthTimeout, max(time.Millisecond, o.PingInterval/5), o.HandshakeTimeout, o.IdleTimeout, o.SlowTimeout)
 }
@@ -260,15 +260,15 @@ func (srv *Server) sweep() {
 	}
 }
 
-// panicked reports a bug that was kept from ending the process.
+// panicked counts and logs a panic that was recovered.
 func (srv *Server) panicked(r any) {
 	srv.metrics.panics.Add(1)
 	srv.opts.Logger.Error("connection closed after a panic", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
 }
 
-// Shutdown stops the broker: it accepts nothing more, tells the clients, sends the acknowledgements that
-// wait for the disk, closes the connections and flushes the storage. When ctx ends first it closes at once;
-// acknowledged messages are safe in any case. Further calls return the first result.
+// Shutdown stops the broker: it refuses new connections and requests, tells the clients, sends the acknowledgements that
+// wait for the disk, closes the connections and flushes the storage. When ctx ends first, it closes at once; acknowledged
+// messages are safe in any case. Further calls return the result of the first.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.once.Do(func() {
 		srv.opts.Logger.Info("broker stopping")
@@ -277,7 +277,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	return srv.stopErr
 }
 
-// drainPoll is how often a drain looks whether everything is out.
+// drainPoll is how often a drain checks whether all acknowledgements are sent.
 const drainPoll = 2 * time.Millisecond
 
 func (srv *Server) release(ctx context.Context) error {
@@ -363,7 +363,7 @@ func (srv *Server) DropConnections(ctx context.Context) {
 	})
 }
 
-// closeStreams cuts connections whose loop is stuck in a write.
+// closeStreams closes connections whose loop is stuck in a write.
 func (srv *Server) closeStreams() {
 	srv.streamMu.Lock()
 	defer srv.streamMu.Unlock()
@@ -402,7 +402,7 @@ func (srv *Server) onLoops(ctx context.Context, f func(l *loop, now time.Time) i
 	return sum
 }
 
-// asWireError returns err as it crosses the network. It is the only such mapping.
+// asWireError returns err as a *wire.Error, the only error that crosses the network. It is the only such mapping.
 func asWireError(err error) *wire.Error {
 	if err == nil {
 		return nil

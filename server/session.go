@@ -12,31 +12,31 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// protocol is what a session speaks once its first byte was seen.
+// protocol is the protocol of a session, which its first byte determines.
 type protocol interface {
-	// feed consumes all of in, keeping what it needs. It may close the session.
+	// feed consumes all of in and copies what it needs later. It may close the session.
 	feed(in []byte, now time.Time)
 	// ended is called once when the connection is gone.
 	ended(now time.Time)
 	// drain tells the peer that the broker is going away within grace.
 	drain(grace time.Duration, now time.Time)
-	// lame tells the peer to go elsewhere before the broker goes away in grace.
+	// lame tells the peer to reconnect elsewhere, because the broker goes away in grace.
 	lame(grace time.Duration)
-	// unblock goes on with what waited for the peer to read. It returns whether anything still waits.
+	// unblock continues requests that waited for the peer to read. It reports whether any still wait.
 	unblock(now time.Time) bool
-	// waiting reports whether the peer owes the rest of something it began to send.
+	// waiting reports whether the peer has sent only the start of something.
 	waiting() bool
 	// quiet is called about once a second with the time since the peer sent anything. It reports
 	// whether that is too long: the connection closes.
 	quiet(idle time.Duration) bool
 	// reconsider applies changed permissions.
 	reconsider(now time.Time)
-	// describe fills in what only the protocol knows.
+	// describe fills in the fields that only the protocol knows.
 	describe(c *Connection)
 }
 
-// session is one connection. It belongs to its loop's goroutine. Its size is what an idle connection costs:
-// fields of a byte stand together.
+// session is one connection. It belongs to its loop's goroutine. Its size matters for idle connections, so fields of one
+// byte stand together.
 type session struct {
 	loop  *loop
 	t     transport
@@ -44,19 +44,19 @@ type session struct {
 	proto protocol                   // nil until the first byte
 	out   *bytebufferpool.ByteBuffer // replies of this turn; nil between turns
 
-	who     *auth.Principal // who the peer is; nil may do everything
+	who     *auth.Principal // the user; nil may do everything
 	nonce   string          // what it signs to log in with an nkey
 	tls     *tls.ConnectionState
-	replies auth.Replies // where it may publish because it was asked
-	name    string       // what the peer calls itself
+	replies auth.Replies // reply subjects that it has received and may publish to
+	name    string       // chosen by the client
 
-	admitted  bool // the peer has logged in, or needs not to
+	admitted  bool // the peer has logged in, or need not
 	judging   bool // its credentials are being checked
-	greeted   bool // was told who we are before it had a session
-	inProcess bool // its peer is in this process: nothing is encrypted
-	full      bool // much of what it sent waits
+	greeted   bool // it got the greeting before it had a session
+	inProcess bool // the client is in this process, so TLS is not needed
+	full      bool // much of its input waits to be processed
 	dirty     bool // in loop.dirty
-	closed    bool // closing or gone: nothing is read or written any more
+	closed    bool // closing or gone: its input is ignored and nothing is written
 	gone      bool // ended was called
 
 	crowded atomic.Bool // its peer is far behind; other loops look at it
@@ -92,7 +92,7 @@ func (s *session) open(t transport, now time.Time) {
 	}
 }
 
-// receive feeds bytes to the session. A panic closes this connection and no other.
+// receive feeds input to the session. A panic closes only this connection.
 func (s *session) receive(in []byte, now time.Time) {
 	if s.closed || len(in) == 0 {
 		return
@@ -116,7 +116,7 @@ func (s *session) receive(in []byte, now time.Time) {
 	}
 }
 
-// resume goes on at once with what waited for the peer to read, instead of at the next tick: who gives credit
+// resume continues requests that waited for the peer to read, at once instead of at the next tick: a peer that gives credit
 // or asks for more has read.
 func (s *session) resume(now time.Time) {
 	if _, ok := s.loop.stuck[s]; ok && !s.blocked() {
@@ -124,7 +124,7 @@ func (s *session) resume(now time.Time) {
 	}
 }
 
-// contain, deferred, makes a panic close this connection and no other.
+// contain must be deferred. It recovers a panic and closes only this connection.
 func (s *session) contain() {
 	if r := recover(); r != nil {
 		s.loop.srv.panicked(r)
@@ -132,7 +132,7 @@ func (s *session) contain() {
 	}
 }
 
-// setFull stops reading from the peer, or goes on, because what it sent before is to be run first.
+// setFull pauses reading from the peer while much of its input waits to be processed, and resumes it.
 func (s *session) setFull(full bool) {
 	if full || s.full {
 		s.full = full
@@ -140,8 +140,7 @@ func (s *session) setFull(full bool) {
 	}
 }
 
-// sniff chooses the protocol by the first byte. For a protocol that is not ours it says so and
-// returns nil.
+// sniff chooses the protocol by the first byte. For an unknown protocol it tells the peer so and returns nil.
 func (s *session) sniff(first byte) protocol {
 	switch {
 	case wire.IsBinary(first):
@@ -170,8 +169,8 @@ func (s *session) buffer() *bytebufferpool.ByteBuffer {
 	return s.out
 }
 
-// outPool holds output buffers of sessions between turns. A buffer is taken by session.buffer and
-// put back by session.flushOut, both on the session's loop.
+// outPool holds output buffers between turns. session.buffer takes a buffer and session.flushOut puts it back; both run on
+// the session's loop.
 var outPool bytebufferpool.Pool
 
 func (s *session) write(text string) {
@@ -199,8 +198,8 @@ func (s *session) flushOut(now time.Time) {
 	}
 }
 
-// spill hands output to the transport before the turn ends, so that a turn with much output does not
-// hold all of it.
+// spill hands the output so far to the transport before the turn ends, so that a turn with much output does not keep all of
+// it in memory.
 func (s *session) spill(now time.Time) {
 	if !s.gone {
 		_, _ = s.t.Write(s.out.B)
@@ -219,8 +218,8 @@ func (s *session) dropOut() {
 	s.out = nil
 }
 
-// writeChunk writes what is in the output buffer, then the chunk's slices, at once: the slices are
-// only valid until the chunk is released.
+// writeChunk writes the output buffer and then the chunk's slices. It does so at once, because the slices are valid only
+// until the chunk is released.
 func (s *session) writeChunk(c *log.Chunk) {
 	b := s.buffer()
 	iov := append(s.loop.iov[:0], b.B)
@@ -247,7 +246,7 @@ func (s *session) countSent(n int) {
 // blocked reports whether the peer has to read before it is sent more.
 func (s *session) blocked() bool { return s.t.OutboundBuffered() >= softPending }
 
-// checkPending notices output that the peer does not read.
+// checkPending checks for output that the peer does not read.
 func (s *session) checkPending(now time.Time) {
 	pending := s.t.OutboundBuffered()
 	switch {
@@ -267,7 +266,7 @@ func (s *session) slow() {
 	s.close()
 }
 
-// checkTimeouts closes a session that overstayed one of its timeouts.
+// checkTimeouts closes a session that has exceeded one of its timeouts.
 func (s *session) checkTimeouts(now time.Time) {
 	if s.closed {
 		return
@@ -290,10 +289,10 @@ func (s *session) checkTimeouts(now time.Time) {
 	}
 }
 
-// block remembers that something waits for the peer to read.
+// block notes that a request waits for the peer to read.
 func (s *session) block() { s.loop.stuck[s] = struct{}{} }
 
-// unblock goes on with what waited for the peer to read.
+// unblock continues requests that waited for the peer to read.
 func (s *session) unblock(now time.Time) {
 	if s.closed || s.proto == nil || !s.blocked() && !s.proto.unblock(now) {
 		delete(s.loop.stuck, s)

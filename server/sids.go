@@ -2,15 +2,15 @@ package server
 
 import "hash/maphash"
 
-// sids finds a text session's live subscriptions by what the peer calls them: open addressing with
-// linear probing. A map of strings would cost three times the memory, and there can be a million. The
-// zero value is empty.
+// sids maps the peer's ids of a text session's live subscriptions to the subscriptions. It is a hash table with open
+// addressing and linear probing, because there can be a million of them and a map of strings would take three times the
+// memory. The zero value is empty.
 type sids struct {
 	slots []*liveSub // a power of two, at least a quarter of them nil; nil when there are none
 	n     int
 }
 
-// sidSeed keeps peers from choosing names that collide.
+// sidSeed is random, so that peers cannot choose ids that collide.
 var sidSeed = maphash.MakeSeed()
 
 // minSids is the size of the smallest table: most clients have a few subscriptions.
@@ -18,7 +18,7 @@ const minSids = 4
 
 func (t *sids) len() int { return t.n }
 
-// slot returns where the subscription of a sid is, or where it belongs.
+// slot returns the slot of a sid, or the free slot in which it belongs.
 func (t *sids) slot(sid []byte) int {
 	mask := len(t.slots) - 1
 	i := int(maphash.Bytes(sidSeed, sid)) & mask
@@ -51,7 +51,7 @@ func (t *sids) add(sub *liveSub) {
 	t.n++
 }
 
-// remove takes a subscription out. Those behind it that it was in the way of move up.
+// remove removes a subscription, and moves up those behind it that belong in an earlier slot.
 func (t *sids) remove(sub *liveSub) {
 	if t.n == 0 {
 		return

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Stats is the answer to the stats operation, to the text verb STATS and to /varz. Counters begin at
-// 0 with the broker.
+// Stats is the reply to the stats operation, the text verb STATS and /varz. Counters start at 0 with the broker.
 type Stats struct {
 	Name        string  `json:"name"`
 	Version     string  `json:"version"`
@@ -26,7 +25,7 @@ type Stats struct {
 	Passed        uint64 `json:"live_delivered_messages"` // handed to live subscriptions
 }
 
-// Stats returns the broker's counters. The current turn of each event loop is not counted yet.
+// Stats returns the broker's counters, without those of the current turn of each event loop.
 func (srv *Server) Stats(now time.Time) Stats {
 	m, s := &srv.metrics, srv.survey()
 	return Stats{
@@ -39,7 +38,7 @@ func (srv *Server) Stats(now time.Time) Stats {
 	}
 }
 
-// statsJSON returns the statistics with what the current turn, which began at start, did so far.
+// statsJSON returns the statistics, including those of the current turn, which began at start.
 func (l *loop) statsJSON(start time.Time) []byte {
 	l.settleTurn(start)
 	body, err := json.Marshal(l.srv.Stats(start))

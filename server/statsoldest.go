@@ -7,10 +7,10 @@ import (
 	"github.com/rafka-mq/rafka/partition"
 )
 
-// oldestTimes remembers when the first records of partitions were appended. A log that was opened does
-// not know: it reads nothing of old segments until somebody asks.
+// oldestTimes remembers when the first records of partitions were appended. A log does not know that after a restart,
+// because it does not read old segments.
 type oldestTimes struct {
-	mu    sync.Mutex // guards known, also while the disk is read: a second scrape waits for the first
+	mu    sync.Mutex // guards known; held while the disk is read, so that a second scrape waits for the first
 	known map[*partition.Partition]oldestTime
 }
 
@@ -19,7 +19,7 @@ type oldestTime struct {
 	at    time.Time
 }
 
-// maxOldestReads bounds what one scrape reads from the disk; the next one goes on.
+// maxOldestReads bounds the reads of one scrape from the disk. The next scrape reads the others.
 const maxOldestReads = 256
 
 // fill completes a survey. It may wait for the disk.

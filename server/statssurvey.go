@@ -6,7 +6,7 @@ import (
 	"github.com/rafka-mq/rafka/partition"
 )
 
-// survey is one walk over all topics: what /varz and /metrics tell of them.
+// survey is the outcome of one walk over all topics, for /varz and /metrics.
 type survey struct {
 	topics     []topicSurvey
 	partitions int
@@ -20,7 +20,7 @@ type topicSurvey struct {
 	parts []partitionSurvey
 	log   logSurvey
 
-	unknown []*partition.Partition // those with records of which none says how old it is
+	unknown []*partition.Partition // partitions with records whose age is not known without reading the disk
 }
 
 // partitionSurvey is a partition that this broker owns.
@@ -30,7 +30,7 @@ type partitionSurvey struct {
 	bytes        int64
 }
 
-// logSurvey sums what logs hold.
+// logSurvey is the sum of the figures of logs.
 type logSurvey struct {
 	records  uint64
 	bytes    int64

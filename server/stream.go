@@ -6,17 +6,16 @@ import (
 	"time"
 )
 
-// streamTransport is a transport over any net.Conn: an in-memory pipe, or TLS. A goroutine of its own
-// writes, so that a peer that does not read holds nobody up: what it owes piles up here, where the
-// session sees it.
+// streamTransport is a transport over any net.Conn: an in-memory pipe, or TLS. Its own goroutine writes, so that a peer that
+// does not read blocks nobody. The unread output collects here, where the session sees it.
 type streamTransport struct {
 	conn    net.Conn
 	timeout time.Duration // a write that takes longer ends the connection
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	wake   sync.Cond  // of mu: there is something to write, or Close was called
 	out    []byte
-	unsent int       // bytes of out and of what is being written
+	unsent int       // bytes of out, and those that are being written
 	end    time.Time // when Close gives up; zero before it was called
 }
 
@@ -59,7 +58,7 @@ func (t *streamTransport) OutboundBuffered() int {
 	return t.unsent
 }
 
-// Close closes the connection when everything is written, or when that takes too long.
+// Close closes the connection when everything is written, or after timeout.
 func (t *streamTransport) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,7 +72,7 @@ func (t *streamTransport) Close() error {
 // RemoteAddr is the peer's address.
 func (t *streamTransport) RemoteAddr() net.Addr { return t.conn.RemoteAddr() }
 
-// streamChunk is how much is written at once: the session sees progress in steps of it.
+// streamChunk is how much is written at once. The session sees progress in steps of it.
 const streamChunk = 64 << 10
 
 // write runs until the connection ends, or Close was called and nothing is left. It closes the
@@ -104,8 +103,8 @@ func (t *streamTransport) write() {
 	}
 }
 
-// take waits for output and returns it, nothing when Close was called and all is written. The memory
-// of the batch before is used again.
+// take waits for output and returns it, or nothing when Close was called and all is written. written is what the last call
+// returned; take reuses its memory.
 func (t *streamTransport) take(written []byte) []byte {
 	if cap(written) > idleBuffer {
 		written = nil
@@ -155,7 +154,7 @@ func (srv *Server) serveStream(conn net.Conn, s *session) {
 
 	chunks, taken := make(chan []byte), make(chan struct{})
 	srv.wg.Go(func() { readStream(conn, chunks, taken) })
-	paused, owed := false, false // owed: the reader waits for us
+	paused, owed := false, false // owed: the reader waits for its buffer
 	l.pauseReading = func(_ *session, pause bool) { paused = pause }
 	for open := true; open; {
 		select {
@@ -180,7 +179,7 @@ func (srv *Server) serveStream(conn net.Conn, s *session) {
 	l.finish(now())
 }
 
-// readStream hands what conn sends to chunks, one buffer at a time, and closes chunks at its end.
+// readStream sends the input of conn to chunks, one buffer at a time, and closes chunks at its end.
 func readStream(conn net.Conn, chunks chan<- []byte, taken <-chan struct{}) {
 	defer close(chunks)
 	buf := make([]byte, 64<<10)

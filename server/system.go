@@ -10,15 +10,15 @@ import (
 	"github.com/rafka-mq/rafka/subject"
 )
 
-// userInfoSubject is where a NATS client asks who it is. Like every subject it may only be published to by who may,
-// and everybody who subscribes to it sees the requests.
+// userInfoSubject is the subject on which a NATS client asks who it is. As on every subject, publishing needs permission,
+// and subscribers see the requests.
 const userInfoSubject = "$SYS.REQ.USER.INFO"
 
-// onlyAccount is the name that NATS gives to the account of a server that has no others.
+// onlyAccount is the name of nats-server's default account.
 const onlyAccount = "$G"
 
-// serveSystem answers a request to the broker itself. Only the requester's own subscriptions get the
-// answer. It reports whether the message is such a request.
+// serveSystem answers a request to the broker itself, on the requester's own subscriptions only. It reports whether the
+// message is such a request.
 func (l *loop) serveSystem(requester receiver, m *message) bool {
 	if len(m.Reply) == 0 || string(m.Subject) != userInfoSubject {
 		return false
@@ -30,7 +30,7 @@ func (l *loop) serveSystem(requester receiver, m *message) bool {
 	return true
 }
 
-// waiting returns a subscription of the session to a reply subject, or nil.
+// waiting returns a subscription of the session that matches a reply subject, or nil.
 func (l *loop) waiting(requester receiver, reply []byte) *liveSub {
 	var found subject.Matches[live]
 	l.srv.live.Match(&found, reply)
@@ -42,7 +42,7 @@ func (l *loop) waiting(requester receiver, reply []byte) *liveSub {
 	return nil
 }
 
-// The answer to userInfoSubject, field by field as NATS has it.
+// The reply on userInfoSubject, with the fields of nats-server's.
 type (
 	systemAnswer struct {
 		Server systemServer `json:"server"`
@@ -77,7 +77,7 @@ type (
 	}
 )
 
-// userInfo says who somebody is. Logins do not expire.
+// userInfo describes a user. Logins do not expire.
 func (srv *Server) userInfo(who *auth.Principal) []byte {
 	host, _ := splitAddr(srv.Addr())
 	a := systemAnswer{

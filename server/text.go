@@ -11,64 +11,64 @@ import (
 type text struct {
 	s *session
 
-	verbose      bool // answer +OK
+	verbose      bool // answer commands with +OK
 	pedantic     bool // check published subjects
 	echo         bool // deliver what this session published to its own subscriptions
 	headers      bool // the peer understands HMSG
 	noResponders bool // tell the peer when nobody got its request
 	connected    bool // CONNECT was received: the peer is a program
-	person       bool // a verb was used that no NATS client knows
-	async        bool // the peer takes INFO at any time
-	informed     bool // it was told what its login led to
+	person       bool // a verb for people was used
+	async        bool // the peer accepts INFO at any time
+	informed     bool // it was told the outcome of its login
 
 	part []byte // the start of a command whose rest has not arrived
-	need int    // how long part must be to go on; 0 for a whole line
+	need int    // size of part at which the command can be tried again; 0 for a complete line
 
-	// While paused, a command waits for something and later ones for their turn. While yielding, later
-	// ones wait until others had their turn.
+	// While paused, a command waits for something, and later commands wait for it. While yielding, commands wait
+	// until other sessions had their turn.
 	paused    bool
 	yielding  bool
-	running   bool   // run is on the stack
-	backlog   []byte // what arrived meanwhile
-	done      int    // bytes of backlog that were run
-	allowance int    // what may still be run before a look at who else waits
-	budget    int    // what may be run after that in this turn
+	running   bool   // run is running
+	backlog   []byte // input that arrived meanwhile
+	done      int    // bytes of backlog that were processed
+	allowance int    // work that is left until the loop checks whether others wait
+	budget    int    // work that is left in this turn after that
 
 	subs     sids
 	subBytes int // memory of subs
 	held     int // bytes of publishes whose acknowledgement waits
 	leases   map[textLease]uint32
-	queues   map[leaseKey]struct{}           // queues this connection took messages from
-	recent   map[*partition.Partition]uint64 // a person's publishes: the last index
-	pings    int                             // PINGs since the peer sent something
+	queues   map[leaseKey]struct{}           // queues that this connection has leased from
+	recent   map[*partition.Partition]uint64 // index of a person's last publish to a partition
+	pings    int                             // PINGs that were sent since the last input
 }
 
 // Limits of text sessions.
 const (
-	// maxBacklog bounds what a session sends while a command of it waits. Where reading can be paused
-	// that is not reached: from fullBacklog on, nothing is read.
+	// maxBacklog bounds the input of a session while a command of it waits. It is not reached where reading can be
+	// paused, which happens at fullBacklog.
 	maxBacklog  = 8 << 20
 	fullBacklog = 256 << 10
-	// turnWork is how much of what a session has sent is run in a turn at most, in about nanoseconds: a
-	// few hundred subscriptions, or thousands of small messages. A read full of larger ones stays below
-	// it, and is not copied to wait. When somebody else waits the turn ends after sliceWork: a look at
-	// the sockets takes a hundredth of that.
+	// turnWork bounds the commands of a session that run in one turn, in units of about a nanosecond: a few hundred
+	// subscriptions, or thousands of small messages. A read full of larger messages stays below it, so that it need
+	// not be copied to wait. When others wait, the turn ends after sliceWork. Checking the sockets takes a hundredth
+	// of that.
 	turnWork      = 400_000
 	sliceWork     = 25_000
 	commandWork   = 100
 	deliverWork   = 100
 	subscribeWork = 1500
 	bytesPerWork  = 16 // of commands and payloads
-	// restBytes is how much of a read may be left at the end of a slice and run nevertheless, for another
-	// slice at most: to put it off costs more.
+	// restBytes is how much of a read may be left at the end of a slice and be processed all the same, for at most
+	// another slice, because putting it off would take longer.
 	restBytes = 1024
-	// maxSubBytes bounds the memory of a session's live subscriptions: about a million of them.
+	// maxSubBytes bounds the memory of a session's live subscriptions, to about a million of them.
 	maxSubBytes = 256 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
 	keepBuffer = 64 << 10
 )
 
-// newText returns a session as NATS begins it: as if for a person.
+// newText returns a text session with the defaults of NATS before a CONNECT.
 func newText(s *session) *text {
 	s.loop.srv.metrics.textSessions.Add(1)
 	return &text{s: s, verbose: true, pedantic: true, echo: true}
@@ -77,17 +77,16 @@ func newText(s *session) *text {
 // maxArgs bounds the arguments of a command.
 func (t *text) maxArgs() int { return t.s.loop.srv.opts.MaxControlLine }
 
-// maxLine bounds a command without its payload: what is allowed for the arguments, and room for the
-// verb.
+// maxLine bounds a command without its payload: maxArgs and room for the verb.
 func (t *text) maxLine() int { return t.maxArgs() + maxVerb }
 
-// isTextStart reports whether a connection that begins with c is text: a verb, or a person who pressed
-// return first.
+// isTextStart reports whether a connection whose first byte is c is text: a verb, a blank, or a person who pressed return
+// first.
 func isTextStart(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '+' || c == '-' || c == '\n' || isBlank(c)
 }
 
-// feed runs the commands of in. A command whose rest is missing is kept.
+// feed runs the commands in in. It keeps the start of a command whose rest is missing.
 func (t *text) feed(in []byte, now time.Time) {
 	t.pings = 0
 	if !t.paused && len(t.backlog) == 0 {
@@ -121,8 +120,8 @@ func (t *text) feed(in []byte, now time.Time) {
 	}
 }
 
-// allow begins a turn, in which a part of what waits may be run: all of it, when reading cannot be
-// paused meanwhile.
+// allow sets allowance and budget at the start of a turn, for waits bytes of input. They are unlimited when reading cannot
+// be paused.
 func (t *text) allow(waits int) {
 	t.allowance, t.budget = sliceWork, turnWork+waits/2-sliceWork
 	if t.s.loop.pauseReading == nil {
@@ -130,7 +129,7 @@ func (t *text) allow(waits int) {
 	}
 }
 
-// goesOn reports whether one more command may be run in this turn, of rest bytes that are left.
+// goesOn reports whether another command may run in this turn. rest is the number of unprocessed bytes.
 func (t *text) goesOn(rest int) bool {
 	if t.allowance > 0 || rest <= restBytes && t.allowance > -sliceWork {
 		return true
@@ -151,7 +150,7 @@ func (t *text) goesOn(rest int) bool {
 	return t.allowance > 0
 }
 
-// yield lets others have their turn before the backlog goes on.
+// yield lets other sessions have their turn before the backlog continues.
 func (t *text) yield() {
 	if !t.yielding {
 		t.yielding = true
@@ -159,7 +158,7 @@ func (t *text) yield() {
 	}
 }
 
-// goOn runs more of the backlog, unless a command waits or the peer is held back.
+// goOn continues the backlog, unless a command waits or the session is held back.
 func (t *text) goOn(now time.Time) {
 	defer t.s.contain()
 	t.yielding = false
@@ -180,7 +179,7 @@ func (t *text) goOn(now time.Time) {
 	}
 }
 
-// run runs commands until one pauses the session, and returns how many bytes it took.
+// run runs commands until one pauses the session or the turn is over, and returns how many bytes it processed.
 func (t *text) run(in []byte, now time.Time) (used int) {
 	t.running = true
 	for used < len(in) && !t.paused && !t.s.closed && t.goesOn(len(in)-used) {
@@ -204,7 +203,7 @@ func (t *text) run(in []byte, now time.Time) (used int) {
 	return used
 }
 
-// complete moves bytes to the command that is kept, and runs it when it is whole.
+// complete adds input to the command in part, and runs it when it is complete.
 func (t *text) complete(in []byte, now time.Time) (used int) {
 	used = len(in)
 	ready := false
@@ -236,14 +235,14 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 	return used
 }
 
-// reserve makes room for all of a large command: growing step by step would copy it as often.
+// reserve makes room for a whole large command, because growing in steps would copy it again and again.
 func (t *text) reserve() {
 	if t.need > keepBuffer && cap(t.part) < t.need {
 		t.part = append(t.s.loop.takeLarge(t.need), t.part...)
 	}
 }
 
-// pause lets no further command run until resume: replies keep the order of the commands.
+// pause keeps further commands from running until resume, so that replies keep the order of the commands.
 func (t *text) pause() { t.paused = true }
 
 // resume runs what arrived during the pause.
@@ -254,12 +253,10 @@ func (t *text) resume(now time.Time) {
 	}
 }
 
-// waiting reports whether a program owes the rest of a command. A person may take the time to type a
-// payload.
+// waiting reports whether a program has sent only the start of a command. People may take their time to type.
 func (t *text) waiting() bool { return len(t.part) > 0 && (t.connected || t.need == 0) }
 
-// quiet asks a peer that has sent nothing for a while whether it is there, and gives it up when it
-// did not answer often enough.
+// quiet sends PING to a peer that has sent nothing for PingInterval. It reports whether PingMax of them were not answered.
 func (t *text) quiet(idle time.Duration) (over bool) {
 	o := &t.s.loop.srv.opts
 	switch {
@@ -285,11 +282,10 @@ func (t *text) drain(time.Duration, time.Time) {
 	}
 }
 
-// forgetAtOnce is how many subscriptions a loop takes out without looking at anything else.
+// forgetAtOnce is how many subscriptions forget removes in one turn.
 const forgetAtOnce = 1000
 
-// forget takes out the subscriptions of a session that is gone, some in this turn and the rest in later
-// ones.
+// forget removes the subscriptions of a session that is gone, in as many turns as necessary.
 func (l *loop) forget(subs []*liveSub) {
 	for len(subs) > 0 {
 		some := subs[:min(len(subs), forgetAtOnce)]
@@ -307,7 +303,7 @@ func (l *loop) forget(subs []*liveSub) {
 // unblock has nothing to do: a text session's output is bounded by closing it.
 func (t *text) unblock(time.Time) bool { return false }
 
-// ended gives back what the connection held.
+// ended releases what the connection held.
 func (t *text) ended(now time.Time) {
 	t.s.loop.forget(t.subs.all())
 	t.subs = sids{}

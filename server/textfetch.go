@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// fetchCount is how many records FETCH shows when nobody says, and maxFetchCount the most.
+	// fetchCount is the default number of records that FETCH shows, and maxFetchCount the highest.
 	fetchCount    = 10
 	maxFetchCount = 10_000
 	// fetchTextBytes is the output at which FETCH stops before the next record.
@@ -44,7 +44,7 @@ func (t *text) fetch(args []string, _ time.Time) error {
 	})
 }
 
-// startOf returns the offset that FETCH begins at.
+// startOf returns the offset at which FETCH starts.
 func startOf(p *partition.Partition, from string) (uint64, error) {
 	kind := wire.PositionOffset
 	var offset uint64
@@ -62,7 +62,7 @@ func startOf(p *partition.Partition, from string) (uint64, error) {
 	return p.Locate(wire.Position{Kind: kind, Value: offset}, "")
 }
 
-// show writes what a shower collected.
+// show writes the records that a shower collected.
 func (t *text) show(show *shower) {
 	out := t.s.buffer()
 	out.B = append(out.B, show.out...)
@@ -77,15 +77,15 @@ func (t *text) show(show *shower) {
 // shower writes records for a person to read.
 type shower struct {
 	p     *partition.Partition
-	verb  string // what each record's line begins with
-	extra string // what it ends with
-	limit int    // records at most
+	verb  string // start of each record's line
+	extra string // end of each record's line
+	limit int    // of records
 	count int    // records in out
 	out   []byte
 }
 
-// from adds records from an offset on until there are enough of them, and returns the offset behind.
-// An error after some records waits for the next call: what was found is shown.
+// from adds records from an offset on until there are enough, and returns the offset behind them. After some records it
+// returns no error, so that they are shown; the next call returns the error.
 func (s *shower) from(offset uint64) (next uint64, err error) {
 	for s.count < s.limit && len(s.out) < fetchTextBytes {
 		behind, err := s.chunk(offset)
@@ -100,7 +100,7 @@ func (s *shower) from(offset uint64) (next uint64, err error) {
 	return offset, nil
 }
 
-// chunk adds records of one read, which begins at offset, and returns the offset behind them.
+// chunk adds the records of a chunk that was read at offset, and returns the offset behind them.
 func (s *shower) chunk(offset uint64) (next uint64, err error) {
 	var c log.Chunk
 	defer c.Release()
@@ -159,8 +159,7 @@ func (s *shower) entry(e *wire.Entry, offset uint64) (next uint64, err error) {
 	return offset, nil
 }
 
-// record adds one record: a line with its place, its size and all that is known about it, then the
-// value.
+// record adds one record: a line with its place, size and properties, and then its value.
 func (s *shower) record(offset uint64, rec *wire.Record, appended int64) {
 	out := append(append(append(s.out, s.verb...), ' '), s.p.String()...)
 	out = strconv.AppendUint(append(out, '@'), offset, 10)

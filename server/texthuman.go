@@ -10,8 +10,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// humanVerb is a command for people. NATS clients know none of them, so whoever uses one reads
-// answers and errors in words.
+// humanVerb is a command for people. NATS clients do not use them, so a session that does gets answers and errors in words.
 type humanVerb struct {
 	name     string
 	usage    string // the arguments
@@ -48,7 +47,7 @@ func humanTable() map[string]humanVerb {
 	return table
 }
 
-// human runs a verb for people.
+// human runs a command for people.
 func (t *text) human(verb, args []byte, now time.Time) {
 	v, ok := t.s.loop.srv.verbs[string(verb)]
 	switch {
@@ -73,8 +72,8 @@ func (t *text) human(verb, args []byte, now time.Time) {
 	}
 }
 
-// seeOwn lets a command wait until what the person published before is visible. It returns false when
-// nothing is to be waited for.
+// seeOwn makes a command wait until what the person published before is visible. It returns false when there is nothing to
+// wait for.
 func (t *text) seeOwn(then func(now time.Time) error) bool {
 	var waits []ack
 	var at []*partition.Partition
@@ -102,7 +101,7 @@ func (t *text) failError(e *wire.Error) {
 	t.fail(oneLineOf(e.Error()))
 }
 
-// oneLineOf keeps an error on its line.
+// oneLineOf returns the text of an error without line breaks.
 func oneLineOf(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' {
@@ -112,14 +111,14 @@ func oneLineOf(s string) string {
 	}, s)
 }
 
-// line writes one line of an answer.
+// line writes a line of an answer.
 func (t *text) line(format string, args ...any) {
 	out := t.s.buffer()
 	out.B = append(fmt.Appendf(out.B, format, args...), crlf...)
 }
 
-// work runs something that blocks on a worker and then what it returned, while the commands behind
-// wait. An error of either is the answer.
+// work runs a blocking function on a worker, and then the function that it returned on the session's loop. Later commands
+// wait meanwhile. An error of either is the answer.
 func (t *text) work(block func() (then func(now time.Time) error, err error)) error {
 	l := t.s.loop
 	err := l.srv.enqueue(func() {
@@ -132,7 +131,7 @@ func (t *text) work(block func() (then func(now time.Time) error, err error)) er
 	return err
 }
 
-// after ends a pause: it runs what the command waited for, and then the commands behind it.
+// after ends a pause: it finishes the command that waited, and then runs the commands behind it.
 func (t *text) after(now time.Time, err error, then func(now time.Time) error) {
 	if t.s.closed {
 		return
@@ -159,7 +158,7 @@ func (w *textWait) acknowledged(_ *partition.Partition, _ ack, err error) {
 	w.t.after(w.t.s.loop.srv.opts.Now(), err, w.then)
 }
 
-// waitFor pauses the session until an entry reached a level, and then answers with a line.
+// waitFor pauses the session until an entry has reached a level, and then answers with a line.
 func (t *text) waitFor(p *partition.Partition, index uint64, level wire.Level, line string) {
 	t.pause()
 	t.s.loop.awaitLevel(p, ack{index: index, level: level, to: &textWait{t, func(time.Time) error {
@@ -239,7 +238,7 @@ func (t *text) topic(args []string, _ time.Time) error {
 	})
 }
 
-// parseSettings parses key=value arguments; partitions is 0 when nobody said.
+// parseSettings parses key=value arguments. partitions is 0 when it is not among them.
 func parseSettings(args []string) (partitions int, settings []wire.Setting, err error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
@@ -257,7 +256,7 @@ func parseSettings(args []string) (partitions int, settings []wire.Setting, err 
 	return partitions, settings, nil
 }
 
-// statusNames are the words for wire.Status.
+// statusNames are the texts for wire.Status.
 var statusNames = [...]string{
 	wire.StatusOK: "ok", wire.StatusReadOnly: "read-only", wire.StatusFull: "full", wire.StatusForeign: "foreign",
 }
@@ -281,7 +280,7 @@ func (t *text) showTopic(topic *partition.Topic, create bool) error {
 	return nil
 }
 
-// errPlace is the error for what does not name a partition or record.
+// errPlace is the error for an argument that does not name a partition or record.
 var errPlace = wire.Errorf(wire.CodeInvalid, "a partition is written topic/partition and a record topic/partition@offset")
 
 // place is a partition and, behind "@", an offset in words.
@@ -305,7 +304,7 @@ func (t *text) place(s string, action Action) (p *partition.Partition, offset st
 	return p, offset, p.Err()
 }
 
-// find returns a topic after asking whether the user may.
+// find returns a topic if the user may do action on it.
 func (t *text) find(name string, action Action) (*partition.Topic, error) {
 	if err := t.s.allowed(action, name); err != nil {
 		return nil, err

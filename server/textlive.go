@@ -2,7 +2,7 @@ package server
 
 import "strconv"
 
-// deliver sends a message to one of the session's subscriptions. It reports whether that took it.
+// deliver sends a message to one of the session's subscriptions. It reports whether the subscription took it.
 func (t *text) deliver(sub *liveSub, m *message) bool {
 	v := &sub.Value
 	if t.s.closed || sub.Gone() {
@@ -35,7 +35,7 @@ func (t *text) nobody(sub *liveSub, m *message) {
 
 func (t *text) at() *session { return t.s }
 
-// appendMessage appends MSG or, to a peer that understands headers, HMSG.
+// appendMessage appends MSG or, for a peer that understands headers, HMSG.
 func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
 	header := m.Header
 	if !headers {

@@ -11,7 +11,7 @@ import (
 	"github.com/rafka-mq/rafka/subject"
 )
 
-// What NATS clients compare with, to the letter.
+// Errors that NATS clients compare letter by letter.
 const (
 	errUnknown    = "Unknown Protocol Operation"
 	errAuth       = "Authorization Violation"
@@ -21,21 +21,21 @@ const (
 	errLongLine   = "maximum control line exceeded"
 )
 
-// fail tells the peer about an error. A program takes what it does not know for the end of the
-// connection, so everything but the errors of NATS goes to people only.
+// fail tells the peer about an error. Only people are told errors that NATS does not have, because programs take an unknown
+// error for the end of the connection.
 func (t *text) fail(reason string) {
 	out := t.s.buffer()
 	out.B = append(append(append(out.B, "-ERR '"...), reason...), "'\r\n"...)
 }
 
-// refuse ends the connection: what follows cannot be trusted.
+// refuse tells the peer an error and closes the connection, because further input cannot be trusted.
 func (t *text) refuse(reason string) {
 	t.fail(reason)
 	t.s.loop.srv.metrics.malformed.Add(1)
 	t.s.close()
 }
 
-// malformed answers a command whose arguments cannot be understood. A person may try again.
+// malformed answers a command whose arguments cannot be parsed. A person may try again.
 func (t *text) malformed(args []byte, usage string) {
 	if t.person {
 		t.fail(usage)
@@ -44,8 +44,8 @@ func (t *text) malformed(args []byte, usage string) {
 	t.misused(args, usage)
 }
 
-// misused ends the connection of a peer whose arguments are wrong. A NATS client is only told when there
-// are none: it would not understand more, and NATS does not say more.
+// misused closes the connection of a peer whose arguments are wrong. A person is told the usage. A program gets an error
+// only when there are no arguments at all, as in NATS.
 func (t *text) misused(args []byte, usage string) {
 	switch {
 	case t.friendly():
@@ -63,7 +63,7 @@ func (t *text) ok() {
 	}
 }
 
-// friendly reports whether the peer reads errors that NATS does not know.
+// friendly reports whether the peer can be a person, who reads errors that NATS does not have.
 func (t *text) friendly() bool { return t.person || !t.connected }
 
 // dispatch runs a command that has no payload.
@@ -96,7 +96,7 @@ func (t *text) dispatch(verb, args []byte, now time.Time) {
 	}
 }
 
-// serverInfo takes what only another server would say. It means nothing here, but has to be whole.
+// serverInfo accepts an INFO, which only servers send. It is ignored, but must be well formed.
 func (t *text) serverInfo(args []byte) {
 	if json.Unmarshal(args, &struct{}{}) != nil {
 		t.malformed(args, "usage: INFO {json}")
@@ -114,8 +114,8 @@ func (t *text) peerFailed(reason []byte) {
 	}
 }
 
-// pong answers a PING. Behind the first one a program that takes INFO at any time learns what it has
-// become: not earlier, because it expects nothing but the PONG until then.
+// pong answers a PING. After the first one, a program that accepts INFO at any time is told the outcome of its login: not
+// earlier, because until then it expects only the PONG.
 func (t *text) pong() {
 	t.s.write("PONG\r\n")
 	if t.async && !t.informed {
@@ -125,7 +125,7 @@ func (t *text) pong() {
 	}
 }
 
-// admitted logs a peer in that sent no CONNECT, as nobody in particular.
+// admitted logs in a peer that sent no CONNECT, without credentials.
 func (t *text) admitted(now time.Time) bool {
 	if !t.s.admitted {
 		t.s.logIn(&auth.Credentials{}, func(err error, _ time.Time) {
@@ -137,7 +137,7 @@ func (t *text) admitted(now time.Time) bool {
 	return t.s.admitted
 }
 
-// connectOptions are the fields of CONNECT that mean something here.
+// connectOptions are the fields of CONNECT that have a meaning here.
 type connectOptions struct {
 	Verbose      bool   `json:"verbose"`
 	Pedantic     bool   `json:"pedantic"`
@@ -168,15 +168,15 @@ func (t *text) connect(args []byte, now time.Time) {
 	case o.NoResponders && !o.Headers:
 		t.refuse("no responders requires headers support")
 		return
-	case o.Account != "" || o.NewAccount: // there is one, and it is not chosen
+	case o.Account != "" || o.NewAccount: // there is only one account
 		t.refuse(errAuth)
 		return
 	}
 	if t.connected {
-		t.dropSubscriptions() // a login begins anew
+		t.dropSubscriptions() // the session starts again
 	}
 	credentials := o.credentials()
-	if t.connected && credentials.Empty() { // as who it was
+	if t.connected && credentials.Empty() { // the user stays the same
 		t.welcome(&o)
 		return
 	}
@@ -195,8 +195,7 @@ func (t *text) connect(args []byte, now time.Time) {
 	}, now)
 }
 
-// connectOptions returns what a CONNECT changes: the options so far. A peer begins as if it were a
-// person.
+// connectOptions returns the current options, which a CONNECT changes.
 func (t *text) connectOptions() connectOptions {
 	o := connectOptions{
 		Verbose: t.verbose, Pedantic: t.pedantic, Echo: t.echo,
@@ -208,7 +207,7 @@ func (t *text) connectOptions() connectOptions {
 	return o
 }
 
-// welcome goes on as a peer that is logged in asked for.
+// welcome applies the options of a peer that has logged in.
 func (t *text) welcome(o *connectOptions) {
 	t.connected, t.async = true, o.Protocol == 1
 	t.s.name = o.Name
@@ -224,18 +223,17 @@ func (o *connectOptions) credentials() *auth.Credentials {
 	}
 }
 
-// signature decodes a signature. Clients write it in the alphabet of URLs or the other one, with
-// padding or without.
+// signature decodes a signature. Clients encode it in URL-safe or standard base64, with or without padding.
 func signature(s string) []byte {
 	s = strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(s), "=")
 	sig, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
-		return nil // it signs nothing
+		return nil // it matches nothing
 	}
 	return sig
 }
 
-// subBytes is about what a subscription costs besides its names.
+// subBytes is about the memory of a subscription in bytes, besides its names.
 const subBytes = 200
 
 func (t *text) subscribe(args []byte) {
@@ -319,7 +317,7 @@ func (t *text) dropSubscriptions() {
 	}
 }
 
-// isHTTP reports whether a line begins as an HTTP request does.
+// isHTTP reports whether a line is the start of an HTTP request.
 func isHTTP(verb []byte) bool {
 	switch string(verb) {
 	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE":
@@ -328,7 +326,7 @@ func isHTTP(verb []byte) bool {
 	return false
 }
 
-// refuseHTTP tells a browser where to look instead.
+// refuseHTTP tells a browser the address of the admin server.
 func (t *text) refuseHTTP() {
 	body := "This port is for Rafka and NATS clients."
 	if a := t.s.loop.srv.AdminAddr(); a != nil {

@@ -8,9 +8,8 @@ import (
 
 func lineEnd(in []byte) int { return bytes.IndexByte(in, '\n') }
 
-// command runs the command at the start of in and returns how many bytes it took. When the command
-// is not whole it returns 0 and how many bytes it needs, 0 when not even the line is whole. The
-// command only views in.
+// command runs the command at the start of in and returns its size in bytes. When the command is not complete, it returns
+// 0 and the number of bytes that it needs, or 0 when not even the line is complete. It does not keep in.
 func (t *text) command(in []byte, now time.Time) (used, need int) {
 	var l publishLine
 	if line, ok := l.quick(in); ok && line-len("PUB \r\n") <= t.maxArgs() {
@@ -32,7 +31,7 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 	verb, args := cutVerb(line)
 	used = end + 1
 	switch {
-	case !t.friendly() && (len(verb) == 0 || isBlank(in[0])): // no program does that
+	case !t.friendly() && (len(verb) == 0 || isBlank(in[0])): // programs do not send that
 		t.refuse(errUnknown)
 		return used, 0
 	case len(args) > t.maxArgs():
@@ -56,8 +55,8 @@ func (t *text) command(in []byte, now time.Time) (used, need int) {
 // natsVerbs are the verbs of NATS clients.
 var natsVerbs = []string{"CONNECT", "PING", "PONG", "PUB", "HPUB", "SUB", "UNSUB", "INFO", "+OK", "-ERR"}
 
-// foresee ends a program's connection at the start of a line that cannot become a command: its end may
-// never come.
+// foresee closes a program's connection at the start of a line that cannot become a command, without waiting for the end
+// of the line, which may never arrive.
 func (t *text) foresee(start []byte) {
 	if !t.connected || t.person {
 		return
@@ -78,7 +77,7 @@ func (t *text) foresee(start []byte) {
 	t.refuse(errUnknown)
 }
 
-// commandPublish runs PUB or HPUB, whose payload follows the line of the given length.
+// commandPublish runs PUB or HPUB, whose payload follows a line of the given size.
 func (t *text) commandPublish(in, args []byte, line int, header bool, now time.Time) (used, need int) {
 	if !t.admitted(now) {
 		return line, 0
@@ -96,7 +95,7 @@ func (t *text) commandPublish(in, args []byte, line int, header bool, now time.T
 	return t.publishLine(in, &l, line, header, now)
 }
 
-// publishLine runs a PUB or HPUB whose line was understood.
+// publishLine runs a PUB or HPUB whose line was parsed.
 func (t *text) publishLine(in []byte, l *publishLine, line int, header bool, now time.Time) (used, need int) {
 	switch {
 	case !t.admitted(now):
@@ -116,7 +115,7 @@ func (t *text) publishLine(in []byte, l *publishLine, line int, header bool, now
 		t.refuse(errUnknown)
 		return line, 0
 	}
-	t.headers = t.headers || header // who sends headers can read them
+	t.headers = t.headers || header // a peer that sends headers can read them
 	body := in[line : line+l.size : line+l.size]
 	m := t.s.loop.nextRouted()
 	m.Subject, m.Reply, m.Header, m.Payload = l.subject, l.reply, body[:l.header:l.header], body[l.header:]
@@ -124,9 +123,8 @@ func (t *text) publishLine(in []byte, l *publishLine, line int, header bool, now
 	return line + l.size + n, 0
 }
 
-// quick parses a PUB line as programs write it: "PUB subject [reply] size\r\n" in capitals, with
-// single blanks, at the start of in. It returns the size of the line. What it does not like is for
-// others to judge.
+// quick parses a PUB line in the form in which programs write it: "PUB subject [reply] size\r\n" in upper case, with single
+// spaces. It returns the size of the line. Other forms, and errors, are left to parse.
 func (l *publishLine) quick(in []byte) (line int, ok bool) {
 	if len(in) < 4 || in[0] != 'P' || in[1] != 'U' || in[2] != 'B' || in[3] != ' ' {
 		return 0, false
@@ -159,9 +157,9 @@ func (l *publishLine) quick(in []byte) (line int, ok bool) {
 	return i + 2, ok
 }
 
-// trailer returns the size of the line end behind a payload of size bytes: 2, or 1 for a bare line
-// feed, or 0 when something else is there. When the bytes are missing it returns, negated, how many
-// are needed from the start of the payload. The line end may have a carriage return of telnet before it.
+// trailer returns the size of the line end behind a payload of size bytes: 2, or 1 for a bare line feed, or 0 when something
+// else is there. A carriage return of telnet may precede it. When bytes are missing, it returns the negated number of bytes
+// that are needed from the start of the payload.
 func trailer(b []byte, size int, telnet bool) int {
 	switch {
 	case len(b) <= size:
@@ -188,7 +186,7 @@ func trailer(b []byte, size int, telnet bool) int {
 // or pipe whose lines end with CR LF.
 const telnetReturn = "\r\x00"
 
-// trimReturns takes the carriage returns off the end of a line.
+// trimReturns removes the carriage returns at the end of a line.
 func trimReturns(line []byte) []byte {
 	for {
 		line = bytes.TrimRight(line, "\r")
@@ -200,10 +198,10 @@ func trimReturns(line []byte) []byte {
 	}
 }
 
-// maxVerb is longer than every verb.
+// maxVerb is at least the size of the longest verb.
 const maxVerb = 16
 
-// upper appends the verb in capitals to dst. What is too long for a verb stays as it is.
+// upper appends the verb in upper case to dst, or "?" for a text that is too long for a verb.
 func upper(dst, verb []byte) []byte {
 	if len(verb) > maxVerb {
 		return append(dst, "?"...)
@@ -217,7 +215,7 @@ func upper(dst, verb []byte) []byte {
 	return dst
 }
 
-// cutVerb parts a line into the verb and its arguments, both without blanks around them.
+// cutVerb splits a line into the verb and its arguments, both without blanks around them.
 func cutVerb(line []byte) (verb, args []byte) {
 	line = trimBlanks(line)
 	i := 0
@@ -239,7 +237,7 @@ func trimBlanks(b []byte) []byte {
 	return b
 }
 
-// fields cuts args at blanks into dst and returns their number, len(dst)+1 when there are more.
+// fields splits args at blanks into dst and returns the number of fields, or len(dst)+1 when there are more.
 func fields(dst [][]byte, args []byte) (n int) {
 	for len(args) > 0 {
 		i := 0
@@ -259,8 +257,8 @@ func fields(dst [][]byte, args []byte) (n int) {
 // publishLine is the control line of PUB and HPUB.
 type publishLine struct {
 	subject, reply []byte
-	header         int // bytes of the payload that are the header
-	size           int // bytes of the payload, header included
+	header         int // size of the header at the start of the payload
+	size           int // of the payload with its header
 }
 
 // parse parses "subject [reply] size" and, for HPUB, "subject [reply] header-size size".

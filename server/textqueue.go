@@ -14,18 +14,18 @@ import (
 const (
 	// maxTextLease is the most messages that LEASE takes at once.
 	maxTextLease = 100
-	// maxTextLeases bounds the messages that one text session works on.
+	// maxTextLeases bounds the messages that one text session has leased.
 	maxTextLeases = 10_000
 )
 
-// textLease names a message that a text session works on.
+// textLease identifies a message that a text session has leased.
 type textLease struct {
 	p      *partition.Partition
 	queue  string
 	offset uint64
 }
 
-// lease opens the queue on every partition that does not have it yet, and then takes messages.
+// lease creates the queue on every partition that does not have it, and then leases messages.
 func (t *text) lease(args []string, now time.Time) error {
 	topic, err := t.find(args[0], ActionConsume)
 	if err != nil {
@@ -123,7 +123,8 @@ func (t *text) showLeases(p *partition.Partition, queue string, leases []group.L
 	return err
 }
 
-// showLeased collects the messages of leases, whole leases only, and returns how many there are.
+// showLeased collects the messages of leases. It stops with an error at the first lease that it cannot read, and returns
+// how many leases it has read completely.
 func showLeased(p *partition.Partition, leases []group.Lease) (show *shower, shown int, err error) {
 	show = &shower{p: p, verb: "LEASED"}
 	for i, l := range leases {
@@ -158,7 +159,7 @@ func (t *text) nack(args []string, now time.Time) error {
 	return t.settle(args, s, now)
 }
 
-// maxTextDelay is what the binary protocol can say, too.
+// maxTextDelay is the longest delay that the binary protocol can express.
 const maxTextDelay = 24 * 24 * time.Hour
 
 func (t *text) reject(args []string, now time.Time) error {

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// timed is something that happens at a time unless it was done before.
+// timed is something that has to happen at a time, unless it is done before.
 type timed struct {
 	at     time.Time
 	done   bool
 	expire func(now time.Time)
 }
 
-// timerHeap orders what a loop has to do later.
+// timerHeap is a heap of what a loop has to do later, the earliest on top.
 type timerHeap struct{ h timedSlice }
 
 type timedSlice []*timed
@@ -31,7 +31,7 @@ func (t *timedSlice) Pop() any {
 
 func (t *timerHeap) add(w *timed) { heap.Push(&t.h, w) }
 
-// pop removes and returns one that is due, nil when there is none.
+// pop removes and returns one that is due, or nil when there is none.
 func (t *timerHeap) pop(now time.Time) *timed {
 	for len(t.h) > 0 && (t.h[0].done || !t.h[0].at.After(now)) {
 		if w := heap.Pop(&t.h).(*timed); !w.done {
@@ -41,7 +41,7 @@ func (t *timerHeap) pop(now time.Time) *timed {
 	return nil
 }
 
-// next returns when the next one is due. Those that are done are dropped on the way.
+// next returns when the next one is due. It drops those that are done.
 func (t *timerHeap) next() (time.Time, bool) {
 	for len(t.h) > 0 && t.h[0].done {
 		heap.Pop(&t.h)

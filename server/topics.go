@@ -10,7 +10,7 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// resolve gives a topic a handle on this connection, creating the topic when asked and allowed.
+// resolve gives a topic a handle on this connection. With wire.FlagCreate it creates a missing topic if that is allowed.
 func (b *binary) resolve(f wire.Frame, _ time.Time) error {
 	var m wire.Resolve
 	if err := m.Parse(f.Body); err != nil {
@@ -90,7 +90,7 @@ func (b *binary) alterTopic(f wire.Frame, _ time.Time) error {
 	})
 }
 
-// workTopic changes the topics with a worker and answers with a TopicInfo.
+// workTopic runs a change of a topic on a worker and answers with a TopicInfo.
 func (b *binary) workTopic(f wire.Frame, change func(r *partition.Registry) (*partition.Topic, error)) error {
 	op, correlation := f.Op, f.Correlation
 	return b.work(op, correlation, func() (func(time.Time) error, error) {
@@ -120,7 +120,7 @@ func (b *binary) describeTopic(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// maxListed bounds one page of topics, and maxListedBytes its size within a frame.
+// maxListed bounds the topics in one reply, and maxListedBytes their size, so that they fit a frame.
 const (
 	maxListed      = 1000
 	maxListedBytes = 4 << 20
@@ -178,7 +178,7 @@ func (b *binary) purgeTopic(f wire.Frame, _ time.Time) error {
 	return b.workEmpty(f, func(r *partition.Registry) error { return r.Purge(m.Topic, m.Partition, m.Before) })
 }
 
-// workEmpty changes the topics with a worker and answers with an empty body.
+// workEmpty runs a change of topics on a worker and answers with an empty body.
 func (b *binary) workEmpty(f wire.Frame, change func(r *partition.Registry) error) error {
 	op, correlation := f.Op, f.Correlation
 	return b.work(op, correlation, func() (func(time.Time) error, error) {

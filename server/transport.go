@@ -12,27 +12,27 @@ import (
 
 // transport is the connection under a session. Its methods are called on the session's loop only.
 type transport interface {
-	// Write sends b or keeps a copy of it. b is the caller's again afterwards.
+	// Write sends b or keeps a copy of it. It does not keep b.
 	Write(b []byte) (int, error)
-	// Writev is Write for several slices. It may modify bs, not what the slices hold.
+	// Writev is Write for several slices. It may modify bs, but not the bytes in the slices.
 	Writev(bs [][]byte) (int, error)
-	// OutboundBuffered is how many bytes were kept because the peer does not read.
+	// OutboundBuffered returns how many bytes are kept because the peer has not read them.
 	OutboundBuffered() int
-	// Close closes the connection once what was written is with the kernel, as far as it takes it.
+	// Close closes the connection after handing the output to the kernel, as far as the kernel takes it.
 	Close() error
 	// RemoteAddr is the peer's address.
 	RemoteAddr() net.Addr
 }
 
-// gnetLoop drives a loop with a gnet engine that has one event loop and no listener. It takes
-// sockets from the server's own listener: gnet's stops the whole engine when accept fails.
+// gnetLoop drives a loop with a gnet engine that has one event loop and no listener. The sockets come from the server's own
+// listener, because gnet's stops the whole engine when accept fails.
 type gnetLoop struct {
 	gnet.BuiltinEventEngine
 	loop   *loop
 	client *gnet.Client
 	el     atomic.Pointer[gnet.EventLoop] // set with the first connection
-	nudger *os.File                       // the other end of the nudge
-	poll   int                            // the epoll instance, -1 when it is not known
+	nudger *os.File                       // the other end of the nudge's socket
+	poll   int                            // the epoll instance; -1 when it is not known
 }
 
 func startGnetLoop(srv *Server) (*gnetLoop, error) {
@@ -67,15 +67,15 @@ func (g *gnetLoop) stop() error {
 	return err
 }
 
-// ring wakes the loop through gnet. Before the first connection nobody waits, and OnOpen drains.
+// ring wakes the loop through gnet. It does nothing before the first connection, whose OnOpen drains the inbox.
 func (g *gnetLoop) ring() {
 	if el := g.el.Load(); el != nil {
-		// The only error is that the engine is shutting down, and then nobody waits any more.
+		// The only error is that the engine is shutting down, and then nobody waits.
 		_ = (*el).Execute(context.Background(), g)
 	}
 }
 
-// running reports whether gnet has shown its event loop, which it does with the first connection.
+// running reports whether gnet's event loop is known, which it is from the first connection on.
 func (g *gnetLoop) running() bool { return g.el.Load() != nil }
 
 // Run is called by gnet for every ring.
@@ -103,8 +103,8 @@ func (g *gnetLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	return nil, gnet.None
 }
 
-// pauseReading makes gnet read from a connection or not. What it wants to know about writing stays as
-// it is. Should gnet begin to read again by itself, the session is held again at the end of that turn.
+// pauseReading makes gnet pause or resume reading from a connection. It does not change which write events gnet gets. Should
+// gnet begin to read again by itself, the session is held again at the end of that turn.
 func (g *gnetLoop) pauseReading(s *session, pause bool) {
 	c, ok := s.t.(gnet.Conn)
 	if !ok {
@@ -116,7 +116,7 @@ func (g *gnetLoop) pauseReading(s *session, pause bool) {
 	}
 }
 
-// awaited reports whether gnet has something else to do.
+// awaited reports whether gnet has events to process.
 func (g *gnetLoop) awaited() bool { return hasEvents(g.poll) }
 
 // OnTraffic is called by gnet when a connection has bytes.

@@ -8,15 +8,14 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// watch is everything on one loop that waits for one partition. It is a job: it runs when the
-// partition moved.
+// watch is everything on one loop that waits for one partition. It is a job that runs when the partition has changed.
 type watch struct {
 	loop    *loop
 	p       *partition.Partition
 	watcher *partition.Watcher
-	acks    [2]ackQueue // waiting for the kernel, for the device
+	acks    [2]ackQueue // those that wait for the kernel, and for the device
 	subs    []*subscription
-	pushing bool // run goes through subs
+	pushing bool // push iterates over subs
 	polls   []*poll
 }
 
@@ -43,7 +42,7 @@ func (w *watch) end(p *partition.Partition) {
 	delete(w.loop.watches, p)
 }
 
-// run looks at what the partition's move lets go on.
+// run continues everything that the change of the partition allows to continue.
 func (w *watch) run(now time.Time) {
 	w.loop.clock = now
 	w.watcher.Arm()
@@ -58,7 +57,7 @@ func (w *watch) run(now time.Time) {
 	}
 }
 
-// push goes through all subscriptions. A write to a peer that is gone ends its subscription meanwhile.
+// push pushes entries to all subscriptions. A write to a peer that is gone can end a subscription meanwhile.
 func (w *watch) push(now time.Time) {
 	w.pushing = true
 	defer func() { w.pushing = false }()
@@ -67,9 +66,9 @@ func (w *watch) push(now time.Time) {
 	}
 }
 
-// drop takes a subscription out.
+// drop removes a subscription.
 func (w *watch) drop(sub *subscription) {
-	if w.pushing { // the others keep their places in the list that push goes through
+	if w.pushing { // do not change the list that push iterates over
 		w.subs = slices.Clone(w.subs)
 	}
 	w.subs = slices.DeleteFunc(w.subs, func(o *subscription) bool { return o == sub })
@@ -95,26 +94,26 @@ type ack struct {
 	base        uint64 // OpPublish: offset of the first record; OpSchedule: first id; settlements: messages lost
 	count       uint32 // OpPublish: records
 	held        int    // OpPublish: bytes that count against the session's limit
-	arrived     int64  // OpPublish: when it came in, in nanoseconds; for the latency metric
-	duplicate   bool   // OpPublish, OpSchedule: it was stored before
+	arrived     int64  // OpPublish: when it arrived, in ns since 1970; for the latency metric
+	duplicate   bool   // OpPublish, OpSchedule: an earlier request stored it
 	join        *join  // set when the reply waits for several partitions
 }
 
-// acknowledger is who waits for an ack: a session of either protocol.
+// acknowledger waits for an ack: a session of either protocol.
 type acknowledger interface {
-	// acknowledged is called once on the loop, also when the connection is gone. An error means that
-	// the level was not reached, or that this is not known.
+	// acknowledged is called once on the loop, even when the connection is gone. An error means that the level was
+	// not reached, or that nobody knows.
 	acknowledged(p *partition.Partition, a ack, err error)
 }
 
-// join is a reply that several acks lead to.
+// join is a reply that waits for several acks.
 type join struct {
 	left int
 	any  bool // something was waited for
 	err  error
 }
 
-// ackQueue is a queue of acks in index order: acks join at the end as entries are appended.
+// ackQueue is a queue of acks in index order, the order in which entries are appended.
 type ackQueue struct {
 	items []ack
 	head  int
@@ -138,7 +137,7 @@ func (q *ackQueue) pop() ack {
 	return a
 }
 
-// await lets a wait until its entry reached its level.
+// await makes a wait until its entry has reached its level.
 func (w *watch) await(a ack) {
 	q := &w.acks[0]
 	if a.level > wire.LevelOS {
@@ -152,7 +151,7 @@ func (w *watch) await(a ack) {
 	}
 }
 
-// arm begins to wait. What happened before the watcher was armed would be missed, so it looks once.
+// arm arms the watcher, and then looks once at changes that came before.
 func (w *watch) arm(index uint64, level wire.Level) {
 	w.watcher.Arm()
 	if w.p.Reached(index, level) || w.p.Failure() != nil {
@@ -160,7 +159,7 @@ func (w *watch) arm(index uint64, level wire.Level) {
 	}
 }
 
-// releaseAcks answers what has reached its level, or everything that a storage failure left unknown.
+// releaseAcks answers the acks whose level is reached and, after a storage failure, all others with an error.
 func (w *watch) releaseAcks() {
 	for i, level := range [...]wire.Level{wire.LevelOS, wire.LevelDisk} {
 		q := &w.acks[i]
@@ -177,7 +176,7 @@ func (w *watch) releaseAcks() {
 	}
 }
 
-// awaitLevel lets a wait until its entry reached its level, at once for what is in memory.
+// awaitLevel makes a wait until its entry has reached its level, or answers it at once for level memory.
 func (l *loop) awaitLevel(p *partition.Partition, a ack) {
 	if a.level <= wire.LevelMemory {
 		l.pending++
@@ -188,7 +187,7 @@ func (l *loop) awaitLevel(p *partition.Partition, a ack) {
 	l.watch(p).await(a)
 }
 
-// awaitState lets a wait until a state entry is as durable as such entries become here.
+// awaitState makes a wait until a state entry has reached the partition's StateLevel.
 func (l *loop) awaitState(p *partition.Partition, a ack) {
 	a.level = p.StateLevel()
 	if a.join != nil {
@@ -197,7 +196,7 @@ func (l *loop) awaitState(p *partition.Partition, a ack) {
 	l.awaitLevel(p, a)
 }
 
-// answer ends one wait. Of those that lead to one reply, the last one does.
+// answer ends the wait of an ack. For a join, the last ack sends the reply.
 func (l *loop) answer(p *partition.Partition, a ack, err error) {
 	l.pending--
 	if a.join != nil {
@@ -212,7 +211,7 @@ func (l *loop) answer(p *partition.Partition, a ack, err error) {
 	a.to.acknowledged(p, a, err)
 }
 
-// acknowledged sends one reply, unless the connection is gone.
+// acknowledged sends the reply, unless the connection is gone.
 func (b *binary) acknowledged(p *partition.Partition, a ack, err error) {
 	b.held -= a.held
 	switch {
