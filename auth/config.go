@@ -11,59 +11,65 @@ import (
 	"github.com/rafka-mq/rafka/subject"
 )
 
-// Config is who may connect. The zero value lets everybody do everything.
+// Config says who may connect, and what they may do. The zero value lets everybody do everything.
 type Config struct {
-	// User and Password are one login for everybody. Password may be a hash, as in User.
+	// User and Password are a single login for everybody. Password may be a hash, as in
+	// User.Password.
 	User, Password string
-	// Token is one token for everybody; it may be a hash, too.
+	// Token is a single token for everybody. It may be a hash, as in User.Password.
 	Token string
 	// Users have logins and permissions of their own.
 	Users []User
-	// Default is what users without Permissions may do; nil is everything.
+	// Default is what users without Permissions may do; nil means everything.
 	Default *Permissions
-	// NoAuthUser is the name of the user for connections without credentials; "" for none.
+	// NoAuthUser is the name of the user as whom connections without credentials are logged in; ""
+	// means none.
 	NoAuthUser string
 }
 
 // User is one login.
 type User struct {
-	// Name is given with the password. For a client certificate it is one of the certificate's names, or
-	// its subject as RFC 4514 writes it.
+	// Name is sent together with the password. For a login by client certificate it is one of the
+	// names in the certificate, or its subject as RFC 4514 writes it.
 	Name string
-	// Password is in plain text, or its bcrypt ("$2a$…") or argon2id
-	// ("$argon2id$v=19$m=…,t=…,p=…$salt$hash") hash. A user without one logs in by certificate only.
+	// Password is plain text, or its bcrypt ("$2a$…") or argon2id
+	// ("$argon2id$v=19$m=…,t=…,p=…$salt$hash") hash. A user without a password can log in only by
+	// certificate.
 	Password string
-	// NKey is a public user nkey ("U…"): a login signs the connection's nonce. It excludes Name and
-	// Password.
+	// NKey is a public user nkey ("U…"), with whose private key a login signs the connection's
+	// nonce. A user with an NKey has no Name and no Password.
 	NKey string
-	// Permissions are what the user may do; nil is Config.Default.
+	// Permissions say what the user may do; nil means Config.Default.
 	Permissions *Permissions
 }
 
-// Permissions are what a user may do. Deny beats allow.
+// Permissions say what a user may do. Deny overrides allow.
 type Permissions struct {
-	// Publish are the subjects and topics that may be published to.
+	// Publish lists the subjects and topics that the user may publish to.
 	Publish Rule
-	// Subscribe are the subjects and topics that may be read. A pattern may be followed by a blank and a
-	// queue group: it then applies to subscriptions in that group only.
+	// Subscribe lists the subjects and topics that the user may read. A pattern may be followed by
+	// a space and a queue group; it then applies only to subscriptions in that group.
 	Subscribe Rule
-	// Responses lets the user publish to the reply subjects of messages it received; nil does not.
+	// Responses lets the user publish to the reply subjects of messages that it received. nil does
+	// not.
 	Responses *Responses
-	// Admin are the topics that may be created, changed, purged and deleted. Without it a user with
-	// permissions may do none of that.
+	// Admin lists patterns of the topics that the user may create, change, purge and delete. A user
+	// with permissions but without Admin may do none of that.
 	Admin []string
 }
 
-// Rule lists patterns with * and >: those that are allowed, none meaning all, and those that are denied.
+// Rule lists patterns, which may contain * and >. An empty Allow allows everything that Deny does
+// not match.
 type Rule struct {
 	Allow, Deny []string
 }
 
-// Responses limits the answers to one reply subject.
+// Responses limits the answers to a reply subject.
 type Responses struct {
-	// Max is how many messages may go to one reply subject; 0 means 1, a negative one any number.
+	// Max is how many messages may be sent to one reply subject. 0 means 1, and a negative number
+	// no limit.
 	Max int
-	// TTL is how long answers are allowed; 0 is two minutes, a negative one for ever.
+	// TTL is how long answers are allowed. 0 means two minutes, and a negative duration no limit.
 	TTL time.Duration
 }
 
@@ -72,12 +78,12 @@ const (
 	defaultResponseTTL = 2 * time.Minute
 )
 
-// Empty reports whether nothing is configured: everybody may do everything.
+// Empty reports whether no login is configured, so that everybody may do everything.
 func (c *Config) Empty() bool {
 	return c.User == "" && c.Password == "" && c.Token == "" && len(c.Users) == 0
 }
 
-// validate returns what is wrong with c.
+// validate returns the first error in c.
 func (c *Config) validate() error {
 	if (c.User == "") != (c.Password == "") {
 		return errors.New("auth: a user needs a password, and a password a user")
@@ -107,7 +113,7 @@ func (c *Config) validate() error {
 	return c.Default.validate("the default permissions")
 }
 
-// key is what tells users apart.
+// key identifies a user.
 func (u *User) key() string {
 	if u.NKey != "" {
 		return u.NKey
@@ -154,7 +160,7 @@ func (p *Permissions) validate(whose string) error {
 	return nil
 }
 
-// Warnings returns a sentence about each secret that is not hashed.
+// Warnings returns a sentence when passwords or tokens are not hashed.
 func (c *Config) Warnings() []string {
 	plain := 0
 	for _, u := range c.Users {

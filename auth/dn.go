@@ -9,20 +9,21 @@ import (
 	"strings"
 )
 
-// dn is a distinguished name in a form that can be compared: its parts, the most specific first, each
-// with its attributes in order and every value quoted.
+// dn is a distinguished name in a form that can be compared: its parts, the most specific first.
+// Each part has its attributes in a fixed order, with quoted values.
 type dn []string
 
-// exact is the same for names with the same parts in the same order.
+// exact is equal for names that have the same parts in the same order.
 func (d dn) exact() string { return strings.Join(d, ",") }
 
-// anyOrder is the same for names with the same parts in any order: tools do not agree on it.
+// anyOrder is equal for names that have the same parts in any order, on which tools do not agree.
 func (d dn) anyOrder() string {
 	sorted := slices.Sorted(slices.Values(d))
 	return strings.Join(sorted, ",")
 }
 
-// attributeNames are the short names of attribute types, of RFC 4514 and what certificates have besides.
+// attributeNames are the short names of attribute types: those of RFC 4514, and others that
+// certificates use.
 var attributeNames = map[string]string{
 	"2.5.4.3":                    "CN",
 	"2.5.4.5":                    "SERIALNUMBER",
@@ -38,7 +39,7 @@ var attributeNames = map[string]string{
 	"1.2.840.113549.1.9.1":       "EMAILADDRESS",
 }
 
-// attribute writes one attribute. The case of the type does not count; the value's does.
+// attribute returns one attribute. It ignores the case of the type, but not that of the value.
 func attribute(kind, value string) string {
 	if name, ok := attributeNames[kind]; ok {
 		kind = name
@@ -46,14 +47,14 @@ func attribute(kind, value string) string {
 	return strings.ToUpper(kind) + "=" + strconv.Quote(value)
 }
 
-// part joins the attributes of one part, whose order does not count.
+// part joins the attributes of one part, whose order has no meaning.
 func part(attributes []string) string {
 	slices.Sort(attributes)
 	return strings.Join(attributes, "+")
 }
 
-// certificateName returns the subject of a certificate from its DER form: crypto/x509 keeps neither the
-// order nor several attributes in one part. ok is false when a value is no text.
+// certificateName parses the subject of a certificate in DER. It is needed because crypto/x509
+// loses the order of parts, and merges their attributes. ok is false when a value is not text.
 func certificateName(raw []byte) (d dn, ok bool) {
 	var parts pkix.RDNSequence
 	if rest, err := asn1.Unmarshal(raw, &parts); err != nil || len(rest) > 0 {
@@ -73,7 +74,7 @@ func certificateName(raw []byte) (d dn, ok bool) {
 	return d, len(d) > 0
 }
 
-// parseName parses a distinguished name as RFC 4514 writes it. ok is false for anything else.
+// parseName parses a distinguished name as written by RFC 4514. ok is false for anything else.
 func parseName(s string) (d dn, ok bool) {
 	var attributes []string
 	for {
@@ -103,15 +104,15 @@ func isAttributeType(s string) bool {
 	return s != "" && strings.Trim(s, letters+"0123456789-.") == ""
 }
 
-// attributeValue unescapes the value at the start of s, up to a comma, a plus sign or the end, which is
-// at s[end].
+// attributeValue unescapes the value at the start of s. It ends at s[end]: a comma, a plus sign, or
+// the end of s.
 func attributeValue(s string) (value string, end int, ok bool) {
 	start := len(s) - len(strings.TrimLeft(s, " "))
-	if start < len(s) && s[start] == '#' { // the value's encoding: nobody writes that by hand
+	if start < len(s) && s[start] == '#' { // a hexadecimal encoding of the value is not supported
 		return "", 0, false
 	}
 	var b []byte
-	keep := 0 // b without the blanks at its end, which do not count unless they are escaped
+	keep := 0 // length of b without unescaped spaces at the end, which have no meaning
 	for end = start; end < len(s); end++ {
 		switch c := s[end]; c {
 		case ',', '+':
@@ -135,7 +136,8 @@ func attributeValue(s string) (value string, end int, ok bool) {
 	return string(b[:keep]), end, true
 }
 
-// unescape returns what stands behind a backslash and how many bytes it takes, 0 when it is nothing.
+// unescape returns the byte that follows a backslash, and the length of its notation; 0 if that is
+// invalid.
 func unescape(s string) (c byte, n int) {
 	if s == "" {
 		return 0, 0

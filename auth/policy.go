@@ -9,25 +9,26 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// ErrRefused is returned for every failed login. It does not say what was wrong.
+// ErrRefused is returned for every failed login. It does not tell the reason, so that nobody learns
+// which users exist.
 var ErrRefused = errors.New("authorization violation")
 
-// Credentials are what a client sent to log in. Empty fields were not sent.
+// Credentials are what a client sent to log in. Fields that were not sent are empty.
 type Credentials struct {
 	User, Password string
 	Token          string
-	NKey           string            // public key
-	Signature      []byte            // of Nonce, made with NKey
-	Nonce          string            // what this connection was told to sign
-	Certificate    *x509.Certificate // verified; nil when there is none, or its names mean nothing
+	NKey           string            // public user nkey
+	Signature      []byte            // of Nonce, with the private key of NKey
+	Nonce          string            // what the broker asked this connection to sign
+	Certificate    *x509.Certificate // verified; nil when there is none, or when its names must not log in
 }
 
-// Empty reports whether no credentials were sent. A signature without its key does not count.
+// Empty reports whether no credentials were sent. A signature without its key is ignored.
 func (c *Credentials) Empty() bool {
 	return c.User == "" && c.Password == "" && c.Token == "" && c.NKey == ""
 }
 
-// Name returns the user's name or public nkey in the credentials, "" without one.
+// Name returns the public nkey or the user name that was sent, or "".
 func (c *Credentials) Name() string {
 	if c.NKey != "" {
 		return c.NKey
@@ -35,17 +36,17 @@ func (c *Credentials) Name() string {
 	return c.User
 }
 
-// Policy is a validated Config. It is immutable.
+// Policy is a validated Config. It is immutable. A nil Policy lets everybody do everything.
 type Policy struct {
 	config    Config
 	users     map[string]*user
-	everybody *user // of the one login; nil when there is none
-	nkeys     bool  // somebody logs in with an nkey
-	decoy     string
-	subjects  map[string]*user // those whose names are distinguished names, by the name and by its parts
+	everybody *user            // of the single login or token; nil when there is none
+	nkeys     bool             // some user has an nkey
+	decoy     string           // a hash to check when the user does not exist
+	subjects  map[string]*user // users named by a distinguished name: by dn.exact, and by shuffled and dn.anyOrder
 }
 
-// user is a User that was checked, with its permissions compiled.
+// user is a validated User with compiled permissions.
 type user struct {
 	User
 	rights *rights
@@ -72,14 +73,13 @@ func New(c Config) (*Policy, error) {
 		p.nkeys = p.nkeys || u.NKey != ""
 		p.addSubject(p.users[u.key()])
 		if isHash(u.Password) {
-			p.decoy = u.Password // a wrong name takes as long as a wrong password
+			p.decoy = u.Password // so that an unknown name takes as long as a wrong password
 		}
 	}
 	return p, nil
 }
 
-// addSubject notes a user whose name is the subject of a certificate. Of two that are alike the first
-// counts.
+// addSubject adds a user whose name is a distinguished name. Of two equal names the first counts.
 func (p *Policy) addSubject(u *user) {
 	d, ok := parseName(u.Name)
 	if !ok {
@@ -92,10 +92,10 @@ func (p *Policy) addSubject(u *user) {
 	}
 }
 
-// shuffled tells a name's parts in any order from the name.
+// shuffled marks keys of Policy.subjects that ignore the order of parts.
 const shuffled = "~"
 
-// Required reports whether a connection must log in before it may do anything.
+// Required reports whether a connection must log in before anything else.
 func (p *Policy) Required() bool {
 	return p != nil && !p.config.Empty() && p.config.NoAuthUser == ""
 }
@@ -103,21 +103,21 @@ func (p *Policy) Required() bool {
 // Open reports whether everybody may do everything.
 func (p *Policy) Open() bool { return p == nil || p.config.Empty() }
 
-// NKeys reports whether any user logs in with an nkey, which needs a nonce.
+// NKeys reports whether some user has an nkey, so that connections need a nonce.
 func (p *Policy) NKeys() bool { return p != nil && p.nkeys }
 
-// NewNonce returns what a connection signs with its nkey.
+// NewNonce returns a random nonce for a connection to sign.
 func NewNonce() string {
 	b := make([]byte, 11)
 	_, _ = rand.Read(b) // never fails
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Login returns the principal with these credentials, or ErrRefused. Checking a hash takes tens of
-// milliseconds.
+// Login returns the principal that the credentials identify, or ErrRefused. When everybody may do
+// everything, it returns a nil Principal and no error. To check a hash takes tens of milliseconds.
 func (p *Policy) Login(c *Credentials) (*Principal, error) {
 	if p.Open() {
-		return nil, nil //nolint:nilnil // nobody in particular, who may do everything
+		return nil, nil //nolint:nilnil // a nil Principal may do everything
 	}
 	u, ok := p.check(c)
 	if !ok {
@@ -130,9 +130,9 @@ func (p *Policy) Login(c *Credentials) (*Principal, error) {
 	return who, nil
 }
 
-// check finds the user of the credentials. What is said counts before what a certificate says, and
-// that before the user of those who say nothing. Beside a token, the name of no user is only a name.
-// As in NATS, an nkey and its signature count only when some user has an nkey.
+// check finds the user of the credentials. Credentials that were sent take precedence over a
+// certificate, and that over NoAuthUser. Next to a token, a name that is not a user's is ignored.
+// As in NATS, an nkey and its signature are ignored unless some user has an nkey.
 func (p *Policy) check(c *Credentials) (*user, bool) {
 	switch {
 	case c.NKey != "" && p.nkeys:
@@ -157,15 +157,15 @@ func (p *Policy) check(c *Credentials) (*user, bool) {
 	return u, u != nil && p.config.NoAuthUser != "" && c.Password == ""
 }
 
-// signed reports whether the credentials sign the nonce.
+// signed reports whether the signature is valid for the nonce.
 func signed(c *Credentials) bool {
 	key, err := nkeys.FromPublicKey(c.NKey)
 	return err == nil && c.Nonce != "" && key.Verify([]byte(c.Nonce), c.Signature) == nil
 }
 
-// certified returns the user that a certificate stands for, or nil: by its mail addresses, its DNS names
-// and its URIs, and then by its subject, whose parts may stand in any order when no user has them in
-// the right one. All of them are compared whole.
+// certified returns the user whom a certificate identifies, or nil. It compares, in this order:
+// mail addresses, DNS names, URIs, the subject, and the subject with its parts in any order. Names
+// must be equal as a whole.
 func (p *Policy) certified(c *x509.Certificate) *user {
 	if c == nil {
 		return nil
@@ -185,7 +185,7 @@ func (p *Policy) certified(c *x509.Certificate) *user {
 	return p.subjects[shuffled+d.anyOrder()]
 }
 
-// names returns what a certificate calls its owner besides its subject.
+// names returns the names in a certificate other than its subject.
 func names(c *x509.Certificate) []string {
 	list := append([]string(nil), c.EmailAddresses...)
 	list = append(list, c.DNSNames...)
@@ -195,15 +195,15 @@ func names(c *x509.Certificate) []string {
 	return list
 }
 
-// Renew returns the principal of this policy for one of an earlier policy, and false when its login is no
-// longer valid: the user is gone or has other credentials.
+// Renew returns the principal under this policy for a principal of an earlier policy. It returns
+// false when the login is not valid any more: the user does not exist, or has other credentials.
 func (p *Policy) Renew(who *Principal) (*Principal, bool) {
 	switch {
 	case p.Open():
 		return nil, true
 	case who == nil:
 		return nil, false
-	case who.user.key() == "": // of the token
+	case who.user.key() == "": // a login by token
 		if p.everybody == nil || p.config.Token == "" || p.config.Token != who.token {
 			return nil, false
 		}

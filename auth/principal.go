@@ -8,13 +8,13 @@ import (
 	"github.com/rafka-mq/rafka/subject"
 )
 
-// Principal is an authenticated user. A nil Principal may do everything.
+// Principal is a user that has logged in. A nil Principal may do everything.
 type Principal struct {
 	user  *user
-	token string // of a login by token: it has no other name
+	token string // of a login by token, which has no name
 }
 
-// rights are compiled Permissions; nil is everything.
+// rights are compiled Permissions. nil rights allow everything.
 type rights struct {
 	publish   patterns
 	subscribe patterns
@@ -30,7 +30,7 @@ type patterns struct {
 // entry is one pattern of a Rule.
 type entry struct {
 	pattern []byte
-	queue   []byte // of subscriptions in this queue group only; nil for all
+	queue   []byte // only for subscriptions in this queue group; nil means all subscriptions
 }
 
 func compile(p *Permissions) *rights {
@@ -48,7 +48,7 @@ func compile(p *Permissions) *rights {
 		}
 		r.responses = &c
 		if len(p.Publish.Allow) == 0 {
-			// As in NATS: who may answer may publish nothing else unless it is said.
+			// As in NATS: a user that may answer may publish nothing else, unless Publish allows it.
 			r.publish.deny = append(r.publish.deny, entry{pattern: []byte(">")})
 		}
 	}
@@ -70,7 +70,8 @@ func compileRule(r Rule) patterns {
 	return patterns{allow: list(r.Allow), deny: list(r.Deny)}
 }
 
-// Name returns the user's name or public nkey, "" for a nil Principal or a login by token.
+// Name returns the user's name or public nkey. It is "" for a nil Principal and for a login by
+// token.
 func (p *Principal) Name() string {
 	if p == nil {
 		return ""
@@ -85,7 +86,8 @@ func (p *Principal) rights() *rights {
 	return p.user.rights
 }
 
-// Permissions returns what the user may do, with defaults filled in; nil is everything.
+// Permissions returns what the user may do, with defaults filled in; nil means everything. The
+// result is a copy.
 func (p *Principal) Permissions() *Permissions {
 	r := p.rights()
 	if r == nil {
@@ -105,8 +107,8 @@ func (p *Principal) MayPublish(to []byte) bool {
 	return r == nil || r.publish.allows(to)
 }
 
-// MaySubscribe reports whether the user may subscribe to a pattern, as a member of a queue group unless
-// queue is empty. Single messages may still be withheld: see MayReceive.
+// MaySubscribe reports whether the user may subscribe to a pattern; if queue is not empty, as a
+// member of that queue group. Single messages may still have to be withheld: see MayReceive.
 func (p *Principal) MaySubscribe(pattern, queue []byte) bool {
 	r := p.rights()
 	if r == nil {
@@ -128,7 +130,7 @@ func (p *Principal) MaySubscribe(pattern, queue []byte) bool {
 	return false
 }
 
-// speaksOf reports whether e is about subscriptions of a queue group, "" for none.
+// speaksOf reports whether e applies to subscriptions in a queue group; "" means none.
 func (e *entry) speaksOf(queue []byte) bool {
 	return e.queue == nil || len(queue) > 0 && subject.Match(e.queue, queue)
 }
@@ -139,7 +141,8 @@ func (p *Principal) Filters() bool {
 	return r != nil && len(r.subscribe.deny) > 0
 }
 
-// MayReceive reports whether the user may see a message on a subject, whatever it subscribed to.
+// MayReceive reports whether the user may see a message on a subject, whatever pattern it
+// subscribed to.
 func (p *Principal) MayReceive(on []byte) bool {
 	if !p.Filters() {
 		return true
@@ -152,7 +155,7 @@ func (p *Principal) MayReceive(on []byte) bool {
 	return true
 }
 
-// MayAdmin reports whether the user may create, change and delete a topic.
+// MayAdmin reports whether the user may create, change, purge and delete a topic.
 func (p *Principal) MayAdmin(topic []byte) bool {
 	r := p.rights()
 	if r == nil {
@@ -166,8 +169,8 @@ func (p *Principal) MayAdmin(topic []byte) bool {
 	return false
 }
 
-// Responses returns the limits for answering to reply subjects of received messages, nil when the user has
-// no such right.
+// Responses returns the limits for answers to reply subjects of received messages, or nil when the
+// user may not answer. The caller must not change it.
 func (p *Principal) Responses() *Responses {
 	if r := p.rights(); r != nil {
 		return r.responses
@@ -175,7 +178,8 @@ func (p *Principal) Responses() *Responses {
 	return nil
 }
 
-// allows reports whether s is allowed: deny beats allow, and no allow is all.
+// allows reports whether s is allowed. Deny overrides allow, and an empty allow allows everything
+// else.
 func (p *patterns) allows(s []byte) bool {
 	for _, e := range p.deny {
 		if subject.Match(e.pattern, s) {
@@ -190,7 +194,7 @@ func (p *patterns) allows(s []byte) bool {
 	return len(p.allow) == 0
 }
 
-// rule is what p was compiled from.
+// rule returns the Rule that p was compiled from.
 func (p *patterns) rule() Rule {
 	list := func(from []entry) (to []string) {
 		for _, e := range from {
@@ -201,7 +205,7 @@ func (p *patterns) rule() Rule {
 	return Rule{Allow: list(p.allow), Deny: list(p.deny)}
 }
 
-// String returns the entry as a Config has it.
+// String returns the entry as it is written in a Config.
 func (e *entry) String() string {
 	if e.queue == nil {
 		return string(e.pattern)
@@ -209,23 +213,23 @@ func (e *entry) String() string {
 	return string(e.pattern) + " " + string(e.queue)
 }
 
-// Replies are the reply subjects that a connection may answer to because it received them. The zero
-// value is ready. It belongs to one goroutine.
+// Replies are the reply subjects that a connection received and may answer to. The zero value is
+// ready to use. It is not safe for concurrent use.
 type Replies struct {
 	until map[string]reply
 }
 
 type reply struct {
-	left int       // negative for any number
-	at   time.Time // zero for never
+	left int       // messages that may still be sent; negative means no limit
+	at   time.Time // when it expires; zero means never
 }
 
 func (r reply) over(now time.Time) bool { return !r.at.IsZero() && now.After(r.at) }
 
-// maxReplies bounds the memory of one connection's Replies.
+// maxReplies bounds the reply subjects of one connection, and so their memory.
 const maxReplies = 65536
 
-// Note allows answers to a reply subject within the limits of r.
+// Note allows answers to a reply subject, within the limits of r.
 func (rs *Replies) Note(to []byte, r *Responses, now time.Time) {
 	if rs.until == nil {
 		rs.until = map[string]reply{}
@@ -240,7 +244,7 @@ func (rs *Replies) Note(to []byte, r *Responses, now time.Time) {
 	rs.until[string(to)] = reply{left: r.Max, at: end}
 }
 
-// prune forgets what has expired, or everything when nothing has.
+// prune removes what has expired. If nothing has, it removes everything.
 func (rs *Replies) prune(now time.Time) {
 	for to, r := range rs.until {
 		if r.over(now) {
@@ -252,7 +256,7 @@ func (rs *Replies) prune(now time.Time) {
 	}
 }
 
-// Take reports whether one more message may go to a reply subject, and counts it.
+// Take reports whether one more message may be sent to a reply subject, and counts it.
 func (rs *Replies) Take(to []byte, now time.Time) bool {
 	r, ok := rs.until[string(to)]
 	switch {

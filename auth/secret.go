@@ -16,19 +16,19 @@ import (
 const (
 	bcryptPrefix   = "$2"
 	argon2idPrefix = "$argon2id$"
-	// bcryptCost is what one check costs: about 60 ms.
+	// bcryptCost makes one check take about 60 ms.
 	bcryptCost = 10
-	// maxSecret bounds what is hashed.
+	// maxSecret is the largest size of a secret in bytes.
 	maxSecret = 1024
-	// The bounds of argon2id hashes: a configuration must not be able to stop the broker.
+	// Bounds for the parameters of argon2id hashes, so that no check takes all memory or time of the broker.
 	maxArgonMemory = 1 << 20 // KiB
 	maxArgonTime   = 64
 )
 
-// errHash is returned for what begins like a hash and is none.
+// errHash is returned for a secret that begins like a hash and is not a valid one.
 var errHash = errors.New("the hash of the password is malformed")
 
-// isHash reports whether a configured secret is the hash of one.
+// isHash reports whether a configured secret is a hash.
 func isHash(secret string) bool {
 	return strings.HasPrefix(secret, argon2idPrefix) || isBcrypt(secret)
 }
@@ -38,7 +38,7 @@ func isBcrypt(secret string) bool {
 	return len(secret) > 4 && strings.HasPrefix(secret, bcryptPrefix) && strings.IndexByte("abxy", secret[2]) >= 0 && secret[3] == '$'
 }
 
-// checkSecret refuses hashes that are malformed.
+// checkSecret refuses secrets that are too long or malformed hashes.
 func checkSecret(secret string) error {
 	switch {
 	case len(secret) > maxSecret:
@@ -55,8 +55,8 @@ func checkSecret(secret string) error {
 	return nil
 }
 
-// matches compares what a client said with a configured secret, in a time that does not depend on
-// where they differ.
+// matches compares what a client sent with a configured secret. The time does not depend on where
+// they differ.
 func matches(configured, said string) bool {
 	switch {
 	case len(said) > maxSecret:
@@ -110,8 +110,8 @@ func HashBcrypt(password string) (string, error) {
 	return string(h), err
 }
 
-// HashArgon2id returns the argon2id hash of a password of 1 to 1,024 bytes, with the parameters that
-// RFC 9106 recommends where memory is scarce.
+// HashArgon2id returns the argon2id hash of a password of 1 to 1,024 bytes. The parameters are
+// those that RFC 9106 recommends for little memory: 64 MiB, three passes.
 func HashArgon2id(password string) (string, error) {
 	if password == "" || len(password) > maxSecret {
 		return "", fmt.Errorf("a password has 1 to %d bytes", maxSecret)

@@ -10,7 +10,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Config is the whole configuration of one broker. Default fills it; the zero value is not usable.
+// Config is the configuration of one broker. Default returns one to start from; the zero value is
+// not usable.
 type Config struct {
 	Server    Server
 	Log       Log
@@ -19,36 +20,36 @@ type Config struct {
 	Retention Retention
 	Limits    Limits
 	TLS       TLS
-	Auth      auth.Config // who may connect and do what
+	Auth      auth.Config // who may connect, and what they may do
 }
 
-// Server says where the broker listens and what it is called.
+// Server says where the broker listens, and its name.
 type Server struct {
 	Host   string // used with Port when Listen is empty
-	Port   int    // 0 picks a free one
-	Listen string // host:port; wins over Host and Port
+	Port   int    // 0 means any free port
+	Listen string // host:port; overrides Host and Port
 	Admin  string // host:port of the HTTP listener, or "off"
-	Name   string // shown to clients; empty: the host name
+	Name   string // shown to clients; default: the host name
 
-	Advertise string        // host:port that text clients are told, when it is not the one to listen on
-	Headers   bool          // text clients may send and get headers
-	Insecure  bool          // may listen on all addresses without any login
-	LameDuck  time.Duration // over how long lame duck mode closes connections
-	LameGrace time.Duration // how long it waits before
+	Advertise string        // host:port that text clients are told to connect to, if not the one listened on
+	Headers   bool          // text clients may send and receive headers
+	Insecure  bool          // allow listening beyond the loopback address without any login
+	LameDuck  time.Duration // how long lame duck mode takes to close all connections
+	LameGrace time.Duration // how long it waits before it begins to close them
 }
 
-// TLS says how connections are encrypted. Without Cert they are not.
+// TLS configures encryption. Without Cert, connections are not encrypted.
 type TLS struct {
 	Cert, Key    string // PEM files
-	CA           string // PEM file of who signs client certificates; empty: the system's roots
+	CA           string // PEM file of the authorities for client certificates; default: the system's roots
 	Verify       bool   // clients need a certificate
-	VerifyAndMap bool   // and log in with it: one of its names is the name of a user
-	// PinnedCerts are SHA-256 sums of the public keys of the clients that may connect, in hexadecimal
-	// digits; empty: of all whose certificates are valid.
+	VerifyAndMap bool   // clients need a certificate and log in with it: one of its names is a user's name
+	// PinnedCerts are the SHA-256 sums of the public keys of the clients that may connect, in
+	// hexadecimal. Default: every client with a valid certificate.
 	PinnedCerts    []string
-	HandshakeFirst string // "false", "true", "auto" or a duration: no greeting before TLS, or only after so long
-	AllowNonTLS    bool   // clients may do without
-	Timeout        time.Duration
+	HandshakeFirst string        // no greeting before TLS: "false", "true", "auto", or a duration after which it is sent
+	AllowNonTLS    bool          // clients may connect without TLS
+	Timeout        time.Duration // bounds the handshake
 }
 
 // Log configures the broker's log.
@@ -57,27 +58,27 @@ type Log struct {
 	Format string // text or json
 }
 
-// Broker holds the settings of topics and of event loops.
+// Broker holds the defaults of topics, and the event loops.
 type Broker struct {
-	ReplicationFactor      int    // kept for cluster mode; a single broker stores one copy
+	ReplicationFactor      int    // reserved for cluster mode; a single broker stores one copy
 	DefaultTopicPartitions int    // of a topic created without a number
 	AutoCreateTopics       bool   // a publish to a missing topic creates it
-	Hash                   string // xxhash64, murmur2 or sum; empty: xxhash64, or sum when the partitions are shared
-	Loops                  int    // event loops; 0: one less than the cores
-	Partition              int    // the one partition this broker owns, when TotalPartitions > 0
-	TotalPartitions        int    // brokers sharing the topics, one partition each; 0: off
+	Hash                   string // xxhash64, murmur2 or sum; default: sum with TotalPartitions, else xxhash64
+	Loops                  int    // event loops; 0 means one less than the cores
+	Partition              int    // the partition that this broker owns, with TotalPartitions
+	TotalPartitions        int    // brokers that share the topics, each with one partition; 0 means none do
 }
 
-// Storage says where messages are kept and what an acknowledgement promises.
+// Storage says where messages are stored, and what an acknowledgement promises.
 type Storage struct {
 	Type         string // file or in_memory
-	Dir          string // of the data; used by type file
-	Durability   string // least level of a publish: memory, os or disk; empty: disk for files, else memory
-	SegmentBytes int64  // size of a segment file; 0: the broker's default
-	MemoryBytes  int64  // budget of all messages held in memory; 0: the broker's default
+	Dir          string // data directory, for type file
+	Durability   string // minimum level of a publish: memory, os or disk; default: disk for type file, else memory
+	SegmentBytes int64  // size of a segment file; 0 means the broker's default
+	MemoryBytes  int64  // budget for messages held in memory; 0 means the broker's default
 }
 
-// Retention is how long topics keep messages unless a topic says otherwise. Zero means no limit.
+// Retention is how long topics keep messages, unless a topic sets its own. Zero means no limit.
 type Retention struct {
 	Age   time.Duration
 	Bytes int64 // per partition
@@ -86,20 +87,20 @@ type Retention struct {
 
 // Limits bounds what clients may use.
 type Limits struct {
-	Connections      int           // 0: from the limit of open files
-	ConnectionRate   int           // a second; 0: no limit
-	RecordBytes      int64         // largest message of a topic unless the topic says otherwise
+	Connections      int           // open connections; 0 means as many as the limit of open files allows
+	ConnectionRate   int           // new connections per second; 0 means no limit
+	RecordBytes      int64         // largest message, unless a topic sets its own limit
 	InFlightBytes    int64         // publishes of one connection that wait for durability
-	PendingBytes     int64         // what one connection does not read before it is closed
+	PendingBytes     int64         // output that a connection may leave unread; beyond it, it is closed
 	IdleTimeout      time.Duration // a silent connection is closed after this
 	HandshakeTimeout time.Duration // a connection must finish its hello within this
-	AuthTimeout      time.Duration // a connection must log in within this, when it must at all
+	AuthTimeout      time.Duration // a connection must log in within this, if logins are required
 	ControlLine      int64         // arguments of a text command
-	Subscriptions    int           // live subscriptions of one connection; 0: what their memory allows
-	Scheduled        int           // messages that wait to be published; 0: the broker's default
-	PingInterval     time.Duration // after how much silence a text client is asked whether it is there
-	PingMax          int           // how often it may not answer
-	SlowTimeout      time.Duration // a connection that reads nothing of what waits for it is closed after this
+	Subscriptions    int           // live subscriptions of one connection; 0 means as many as their memory allows
+	Scheduled        int           // scheduled messages that wait; 0 means the broker's default
+	PingInterval     time.Duration // a text client that is silent this long gets a ping
+	PingMax          int           // pings that a text client may leave unanswered
+	SlowTimeout      time.Duration // a connection that does not read its output is closed after this
 }
 
 // The names of Storage.Type.
@@ -134,7 +135,7 @@ func (c *Config) ListenAddr() string {
 	return net.JoinHostPort(c.Server.Host, strconv.Itoa(c.Server.Port))
 }
 
-// Level returns the least durability level of a publish.
+// Level returns the minimum durability of a publish.
 func (c *Config) Level() wire.Level {
 	if c.Storage.Durability == "" {
 		if c.Storage.Type == StorageMemory {
@@ -157,7 +158,8 @@ func (c *Config) KeyHash() string {
 	return "xxhash64"
 }
 
-// Validate checks the settings against each other; each one is checked when it is set.
+// Validate checks the settings against each other. Each value by itself was checked when it was
+// set.
 func (c *Config) Validate() error {
 	if c.Broker.TotalPartitions > 0 && c.Broker.Partition >= c.Broker.TotalPartitions {
 		return fmt.Errorf("broker.partition is %d, but with broker.total_partitions %d the partitions are 0 to %d",
@@ -178,7 +180,7 @@ func (c *Config) Validate() error {
 	return c.validateSecurity()
 }
 
-// Warnings returns a sentence about each setting that is accepted but has less effect than it claims.
+// Warnings returns a sentence about each setting that is accepted but does less than it seems to.
 func (c *Config) Warnings() []string {
 	var w []string
 	if c.Broker.ReplicationFactor > 1 {

@@ -12,15 +12,15 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// maxFileBytes bounds a configuration file: one that is larger is some other file.
+// maxFileBytes bounds the size of a configuration file. A larger file is not a configuration.
 const maxFileBytes = 1 << 20
 
-// FileError says why and where a configuration file was refused.
+// FileError says where and why a configuration file is not valid.
 type FileError struct {
 	Path         string
-	Line, Column int    // from 1; 0 when the whole file is meant
+	Line, Column int    // from 1; 0 when the error concerns the whole file
 	Reason       string // one line
-	Excerpt      string // the lines around the place with a mark under it; may be empty
+	Excerpt      string // the lines around the error with a mark below it; may be empty
 }
 
 // Error returns the place and the reason in one line, without the excerpt.
@@ -31,8 +31,8 @@ func (e *FileError) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.Path, e.Line, e.Column, e.Reason)
 }
 
-// Load reads the file at path over c: a key that is absent keeps its value. It returns a *FileError for a
-// file that is not valid, and then leaves c unchanged.
+// Load reads the file at path into c. Keys that are absent keep their values. For a file that is
+// not valid, Load returns a *FileError and leaves c unchanged.
 func (c *Config) Load(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -72,13 +72,13 @@ func (c *Config) parse(path string, b []byte) error {
 	return nil
 }
 
-// file is the reading of one configuration file.
+// file is a configuration file that is being read.
 type file struct {
 	path     string
 	settings map[string]Setting
 	sections map[string]bool
-	blocks   map[string]any // where to decode a key that is more than one value
-	keys     []string       // every key and section, for suggestions
+	blocks   map[string]any // where to decode keys whose values are not scalars
+	keys     []string       // all keys and sections, for suggestions
 }
 
 func (f *file) add(s Setting) {
@@ -112,7 +112,7 @@ func (f *file) read(b []byte) error {
 	return nil
 }
 
-// section walks the keys of one mapping. prefix is "" or a section's name and a dot.
+// section reads the keys of a mapping. prefix is "", or the name of a section and a dot.
 func (f *file) section(prefix string, n ast.Node) error {
 	switch n := n.(type) {
 	case *ast.NullNode:
@@ -160,7 +160,7 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	return nil
 }
 
-// decode reads what is more than one value. Keys that are not known are refused.
+// decode reads a value that is not a scalar. It refuses unknown keys.
 func (f *file) decode(n ast.Node, into any) error {
 	if n.Type() == ast.NullType {
 		return nil
@@ -179,7 +179,7 @@ func (f *file) refuse(tok *token.Token, reason string) error {
 	}
 }
 
-// syntax turns the parser's error into a FileError.
+// syntax turns an error of the parser into a FileError.
 func (f *file) syntax(err error) error {
 	e, ok := errors.AsType[yaml.Error](err)
 	if !ok || e.GetToken() == nil {

@@ -8,8 +8,8 @@ import (
 	"fmt"
 )
 
-// pins are the public keys of the clients that may connect, as SHA-256 sums of their DER form, which
-// certificates call the subject's public key info.
+// pins are the public keys of the clients that may connect: the SHA-256 sums of the subject public
+// key info of their certificates, in DER.
 type pins map[[sha256.Size]byte]bool
 
 func parsePins(digits []string) (pins, error) {

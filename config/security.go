@@ -12,10 +12,11 @@ import (
 	"github.com/rafka-mq/rafka/auth"
 )
 
-// ErrInsecure is returned for a broker without logins that would listen on more than the loopback address.
+// ErrInsecure is returned by Validate for a broker without logins that would listen beyond the
+// loopback address.
 var ErrInsecure = errors.New("everybody who reaches this address could read, change and delete everything")
 
-// validateSecurity checks what concerns logins and TLS.
+// validateSecurity checks the settings of logins and TLS.
 func (c *Config) validateSecurity() error {
 	if _, err := auth.New(c.Auth); err != nil {
 		return err
@@ -42,7 +43,7 @@ func (c *Config) validateSecurity() error {
 	return fmt.Errorf("listen on %s: %w", c.ListenAddr(), ErrInsecure)
 }
 
-// isLoopback reports whether only this machine reaches an address.
+// isLoopback reports whether an address is reachable from this machine only.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -52,7 +53,7 @@ func isLoopback(addr string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// LoadTLS reads the files that the TLS settings name. It returns nil when there is no TLS.
+// LoadTLS reads the files that t names. It returns nil when TLS is off.
 func (t *TLS) LoadTLS() (*tls.Config, error) {
 	if t.Cert == "" {
 		return nil, nil //nolint:nilnil // no TLS is a configuration, too
@@ -79,7 +80,7 @@ func (t *TLS) LoadTLS() (*tls.Config, error) {
 	return c, err
 }
 
-// LoadCertPool reads a PEM file of authorities.
+// LoadCertPool reads a PEM file of certificate authorities.
 func LoadCertPool(path string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(path)
 	if err != nil {
@@ -92,11 +93,11 @@ func LoadCertPool(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// autoFallback is how long "auto" waits for a client to begin TLS: what NATS waits.
+// autoFallback is how long "auto" waits for a client to begin TLS, as in NATS.
 const autoFallback = 50 * time.Millisecond
 
-// First reports whether TLS comes before the greeting; fallback is how long to wait for it before greeting
-// all the same, 0 for ever.
+// First reports whether TLS begins before the greeting. If it does, fallback is how long to wait
+// for the client to begin TLS before the greeting is sent in the clear; 0 means for ever.
 func (t *TLS) First() (first bool, fallback time.Duration) {
 	switch t.HandshakeFirst {
 	case "", "false":

@@ -2,29 +2,28 @@ package config
 
 import "github.com/rafka-mq/rafka/wire"
 
-// Setting is one value of a Config, by name.
+// Setting is one value of a Config, with its names.
 type Setting struct {
 	Key   string // in the file, sections joined by a dot: "storage.dir"
-	Flag  string // on the command line; upper case behind RAFKA_ it is the environment variable
-	Usage string // one line for a person
+	Flag  string // on the command line; RAFKA_ and the flag in upper case is the environment variable
+	Usage string // one line of help
 	Value Value
 }
 
-// Value reads and writes one value as text. It has the methods that flag libraries ask for.
+// Value parses and prints one value. It has the methods that flag libraries ask for.
 type Value interface {
 	Set(text string) error
 	String() string
 	Type() string
 }
 
-// maxCount bounds counts whose real limit is the machine's: it keeps a slip of the finger apart
-// from a number.
+// maxCount bounds counts that have no other limit than the machine, to detect mistyped numbers.
 const maxCount = 1 << 30
 
-// maxSize is the largest size in bytes, for the same reason.
+// maxSize bounds sizes in bytes, for the same reason.
 const maxSize = 1 << 60
 
-// Settings returns every setting, bound to c, in the order of the documented file.
+// Settings returns all settings, bound to c, in the order of the documented file.
 func (c *Config) Settings() []Setting {
 	s := c.serverSettings()
 	s = append(s, c.brokerSettings()...)
@@ -41,10 +40,10 @@ func (c *Config) serverSettings() []Setting {
 		{"server.admin", "admin", "host:port of the HTTP listener for metrics and health, or off", hostPort{&c.Server.Admin, "off"}},
 		{"server.name", "name", "name shown to clients", text{&c.Server.Name}},
 		{"server.client_advertise", "client-advertise", "host:port that text clients are told to connect to", hostPort{&c.Server.Advertise, ""}},
-		{"server.headers", "headers", "headers in text mode", boolean{&c.Server.Headers}},
-		{"server.insecure", "insecure", "listen beyond this machine although everybody may do everything", boolean{&c.Server.Insecure}},
-		{"server.lame_duck_duration", "lame-duck-duration", "over how long lame duck mode closes connections", timeout{&c.Server.LameDuck}},
-		{"server.lame_duck_grace_period", "lame-duck-grace-period", "how long lame duck mode waits before", timeout{&c.Server.LameGrace}},
+		{"server.headers", "headers", "let text clients send and receive headers", boolean{&c.Server.Headers}},
+		{"server.insecure", "insecure", "allow listening beyond this machine without any login", boolean{&c.Server.Insecure}},
+		{"server.lame_duck_duration", "lame-duck-duration", "how long lame duck mode takes to close all connections", timeout{&c.Server.LameDuck}},
+		{"server.lame_duck_grace_period", "lame-duck-grace-period", "how long lame duck mode waits before it closes connections", timeout{&c.Server.LameGrace}},
 		{"log.level", "log-level", "debug, info, warn or error", choice(&c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", "log-format", "text or json", choice(&c.Log.Format, "text", "json")},
 	}
@@ -67,9 +66,9 @@ func (c *Config) storageSettings() []Setting {
 	kind := choice(&c.Storage.Type, StorageFile, StorageMemory)
 	kind.alias = map[string]string{"memory": StorageMemory}
 	return []Setting{
-		{"storage.type", "storage", "file, or in_memory to keep nothing over a restart", kind},
+		{"storage.type", "storage", "file, or in_memory to keep nothing across a restart", kind},
 		{"storage.dir", "data", "directory of the data", text{&c.Storage.Dir}},
-		{"storage.durability", "durability", "what an acknowledgement promises at least: memory, os or disk", choice(&c.Storage.Durability, "", "memory", "os", "disk")},
+		{"storage.durability", "durability", "minimum that an acknowledgement promises: memory, os or disk", choice(&c.Storage.Durability, "", "memory", "os", "disk")},
 		{"storage.segment_bytes", "segment-bytes", "size of a segment file, such as 64MiB; 0 for the broker's choice", size{&c.Storage.SegmentBytes, 0, 1 << 30}},
 		{"storage.memory_bytes", "memory-bytes", "budget of messages held in memory, such as 1GiB; 0 for a quarter of the machine's or container's, at most 1 GiB", size{&c.Storage.MemoryBytes, 0, maxSize}},
 	}
@@ -84,16 +83,16 @@ func (c *Config) limitSettings() []Setting {
 		{"limits.connection_rate", "max-connection-rate", "new connections in a second; 0 for no limit", integer{&c.Limits.ConnectionRate, 0, maxCount}},
 		{"limits.record_bytes", "max-record-bytes", "largest message, such as 1MiB", size{&c.Limits.RecordBytes, 1, wire.MaxFrameBytes - 1<<10}},
 		{"limits.in_flight_bytes", "max-in-flight-bytes", "publishes of one connection that wait for durability", size{&c.Limits.InFlightBytes, 1 << 10, maxCount}},
-		{"limits.pending_bytes", "max-pending-bytes", "what one connection may leave unread before it is closed", size{&c.Limits.PendingBytes, 1 << 10, maxCount}},
+		{"limits.pending_bytes", "max-pending-bytes", "output that a connection may leave unread; beyond it, it is closed", size{&c.Limits.PendingBytes, 1 << 10, maxCount}},
 		{"limits.idle_timeout", "idle-timeout", "a silent connection is closed after this", period{&c.Limits.IdleTimeout}},
 		{"limits.handshake_timeout", "handshake-timeout", "a new connection must finish its hello within this", period{&c.Limits.HandshakeTimeout}},
-		{"limits.auth_timeout", "auth-timeout", "a connection that has to log in must do it within this", timeout{&c.Limits.AuthTimeout}},
+		{"limits.auth_timeout", "auth-timeout", "a connection must log in within this, if logins are required", timeout{&c.Limits.AuthTimeout}},
 		{"limits.control_line", "max-control-line", "longest arguments of a text command", size{&c.Limits.ControlLine, 8, 1 << 20}},
 		{"limits.subscriptions", "max-subscriptions", "live subscriptions of one connection; 0 for what their memory allows", integer{&c.Limits.Subscriptions, 0, maxCount}},
 		{"limits.scheduled", "max-scheduled", "scheduled messages of all topics that wait; 0 for 10,000,000", integer{&c.Limits.Scheduled, 0, maxCount}},
-		{"limits.ping_interval", "ping-interval", "after how much silence a text client is asked whether it is there", timeout{&c.Limits.PingInterval}},
-		{"limits.ping_max", "ping-max", "how often it may not answer before it is closed", integer{&c.Limits.PingMax, 1, 1000}},
-		{"limits.slow_timeout", "slow-timeout", "a connection that reads nothing of what waits for it is closed after this", period{&c.Limits.SlowTimeout}},
+		{"limits.ping_interval", "ping-interval", "a text client that is silent this long gets a ping", timeout{&c.Limits.PingInterval}},
+		{"limits.ping_max", "ping-max", "pings that a text client may leave unanswered before it is closed", integer{&c.Limits.PingMax, 1, 1000}},
+		{"limits.slow_timeout", "slow-timeout", "a connection that does not read its output is closed after this", period{&c.Limits.SlowTimeout}},
 	}
 }
 
@@ -101,17 +100,17 @@ func (c *Config) tlsSettings() []Setting {
 	t := &c.TLS
 	return []Setting{
 		{"tls.cert", "tls-cert", "PEM file of the broker's certificate; turns TLS on", text{&t.Cert}},
-		{"tls.key", "tls-key", "PEM file of its private key", text{&t.Key}},
-		{"tls.ca", "tls-ca", "PEM file of who signs client certificates", text{&t.CA}},
+		{"tls.key", "tls-key", "PEM file of the private key of tls-cert", text{&t.Key}},
+		{"tls.ca", "tls-ca", "PEM file of the authorities for client certificates", text{&t.CA}},
 		{"tls.verify", "tls-verify", "clients need a certificate", boolean{&t.Verify}},
 		{"tls.verify_and_map", "tls-verify-and-map", "clients need a certificate, and log in with it", boolean{&t.VerifyAndMap}},
-		{"tls.handshake_first", "tls-handshake-first", "no greeting before TLS: true, false, auto, or after how long there is one", first{&t.HandshakeFirst}},
-		{"tls.allow_non_tls", "tls-allow-non-tls", "clients may do without TLS", boolean{&t.AllowNonTLS}},
-		{"tls.timeout", "tls-timeout", "a TLS handshake must be over within this", timeout{&t.Timeout}},
+		{"tls.handshake_first", "tls-handshake-first", "no greeting before TLS: true, false, auto, or a duration after which it is sent", first{&t.HandshakeFirst}},
+		{"tls.allow_non_tls", "tls-allow-non-tls", "clients may connect without TLS", boolean{&t.AllowNonTLS}},
+		{"tls.timeout", "tls-timeout", "a TLS handshake must end within this", timeout{&t.Timeout}},
 	}
 }
 
-// aliases are other names of settings in the file: what NATS calls them.
+// aliases are other names that the file may use for settings: those of NATS.
 var aliases = map[string]string{
 	"server_name":            "server.name",
 	"host":                   "server.host",
@@ -143,5 +142,5 @@ var aliases = map[string]string{
 	"tls.connection_rate_limit": "limits.connection_rate",
 }
 
-// RetentionSeconds returns a Value that sets Retention.Age from a number of seconds.
+// RetentionSeconds returns a Value that sets Retention.Age as a number of seconds.
 func (c *Config) RetentionSeconds() Value { return seconds{&c.Retention.Age} }

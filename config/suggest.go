@@ -11,7 +11,7 @@ func cutKey(key string) (section, name string) {
 	return section, name
 }
 
-// unknown says that a key is not known, and which one may have been meant.
+// unknown returns the error text for an unknown key, with the key that was probably meant.
 func unknown(key string, known []string) string {
 	if near := Nearest(key, known); near != "" {
 		return fmt.Sprintf("unknown key %q - did you mean %q?", key, near)
@@ -19,8 +19,8 @@ func unknown(key string, known []string) string {
 	return fmt.Sprintf("unknown key %q", key)
 }
 
-// Nearest returns the word of known that was probably meant by word, or "". Close means at most a third of
-// its letters differ; the same name in another section is closest.
+// Nearest returns the word of known that was probably meant by word, or "". At most a third of the
+// letters may differ. The same name in another section is the nearest.
 func Nearest(word string, known []string) string {
 	best, bestCost := "", len(word)/3+1
 	_, name := cutKey(word)
@@ -36,7 +36,7 @@ func Nearest(word string, known []string) string {
 	return best
 }
 
-// distance is the Levenshtein distance of a and b in bytes.
+// distance returns the Levenshtein distance of a and b, in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

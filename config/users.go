@@ -8,8 +8,8 @@ import (
 	"github.com/rafka-mq/rafka/auth"
 )
 
-// users is what a file says about logins, in the form of the file. NATS writes the same things into a
-// block that is called authorization; both places mean the same.
+// users holds the logins of a file, in the form of the file. They may also be in a block called
+// authorization, as in NATS.
 type users struct {
 	user, password, token string
 	list                  []userEntry
@@ -18,7 +18,7 @@ type users struct {
 	noAuthUser            string
 }
 
-// userEntry is one of users or nkeys.
+// userEntry is an element of users or nkeys.
 type userEntry struct {
 	User        string       `yaml:"user"`
 	Password    string       `yaml:"password"`
@@ -34,19 +34,19 @@ type permissions struct {
 	Admin     patterns   `yaml:"admin"`
 }
 
-// optional are permissions, or nothing that was said about them.
+// optional is permissions, or nil when the file has none.
 type optional struct{ *permissions }
 
-// UnmarshalYAML notes that something was said.
+// UnmarshalYAML notes that there are permissions.
 func (o *optional) UnmarshalYAML(decode func(any) error) error {
 	o.permissions = &permissions{}
 	return decode(o.permissions)
 }
 
-// patterns is a list, or one pattern without the brackets.
+// patterns is a list of patterns, or one pattern that is not in a list.
 type patterns []string
 
-// UnmarshalYAML reads both forms.
+// UnmarshalYAML reads either form.
 func (p *patterns) UnmarshalYAML(decode func(any) error) error {
 	var list []string
 	if decode(&list) == nil {
@@ -61,12 +61,12 @@ func (p *patterns) UnmarshalYAML(decode func(any) error) error {
 	return nil
 }
 
-// rule is what is allowed and denied, or only what is allowed.
+// rule lists what is allowed and denied, or only what is allowed.
 type rule struct {
 	Allow, Deny patterns
 }
 
-// UnmarshalYAML reads both forms.
+// UnmarshalYAML reads either form.
 func (r *rule) UnmarshalYAML(decode func(any) error) error {
 	if decode(&r.Allow) == nil {
 		return nil
@@ -82,14 +82,14 @@ func (r *rule) UnmarshalYAML(decode func(any) error) error {
 	return nil
 }
 
-// responses is true, false, or how many for how long.
+// responses is true, false, or limits.
 type responses struct {
 	on  bool
 	max int
 	ttl time.Duration
 }
 
-// UnmarshalYAML reads both forms.
+// UnmarshalYAML reads either form.
 func (r *responses) UnmarshalYAML(decode func(any) error) error {
 	if decode(&r.on) == nil {
 		return nil
@@ -102,7 +102,7 @@ func (r *responses) UnmarshalYAML(decode func(any) error) error {
 		return err
 	}
 	r.on, r.max = true, how.Max
-	if d, err := time.ParseDuration(how.Expires); err == nil && d < 0 { // as NATS says never
+	if d, err := time.ParseDuration(how.Expires); err == nil && d < 0 { // in NATS a negative duration means no limit
 		r.ttl = -1
 	} else if how.Expires != "" {
 		if err := (timeout{&r.ttl}).Set(how.Expires); err != nil {
@@ -112,12 +112,12 @@ func (r *responses) UnmarshalYAML(decode func(any) error) error {
 	return nil
 }
 
-// users returns what the configuration says so far.
+// users returns the logins that the configuration has so far.
 func (c *Config) users() *users {
 	return &users{user: c.Auth.User, password: c.Auth.Password, token: c.Auth.Token, noAuthUser: c.Auth.NoAuthUser}
 }
 
-// blocks returns the keys of the file and where their values go.
+// blocks returns where to decode the keys that are about logins.
 func (u *users) blocks() map[string]any {
 	return map[string]any{
 		"user": &u.user, "authorization.user": &u.user,
@@ -130,7 +130,7 @@ func (u *users) blocks() map[string]any {
 	}
 }
 
-// apply writes what the file said to c.
+// apply copies what the file has into c.
 func (u *users) apply(c *auth.Config) {
 	c.User, c.Password, c.Token, c.NoAuthUser = u.user, u.password, u.token, u.noAuthUser
 	if u.defaults.permissions != nil {

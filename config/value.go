@@ -20,7 +20,7 @@ func (v text) Type() string       { return "string" }
 
 type boolean struct{ p *bool }
 
-// Set implements Value. Only words count: "1" for a switch is more often a slip.
+// Set implements Value. It accepts words only: a number given for a switch is more often a mistake.
 func (v boolean) Set(s string) error {
 	switch s {
 	case "true", "on", "yes":
@@ -70,7 +70,7 @@ func (v count) Set(s string) error {
 func (v count) String() string { return strconv.FormatInt(*v.p, 10) }
 func (v count) Type() string   { return "count" }
 
-// host is Server.Host. A host:port said earlier, by a weaker source, keeps its port.
+// host is Server.Host. It also replaces the host of a host:port that a weaker source has set.
 type host struct{ c *Config }
 
 func (v host) Set(s string) error {
@@ -84,7 +84,7 @@ func (v host) Set(s string) error {
 func (v host) String() string { return v.c.Server.Host }
 func (v host) Type() string   { return "string" }
 
-// port is Server.Port. A host:port said earlier, by a weaker source, keeps its host.
+// port is Server.Port. It also replaces the port of a host:port that a weaker source has set.
 type port struct{ c *Config }
 
 func (v port) Set(s string) error {
@@ -102,7 +102,7 @@ func (v port) Set(s string) error {
 func (v port) String() string { return strconv.Itoa(v.c.Server.Port) }
 func (v port) Type() string   { return "port" }
 
-// ordinal is a number, or the name of a pod of a stateful set, which ends in its number.
+// ordinal is a number, or the name of a stateful set's pod, which ends in its number.
 type ordinal struct{ p *int }
 
 func (v ordinal) Set(s string) error {
@@ -116,7 +116,7 @@ func (v ordinal) Set(s string) error {
 func (v ordinal) String() string { return strconv.Itoa(*v.p) }
 func (v ordinal) Type() string   { return "int" }
 
-// hostPort is a host:port, empty, or the one other word it allows.
+// hostPort is a host:port, empty, or the one word that is allowed instead.
 type hostPort struct {
 	p     *string
 	allow string
