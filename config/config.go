@@ -177,8 +177,14 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("storage.type is %q, but storage.dir is empty: name a directory or use type %q",
 			c.Storage.Type, StorageMemory)
 	}
+	if c.Storage.MemoryBytes > 0 && c.Storage.MemoryBytes < minMemoryBytes {
+		return fmt.Errorf("storage.memory_bytes is %d, but the least is 1MiB; 0 is the default", c.Storage.MemoryBytes)
+	}
 	return c.validateSecurity()
 }
+
+// minMemoryBytes is the least memory for messages that a broker starts with.
+const minMemoryBytes = 1 << 20
 
 // Warnings returns a sentence about each setting that is accepted but does less than it seems to.
 func (c *Config) Warnings() []string {

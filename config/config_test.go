@@ -220,6 +220,7 @@ func TestSettingsAgainstEachOther(t *testing.T) {
 	f("", func(c *Config) { c.Storage.Type = StorageMemory })
 	f("needs files", func(c *Config) { c.Storage.Type, c.Storage.Durability = StorageMemory, "disk" })
 	f("storage.dir is empty", func(c *Config) { c.Storage.Dir = "" })
+	f("storage.memory_bytes is 1024, but the least is 1MiB", func(c *Config) { c.Storage.MemoryBytes = 1024 })
 }
 
 func TestLevelFollowsTheStorage(t *testing.T) {
