@@ -227,6 +227,7 @@ func (q *QueueConsumer) Close(ctx context.Context) error {
 	if again {
 		return nil
 	}
+	q.endLeases(ctx)
 	q.giveBack(ready)
 	err := q.Flush(ctx)
 	q.cancel()
@@ -235,6 +236,36 @@ func (q *QueueConsumer) Close(ctx context.Context) error {
 	delete(q.c.queues, q)
 	q.c.mu.Unlock()
 	return err
+}
+
+// endLeases has the broker answer the lease requests that wait. Otherwise one of them may take the messages that the
+// queue is about to give back, and a lease that nobody is there to receive counts as an attempt.
+func (q *QueueConsumer) endLeases(ctx context.Context) {
+	pause := newPauser()
+	for q.isLeasing() {
+		cn := q.c.conn.Load()
+		if cn == nil {
+			return // leases end with their connection
+		}
+		b, err := cn.resolve(ctx, q.topic, false)
+		if err != nil {
+			return
+		}
+		m := wire.Lease{Handle: b.Handle, Partition: wire.AnyPartition, Group: q.group}
+		if _, err := cn.do(ctx, wire.OpLease, 0, m.Append); err != nil {
+			return
+		}
+		if q.isLeasing() && pause.wait(ctx) != nil { // a request may not have been sent yet, or waits for the disk
+			return
+		}
+	}
+}
+
+// isLeasing reports whether a lease request is not answered yet.
+func (q *QueueConsumer) isLeasing() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.leases > 0
 }
 
 // flushAcks makes all queues send their acknowledgements.

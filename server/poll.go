@@ -15,6 +15,7 @@ import (
 type poll struct {
 	timed
 	b       *binary
+	queue   string // of a lease
 	watches []*watch
 	try     func(now time.Time) bool // answers when it can; reports whether it did
 	last    func(now time.Time)      // answers with what there is

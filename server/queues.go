@@ -122,10 +122,31 @@ func (b *binary) lease(f wire.Frame, now time.Time) error {
 		lease:    milliseconds(m.LeaseMs),
 		deadline: now.Add(waitOf(m.MaxWaitMs)),
 	}
+	if m.MaxMessages == 0 {
+		r.endOthers(now)
+		return nil
+	}
 	if b.s.blocked() || len(b.blocked) > 0 {
 		return b.later(r)
 	}
 	return r.start(now)
+}
+
+// endOthers answers the connection's waiting leases of the queue, and then r itself, without messages. A worker that
+// ends asks for this, so that the messages it gives back do not come to itself.
+func (r *leaseRequest) endOthers(now time.Time) {
+	for _, p := range r.parts {
+		w := r.b.s.loop.watches[p]
+		if w == nil {
+			continue
+		}
+		for _, q := range slices.Clone(w.polls) {
+			if q.b == r.b && q.queue == r.group {
+				q.expire(now)
+			}
+		}
+	}
+	r.reply(r.parts[0], nil, nil)
 }
 
 // leasable returns the partitions from which a request may lease.
@@ -159,7 +180,7 @@ func (r *leaseRequest) retry(now time.Time) {
 
 func (r *leaseRequest) start(now time.Time) error {
 	r.next = int(r.b.s.loop.srv.leaseTurn.Add(1) % uint64(len(r.parts)))
-	q := &poll{b: r.b}
+	q := &poll{b: r.b, queue: r.group}
 	q.try = func(now time.Time) bool {
 		done, err := r.take(now)
 		if err != nil {

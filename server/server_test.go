@@ -164,6 +164,39 @@ func TestQueueLeasesEachMessageOnce(t *testing.T) {
 	})
 }
 
+// A worker that ends has its waiting leases answered first, so that what it returns goes to others.
+func TestALeaseOfNothingEndsTheWaitsOfItsConnection(t *testing.T) {
+	eachKind(t, func(t *testing.T, _ *Server, login func() *peer) {
+		p := login()
+		h := p.resolve("jobs").Handle
+		open := wire.OpenQueue{Handle: h, Group: "workers", Start: wire.Position{Kind: wire.PositionFirst}}
+		require.Zero(t, p.call(wire.OpOpenQueue, 0, open.Append).Flags)
+		p.publish(h, 0, "a")
+		held := lease(p, h, 1)
+		require.Equal(t, []string{"a"}, valuesOf(t, held.Bytes))
+
+		m := wire.Lease{
+			Handle: h, Partition: wire.AnyPartition, Group: []byte("workers"),
+			MaxMessages: 10, MaxBytes: 1 << 20, MaxWaitMs: 60_000,
+		}
+		waits := p.send(wire.OpLease, 0, m.Append)
+		m.MaxMessages = 0
+		ends := p.send(wire.OpLease, 0, m.Append)
+		for _, id := range []uint32{waits, ends} {
+			f := p.read()
+			require.Equal(t, id, f.Correlation)
+			var reply wire.Leased
+			require.NoError(t, reply.Parse(f.Body))
+			require.Empty(t, reply.Ranges)
+		}
+		back := wire.Settle{Handle: h, Group: []byte("workers"), Ranges: held.Ranges}
+		require.Zero(t, p.call(wire.OpNack, wire.FlagUnhandled, back.Append).Flags)
+		other := login()
+		again := waitLease(t, other, other.resolve("jobs").Handle)
+		require.Equal(t, held.Ranges, again.Ranges)
+	})
+}
+
 func lease(p *peer, h uint16, n uint32) wire.Leased {
 	p.t.Helper()
 	m := wire.Lease{Handle: h, Partition: wire.AnyPartition, Group: []byte("workers"), MaxMessages: n, MaxBytes: 1 << 20}
