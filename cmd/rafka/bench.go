@@ -35,17 +35,18 @@ type benchKind struct {
 	run         func(context.Context, bench.Load) (bench.Result, error)
 	readers     int  // default of --readers
 	reads       bool // it reads what the topic holds; publishing is not timed, and there is no --duration
+	paced       bool // it can publish at a rate
 }
 
 var benchKinds = []benchKind{
-	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, 1, false},
-	{"sub", "receive a topic from its start by push", bench.Subscribe, 1, true},
-	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, 1, true},
-	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, 16, true},
-	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, 1, false},
-	{"fanout", "pubsub with 10 subscribers", bench.PubSub, 10, false},
-	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, 1, false},
-	{"durable", "publish at level disk from many clients, one message in flight each", bench.Durable, 1, false},
+	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, 1, false, true},
+	{"sub", "receive a topic from its start by push", bench.Subscribe, 1, true, false},
+	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, 1, true, false},
+	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, 16, true, false},
+	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, 1, false, true},
+	{"fanout", "pubsub with 10 subscribers", bench.PubSub, 10, false, true},
+	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, 1, false, true},
+	{"durable", "publish at level disk from many clients, one message in flight each", bench.Durable, 1, false, false},
 }
 
 func (c *cli) benchCommand() *cobra.Command {
@@ -98,8 +99,12 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 	f.IntVarP(&l.Messages, "msgs", "n", 0, "number of messages; default 1,000,000 unless --duration is given")
 	if !k.reads {
 		f.DurationVarP(&l.Duration, "duration", "d", 0, "measure for this long, instead of a number of messages")
+	}
+	if k.paced {
 		f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on schedule even when the broker is slow; 0: as fast as possible")
-		f.DurationVar(&l.Delay, "delay", 0, "pub: schedule the messages this far in the future")
+	}
+	if k.name == "pub" {
+		f.DurationVar(&l.Delay, "delay", 0, "schedule the messages this far in the future")
 	}
 	f.IntVar(&l.Clients, "clients", 0, "number of publishing connections")
 	f.IntVar(&l.Readers, "readers", k.readers, "number of subscribers, or of workers of a queue")
