@@ -49,7 +49,7 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 	fresh, err := again()
 	if err == nil {
 		var o server.Options
-		if err = secure(&o, fresh); err == nil {
+		if err = secure(&o, effective(cfg, fresh)); err == nil {
 			err = s.SetTLS(o.TLS.Config)
 		}
 		if err == nil {
@@ -66,6 +66,13 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 		logger.Warn("a changed setting needs a restart", "key", key)
 	}
 	logger.Info("configuration reloaded", "users", len(fresh.Auth.Users), "took", time.Since(start))
+}
+
+// effective returns fresh with the old value of what decides about TLS and needs a restart: a broker that does
+// not map certificates to users must not begin to demand them.
+func effective(old, fresh config.Config) config.Config {
+	fresh.TLS.VerifyAndMap = old.TLS.VerifyAndMap
+	return fresh
 }
 
 // reloadable are the keys that take effect without a restart, when the configuration is read again.

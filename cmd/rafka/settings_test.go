@@ -152,3 +152,15 @@ func TestTheBrokerAcceptsTheTopicDefaults(t *testing.T) {
 	require.NoError(t, s.Start())
 	require.NoError(t, s.Shutdown(t.Context()))
 }
+
+// A broker that does not map certificates to users would refuse everybody if it began to demand them.
+func TestAReloadAppliesNothingOfWhatNeedsARestart(t *testing.T) {
+	var old, fresh config.Config
+	fresh.TLS.VerifyAndMap, fresh.TLS.Verify, fresh.TLS.Cert = true, true, "new.pem"
+	require.Equal(t, []string{"tls.verify_and_map"}, changedKeys(old, fresh))
+	got := effective(old, fresh)
+	require.False(t, got.TLS.VerifyAndMap)
+	require.True(t, got.TLS.Verify)
+	require.Equal(t, "new.pem", got.TLS.Cert)
+	require.True(t, effective(fresh, old).TLS.VerifyAndMap)
+}
