@@ -88,8 +88,8 @@ func TestWhatAWorkerGivesBackDoesNotComeToItself(t *testing.T) {
 	})
 }
 
-// Nor does a group give up the message, which would skip it for good.
-func TestTheEndOfARunGivesNoMessageUp(t *testing.T) {
+// withOneMessage returns a client of a broker whose topic t has one message.
+func withOneMessage(t *testing.T) (context.Context, *client.Client) {
 	b := servertest.Start(t, servertest.Options{})
 	c := connect(t, b, client.Options{Dialer: b.Dial})
 	ctx := within(t)
@@ -97,6 +97,12 @@ func TestTheEndOfARunGivesNoMessageUp(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.Publish(ctx, &client.Message{Topic: "t"})
 	require.NoError(t, err)
+	return ctx, c
+}
+
+// Nor does a group give up the message, which would skip it for good.
+func TestTheEndOfARunGivesNoMessageUp(t *testing.T) {
+	ctx, c := withOneMessage(t)
 	s := client.Group("g", "t")
 	s.MaxDeliveries = 1
 	for m, err := range c.Messages(ctx, s) {
@@ -105,7 +111,7 @@ func TestTheEndOfARunGivesNoMessageUp(t *testing.T) {
 		break
 	}
 	life, end := context.WithCancel(ctx)
-	err = c.Run(life, s, func(ctx context.Context, _ *client.Message) error {
+	err := c.Run(life, s, func(ctx context.Context, _ *client.Message) error {
 		end()
 		<-ctx.Done()
 		return ctx.Err()
@@ -121,17 +127,11 @@ func TestTheEndOfARunGivesNoMessageUp(t *testing.T) {
 
 // A handler that failed before the run ended has failed.
 func TestAFailureAtTheEndOfARunIsAnAttempt(t *testing.T) {
-	b := servertest.Start(t, servertest.Options{})
-	c := connect(t, b, client.Options{Dialer: b.Dial})
-	ctx := within(t)
-	_, err := c.CreateTopic(ctx, "t", client.TopicOptions{})
-	require.NoError(t, err)
-	_, err = c.Publish(ctx, &client.Message{Topic: "t"})
-	require.NoError(t, err)
+	ctx, c := withOneMessage(t)
 	s := client.Queue("q", "t")
 	s.MaxDeliveries = 1
 	life, end := context.WithCancel(ctx)
-	err = c.Run(life, s, func(context.Context, *client.Message) error {
+	err := c.Run(life, s, func(context.Context, *client.Message) error {
 		end()
 		return errors.New("broken")
 	})
