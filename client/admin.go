@@ -153,7 +153,7 @@ func (c *Client) offsets(ctx context.Context, topic string, partition int, p Pos
 	if err != nil {
 		return r, err
 	}
-	r.Offset = p.settle(r)
+	r.Offset = p.offset(r)
 	return r, nil
 }
 

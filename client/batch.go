@@ -71,9 +71,9 @@ func (b *batch) fits(size, limit int, kind batchKind) bool {
 	return alike && len(b.packed)+b.builder.Size()+size <= limit && b.builder.Count() < wire.MaxBatchRecords
 }
 
-// took notes messages that were added, the first of them at an index: their share of the budget,
-// and the callback of the first.
-func (b *batch) took(at, size int, done func(Receipt, error)) {
+// account records messages that have been added to the batch: the bytes that they took from the
+// budget, and the callback of the first of them, which is at index at. done may be nil.
+func (b *batch) account(at, size int, done func(Receipt, error)) {
 	b.size += size
 	if done == nil {
 		return
@@ -84,8 +84,8 @@ func (b *batch) took(at, size int, done func(Receipt, error)) {
 	b.done = append(b.done, done)
 }
 
-// hears returns the callback of the message at an index, or nil.
-func (b *batch) hears(at int) func(Receipt, error) {
+// callback returns the callback of the message at an index; nil if it has none.
+func (b *batch) callback(at int) func(Receipt, error) {
 	if at >= len(b.done) {
 		return nil
 	}
@@ -155,7 +155,7 @@ func (b *batch) split() []*batch {
 		i := len(parts)
 		p := b.lane.p.batches.get(b.lane, b.batchKind, 0)
 		p.builder.Add(rec)
-		p.took(0, share, b.hears(i))
+		p.account(0, share, b.callback(i))
 		if i == 0 {
 			p.size = b.size - share*(b.count()-1)
 		}
@@ -175,7 +175,7 @@ func (b *batch) split() []*batch {
 	return parts
 }
 
-// settle calls the callbacks. The caller holds no lock.
+// settle calls the callbacks with the outcome. The caller must hold no lock.
 func (b *batch) settle(a answer) {
 	r := Receipt{Topic: b.lane.topic.name, Partition: int(b.lane.partition), Level: a.level, Duplicate: a.duplicate}
 	if a.err != nil {

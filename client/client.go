@@ -14,19 +14,20 @@ import (
 
 // Client is one login at one broker. It reconnects by itself. It is safe for concurrent use.
 type Client struct {
-	opts      Options
-	endpoints []endpoint
-	turn      int // the endpoint to try next, modulo their number; the session's
-	buffers   bufferPool
-	stalls    atomic.Uint64
-	producer  producer
+	opts         Options
+	endpoints    []endpoint
+	nextEndpoint int // index of the endpoint to try next, modulo len(endpoints); only the session goroutine uses it after Dial
+	buffers      bufferPool
+	stalls       atomic.Uint64
+	producer     producer
 
 	ctx  context.Context    // ends when Close has flushed everything
 	stop context.CancelFunc // ends ctx
 	done chan struct{}      // closed when the session has ended
-	wind context.Context    // ends when Close begins, which makes runs end
-	halt context.CancelFunc // ends wind
 	runs sync.WaitGroup     // what Close waits for: runs, group consumers and listeners
+
+	open     context.Context    // ends when Close begins, which makes runs end; a child of ctx
+	stopOpen context.CancelFunc // ends open
 
 	conn atomic.Pointer[conn] // the live connection, nil while there is none; set under mu
 
@@ -61,7 +62,7 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 		listeners: map[*Listener]struct{}{},
 	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
-	c.wind, c.halt = context.WithCancel(c.ctx)
+	c.open, c.stopOpen = context.WithCancel(c.ctx)
 	c.producer.init(c)
 	cn, err := c.connect(ctx)
 	if err != nil {
@@ -98,15 +99,15 @@ func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closing = true
 	c.mu.Unlock()
-	c.halt()
-	err := c.settle(ctx)
+	c.stopOpen()
+	err := c.finish(ctx)
 	c.stop()
 	<-c.done
 	return err
 }
 
-// settle does what Close promises before the connection is closed.
-func (c *Client) settle(ctx context.Context) error {
+// finish does what Close promises to do before it closes the connection.
+func (c *Client) finish(ctx context.Context) error {
 	ran := make(chan struct{})
 	go func() {
 		c.runs.Wait()

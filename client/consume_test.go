@@ -379,7 +379,7 @@ func TestCloseLetsHandlersFinishAndCommits(t *testing.T) {
 		<-entered
 		closed := make(chan error)
 		go func() { closed <- c.Close(within(t)) }()
-		<-c.wind.Done()
+		<-c.open.Done()
 		close(leave)
 		require.ErrorIs(t, <-ran, ErrClosed)
 		require.NoError(t, <-closed)

@@ -224,7 +224,7 @@ func (r *deadReplay) partitionsOf(ctx context.Context, topic string) int {
 // answer arrives later.
 func (r *deadReplay) publish(ctx context.Context, d *DeadLetter, partitions int) {
 	r.wg.Add(1)
-	err := r.c.PublishAsync(ctx, d.alive(partitions), func(_ Receipt, err error) {
+	err := r.c.PublishAsync(ctx, d.original(partitions), func(_ Receipt, err error) {
 		defer r.wg.Done()
 		if err != nil {
 			r.fail(err)
@@ -249,9 +249,10 @@ func (r *deadReplay) fail(err error) {
 	}
 }
 
-// alive returns the message as it was published first, for a topic with the given number of
-// partitions.
-func (d *DeadLetter) alive(partitions int) *Message {
+// original returns the message to publish again: the one that became the dead letter, without the
+// dead-letter headers and with its replay count increased. It is pinned to its first partition if
+// the topic, which has the given number of partitions, still has that one. It shares the memory of d.
+func (d *DeadLetter) original(partitions int) *Message {
 	m := &Message{Topic: d.OriginTopic, Key: d.Key, Value: d.Value, Subject: d.Subject}
 	if d.OriginPartition < partitions {
 		m.Partition, m.Pinned = d.OriginPartition, true
@@ -273,22 +274,22 @@ func (d *DeadLetter) alive(partitions int) *Message {
 // DiscardDead removes dead letters from the list of DeadLetters for good. The messages stay in the
 // dead-letter topic until its retention removes them.
 func (c *Client) DiscardDead(ctx context.Context, letters ...*DeadLetter) error {
-	type place struct {
+	type source struct { // the topic and partition that the dead letters are stored in
 		topic     string
 		partition int
 	}
-	byPlace := map[place][]wire.PendingRange{}
+	bySource := map[source][]wire.PendingRange{}
 	for _, d := range letters {
-		at := place{d.Topic, d.Partition}
-		ranges := byPlace[at]
+		from := source{d.Topic, d.Partition}
+		ranges := bySource[from]
 		if n := len(ranges); n > 0 && ranges[n-1].First+ranges[n-1].Count == d.Offset {
 			ranges[n-1].Count++
 			continue
 		}
-		byPlace[at] = append(ranges, wire.PendingRange{First: d.Offset, Count: 1})
+		bySource[from] = append(ranges, wire.PendingRange{First: d.Offset, Count: 1})
 	}
-	for at, ranges := range byPlace {
-		if _, err := c.Discard(ctx, at.topic, DeadLetterQueue, at.partition, ranges); err != nil {
+	for from, ranges := range bySource {
+		if _, err := c.Discard(ctx, from.topic, DeadLetterQueue, from.partition, ranges); err != nil {
 			return err
 		}
 	}

@@ -27,7 +27,7 @@ type groupRun struct {
 	seen    uint32             // revision of the assignment that tend has seen
 	ready   []*task            // tasks that have something to do and no worker
 
-	turn     chan struct{}  // signals tend that something has changed
+	tendWake chan struct{}  // wakes tend: the assignment or a task has changed; of capacity 1
 	jobs     sync.WaitGroup // goroutines that begin and release tasks for tend
 	progress sync.Mutex     // held during a commit
 }
@@ -46,11 +46,11 @@ func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {
 // joinGroup returns a member that is joining the group.
 func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, error) {
 	r := &groupRun{
-		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{}, turn: make(chan struct{}, 1),
+		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{}, tendWake: make(chan struct{}, 1),
 	}
 	r.cursors.New = func() any { return new(cursor) }
 	r.member = c.newMembership(&r.s)
-	r.member.changed, r.member.failed, r.member.working = r.look, r.stop, r.working
+	r.member.changed, r.member.failed, r.member.working = r.wakeTend, r.stop, r.working
 	for _, topic := range s.Topics { // report a missing topic early and clearly
 		if _, err := c.Topic(ctx, topic); err != nil {
 			return nil, err
@@ -75,9 +75,9 @@ func (r *groupRun) run(ctx context.Context, worker func()) error {
 	return err
 }
 
-// look makes tend compare the work with the assignment again.
-func (r *groupRun) look() {
-	signal(r.turn)
+// wakeTend makes tend compare the work with the assignment again.
+func (r *groupRun) wakeTend() {
+	signal(r.tendWake)
 }
 
 // arrive is the sink of a task's feed.
@@ -114,7 +114,7 @@ func (r *groupRun) giveBack(t *task) {
 	defer r.mu.Unlock()
 	t.busy, t.rest = false, nil
 	if t.halted {
-		r.look()
+		r.wakeTend()
 		return
 	}
 	r.readyLocked(t)
@@ -126,7 +126,7 @@ func (r *groupRun) rest(t *task, pause time.Duration) {
 	defer r.mu.Unlock()
 	if t.halted {
 		t.busy = false
-		r.look()
+		r.wakeTend()
 		return
 	}
 	t.rest = time.AfterFunc(pause, func() { r.giveBack(t) })

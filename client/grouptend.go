@@ -54,14 +54,14 @@ func (r *groupRun) tend() (stop func()) {
 		defer beat.Stop()
 		for {
 			select {
-			case <-r.turn:
+			case <-r.tendWake:
 			case <-beat.C:
 				r.member.check()
 				r.member.beat()
 			case <-done:
 				return
 			}
-			if r.compare(beginning, releasing) {
+			if r.reconcile(beginning, releasing) {
 				r.member.beat()
 			}
 		}
@@ -91,9 +91,9 @@ func (r *groupRun) working() map[place]struct{} {
 	return places
 }
 
-// compare begins and ends tasks so that they equal the assignment. It returns true when the
+// reconcile begins and ends tasks so that they equal the assignment. It returns true when the
 // assignment is new: then the broker should be told soon which partitions are not worked on.
-func (r *groupRun) compare(beginning, releasing context.Context) (fresh bool) {
+func (r *groupRun) reconcile(beginning, releasing context.Context) (fresh bool) {
 	now := r.member.current()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,7 +180,7 @@ func (r *groupRun) release(ctx context.Context, free []*task) {
 	}
 	r.mu.Unlock()
 	r.member.beat()
-	r.look()
+	r.wakeTend()
 }
 
 // dropLocked removes a task and recycles its memory.
@@ -243,10 +243,10 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts ma
 		r.cond.Broadcast()
 	}
 	if err != nil {
-		time.AfterFunc(r.member.every/2, r.look)
+		time.AfterFunc(r.member.every/2, r.wakeTend)
 		return false
 	}
-	r.look()
+	r.wakeTend()
 	return all
 }
 
@@ -395,7 +395,7 @@ func (r *groupRun) commitBatch(ctx context.Context, key commitKey, batch []*task
 		batch[0].lost = true
 		r.haltLocked(batch[0])
 		r.mu.Unlock()
-		r.look() // the assignment says whether another member owns the partition
+		r.wakeTend() // the assignment says whether another member owns the partition
 		return fmt.Errorf("handled messages are not committed and will be delivered again: %w", err)
 	}
 	return err

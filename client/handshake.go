@@ -20,17 +20,17 @@ const Version = "0.1.0"
 // exposes a TLS alert, whose first bytes look like the length of a large frame.
 const maxHelloReply = 4 << 10
 
-// connect dials the brokers in turn, starting with the one that is next, and returns the first
+// connect dials the brokers in turn, starting with the one at c.nextEndpoint, and returns the first
 // connection that logged in. The error joins those of all attempts.
 func (c *Client) connect(ctx context.Context) (*conn, error) {
 	var errs []error
 	for range c.endpoints {
-		e := c.endpoints[c.turn%len(c.endpoints)]
+		e := c.endpoints[c.nextEndpoint%len(c.endpoints)]
 		cn, err := c.login(ctx, e)
 		if err == nil {
 			return cn, nil
 		}
-		c.turn++
+		c.nextEndpoint++
 		errs = append(errs, fmt.Errorf("connect to %s: %w", e.addr, err))
 		if ctx.Err() != nil || permanent(err) {
 			break

@@ -108,7 +108,7 @@ func (l *lane) addLocked(m *Message, it *wire.ScheduleItem, kind batchKind, size
 		l.open.begin(it, kind)
 	}
 	l.addToOpenLocked(m)
-	l.open.took(l.open.count()-1, size, done)
+	l.open.account(l.open.count()-1, size, done)
 	switch {
 	case alone:
 		l.closeOpenLocked()
@@ -132,7 +132,7 @@ func (l *lane) addAll(ms []*Message, kind batchKind, size int, w *waiter) bool {
 	for _, m := range ms {
 		l.addToOpenLocked(m)
 	}
-	l.open.took(0, size, w.fn)
+	l.open.account(0, size, w.fn)
 	l.closeOpenLocked()
 	cn := l.handOverLocked()
 	if cn != nil {

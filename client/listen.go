@@ -74,7 +74,7 @@ func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h 
 	}
 	l.mu.Lock()
 	l.release = append(l.release,
-		context.AfterFunc(ctx, func() { _ = l.Close() }), context.AfterFunc(c.wind, func() { _ = l.Close() }))
+		context.AfterFunc(ctx, func() { _ = l.Close() }), context.AfterFunc(c.open, func() { _ = l.Close() }))
 	l.mu.Unlock()
 	return l, nil
 }
@@ -106,7 +106,7 @@ func (l *Listener) start(ctx context.Context) error {
 		if _, cut := lost(err); !cut {
 			return explain(err, wire.OpListen, "", anyPartition)
 		}
-		l.c.forgotten(ctx, cn)
+		l.c.awaitReplaced(ctx, cn)
 	}
 }
 

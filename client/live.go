@@ -61,12 +61,12 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 		case <-cn.down:
 		case <-ctx.Done():
 		}
-		c.forgotten(ctx, cn)
+		c.awaitReplaced(ctx, cn)
 	}
 }
 
-// forgotten waits until cn is not the live connection any more.
-func (c *Client) forgotten(ctx context.Context, cn *conn) {
+// awaitReplaced waits until cn is no longer the live connection, or ctx ends.
+func (c *Client) awaitReplaced(ctx context.Context, cn *conn) {
 	for {
 		c.mu.Lock()
 		current, changed := c.conn.Load(), c.changed

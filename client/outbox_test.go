@@ -111,7 +111,7 @@ func TestAnAnswerIsNotTakenBeforeTheBatchIsWritten(t *testing.T) {
 				var r request
 				ok, done := false, false
 				go func() {
-					r, ok = cn.take(7, wire.OpPublish)
+					r, ok = cn.takeRequest(7, wire.OpPublish)
 					done = true
 				}()
 				synctest.Wait()

@@ -217,7 +217,7 @@ func (p Position) String() string {
 	return "start"
 }
 
-// wire returns the position to ask the broker for. settle turns the answer into the offset that is
+// wire returns the position to ask the broker for. offset turns the answer into the offset that is
 // meant.
 func (p Position) wire() wire.Position {
 	switch p.kind {
@@ -235,7 +235,8 @@ func (p Position) wire() wire.Position {
 	return wire.Position{Kind: wire.PositionFirst}
 }
 
-func (p Position) settle(r wire.OffsetsReply) uint64 {
+// offset returns the offset that p means, given the broker's answer to p.wire().
+func (p Position) offset(r wire.OffsetsReply) uint64 {
 	switch p.kind {
 	case afterStart:
 		return r.First + min(p.value, r.Visible-min(r.First, r.Visible))

@@ -53,7 +53,7 @@ func TestPositionsReadBackAsTheyPrint(t *testing.T) {
 func TestRelativePositionsStayInTheRange(t *testing.T) {
 	f := func(p Position, first, visible, want uint64) {
 		t.Helper()
-		require.Equal(t, want, p.settle(wire.OffsetsReply{Offset: 77, First: first, Visible: visible}))
+		require.Equal(t, want, p.offset(wire.OffsetsReply{Offset: 77, First: first, Visible: visible}))
 	}
 	f(AfterStart(3), 10, 20, 13)
 	f(AfterStart(30), 10, 20, 20)
@@ -110,7 +110,7 @@ func FuzzParsePosition(f *testing.F) {
 		p, err := ParsePosition(s)
 		if err == nil {
 			_ = p.String()
-			_ = p.settle(wire.OffsetsReply{First: 1, Visible: 5})
+			_ = p.offset(wire.OffsetsReply{First: 1, Visible: 5})
 		}
 		if r, err := ParseRange(s); err == nil {
 			_ = r.String()

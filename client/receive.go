@@ -68,7 +68,7 @@ func (cn *conn) onReply(f *frame) error {
 			return err
 		}
 	}
-	r, ok := cn.take(f.Correlation, f.Op&^wire.OpReply)
+	r, ok := cn.takeRequest(f.Correlation, f.Op&^wire.OpReply)
 	switch {
 	case ok && we == nil:
 		r.reply(f, nil)
@@ -83,8 +83,9 @@ func (cn *conn) onReply(f *frame) error {
 	return nil
 }
 
-// take removes the request with the correlation id. ok is false when there is none for op.
-func (cn *conn) take(id uint32, op wire.Op) (r request, ok bool) {
+// takeRequest removes the pending request with the correlation id and returns it. ok is false when
+// there is none for op, or when the connection died before the writer was done with its memory.
+func (cn *conn) takeRequest(id uint32, op wire.Op) (r request, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	for {
@@ -131,7 +132,7 @@ func (cn *conn) onPublished(f *frame) error {
 	}
 	id := f.Correlation
 	for range uint64(extra) + 1 {
-		r, ok := cn.take(id, op)
+		r, ok := cn.takeRequest(id, op)
 		if !ok {
 			return fmt.Errorf("%w: an acknowledgement of no %s", ErrProtocol, op)
 		}
@@ -150,7 +151,7 @@ func (cn *conn) onPublishFailed(f *frame) error {
 		return err
 	}
 	op := f.Op &^ wire.OpReply
-	r, ok := cn.take(f.Correlation, op)
+	r, ok := cn.takeRequest(f.Correlation, op)
 	if !ok { // a publish at wire.LevelNone, which is done already
 		cn.c.report(explain(we, op, "", anyPartition))
 		if stale(we) && time.Since(cn.refreshed) > time.Second {

@@ -71,7 +71,7 @@ func (c *Client) gather(ctx context.Context) (cr *crew, dismiss func()) {
 	cr.ctx, cr.cancel = context.WithCancelCause(ctx)
 	stops := []func() bool{
 		context.AfterFunc(ctx, func() { cr.stop(context.Cause(ctx)) }),
-		context.AfterFunc(c.wind, func() { cr.stop(ErrClosed) }),
+		context.AfterFunc(c.open, func() { cr.stop(ErrClosed) }),
 		context.AfterFunc(c.ctx, func() { cr.cancel(ErrClosed) }),
 	}
 	return cr, func() {
@@ -110,7 +110,7 @@ func (cr *crew) isStopped() bool {
 	if cr.stopped.Load() {
 		return true
 	}
-	if cr.ctx.Err() == nil && cr.c.wind.Err() == nil {
+	if cr.ctx.Err() == nil && cr.c.open.Err() == nil {
 		return false
 	}
 	cr.mu.Lock()
@@ -124,7 +124,7 @@ func (cr *crew) stoppedLocked() bool {
 	if !cr.stopped.Load() && cr.ctx.Err() != nil {
 		cr.stopLocked(context.Cause(cr.ctx))
 	}
-	if !cr.stopped.Load() && cr.c.wind.Err() != nil {
+	if !cr.stopped.Load() && cr.c.open.Err() != nil {
 		cr.stopLocked(ErrClosed)
 	}
 	return cr.stopped.Load()
