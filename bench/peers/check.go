@@ -6,18 +6,19 @@ import (
 	"strings"
 )
 
-// maxPublishers is how many publishers a receiver can tell apart.
+// maxPublishers is the limit of the number of publishers in a scenario; publisher numbers are below it.
 const maxPublishers = 64
 
-// checker looks at what one receiver gets: is all of it there, in the order of its publisher, and whole?
+// checker checks the messages of one receiver: that none is lost, repeated or damaged, and that those of
+// each publisher are in order.
 type checker struct {
-	next      [maxPublishers]uint64
-	got       int
-	reordered int // messages that came after later ones, or again
+	next      [maxPublishers]uint64 // the sequence number after the highest one, by publisher
+	got       int                   // messages, including damaged ones
+	reordered int                   // messages that came after later ones, or again
 	damaged   int
 }
 
-// take looks at a message. It returns the first word of the payload unless that is damaged.
+// take checks a message. It returns its head; ok is false if it is damaged.
 func (c *checker) take(p []byte) (head uint64, ok bool) {
 	c.got++
 	head, ok = parse(p)
@@ -29,7 +30,7 @@ func (c *checker) take(p []byte) (head uint64, ok bool) {
 	sequence := head & sequenceMask
 	switch expected := c.next[publisher]; {
 	case sequence > expected:
-		c.next[publisher] = sequence + 1 // what is missing may still come, out of order
+		c.next[publisher] = sequence + 1 // the missing ones may still come, out of order
 	case sequence < expected:
 		c.reordered++
 	default:
@@ -38,7 +39,7 @@ func (c *checker) take(p []byte) (head uint64, ok bool) {
 	return head, true
 }
 
-// parse returns the first word of a payload and whether it belongs to the last one.
+// parse returns the head of a payload. ok is false if the hash at its end does not match.
 func parse(p []byte) (head uint64, ok bool) {
 	if len(p) < smallestPayload {
 		return 0, false
@@ -47,11 +48,13 @@ func parse(p []byte) (head uint64, ok bool) {
 	return head, binary.LittleEndian.Uint64(p[len(p)-8:]) == hash(head)
 }
 
-// verdict says what is wrong with what came of the messages that were sent; nothing when it is empty.
+// verdict returns what is wrong, given how many messages were sent; "" for nothing.
 func (c *checker) verdict(sent int) string {
 	return faults(sent-c.got, c.reordered, c.damaged)
 }
 
+// faults returns the counts that are above zero as text, such as "lost: 3, damaged: 1". A negative lost is
+// a surplus.
 func faults(lost, reordered, damaged int) string {
 	var found []string
 	for _, f := range []struct {
@@ -65,15 +68,16 @@ func faults(lost, reordered, damaged int) string {
 	return strings.Join(found, ", ")
 }
 
-// seen checks messages that may come in any order, as from a queue: each once.
-type seen struct {
-	bits     [maxPublishers][]uint64
-	got      int
+// onceChecker checks messages that may come in any order, as from a queue: that each comes exactly once.
+type onceChecker struct {
+	bits     [maxPublishers][]uint64 // a bit for each sequence number that came, by publisher
+	got      int                     // different messages
 	repeated int
 	damaged  int
 }
 
-func (s *seen) take(p []byte) {
+// take checks a message.
+func (s *onceChecker) take(p []byte) {
 	head, ok := parse(p)
 	publisher := head >> publisherShift
 	if !ok || publisher >= maxPublishers {
@@ -93,7 +97,8 @@ func (s *seen) take(p []byte) {
 	}
 }
 
-func (s *seen) verdict(sent int) string {
+// verdict returns what is wrong, given how many different messages were expected; "" for nothing.
+func (s *onceChecker) verdict(sent int) string {
 	found := faults(sent-s.got, 0, s.damaged)
 	if s.repeated > 0 {
 		found = strings.TrimPrefix(found+fmt.Sprintf(", repeated: %d", s.repeated), ", ")

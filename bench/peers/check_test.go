@@ -37,7 +37,7 @@ func TestACheckerFindsWhatIsWrong(t *testing.T) {
 func TestAQueueMayDeliverInAnyOrderButOnce(t *testing.T) {
 	f := func(want string, sent int, payloads ...[]byte) {
 		t.Helper()
-		var s seen
+		var s onceChecker
 		for _, p := range payloads {
 			s.take(p)
 		}
@@ -63,5 +63,5 @@ func TestAReceiverSaysHowFarItIs(t *testing.T) {
 	r.take(message(2, checkEvery+1|lastBit))
 	require.Equal(t, checkEvery+2, r.reached(), "the last one is")
 	require.Len(t, heads, checkEvery+2)
-	wait([]*receiver{&r}, checkEvery+2)
+	waitReceived([]*receiver{&r}, checkEvery+2)
 }

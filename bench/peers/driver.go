@@ -1,74 +1,78 @@
 package main
 
-// conn is a connection to a server through a client of the system's own. What else it can do is said by
-// the interfaces below; a system that lacks one has no figure there.
+// conn is a connection to a server through a client made for the system. What else it can do depends on
+// which of the interfaces below it has; a system without one has no figure in scenarios that need it.
 type conn interface {
-	// create makes sure that topics are there; new ones are empty.
+	// create creates the topics that do not exist yet.
 	create(keep keeping, topics ...string) error
 	close() error
 }
 
-// keeping says what a topic in memory keeps, where that makes a system faster. Files keep everything.
+// keeping says how much a topic in memory retains. Drivers ignore it where a bound does not make the
+// system faster. Files retain everything.
 type keeping bool
 
 const (
 	keepAll    keeping = false
-	keepRecent keeping = true // recentBytes
+	keepRecent keeping = true // about the last recentBytes
 )
 
-// recentBytes is what a topic in memory keeps when nothing more is needed: it has to be bounded by
-// something, and memory that is used again costs less than memory that the machine has to find.
+// recentBytes bounds a topic in memory when a scenario does not read it later. Memory that a server
+// reuses costs less than new memory from the system.
 const recentBytes = 128 << 20
 
-// sender publishes to whoever listens, without acknowledgements.
+// sender publishes to the current subscribers, without acknowledgements.
 type sender interface {
-	// send returns when the server has taken all of the work.
+	// send publishes the work and returns when the server has received all of it.
 	send(topic string, w *work) error
 }
 
 // publisher publishes to topics that are stored.
 type publisher interface {
-	// publish spreads the work over the topics in turn and returns when all of it is acknowledged. At
-	// most window messages are unanswered; 0 leaves that to what is fastest for the client.
+	// publish publishes the work to the topics in turn and returns when all of it is acknowledged. At
+	// most window messages are unacknowledged; with 0 the driver chooses what is fastest.
 	publish(topics []string, w *work, window int) error
-	// publishOne returns when the message is acknowledged.
+	// publishOne publishes a message and returns when it is acknowledged.
 	publishOne(topic string, payload []byte) error
-	// count returns how many messages a topic took.
+	// count returns how many messages were stored in a topic so far.
 	count(topic string) (int, error)
 }
 
-// streamer publishes to topics in a way of its own that is acknowledged in the background.
+// streamer has a second way to publish, which the server acknowledges as it likes.
 type streamer interface {
 	publishStream(topic string, w *work) error
 }
 
-// atomicPublisher publishes batches of which all or nothing is stored.
+// atomicPublisher publishes batches that are stored as a whole or not at all.
 type atomicPublisher interface {
 	publishAtomic(topic string, w *work, batch int) error
 }
 
-// subscriber receives what is published.
+// subscriber receives messages as they are published.
 type subscriber interface {
-	// subscribe calls take, one message at a time, with what is published after it has returned, until
-	// the connection is closed. Prompt asks for each message at once, rather than for many together.
+	// subscribe calls take with every message that is published after subscribe has returned, one at a
+	// time, until the connection is closed. payload is valid until take returns. prompt asks the server
+	// to deliver each message at once instead of collecting several.
 	subscribe(topic string, prompt bool, take func(payload []byte)) error
 }
 
-// fetcher reads what is stored.
+// fetcher reads stored messages.
 type fetcher interface {
-	// fetch calls take for every message from the first one on, until take says no.
+	// fetch calls take with every message from the first one on, until take returns false.
 	fetch(topic string, take func(payload []byte) bool) error
 }
 
-// consumer takes messages from a queue, each of which it acknowledges.
+// consumer takes messages from a queue and acknowledges each of them.
 type consumer interface {
-	// consume calls take for every message until it says no, and returns when all are acknowledged.
+	// consume calls take with every message until it returns false, and returns when the messages that
+	// take got are acknowledged.
 	consume(topic string, take func(payload []byte) bool) error
 }
 
 // requester sends requests and answers them.
 type requester interface {
-	// respond has the connection answer requests with what they bring.
+	// respond makes the connection answer each request with the request's payload, until it is closed.
 	respond(subject string) error
+	// request sends a request and returns the payload of the answer.
 	request(subject string, payload []byte) (answer []byte, err error)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// jsConn is the jetstream package of nats.go. A topic is a stream with one subject.
+// jsConn drives JetStream with the jetstream package of nats.go. A topic is a stream with one subject.
 type jsConn struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
@@ -57,7 +56,7 @@ func (c *jsConn) publishOne(topic string, payload []byte) error {
 	return err
 }
 
-// defaultPending is nats.go's own window.
+// defaultPending is the default window of nats.go.
 const defaultPending = 4000
 
 func (c *jsConn) publish(topics []string, w *work, window int) error {
@@ -87,19 +86,19 @@ func (c *jsConn) publish(topics []string, w *work, window int) error {
 	select {
 	case <-js.PublishAsyncComplete():
 	case <-time.After(patience):
-		return fmt.Errorf("of %d messages %d are acknowledged", w.sent, acked.Load())
+		return fmt.Errorf("%d messages were sent, but only %d acknowledged within %v", w.sent, acked.Load(), patience)
 	}
 	if err := failed.Load(); err != nil {
 		return *err
 	}
 	if n := acked.Load(); int(n) != w.sent {
-		return fmt.Errorf("%d messages sent, %d acknowledged", w.sent, n)
+		return fmt.Errorf("%d messages were sent, but %d acknowledged", w.sent, n)
 	}
 	return nil
 }
 
-// publishStream is fast ingest: batches of any length whose acknowledgements come as the server
-// pleases.
+// publishStream uses fast ingest: one batch of any length, for which the server decides when it sends
+// acknowledgements.
 func (c *jsConn) publishStream(topic string, w *work) error {
 	f, err := jetstreamext.NewFastPublisher(c.js, jetstreamext.FastPublishFlowControl{AckTimeout: patience})
 	if err != nil {
@@ -113,7 +112,7 @@ func (c *jsConn) publishStream(topic string, w *work) error {
 	}
 	ack, err := f.Commit(context.Background(), topic, p)
 	if err == nil && int(ack.BatchSize) != w.sent {
-		return fmt.Errorf("%d messages sent, %d acknowledged", w.sent, ack.BatchSize)
+		return fmt.Errorf("%d messages were sent, but %d acknowledged", w.sent, ack.BatchSize)
 	}
 	return err
 }
@@ -146,7 +145,7 @@ func (c *jsConn) count(topic string) (int, error) {
 	return int(s.CachedInfo().State.LastSeq), nil
 }
 
-// pulled is how many messages a consumer asks for at once.
+// pulled is how many messages a consumer buffers at most.
 const pulled = 5000
 
 func (c *jsConn) subscribe(topic string, _ bool, take func([]byte)) error {
@@ -166,7 +165,7 @@ func (c *jsConn) fetch(topic string, take func([]byte) bool) error {
 	return consumeUntil(k, func(m jetstream.Msg) (bool, error) { return take(m.Data()), nil })
 }
 
-// consumeUntil hands out messages until take says no.
+// consumeUntil calls take with the messages of k until it returns false or an error.
 func consumeUntil(k jetstream.Consumer, take func(jetstream.Msg) (bool, error)) error {
 	ended := make(chan error, 1)
 	over := false
@@ -187,7 +186,7 @@ func consumeUntil(k jetstream.Consumer, take func(jetstream.Msg) (bool, error)) 
 	case err := <-ended:
 		return err
 	case <-time.After(patience):
-		return errors.New("messages do not come")
+		return fmt.Errorf("the messages did not arrive within %v", patience)
 	}
 }
 
@@ -211,5 +210,5 @@ func (c *jsConn) consume(topic string, take func([]byte) bool) error {
 	if err != nil {
 		return err
 	}
-	return last.DoubleAck(context.Background()) // the others came before it
+	return last.DoubleAck(context.Background()) // the server has received the earlier acknowledgements by then
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// natsConn is nats.go against nats-server's core, or anything that speaks its protocol.
+// natsConn drives core NATS with nats.go, at nats-server or any server that speaks its protocol.
 type natsConn struct{ nc *nats.Conn }
 
 func dialNATS(s *server) (conn, error) {
@@ -25,7 +25,7 @@ func (c *natsConn) close() error {
 	return nil
 }
 
-// send publishes into the client's buffer; the flush at the end is a round trip.
+// send publishes to the client's buffer. The flush at the end waits for a round trip.
 func (c *natsConn) send(topic string, w *work) error {
 	for p := w.next(); p != nil; p = w.next() {
 		if err := c.nc.Publish(topic, p); err != nil {
@@ -40,14 +40,14 @@ func (c *natsConn) subscribe(topic string, _ bool, take func([]byte)) error {
 	if err != nil {
 		return err
 	}
-	if err := s.SetPendingLimits(-1, -1); err != nil { // nothing is dropped by the client
+	if err := s.SetPendingLimits(-1, -1); err != nil { // no limits: the client must not drop messages
 		return err
 	}
 	return c.nc.FlushTimeout(patience)
 }
 
 func (c *natsConn) respond(subject string) error {
-	if _, err := c.nc.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond(m.Data) }); err != nil { // the request times out
+	if _, err := c.nc.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond(m.Data) }); err != nil { // if Respond fails, the request times out
 		return err
 	}
 	return c.nc.FlushTimeout(patience)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,7 +11,7 @@ import (
 	"github.com/nsqio/go-nsq"
 )
 
-// nsqConn is go-nsq. Every subscriber has a channel of its own.
+// nsqConn drives NSQ with go-nsq. Every subscriber has a channel of its own.
 type nsqConn struct {
 	addr, admin string
 	producer    *nsq.Producer
@@ -37,6 +36,7 @@ func (c *nsqConn) close() error {
 	return nil
 }
 
+// post sends a command to nsqd's HTTP API.
 func (c *nsqConn) post(path string, query url.Values) error {
 	resp, err := http.Post("http://"+c.admin+path+"?"+query.Encode(), "", nil)
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *nsqConn) post(path string, query url.Values) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("nsqd answers %s with %s", path, resp.Status)
+		return fmt.Errorf("nsqd answers POST %s with %s", path, resp.Status)
 	}
 	return nil
 }
@@ -62,11 +62,11 @@ func (c *nsqConn) publishOne(topic string, payload []byte) error {
 	return c.producer.Publish(topic, payload)
 }
 
-// How MPUB is fastest.
+// The batches with which publishing is fastest.
 const (
-	nsqBatch   = 200
-	nsqBatches = 4
-	nsqPrompt  = 1000 // messages on the way when each leaves at once
+	nsqBatch   = 200  // messages per MPUB
+	nsqBatches = 4    // batches in flight
+	nsqPrompt  = 1000 // messages in flight when each is sent at once
 )
 
 func (c *nsqConn) publish(topics []string, w *work, window int) error {
@@ -77,7 +77,7 @@ func (c *nsqConn) publish(topics []string, w *work, window int) error {
 	case window == 0:
 		batch, flying = nsqBatch, nsqBatches
 	}
-	w.keep(batch * (flying + 2)) // the client writes from the caller's memory
+	w.keep(batch * (flying + 2)) // the client does not copy: it writes from the payloads
 	answers := make(chan *nsq.ProducerTransaction, flying)
 	unanswered, acked := 0, 0
 	wait := func() error {
@@ -112,7 +112,7 @@ func (c *nsqConn) publish(topics []string, w *work, window int) error {
 	return nil
 }
 
-// count returns how many messages wait; of a topic without channels that is all of them.
+// count returns how many messages are queued: all of them, for a topic without channels.
 func (c *nsqConn) count(topic string) (int, error) {
 	resp, err := http.Get("http://" + c.admin + "/stats?format=json&topic=" + topic)
 	if err != nil {
@@ -128,14 +128,15 @@ func (c *nsqConn) count(topic string) (int, error) {
 		return 0, err
 	}
 	if len(stats.Topics) != 1 {
-		return 0, errors.New("nsqd does not know the topic")
+		return 0, fmt.Errorf("nsqd has no topic %q", topic)
 	}
 	return stats.Topics[0].Depth, nil
 }
 
-// maxRDY is the most that nsqd lets a connection have in flight by default.
+// maxRDY is how many messages nsqd lets a connection have in flight at most, by default.
 const maxRDY = 2500
 
+// channels counts the channels that were created, to give each a name of its own.
 var channels atomic.Int64
 
 func (c *nsqConn) subscribe(topic string, prompt bool, take func([]byte)) error {
@@ -149,11 +150,12 @@ func (c *nsqConn) subscribe(topic string, prompt bool, take func([]byte)) error 
 	}))
 }
 
-// receive has one handler, which keeps the order, and finishes what it was handed.
+// receive consumes a channel with one handler, so that the order is kept. Messages are finished when h
+// returns.
 func (c *nsqConn) receive(topic, channel string, prompt bool, h nsq.Handler) error {
 	config := nsq.NewConfig()
 	config.MaxInFlight = maxRDY
-	if prompt { // by default the server waits for more, a quarter of a second
+	if prompt { // by default the server collects messages for up to a quarter of a second
 		config.OutputBufferSize, config.OutputBufferTimeout = -1, -1
 	}
 	k, err := nsq.NewConsumer(topic, channel, config)
@@ -170,7 +172,7 @@ func (c *nsqConn) consume(topic string, take func([]byte) bool) error {
 	ended := make(chan struct{})
 	over := false
 	err := c.receive(topic, "queue", false, nsq.HandlerFunc(func(m *nsq.Message) error {
-		if over { // what is still on the way is not counted
+		if over { // a message that was in flight already
 			return nil
 		}
 		if over = !take(m.Body); over {
@@ -185,6 +187,6 @@ func (c *nsqConn) consume(topic string, take func([]byte) bool) error {
 	case <-ended:
 		return nil
 	case <-time.After(patience):
-		return errors.New("messages do not come")
+		return fmt.Errorf("the messages did not arrive within %v", patience)
 	}
 }

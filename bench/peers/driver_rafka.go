@@ -11,10 +11,10 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// rafkaConn is Rafka's own client. Publishes ask for a level.
+// rafkaConn drives Rafka with its own client. All publishes ask for one durability level.
 type rafkaConn struct {
 	c       *client.Client
-	bounded bool // topics keep only what is recent, when that is enough
+	bounded bool // create heeds keepRecent
 }
 
 func dialRafka(level wire.Level, bounded bool) func(*server) (conn, error) {
@@ -39,7 +39,7 @@ func (c *rafkaConn) create(keep keeping, topics ...string) error {
 	return nil
 }
 
-// send publishes to a live subject, which stores nothing.
+// send publishes to a live subject, which stores nothing. The ping at the end waits for a round trip.
 func (c *rafkaConn) send(topic string, w *work) error {
 	ctx := context.Background()
 	m := client.Message{Subject: topic}
@@ -57,24 +57,25 @@ func (c *rafkaConn) publishOne(topic string, payload []byte) error {
 	return err
 }
 
-// receipts checks the outcomes of publishes and has the publisher wait for its window.
+// receipts counts and checks the outcomes of publishes, and wakes a publisher that waits for its window.
 type receipts struct {
 	w       *work
-	ordered bool // all go to one partition: offsets grow
-	next    uint64
-	acked   atomic.Int64
-	failed  atomic.Pointer[error]
-	wake    chan struct{}
+	ordered bool                  // all messages go to one partition, so offsets must grow
+	next    uint64                // the least offset that the next message may have
+	acked   atomic.Int64          // messages with an outcome
+	failed  atomic.Pointer[error] // the first error, or nil
+	wake    chan struct{}         // signalled after each outcome; of capacity 1
 }
 
+// done is the callback of all messages. The client calls it from one goroutine at a time.
 func (r *receipts) done(receipt client.Receipt, err error) {
-	n := r.acked.Load() // only this goroutine adds
+	n := r.acked.Load() // only done adds
 	if err == nil && r.ordered && receipt.Offset < r.next {
-		err = fmt.Errorf("message %d is at offset %d, after one at %d", n, receipt.Offset, r.next-1)
+		err = fmt.Errorf("message %d has offset %d, although the one before it has %d", n, receipt.Offset, r.next-1)
 	}
 	r.next = receipt.Offset + 1
 	if err != nil {
-		failed := err // the address of err itself would put it on the heap with every message
+		failed := err // taking the address of err itself would allocate for every message
 		r.failed.CompareAndSwap(nil, &failed)
 	}
 	if r.w.acked != nil {
@@ -112,7 +113,7 @@ func (c *rafkaConn) publish(topics []string, w *work, window int) error {
 		return *err
 	}
 	if n := int(r.acked.Load()); n != w.sent {
-		return fmt.Errorf("%d messages sent, %d acknowledged", w.sent, n)
+		return fmt.Errorf("%d messages were sent, but %d acknowledged", w.sent, n)
 	}
 	return nil
 }
@@ -173,10 +174,10 @@ func (c *rafkaConn) fetch(topic string, take func([]byte) bool) error {
 			return nil
 		}
 	}
-	return errors.New("the stream ended")
+	return errors.New("the subscription ended early")
 }
 
-// leased is how many messages of a queue are leased ahead.
+// leased is how many messages of a queue the client leases ahead.
 const leased = 5000
 
 func (c *rafkaConn) consume(topic string, take func([]byte) bool) error {

@@ -10,7 +10,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// redisConn is rueidis, whose pipelines are faster than go-redis's. A topic is a stream.
+// redisConn drives Redis with rueidis, whose pipelines are faster than those of go-redis. A topic is a
+// stream.
 type redisConn struct{ c rueidis.Client }
 
 func dialRedis(s *server) (conn, error) {
@@ -22,8 +23,8 @@ func newRedisClient(s *server) (rueidis.Client, error) {
 	return rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr}, DisableCache: true, ConnWriteTimeout: patience})
 }
 
-// create leaves it to the first message to make a stream, which keeps everything: to bound it with MAXLEN
-// costs more than it saves.
+// create does nothing: the first message creates a stream. It retains everything, because a bound with
+// MAXLEN costs more than it saves.
 func (c *redisConn) create(keeping, ...string) error { return nil }
 
 func (c *redisConn) close() error {
@@ -31,6 +32,7 @@ func (c *redisConn) close() error {
 	return nil
 }
 
+// add returns the command that appends a message to a stream.
 func (c *redisConn) add(topic string, payload []byte) rueidis.Completed {
 	return c.c.B().Xadd().Key(topic).Id("*").FieldValue().FieldValue("d", rueidis.BinaryString(payload)).Build()
 }
@@ -39,11 +41,9 @@ func (c *redisConn) publishOne(topic string, payload []byte) error {
 	return c.c.Do(context.Background(), c.add(topic, payload)).Error()
 }
 
-// pipelines is how many goroutines have a pipeline on the way, so that the server has the next one when
-// it has answered; pipelined is how long one is at its fastest.
 const (
-	pipelines = 4
-	pipelined = 500
+	pipelines = 4   // how many are in flight, so that the server need not wait for the next one
+	pipelined = 500 // commands per pipeline, at which publishing is fastest
 )
 
 func (c *redisConn) publish(topics []string, w *work, window int) error {
@@ -55,7 +55,7 @@ func (c *redisConn) publish(topics []string, w *work, window int) error {
 		lanes = min(2, window)
 		batch = window / lanes
 	}
-	next := new(atomic.Int64) // topic
+	next := new(atomic.Int64) // counts messages, to choose the topic
 	return inLanes(w, lanes, batch, func(batch [][]byte) error {
 		commands := make(rueidis.Commands, 0, len(batch))
 		for _, p := range batch {
@@ -65,7 +65,7 @@ func (c *redisConn) publish(topics []string, w *work, window int) error {
 	})
 }
 
-// inLanes shares the work among n goroutines, which each send batches of a size.
+// inLanes divides the work among n goroutines, which each call send with batches of up to size payloads.
 func inLanes(w *work, n, size int, send func(batch [][]byte) error) error {
 	lanes := w.lanes(n)
 	errs := make([]error, len(lanes))
@@ -83,7 +83,7 @@ func inLanes(w *work, n, size int, send func(batch [][]byte) error) error {
 	return errors.Join(errs...)
 }
 
-// pipeline sends commands together and waits until all are answered.
+// pipeline sends commands together, waits for all replies, and returns the first error among them.
 func pipeline(c rueidis.Client, commands rueidis.Commands) error {
 	for _, r := range c.DoMulti(context.Background(), commands...) {
 		if err := r.Error(); err != nil {
@@ -93,7 +93,7 @@ func pipeline(c rueidis.Client, commands rueidis.Commands) error {
 	return nil
 }
 
-// publishPrompt has one pipeline on the way; what becomes due meanwhile makes the next one.
+// publishPrompt keeps one pipeline in flight. The messages that become due meanwhile form the next one.
 func (c *redisConn) publishPrompt(topic string, w *work) error {
 	due := make(chan []byte, 1<<16)
 	var failed error
@@ -125,7 +125,7 @@ func (c *redisConn) publishPrompt(topic string, w *work) error {
 	return failed
 }
 
-// publishAtomic sends transactions.
+// publishAtomic sends each batch as a transaction.
 func (c *redisConn) publishAtomic(topic string, w *work, batch int) error {
 	w.keep(batch)
 	for !w.done {
@@ -150,7 +150,7 @@ func (c *redisConn) count(topic string) (int, error) {
 	return int(n), err
 }
 
-// read is how many entries one command asks for.
+// redisRead is how many entries one command asks for.
 const redisRead = 1000
 
 func (c *redisConn) subscribe(topic string, _ bool, take func([]byte)) error {
@@ -182,7 +182,7 @@ func (c *redisConn) fetch(topic string, take func([]byte) bool) error {
 			return err
 		}
 		if len(entries) == 0 {
-			return errors.New("the stream ends early")
+			return errors.New("the stream has fewer entries than expected")
 		}
 		for _, e := range entries {
 			if !take(e.payload) {
@@ -193,7 +193,7 @@ func (c *redisConn) fetch(topic string, take func([]byte) bool) error {
 	}
 }
 
-// consume acknowledges what it has with the command that asks for more.
+// consume acknowledges the last entries in the same pipeline that asks for the next ones.
 func (c *redisConn) consume(topic string, take func([]byte) bool) error {
 	ctx := context.Background()
 	const group, member = "queue", "worker"
@@ -229,13 +229,14 @@ func (c *redisConn) consume(topic string, take func([]byte) bool) error {
 	}
 }
 
+// redisEntry is an entry of a stream: one message.
 type redisEntry struct {
 	id      string
 	payload []byte
 }
 
-// streamEntries returns the entries of the one stream in an answer to XREAD or XREADGROUP. It walks the
-// answer itself: the client's own function makes a map of every entry.
+// streamEntries returns the entries of the only stream in a reply to XREAD or XREADGROUP. It does not use
+// the client's function for this, which makes a map of every entry.
 func streamEntries(r rueidis.RedisResult) ([]redisEntry, error) {
 	streams, err := r.AsMap()
 	if err != nil {
@@ -260,11 +261,11 @@ func streamEntries(r rueidis.RedisResult) ([]redisEntry, error) {
 func streamEntry(m *rueidis.RedisMessage) (e redisEntry, err error) {
 	pair, err := m.ToArray()
 	if err != nil || len(pair) != 2 {
-		return e, errors.Join(err, fmt.Errorf("an entry of %d parts", len(pair)))
+		return e, errors.Join(err, fmt.Errorf("an entry has %d parts: expected an id and fields", len(pair)))
 	}
 	fields, err := pair[1].ToArray()
 	if err != nil || len(fields) != 2 {
-		return e, errors.Join(err, fmt.Errorf("an entry with %d fields and values", len(fields)))
+		return e, errors.Join(err, fmt.Errorf("an entry has %d fields and values: expected one of each", len(fields)))
 	}
 	if e.id, err = pair[0].ToString(); err != nil {
 		return e, err

@@ -7,7 +7,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// redisPubSub is Redis's publish and subscribe, which stores nothing.
+// redisPubSub drives the PUBLISH and SUBSCRIBE of Redis, which store nothing.
 type redisPubSub struct{ c rueidis.Client }
 
 func dialRedisPubSub(s *server) (conn, error) {
@@ -50,6 +50,6 @@ func (c *redisPubSub) subscribe(topic string, _ bool, take func([]byte)) error {
 	case <-subscribed:
 		return nil
 	case err := <-ended:
-		return errors.Join(errors.New("no subscription"), err)
+		return errors.Join(errors.New("the subscription failed"), err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// The least that each protocol asks of a connection, without a client that would take memory of its
-// own.
+// The functions below do the shortest handshake of each protocol on a bare connection. A client would take
+// memory of its own, which matters with many connections.
 
 func natsHello(c net.Conn) error {
 	r := bufio.NewReader(c)
@@ -35,10 +35,11 @@ func redisHello(c net.Conn) error {
 	return expectLine(bufio.NewReader(c), "+PONG")
 }
 
+// expectLine reads a line and fails unless it is want.
 func expectLine(r *bufio.Reader, want string) error {
 	line, err := r.ReadString('\n')
 	if err == nil && strings.TrimSpace(line) != want {
-		return fmt.Errorf("the server says %q", line)
+		return fmt.Errorf("the server answers %q", line)
 	}
 	return err
 }
@@ -58,7 +59,7 @@ func nsqHello(c net.Conn) error {
 		return err
 	}
 	if string(answer) != "\x00\x00\x00\x00OK" {
-		return fmt.Errorf("the server says %q", answer)
+		return fmt.Errorf("the server answers %q", answer)
 	}
 	return nil
 }
@@ -83,7 +84,7 @@ func rafkaHello(c net.Conn) error {
 		case err != nil:
 			return err
 		case ok && f.Flags&wire.FlagError != 0:
-			return errors.New("the broker refuses the login")
+			return errors.New("the broker refused the handshake")
 		case ok:
 			return nil
 		}

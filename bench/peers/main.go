@@ -1,6 +1,6 @@
-// Command peers measures Rafka beside other message systems: each as a process of its own on this
-// machine, driven through its own best Go client, in turn, round by round. It prints tables of medians
-// and ratios, and draws them. It needs Linux.
+// Command peers compares Rafka with other message systems. It runs each of them as a process on this
+// machine, drives it through the fastest Go client that it has, and measures the systems in turn, round
+// by round. It prints tables of medians and ratios, and can draw charts. It needs Linux.
 package main
 
 import (
@@ -25,33 +25,33 @@ func main() {
 	}
 }
 
-// options are what the command line says.
+// options are the options of the command line.
 type options struct {
-	plan      plan
-	dirs      string
-	from      string
-	file      string
-	documents string
-	plots     string
+	plan     plan
+	dirs     string // to search for programs, separated by colons
+	from     string // file of samples to report instead of measuring; "" to measure
+	file     string // file to read samples from and save them to; "" for none
+	document string // document to write the report into; "" for none
+	plots    string // directory to draw the charts into; "" for none
 }
 
 func parseOptions() (o options, err error) {
-	flag.StringVar(&o.dirs, "bin", "bin:bin/tools", "where rafka, nats-server, nsqd and nats are, unless they are in the PATH")
-	flag.StringVar(&o.plan.dir, "data", os.TempDir(), "where servers have their directories; not in memory")
-	flag.IntVar(&o.plan.rounds, "rounds", 5, "measurements of each, in turn")
-	only := flag.String("only", "", "a regular expression for the names of the scenarios to measure")
-	which := flag.String("systems", "", "a regular expression for the systems to measure")
-	flag.BoolVar(&o.plan.targets, "targets", false, "measure only what targets need")
-	flag.StringVar(&o.from, "from", "", "print what is in this file of samples instead of measuring")
-	flag.StringVar(&o.file, "json", "", "a file for the samples; what it has of other scenarios and systems stays")
-	flag.StringVar(&o.documents, "write", "", "a document to write the tables into")
-	flag.StringVar(&o.plots, "plots", "", "a directory for the plots")
+	flag.StringVar(&o.dirs, "bin", "bin:bin/tools", "directories to search for rafka, nats-server, nsqd, redis-server and nats before the PATH, separated by colons")
+	flag.StringVar(&o.plan.dir, "data", os.TempDir(), "directory on a disk, not in memory, in which the servers' data directories are created")
+	flag.IntVar(&o.plan.rounds, "rounds", 5, "how often each system is measured in each scenario, at least 1")
+	only := flag.String("only", "", "measure only the scenarios whose names match this regular expression")
+	which := flag.String("systems", "", "measure only the systems whose ids match this regular expression, such as 'redis|rafka'")
+	flag.BoolVar(&o.plan.targets, "targets", false, "measure only the scenarios and systems that have targets")
+	flag.StringVar(&o.from, "from", "", "report the samples in this file instead of measuring")
+	flag.StringVar(&o.file, "json", "", "save the samples to this file; samples of other scenarios and systems in it stay")
+	flag.StringVar(&o.document, "write", "", "write the tables into this document, between its 'bench peers' marks")
+	flag.StringVar(&o.plots, "plots", "", "draw the charts into this directory")
 	flag.Parse()
 	var err2 error
 	o.plan.only, err = regexp.Compile(*only)
 	o.plan.systems, err2 = regexp.Compile(*which)
 	if o.plan.rounds < 1 {
-		err = errors.Join(err, errors.New("a round at least"))
+		err = errors.Join(err, errors.New("--rounds must be at least 1"))
 	}
 	return o, errors.Join(err, err2)
 }
@@ -71,8 +71,8 @@ func run() error {
 		return err
 	}
 	fmt.Print(r.report())
-	if o.documents != "" {
-		if err := r.write(o.documents); err != nil {
+	if o.document != "" {
+		if err := r.write(o.document); err != nil {
 			return err
 		}
 	}
@@ -87,7 +87,8 @@ func run() error {
 	return nil
 }
 
-// measure returns what is measured now together with what the file of samples has.
+// measure measures, and returns the samples together with those of the file. It saves the file after
+// each scenario.
 func (o *options) measure() (r results, err error) {
 	if o.file != "" {
 		if r, err = load(o.file); err != nil {
@@ -95,7 +96,7 @@ func (o *options) measure() (r results, err error) {
 		}
 	}
 	o.plan.progress = func(line string) { fmt.Fprintln(os.Stderr, line) }
-	o.plan.programs = findPrograms(filepath.SplitList(o.dirs), func(name string) { o.plan.progress(name + " is not here: left out") })
+	o.plan.programs = findPrograms(filepath.SplitList(o.dirs), func(name string) { o.plan.progress(name + " was not found: what needs it is left out") })
 	now := plot.Machine() + ", " + time.Now().Format(time.DateOnly)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -9,7 +9,7 @@ import (
 	"github.com/rafka-mq/rafka/bench/plot"
 )
 
-// plot draws what was measured into a directory.
+// plot draws the charts into a directory, which it creates if necessary.
 func (r *results) plot(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -23,7 +23,7 @@ func (r *results) plot(dir string) error {
 	return nil
 }
 
-// charts returns the plots of which there are figures, by file name.
+// charts returns the charts that have at least one figure, as SVG, by file name.
 func (r *results) charts() map[string][]byte {
 	const best = "publish acked, best window, 128 B"
 	all := map[string][]byte{}
@@ -63,9 +63,10 @@ func (r *results) charts() map[string][]byte {
 	return all
 }
 
-// series is a scenario in a chart.
+// series is one series of a chart: the figures of one scenario.
 type series struct{ label, scenario string }
 
+// bySize returns a series for each size of the scenario called what.
 func bySize(what string, sizes ...int) (all []series) {
 	for _, size := range sizes {
 		all = append(all, series{payload(size), sized(what, size)})
@@ -73,7 +74,8 @@ func bySize(what string, sizes ...int) (all []series) {
 	return all
 }
 
-// groups returns a group for each system that was measured in one of the scenarios.
+// groups returns a group for each system with a figure in at least one of the scenarios. A group has a
+// value for each scenario, 0 where there is none.
 func (r *results) groups(names []string, figure string) (groups []plot.Group) {
 	for _, id := range r.measured(names) {
 		g := plot.Group{Name: nameOf(id)}
@@ -88,10 +90,11 @@ func (r *results) groups(names []string, figure string) (groups []plot.Group) {
 	return groups
 }
 
-// inLatencyCharts are as many systems as lines can be told apart.
+// inLatencyCharts are the systems in the latency charts: no more than the colors can distinguish.
 var inLatencyCharts = []string{"nats", "js-memory", "js-file", "nsq", "redis", "redis-always", "rafka", "rafka-disk"}
 
-// latencies has a line for each system, from when a message was due until it was delivered.
+// latencies returns a chart with a line for each system: the percentiles of the time from when a message
+// was due until it was delivered.
 func (r *results) latencies(scenario string) plot.Lines {
 	l := plot.Lines{Title: "From due to delivered, " + scenario, Unit: "microseconds", X: "percentile", Log: true}
 	for _, p := range percentiles {

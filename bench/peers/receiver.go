@@ -5,19 +5,21 @@ import (
 	"time"
 )
 
-// receiver is one subscriber: it checks what it gets and says how far it is, where publishers see it.
+// receiver checks the messages of one subscriber, and publishes its progress for the publishers to see.
 type receiver struct {
 	checker
-	delivered func(head uint64) // called with each message; nil for nobody
+	delivered func(head uint64) // called with the head of each message that is not damaged; may be nil
 	from      [maxPublishers]progress
 }
 
-// progress counts the messages of one publisher.
+// progress is how many messages of one publisher a receiver has passed. It is updated every checkEvery
+// messages and at the last one.
 type progress struct {
 	n atomic.Int64
-	_ [56]byte // a cache line of its own
+	_ [56]byte // gives n a cache line of its own
 }
 
+// take checks a message. It must be called by one goroutine at a time.
 func (r *receiver) take(p []byte) {
 	head, ok := r.checker.take(p)
 	if !ok {
@@ -32,7 +34,7 @@ func (r *receiver) take(p []byte) {
 	}
 }
 
-// reached returns how many messages the receiver has passed.
+// reached returns how many messages of all publishers the receiver has passed, as far as progress says.
 func (r *receiver) reached() (n int) {
 	for i := range r.from {
 		n += int(r.from[i].n.Load())
@@ -40,9 +42,9 @@ func (r *receiver) reached() (n int) {
 	return n
 }
 
-// ahead returns a room that keeps each publisher at most so many messages before the slowest receiver.
-// All systems get the same: those that would drop messages are not made to, and none is hurried. It ends
-// the work when nothing comes any more.
+// ahead returns a function for work.room that keeps each publisher at most limit messages ahead of the
+// slowest receiver. The limit is the same for all systems, and low enough that none has to drop messages.
+// When the receivers make no room for quiet, the function ends the work.
 func ahead(limit int, receivers []*receiver) func(*work) int {
 	return func(w *work) int {
 		for begun := time.Now(); time.Since(begun) < quiet; time.Sleep(50 * time.Microsecond) {
@@ -58,11 +60,11 @@ func ahead(limit int, receivers []*receiver) func(*work) int {
 	}
 }
 
-// quiet is how long nothing may come before what is missing counts as lost.
+// quiet is how long receivers may make no progress before missing messages count as lost.
 const quiet = 3 * time.Second
 
-// wait returns when every receiver has passed so many messages, or nothing comes any more.
-func wait(receivers []*receiver, sent int) {
+// waitReceived returns when every receiver has passed sent messages, or none has made progress for quiet.
+func waitReceived(receivers []*receiver, sent int) {
 	last, since := 0, time.Now()
 	for time.Since(since) < quiet {
 		sum := 0

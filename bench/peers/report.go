@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// section is a part of the report.
+// section is a part of the report. Either figure or figures is set.
 type section struct {
-	title     string
-	scenarios string   // prefix of their names
-	figure    string   // one figure of all systems, or
-	figures   []string // these of each system, a table for each scenario
-	plots     []string // above it
+	title     string   // "" to continue the section before
+	scenarios string   // prefix of the names of the scenarios
+	figure    string   // makes one table of this figure: a row for each scenario, a column for each system
+	figures   []string // makes a table for each scenario: a row for each system, a column for each figure
+	plots     []string // file names of the charts above the tables
 }
 
+// sections are the parts of the report after the targets, in order.
 var sections = []section{
 	{title: "Fire-and-forget publish, messages a second", scenarios: "fire-and-forget", figure: "rate", plots: []string{"peers-send.svg"}},
 	{title: "Acknowledged publish, messages a second", scenarios: "publish acked", figure: "rate", plots: []string{"peers-publish.svg"}},
@@ -47,7 +48,7 @@ var sections = []section{
 	{title: "The nats bench tool, messages a second", scenarios: "nats bench", figure: "rate"},
 }
 
-// report returns everything that was measured, for docs/peers.md.
+// report returns the samples as Markdown tables, in the form of docs/peers.md.
 func (r *results) report() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s. Medians of %s.\n\n", r.Machine, r.rounds())
@@ -86,7 +87,7 @@ func (r *results) report() string {
 	return b.String()
 }
 
-// names returns the scenarios with samples whose names begin with a prefix, in order.
+// names returns the names with a prefix of the scenarios that have samples, in order.
 func (r *results) names(prefix string) (names []string) {
 	for _, sc := range scenarios() {
 		if strings.HasPrefix(sc.name, prefix) && slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Scenario == sc.name }) {
@@ -96,7 +97,7 @@ func (r *results) names(prefix string) (names []string) {
 	return names
 }
 
-// rounds says how often scenarios were measured.
+// rounds returns the number of rounds as text, such as "2 to 5 alternating rounds".
 func (r *results) rounds() string {
 	counts := map[[2]string]int{}
 	for _, s := range r.Samples {
@@ -122,23 +123,23 @@ func alternating(rounds int) string {
 	return fmt.Sprintf("%d alternating rounds", rounds)
 }
 
-// What is between these lines of a document is written by the program.
+// The program replaces what is between these lines of a document.
 const (
 	beginMark = "<!-- begin: bench peers -->\n"
 	endMark   = "<!-- end: bench peers -->\n"
 )
 
-// replaceBetween puts text between the marks of a document.
+// replaceBetween returns the document with text between its marks. It fails if a mark is missing.
 func replaceBetween(document, text string) (string, error) {
 	before, rest, ok := strings.Cut(document, beginMark)
 	_, after, ok2 := strings.Cut(rest, endMark)
 	if !ok || !ok2 {
-		return "", fmt.Errorf("the lines %q and %q are not there", strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+		return "", fmt.Errorf("the document lacks the lines %q and %q, in this order", strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
 	}
 	return before + beginMark + text + endMark + after, nil
 }
 
-// write puts the report into a document.
+// write writes the report into the document of that file name, between its marks.
 func (r *results) write(name string) error {
 	document, err := os.ReadFile(name)
 	if err != nil {

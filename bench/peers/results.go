@@ -13,25 +13,25 @@ import (
 	"github.com/rafka-mq/rafka/bench/plot"
 )
 
-// figures are what one measurement found, by what they are: "rate", "p99", "cpu" and so on. In a
-// sample's JSON they are in the units that the tables name.
+// figures are the figures of one measurement by name, such as "rate", "p99" or "cpu". Their units are
+// those that the titles of the sections name.
 type figures map[string]float64
 
-// sample is one measurement of one system.
+// sample is one measurement of one system in one scenario.
 type sample struct {
 	Scenario string  `json:"scenario"`
-	System   string  `json:"system"`
+	System   string  `json:"system"` // id
 	Figures  figures `json:"figures,omitempty"`
 	Note     string  `json:"note,omitempty"` // what was wrong, as in "lost: 3" or "falls behind"
 }
 
-// results are samples in the order in which they were taken, and where they come from.
+// results are samples in the order in which they were taken.
 type results struct {
-	Machine string   `json:"machine"`
+	Machine string   `json:"machine"` // the machine and the date of the newest samples
 	Samples []sample `json:"samples"`
 }
 
-// load reads results; there are none when there is no file.
+// load reads results from a file. It returns none if the file does not exist.
 func load(name string) (r results, err error) {
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,7 +43,8 @@ func load(name string) (r results, err error) {
 	return r, json.Unmarshal(b, &r)
 }
 
-// save writes one sample a line, with the digits that may mean something.
+// save writes results as JSON with one sample per line and five significant digits. It creates the
+// directory if necessary.
 func (r *results) save(name string) error {
 	machine, err := json.Marshal(r.Machine)
 	if err != nil {
@@ -64,16 +65,16 @@ func (r *results) save(name string) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, 0o644))
 }
 
-// rounded returns figures with five digits.
+// rounded returns a copy of figures with five significant digits.
 func rounded(f figures) figures {
 	short := figures{}
 	for name, v := range f {
-		short[name], _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 5, 64), 64) // it was a number
+		short[name], _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 5, 64), 64) // cannot fail: FormatFloat wrote it
 	}
 	return short
 }
 
-// merge replaces what r has of the scenarios and systems that are in newer, and keeps the rest.
+// merge adds newer samples, which replace all older ones of the same scenario and system.
 func (r *results) merge(newer results) {
 	r.Samples = slices.DeleteFunc(r.Samples, func(old sample) bool {
 		return slices.ContainsFunc(newer.Samples, func(s sample) bool { return s.Scenario == old.Scenario && s.System == old.System })
@@ -82,11 +83,11 @@ func (r *results) merge(newer results) {
 	r.Machine = newer.Machine
 }
 
-// cell is what is known of one system in one scenario.
+// cell summarizes the samples of one system in one scenario.
 type cell struct {
-	rounds  int
+	rounds  int // how many samples there are
 	medians figures
-	notes   []string // each once
+	notes   []string // the different notes, in order
 }
 
 func (r *results) cell(scenario, system string) cell {

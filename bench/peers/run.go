@@ -12,23 +12,23 @@ import (
 	"strings"
 )
 
-// plan is what is to be measured.
+// plan says what to measure, and counts what failed.
 type plan struct {
-	programs map[string]string // paths, by file name
-	dir      string            // of the servers' directories
+	programs map[string]string // paths of the programs that were found, by file name
+	dir      string            // where the servers' directories are created
 	rounds   int
-	only     *regexp.Regexp // names of scenarios
-	systems  *regexp.Regexp // ids of systems
-	targets  bool           // only what targets need
-	progress func(line string)
-	failures int
+	only     *regexp.Regexp    // matches the names of the scenarios to measure
+	systems  *regexp.Regexp    // matches the ids of the systems to measure
+	targets  bool              // measure only what targets need
+	progress func(line string) // prints a line for the user
+	failures int               // errors that progress has printed
 }
 
-// measure runs every scenario round by round over its systems, so that what disturbs the machine for a
-// while disturbs all of them. It hands out the samples of each scenario. A system that fails has that
-// noted in its row, and the rest goes on. When ctx ends, what was measured of a scenario is dropped.
+// measure runs every scenario round by round over its systems, so that a disturbance of the machine
+// affects all of them. It calls keep with the samples of each scenario. When a system fails, its last
+// sample says so, and the others go on. When ctx ends, the samples of the current scenario are dropped.
 func (p *plan) measure(ctx context.Context, keep func([]sample) error) error {
-	if err := onDevice(p.dir); err != nil {
+	if err := requireDisk(p.dir); err != nil {
 		return err
 	}
 	for _, sc := range scenarios() {
@@ -53,14 +53,14 @@ func (p *plan) measure(ctx context.Context, keep func([]sample) error) error {
 	return nil
 }
 
-// contenders are the systems of a scenario that are wanted and whose program is there.
+// contenders returns the systems of a scenario that are to be measured and whose programs were found.
 func (p *plan) contenders(sc *scenario) (list []*system, err error) {
 	for _, id := range sc.systems {
 		sys, err := systemNamed(id)
 		if err != nil {
 			return nil, err
 		}
-		if p.targets && !wanted(sc.name, id) {
+		if p.targets && !neededByTarget(sc.name, id) {
 			continue
 		}
 		if p.systems.MatchString(id) && p.programs[sys.program] != "" && (sc.tool == "" || p.programs[sc.tool] != "") {
@@ -70,6 +70,7 @@ func (p *plan) contenders(sc *scenario) (list []*system, err error) {
 	return list, nil
 }
 
+// scenario measures the contenders of a scenario in turn, round by round.
 func (p *plan) scenario(ctx context.Context, sc *scenario, contenders []*system) (samples []sample) {
 	staying := map[*system]*server{}
 	defer func() {
@@ -79,8 +80,8 @@ func (p *plan) scenario(ctx context.Context, sc *scenario, contenders []*system)
 	}()
 	failed := map[*system]bool{}
 	rounds := p.rounds
-	if sc.most > 0 {
-		rounds = min(rounds, sc.most)
+	if sc.maxRounds > 0 {
+		rounds = min(rounds, sc.maxRounds)
 	}
 	for round := range rounds {
 		for _, sys := range contenders {
@@ -101,7 +102,8 @@ func (p *plan) scenario(ctx context.Context, sc *scenario, contenders []*system)
 	return samples
 }
 
-// once measures a system in a scenario, on a fresh server or the one that stays.
+// once measures a system in a scenario once: on a new server, or on that of the first round if the
+// scenario prepares one. It adds a prepared server to staying, and the caller removes it.
 func (p *plan) once(sc *scenario, sys *system, staying map[*system]*server) (o outcome, err error) {
 	s := staying[sys]
 	if s == nil {
@@ -121,7 +123,7 @@ func (p *plan) once(sc *scenario, sys *system, staying map[*system]*server) (o o
 	return sc.run(s)
 }
 
-// warn reports an error that does not end the measurements.
+// warn reports and counts an error, unless that is nil. The measurements go on.
 func (p *plan) warn(err error) {
 	if err != nil {
 		p.failures++
@@ -129,7 +131,7 @@ func (p *plan) warn(err error) {
 	}
 }
 
-// line is a sample in one line.
+// line returns a sample as one line of text.
 func (s *sample) line() string {
 	var parts []string
 	for name, v := range s.Figures {
@@ -142,8 +144,9 @@ func (s *sample) line() string {
 	return strings.Join(parts, ", ")
 }
 
-// findPrograms looks for the servers in directories, and in the PATH. One that is missing is reported
-// and left out.
+// findPrograms looks for the programs in dirs and then in the PATH, and returns the paths of those that it
+// finds, by name. It calls missing with the name of each other one. The last of dirs that has a program
+// wins.
 func findPrograms(dirs []string, missing func(name string)) map[string]string {
 	found := map[string]string{}
 	for _, name := range []string{"rafka", "nats-server", "nsqd", "redis-server", "nats"} {

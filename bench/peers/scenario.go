@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// scenario is something that systems do.
+// scenario is a task that systems are measured with.
 type scenario struct {
-	name    string
-	systems []string // that can do it
-	tool    string   // a program besides the servers that is needed; "" for none
-	most    int      // rounds, where more are not worth their time; 0 for as many as are wanted
-	// prepare fills a server that stays for all rounds; nil for a fresh server each round.
+	name      string
+	systems   []string // ids of the systems that can do it
+	tool      string   // a program that it needs besides the server; "" for none
+	maxRounds int      // limits the rounds where more are not worth their time; 0 for no limit
+	// prepare fills a server that serves all rounds. If it is nil, each round has a new server.
 	prepare func(s *server) error
-	run     func(s *server) (outcome, error)
+	// run measures a server once.
+	run func(s *server) (outcome, error)
 }
 
-// outcome is what one measurement found.
+// outcome is the result of one measurement.
 type outcome struct {
 	figures figures
-	note    string // what was wrong
+	note    string // what was wrong, as in sample; "" for nothing
 }
 
-// span is how long a measurement of a rate takes, warmth how long what comes before it does.
 const (
-	span   = time.Second
-	warmth = span / 5
+	span   = time.Second // how long a measurement of a rate takes
+	warmUp = span / 5    // how long the warm-up before it takes
 )
 
-// scenarios in the order in which they are measured and printed.
+// scenarios returns all scenarios, in the order in which they are measured and printed.
 func scenarios() []scenario {
 	var all []scenario
 	for _, family := range [][]scenario{
@@ -42,12 +42,13 @@ func scenarios() []scenario {
 	return all
 }
 
-// beside is how many rounds have the scenarios that no target is about.
-const beside = 2
+// sideRounds limits the rounds of scenarios that no target is about.
+const sideRounds = 2
 
-// payloads are the sizes that are measured.
+// payloads are the sizes of payloads that are measured, in bytes.
 var payloads = []int{16, 128, 1 << 10, 16 << 10}
 
+// sized returns the name of a scenario with a payload of size bytes.
 func sized(what string, size int) string { return what + ", " + payload(size) }
 
 func payload(size int) string {
@@ -57,7 +58,7 @@ func payload(size int) string {
 	return fmt.Sprintf("%d B", size)
 }
 
-// connected hands a connection that can do what T says to f and closes it.
+// connected calls f with a new connection, which must implement T, and closes the connection.
 func connected[T any](s *server, f func(T) error) error {
 	c, err := s.sys.dial(s)
 	if err != nil {
@@ -65,18 +66,17 @@ func connected[T any](s *server, f func(T) error) error {
 	}
 	able, ok := c.(T)
 	if !ok {
-		return errors.Join(fmt.Errorf("%s cannot do that", s.sys.name), c.close())
+		return errors.Join(fmt.Errorf("the driver of %s cannot do that", s.sys.name), c.close())
 	}
 	return errors.Join(f(able), c.close())
 }
 
-// topicName is the topic of most scenarios; warmName that of what comes before.
 const (
-	topicName = "bench"
-	warmName  = "warm"
+	topicName = "bench" // the topic of most scenarios
+	warmName  = "warm"  // the topic of their warm-ups
 )
 
-// notes joins what is wrong.
+// notes joins the notes that are not empty.
 func notes(all ...string) string {
 	var found []string
 	for _, n := range all {

@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// backlogBytes is what is fetched and recovered, without overhead.
+// backlogBytes is the size of the payloads of the backlog that is fetched or recovered.
 const backlogBytes = 1 << 30
 
-// reading is how long a backlog is read at most: some systems would take a minute for all of it.
-const reading = 2 * time.Second
+// readLimit is how long a backlog is read at most: some systems would take a minute for all of it.
+const readLimit = 2 * time.Second
 
-// fill stores n messages as fast as the system takes them.
+// fill publishes n messages of size bytes as fast as the system accepts them, and fails unless it has
+// stored all of them.
 func fill(s *server, size, n int) error {
 	return connected(s, func(c publisher) error {
 		if err := c.(conn).create(keepAll, topicName); err != nil {
@@ -29,13 +30,13 @@ func fill(s *server, size, n int) error {
 		}
 		stored, err := c.count(topicName)
 		if err == nil && stored != n {
-			return fmt.Errorf("%d of %d messages are stored", stored, n)
+			return fmt.Errorf("%d of %d messages were stored", stored, n)
 		}
 		return err
 	})
 }
 
-// fetchScenarios read a backlog of 1 GiB from its start, for two seconds or to its end.
+// fetchScenarios read a backlog of 1 GiB from its start, for readLimit or to its end.
 func fetchScenarios() (all []scenario) {
 	for _, size := range []int{128, 1 << 10} {
 		n := backlogBytes / size
@@ -47,7 +48,7 @@ func fetchScenarios() (all []scenario) {
 					var got checker
 					all := &work{}
 					o.figures, err = s.rate(all, func() error {
-						until := time.Now().Add(reading)
+						until := time.Now().Add(readLimit)
 						defer func() { all.sent = got.got }()
 						return c.fetch(topicName, func(p []byte) bool {
 							got.take(p)
@@ -64,7 +65,7 @@ func fetchScenarios() (all []scenario) {
 	return all
 }
 
-// queueScenarios take messages from a queue and acknowledge each.
+// queueScenarios publish messages for a while, then take them from a queue and acknowledge each.
 func queueScenarios() []scenario {
 	const most = 1_000_000
 	return []scenario{{
@@ -78,11 +79,11 @@ func queueScenarios() []scenario {
 				if err := c.(publisher).publish([]string{topicName}, w, 0); err != nil {
 					return err
 				}
-				var got seen
+				var got onceChecker
 				taken := 0
 				all := &work{}
 				o.figures, err = s.rate(all, func() error {
-					until := time.Now().Add(reading)
+					until := time.Now().Add(readLimit)
 					defer func() { all.sent = taken }()
 					return c.consume(topicName, func(p []byte) bool {
 						got.take(p)

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// commandScenarios are measured by the nats command line tool.
+// commandScenarios are measured with the nats command line tool.
 func commandScenarios() (all []scenario) {
 	both := []string{"nats", "rafka-nats"}
 	for _, size := range commandSizes {
@@ -31,15 +31,16 @@ func commandScenarios() (all []scenario) {
 	return all
 }
 
+// commandSizes are the payloads of nats bench pub, in bytes.
 var commandSizes = []int{16, 128, 1 << 10}
 
-// Messages of one measurement: a second's work or more.
+// How many messages one measurement sends or delivers: at least a second's work.
 const (
 	commandMessages  = 3_000_000
 	commandDelivered = 4_000_000
 )
 
-// command runs nats bench and returns the messages a second that it reports last.
+// command runs nats bench and returns the last rate that it reports, in messages per second.
 func command(s *server, args ...string) (rate float64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -51,11 +52,12 @@ func command(s *server, args ...string) (rate float64, err error) {
 	}
 	found := reported.FindAllStringSubmatch(out.String(), -1)
 	if found == nil {
-		return 0, fmt.Errorf("nats bench %s reports nothing: %s", strings.Join(args, " "), out.String())
+		return 0, fmt.Errorf("nats bench %s reports no rate: %s", strings.Join(args, " "), out.String())
 	}
 	return strconv.ParseFloat(strings.ReplaceAll(found[len(found)-1][1], ",", ""), 64)
 }
 
+// reported matches the rate in the output of nats bench.
 var reported = regexp.MustCompile(`stats: ([0-9,]+) msgs/sec`)
 
 func commandArgs(kind string, messages, size, clients int) []string {
@@ -64,7 +66,7 @@ func commandArgs(kind string, messages, size, clients int) []string {
 
 func commandPublish(s *server, size int) (o outcome, err error) {
 	var rate float64
-	o.figures, err = s.spent(func() (int, error) {
+	o.figures, err = s.usage(func() (int, error) {
 		rate, err = command(s, commandArgs("pub", commandMessages, size, 1)...)
 		return commandMessages, err
 	})
@@ -74,7 +76,7 @@ func commandPublish(s *server, size int) (o outcome, err error) {
 	return o, err
 }
 
-// commandDeliver returns the rate of all subscribers together, which each get every message.
+// commandDeliver measures the rate of all subscribers together, each of which receives every message.
 func commandDeliver(s *server, publishers, subscribers int) (o outcome, err error) {
 	before, err := s.subscriptions()
 	if err != nil {
@@ -88,12 +90,12 @@ func commandDeliver(s *server, publishers, subscribers int) (o outcome, err erro
 		defer close(done)
 		rate, failed = command(s, commandArgs("sub", n, 128, subscribers)...)
 	}()
-	err = until("has the subscriptions", func() (bool, error) {
+	err = waitUntil("the server had all subscriptions", func() (bool, error) {
 		now, err := s.subscriptions()
 		return now-before >= subscribers, err
 	})
 	if err == nil {
-		o.figures, err = s.spent(func() (int, error) {
+		o.figures, err = s.usage(func() (int, error) {
 			_, err := command(s, commandArgs("pub", n, 128, publishers)...)
 			<-done
 			return n, err
@@ -107,6 +109,7 @@ func commandDeliver(s *server, publishers, subscribers int) (o outcome, err erro
 	return o, nil
 }
 
+// subscriptions returns how many subscriptions the server has.
 func (s *server) subscriptions() (int, error) {
 	resp, err := http.Get("http://" + s.varz + "/varz")
 	if err != nil {

@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// aheadBytes is how far a publisher may be before the slowest subscriber: less than what servers hold
-// for one before they cut it off.
+// aheadBytes is how many bytes a publisher may be ahead of the slowest subscriber: less than servers
+// buffer for a subscriber before they disconnect it.
 const aheadBytes = 8 << 20
 
-// aheadMessages is how far it may be at least: several of the batches that clients send.
+// aheadMessages is how many messages it may be ahead at least, whatever their size: several batches of a
+// client.
 const aheadMessages = 2048
 
-// deliverScenarios publish while subscribers receive all of it.
+// deliverScenarios publish while every subscriber receives all messages.
 func deliverScenarios() (all []scenario) {
 	systems := concat([]string{"nats", "redis-pubsub"}, inMemory, inKernel, []string{"rafka-nats"})
 	for _, n := range [][2]int{{1, 1}, {1, 4}, {4, 4}} {
@@ -26,7 +27,7 @@ func deliverScenarios() (all []scenario) {
 	for _, size := range payloads {
 		if size != 128 {
 			all = append(all, scenario{
-				name: sized("publish to subscribers 1:1", size), systems: systems, most: beside,
+				name: sized("publish to subscribers 1:1", size), systems: systems, maxRounds: sideRounds,
 				run: func(s *server) (outcome, error) { return deliver(s, 1, 1, size) },
 			})
 		}
@@ -34,14 +35,14 @@ func deliverScenarios() (all []scenario) {
 	return all
 }
 
-// party is the connections of a scenario with publishers and subscribers, and what the latter got.
+// party is the publishers and subscribers of a scenario.
 type party struct {
-	publishers []conn
-	receivers  []*receiver
+	publishers []conn      // the first ones of conns
+	receivers  []*receiver // one for each of the other conns
 	conns      []conn
 }
 
-// gather connects publishers and subscribers of one topic.
+// gather connects publishers and subscribers, and creates the topics. The caller calls leave.
 func gather(s *server, publishers, subscribers int) (p *party, err error) {
 	p = &party{}
 	for range publishers + subscribers {
@@ -63,12 +64,12 @@ func gather(s *server, publishers, subscribers int) (p *party, err error) {
 	return p, nil
 }
 
-// listen starts the subscriptions.
+// listen subscribes the receivers.
 func (p *party) listen(prompt bool) error {
 	for i, r := range p.receivers {
 		c, ok := p.conns[len(p.publishers)+i].(subscriber)
 		if !ok {
-			return errors.New("no subscriptions")
+			return errors.New("the driver cannot subscribe")
 		}
 		if err := c.subscribe(topicName, prompt, r.take); err != nil {
 			return err
@@ -77,6 +78,7 @@ func (p *party) listen(prompt bool) error {
 	return nil
 }
 
+// leave closes all connections.
 func (p *party) leave() error {
 	var errs []error
 	for _, c := range p.conns {
@@ -85,7 +87,7 @@ func (p *party) leave() error {
 	return errors.Join(errs...)
 }
 
-// publishAny publishes with acknowledgements when there are any.
+// publishAny publishes with acknowledgements if the system has them.
 func publishAny(c conn, topic string, w *work) error {
 	if p, ok := c.(publisher); ok {
 		return p.publish([]string{topic}, w, 0)
@@ -93,7 +95,7 @@ func publishAny(c conn, topic string, w *work) error {
 	return c.(sender).send(topic, w)
 }
 
-// verdict says what was wrong with what the receivers got.
+// verdict returns what was wrong with the messages of each receiver, "" for nothing.
 func (p *party) verdict(sent int) (all []string) {
 	for _, r := range p.receivers {
 		all = append(all, r.verdict(sent))
@@ -101,12 +103,13 @@ func (p *party) verdict(sent int) (all []string) {
 	return all
 }
 
+// deliver measures the rate of all subscribers together.
 func deliver(s *server, publishers, subscribers, size int) (o outcome, err error) {
 	p, err := gather(s, publishers, subscribers)
 	if err != nil {
 		return o, err
 	}
-	if err := errors.Join(publishAny(p.publishers[0], warmName, &work{size: size, until: time.Now().Add(warmth)}), p.listen(false)); err != nil {
+	if err := errors.Join(publishAny(p.publishers[0], warmName, &work{size: size, until: time.Now().Add(warmUp)}), p.listen(false)); err != nil {
 		return o, errors.Join(err, p.leave())
 	}
 	works, errs := make([]*work, publishers), make([]error, publishers)
@@ -123,7 +126,7 @@ func deliver(s *server, publishers, subscribers, size int) (o outcome, err error
 		for _, w := range works {
 			all.sent += w.sent
 		}
-		wait(p.receivers, all.sent)
+		waitReceived(p.receivers, all.sent)
 		return errors.Join(errs...)
 	})
 	if err := errors.Join(err, p.leave()); err != nil {

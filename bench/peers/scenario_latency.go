@@ -9,7 +9,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// roundTripScenarios have one message in flight.
+// roundTripScenarios measure latencies with one message in flight.
 func roundTripScenarios() []scenario {
 	return []scenario{
 		{
@@ -20,6 +20,8 @@ func roundTripScenarios() []scenario {
 	}
 }
 
+// deliverOneByOne measures from the publish of a message until its subscriber has it. The next one is
+// published after that.
 func deliverOneByOne(s *server) (o outcome, err error) {
 	p, err := gather(s, 1, 1)
 	if err != nil {
@@ -32,7 +34,7 @@ func deliverOneByOne(s *server) (o outcome, err error) {
 	began := time.Now()
 	room := func(w *work) int {
 		if w.sent > 0 {
-			if at := <-arrived; time.Since(began) > warmth {
+			if at := <-arrived; time.Since(began) > warmUp {
 				record(took, at.Sub(start))
 			}
 		}
@@ -42,10 +44,10 @@ func deliverOneByOne(s *server) (o outcome, err error) {
 	if err := p.listen(true); err != nil {
 		return o, errors.Join(err, p.leave())
 	}
-	w := &work{size: 128, until: began.Add(warmth + span), prompt: true, room: room}
+	w := &work{size: 128, until: began.Add(warmUp + span), prompt: true, room: room}
 	o.figures, err = s.rate(w, func() error {
 		err := publishAny(p.publishers[0], topicName, w)
-		wait(p.receivers, w.sent)
+		waitReceived(p.receivers, w.sent)
 		return err
 	})
 	if err := errors.Join(err, p.leave()); err != nil {
@@ -71,12 +73,12 @@ func requestReply(s *server) (o outcome, err error) {
 					}
 					record(took, time.Since(start))
 					if !bytes.Equal(answer, p) {
-						return errors.New("the answer is not what was asked")
+						return errors.New("the answer does not echo the request")
 					}
 				}
 				return nil
 			}
-			if err := ask(&work{size: 128, until: time.Now().Add(warmth)}, newHistogram()); err != nil {
+			if err := ask(&work{size: 128, until: time.Now().Add(warmUp)}, newHistogram()); err != nil {
 				return err
 			}
 			took := newHistogram()
@@ -91,24 +93,25 @@ func requestReply(s *server) (o outcome, err error) {
 	return o, err
 }
 
-// openLoop is how long an open loop takes. It may be late by half of that before the system has fallen
-// behind.
+// openLoop is how long an open loop takes. When it ends later by more than half of that, the system has
+// fallen behind.
 const openLoop = 2 * time.Second
 
-// openLoopScenarios publish at a rate, whatever comes of it. Latencies count from when a message was
-// due, so that what a stall delays counts as well.
+// openLoopScenarios publish at a fixed rate, however fast the system is. Latencies count from when a
+// message was due, so that a stall counts for every message that it delayed.
 func openLoopScenarios() (all []scenario) {
-	for _, l := range []struct{ rate, most int }{{10_000, beside}, {50_000, 0}} {
+	for _, l := range []struct{ rate, maxRounds int }{{10_000, sideRounds}, {50_000, 0}} {
 		all = append(all, scenario{
-			name:    fmt.Sprintf("open loop, %d k msg/s, 128 B", l.rate/1000),
-			systems: concat([]string{"nats"}, inMemory, inKernel, onDisk, []string{"rafka-file"}),
-			most:    l.most,
-			run:     func(s *server) (outcome, error) { return publishAtRate(s, float64(l.rate)) },
+			name:      fmt.Sprintf("open loop, %d k msg/s, 128 B", l.rate/1000),
+			systems:   concat([]string{"nats"}, inMemory, inKernel, onDisk, []string{"rafka-file"}),
+			maxRounds: l.maxRounds,
+			run:       func(s *server) (outcome, error) { return publishAtRate(s, float64(l.rate)) },
 		})
 	}
 	return all
 }
 
+// publishAtRate measures an open loop of rate messages per second.
 func publishAtRate(s *server, rate float64) (o outcome, err error) {
 	p, err := gather(s, 1, 1)
 	if err != nil {
@@ -117,12 +120,12 @@ func publishAtRate(s *server, rate float64) (o outcome, err error) {
 	if err := p.listen(true); err != nil {
 		return o, errors.Join(err, p.leave())
 	}
-	defer exactly()()
+	defer sleepExactly()()
 	start := time.Now().Add(10 * time.Millisecond)
-	warm := int(rate * warmth.Seconds())
+	warm := int(rate * warmUp.Seconds())
 	w := &work{
 		size: 128, rate: rate, prompt: true, start: start, limit: warm + int(rate*openLoop.Seconds()),
-		until: start.Add(warmth + openLoop*3/2),
+		until: start.Add(warmUp + openLoop*3/2),
 	}
 	ack, delivered := newHistogram(), newHistogram()
 	took := func(h *hdrhistogram.Histogram, i int) {
@@ -134,7 +137,7 @@ func publishAtRate(s *server, rate float64) (o outcome, err error) {
 	p.receivers[0].delivered = func(head uint64) { took(delivered, int(head&sequenceMask)) }
 	o.figures, err = s.rate(w, func() error {
 		err := publishAny(p.publishers[0], topicName, w)
-		wait(p.receivers, w.sent)
+		waitReceived(p.receivers, w.sent)
 		return err
 	})
 	late := time.Since(w.due(w.limit)) > openLoop/2

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memorySystems are told apart by where they keep things; safer acknowledgements make no difference.
+// memorySystems differ in where they keep messages. Systems that differ only in when they acknowledge use
+// the same memory.
 var memorySystems = []string{"js-memory", "js-file", "nsq-file", "redis", "rafka", "rafka-file"}
 
 func memoryScenarios() []scenario {
@@ -21,7 +22,7 @@ func memoryScenarios() []scenario {
 	}
 	topics := func(name string, n, rounds int) {
 		all = append(all, scenario{
-			name: name, systems: memorySystems, most: rounds,
+			name: name, systems: memorySystems, maxRounds: rounds,
 			run: func(s *server) (outcome, error) { return topicMemory(s, n) },
 		})
 	}
@@ -34,7 +35,7 @@ const idleConnections = "memory, 10,000 idle connections"
 
 const megabyte = 1e6
 
-// settle is how long a server may take to be done with what starting or a change leaves to do.
+// settle is the pause in which a server finishes its background work before its memory is measured.
 const settle = 300 * time.Millisecond
 
 func idleMemory(s *server) (o outcome, err error) {
@@ -44,8 +45,8 @@ func idleMemory(s *server) (o outcome, err error) {
 	return o, err
 }
 
-// connectionMemory opens connections that have said hello and do nothing. Some more before them have the
-// server make what it makes once.
+// connectionMemory opens idle connections, after the handshake. A few connections before the measurement
+// make the server allocate what all connections share.
 func connectionMemory(s *server) (o outcome, err error) {
 	const warm, n = 100, 10_000
 	if err := allowFiles(n + 2*warm); err != nil {
@@ -83,23 +84,24 @@ func connectionMemory(s *server) (o outcome, err error) {
 	return o, err
 }
 
-// allowFiles makes sure that a process may have n open files. The servers inherit the limit.
+// allowFiles raises the soft limit of open files to the hard limit, which must be at least n. The servers
+// that start later inherit the limit.
 func allowFiles(n uint64) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
 	if limit.Max < n {
-		return fmt.Errorf("the limit of open files is %d here, %d are needed: ulimit -Hn %d", limit.Max, n, n)
+		return fmt.Errorf("%d open files are needed and %d are allowed: raise the limit with ulimit -Hn %d", n, limit.Max, n)
 	}
 	limit.Cur = limit.Max
 	return unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 }
 
-// topicPatience is how long making the topics may take.
+// topicPatience is how long creating the topics may take; fewer topics are measured then.
 const topicPatience = 20 * time.Second
 
-// topicMemory makes topics with a message each.
+// topicMemory measures the memory of n topics with one message each, and the rate of creating them.
 func topicMemory(s *server, n int) (o outcome, err error) {
 	err = connected(s, func(c publisher) error {
 		start := time.Now()
@@ -119,9 +121,10 @@ func topicMemory(s *server, n int) (o outcome, err error) {
 	return o, err
 }
 
-// makers is how many goroutines make topics: each waits for the server most of the time.
+// makers is how many goroutines create topics: each of them waits for the server most of the time.
 const makers = 16
 
+// makeTopics creates n topics with one message each, and returns how many it created by until.
 func makeTopics(c publisher, n int, until time.Time) (made int, err error) {
 	payload := make([]byte, 128)
 	stamp(payload, 0)

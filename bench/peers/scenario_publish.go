@@ -9,15 +9,15 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// sendScenarios publish to subjects that nobody listens to: what the client and the way into the server
-// cost.
+// sendScenarios publish to subjects without subscribers: this measures the client and the server's
+// receiving side.
 func sendScenarios() (all []scenario) {
 	for _, size := range payloads {
 		all = append(all, scenario{
 			name: sized("fire-and-forget publish", size), systems: []string{"nats", "rafka", "rafka-nats"},
 			run: func(s *server) (o outcome, err error) {
 				err = connected(s, func(c sender) error {
-					if err := c.send(warmName, &work{size: size, until: time.Now().Add(warmth)}); err != nil {
+					if err := c.send(warmName, &work{size: size, until: time.Now().Add(warmUp)}); err != nil {
 						return err
 					}
 					before, err := s.received()
@@ -39,10 +39,11 @@ func sendScenarios() (all []scenario) {
 	return all
 }
 
-// rate measures what a work does with a server while f does it.
+// rate runs f, which does the work, and returns the figures of usage and the "rate" of the work in
+// messages per second.
 func (s *server) rate(w *work, f func() error) (figures, error) {
 	var rate float64
-	used, err := s.spent(func() (int, error) {
+	used, err := s.usage(func() (int, error) {
 		start := time.Now()
 		err := f()
 		rate = perSecond(w.sent, time.Since(start))
@@ -55,7 +56,7 @@ func (s *server) rate(w *work, f func() error) (figures, error) {
 	return used, nil
 }
 
-// received returns how many messages the server says it took that are not stored.
+// received returns the server's count of live messages, which are not stored.
 func (s *server) received() (int, error) {
 	resp, err := http.Get("http://" + s.varz + "/varz")
 	if err != nil {
@@ -70,9 +71,10 @@ func (s *server) received() (int, error) {
 	return counts.NATS + counts.Rafka, err
 }
 
-// windows are how many messages may be unanswered; 0 is as many as are fastest.
+// windows are how many messages may be unacknowledged; 0 lets the driver choose what is fastest.
 var windows = []int{64, 256, 1000, 0}
 
+// publishScenarios publish with acknowledgements.
 func publishScenarios() []scenario {
 	stored := concat(inMemory, inKernel, onDisk, []string{"rafka-file"})
 	all := []scenario{{name: "publish acked, one in flight, 128 B", systems: stored, run: publishOneByOne}}
@@ -89,7 +91,7 @@ func publishScenarios() []scenario {
 				return c.publish([]string{topic}, w, window)
 			}, size)
 			if window != 0 || size != 128 {
-				sc.most = beside
+				sc.maxRounds = sideRounds
 			}
 			all = append(all, sc)
 		}
@@ -103,11 +105,12 @@ func publishScenarios() []scenario {
 	batches := publishScenario("publish acked, atomic batches of 500, 128 B", atomic, func(c atomicPublisher, topic string, w *work) error {
 		return c.publishAtomic(topic, w, batch)
 	}, 128)
-	fast.most, batches.most = beside, beside
+	fast.maxRounds, batches.maxRounds = sideRounds, sideRounds
 	return append(all, fast, batches, manyTopics())
 }
 
-// publishScenario publishes for a while to one topic and counts what the server has then.
+// publishScenario publishes messages of size bytes to one topic for span, and notes how many the server
+// did not store.
 func publishScenario[T any](name string, systems []string, publish func(c T, topic string, w *work) error, size int) scenario {
 	return scenario{name: name, systems: systems, run: func(s *server) (o outcome, err error) {
 		err = connected(s, func(c publisher) error {
@@ -115,7 +118,7 @@ func publishScenario[T any](name string, systems []string, publish func(c T, top
 				return err
 			}
 			able := c.(T)
-			if err := publish(able, warmName, &work{size: size, until: time.Now().Add(warmth)}); err != nil {
+			if err := publish(able, warmName, &work{size: size, until: time.Now().Add(warmUp)}); err != nil {
 				return err
 			}
 			w := &work{size: size, until: time.Now().Add(span)}
@@ -130,7 +133,7 @@ func publishScenario[T any](name string, systems []string, publish func(c T, top
 	}}
 }
 
-// publishOneByOne waits for the acknowledgement of each message.
+// publishOneByOne measures latencies: it waits for the acknowledgement of each message.
 func publishOneByOne(s *server) (o outcome, err error) {
 	err = connected(s, func(c publisher) error {
 		if err := c.(conn).create(keepRecent, topicName, warmName); err != nil {
@@ -146,7 +149,7 @@ func publishOneByOne(s *server) (o outcome, err error) {
 			}
 			return nil
 		}
-		w := &work{size: 128, until: time.Now().Add(warmth)}
+		w := &work{size: 128, until: time.Now().Add(warmUp)}
 		if err := publish(warmName, w, newHistogram()); err != nil {
 			return err
 		}
@@ -194,6 +197,7 @@ func manyTopics() scenario {
 	}}
 }
 
+// concat returns the ids of all lists.
 func concat(lists ...[]string) (all []string) {
 	for _, l := range lists {
 		all = append(all, l...)

@@ -4,6 +4,7 @@ import (
 	"time"
 )
 
+// startScenarios measure how long a server takes to start, without data and after a crash.
 func startScenarios() []scenario {
 	const size, n = 1 << 10, backlogBytes >> 10
 	return []scenario{
@@ -23,7 +24,8 @@ func startScenarios() []scenario {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// recovery kills the server, starts it again and waits until it says how much it has.
+// recovery kills the server, starts it again and waits until it can count its messages; n were stored.
+// "ms" is the time until then, "greeting ms" the time until it greeted a connection.
 func recovery(s *server, n int) (o outcome, err error) {
 	if err := s.kill(); err != nil {
 		return o, err
@@ -33,7 +35,7 @@ func recovery(s *server, n int) (o outcome, err error) {
 	}
 	have := 0
 	err = connected(s, func(c publisher) error {
-		return until("has its data", func() (bool, error) {
+		return waitUntil("the server had its data", func() (bool, error) {
 			have, err = c.count(topicName)
 			return err == nil, nil // it may still be loading
 		})

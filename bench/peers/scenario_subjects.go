@@ -21,8 +21,8 @@ const (
 	subscriptionsName = "memory, a million subscriptions"
 )
 
-// subjectScenarios publish to many subjects in the NATS protocol, from a client that only writes commands
-// which are ready: one that does more for a message than the server would hide it.
+// subjectScenarios publish to many subjects in the NATS protocol. They write commands that were prepared
+// before: a client that spent more on a message than the server would hide the server's cost.
 func subjectScenarios() []scenario {
 	both := []string{"nats", "rafka-nats"}
 	return []scenario{
@@ -32,7 +32,7 @@ func subjectScenarios() []scenario {
 	}
 }
 
-// newSubjects publishes to 10,000 subjects, of which each moment some are replaced by new ones.
+// newSubjects publishes to 10,000 subjects at a time, and replaces all of them within each second.
 func newSubjects(s *server) (outcome, error) {
 	const alive = 10_000
 	commands := publishCommands(20 * alive)
@@ -68,7 +68,7 @@ func churn(s *server) (outcome, error) {
 	})
 }
 
-// publishCommands returns n commands with subjects of their own and 128 bytes each.
+// publishCommands returns n PUB commands, each with a subject of its own and a payload of 128 bytes.
 func publishCommands(n int) [][]byte {
 	commands, payload := make([][]byte, n), strings.Repeat("x", 128)
 	for i := range commands {
@@ -77,18 +77,19 @@ func publishCommands(n int) [][]byte {
 	return commands
 }
 
-// others is how many subscriptions there are that nothing is published to: without any, a server need
-// not look.
-const others = 1000
+// idleSubscriptions is how many subscriptions exist that match no published subject: without any, a
+// server could skip the search.
+const idleSubscriptions = 1000
 
-// publishCommanded measures how fast a server takes the commands that pick chooses, while beside runs.
+// publishCommanded measures how fast a server accepts commands, while beside runs. pick returns the index
+// of the i-th command to send. beside must return soon after stop is set.
 func publishCommanded(s *server, commands [][]byte, pick func(i int) int, beside func(stop *atomic.Bool) error) (o outcome, err error) {
 	nc, err := connectNATS(s.addr)
 	if err != nil {
 		return o, err
 	}
 	defer nc.Close()
-	for i := range others {
+	for i := range idleSubscriptions {
 		if _, err := nc.Subscribe(fmt.Sprintf("orders.%d.other", i), func(*nats.Msg) {}); err != nil {
 			return o, err
 		}
@@ -128,7 +129,7 @@ func publishCommanded(s *server, commands [][]byte, pick func(i int) int, beside
 	return o, err
 }
 
-// pong waits until everything that was sent is done.
+// pong sends a PING and waits for its PONG, after which the server has handled everything before it.
 func pong(c net.Conn) error {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -136,7 +137,7 @@ func pong(c net.Conn) error {
 	if _, err := io.WriteString(c, "PING\r\n"); err != nil {
 		return err
 	}
-	for r := bufio.NewReader(c); ; { // the server may ask in between
+	for r := bufio.NewReader(c); ; { // skips a PING of the server
 		line, err := r.ReadString('\n')
 		switch {
 		case err != nil:
@@ -144,11 +145,12 @@ func pong(c net.Conn) error {
 		case strings.HasPrefix(line, "PONG"):
 			return nil
 		case strings.HasPrefix(line, "-ERR"):
-			return fmt.Errorf("the server says %q", line)
+			return fmt.Errorf("the server answers %q", line)
 		}
 	}
 }
 
+// subscriptionMemory measures the memory of a million subscriptions on ten connections.
 func subscriptionMemory(s *server) (o outcome, err error) {
 	const n, conns = 1_000_000, 10
 	before, err := s.memory()

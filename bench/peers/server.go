@@ -17,33 +17,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long anything may take that should not take long.
+// patience is the time limit of everything that normally takes far less.
 const patience = 60 * time.Second
 
-// server is a system that runs, with a directory of its own.
+// server is a running system, with a directory of its own.
 type server struct {
 	sys      *system
 	dir      string
-	addr     string // of clients
-	admin    string // of HTTP, with Go's profiles when the system has them
-	varz     string // of the HTTP server that counts messages; "" for none
-	natsTool string // the nats command
-	args     []string
+	addr     string   // host and port for clients
+	admin    string   // host and port for HTTP, with Go's profiles if the system has them
+	varz     string   // host and port of the HTTP server with the message counters; "" for none
+	natsTool string   // path of the nats command; "" when it was not found
+	args     []string // the command line
 	cmd      *exec.Cmd
-	ended    chan struct{} // closed when the process has
-	log      bytes.Buffer
-	began    time.Time     // when the process was started
-	took     time.Duration // until it greeted a connection
+	ended    chan struct{} // closed when the process has ended; nil before the first start
+	log      bytes.Buffer  // its standard error; may be read when the process has ended
+	began    time.Time     // when the process was started last
+	took     time.Duration // from began until it greeted a connection
 }
 
-// boots is how often a server is started that ends at once: one of its ports may have been taken by another
-// program in between, and not all servers can say which free ones they chose.
+// boots is how often a server that ends at once is started. Another program may have taken one of its
+// ports, which are chosen beforehand because not all servers can report a port that they chose.
 const boots = 3
 
-// errEnded is what start returns when the process has ended.
-var errEnded = errors.New("it has ended")
+// errEnded is the error of start when the process has ended before it greeted a connection.
+var errEnded = errors.New("the server has ended instead of starting")
 
-// boot starts a system with no data, in a new directory of parent.
+// boot starts a system without data, in a new directory below parent. The caller removes it.
 func boot(sys *system, programs map[string]string, parent string) (s *server, err error) {
 	for range boots {
 		if s, err = bootOnce(sys, programs, parent); !errors.Is(err, errEnded) {
@@ -65,7 +65,7 @@ func bootOnce(sys *system, programs map[string]string, parent string) (*server, 
 	}
 	s.args = append([]string{programs[sys.program]}, args...)
 	if err := s.start(); err != nil {
-		removed := s.remove() // then its log is whole
+		removed := s.remove() // the log is complete after that
 		return nil, errors.Join(fmt.Errorf("%w: %s", err, s.log.String()), removed)
 	}
 	return s, nil
@@ -84,7 +84,7 @@ func (s *server) start() error {
 		_ = cmd.Wait() // it was killed, or has said why it could not start
 		close(ended)
 	}(s.cmd, s.ended)
-	err := until("greets a connection", func() (bool, error) {
+	err := waitUntil("the server greeted a connection", func() (bool, error) {
 		select {
 		case <-s.ended:
 			return false, errEnded
@@ -100,19 +100,19 @@ func (s *server) start() error {
 	return err
 }
 
-// onDevice makes sure that a directory is not in memory, where flushing costs nothing.
-func onDevice(dir string) error {
+// requireDisk fails if a directory is in memory, where a sync costs nothing.
+func requireDisk(dir string) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	if fs.Type == unix.TMPFS_MAGIC {
-		return fmt.Errorf("%s is in memory: say with --data where there is a disk", dir)
+		return fmt.Errorf("%s is in memory: choose a directory on a disk with --data", dir)
 	}
 	return nil
 }
 
-// greet opens a connection that has said hello and was answered.
+// greet opens a bare connection and does the handshake.
 func greet(s *server) (net.Conn, error) {
 	c, err := net.Dial("tcp", s.addr)
 	if err != nil {
@@ -124,9 +124,9 @@ func greet(s *server) (net.Conn, error) {
 	return c, nil
 }
 
-// kill ends the process at once.
+// kill kills the process, if it runs, and waits until it has ended.
 func (s *server) kill() error {
-	if s.ended == nil { // it did not start
+	if s.ended == nil { // it was never started
 		return nil
 	}
 	err := s.cmd.Process.Kill()
@@ -137,10 +137,10 @@ func (s *server) kill() error {
 	return err
 }
 
-// remove ends the process and removes its data.
+// remove kills the process and removes its directory.
 func (s *server) remove() error { return errors.Join(s.kill(), os.RemoveAll(s.dir)) }
 
-// freeAddr returns a loopback address that nobody listens on. Another program may take it before the
+// freeAddr returns a loopback address with a free port. Another program may take the port before the
 // server does.
 func freeAddr() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -151,17 +151,18 @@ func freeAddr() string {
 	return l.Addr().String()
 }
 
-// until waits for a condition.
-func until(what string, cond func() (bool, error)) error {
+// waitUntil calls cond until it returns true or an error, for at most patience. what describes the
+// condition in the error, as in "it took longer than 1m0s until the server greeted a connection".
+func waitUntil(what string, cond func() (bool, error)) error {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(500 * time.Microsecond) {
 		if ok, err := cond(); ok || err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("waited too long until it %s", what)
+	return fmt.Errorf("it took longer than %v until %s", patience, what)
 }
 
-// tick is the unit in which the kernel counts processor time.
+// tick is the unit of the processor times in /proc.
 const tick = 10 * time.Millisecond
 
 // cpu returns the processor time that the server has used.
@@ -170,16 +171,16 @@ func (s *server) cpu() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // the name may hold anything
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // the program's name, in parentheses, may contain spaces
 	if len(fields) < 13 {
-		return 0, errors.New("the kernel says less about a process than expected")
+		return 0, errors.New("/proc/PID/stat has fewer fields than expected")
 	}
 	user, err := strconv.Atoi(fields[11])
 	system, err2 := strconv.Atoi(fields[12])
 	return time.Duration(user+system) * tick, errors.Join(err, err2)
 }
 
-// memory returns the bytes of the server's pages in memory.
+// memory returns the resident memory of the server in bytes.
 func (s *server) memory() (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
 	if err != nil {
@@ -191,8 +192,8 @@ func (s *server) memory() (float64, error) {
 
 var mallocs = regexp.MustCompile(`(?m)^# Mallocs = (\d+)$`)
 
-// allocations returns how often the server has allocated, ok when it can say that: Go programs do, with
-// their heap profile.
+// allocations returns how many allocations the server has made so far, from the heap profile of a Go
+// program. ok is false if the system has no profiles.
 func (s *server) allocations() (n float64, ok bool, err error) {
 	if !s.sys.pprof {
 		return 0, false, nil
@@ -205,14 +206,15 @@ func (s *server) allocations() (n float64, ok bool, err error) {
 	b, err := io.ReadAll(resp.Body)
 	found := mallocs.FindSubmatch(b)
 	if err != nil || found == nil {
-		return 0, false, errors.Join(err, errors.New("a heap profile without its number of allocations"))
+		return 0, false, errors.Join(err, errors.New("the heap profile has no number of allocations"))
 	}
 	n, err = strconv.ParseFloat(string(found[1]), 64)
 	return n, true, err
 }
 
-// spent adds to figures what the server uses while f runs, per million of the messages that f returns.
-func (s *server) spent(f func() (messages int, err error)) (figures, error) {
+// usage runs f and returns what the server used meanwhile, per million of the messages that f returns:
+// "cpu" in seconds and, if the system can count them, "allocs".
+func (s *server) usage(f func() (messages int, err error)) (figures, error) {
 	cpu, err := s.cpu()
 	if err != nil {
 		return nil, err

@@ -37,8 +37,8 @@ func TestProgramsAreFoundInTheDirectoriesFirst(t *testing.T) {
 }
 
 func TestMemoryIsNoDisk(t *testing.T) {
-	require.Error(t, onDevice(filepath.Join(t.TempDir(), "missing")))
+	require.Error(t, requireDisk(filepath.Join(t.TempDir(), "missing")))
 	if _, err := os.Stat("/dev/shm"); err == nil {
-		require.ErrorContains(t, onDevice("/dev/shm"), "in memory")
+		require.ErrorContains(t, requireDisk("/dev/shm"), "in memory")
 	}
 }

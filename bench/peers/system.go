@@ -14,16 +14,17 @@ import (
 
 // system is a server in one configuration, and the client that drives it.
 type system struct {
-	id      string
-	name    string
-	program string // file name
-	args    func(s *server) ([]string, error)
-	hello   func(c net.Conn) error // says hello on a bare connection and waits for the answer
-	dial    func(s *server) (conn, error)
-	pprof   bool // the admin address has Go's profiles
+	id      string // in the samples and for --systems
+	name    string // in the tables
+	program string // file name of the server
+	// args returns the arguments of the server. It may set s.varz and write files into s.dir.
+	args  func(s *server) ([]string, error)
+	hello func(c net.Conn) error        // does the handshake on a bare connection, and waits for its end
+	dial  func(s *server) (conn, error) // connects with the client
+	pprof bool                          // the server has Go's profiles at its admin address
 }
 
-// systems in the order of the tables' columns.
+// systems returns all systems, in the order of the tables' columns.
 func systems() []system {
 	nats := func(id, name string, dial func(*server) (conn, error), config string) system {
 		return system{id: id, name: name, program: "nats-server", args: natsArgs(config), hello: natsHello, dial: dial, pprof: true}
@@ -61,17 +62,18 @@ func systemNamed(id string) (system, error) {
 	all := systems()
 	i := slices.IndexFunc(all, func(s system) bool { return s.id == id })
 	if i < 0 {
-		return system{}, fmt.Errorf("there is no system %q", id)
+		return system{}, fmt.Errorf("no system has the id %q", id)
 	}
 	return all[i], nil
 }
 
-// What is added to the configuration of nats-server.
+// Additions to the configuration of nats-server. %q is the data directory.
 const (
 	jetStreamOn   = "jetstream {store_dir: %q}\n"
 	jetStreamSync = "jetstream {store_dir: %q, sync_interval: always}\n"
 )
 
+// natsArgs writes a configuration file, to which it adds more with the data directory filled in.
 func natsArgs(more string) func(*server) ([]string, error) {
 	return func(s *server) ([]string, error) {
 		_, port, err := net.SplitHostPort(s.addr)
@@ -92,8 +94,8 @@ func natsArgs(more string) func(*server) ([]string, error) {
 	}
 }
 
-// nsqArgs keeps so many messages of a topic in memory; the rest goes to files, which are flushed every
-// 2,500 messages or two seconds.
+// nsqArgs makes nsqd keep the given number of messages of each topic in memory. It writes the others to
+// files, which it syncs every 2,500 messages or two seconds.
 func nsqArgs(memory string) func(*server) ([]string, error) {
 	return func(s *server) ([]string, error) {
 		return []string{
@@ -103,6 +105,7 @@ func nsqArgs(memory string) func(*server) ([]string, error) {
 	}
 }
 
+// redisArgs turns snapshots off.
 func redisArgs(more []string) func(*server) ([]string, error) {
 	return func(s *server) ([]string, error) {
 		_, port, err := net.SplitHostPort(s.addr)
@@ -119,7 +122,7 @@ func rafkaArgs(more []string) func(*server) ([]string, error) {
 	}
 }
 
-// The systems that store, by how safe a message is when it is acknowledged.
+// The ids of the systems that store messages, by where a message is when it is acknowledged.
 var (
 	inMemory = []string{"js-memory", "nsq", "redis", "rafka"}
 	inKernel = []string{"js-file", "nsq-file", "redis-everysec", "rafka-os"}

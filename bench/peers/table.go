@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// number writes a number with the digits that mean something.
+// number formats a number with few digits, and with a suffix from 10,000 on.
 func number(v float64) string {
 	switch {
 	case v >= 1e6:
@@ -21,12 +21,12 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// table is a table in Markdown.
+// table is a Markdown table. The first row is its header.
 type table struct{ rows [][]string }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// String returns the table; the first row is the header.
+// String returns the table in Markdown.
 func (t *table) String() string {
 	var b strings.Builder
 	for i, row := range t.rows {
@@ -38,7 +38,7 @@ func (t *table) String() string {
 	return b.String()
 }
 
-// text returns a figure of a cell with what was wrong, "-" when there is none.
+// text returns the median of a figure, or "-" if there is none, followed by the notes in parentheses.
 func (c *cell) text(name string) string {
 	v, ok := c.medians[name]
 	out := "-"
@@ -51,7 +51,7 @@ func (c *cell) text(name string) string {
 	return out
 }
 
-// targetTable compares Rafka with its peers where there is a target and both were measured.
+// targetTable returns a table of the targets for which both systems have figures; "" if there are none.
 func (r *results) targetTable(all []target) string {
 	t := table{}
 	t.add("figure", "unit", "Rafka", "peer", "ratio", "target", "met")
@@ -75,6 +75,7 @@ func (r *results) targetTable(all []target) string {
 	return t.String()
 }
 
+// nameOf returns the name of the system with an id, or the id if there is none.
 func nameOf(id string) string {
 	sys, err := systemNamed(id)
 	if err != nil {
@@ -83,7 +84,8 @@ func nameOf(id string) string {
 	return sys.name
 }
 
-// measured returns the ids of the systems that have samples in one of the scenarios, in order.
+// measured returns the ids of the systems with samples in at least one of the scenarios, in the order of
+// systems.
 func (r *results) measured(names []string) (ids []string) {
 	for _, sys := range systems() {
 		if slices.ContainsFunc(r.Samples, func(s sample) bool { return s.System == sys.id && slices.Contains(names, s.Scenario) }) {
@@ -93,7 +95,7 @@ func (r *results) measured(names []string) (ids []string) {
 	return ids
 }
 
-// bySystem has a row for each scenario and a column for each system.
+// bySystem returns a table of one figure, with a row for each scenario and a column for each system.
 func (r *results) bySystem(names []string, figure string) string {
 	ids := r.measured(names)
 	header := []string{""}
@@ -113,7 +115,7 @@ func (r *results) bySystem(names []string, figure string) string {
 	return t.String()
 }
 
-// byFigure has a row for each system and a column for each figure of one scenario.
+// byFigure returns a table of one scenario, with a row for each system and a column for each figure.
 func (r *results) byFigure(name string, figures []string) string {
 	t := table{}
 	t.add(append(append([]string{name}, figures...), "")...)

@@ -5,17 +5,17 @@ import (
 	"slices"
 )
 
-// figure is one number of one system.
+// figure names one figure of one system in one scenario.
 type figure struct{ scenario, system, name string }
 
-// target is what Rafka's figure should be, as a multiple of a peer's.
+// target says what Rafka's figure should be, as a multiple of a peer's.
 type target struct {
-	what  string
+	what  string // the figure, in words
 	unit  string
 	ours  figure
 	peer  figure
-	bound float64
-	less  bool // the ratio must not be larger; else not smaller
+	bound float64 // of the ratio ours / peer
+	less  bool    // bound is an upper bound; otherwise it is a lower bound
 }
 
 func (t *target) met(ratio float64) bool {
@@ -32,22 +32,23 @@ func (t *target) String() string {
 	return fmt.Sprintf(">= %g x", t.bound)
 }
 
-// bounds are targets against several peers for the same figure.
+// bounds are the bounds of the same figure against several peers.
 type bounds []struct {
-	system string
+	system string // id of the peer
 	bound  float64
 }
 
-// wanted says whether a target needs a system in a scenario.
-func wanted(scenario, system string) bool {
+// neededByTarget reports whether a target needs a system in a scenario.
+func neededByTarget(scenario, system string) bool {
 	return slices.ContainsFunc(append(nativeTargets(), natsTargets()...), func(t target) bool {
 		return t.ours.scenario == scenario && (t.ours.system == system || t.peer.system == system)
 	})
 }
 
-// list collects targets.
+// list collects targets. The methods add a target for each of peers.
 type list []target
 
+// add adds t with the scenario and the name of its figure for each peer.
 func (l *list) add(t target, peers bounds) {
 	for _, p := range peers {
 		t.peer.system, t.bound = p.system, p.bound
@@ -56,17 +57,17 @@ func (l *list) add(t target, peers bounds) {
 	}
 }
 
-// rate adds a rate that should be higher than that of peers.
+// rate adds lower bounds for a rate.
 func (l *list) rate(what, scenario, ours string, peers bounds) {
 	l.add(target{what: what, unit: "msg/s", ours: figure{scenario, ours, "rate"}}, peers)
 }
 
-// less adds a figure that should be lower.
+// less adds upper bounds for a figure.
 func (l *list) less(what, unit string, ours figure, peers bounds) {
 	l.add(target{what: what, unit: unit, ours: ours, less: true}, peers)
 }
 
-// nativeTargets are for Rafka's own client.
+// nativeTargets returns the targets for Rafka's own client.
 func nativeTargets() []target {
 	var l list
 	const best, single = "publish acked, best window, 128 B", "publish acked, one in flight, 128 B"
@@ -106,7 +107,7 @@ func nativeTargets() []target {
 	return l
 }
 
-// natsTargets are for NATS clients.
+// natsTargets returns the targets for NATS clients.
 func natsTargets() []target {
 	var l list
 	const ours, peer = "rafka-nats", "nats"

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// A payload begins with the number of its publisher and the message's number there, and ends with a
-// hash of these 8 bytes:
+// A payload begins with the number of its publisher and the sequence number that the publisher gave the
+// message: together the head, of 8 bytes, little-endian. It ends with a hash of the head:
 //
 //	0           2              8             size-8         size
 //	+-----------+--------------+-------------+--------------+
 //	| publisher | E + sequence | filler      | hash         |
 //	+-----------+--------------+-------------+--------------+
 //
-// E, the highest bit, marks the last message of a publisher.
+// E, the highest bit of the sequence, marks the last message of a publisher.
 const (
-	smallestPayload = 16
+	smallestPayload = 16 // bytes
 	publisherShift  = 48
 	lastBit         = 1 << 47
 	sequenceMask    = lastBit - 1
@@ -23,33 +23,35 @@ const (
 
 func hash(head uint64) uint64 { return (head + 1) * 0x9E3779B97F4A7C15 }
 
+// stamp writes a head and its hash into a payload of at least smallestPayload bytes.
 func stamp(p []byte, head uint64) {
 	binary.LittleEndian.PutUint64(p, head)
 	binary.LittleEndian.PutUint64(p[len(p)-8:], hash(head))
 }
 
-// work is what one publisher is to send. Its messages are made one at a time, by next.
+// work produces the messages of one publisher, one at a time, with next. It ends with a marked message
+// when until has passed, limit is reached or room returns 0. It is not safe for concurrent use.
 type work struct {
 	publisher uint64
-	size      int
-	until     time.Time         // no messages after this
-	limit     int               // nor more than this; 0 for no limit
-	rate      float64           // messages a second, an open loop; 0 for as fast as they are taken
+	size      int               // of a payload, in bytes
+	until     time.Time         // when the work ends
+	limit     int               // the most messages; 0 for no limit
+	rate      float64           // messages per second of an open loop; 0 for as fast as the system accepts them
 	start     time.Time         // of the open loop
-	prompt    bool              // a message is to leave at once, not with the next ones
-	room      func(w *work) int // how many messages may be sent now, 0 to end; nil for any number
-	acked     func(i int)       // called in order with each message that was acknowledged; nil for nobody
+	prompt    bool              // the driver must send each message at once instead of collecting several
+	room      func(w *work) int // returns how many messages may be sent now, 0 to end the work; nil for no bound
+	acked     func(i int)       // called for each acknowledged message with its sequence number, in order; may be nil
 
-	sent    int
-	allowed int // messages until the room or the clock is asked again
-	done    bool
-	ring    [][]byte
+	sent    int      // messages that next has returned
+	allowed int      // messages that next may return before it calls allow again
+	done    bool     // next has returned the last message
+	ring    [][]byte // payloads, reused in turn
 }
 
-// checkEvery is after how many messages the clock is looked at.
+// checkEvery is how many messages are sent or received between two looks at the clock.
 const checkEvery = 64
 
-// keep has the payloads of n messages in a row stay valid: for clients that do not copy at once.
+// keep makes the payloads of n consecutive messages stay valid, for clients that do not copy them at once.
 func (w *work) keep(n int) {
 	w.ring = make([][]byte, n)
 	for i := range w.ring {
@@ -57,8 +59,8 @@ func (w *work) keep(n int) {
 	}
 }
 
-// next returns the payload of the next message, nil after the last one. It is valid until the next call,
-// or as long as keep was told.
+// next returns the payload of the next message, or nil after the last one. In an open loop it waits until
+// the message is due. The payload is valid until the next call, or longer after keep.
 func (w *work) next() []byte {
 	if w.done {
 		return nil
@@ -80,7 +82,8 @@ func (w *work) next() []byte {
 	return p
 }
 
-// allow says for how many messages nobody needs to be asked, and whether the next one is the last.
+// allow sets how many messages next may return without looking at the clock or the room, and sets done
+// if the next message is the last one.
 func (w *work) allow() {
 	switch {
 	case w.rate > 0:
@@ -94,20 +97,21 @@ func (w *work) allow() {
 	default:
 		w.allowed = checkEvery
 	}
-	if w.limit > 0 { // the last one is asked for by itself
+	if w.limit > 0 { // stop before the last message, so that allow is called for it
 		w.allowed = min(w.allowed, max(1, w.limit-w.sent-1))
 		w.done = w.done || w.sent+1 == w.limit
 	}
 	w.done = w.done || time.Now().After(w.until)
 }
 
-// due returns when a message of an open loop is to be sent.
+// due returns when message i of an open loop is to be sent.
 func (w *work) due(i int) time.Time {
 	return w.start.Add(time.Duration(float64(i) / w.rate * float64(time.Second)))
 }
 
-// lanes shares the work among n publishers with numbers of their own, for clients that are faster from
-// several goroutines. A bounded work is divided, among fewer when it is small.
+// lanes divides the work among n publishers with numbers of their own, for clients that are faster with
+// several goroutines. Each lane has its part of a limit; there are fewer lanes than n if the limit is
+// less. Call join when the lanes are done.
 func (w *work) lanes(n int) []*work {
 	if w.limit > 0 {
 		n = min(n, w.limit)
@@ -125,7 +129,7 @@ func (w *work) lanes(n int) []*work {
 	return all
 }
 
-// join adds up what lanes have sent.
+// join adds the messages that the lanes have sent to w, and ends w.
 func (w *work) join(lanes []*work) {
 	for _, lane := range lanes {
 		w.sent += lane.sent
@@ -133,7 +137,7 @@ func (w *work) join(lanes []*work) {
 	w.done = true
 }
 
-// batch returns the next messages, at most n.
+// batch returns the payloads of the next messages, at most n. keep must have been called with at least n.
 func (w *work) batch(n int) [][]byte {
 	ps := make([][]byte, 0, n)
 	for p := w.next(); p != nil; p = w.next() {
