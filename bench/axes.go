@@ -11,20 +11,20 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// axes are all that grows, in the order of the report.
+// axes returns all axes, in the order of the report.
 func axes() []axis {
 	return []axis{
 		{
 			name: "partitions", what: "Publish to all partitions in turn, 128 B, level memory, with files", unit: "msg/s",
-			sizes: []int{1, 10, 100, 1000, 10_000}, label: count, run: overPartitions,
+			sizes: []int{1, 10, 100, 1000, 10_000}, label: countLabel, run: overPartitions,
 		},
 		{
 			name: "connections", what: "Publish on all connections in turn, 128 B, in memory", unit: "msg/s",
-			sizes: []int{1, 10, 100, 1000, 10_000}, label: count, run: overConnections,
+			sizes: []int{1, 10, 100, 1000, 10_000}, label: countLabel, run: overConnections,
 		},
 		{
 			name: "subscribers", what: "Delivered to subscribers of one topic, 128 B, in memory", unit: "MB/s",
-			sizes: []int{1, 10, 100, 1000}, label: count, run: overSubscribers,
+			sizes: []int{1, 10, 100, 1000}, label: countLabel, run: overSubscribers,
 		},
 		{
 			name: "size", what: "Publish by size of a message, in memory", unit: "MB/s",
@@ -48,10 +48,10 @@ func bytesLabel(n int) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// scaleTopic is the topic of all axes, or the first of several.
+// scaleTopic is the name of the topic, or the prefix of the names of several.
 const scaleTopic = "scale"
 
-// overPartitions uses topics of up to 1,000 partitions.
+// overPartitions publishes to n partitions, in topics of up to 1,000 partitions each.
 func overPartitions(c *ScaleConfig, n int) (point, error) {
 	each := min(n, 1000)
 	p, err := startDiskBroker(c.config(), "--durability", "memory", "--default-topic-partitions", fmt.Sprint(each), "--retention-bytes", "64MiB")
@@ -71,10 +71,11 @@ func overPartitions(c *ScaleConfig, n int) (point, error) {
 				frames = append(frames, publishFrame(handle, uint16(i), wire.LevelMemory, 128, 1))
 			}
 		}
-		return c.inTurn([]*fdConn{s.fdConn}, frames, s.onDisk)
+		return c.inTurn([]*fdConn{s.fdConn}, frames, s.awaitDisk)
 	})
 }
 
+// overConnections publishes on n connections.
 func overConnections(c *ScaleConfig, n int) (point, error) {
 	if err := allowFiles(n + 200); err != nil {
 		return point{}, err
@@ -92,13 +93,14 @@ func overConnections(c *ScaleConfig, n int) (point, error) {
 			if err != nil {
 				return point{}, err
 			}
-			s.lean()
+			s.shrink()
 			conns = append(conns, s.fdConn)
 		}
-		return c.inTurn(conns, [][]byte{frameOf(128, 1)}, atOnce)
+		return c.inTurn(conns, [][]byte{frameOf(128, 1)}, noSettle)
 	})
 }
 
+// overSubscribers delivers to n subscribers. The latency is the time until the last of them has a message.
 func overSubscribers(c *ScaleConfig, n int) (point, error) {
 	if err := allowFiles(n + 200); err != nil {
 		return point{}, err
@@ -114,8 +116,8 @@ func overSubscribers(c *ScaleConfig, n int) (point, error) {
 	})
 }
 
-// deliveries publishes one message after the other to n subscribers, and returns how long each took to
-// reach the last of them, sorted.
+// deliveries publishes one message after the other to n subscribers. It returns how long each took until
+// the last subscriber had it, sorted.
 func deliveries(addr string, n, samples int) ([]time.Duration, error) {
 	pub, err := login(addr, "deliveries")
 	if err != nil {
@@ -133,7 +135,7 @@ func deliveries(addr string, n, samples int) ([]time.Duration, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.lean()
+		s.shrink()
 		subs = append(subs, s)
 		m := wire.Subscribe{Handle: s.handle, From: wire.Position{Kind: wire.PositionEnd}, Credit: 1 << 30}
 		if _, err := s.ask(request(wire.OpSubscribe, 0, 9, m.Append)); err != nil {
@@ -162,6 +164,7 @@ func deliveries(addr string, n, samples int) ([]time.Duration, error) {
 	return took, nil
 }
 
+// overSizes publishes values of size bytes, or of maxValue bytes if that is less.
 func overSizes(c *ScaleConfig, size int) (point, error) {
 	p, err := startBroker(c.config(), "", "--retention-bytes", "64MiB")
 	return withPoint(p, err, func(p *process) (point, error) {
@@ -172,22 +175,22 @@ func overSizes(c *ScaleConfig, size int) (point, error) {
 		defer s.close()
 		value := min(size, maxValue)
 		frame := publishFrame(s.handle, 0, wire.LevelMemory, value, 1)
-		got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame}, atOnce)
+		got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame}, noSettle)
 		got.rate *= float64(value) / 1e6
 		return got, err
 	})
 }
 
-// maxValue is the largest value whose record is below the limit.
+// maxValue is about the largest value, in bytes, whose record is within the broker's limit.
 const maxValue = wire.DefaultMaxRecordBytes - 64
 
-// overBacklog measures one broker whose topic grows.
+// overBacklog publishes to a topic that grows to each of the sizes, in GB.
 func overBacklog(c *ScaleConfig, sizes []int, each func(i int, p point)) error {
 	p, err := startDiskBroker(c.config(), "--durability", "memory")
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.growBacklog(p, sizes, each), p.stop())
+	return errors.Join(c.growBacklog(p, sizes, each), p.kill())
 }
 
 func (c *ScaleConfig) growBacklog(p *process, sizes []int, each func(i int, p point)) error {
@@ -204,9 +207,9 @@ func (c *ScaleConfig) growBacklog(p *process, sizes []int, each func(i int, p po
 		}
 		held = size * 1e9
 		for range c.Rounds {
-			got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame}, s.onDisk)
+			got, err := c.inTurn([]*fdConn{s.fdConn}, [][]byte{frame}, s.awaitDisk)
 			if err == nil {
-				err = s.onDisk()
+				err = s.awaitDisk()
 			}
 			if err != nil {
 				return err
@@ -217,30 +220,32 @@ func (c *ScaleConfig) growBacklog(p *process, sizes []int, each func(i int, p po
 	return nil
 }
 
-// onDisk waits until all that was published is on disk, so that nothing pays for what was before.
-func (s *session) onDisk() error {
+// awaitDisk waits until everything that was published is on disk, so that the next measurement does not
+// pay for the previous one.
+func (s *session) awaitDisk() error {
 	_, err := s.ask(publishFrame(s.handle, 0, wire.LevelDisk, 1, 1))
 	return err
 }
 
-// atOnce is for what has nothing to wait for.
-func atOnce() error { return nil }
+// noSettle is the settle function of measurements that have nothing to wait for.
+func noSettle() error { return nil }
 
+// config returns what the functions that start processes need.
 func (c *ScaleConfig) config() *Config { return &Config{Program: c.Program, Dir: c.Dir, ctx: c.ctx} }
 
-// withPoint is with for points.
+// withPoint is withProcess for a function that returns a point.
 func withPoint(p *process, err error, f func(p *process) (point, error)) (got point, _ error) {
-	_, err = with(p, err, func(p *process) (float64, error) {
+	_, err = withProcess(p, err, func(p *process) (float64, error) {
 		got, err = f(p)
 		return 0, err
 	})
 	return got, err
 }
 
-// lean gives up the large buffer of a connection that is one of many.
-func (c *fdConn) lean() { c.in = make([]byte, 4<<10) }
+// shrink replaces the large read buffer of a connection that is one of many.
+func (c *fdConn) shrink() { c.in = make([]byte, 4<<10) }
 
-// resolve creates a topic if need be and returns its handle.
+// resolve returns the handle of a topic, which it creates if necessary.
 func (s *session) resolve(topic string) (uint16, error) {
 	m := wire.Resolve{Topic: topic}
 	f, err := s.ask(request(wire.OpResolve, wire.FlagCreate, 2, m.Append))
@@ -252,14 +257,15 @@ func (s *session) resolve(topic string) (uint16, error) {
 	return reply.Handle, err
 }
 
-// allowFiles makes sure that this process may open n files; Go raised the soft limit as far as it goes.
+// allowFiles fails unless this process may open n files. It does not raise the limit: the Go runtime has
+// raised the soft limit to the hard limit already.
 func allowFiles(n int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
 	if limit.Cur < uint64(n) {
-		return fmt.Errorf("%d open files are needed, %d allowed (ulimit -Hn)", n, limit.Cur)
+		return fmt.Errorf("%d open files are needed and %d are allowed: raise the hard limit (ulimit -Hn)", n, limit.Cur)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func TestEveryLoadCountsWhatItDid(t *testing.T) {
 func TestAQueueIsReadAsOftenAsAsked(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{})
 	l := load(t, b)
-	l.Duration = time.Second // means nothing to who reads what is there
+	l.Duration = time.Second // ignored: a queue reads what the topic has
 	for range 2 {
 		r, err := Queue(t.Context(), l)
 		require.NoError(t, err)
@@ -89,7 +89,7 @@ func TestMediansAndVerdicts(t *testing.T) {
 	require.False(t, f.OK)
 }
 
-// program builds the broker.
+// program builds the broker and returns its path.
 func program(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "rafka")
@@ -98,7 +98,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-// TestCompareMeasures runs two real scenarios, with this program as broker and floor.
+// TestCompareMeasures runs a few real scenarios, with the built program as broker and floor.
 func TestCompareMeasures(t *testing.T) {
 	path := program(t)
 	for _, only := range []string{"16 B x 1", "round trip p50", "one in flight", "fetch from memory"} {
@@ -114,18 +114,18 @@ func TestCompareMeasures(t *testing.T) {
 	}
 }
 
-// A directory that is opened again and again grows, has everything, and is gone at the end.
+// A directory that is reopened again and again grows, keeps every record, and is removed at the end.
 func TestReopeningChecksWhatIsThere(t *testing.T) {
 	c := Config{Program: program(t), Dir: t.TempDir()}
 	g := &grown{bytes: 1 << 20}
-	for i, end := range []func(*process) error{(*process).stop, (*process).end, (*process).stop} {
+	for i, end := range []func(*process) error{(*process).kill, (*process).terminate, (*process).kill} {
 		took, err := g.reopen(&c, end)
 		require.NoError(t, err)
 		require.Positive(t, took)
 		require.Equal(t, uint64(i+1)*1025, g.end)
 	}
 	g.end++
-	_, err := g.reopen(&c, (*process).stop)
+	_, err := g.reopen(&c, (*process).kill)
 	require.ErrorContains(t, err, "the next record has offset")
 	require.NoError(t, g.remove())
 	left, err := os.ReadDir(c.Dir)

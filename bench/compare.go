@@ -18,21 +18,23 @@ import (
 
 // Config configures Compare. The user sets it; zero fields mean the defaults.
 type Config struct {
-	// Rounds is how often each figure and each floor is measured. Default 5.
+	// Rounds is how often each figure and its floor are measured. Default 5.
 	Rounds int
-	// Duration of one measurement of a rate. Default 1 s.
+	// Duration is how long one measurement of a rate takes. Default 1 s.
 	Duration time.Duration
-	// RoundTrips and Syncs are the samples of one latency measurement. Default 10,000 and 5,000.
+	// RoundTrips and Syncs are how many samples one latency measurement takes: of round trips in memory,
+	// and of writes to disk. Default 10,000 and 5,000.
 	RoundTrips, Syncs int
-	// Only runs the scenarios whose name contains it. Default: all.
+	// Only selects the scenarios whose names contain it. Default: all.
 	Only string
 	// Full adds the scenarios that take long.
 	Full bool
-	// Dir is where data directories are made. Default: the system's temporary directory.
+	// Dir is where data directories are created. Default: the system's temporary directory.
 	Dir string
-	// Program is the rafka to measure, which also holds the floors. Default: this program.
+	// Program is the path of the rafka to measure, which also runs the floors. Default: this program.
 	Program string
-	// Progress is told what is measured. Default: nobody.
+	// Progress is called before each measurement with how many are done, how many there are, and the name
+	// of the scenario. Default: nothing is called.
 	Progress func(done, total int, what string)
 
 	ctx context.Context
@@ -57,16 +59,16 @@ func (c *Config) setDefaults() (err error) {
 type Figure struct {
 	Name   string    `json:"name"`
 	Unit   string    `json:"unit"`
-	Ours   float64   `json:"ours"`  // median
-	Floor  float64   `json:"floor"` // median, 0 without a floor
-	Ratio  float64   `json:"ratio"` // ours / floor, 0 without a floor
-	Target string    `json:"target"`
-	OK     bool      `json:"ok"`
-	Rounds []float64 `json:"rounds"` // ours, in order
-	Floors []float64 `json:"floors"`
+	Ours   float64   `json:"ours"`   // median of Rounds
+	Floor  float64   `json:"floor"`  // median of Floors; 0 without a floor
+	Ratio  float64   `json:"ratio"`  // Ours / Floor; 0 without a floor
+	Target string    `json:"target"` // as text
+	OK     bool      `json:"ok"`     // the target is met
+	Rounds []float64 `json:"rounds"` // our values, one per round
+	Floors []float64 `json:"floors"` // the floor's values, one per round
 }
 
-// Report is what Compare found.
+// Report is the result of Compare.
 type Report struct {
 	Machine string   `json:"machine"`
 	Command string   `json:"command"`
@@ -74,8 +76,8 @@ type Report struct {
 	Figures []Figure `json:"figures"`
 }
 
-// Compare measures every scenario beside its floor, in alternating rounds. It stops at the first
-// failure: a figure of a broker that lost something is no figure.
+// Compare measures every selected scenario and its floor, in alternating rounds. It stops at the first
+// failure, because a figure of a broker that lost messages means nothing; the report then has no medians.
 func Compare(ctx context.Context, c Config) (r Report, err error) {
 	if err := c.setDefaults(); err != nil {
 		return Report{}, err
@@ -113,7 +115,7 @@ func Compare(ctx context.Context, c Config) (r Report, err error) {
 	return r, nil
 }
 
-// measure adds one round.
+// measure adds the values of one round.
 func (f *Figure) measure(c *Config, s *scenario) error {
 	if s.floor != nil {
 		v, err := s.floor(c)
@@ -127,6 +129,7 @@ func (f *Figure) measure(c *Config, s *scenario) error {
 	return err
 }
 
+// judge computes the medians and the ratio, and compares them with the scenario's goal.
 func (f *Figure) judge(s *scenario) {
 	f.Ours, f.Floor = plot.Median(f.Rounds), plot.Median(f.Floors)
 	v := f.Ours
@@ -155,7 +158,7 @@ func (r Report) Write(w io.Writer, format string) error {
 	return err
 }
 
-// Markdown returns the report for docs/benchmarks.md.
+// Markdown returns the report in the form of docs/benchmarks.md.
 func (r Report) Markdown() string {
 	return fmt.Sprintf("%s. Medians of %d alternating rounds, `%s`.\n\n%s\n", r.Machine, r.Rounds, r.Command, r.table().RenderMarkdown())
 }
@@ -176,6 +179,7 @@ func (r Report) table() table.Writer {
 	return t
 }
 
+// number formats v with the fewer decimals, the larger it is.
 func number(v float64) string {
 	switch {
 	case v >= 1000:

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// bareSync times n rounds of one write of size bytes and one fdatasync, sorted.
+// bareSync writes size bytes and calls fdatasync, n times, and returns how long each time took, sorted.
+// The file is preallocated and removed at the end.
 func bareSync(dir string, size, n int) ([]time.Duration, error) {
 	f, err := bareFile(dir, 16<<20)
 	if err != nil {
@@ -30,8 +31,8 @@ func bareSync(dir string, size, n int) ([]time.Duration, error) {
 	return took, nil
 }
 
-// bareGroupCommit returns how many writes of size bytes per second a bare group commit makes durable
-// for a number of writers that each wait for theirs.
+// bareGroupCommit returns how many writes of size bytes per second a bare group commit makes durable.
+// Each of the writers has one write in flight.
 func bareGroupCommit(dir string, writers, size int, d time.Duration) (float64, error) {
 	f, err := bareFile(dir, 64<<20)
 	if err != nil {
@@ -60,17 +61,19 @@ func bareGroupCommit(dir string, writers, size int, d time.Duration) (float64, e
 	return float64(g.written) / took.Seconds(), err
 }
 
-// groupCommit collects writers while one round is on its way to the device.
+// groupCommit writes and syncs in rounds. Writers that join during a round are part of the next one.
 type groupCommit struct {
 	file    *os.File
 	size    int
 	wake    chan struct{}
-	written int // owned by run
+	written int // writes made durable; owned by run until it has returned
 
-	mu      sync.Mutex // guards waiting and over
-	waiting []chan struct{}
+	mu      sync.Mutex      // guards waiting
+	waiting []chan struct{} // one for each writer of the next round
 }
 
+// join adds a writer to the next round. done, which must have room for one value, receives one when the
+// round is durable or has failed.
 func (g *groupCommit) join(done chan struct{}) {
 	g.mu.Lock()
 	g.waiting = append(g.waiting, done)
@@ -81,6 +84,7 @@ func (g *groupCommit) join(done chan struct{}) {
 	}
 }
 
+// run writes rounds until wake is closed or a round fails.
 func (g *groupCommit) run() error {
 	var buf []byte
 	var at int64

@@ -11,22 +11,23 @@ import (
 )
 
 const (
-	// windowBytes is how much may be unanswered: enough to keep a loopback connection busy.
+	// windowBytes is how many bytes of frames may be unanswered: enough to keep a loopback connection busy.
 	windowBytes = 1 << 20
-	// chunkBytes is what the driver writes at once.
+	// chunkBytes is how many bytes of frames the driver writes at once.
 	chunkBytes = 64 << 10
 )
 
-// publishRate publishes the same frame for d and returns acknowledged frames per second. The
-// acknowledgements are counted, and their offsets must follow each other.
+// publishRate publishes the same frame, which holds the given number of records, for d and returns the
+// acknowledged frames per second. It fails unless every frame is acknowledged, in order and at
+// consecutive offsets.
 func publishRate(c *fdConn, frame []byte, records int, d time.Duration) (float64, error) {
 	return publishPaced(c, frame, records, d, func(uint64) bool { return true })
 }
 
-// paceInterval is how soon a publisher that is too far ahead looks again.
+// paceInterval is the pause after which a publisher that is too far ahead checks again.
 const paceInterval = 50 * time.Microsecond
 
-// publishPaced is publishRate for as long as may says that so many frames may be followed by more.
+// publishPaced is publishRate, but pauses while may returns false; sent is how many frames were sent.
 func publishPaced(c *fdConn, frame []byte, records int, d time.Duration, may func(sent uint64) bool) (float64, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -62,15 +63,15 @@ func publishPaced(c *fdConn, frame []byte, records int, d time.Duration, may fun
 	return float64(sent) / time.Since(start).Seconds(), nil
 }
 
-// acks counts publish replies of one partition.
+// acks counts and checks the publish replies of one partition.
 type acks struct {
 	c       *fdConn
-	records uint64
-	count   uint64
-	base    uint64 // of the first publish
+	records uint64 // of each frame
+	count   uint64 // frames that were acknowledged
+	base    uint64 // offset of the first frame
 }
 
-// take reads once and counts the replies in it.
+// take reads once and counts the replies that this completes.
 func (a *acks) take() error {
 	b, err := a.c.read()
 	if err != nil {
@@ -96,6 +97,7 @@ func (a *acks) take() error {
 	}
 }
 
+// add counts the frames that one reply acknowledges.
 func (a *acks) add(f wire.Frame) error {
 	if err := failure(f); err != nil {
 		return err
@@ -108,14 +110,15 @@ func (a *acks) add(f wire.Frame) error {
 		a.base = m.Base
 	}
 	if f.Correlation != uint32(a.count) || m.Base != a.base+a.count*a.records {
-		return fmt.Errorf("acknowledgement %d at offset %d: expected %d at %d",
+		return fmt.Errorf("acknowledgement of request %d at offset %d: expected request %d at offset %d",
 			f.Correlation, m.Base, uint32(a.count), a.base+a.count*a.records)
 	}
 	a.count += 1 + uint64(m.Extra)
 	return nil
 }
 
-// roundTrips sends frame n times, one in flight, and returns how long each took, sorted.
+// roundTrips sends frame n times, one in flight, and returns how long each took, sorted. It first sends a
+// tenth as many to warm up.
 func roundTrips(c *fdConn, frame []byte, n int) ([]time.Duration, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -129,7 +132,7 @@ func roundTrips(c *fdConn, frame []byte, n int) ([]time.Duration, error) {
 		if err != nil {
 			return nil, err
 		}
-		if i >= n/10 { // the first ones warm up
+		if i >= n/10 {
 			took = append(took, time.Since(start))
 		}
 		if err := failure(f); err != nil {
@@ -146,8 +149,8 @@ func percentile(sorted []time.Duration, p float64) float64 {
 	return float64(sorted[i]) / float64(time.Microsecond)
 }
 
-// fetchRate fetches a partition again and again, two requests in flight, and returns bytes of entries
-// per second. Offsets must follow each other.
+// fetchRate fetches partition 0 from its first offset to end, again and again for d, and returns the bytes
+// of entries per second. Each reply must begin at the offset that was asked for.
 func fetchRate(s *session, maxBytes uint32, end uint64, d time.Duration) (float64, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -189,7 +192,7 @@ func fetchRate(s *session, maxBytes uint32, end uint64, d time.Duration) (float6
 	return float64(bytes) / time.Since(start).Seconds(), nil
 }
 
-// checkEntries checks that the first entry is the one asked for, and its payload whole.
+// checkEntries checks that the first entry of b contains offset, and the checksum of its payload.
 func checkEntries(b []byte, offset uint64) error {
 	e, _, err := wire.ViewEntry(b)
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// fdConn is a TCP connection used with blocking system calls: the driver with the least work of its
-// own, so that what is measured is the server.
+// fdConn is a TCP connection with blocking system calls. It is not safe for concurrent use. It does as
+// little work as possible, so that the server is what is measured. Reads time out after 20 seconds.
 type fdConn struct {
 	fd  int
-	buf []byte // received and not yet taken; a part of mem
-	mem []byte // what frames are read into
-	in  []byte // what bare reads are read into
+	buf []byte // received bytes that frame has not returned yet; usually a part of mem
+	mem []byte // buffer of fill
+	in  []byte // buffer of read
 }
 
 // dialFD connects to addr.
@@ -29,7 +29,7 @@ func dialFD(addr string) (*fdConn, error) {
 	return blocking(conn.(*net.TCPConn))
 }
 
-// blocking takes a connection out of the Go runtime's poller.
+// blocking takes a connection out of the Go runtime's poller. It closes conn, also on error.
 func blocking(conn *net.TCPConn) (*fdConn, error) {
 	defer func() { _ = conn.Close() }()
 	raw, err := conn.SyscallConn()
@@ -54,7 +54,6 @@ func blocking(conn *net.TCPConn) (*fdConn, error) {
 
 func (c *fdConn) close() { _ = unix.Close(c.fd) }
 
-// write writes all of b.
 func (c *fdConn) write(b []byte) error {
 	for len(b) > 0 {
 		n, err := unix.Write(c.fd, b)
@@ -66,7 +65,8 @@ func (c *fdConn) write(b []byte) error {
 	return nil
 }
 
-// read reads once and returns what came; it is valid until the next read.
+// read reads once from the socket and returns the bytes, which are valid until the next read. It ignores
+// c.buf.
 func (c *fdConn) read() ([]byte, error) {
 	for {
 		n, err := unix.Read(c.fd, c.in)
@@ -82,7 +82,7 @@ func (c *fdConn) read() ([]byte, error) {
 	}
 }
 
-// fill reads until at least n bytes are in c.buf. Frames taken before are overwritten.
+// fill reads until c.buf has at least n bytes. It overwrites frames that were returned before.
 func (c *fdConn) fill(n int) error {
 	if cap(c.mem) < n+len(c.in) {
 		c.mem = make([]byte, 2*(n+len(c.in)))
@@ -124,19 +124,19 @@ func (c *fdConn) frame() (wire.Frame, error) {
 	}
 }
 
-// buffered reports whether a whole frame is there without reading.
+// buffered reports whether frame will return without reading.
 func (c *fdConn) buffered() bool {
 	_, _, _, ok, err := wire.NextFrame(c.buf, wire.MaxFrameBytes)
 	return ok || err != nil
 }
 
-// session is a logged-in connection to a broker.
+// session is a connection to a broker after the handshake, with one topic resolved.
 type session struct {
 	*fdConn
-	handle uint16
+	handle uint16 // of the topic
 }
 
-// login connects to a broker and resolves a topic, creating it.
+// login connects to a broker without credentials, and resolves a topic, which it creates if necessary.
 func login(addr, topic string) (*session, error) {
 	c, err := dialFD(addr)
 	if err != nil {
@@ -150,6 +150,7 @@ func login(addr, topic string) (*session, error) {
 	return s, nil
 }
 
+// greet reads the greeting, says hello and resolves the topic.
 func (s *session) greet(topic string) error {
 	for { // the greeting is one line
 		if err := s.fill(len(s.buf) + 1); err != nil {
@@ -186,7 +187,7 @@ func (s *session) greet(topic string) error {
 	return nil
 }
 
-// failure returns the error that a reply carries.
+// failure returns the error that a reply carries, or nil.
 func failure(f wire.Frame) error {
 	if f.Flags&wire.FlagError == 0 {
 		return nil
@@ -198,12 +199,13 @@ func failure(f wire.Frame) error {
 	return &e
 }
 
+// request returns a frame with a body that body appends.
 func request(op wire.Op, flags wire.Flags, id uint32, body func([]byte) []byte) []byte {
 	b, at := wire.BeginFrame(nil, op, flags, id)
 	return wire.EndFrame(body(b), at)
 }
 
-// publishFrame returns a publish of count records of size bytes.
+// publishFrame returns a publish frame with a batch of count records of size bytes each.
 func publishFrame(handle, partition uint16, level wire.Level, size, count int) []byte {
 	var b wire.BatchBuilder
 	value := make([]byte, size)

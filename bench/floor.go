@@ -15,12 +15,14 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Floor is one of the servers to compare with. It runs as a process of its own, started by Compare.
+// Floor runs one of the servers to compare with. Compare starts it as a process of its own. Floor listens
+// on a free loopback port, writes the address as one line to out, and serves until an error. kind is one
+// of these, and size is the N of the first two, in decimal; the others ignore it but need a number:
 //
-//	sink N      reads frames of N bytes with blocking calls and acknowledges what one read brought
-//	source N    answers each fetch with N bytes, with blocking calls
-//	gnet-echo   an echo on gnet with one loop
-//	net-echo    an echo with a goroutine per connection
+//	sink        reads frames of N bytes and sends one acknowledgement per read, with blocking calls
+//	source      answers each fetch with N bytes of entries, with blocking calls
+//	gnet-echo   echoes what it receives, on gnet with one event loop
+//	net-echo    echoes what it receives, with one goroutine per connection
 func Floor(kind, size string, out io.Writer) error {
 	n, err := strconv.Atoi(size)
 	if err != nil {
@@ -42,9 +44,10 @@ func Floor(kind, size string, out io.Writer) error {
 		fmt.Fprintln(out, l.Addr())
 		return gnetEcho(l)
 	}
-	return errors.Join(fmt.Errorf("no floor is called %q", kind), l.Close())
+	return errors.Join(fmt.Errorf("no floor is called %q: there are sink, source, gnet-echo and net-echo", kind), l.Close())
 }
 
+// serveBlocking calls serve for each connection, on a thread of its own.
 func serveBlocking(l net.Listener, n int, serve func(*fdConn, int) error) error {
 	for {
 		conn, err := l.Accept()
@@ -63,7 +66,7 @@ func serveBlocking(l net.Listener, n int, serve func(*fdConn, int) error) error 
 	}
 }
 
-// sink acknowledges as the broker does: one frame for what one read brought.
+// sink acknowledges as the broker does: with one frame for all the publish frames that one read completes.
 func sink(c *fdConn, frame int) error {
 	left, id := 0, uint32(0)
 	var out []byte
@@ -90,7 +93,7 @@ func sink(c *fdConn, frame int) error {
 	}
 }
 
-// source answers every request with the same bytes, as a fetch reply.
+// source answers every request with a fetch reply that holds size bytes, all zero.
 func source(c *fdConn, size int) error {
 	body := wire.Entries{Bytes: make([]byte, size)}
 	for {
@@ -109,6 +112,8 @@ func source(c *fdConn, size int) error {
 	}
 }
 
+// netEcho hides the connection's ReadFrom and WriteTo from io.Copy: with splice the data would not
+// pass through this process.
 func netEcho(l net.Listener) error {
 	for {
 		conn, err := l.Accept()
@@ -122,7 +127,7 @@ func netEcho(l net.Listener) error {
 	}
 }
 
-// echo is a gnet server that sends back what it gets.
+// echo is a gnet event handler that sends back what it receives.
 type echo struct{ gnet.BuiltinEventEngine }
 
 func (*echo) OnTraffic(c gnet.Conn) gnet.Action {
@@ -135,6 +140,7 @@ func (*echo) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
+// gnetEcho accepts with the standard library and hands the connections to gnet.
 func gnetEcho(l net.Listener) error {
 	client, err := gnet.NewClient(&echo{}, gnet.WithNumEventLoop(1), gnet.WithReadBufferCap(256<<10),
 		gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithLogLevel(logging.ErrorLevel))
@@ -150,7 +156,8 @@ func gnetEcho(l net.Listener) error {
 	return err
 }
 
-// bareFile is a preallocated, written file for the floors of the disk.
+// bareFile creates a file of size bytes for the disk floors. All its blocks are written and synced, so
+// that later writes do not allocate. The caller closes and removes it.
 func bareFile(dir string, size int64) (*os.File, error) {
 	f, err := os.CreateTemp(dir, "floor")
 	if err != nil {

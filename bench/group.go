@@ -10,17 +10,16 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// backlogMessages is what a consumer of a backlog reads: about a quarter of a second's worth or more.
 const (
-	backlogSize     = 128
-	backlogMessages = 1_000_000
-	backlogBatch    = 100
+	backlogSize     = 128       // of a message's value, in bytes
+	backlogMessages = 1_000_000 // how many a consumer reads: at least a quarter of a second's work
+	backlogBatch    = 100       // messages per publish frame
 )
 
-// backlogBroker runs f against a broker in memory with a backlog of messages, and a client of it.
+// backlogBroker calls f with a client of a broker in memory that holds backlogMessages messages.
 func backlogBroker(c *Config, f func(c *client.Client) (float64, error)) (float64, error) {
 	p, err := startBroker(c, "", "--memory-bytes", "512MiB")
-	return with(p, err, func(p *process) (float64, error) {
+	return withProcess(p, err, func(p *process) (float64, error) {
 		s, err := login(p.addr, "bench")
 		if err != nil {
 			return 0, err
@@ -34,7 +33,7 @@ func backlogBroker(c *Config, f func(c *client.Client) (float64, error)) (float6
 		if err != nil {
 			return 0, err
 		}
-		defer func() { _ = cl.Close(c.ctx) }() // what counts was counted
+		defer func() { _ = cl.Close(c.ctx) }() // f has its result by then
 		return f(cl)
 	})
 }
@@ -53,7 +52,7 @@ func groupScenario() scenario {
 	}
 }
 
-// clientFetchRate fetches the backlog once.
+// clientFetchRate fetches the backlog once and returns millions of messages per second.
 func clientFetchRate(ctx context.Context, cl *client.Client) (float64, error) {
 	start, bytes := time.Now(), 0
 	for next := uint64(0); next < backlogMessages; {
@@ -69,7 +68,7 @@ func clientFetchRate(ctx context.Context, cl *client.Client) (float64, error) {
 	return rateOf(bytes, start)
 }
 
-// groupRate handles the backlog once.
+// groupRate reads the backlog once as a group and returns millions of messages per second.
 func groupRate(ctx context.Context, cl *client.Client) (float64, error) {
 	start, bytes, n := time.Now(), 0, 0
 	err := cl.Run(ctx, client.Group("bench", "bench"), func(_ context.Context, m *client.Message) error {
@@ -85,7 +84,8 @@ func groupRate(ctx context.Context, cl *client.Client) (float64, error) {
 	return rateOf(bytes, start)
 }
 
-// rateOf returns millions of messages per second, and fails when bytes are not those of the backlog.
+// rateOf returns the millions of messages per second since start. It fails when bytes, the size of the
+// values that were read, is less than that of the backlog.
 func rateOf(bytes int, start time.Time) (float64, error) {
 	took := time.Since(start)
 	if bytes < backlogMessages*backlogSize {
@@ -96,13 +96,13 @@ func rateOf(bytes int, start time.Time) (float64, error) {
 
 const (
 	rebalanceMembers = 100
-	// rebalancePause is between two changes of the group: a hundred members that are restarted one
-	// by one, far faster than anybody does.
+	// rebalancePause is the time between two changes of the group. A rolling restart of a hundred members
+	// is far slower than this.
 	rebalancePause = 10 * time.Millisecond
 )
 
-// rebalanceScenario compares publish round trips while a group of a hundred members rebalances with
-// those while the group is quiet.
+// rebalanceScenario compares publish round trips while a group of rebalanceMembers members rebalances
+// with round trips while the group does not change.
 func rebalanceScenario() scenario {
 	run := func(c *Config, churn bool) (float64, error) {
 		return memoryBroker(c, func(p *process) (float64, error) {
@@ -112,7 +112,7 @@ func rebalanceScenario() scenario {
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- crowd.run(churn) }()
-			p99, err := quietRoundTrips(c, p.addr)
+			p99, err := roundTripP99(c, p.addr)
 			crowd.stop.Store(true)
 			if crowdErr := <-ended; err == nil {
 				err = crowdErr
@@ -128,7 +128,8 @@ func rebalanceScenario() scenario {
 	}
 }
 
-func quietRoundTrips(c *Config, addr string) (float64, error) {
+// roundTripP99 returns the 99th percentile of publish round trips, in microseconds.
+func roundTripP99(c *Config, addr string) (float64, error) {
 	s, err := login(addr, "bench")
 	if err != nil {
 		return 0, err
@@ -141,16 +142,16 @@ func quietRoundTrips(c *Config, addr string) (float64, error) {
 	return percentile(took, 99), nil
 }
 
-// crowd is members of a group on one connection, which agree to whatever they are told.
+// crowd is the members of a group on one connection. They accept every assignment.
 type crowd struct {
 	*session
-	stop    atomic.Bool
+	stop    atomic.Bool       // makes run end
 	members map[uint32]string // by the correlation id of their join
-	last    uint32
-	waiting int // requests without an answer
+	last    uint32            // correlation id of the last request
+	waiting int               // requests without a reply
 }
 
-// newCrowd joins all members to a topic with a partition for each.
+// newCrowd creates a topic with one partition for each member, and lets all members join the group.
 func newCrowd(addr string) (*crowd, error) {
 	s, err := login(addr, "other")
 	if err != nil {
@@ -173,12 +174,14 @@ func newCrowd(addr string) (*crowd, error) {
 	return c, err
 }
 
+// ask sends a request without waiting for the reply.
 func (c *crowd) ask(op wire.Op, body func([]byte) []byte) error {
 	c.last++
 	c.waiting++
 	return c.write(request(op, 0, c.last, body))
 }
 
+// join lets a new member join.
 func (c *crowd) join() error {
 	id := fmt.Sprint("member-", c.last)
 	c.members[c.last+1] = id
@@ -186,6 +189,7 @@ func (c *crowd) join() error {
 	return c.ask(wire.OpJoinGroup, m.Append)
 }
 
+// leave lets any one member leave.
 func (c *crowd) leave() error {
 	for join, id := range c.members {
 		delete(c.members, join)
@@ -195,7 +199,7 @@ func (c *crowd) leave() error {
 	return nil
 }
 
-// settle reads until everything is answered, and agrees to every assignment.
+// settle reads until every request has its reply, and confirms every assignment with a heartbeat.
 func (c *crowd) settle() error {
 	for c.waiting > 0 {
 		f, err := c.frame()
@@ -224,7 +228,8 @@ func (c *crowd) settle() error {
 	return nil
 }
 
-// run replaces one member after another until stop, or leaves all in peace.
+// run replaces one member after another until stop is set. Without churn it only waits. It closes the
+// session.
 func (c *crowd) run(churn bool) error {
 	defer c.close()
 	for !c.stop.Load() {

@@ -15,24 +15,24 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Load is what a benchmark of a running broker does. The user sets it; zero fields mean the defaults.
+// Load describes a benchmark of a running broker. The user sets it; zero fields mean the defaults.
 type Load struct {
-	Server     string        // default client.DefaultAddr
-	Topic      string        // default "rafka-bench"; created when missing
-	Size       int           // bytes of a message's value; default 128
-	Messages   int           // how many; default 1,000,000 unless Duration is set
-	Duration   time.Duration // for how long, instead of Messages; readers read what the topic has
-	Rate       int           // messages per second, open loop; 0 is as fast as they are taken
-	Clients    int           // publishing connections; default 1
-	Readers    int           // subscribers of PubSub and Fanout, workers of Queue; default 1
-	Partitions int           // of a topic that is created; default 1
-	Level      wire.Level    // default the topic's
-	Codec      wire.Codec
-	Keys       int            // different keys of published messages; default 0: they have none
-	OrderByKey bool           // of Queue
-	Delay      time.Duration  // published messages are scheduled so much ahead
-	Options    client.Options // login and TLS
-	// Progress is told how much is done, from 0 to 1. Default: nobody.
+	Server     string         // address, as for client.Dial; default client.DefaultAddr
+	Topic      string         // default "rafka-bench"; created when missing
+	Size       int            // of a message's value, in bytes; default 128
+	Messages   int            // how many to publish or read; default 1,000,000 unless Duration is set
+	Duration   time.Duration  // how long to publish, instead of Messages; FetchAll, Subscribe, PubSub and Queue ignore it
+	Rate       int            // messages per second of all clients, as an open loop; default: as fast as the broker accepts them
+	Clients    int            // publishing connections; default 1
+	Readers    int            // subscribers of PubSub, workers of Queue; default 1
+	Partitions int            // of the topic if it is created; default 1
+	Level      wire.Level     // durability of publishes; default: the topic's
+	Codec      wire.Codec     // compression of publishes; default: none
+	Keys       int            // how many different keys messages are published with; default: they have no keys
+	OrderByKey bool           // makes Queue keep the order of each key
+	Delay      time.Duration  // how far ahead messages are scheduled; default: not at all
+	Options    client.Options // login and TLS; Level and Codec are overwritten
+	// Progress is called with the share of the work that is done, from 0 to 1. Default: nothing is called.
 	Progress func(share float64)
 }
 
@@ -51,7 +51,7 @@ func (l *Load) setDefaults() {
 	l.Options.Level, l.Options.Codec = l.Level, l.Codec
 }
 
-// Result is what a benchmark of a running broker found.
+// Result is the result of a Load.
 type Result struct {
 	What              string   `json:"what"`
 	Messages          uint64   `json:"messages"`
@@ -60,11 +60,11 @@ type Result struct {
 	MessagesPerSecond float64  `json:"messages_per_second"`
 	BytesPerSecond    float64  `json:"bytes_per_second"`
 	Latency           *Latency `json:"latency,omitempty"`
-	Late              uint64   `json:"late,omitempty"` // messages an open loop could not send in time
+	Late              uint64   `json:"late,omitempty"` // messages that an open loop sent over a millisecond late
 }
 
-// Latency are percentiles in microseconds. In an open loop they count from when a message should
-// have been sent, so a stall of the broker counts for every message it delayed.
+// Latency holds latencies in microseconds. In an open loop they count from when a message was due, so a
+// stall of the broker counts for every message that it delayed.
 type Latency struct {
 	P50  float64 `json:"p50_us"`
 	P90  float64 `json:"p90_us"`
@@ -74,13 +74,13 @@ type Latency struct {
 	Mean float64 `json:"mean_us"`
 }
 
-// recorder collects latencies from any goroutine.
+// recorder collects latencies. It is safe for concurrent use.
 type recorder struct {
 	mu sync.Mutex // guards h
 	h  *hdrhistogram.Histogram
 }
 
-// highestMicros is the longest latency told apart: a minute.
+// highestMicros is the highest latency that is recorded, a minute; longer ones count as this.
 const highestMicros = 60_000_000
 
 func newRecorder() *recorder { return &recorder{h: hdrhistogram.New(1, highestMicros, 3)} }
@@ -88,7 +88,7 @@ func newRecorder() *recorder { return &recorder{h: hdrhistogram.New(1, highestMi
 func (r *recorder) record(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_ = r.h.RecordValue(min(max(1, d.Microseconds()), highestMicros)) // within the range by then
+	_ = r.h.RecordValue(min(max(1, d.Microseconds()), highestMicros)) // cannot fail: the value is within the range
 }
 
 func (r *recorder) latency() *Latency {
@@ -102,7 +102,7 @@ func (r *recorder) latencyLocked() *Latency {
 	return &Latency{P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), Max: float64(r.h.Max()), Mean: r.h.Mean()}
 }
 
-// takeLatency returns what was recorded since the last call.
+// takeLatency returns the latencies that were recorded since the last call.
 func (r *recorder) takeLatency() *Latency {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,6 +110,7 @@ func (r *recorder) takeLatency() *Latency {
 	return r.latencyLocked()
 }
 
+// newResult returns the result of reading or publishing messages with values of size bytes.
 func newResult(what string, messages uint64, size int, took time.Duration) Result {
 	r := Result{What: what, Messages: messages, Bytes: messages * uint64(size), Seconds: took.Seconds()}
 	if r.Seconds > 0 {
@@ -119,7 +120,7 @@ func newResult(what string, messages uint64, size int, took time.Duration) Resul
 	return r
 }
 
-// connect dials and makes sure that the topic is there.
+// connect dials the broker and creates the topic if necessary.
 func (l *Load) connect(ctx context.Context) (*client.Client, error) {
 	c, err := client.Dial(ctx, l.Server, l.Options)
 	if err != nil {
@@ -131,7 +132,8 @@ func (l *Load) connect(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
-// Publish publishes from all clients and waits for every acknowledgement.
+// Publish publishes from l.Clients connections, waits for every acknowledgement, and returns the rate. It
+// returns latencies only for an open loop: see Load.Rate.
 func Publish(ctx context.Context, l Load) (Result, error) {
 	l.setDefaults()
 	p := newPublishing(&l)
@@ -141,18 +143,18 @@ func Publish(ctx context.Context, l Load) (Result, error) {
 	return r, err
 }
 
-// publishing is a publish load under way.
+// publishing is the state of Publish.
 type publishing struct {
 	l     *Load
-	acked []paddedCount // by client
-	sent  []paddedCount
-	late  atomic.Uint64
-	rec   *recorder // of open loops: closed loops measure their own queue
-	fail  atomic.Pointer[error]
+	acked []paddedCount         // messages, by client
+	sent  []paddedCount         // messages, by client
+	late  atomic.Uint64         // messages sent over a millisecond after they were due
+	rec   *recorder             // used by open loops only: in a closed loop it would measure the client's own queue
+	fail  atomic.Pointer[error] // the first error, or nil
 }
 
-// paddedCount is a counter with a cache line of its own: the sender's and the receiver's goroutine
-// would slow each other down on a shared one.
+// paddedCount is a counter with a cache line of its own: on a shared one, the goroutines that send and
+// receive would slow each other down.
 type paddedCount struct {
 	n atomic.Uint64
 	_ [56]byte
@@ -178,7 +180,7 @@ func (p *publishing) latencies() *Latency {
 	return p.rec.latency()
 }
 
-// run publishes and returns how long it took until the last acknowledgement.
+// run publishes and returns the time until the last acknowledgement.
 func (p *publishing) run(ctx context.Context) (time.Duration, error) {
 	clients := make([]*client.Client, p.l.Clients)
 	for i := range clients {
@@ -187,7 +189,7 @@ func (p *publishing) run(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		clients[i] = c
-		defer func() { _ = c.Close(ctx) }() // flushed below
+		defer func() { _ = c.Close(ctx) }() // publish has flushed it
 	}
 	errs := make([]error, len(clients))
 	start := time.Now()
@@ -205,12 +207,12 @@ func (p *publishing) run(ctx context.Context) (time.Duration, error) {
 		return took, err
 	}
 	if sent, acked := total(p.sent), total(p.acked); acked != sent {
-		return took, fmt.Errorf("%d messages sent, %d acknowledged", sent, acked)
+		return took, fmt.Errorf("%d messages were sent, but %d acknowledged", sent, acked)
 	}
 	return took, nil
 }
 
-// publish is one client's share.
+// publish publishes one client's share of the messages and waits for their acknowledgements.
 func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, start time.Time) error {
 	m := &client.Message{Topic: p.l.Topic, Value: make([]byte, p.l.Size), Delay: p.l.Delay}
 	keys := make([][]byte, p.l.Keys)
@@ -219,7 +221,7 @@ func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, 
 	}
 	done := func(_ client.Receipt, err error) {
 		if err != nil {
-			p.failed(err)
+			p.recordError(err)
 			return
 		}
 		p.acked[worker].n.Add(1)
@@ -250,9 +252,11 @@ func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, 
 	return c.Flush(ctx)
 }
 
-// failed keeps the first error. It is apart so that err is on the heap in no other case.
-func (p *publishing) failed(err error) { p.fail.CompareAndSwap(nil, &err) }
+// recordError keeps the first error. It is a function of its own because it moves err to the heap, which
+// a message without an error should not pay for.
+func (p *publishing) recordError(err error) { p.fail.CompareAndSwap(nil, &err) }
 
+// progress reports the share of the first client, which stands for all.
 func (p *publishing) progress(n, share int, start time.Time) {
 	if p.l.Duration > 0 {
 		p.l.Progress(min(1, time.Since(start).Seconds()/p.l.Duration.Seconds()))
@@ -261,7 +265,7 @@ func (p *publishing) progress(n, share int, start time.Time) {
 	p.l.Progress(float64(n) / float64(share))
 }
 
-// wait sleeps until the n-th message of a client is due and returns that moment.
+// wait sleeps until the n-th message of a client is due, and returns when that was.
 func (p *publishing) wait(n int, start time.Time) time.Time {
 	due := start.Add(time.Duration(float64(n) * float64(p.l.Clients) / float64(p.l.Rate) * float64(time.Second)))
 	switch ahead := time.Until(due); {
@@ -273,7 +277,7 @@ func (p *publishing) wait(n int, start time.Time) time.Time {
 	return due
 }
 
-// timed returns a callback that records the time since due.
+// timed returns a callback that records the latency from due, then calls done.
 func (p *publishing) timed(due time.Time, done func(client.Receipt, error)) func(client.Receipt, error) {
 	return func(r client.Receipt, err error) {
 		p.rec.record(time.Since(due))
@@ -281,8 +285,8 @@ func (p *publishing) timed(due time.Time, done func(client.Receipt, error)) func
 	}
 }
 
-// RoundTrip publishes one message after the other and returns how long each took to be acknowledged.
-// With a Rate it is an open loop: see Publish.
+// RoundTrip publishes one message after the other and returns the latencies from publish to
+// acknowledgement. By default it publishes 10,000. With a Rate it is an open loop like Publish.
 func RoundTrip(ctx context.Context, l Load) (Result, error) {
 	if l.Messages == 0 && l.Duration == 0 {
 		l.Messages = 10_000

@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// process is a server under test in a process of its own.
+// process is a server under test: a broker or a floor, as a child process.
 type process struct {
 	cmd   *exec.Cmd
-	addr  string
-	admin string // of a broker; "" when it has none
-	dir   string // removed with it; "" when it has none
+	addr  string // host and port that clients connect to
+	admin string // host and port of a broker's admin endpoint; "" when it is off
+	dir   string // the directory that kill removes; "" for none
 }
 
-// startLimit is how long a server may take to listen.
+// startLimit is how long a broker may take until it listens.
 const startLimit = 30 * time.Second
 
-// startFloor starts the program as a floor.
+// startFloor starts the program as a floor; see Floor for kind and size.
 func startFloor(c *Config, kind string, size int) (*process, error) {
 	cmd := exec.Command(c.Program, "bench", "floor", kind, strconv.Itoa(size))
 	cmd.Stderr = os.Stderr
@@ -38,13 +38,14 @@ func startFloor(c *Config, kind string, size int) (*process, error) {
 	p := &process{cmd: cmd}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("floor %s did not start: %w", kind, err), p.stop())
+		return nil, errors.Join(fmt.Errorf("floor %s did not start: %w", kind, err), p.kill())
 	}
 	p.addr = strings.TrimSpace(line)
 	return p, nil
 }
 
-// startBroker starts the program as a broker. A dir of "" keeps data in memory.
+// startBroker starts the program as a broker with its data in dir, or in memory when dir is "". args
+// are added to its command line. The admin endpoint is off unless args turn it on.
 func startBroker(c *Config, dir string, args ...string) (*process, error) {
 	ports, err := os.MkdirTemp("", "rafka-bench-ports")
 	if err != nil {
@@ -70,10 +71,10 @@ func startBroker(c *Config, dir string, args ...string) (*process, error) {
 			return p, nil
 		}
 	}
-	return nil, errors.Join(errors.New("the broker did not start"), p.stop())
+	return nil, errors.Join(fmt.Errorf("the broker did not listen within %v", startLimit), p.kill())
 }
 
-// startDiskBroker starts a broker on a fresh directory.
+// startDiskBroker starts a broker on a new directory, which the process's kill removes.
 func startDiskBroker(c *Config, args ...string) (*process, error) {
 	dir, err := os.MkdirTemp(c.Dir, "rafka-bench")
 	if err != nil {
@@ -87,22 +88,22 @@ func startDiskBroker(c *Config, args ...string) (*process, error) {
 	return p, nil
 }
 
-// end asks the process to stop and waits until it has. Its data stays.
-func (p *process) end() error {
+// terminate sends SIGTERM and waits until the process has ended. Its directory stays.
+func (p *process) terminate() error {
 	return errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait())
 }
 
-// stop kills the process and removes its data.
-func (p *process) stop() error {
+// kill kills the process, waits until it has ended, and removes its directory, unless dir is "".
+func (p *process) kill() error {
 	err := p.cmd.Process.Kill()
-	_ = p.cmd.Wait() // says that it was killed
+	_ = p.cmd.Wait() // only reports that it was killed
 	if p.dir != "" {
 		err = errors.Join(err, os.RemoveAll(p.dir))
 	}
 	return err
 }
 
-// residentBytes returns the memory of the process that is in RAM, 0 where the system does not say.
+// residentBytes returns the resident memory of the process in bytes; 0 on systems without /proc.
 func (p *process) residentBytes() float64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
 	if err != nil {

@@ -14,11 +14,12 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// queueName is the queue of those who lease by hand.
+// queueName is the name of the queue of ackLatency, and the prefix of the names of Queue's queues.
 const queueName = "rafka-bench"
 
-// Queue reads a topic as a new queue, acknowledges every message, removes the queue, and returns how many that
-// were. It publishes first what the topic lacks, under Keys different keys.
+// Queue reads a whole topic as a new queue with l.Readers workers, acknowledges every message, and
+// returns the rate. It deletes the queue at the end. Before, it publishes messages, with l.Keys different
+// keys, until the topic has l.Messages.
 func Queue(ctx context.Context, l Load) (r Result, err error) {
 	c, err := l.filled(ctx)
 	if err != nil {
@@ -33,7 +34,7 @@ func Queue(ctx context.Context, l Load) (r Result, err error) {
 	for _, p := range info.Partitions {
 		want += int64(p.Visible - p.First)
 	}
-	name := fmt.Sprintf("%s-%016x", queueName, rand.Uint64()) // one that has read nothing
+	name := fmt.Sprintf("%s-%016x", queueName, rand.Uint64()) // a queue of this name has not read anything yet
 	defer func() { err = errors.Join(err, c.DeleteGroup(context.WithoutCancel(ctx), name, "")) }()
 	s := client.Queue(name, l.Topic)
 	s.Workers, s.OrderByKey, s.Prefetch = l.Readers, l.OrderByKey, 1000
@@ -57,7 +58,7 @@ func Queue(ctx context.Context, l Load) (r Result, err error) {
 	}
 	for _, g := range infos {
 		if g.Topic == l.Topic && g.Lag > 0 {
-			err = errors.Join(err, fmt.Errorf("%s/%d: %d messages were handled and not acknowledged", g.Topic, g.Partition, g.Lag))
+			err = errors.Join(err, fmt.Errorf("%s/%d: %d messages were handled but not acknowledged", g.Topic, g.Partition, g.Lag))
 		}
 	}
 	l.Progress(1)
@@ -66,16 +67,16 @@ func Queue(ctx context.Context, l Load) (r Result, err error) {
 	return r, err
 }
 
-// queueBacklog is how many messages of 128 bytes the figures of queues read.
+// queueBacklog is how many messages of 128 bytes the queue scenarios publish and read.
 const queueBacklog = 1_000_000
 
-// queueBroker runs f against a broker in memory that keeps a backlog.
+// queueBroker runs f against a broker in memory that retains all of a backlog.
 func queueBroker(c *Config, f func(p *process) (float64, error)) (float64, error) {
 	p, err := startBroker(c, "", "--retention-bytes", "512MiB", "--memory-bytes", "768MiB")
-	return with(p, err, f)
+	return withProcess(p, err, f)
 }
 
-// readRate is the rate of one way to read a backlog.
+// readRate returns how many million messages per second read reads of a backlog, with 16 readers.
 func readRate(c *Config, read func(context.Context, Load) (Result, error), keys int, ordered bool) (float64, error) {
 	return queueBroker(c, func(p *process) (float64, error) {
 		r, err := read(c.ctx, Load{Server: p.addr, Topic: "bench", Size: 128, Messages: queueBacklog, Readers: 16, Keys: keys, OrderByKey: ordered})
@@ -99,8 +100,8 @@ func orderedQueueScenario() scenario {
 	}
 }
 
-// delayedScenario compares a publish that is due in an hour with one that is due at once. All of it is
-// kept.
+// delayedScenario compares publishing messages that are due in an hour with publishing messages that are
+// due at once. The broker keeps all of them.
 func delayedScenario() scenario {
 	rate := func(c *Config, delay time.Duration) (float64, error) {
 		return queueBroker(c, func(p *process) (float64, error) {
@@ -115,8 +116,8 @@ func delayedScenario() scenario {
 	}
 }
 
-// inFlightScenario compares acknowledging a message when a million are in flight, each in a lease of its
-// own, with doing so when a thousand are.
+// inFlightScenario compares the latency of acknowledging a message while a million messages are in
+// flight, each with a lease of its own, with the latency while a thousand are.
 func inFlightScenario() scenario {
 	return scenario{
 		Name: "ack p99 with 1,000,000 in flight", Unit: "us", Target: "<= 2 x with 1,000 in flight", Goal: 2, Less: true,
@@ -125,6 +126,7 @@ func inFlightScenario() scenario {
 	}
 }
 
+// ackLatency returns the 99th percentile of the latency of an acknowledgement, in microseconds.
 func ackLatency(c *Config, inFlight int) (float64, error) {
 	return queueBroker(c, func(p *process) (float64, error) {
 		s, err := login(p.addr, "bench")
@@ -132,7 +134,7 @@ func ackLatency(c *Config, inFlight int) (float64, error) {
 			return 0, err
 		}
 		defer s.close()
-		if err := s.fillCount(2 * inFlight); err != nil {
+		if err := s.fillSmall(2 * inFlight); err != nil {
 			return 0, err
 		}
 		if err := s.leaseSingly(inFlight); err != nil {
@@ -142,8 +144,8 @@ func ackLatency(c *Config, inFlight int) (float64, error) {
 	})
 }
 
-// fillCount publishes n small messages.
-func (s *session) fillCount(n int) error {
+// fillSmall publishes messages of 16 bytes: n, rounded up to whole frames of 1,000.
+func (s *session) fillSmall(n int) error {
 	const count = 1000
 	frame := publishFrame(s.handle, 0, wire.LevelDefault, 16, count)
 	for range (n + count - 1) / count {
@@ -154,7 +156,8 @@ func (s *session) fillCount(n int) error {
 	return nil
 }
 
-// ask sends a frame and returns the answer, which is valid until the next.
+// ask sends a request and returns the reply, which is valid until the next frame is read. A reply with
+// an error is returned as that error.
 func (s *session) ask(frame []byte) (wire.Frame, error) {
 	if err := s.write(frame); err != nil {
 		return wire.Frame{}, err
@@ -166,15 +169,16 @@ func (s *session) ask(frame []byte) (wire.Frame, error) {
 	return f, err
 }
 
+// leaseFrame returns a request for a lease of one message.
 func (s *session) leaseFrame(i int) []byte {
 	m := wire.Lease{
 		Handle: s.handle, Group: []byte(queueName), MaxMessages: 1, MaxBytes: 1,
-		LeaseMs: uint32(3_600_000 + i%2*60_000), // neighbours are no range
+		LeaseMs: uint32(3_600_000 + i%2*60_000), // neighbours differ, so that the broker cannot merge them into a range
 	}
 	return request(wire.OpLease, 0, 0, m.Append)
 }
 
-// leaseSingly takes n messages of a queue, one by one.
+// leaseSingly opens the queue and leases n messages, one per lease; n is rounded up to a multiple of 500.
 func (s *session) leaseSingly(n int) error {
 	m := wire.OpenQueue{Handle: s.handle, Group: queueName, Start: wire.Position{Kind: wire.PositionFirst}}
 	if _, err := s.ask(request(wire.OpOpenQueue, 0, 0, m.Append)); err != nil {
@@ -202,8 +206,9 @@ func (s *session) leaseSingly(n int) error {
 	return nil
 }
 
-// ackAndLease acknowledges random messages one after the other, leasing another for each, and returns the
-// 99th percentile of the acknowledgements in microseconds.
+// ackAndLease acknowledges up to n of the leased messages, at random and one after the other, and leases
+// another message after each. It returns the 99th percentile of the latency of an acknowledgement, in
+// microseconds.
 func (s *session) ackAndLease(inFlight, n int) (float64, error) {
 	order := rand.New(rand.NewPCG(1, 1)).Perm(inFlight)
 	took := make([]time.Duration, 0, n)
@@ -229,17 +234,19 @@ func (s *session) ackAndLease(inFlight, n int) (float64, error) {
 }
 
 // lateScenario measures how late scheduled messages reach a subscriber, at level disk and under light
-// load: one every 5 ms.
+// load: one message every 5 ms.
 func lateScenario() scenario {
 	return scenario{
 		Name: "scheduled messages, from due to delivered, p99", Unit: "ms", Target: "<= 20 ms", Goal: 20, Less: true,
 		ours: func(c *Config) (float64, error) {
 			p, err := startDiskBroker(c)
-			return with(p, err, func(p *process) (float64, error) { return lateness(c.ctx, p.addr) })
+			return withProcess(p, err, func(p *process) (float64, error) { return lateness(c.ctx, p.addr) })
 		},
 	}
 }
 
+// lateness returns the 99th percentile of the time from when a message is due to its delivery, in
+// milliseconds.
 func lateness(ctx context.Context, addr string) (float64, error) {
 	l := Load{Server: addr, Topic: "bench"}
 	l.setDefaults()
@@ -268,10 +275,10 @@ func lateness(ctx context.Context, addr string) (float64, error) {
 			return 0, err
 		}
 		if string(m.Value) != strconv.Itoa(i) {
-			return 0, fmt.Errorf("message %s came where %d was due", m.Value, i)
+			return 0, fmt.Errorf("message %s was delivered: expected message %d", m.Value, i)
 		}
 		if took[i] = time.Since(start.Add(time.Duration(i) * every)); took[i] < 0 {
-			return 0, fmt.Errorf("message %d came %v early", i, -took[i])
+			return 0, fmt.Errorf("message %d was delivered %v before it was due", i, -took[i])
 		}
 	}
 	slices.Sort(took)

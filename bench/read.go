@@ -12,8 +12,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// FetchAll reads a topic from its start with fetches, and checks that offsets follow each other. It
-// publishes first what the topic lacks.
+// FetchAll reads a topic from its start to its end with fetches, and returns the rate. It fails when
+// offsets are not consecutive. Before, it publishes messages until the topic has l.Messages.
 func FetchAll(ctx context.Context, l Load) (Result, error) {
 	c, err := l.filled(ctx)
 	if err != nil {
@@ -34,7 +34,7 @@ func FetchAll(ctx context.Context, l Load) (Result, error) {
 			}
 			for _, m := range f.Messages {
 				if m.Offset != next {
-					return Result{}, fmt.Errorf("%s/%d: offset %d where %d should be", l.Topic, p, m.Offset, next)
+					return Result{}, fmt.Errorf("%s/%d: offset %d: expected %d", l.Topic, p, m.Offset, next)
 				}
 				next++
 				bytes += uint64(len(m.Value))
@@ -48,7 +48,8 @@ func FetchAll(ctx context.Context, l Load) (Result, error) {
 	return r, nil
 }
 
-// filled connects and publishes what the topic lacks.
+// filled connects, and publishes as many messages as the topic lacks of l.Messages. It sets the defaults
+// of l. The caller closes the client.
 func (l *Load) filled(ctx context.Context) (*client.Client, error) {
 	l.Duration = 0
 	l.setDefaults()
@@ -74,8 +75,8 @@ func (l *Load) filled(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
-// Subscribe reads a topic from its start with pushed messages until the end it has now. It publishes first what
-// the topic lacks.
+// Subscribe reads a topic from its start with pushed messages, up to the end that it has when Subscribe
+// begins, and returns the rate. Before, it publishes messages until the topic has l.Messages.
 func Subscribe(ctx context.Context, l Load) (Result, error) {
 	c, err := l.filled(ctx)
 	if err != nil {
@@ -106,7 +107,8 @@ func Subscribe(ctx context.Context, l Load) (Result, error) {
 	return r, nil
 }
 
-// receive reads n messages and checks the order of every partition.
+// receive reads n messages, and fails when offsets of a partition are not consecutive. It calls each,
+// unless that is nil, for every message. It returns how many messages and bytes of values it read.
 func receive(ctx context.Context, k *client.Consumer, n uint64, each func()) (got, bytes uint64, err error) {
 	next := map[int]uint64{}
 	for got < n {
@@ -115,7 +117,7 @@ func receive(ctx context.Context, k *client.Consumer, n uint64, each func()) (go
 			return got, bytes, err
 		}
 		if want, ok := next[m.Partition]; ok && m.Offset != want {
-			return got, bytes, fmt.Errorf("%s/%d: offset %d where %d should be", m.Topic, m.Partition, m.Offset, want)
+			return got, bytes, fmt.Errorf("%s/%d: offset %d: expected %d", m.Topic, m.Partition, m.Offset, want)
 		}
 		next[m.Partition] = m.Offset + 1
 		got++
@@ -127,12 +129,13 @@ func receive(ctx context.Context, k *client.Consumer, n uint64, each func()) (go
 	return got, bytes, nil
 }
 
-// PubSub publishes while every reader receives all of it, and returns what was delivered.
+// PubSub publishes while l.Readers subscribers receive every message, and returns the rate of deliveries
+// to all of them together.
 func PubSub(ctx context.Context, l Load) (Result, error) {
 	if l.Messages == 0 {
 		l.Messages = 1_000_000
 	}
-	l.Duration = 0 // readers wait for a number of messages
+	l.Duration = 0 // the readers need to know the number of messages
 	l.setDefaults()
 	c, err := l.connect(ctx)
 	if err != nil {
@@ -170,7 +173,8 @@ func PubSub(ctx context.Context, l Load) (Result, error) {
 	return newResult(fmt.Sprintf("publish to %d subscribers", l.Readers), delivered.Load(), l.Size, time.Since(start)), nil
 }
 
-// Durable publishes at level disk, from many clients with one message in flight each.
+// Durable publishes at level disk from l.Clients connections, default 16, each with one message in
+// flight, and returns the rate and the latencies. By default it takes 5 seconds.
 func Durable(ctx context.Context, l Load) (Result, error) {
 	if l.Messages == 0 && l.Duration == 0 {
 		l.Duration = 5 * time.Second

@@ -10,27 +10,31 @@ import (
 )
 
 const (
-	reopenBytes = 10 << 30 // what the directory holds when it is first opened again
+	reopenBytes = 10 << 30 // size of the backlog when the directory is reopened for the first time
 
-	// Before each further time more is published. What a start reads is what came since the last checkpoint, so
-	// this is what a checkpoint waits for and more, to end the broker at different times between two of them.
+	// Before each further reopening, moreBytes + k*stepBytes are published, where k cycles through
+	// [0, moreStages). A start reads what was written since the last checkpoint. moreBytes is enough for
+	// a checkpoint, and the steps make the broker end at different distances from it.
 	moreBytes  = 256 << 20
 	stepBytes  = 56 << 20
 	moreStages = 5
 
-	fillRecords = 512 // of a publish while the directory is filled: 10 GB take half a minute
+	// fillRecords is how many records a publish frame holds while the directory is filled. Filling 10 GB
+	// takes half a minute with it.
+	fillRecords = 512
 )
 
-// grown is a data directory that keeps growing: filled once, then opened again and again.
+// grown is a data directory that is filled once, then grows and is reopened again and again.
 type grown struct {
-	bytes int    // to fill it with
+	bytes int    // size of the first fill
 	dir   string // "" before the first round
-	end   uint64 // offset behind the last record
-	times int    // how often it was opened again
+	end   uint64 // offset after the last acknowledged record
+	times int    // how often it was reopened
 }
 
-// reopen publishes more, ends the broker and returns how long the next one takes to greet a connection. It
-// has everything that was acknowledged, or there is no figure.
+// reopen publishes more, ends the broker with end, and returns how many milliseconds the next broker
+// takes from its start until it greets a connection. It fails when a record that was acknowledged is
+// missing.
 func (g *grown) reopen(c *Config, end func(p *process) error) (float64, error) {
 	more, records := min(g.bytes, moreBytes+g.times%moreStages*stepBytes), backlogRecords
 	if g.dir == "" {
@@ -50,13 +54,13 @@ func (g *grown) reopen(c *Config, end func(p *process) error) (float64, error) {
 	}
 	start := time.Now()
 	p, err = startBroker(c, g.dir)
-	return with(p, err, func(p *process) (float64, error) {
-		took, err := sinceGreeted(p, start)
+	return withProcess(p, err, func(p *process) (float64, error) {
+		took, err := greetedAfter(p, start)
 		return took, errors.Join(err, g.check(p))
 	})
 }
 
-// grow publishes so many bytes at level disk, so many records at once.
+// grow publishes the given number of bytes at level disk, in frames of the given number of records.
 func (g *grown) grow(p *process, bytes, records int) error {
 	s, err := login(p.addr, "bench")
 	if err != nil {
@@ -68,7 +72,7 @@ func (g *grown) grow(p *process, bytes, records int) error {
 	return err
 }
 
-// check publishes a record, which must be the next one.
+// check publishes a record, and fails unless its offset shows that all acknowledged records are there.
 func (g *grown) check(p *process) error {
 	s, err := login(p.addr, "bench")
 	if err != nil {
@@ -90,19 +94,20 @@ func (g *grown) check(p *process) error {
 		return err
 	}
 	if m.Base != g.end {
-		return fmt.Errorf("the next record has offset %d: expected %d", m.Base, g.end)
+		return fmt.Errorf("after reopening, the next record has offset %d: expected %d", m.Base, g.end)
 	}
 	g.end++
 	return nil
 }
 
-// remove removes the directory.
+// remove removes the directory. The next reopen begins with a new one.
 func (g *grown) remove() error {
 	dir := g.dir
 	*g = grown{bytes: g.bytes}
 	return os.RemoveAll(dir)
 }
 
+// reopenScenarios reopen one directory of 10 GB, which they share.
 func reopenScenarios() []scenario {
 	g := &grown{bytes: reopenBytes}
 	again := func(name string, end func(p *process) error) scenario {
@@ -113,7 +118,7 @@ func reopenScenarios() []scenario {
 		}
 	}
 	return []scenario{
-		again("reopen with 10 GB after kill -9", (*process).stop),
-		again("reopen with 10 GB after a clean stop", (*process).end),
+		again("reopen with 10 GB after kill -9", (*process).kill),
+		again("reopen with 10 GB after a clean stop", (*process).terminate),
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// sampler turns counters of a mix and of its broker into samples.
+// sampler turns the counters of a mix and the metrics of its broker into samples.
 type sampler struct {
 	p     *process
 	m     *mix
@@ -19,14 +19,14 @@ type sampler struct {
 	last  totals
 }
 
-// totals are counters at one moment.
+// totals are the counters at one moment, since the start of the mix or of the broker.
 type totals struct {
 	at                                   time.Time
 	published, delivered, late, connects float64
-	broker                               map[string]float64
+	broker                               map[string]float64 // metrics by name
 }
 
-// The metrics of the broker that a sample needs.
+// The metrics of the broker that samples are made of.
 const (
 	metricCPU      = "process_cpu_seconds_total"
 	metricGC       = "go_cpu_classes_gc_total_cpu_seconds_total"
@@ -41,7 +41,7 @@ func newSampler(p *process, m *mix) (*sampler, error) {
 	return s, err
 }
 
-// run takes a sample every interval until ctx ends.
+// run takes a sample every interval and calls each with it, until ctx ends.
 func (s *sampler) run(ctx context.Context, interval time.Duration, each func(SoakSample)) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -59,6 +59,7 @@ func (s *sampler) run(ctx context.Context, interval time.Duration, each func(Soa
 	}
 }
 
+// take returns the sample of the time since the last call.
 func (s *sampler) take() (SoakSample, error) {
 	now, err := s.read()
 	if err != nil {
@@ -95,6 +96,7 @@ func (s *sampler) take() (SoakSample, error) {
 	return sample, nil
 }
 
+// resetLatencies drops the latencies that were recorded before the first interval.
 func (s *sampler) resetLatencies() {
 	for _, f := range s.m.flows {
 		if f.acks != nil {
@@ -118,7 +120,7 @@ func (s *sampler) read() (t totals, err error) {
 	return t, err
 }
 
-// scrape returns the metrics without labels of a broker.
+// scrape returns the values of a broker's metrics that have no labels, by name.
 func scrape(admin string) (map[string]float64, error) {
 	resp, err := http.Get("http://" + admin + "/metrics")
 	if err != nil {
@@ -126,11 +128,12 @@ func scrape(admin string) (map[string]float64, error) {
 	}
 	defer func() { _ = resp.Body.Close() }() // read only
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("metrics: %s", resp.Status)
+		return nil, fmt.Errorf("read the broker's metrics: it answers %s", resp.Status)
 	}
 	return plainMetrics(resp.Body)
 }
 
+// plainMetrics parses the Prometheus text format and skips metrics with labels.
 func plainMetrics(r io.Reader) (map[string]float64, error) {
 	values := map[string]float64{}
 	lines := bufio.NewScanner(r)

@@ -18,21 +18,22 @@ import (
 
 // ScaleConfig configures Scale. The user sets it; zero fields mean the defaults.
 type ScaleConfig struct {
-	// Rounds is how often each point is measured. Default 5.
+	// Rounds is how often each size of each axis is measured. Default 5.
 	Rounds int
-	// Duration of one measurement of a rate. Default 1 s.
+	// Duration is how long one measurement of a rate takes. Default 1 s.
 	Duration time.Duration
-	// RoundTrips are the samples of one latency measurement. Default 10,000.
+	// RoundTrips is how many samples one latency measurement takes. Default 10,000.
 	RoundTrips int
-	// Only measures the axes whose name contains it. Default: all.
+	// Only selects the axes whose names contain it. Default: all.
 	Only string
-	// Most leaves out points above it; of the backlog it is GB. Default: all.
+	// Most is the largest size to measure, in the unit of each axis (the backlog's is GB). Default: all.
 	Most int
-	// Dir is where data directories are made. Default: the system's temporary directory.
+	// Dir is where data directories are created. Default: the system's temporary directory.
 	Dir string
-	// Program is the rafka to measure. Default: this program.
+	// Program is the path of the rafka to measure. Default: this program.
 	Program string
-	// Progress is told what is measured. Default: nobody.
+	// Progress is called after each measurement with a line that describes it. Default: nothing is
+	// called.
 	Progress func(what string)
 
 	ctx context.Context
@@ -51,25 +52,25 @@ func (c *ScaleConfig) setDefaults() (err error) {
 	return err
 }
 
-// Axis is how one thing grows and what that costs.
+// Axis holds what was measured while one quantity grew.
 type Axis struct {
-	Name   string       `json:"name"` // "partitions"
-	What   string       `json:"what"` // is measured
-	Unit   string       `json:"unit"` // of rates
-	Points []ScalePoint `json:"points"`
+	Name   string       `json:"name"`   // the quantity, such as "partitions"
+	What   string       `json:"what"`   // a description of the measurement
+	Unit   string       `json:"unit"`   // of the rates
+	Points []ScalePoint `json:"points"` // in order of size
 }
 
-// ScalePoint is what it costs at one size.
+// ScalePoint holds what was measured at one size.
 type ScalePoint struct {
-	At    int       `json:"at"`
-	Label string    `json:"label"`
-	Rate  float64   `json:"rate"`   // median
-	P99   float64   `json:"p99_us"` // median; publish to ack, one in flight
-	Rates []float64 `json:"rates"`
-	P99s  []float64 `json:"p99s_us"`
+	At    int       `json:"at"`      // the size
+	Label string    `json:"label"`   // the size as text
+	Rate  float64   `json:"rate"`    // median of Rates
+	P99   float64   `json:"p99_us"`  // median of P99s
+	Rates []float64 `json:"rates"`   // one per round
+	P99s  []float64 `json:"p99s_us"` // one per round: 99th percentile of the latency, one in flight
 }
 
-// ScaleReport is what Scale found.
+// ScaleReport is the result of Scale.
 type ScaleReport struct {
 	Machine string `json:"machine"`
 	Command string `json:"command"`
@@ -77,10 +78,10 @@ type ScaleReport struct {
 	Axes    []Axis `json:"axes"`
 }
 
-// cliffShare is a rate below this share of the one before that is called a cliff.
+// cliffShare is the share of the best rate at a smaller size below which a rate is called a cliff.
 const cliffShare = 0.8
 
-// Cliff reports whether the rate of point i is a fifth or more below the best of a smaller size.
+// Cliff reports whether the rate of point i is more than a fifth below the best rate of a smaller size.
 func (a *Axis) Cliff(i int) bool {
 	best := 0.0
 	for _, p := range a.Points[:i] {
@@ -89,21 +90,23 @@ func (a *Axis) Cliff(i int) bool {
 	return a.Points[i].Rate < cliffShare*best
 }
 
-// point is one measurement.
+// point is one measurement: a rate in the unit of its axis, and a latency in microseconds.
 type point struct{ rate, p99 float64 }
 
 // axis says how an Axis is measured.
 type axis struct {
 	name, what, unit string
 	sizes            []int
-	label            func(int) string
-	// run measures one size once, with a broker of its own; or
+	label            func(int) string // returns a size as text
+	// run measures one size once, with a broker of its own. Either run or grow is set.
 	run func(c *ScaleConfig, size int) (point, error)
-	// grow measures one broker while it grows, rounds times at every size.
+	// grow measures one broker while it grows, c.Rounds times at every size, and calls each with every
+	// measurement and the index of its size.
 	grow func(c *ScaleConfig, sizes []int, each func(i int, p point)) error
 }
 
-// Scale measures what a broker's work costs as one thing after the other grows.
+// Scale measures how a broker's rate and latency change as one quantity after the other grows. With an
+// error, the report holds the axes that were completed.
 func Scale(ctx context.Context, c ScaleConfig) (ScaleReport, error) {
 	if err := c.setDefaults(); err != nil {
 		return ScaleReport{}, err
@@ -156,7 +159,8 @@ func (a *axis) measure(c *ScaleConfig) (Axis, error) {
 	return out, nil
 }
 
-func count(n int) string { return humanize.Comma(int64(n)) }
+// countLabel returns n with commas.
+func countLabel(n int) string { return humanize.Comma(int64(n)) }
 
 // Write prints the report as tables, or as JSON when format is "json" or "jsonl".
 func (r *ScaleReport) Write(w io.Writer, format string) error {
@@ -178,10 +182,11 @@ func (r *ScaleReport) Write(w io.Writer, format string) error {
 	return err
 }
 
-// plotDir is where the charts are, from the document.
+// plotDir is the directory of the charts, relative to the document.
 const plotDir = "plots"
 
-// Markdown returns the report for docs/benchmarks.md, with Charts in a directory "plots" beside it.
+// Markdown returns the report in the form of docs/benchmarks.md. It refers to the files of Charts in the
+// directory "plots" beside the document.
 func (r *ScaleReport) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s. Medians of %d rounds, `%s`.\n", r.Machine, r.Rounds, r.Command)
@@ -195,7 +200,7 @@ func (r *ScaleReport) Markdown() string {
 	return b.String()
 }
 
-// Charts returns an SVG of each axis by the name of its file: the rate, and the latency beside it.
+// Charts returns two SVG files for each axis, of the rates and of the latencies, by file name.
 func (r *ScaleReport) Charts() map[string][]byte {
 	charts := map[string][]byte{}
 	for i := range r.Axes {

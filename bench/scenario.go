@@ -13,38 +13,41 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// scenario is one figure: ours, its floor, and the ratio it should reach.
+// scenario measures one figure of our broker and, unless floor is nil, of the floor to compare it with.
 type scenario struct {
 	Name   string
 	Unit   string
-	Target string  // for a person
-	Goal   float64 // bound of the ratio, or of the figure itself when there is no floor
-	Less   bool    // the figure must stay below the goal
-	Full   bool    // takes long: only with Config.Full
+	Target string  // the goal as text, for the report
+	Goal   float64 // bound of the ratio ours / floor, or of our figure when there is no floor
+	Less   bool    // Goal is an upper bound; otherwise it is a lower bound
+	Full   bool    // takes long: runs only with Config.Full
 	floor  func(c *Config) (float64, error)
 	ours   func(c *Config) (float64, error)
-	finish func() error // after the last round; nil when nothing is kept between rounds
+	finish func() error // cleans up after the last round; nil when nothing is kept between rounds
 }
 
-// with starts a server, hands its address to f and stops it.
-func with(p *process, err error, f func(p *process) (float64, error)) (float64, error) {
+// withProcess calls f with p, then kills p and removes its directory. It takes the results of a start
+// function as they are: when err is not nil, it returns that and does nothing.
+func withProcess(p *process, err error, f func(p *process) (float64, error)) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
 	v, err := f(p)
-	return v, errors.Join(err, p.stop())
+	return v, errors.Join(err, p.kill())
 }
 
-// memoryBroker runs f against a broker in memory that keeps little.
+// memoryBroker runs f against a broker in memory that retains 64 MiB of each topic.
 func memoryBroker(c *Config, f func(p *process) (float64, error)) (float64, error) {
 	p, err := startBroker(c, "", "--retention-bytes", "64MiB")
-	return with(p, err, f)
+	return withProcess(p, err, f)
 }
 
-// frameOf is a publish frame of a shape, with the handle that the first topic gets.
+// frameOf returns a publish frame of count records of size bytes each, for the topic with handle 0: the
+// first one that a connection resolves.
 func frameOf(size, count int) []byte { return publishFrame(0, 0, wire.LevelDefault, size, count) }
 
-// publishScenario compares acknowledged publishes in memory with a sink that takes the same frames.
+// publishScenario compares acknowledged publishes of count records of size bytes each, in memory, with
+// a sink that acknowledges the same frames.
 func publishScenario(size, count int, goal float64) scenario {
 	frame := frameOf(size, count)
 	bytes := float64(size*count) / 1e6
@@ -53,7 +56,7 @@ func publishScenario(size, count int, goal float64) scenario {
 		Target: fmt.Sprintf(">= %.1f x raw sink", goal), Goal: goal,
 		floor: func(c *Config) (float64, error) {
 			p, err := startFloor(c, "sink", len(frame))
-			return with(p, err, func(p *process) (float64, error) {
+			return withProcess(p, err, func(p *process) (float64, error) {
 				conn, err := dialFD(p.addr)
 				if err != nil {
 					return 0, err
@@ -77,8 +80,8 @@ func publishScenario(size, count int, goal float64) scenario {
 	}
 }
 
-// clientScenario compares the Go client, one message a call, with the raw driver and its batches of
-// count, both against our broker.
+// clientScenario compares the Go client, which gets one message per call, with the raw driver, which
+// sends batches of count messages. Both publish to our broker.
 func clientScenario(count int) scenario {
 	return scenario{
 		Name: fmt.Sprintf("publish acked through the Go client, 128 B, against x %d", count), Unit: "M msg/s",
@@ -103,7 +106,8 @@ func clientScenario(count int) scenario {
 	}
 }
 
-// roundTripScenario compares a small publish, one in flight, with an echo of the same size.
+// roundTripScenario compares the p-th percentile of a small publish, one in flight, with that of an echo
+// of the same frame.
 func roundTripScenario(p float64, goal float64) scenario {
 	frame := frameOf(64, 1)
 	run := func(c *Config, conn *fdConn) (float64, error) {
@@ -118,7 +122,7 @@ func roundTripScenario(p float64, goal float64) scenario {
 		Target: fmt.Sprintf("<= %.2f x gnet echo", goal), Goal: goal, Less: true,
 		floor: func(c *Config) (float64, error) {
 			p, err := startFloor(c, "gnet-echo", 0)
-			return with(p, err, func(p *process) (float64, error) {
+			return withProcess(p, err, func(p *process) (float64, error) {
 				conn, err := dialFD(p.addr)
 				if err != nil {
 					return 0, err
@@ -140,9 +144,10 @@ func roundTripScenario(p float64, goal float64) scenario {
 	}
 }
 
+// diskWrite is the size of the records and bare writes of the disk scenarios, in bytes.
 const diskWrite = 4 << 10
 
-// syncScenario compares a durable publish, one in flight, with a write and an fdatasync.
+// syncScenario compares a publish at level disk, one in flight, with a bare write and fdatasync.
 func syncScenario() scenario {
 	return scenario{
 		Name: "disk-level publish p50, 4 KiB, one in flight", Unit: "us", Target: "<= 1.8 x bare pwrite+fdatasync", Goal: 1.8, Less: true,
@@ -155,7 +160,7 @@ func syncScenario() scenario {
 		},
 		ours: func(c *Config) (float64, error) {
 			p, err := startDiskBroker(c)
-			return with(p, err, func(p *process) (float64, error) {
+			return withProcess(p, err, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
 					return 0, err
@@ -171,12 +176,14 @@ func syncScenario() scenario {
 	}
 }
 
+// diskWriters is how many durable publishes or bare writes are in flight.
 const diskWriters = 256
 
-// durableRate keeps diskWriters publishes in flight, each its own 4 KiB frame, over partitions.
+// durableRate returns the acknowledgements per second of publishes at level disk to the given number of
+// partitions in turn, with diskWriters frames of one 4 KiB record in flight.
 func durableRate(c *Config, partitions int) (float64, error) {
 	p, err := startDiskBroker(c, "--default-topic-partitions", fmt.Sprint(partitions))
-	return with(p, err, func(p *process) (float64, error) {
+	return withProcess(p, err, func(p *process) (float64, error) {
 		s, err := login(p.addr, "bench")
 		if err != nil {
 			return 0, err
@@ -190,7 +197,8 @@ func durableRate(c *Config, partitions int) (float64, error) {
 	})
 }
 
-// windowRate publishes frames in turn with a window and returns acknowledgements per second.
+// windowRate publishes frames in turn for d, at most window of them in flight, and returns the
+// acknowledgements per second.
 func windowRate(s *session, frames [][]byte, window int, d time.Duration) (float64, error) {
 	sent, acked := 0, 0
 	out := make([]byte, 0, window*len(frames[0]))
@@ -200,7 +208,7 @@ func windowRate(s *session, frames [][]byte, window int, d time.Duration) (float
 		for sent-acked < window && time.Since(start) < d {
 			f := frames[sent%len(frames)]
 			out = append(out, f...)
-			// Ids that do not follow each other get a reply each.
+			// The broker answers a run of consecutive ids with one reply. Ids with gaps get one reply each.
 			copy(out[len(out)-len(f)+6:], []byte{byte(sent << 1), byte(sent >> 7), byte(sent >> 15), byte(sent >> 23)})
 			sent++
 		}
@@ -237,16 +245,17 @@ func manyPartitionsScenario() scenario {
 	}
 }
 
-// fetchBytes is the size of one fetch reply.
+// fetchBytes is the size of one fetch reply, in bytes.
 const fetchBytes = 1 << 20
 
-// fetchScenario compares fetching a backlog with a source that sends as much with blocking calls.
+// fetchScenario compares fetching a backlog of the given number of bytes with a source that sends
+// replies of the same size with blocking calls. args are added to the broker's command line.
 func fetchScenario(name string, goal float64, backlog int, args ...string) scenario {
 	return scenario{
 		Name: name, Unit: "MB/s", Target: fmt.Sprintf(">= %.1f x raw source", goal), Goal: goal,
 		floor: func(c *Config) (float64, error) {
 			p, err := startFloor(c, "source", fetchBytes)
-			return with(p, err, func(p *process) (float64, error) {
+			return withProcess(p, err, func(p *process) (float64, error) {
 				conn, err := dialFD(p.addr)
 				if err != nil {
 					return 0, err
@@ -257,7 +266,7 @@ func fetchScenario(name string, goal float64, backlog int, args ...string) scena
 		},
 		ours: func(c *Config) (float64, error) {
 			p, err := startDiskBroker(c, args...)
-			return with(p, err, func(p *process) (float64, error) {
+			return withProcess(p, err, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
 					return 0, err
@@ -274,19 +283,20 @@ func fetchScenario(name string, goal float64, backlog int, args ...string) scena
 	}
 }
 
-// backlogRecords is how many records of a backlog are published at once: 64 KiB.
+// backlogRecords is how many 1 KiB records of a backlog one publish frame holds: 64 KiB.
 const backlogRecords = 64
 
-// fillPause is how long a publisher waits that is told to send again.
+// fillPause is how long fillTopic waits before it repeats a publish that the broker refused as busy.
 const fillPause = 10 * time.Millisecond
 
-// fillTopic publishes a backlog of bytes, so many records at once, and returns its end.
+// fillTopic publishes 1 KiB records at level disk, in frames of the given number of records. bytes is
+// their total size, rounded down to whole frames. It returns how many records it published.
 func (s *session) fillTopic(bytes, records int) (end uint64, err error) {
 	const size = 1024
 	frame := publishFrame(s.handle, 0, wire.LevelDisk, size, records)
 	for total := uint64(bytes / (size * records) * records); end < total; end += uint64(records) {
 		err := s.publish(frame)
-		for errors.Is(err, wire.CodeBusy) { // nothing was appended: the disk is behind
+		for errors.Is(err, wire.CodeBusy) { // the disk is behind; nothing was appended
 			time.Sleep(fillPause)
 			err = s.publish(frame)
 		}
@@ -297,7 +307,7 @@ func (s *session) fillTopic(bytes, records int) (end uint64, err error) {
 	return end, nil
 }
 
-// publish sends a frame and waits for its acknowledgement.
+// publish sends a publish frame and waits for its acknowledgement.
 func (s *session) publish(frame []byte) error {
 	if err := s.write(frame); err != nil {
 		return err
@@ -309,7 +319,8 @@ func (s *session) publish(frame []byte) error {
 	return failure(f)
 }
 
-// sourceRate asks a source again and again, two requests in flight.
+// sourceRate sends fetches to a source for d, two in flight, and returns the megabytes of reply bodies
+// per second.
 func sourceRate(c *fdConn, d time.Duration) (float64, error) {
 	m := wire.Fetch{}
 	ask := request(wire.OpFetch, 0, 1, m.Append)
@@ -331,14 +342,15 @@ func sourceRate(c *fdConn, d time.Duration) (float64, error) {
 	return float64(bytes) / time.Since(start).Seconds() / 1e6, nil
 }
 
-// pushSize is the payload of pushed messages.
+// pushSize is the size of the value of a pushed message, in bytes.
 const pushSize = 128
 
-// pushAhead is how many records the publisher may be ahead of the slowest subscriber: less than the
-// topic keeps.
+// pushAhead is how many records the publisher may be ahead of the slowest subscriber. It is less than
+// what the topic retains, so that no subscriber misses records.
 const pushAhead = 150_000
 
-// pushScenario measures what is delivered to subscribers while one publisher publishes as they can.
+// pushScenario measures the bytes of values delivered to all subscribers together, while one publisher
+// publishes as fast as they can receive.
 func pushScenario(subscribers int, goal float64) scenario {
 	return scenario{
 		Name: fmt.Sprintf("push to %d subscribers, 128 B", subscribers), Unit: "MB/s", Target: fmt.Sprintf(">= %.0f MB/s", goal), Goal: goal,
@@ -348,6 +360,7 @@ func pushScenario(subscribers int, goal float64) scenario {
 	}
 }
 
+// pushRate returns the megabytes of values per second that are delivered to all subscribers together.
 func pushRate(addr string, subscribers int, d time.Duration) (float64, error) {
 	pub, err := login(addr, "bench")
 	if err != nil {
@@ -387,7 +400,7 @@ func pushRate(addr string, subscribers int, d time.Duration) (float64, error) {
 	took := time.Since(start)
 	close(stop)
 	if err == nil {
-		_, err = roundTrips(pub.fdConn, frameOf(pushSize, 1), 1) // wakes every subscriber once more
+		_, err = roundTrips(pub.fdConn, frameOf(pushSize, 1), 1) // one more delivery, after which each subscriber sees that stop is closed
 	}
 	for range subscribers {
 		err = errors.Join(err, <-errs)
@@ -395,7 +408,8 @@ func pushRate(addr string, subscribers int, d time.Duration) (float64, error) {
 	return float64(bytes) / took.Seconds() / 1e6, err
 }
 
-// count counts delivered records until stop, and checks that offsets follow each other.
+// count counts delivered records until the first delivery after stop is closed, then closes the
+// session. It fails when a delivery does not begin at the offset after the previous one.
 func (s *session) count(delivered *atomic.Uint64, stop <-chan struct{}) error {
 	defer s.close()
 	var next uint64
@@ -435,14 +449,14 @@ func (s *session) count(delivered *atomic.Uint64, stop <-chan struct{}) error {
 	}
 }
 
-const mega = 1 << 20
+const mebibyte = 1 << 20
 
 func idleScenario() scenario {
 	return scenario{
 		Name: "memory, idle broker", Unit: "MB", Target: "<= 30 MB", Goal: 30, Less: true,
 		ours: func(c *Config) (float64, error) {
 			p, err := startDiskBroker(c)
-			return with(p, err, func(p *process) (float64, error) { return p.residentBytes() / mega, nil })
+			return withProcess(p, err, func(p *process) (float64, error) { return p.residentBytes() / mebibyte, nil })
 		},
 	}
 }
@@ -469,7 +483,7 @@ func idleConnectionsScenario() scenario {
 					if _, err := conn.Read(make([]byte, 1024)); err != nil {
 						return 0, err
 					}
-					if i == 199 { // the first ones pay for what all share
+					if i == 199 { // the first 200 connections pay for what all of them share
 						before = p.residentBytes()
 					}
 				}
@@ -484,7 +498,7 @@ func idlePartitionsScenario() scenario {
 		Name: "memory, 1,000 idle partitions with a record each", Unit: "MB", Target: "<= 100 MB", Goal: 100, Less: true,
 		ours: func(c *Config) (float64, error) {
 			p, err := startDiskBroker(c, "--default-topic-partitions", "1000")
-			return with(p, err, func(p *process) (float64, error) {
+			return withProcess(p, err, func(p *process) (float64, error) {
 				s, err := login(p.addr, "bench")
 				if err != nil {
 					return 0, err
@@ -502,7 +516,7 @@ func idlePartitionsScenario() scenario {
 						return 0, err
 					}
 				}
-				return p.residentBytes() / mega, nil
+				return p.residentBytes() / mebibyte, nil
 			})
 		},
 	}
@@ -514,13 +528,13 @@ func startScenario() scenario {
 		ours: func(c *Config) (float64, error) {
 			start := time.Now()
 			p, err := startDiskBroker(c)
-			return with(p, err, func(p *process) (float64, error) { return sinceGreeted(p, start) })
+			return withProcess(p, err, func(p *process) (float64, error) { return greetedAfter(p, start) })
 		},
 	}
 }
 
-// sinceGreeted connects and returns the milliseconds since start.
-func sinceGreeted(p *process, start time.Time) (float64, error) {
+// greetedAfter connects and returns the milliseconds from start to the first byte of the greeting.
+func greetedAfter(p *process, start time.Time) (float64, error) {
 	c, err := dialFD(p.addr)
 	if err != nil {
 		return 0, err
@@ -532,8 +546,8 @@ func sinceGreeted(p *process, start time.Time) (float64, error) {
 	return float64(time.Since(start).Microseconds()) / 1000, nil
 }
 
-// restartScenario measures how long a broker takes until it greets a connection on the directory that fill
-// left, after end ended the one before.
+// restartScenario measures how many milliseconds a broker takes from its start until it greets a
+// connection. It opens the directory of a previous broker, which fill filled and end ended.
 func restartScenario(name string, goal float64, end func(p *process) error, fill func(s *session) error, args ...string) scenario {
 	return scenario{
 		Name: name, Unit: "ms", Target: fmt.Sprintf("<= %.0f ms", goal), Goal: goal, Less: true,
@@ -549,18 +563,18 @@ func restartScenario(name string, goal float64, end func(p *process) error, fill
 				err = fill(s)
 				s.close()
 			}
-			p.dir = "" // stays for the next process
+			p.dir = "" // keep the directory for the next process
 			if err = errors.Join(err, end(p)); err != nil {
 				return 0, err
 			}
 			start := time.Now()
 			p, err = startBroker(c, dir, args...)
-			return with(p, err, func(p *process) (float64, error) { return sinceGreeted(p, start) })
+			return withProcess(p, err, func(p *process) (float64, error) { return greetedAfter(p, start) })
 		},
 	}
 }
 
-// restartScenarios are those with little data; the other ones take long.
+// restartScenarios restart brokers with little data; see reopenScenarios for those with much.
 func restartScenarios() []scenario {
 	const partitions = 1000
 	few := func(s *session) error {
@@ -576,13 +590,13 @@ func restartScenarios() []scenario {
 		return nil
 	}
 	return []scenario{
-		restartScenario("start after kill -9, 1 MiB of messages", 50, (*process).stop, few),
-		restartScenario("start after kill -9, 1,000 partitions with a record each", 50, (*process).stop, many,
+		restartScenario("start after kill -9, 1 MiB of messages", 50, (*process).kill, few),
+		restartScenario("start after kill -9, 1,000 partitions with a record each", 50, (*process).kill, many,
 			"--default-topic-partitions", strconv.Itoa(partitions)),
 	}
 }
 
-// scenarios are all figures, in the order of the report.
+// scenarios returns all scenarios, in the order of the report.
 func scenarios() []scenario {
 	list := []scenario{
 		publishScenario(128, 100, 0.7),

@@ -15,17 +15,18 @@ import (
 
 // SoakConfig configures Soak. The user sets it; zero fields mean the defaults.
 type SoakConfig struct {
-	// Duration of the measured part. Default 10 minutes.
+	// Duration of the measured part, after a short warm-up. Default 10 minutes.
 	Duration time.Duration
-	// Interval is how long one sample takes. Default a 20th of Duration.
+	// Interval is the time that one sample covers, at most an eighth of Duration. Default: a 20th of it.
 	Interval time.Duration
-	// Share of the most that the mix reaches without a limit. Default 0.5.
+	// Share is the publish rate, as a share of the rate that the mix reaches without a limit: above 0, at
+	// most 1. Default 0.5.
 	Share float64
-	// Dir is where the data directory is made. Default: the system's temporary directory.
+	// Dir is where the data directory is created. Default: the system's temporary directory.
 	Dir string
-	// Program is the rafka to measure. Default: this program.
+	// Program is the path of the rafka to measure. Default: this program.
 	Program string
-	// Progress is told each sample as it is taken. Default: nobody.
+	// Progress is called with each sample as it is taken. Default: nothing is called.
 	Progress func(SoakSample)
 }
 
@@ -34,10 +35,10 @@ func (c *SoakConfig) setDefaults() (err error) {
 	c.Interval = cmp.Or(c.Interval, c.Duration/20)
 	c.Share = cmp.Or(c.Share, 0.5)
 	if c.Duration < 8*c.Interval {
-		return errors.New("bench: a soak takes at least 8 intervals")
+		return fmt.Errorf("bench: a duration of %v is too short for intervals of %v: it must be at least 8 intervals", c.Duration, c.Interval)
 	}
 	if c.Share <= 0 || c.Share > 1 {
-		return fmt.Errorf("bench: a share of %v, above 0 and up to 1 is possible", c.Share)
+		return fmt.Errorf("bench: the share is %v: it must be above 0 and at most 1", c.Share)
 	}
 	if c.Progress == nil {
 		c.Progress = func(SoakSample) {}
@@ -48,29 +49,31 @@ func (c *SoakConfig) setDefaults() (err error) {
 	return err
 }
 
-// SoakSample is what one interval was like.
+// SoakSample is what was measured in one interval. Latencies are in microseconds and count from when a
+// message was due.
 type SoakSample struct {
-	At        float64 `json:"at_s"`         // its end, from the start
-	Published float64 `json:"published"`    // acknowledged messages a second
-	Delivered float64 `json:"delivered"`    // messages a second, over all readers
-	Resident  float64 `json:"resident_mb"`  // memory of the broker
-	CPU       float64 `json:"cpu"`          // processors that the broker keeps busy
-	GCShare   float64 `json:"gc_share"`     // of the broker's processor time
-	AckP50    float64 `json:"ack_p50_us"`   // publish to ack, from the due time, level memory
-	AckP99    float64 `json:"ack_p99_us"`   //
-	ReadP50   float64 `json:"read_p50_us"`  // publish to a pushed subscriber, from the due time
-	ReadP99   float64 `json:"read_p99_us"`  //
-	DiskP99   float64 `json:"disk_p99_us"`  // publish to ack, level disk
-	Connects  float64 `json:"connects"`     // connections a second that come, publish and go
-	Behind    float64 `json:"behind_share"` // of the messages, sent over a millisecond late
+	At        float64 `json:"at_s"`         // end of the interval, in seconds from the start
+	Published float64 `json:"published"`    // acknowledged messages per second
+	Delivered float64 `json:"delivered"`    // messages per second that all readers received
+	Resident  float64 `json:"resident_mb"`  // resident memory of the broker, MB
+	CPU       float64 `json:"cpu"`          // processors that the broker kept busy
+	GCShare   float64 `json:"gc_share"`     // share of the broker's processor time spent on garbage collection
+	AckP50    float64 `json:"ack_p50_us"`   // to the acknowledgement, level memory
+	AckP99    float64 `json:"ack_p99_us"`   // likewise
+	ReadP50   float64 `json:"read_p50_us"`  // to the delivery to a pushed subscriber
+	ReadP99   float64 `json:"read_p99_us"`  // likewise
+	DiskP99   float64 `json:"disk_p99_us"`  // to the acknowledgement, level disk
+	Connects  float64 `json:"connects"`     // connections per second that were opened, published once and were closed
+	Behind    float64 `json:"behind_share"` // share of the messages that were sent over a millisecond late
 }
 
-// soakWarmUp is how long the mix runs without a limit, to learn what half of its best is.
+// soakWarmUp is how long the mix runs without a limit first, to measure its highest rate.
 const soakWarmUp = 5 * time.Second
 
-// Soak runs a broker with files under a mix of load for a long time, at a share of what the mix reaches
-// at most, and reports whether memory, collection and latency stay as they are. Every message is counted
-// and must arrive: once and in order where that is promised.
+// Soak runs a broker with files under a mix of loads for a long time, at a share of the mix's highest
+// rate, and reports whether memory, garbage collection and latency grow. It fails when a message is
+// lost, or comes twice or out of order where the broker promises otherwise. With an error, the report
+// holds what was measured until then.
 func Soak(ctx context.Context, c SoakConfig) (SoakReport, error) {
 	if err := c.setDefaults(); err != nil {
 		return SoakReport{}, err
@@ -83,7 +86,7 @@ func Soak(ctx context.Context, c SoakConfig) (SoakReport, error) {
 	}
 	err = r.run(ctx, &c, p)
 	r.judge()
-	return r, errors.Join(err, p.stop())
+	return r, errors.Join(err, p.kill())
 }
 
 func (r *SoakReport) run(ctx context.Context, c *SoakConfig, p *process) error {
@@ -93,7 +96,7 @@ func (r *SoakReport) run(ctx context.Context, c *SoakConfig, p *process) error {
 	}
 	defer m.close()
 	if err := m.run(ctx, min(soakWarmUp, c.Duration/4), func(*flow) float64 { return 0 }); err != nil {
-		return fmt.Errorf("without a limit: %w", err)
+		return fmt.Errorf("run without a limit: %w", err)
 	}
 	rates := map[string]float64{}
 	for _, f := range m.flows {
@@ -104,7 +107,7 @@ func (r *SoakReport) run(ctx context.Context, c *SoakConfig, p *process) error {
 	if err != nil {
 		return err
 	}
-	// What comes behind the last whole interval is the end of the load, not the load.
+	// The last sample ends with the last whole interval: after it the load runs out.
 	sampling, stop := context.WithTimeout(ctx, c.Duration+c.Interval/2)
 	var wg sync.WaitGroup
 	var sampleErr error

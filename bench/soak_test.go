@@ -70,8 +70,8 @@ func TestAFlowSeesWhatIsLost(t *testing.T) {
 	require.NoError(t, inOrder(next, message(0, 0), 2))
 	require.NoError(t, inOrder(next, message(1, 1), 2))
 	require.NoError(t, inOrder(next, message(2, 0), 2))
-	require.ErrorContains(t, inOrder(next, message(2, 0), 2), "message 2 of partition 0 where 4 should be")
-	require.ErrorContains(t, inOrder(next, message(5, 1), 2), "message 5 of partition 1 where 3 should be")
+	require.ErrorContains(t, inOrder(next, message(2, 0), 2), "message 2 of partition 0: expected message 4")
+	require.ErrorContains(t, inOrder(next, message(5, 1), 2), "message 5 of partition 1: expected message 3")
 
 	f := &flow{name: "lossy", size: valueHead, window: 10, readers: []*reader{{}}}
 	f.publish = func(_ context.Context, _ int64, _ []byte, done func(error)) error { done(nil); return nil }

@@ -14,12 +14,12 @@ import (
 // SoakFlow is one kind of traffic of a soak.
 type SoakFlow struct {
 	Name string  `json:"name"`
-	What string  `json:"what"`
-	Most float64 `json:"most"` // messages a second, all flows without a limit
-	Rate float64 `json:"rate"` // messages a second of the soak
+	What string  `json:"what"` // size, durability and readers, in words
+	Most float64 `json:"most"` // acknowledged messages per second when no flow is limited
+	Rate float64 `json:"rate"` // messages per second during the soak
 }
 
-// SoakReport is what Soak found.
+// SoakReport is the result of Soak.
 type SoakReport struct {
 	Machine string       `json:"machine"`
 	Command string       `json:"command"`
@@ -29,16 +29,17 @@ type SoakReport struct {
 	Trends  []SoakTrend  `json:"trends"`
 }
 
-// SoakTrend compares the last quarter of a soak with the second; the first one warms up.
+// SoakTrend compares the last quarter of a soak with the second. The first is a warm-up.
 type SoakTrend struct {
 	Name  string  `json:"name"`
 	Early float64 `json:"early"` // median of the second quarter
 	Late  float64 `json:"late"`  // median of the last quarter
-	Limit float64 `json:"limit"` // what Late may be
-	Flat  bool    `json:"flat"`
+	Limit float64 `json:"limit"` // the most that Late may be
+	Flat  bool    `json:"flat"`  // Late <= Limit
 }
 
-// Flat reports whether nothing grew. Without samples nothing is known, so it is false.
+// Flat reports whether all trends are flat. It is false when there are none, as after less than eight
+// samples.
 func (r *SoakReport) Flat() bool {
 	for _, t := range r.Trends {
 		if !t.Flat {
@@ -48,8 +49,8 @@ func (r *SoakReport) Flat() bool {
 	return len(r.Trends) > 0
 }
 
-// judge sets the trends. Memory that leaks and latency that creeps grow with every quarter; what a
-// shared machine does to single intervals is left out by the medians and allowed for by the limits.
+// judge computes the trends. A leak or a creeping latency grows from quarter to quarter. The medians and
+// the slack in the limits absorb what a shared machine does to single intervals.
 func (r *SoakReport) judge() {
 	n := len(r.Samples)
 	if n < 8 {
@@ -95,7 +96,7 @@ func (r *SoakReport) Write(w io.Writer, format string) error {
 	return err
 }
 
-// Markdown returns the report for docs/benchmarks.md.
+// Markdown returns the report in the form of docs/benchmarks.md.
 func (r *SoakReport) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s. `%s`.\n", r.Machine, r.Command)

@@ -4,4 +4,5 @@ package bench
 
 import "os"
 
+// dataSync makes the data of f durable.
 func dataSync(f *os.File) error { return f.Sync() }

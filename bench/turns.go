@@ -10,14 +10,15 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// burst is how many publishes are written at once when connections or partitions take turns.
+// burst is how many publish frames are written at once, at most 64: collect keeps one bit for each.
 const burst = 64
 
-// inTurn publishes bursts of frames over all connections and all frames in turn, two bursts under way,
-// and then, after settle, one frame after the other. Every publish must be acknowledged.
+// inTurn measures publishing with all connections and all frames in turn: first the rate of bursts, two
+// of them in flight, then, after settle, the latency with one frame in flight. A publish that the broker
+// refuses as busy does not count; any other failure is an error.
 func (c *ScaleConfig) inTurn(conns []*fdConn, frames [][]byte, settle func() error) (point, error) {
 	t := turns{conns: conns, frames: frames}
-	if err := t.each(); err != nil { // what is made at the first use is not measured
+	if err := t.warmUp(); err != nil { // what the broker creates at the first use is not measured
 		return point{}, err
 	}
 	rate, err := t.rate(c.Duration)
@@ -31,17 +32,17 @@ func (c *ScaleConfig) inTurn(conns []*fdConn, frames [][]byte, settle func() err
 	return point{rate, percentile(took, 99)}, err
 }
 
-// turns sends frames over connections, each in turn.
+// turns sends frames over connections. It takes both in turn.
 type turns struct {
 	conns  []*fdConn
 	frames [][]byte
-	conn   int // the next one
-	frame  int
-	out    []byte
+	conn   int    // how many bursts were sent; the next connection modulo their number
+	frame  int    // how many frames were sent; the next frame modulo their number
+	out    []byte // reused buffer of send
 }
 
-// each uses every frame and every connection once.
-func (t *turns) each() error {
+// warmUp uses every frame and every connection at least once.
+func (t *turns) warmUp() error {
 	for range max(len(t.conns), (len(t.frames)+burst-1)/burst) {
 		c, n, err := t.send(burst)
 		if err != nil {
@@ -54,7 +55,8 @@ func (t *turns) each() error {
 	return nil
 }
 
-// send writes up to n frames to the next connection; large frames come in smaller bursts.
+// send writes up to n frames to the next connection, and returns it and how many it wrote: large frames
+// go in smaller bursts.
 func (t *turns) send(n int) (*fdConn, int, error) {
 	c := t.conns[t.conn%len(t.conns)]
 	t.conn++
@@ -64,19 +66,20 @@ func (t *turns) send(n int) (*fdConn, int, error) {
 		at := len(t.out)
 		t.out = append(t.out, t.frames[t.frame%len(t.frames)]...)
 		t.frame++
-		// Ids that do not follow each other get a reply each.
+		// The broker answers a run of consecutive ids with one reply. Ids with gaps get one reply each.
 		binary.LittleEndian.PutUint32(t.out[at+6:], uint32(2*sent))
 	}
 	return c, sent, c.write(t.out)
 }
 
-// busyPause is how long a publisher rests that is faster than the disk.
+// busyPause is how long a publisher pauses when the broker refused publishes as busy.
 const busyPause = time.Millisecond
 
-// collect reads the answers to a burst and returns how many were acknowledged: a broker whose disk is
-// behind takes no more than its memory holds. Answers of different partitions come in any order.
+// collect reads the n replies to a burst and returns how many of its publishes were acknowledged. The
+// broker refuses publishes as busy while its disk is behind and its memory is full; collect pauses then.
+// Replies for different partitions come in any order.
 func collect(c *fdConn, n int) (acked int, err error) {
-	var seen uint64 // a bit for each of a burst
+	var seen uint64 // bit i is set when publish i of the burst was answered
 	for range n {
 		f, err := c.frame()
 		if err != nil {
@@ -84,7 +87,7 @@ func collect(c *fdConn, n int) (acked int, err error) {
 		}
 		bit := uint64(1) << (f.Correlation / 2)
 		if f.Correlation >= 2*burst || seen&bit != 0 {
-			return acked, fmt.Errorf("acknowledgement of %d, which is not under way", f.Correlation)
+			return acked, fmt.Errorf("a reply to request %d, which is not in flight", f.Correlation)
 		}
 		seen |= bit
 		switch err := failure(f); {
@@ -100,6 +103,7 @@ func collect(c *fdConn, n int) (acked int, err error) {
 	return acked, nil
 }
 
+// rate sends bursts for d, two in flight, and returns the acknowledged publishes per second.
 func (t *turns) rate(d time.Duration) (float64, error) {
 	type sent struct {
 		c *fdConn
@@ -135,7 +139,7 @@ func (t *turns) rate(d time.Duration) (float64, error) {
 	return float64(acked) / time.Since(start).Seconds(), nil
 }
 
-// singles returns how long publishes take one after the other, sorted.
+// singles sends n frames, one in flight, and returns how long each took, sorted.
 func (t *turns) singles(n int) ([]time.Duration, error) {
 	took := make([]time.Duration, 0, n)
 	for range n {

@@ -1,6 +1,6 @@
 package plot
 
-// Bars compares series in groups: a bar of each series in every group, with its value beside it.
+// Bars is a bar chart. Every group has a bar for each series, with its value beside it.
 type Bars struct {
 	Title  string
 	Unit   string // of the values
@@ -9,7 +9,7 @@ type Bars struct {
 	Groups []Group
 }
 
-// Group is what is compared: a value of each series, in their order; 0 leaves the series out.
+// Group is a group of bars: a value for each series, in the order of the series; 0 draws no bar.
 type Group struct {
 	Name   string
 	Values []float64

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Lines draws series over places that have names: sizes that grow, or percentiles.
+// Lines is a line chart over places that have names, such as sizes or percentiles.
 type Lines struct {
 	Title  string
 	Unit   string // of the values
@@ -15,7 +15,7 @@ type Lines struct {
 	Series []Line
 }
 
-// Line is a series: a value for each place, in their order; 0 leaves a gap.
+// Line is a series: a value for each place, in the order of the places; 0 leaves a gap.
 type Line struct {
 	Name   string
 	Values []float64
@@ -56,7 +56,7 @@ func (l *Lines) SVG() []byte {
 	return c.svg(l.Title)
 }
 
-// x is where a place is: the first and the last keep half a place to the edges.
+// x returns the position of a place. The first and the last place are half a place from the edges.
 func (l *Lines) x(i int, left, right float64) float64 {
 	return left + (float64(i)+0.5)*(right-left)/float64(len(l.Places))
 }

@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// colors tell series apart, also for those who see few colors (Okabe and Ito, 2008).
+// colors are distinguishable with color blindness, too (Okabe and Ito, 2008).
 var colors = []string{"#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c7a00", "#7f7f7f"}
 
 func color(series int) string { return colors[series%len(colors)] }
@@ -86,14 +86,15 @@ func (c *canvas) svg(title string) []byte {
 // drawable reports whether a value can be shown.
 func drawable(v float64) bool { return v > 0 && !math.IsInf(v, 0) }
 
-// scale maps values to places.
+// scale maps values to positions in the chart.
 type scale struct {
 	low, high float64 // values
-	from, to  float64 // places
+	from, to  float64 // positions
 	log       bool
 }
 
-// newScale covers the values. A linear one starts at 0; a logarithmic one at a power of ten.
+// newScale returns a scale that covers the values. A linear scale starts at 0, a logarithmic one at a
+// power of ten.
 func newScale(values []float64, log bool, from, to float64) scale {
 	s := scale{low: math.Inf(1), high: math.Inf(-1), from: from, to: to, log: log}
 	for _, v := range values {
@@ -117,7 +118,7 @@ func newScale(values []float64, log bool, from, to float64) scale {
 	return s
 }
 
-// niceStep is 1, 2 or 5 times a power of ten, at least v.
+// niceStep returns the least 1, 2 or 5 times a power of ten that is at least v.
 func niceStep(v float64) float64 {
 	power := math.Pow(10, math.Floor(math.Log10(v)))
 	for _, m := range []float64{1, 2, 5} {
@@ -136,7 +137,7 @@ func (s scale) place(v float64) float64 {
 	return s.from + share*(s.to-s.from)
 }
 
-// ticks are the values with a line of the grid.
+// ticks returns the values that have a grid line.
 func (s scale) ticks() (ticks []float64) {
 	if s.log {
 		for v := s.low; v <= s.high*1.001; v *= 10 {
