@@ -100,11 +100,15 @@ type notedProducers struct {
 	next  uint64 // offset behind the entries it sums up
 }
 
+// below returns an offset below which the entries are not needed for the producers. The entry that sums them up has no
+// records: a segment that ends with it is kept only for the record in front of it.
+func (n *notedProducers) below() uint64 { return max(n.next, 1) - 1 }
+
 // noteProducers logs an entry that sums up the producers, unless that was done. ok reports that the entry is on the
 // disk: then the entries below the returned offset are not needed for the producers any more.
 func (s *schedule) noteProducers() (below uint64, ok bool) {
 	if s.noted.index != 0 {
-		return s.noted.next, s.store.Reached(s.noted.index, s.store.stateLevel)
+		return s.noted.below(), s.store.Reached(s.noted.index, s.store.stateLevel)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -62,13 +62,12 @@ func TestANumberedRequestIsTakenOnce(t *testing.T) {
 	require.Len(t, slices.Compact(got), 302)
 }
 
-// What was taken is known when its entries were removed, because it was published long ago.
-func TestANumberedRequestIsKnownWhenItsEntriesAreGone(t *testing.T) {
-	n, f, p := scheduleNode(t, t.TempDir(), "memory")
+// scheduleAndFire schedules requests of 5000 messages of 1000 bytes, one after the other, and has each published. It
+// returns the last one.
+func scheduleAndFire(t *testing.T, n *node, f *fakeTime, p *Partition, requests int) (last []ScheduleItem) {
 	value := string(make([]byte, 1000))
 	pr := wire.Producer{ID: 7}
-	var last []ScheduleItem
-	for range 12 {
+	for range requests {
 		last = nil
 		for range 5000 {
 			last = append(last, ScheduleItem{Due: p.ScheduleTime().Add(time.Second).UnixMilli(), Batch: batchOf(t, value)})
@@ -87,12 +86,19 @@ func TestANumberedRequestIsKnownWhenItsEntriesAreGone(t *testing.T) {
 			return n.SchedulerStats().Pending == 0
 		})
 	}
+	return last
+}
+
+// What was taken is known when its entries were removed, because it was published long ago.
+func TestANumberedRequestIsKnownWhenItsEntriesAreGone(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "memory")
+	last := scheduleAndFire(t, n, f, p, 12)
 	eventually(t, func() bool {
 		f.add(2 * time.Second)
 		n.scheduler.ring()
 		return p.schedule.Load().store.First() >= 30_000
 	})
-	pr.Sequence = 25_000 // the sixth
+	pr := wire.Producer{ID: 7, Sequence: 25_000} // the sixth
 	for range 3 {
 		taken, err := p.Schedule(last, pr)
 		require.NoError(t, err)
@@ -101,6 +107,22 @@ func TestANumberedRequestIsKnownWhenItsEntriesAreGone(t *testing.T) {
 		p = loadedAgain(t, n)
 	}
 	require.EqualValues(t, 60_000, p.Visible())
+}
+
+// Also when all entries were removed but the one that sums up the requests, which has no records.
+func TestANumberedRequestIsKnownWhenAllEntriesAreGone(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "memory")
+	last := scheduleAndFire(t, n, f, p, 4)
+	eventually(t, func() bool {
+		f.add(2 * time.Second)
+		n.scheduler.ring()
+		return p.schedule.Load().store.First() >= 20_000-1
+	})
+	n.reopen()
+	p = loadedAgain(t, n)
+	taken, err := p.Schedule(last, wire.Producer{ID: 7, Sequence: 15_000})
+	require.NoError(t, err)
+	require.True(t, taken.Duplicate)
 }
 
 // The broker dies when a part of a request's entries is in the log. Nobody was told that it was taken:
