@@ -156,6 +156,9 @@ func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s 
 	}
 	c.sayPaused(ctx, cl, o)
 	w := &worker{c: c, o: o, out: c.newMessageWriter(), stop: cancel}
+	if o.limit > 0 {
+		w.places = make(chan struct{}, o.limit)
+	}
 	err := cl.Run(ctx, s, w.handle)
 	cancel(nil)
 	<-watched
@@ -176,32 +179,36 @@ func (c *cli) sayPaused(ctx context.Context, cl *client.Client, o *consumption) 
 
 // worker handles the messages of rafka consume.
 type worker struct {
-	c    *cli
-	o    *consumption
-	out  *messageWriter
-	took atomic.Int64 // messages taken, compared with --count
-	stop context.CancelCauseFunc
+	c      *cli
+	o      *consumption
+	out    *messageWriter
+	places chan struct{} // one for each message of --count; nil without
+	stop   context.CancelCauseFunc
 
 	done, failed atomic.Int64
 }
 
-// handle is a client.Handler. It prints m or runs the command for it.
+// handle is a client.Handler. It prints m or runs the command for it. What comes when --count messages are done or in
+// progress waits: it is needed if one of those fails, and goes back unhandled if none does.
 func (w *worker) handle(ctx context.Context, m *client.Message) error {
-	nth := w.took.Add(1)
-	if w.o.limit > 0 && nth > int64(w.o.limit) {
-		w.took.Add(-1)
-		return client.RetryAfter(0, errEnough)
+	if w.places != nil {
+		select {
+		case w.places <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	err := w.work(ctx, m)
-	switch {
-	case err != nil:
+	if err := w.work(ctx, m); err != nil {
 		if ctx.Err() == nil { // else the message is none the worse for it
 			w.failed.Add(1)
 		}
-		w.took.Add(-1)
+		if w.places != nil {
+			<-w.places
+		}
 		return err
-	case w.done.Add(1) == int64(w.o.limit):
-		return client.ErrStop
+	}
+	if w.done.Add(1) == int64(w.o.limit) {
+		w.stop(errEnough)
 	}
 	return nil
 }
