@@ -122,6 +122,8 @@ func TestWhoeverIsNotABrokerIsRecognised(t *testing.T) {
 	refused := wire.AppendError(nil, wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "who are you"))
 	f("INFO {}\r\n"+string(refused), wire.CodeUnauthenticated, "who are you")
 	f(string(refused), wire.CodeUnauthenticated, "hello") // without a greeting
+	err := dialScript(t, Options{TLS: &tls.Config{}}, []byte("INFO {}\r\n-ERR 'Unknown Protocol Operation'\r\n"))
+	require.ErrorContains(t, err, "does not use TLS (rafka://127.0.0.1")
 }
 
 func TestDialTriesEveryAddressAndSaysWhatHappened(t *testing.T) {
@@ -576,7 +578,7 @@ func TestTLSStartsBehindTheGreeting(t *testing.T) {
 		wg.Wait()
 	}
 	_, err := Dial(within(t), "rafkas://"+b.addr(), Options{})
-	require.ErrorContains(t, err, "tls")
+	require.ErrorContains(t, err, "TLS")
 }
 
 func FuzzFrames(f *testing.F) {

@@ -42,7 +42,7 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 // permanent reports whether another login cannot succeed either.
 func permanent(err error) bool {
 	switch wire.CodeOf(err) {
-	case wire.CodeUnauthenticated, wire.CodeForbidden, wire.CodeUnsupported:
+	case wire.CodeUnauthenticated, wire.CodeForbidden, wire.CodeUnsupported, wire.CodeTLSRequired:
 		return true
 	}
 	return false
@@ -115,8 +115,12 @@ func (c *Client) startTLS(ctx context.Context, e endpoint, line *greeted) (*tls.
 		config.ServerName = e.host
 	}
 	t := tls.Client(line, config)
-	if err := t.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
+	err := t.HandshakeContext(ctx)
+	if _, plain := errors.AsType[tls.RecordHeaderError](err); plain {
+		return nil, fmt.Errorf("the other side does not use TLS (rafka://%s): %w", e.addr, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start TLS: %w", err)
 	}
 	return t, nil
 }

@@ -124,7 +124,7 @@ func (srv *Server) handshake(conn net.Conn) (*tls.Conn, error) {
 func (srv *Server) refusePlain(conn net.Conn, first byte) {
 	answer := []byte("-ERR '" + errTLSRequired + "'\r\n")
 	if wire.IsBinary(first) {
-		answer = wire.AppendError(nil, wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "this broker requires TLS: rafkas://"))
+		answer = wire.AppendError(nil, wire.OpHello, 0, wire.Errorf(wire.CodeTLSRequired, "this broker accepts only connections with TLS: rafkas://"))
 	}
 	_ = conn.SetDeadline(time.Now().Add(refuseTimeout))
 	_, _ = conn.Write(answer)

@@ -188,7 +188,13 @@ func TestWhoDoesNotBeginTLSIsToldTo(t *testing.T) {
 	binary := dial()
 	_, err = binary.Write(wire.AppendPreface(nil))
 	require.NoError(t, err)
-	require.Contains(t, readAll(t, binary), "rafkas://")
+	p := &peer{t: t, conn: binary, r: bufio.NewReader(binary)}
+	_, err = p.r.ReadString('\n')
+	require.NoError(t, err)
+	var refused wire.Error
+	require.NoError(t, refused.Parse(p.read().Body))
+	require.Equal(t, wire.CodeTLSRequired, refused.Code)
+	require.Contains(t, refused.Detail, "rafkas://")
 
 	silent, garbled := dial(), dial()
 	require.Regexp(t, `^INFO .*\r\n$`, readAll(t, silent))

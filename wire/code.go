@@ -47,6 +47,8 @@ const (
 	CodeInternal Code = 10
 	// CodeTimeout says that the time allowed for the request ran out.
 	CodeTimeout Code = 11
+	// CodeTLSRequired says that the broker accepts only connections with TLS.
+	CodeTLSRequired Code = 12
 
 	// CodeTopicNotFound says that no topic has this name or handle.
 	CodeTopicNotFound Code = 20
@@ -117,6 +119,7 @@ var codes = map[Code]codeInfo{
 	CodeShutdown:             {"SHUTDOWN", "the broker is shutting down", RetryLater},
 	CodeInternal:             {"INTERNAL", "the broker failed internally", RetryUnknown},
 	CodeTimeout:              {"TIMEOUT", "the request ran out of time", RetryUnknown},
+	CodeTLSRequired:          {"TLS_REQUIRED", "the broker accepts only connections with TLS", RetryNever},
 	CodeTopicNotFound:        {"TOPIC_NOT_FOUND", "the topic does not exist", RetryNever},
 	CodeTopicExists:          {"TOPIC_EXISTS", "the topic exists with another configuration", RetryNever},
 	CodePartitionNotFound:    {"PARTITION_NOT_FOUND", "the partition does not exist", RetryNever},

@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -53,10 +55,31 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 			hint: "name a broker: --server HOST:PORT",
 		}
 	}
-	return nil, &failure{
-		exit: exitConnect, name: "CANNOT_CONNECT", err: fmt.Errorf("no broker answers at %s: %w", cmp.Or(c.server, client.DefaultAddr), err),
-		hint: "start a broker with rafka dev, or name another one with --server HOST:PORT",
+	return nil, noConnection(cmp.Or(c.server, client.DefaultAddr), err)
+}
+
+// noConnection returns the failure for a server with which there is no connection because of err.
+func noConnection(server string, err error) *failure {
+	f := &failure{exit: exitConnect, name: "CANNOT_CONNECT", err: err}
+	_, plain := errors.AsType[tls.RecordHeaderError](err)
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	network, _ := errors.AsType[*net.OpError](err)
+	switch {
+	case plain:
+		f.hint = "connect without TLS: --server rafka://HOST:PORT, and no --tls-ca, --tls-cert or --tls-key"
+	case errors.Is(err, wire.CodeTLSRequired):
+		f.hint = "connect with TLS: --server rafkas://HOST:PORT; --tls-ca names the authority that signed the broker's certificate"
+	case distrusted:
+		f.hint = "--tls-ca names the authority that signed the broker's certificate; --server has to name a host that is in it"
+	case network != nil && network.Op == "remote error": // an alert of TLS
+		f.hint = "if the broker asks for a certificate: --tls-cert and --tls-key name one"
+	case network != nil, errors.Is(err, context.DeadlineExceeded):
+		f.err = fmt.Errorf("no broker answers at %s: %w", server, err)
+		f.hint = "start a broker with rafka dev, or name another one with --server HOST:PORT"
+	default:
+		f.hint = "what answers there is no broker for this program: --server HOST:PORT names another one"
 	}
+	return f
 }
 
 // tellOfBreaks makes the client say on stderr when the connection is lost and when it is back.

@@ -3,13 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/client"
 	"github.com/rafka-mq/rafka/config"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -36,6 +41,23 @@ func TestExitCodes(t *testing.T) {
 	f(wire.CodeTimeout, 7, "TIMEOUT")
 	f(context.DeadlineExceeded, 7, "TIMEOUT")
 	f(errInterrupted, 130, "INTERRUPTED")
+}
+
+func TestAConnectionThatFailsIsExplained(t *testing.T) {
+	f := func(err error, hint string) {
+		t.Helper()
+		got := noConnection("host:1", fmt.Errorf("connect to host:1: %w", err))
+		require.Equal(t, exitConnect, got.exit)
+		require.ErrorIs(t, got, err)
+		require.Contains(t, got.hint, hint)
+	}
+	f(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "rafka dev")
+	f(context.DeadlineExceeded, "rafka dev")
+	f(client.ErrProtocol, "is no broker")
+	f(tls.RecordHeaderError{Msg: "first record"}, "without TLS")
+	f(wire.Errorf(wire.CodeTLSRequired, "x"), "rafkas://")
+	f(&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}}}, "--tls-ca")
+	f(&net.OpError{Op: "remote error", Err: errors.New("certificate required")}, "--tls-cert")
 }
 
 func TestHintsBelongToCodesThatExist(t *testing.T) {
