@@ -44,7 +44,7 @@ func (s *Store) recover() error {
 	}
 	if err := s.commits.keepReserve(); err != nil {
 		if !isFull(err) {
-			return fmt.Errorf("make reserve: %w", err)
+			return fmt.Errorf("reserve %d MiB of disk for the commit log: %w", s.commits.size>>20, err)
 		}
 		s.noteFull()
 	}
