@@ -62,6 +62,7 @@ type LogStats struct {
 	Lost     uint64    // records in those ranges
 	ReadOnly bool
 	Err      error // why it is read-only
+	Full     bool  // the disk is full, so data is refused
 }
 
 // Stats returns the log's figures. It does not wait for the disk.
@@ -71,7 +72,7 @@ func (l *Log) Stats() LogStats {
 	st := LogStats{
 		Bytes: l.unfiled, Entries: l.next.index - l.prev.index, Records: l.next.offset - l.first,
 		Segments: len(l.segments), Unfiled: l.unfiled, Corrupt: len(l.corrupt),
-		ReadOnly: l.failed != nil, Err: l.failed,
+		ReadOnly: l.failed != nil, Err: l.failed, Full: l.store.full.Load(),
 	}
 	for _, s := range l.segments {
 		st.Bytes += s.size

@@ -339,8 +339,11 @@ func (p *Partition) Info() wire.PartitionInfo {
 	info := wire.PartitionInfo{
 		First: pos.First, Visible: p.Visible(), Next: pos.Next, Bytes: uint64(stats.Bytes),
 	}
-	if stats.ReadOnly {
+	switch {
+	case stats.ReadOnly:
 		info.Status = wire.StatusReadOnly
+	case stats.Full:
+		info.Status = wire.StatusFull
 	}
 	return info
 }

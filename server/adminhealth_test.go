@@ -68,9 +68,11 @@ func TestAFullDiskIsTold(t *testing.T) {
 	answers(t, srv, "/readyz", http.StatusOK, "degraded: the disk is full")
 	answers(t, srv, "/healthz", http.StatusOK, "ok\n")
 	require.Equal(t, 1.0, scrape(t, srv)["rafka_storage_full"])
+	require.Equal(t, wire.StatusFull, srv.registry.Topics()[0].Info().Partitions[0].Status)
 	disk.SetCapacity(0)
 	answers(t, srv, "/readyz", http.StatusOK, "ok\n")
 	require.Eventually(t, func() bool { _, body := get(t, srv, "/readyz"); return body == "ok\n" }, waitLimit, time.Millisecond)
+	require.Equal(t, wire.StatusOK, srv.registry.Topics()[0].Info().Partitions[0].Status)
 }
 
 func TestABrokerThatStopsIsNotReady(t *testing.T) {

@@ -141,7 +141,7 @@ type Status uint8
 const (
 	StatusOK       Status = 0
 	StatusReadOnly Status = 1 // a write or flush failed; reads go on
-	StatusFull     Status = 2 // no room; writing resumes by itself
+	StatusFull     Status = 2 // the disk is full; writing resumes by itself
 	StatusForeign  Status = 3 // owned by another broker
 )
 
