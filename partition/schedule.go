@@ -42,6 +42,7 @@ type schedule struct {
 	mu       sync.Mutex // guards the fields below; held from an append until the index is changed
 	index    scheduleIndex
 	crons    map[uint64]*recurrence // by message id
+	firing   map[uint64]struct{}    // ids of recurring messages that are fired and not published yet
 	sequence uint64                 // sequence number of the record that is fired next
 	body     []byte                 // scratch space for an entry: a checksum and its content
 
@@ -158,7 +159,8 @@ func openSchedule(p *Partition) (*schedule, error) {
 		return nil, fmt.Errorf("open the schedule of %s: %w", p, err)
 	}
 	store.log = l
-	s := &schedule{target: p, store: store, all: r.scheduler, crons: map[uint64]*recurrence{}, sequence: p.scheduledNext()}
+	s := &schedule{target: p, store: store, all: r.scheduler, crons: map[uint64]*recurrence{},
+		firing: map[uint64]struct{}{}, sequence: p.scheduledNext()}
 	s.earliest.Store(noDue)
 	s.watcher = NewWatcher(s.all.ring)
 	store.Watch(s.watcher)
@@ -333,7 +335,9 @@ func (s *schedule) appendEntry(b log.Batch) (offset, index uint64, err error) {
 }
 
 // CancelScheduled cancels scheduled messages. missing is how many of the ids were not waiting. at.Reached(index, level)
-// tells how durable that is; at is nil when nothing was cancelled. The error is a *wire.Error.
+// tells how durable all of that is: of a missing message, that it is published or cancelled. at is nil when nothing was
+// ever scheduled here. The error is a *wire.Error, CodeBusy while one of the messages is being published and will be
+// due again.
 func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, index uint64, err error) {
 	if err := p.Err(); err != nil {
 		return 0, nil, 0, err
@@ -348,23 +352,25 @@ func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, i
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, index, err := s.cancelLocked(ids, s.all.clock.Now())
-	if err != nil || n == 0 {
+	if err != nil {
 		return len(ids), nil, 0, err
 	}
 	s.updateEarliest()
 	return len(ids) - n, s.store, index, nil
 }
 
-// cancelLocked cancels those of the ids that wait, and returns how many they were and the index of the entry.
+// cancelLocked cancels those of the ids that wait, and returns how many they were and the index of the last entry that
+// has to do with them.
 func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint64, err error) {
 	known := s.index.known(ids)
 	for _, id := range ids {
-		if s.crons[id] != nil && !slices.Contains(known, id) { // it will wait again for its next time
+		_, firing := s.firing[id] // the partition may refuse it for a while, on a full disk
+		if firing || s.crons[id] != nil && !slices.Contains(known, id) {
 			return 0, 0, wire.Errorf(wire.CodeBusy, "scheduled message %d is being published", id)
 		}
 	}
-	if len(known) == 0 {
-		return 0, 0, nil
+	if len(known) == 0 { // an earlier cancel may not be durable yet
+		return 0, s.store.log.Positions().NextIndex - 1, nil
 	}
 	s.body = appendCancelled(s.room(), known)
 	if _, index, err = s.writeLocked(wire.KindState, 0, now); err != nil {

@@ -233,15 +233,54 @@ func TestARecurringMessageThatIsBeingPublishedIsCancelledLater(t *testing.T) {
 	code(t, wire.CodeBusy, err)
 	s.index.push(items[0])
 	require.True(t, s.collect(s.all.clock.Now()))
+	_, _, _, err = p.CancelScheduled(ids)
+	code(t, wire.CodeBusy, err) // the partition may refuse it for long, on a full disk, and then take it
+	s.publishRound(s.all.clock.Now())
 	missing, _, _, err := p.CancelScheduled(ids)
 	require.NoError(t, err)
 	require.Zero(t, missing)
 	require.Empty(t, s.crons)
-	missing, _, _, err = p.CancelScheduled(ids)
-	require.NoError(t, err)
-	require.Equal(t, 1, missing)
 	require.NoError(t, n.store.Close())
 	n.Registry = nil
+}
+
+// The broker may end when a recurring message was fired and cancelled, and is not durable in its partition.
+func TestWhatWasCancelledIsNotPublishedAgainByARestart(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "disk")
+	ids := together(t, p, []ScheduleItem{{Cron: "@every 1h", Batch: batchOf(t, "a")}})
+	s := p.schedule.Load()
+	n.Registry.Close()
+	f.add(time.Hour)
+	require.True(t, s.collect(s.all.clock.Now()))
+	s.noteFiring() // as if it had been published, to memory that is lost
+	missing, _, _, err := p.CancelScheduled(ids)
+	require.NoError(t, err)
+	require.Zero(t, missing)
+	require.NoError(t, n.store.Close())
+	n.Registry = nil
+	n.open()
+	p = loadedAgain(t, n)
+	later(t, p, 0, "b") // is published after what a restart publishes again
+	eventually(t, func() bool { return p.Visible() > 0 })
+	require.Equal(t, []string{"b"}, values(t, p, 0))
+}
+
+// A cancel that is sent again must not be answered before the first one is durable.
+func TestAMissingScheduleIsAnsweredWhenItsCancelIsDurable(t *testing.T) {
+	_, _, p := scheduleNode(t, t.TempDir(), "disk")
+	missing, at, _, err := p.CancelScheduled([]uint64{1})
+	require.NoError(t, err)
+	require.Equal(t, 1, missing)
+	require.Nil(t, at, "nothing was ever scheduled")
+	ids := later(t, p, time.Hour, "a")
+	missing, first, index, err := p.CancelScheduled(ids)
+	require.NoError(t, err)
+	require.Zero(t, missing)
+	missing, at, again, err := p.CancelScheduled(ids)
+	require.NoError(t, err)
+	require.Equal(t, 1, missing)
+	require.Same(t, first, at)
+	require.Equal(t, index, again)
 }
 
 func TestThereIsALimitOfScheduledMessages(t *testing.T) {

@@ -92,6 +92,7 @@ func (s *schedule) fireLocked(list []readyBatch, fired []firing, now time.Time) 
 		it := &list[i].of
 		s.sequence += f.records
 		if f.next != 0 {
+			s.firing[f.id] = struct{}{}
 			s.index.push(newScheduled(f.next, it.id, it.at(), it.count()))
 			continue
 		}
@@ -149,6 +150,7 @@ func (s *schedule) publishRound(now time.Time) {
 		list = s.stuck // nobody knows whether the round is logged; a restart finds out
 	}
 	s.stuck, s.round = nil, round{}
+	defer s.noteFiring()
 	done := unconfirmed{low: ^uint64(0)}
 	for i := range list {
 		b := &list[i]
@@ -166,6 +168,18 @@ func (s *schedule) publishRound(now time.Time) {
 	}
 	s.target.Flush(s.target.topic.Config().Level)
 	s.waiting = append(s.waiting, done)
+}
+
+// noteFiring lets recurring messages be cancelled again, except those that the partition has refused so far.
+func (s *schedule) noteFiring() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.firing)
+	for i := range s.stuck {
+		if id := s.stuck[i].of.id; s.crons[id] != nil {
+			s.firing[id] = struct{}{}
+		}
+	}
 }
 
 // pauseAfter has the schedule wait for fireRetry after an error.

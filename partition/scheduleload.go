@@ -36,6 +36,7 @@ func (s *schedule) load() error {
 	s.endRequest(&l, s.store.Next())
 	s.sequence = max(s.sequence, l.known)
 	s.readRedo(l.redo)
+	s.noteFiring()
 	s.startWith(l.waitlist)
 	return nil
 }
@@ -159,7 +160,8 @@ func (s *schedule) loadFired(l *loading, body []byte) error {
 	return nil
 }
 
-// loadCancelled marks what was cancelled as gone.
+// loadCancelled marks what was cancelled as gone. Nothing of it is published any more, not even what was fired before
+// and was not in the partition for long enough to survive the end of the broker.
 func (s *schedule) loadCancelled(l *loading, body []byte) error {
 	ids, err := parseCancelled(body)
 	for _, id := range ids {
@@ -168,6 +170,7 @@ func (s *schedule) loadCancelled(l *loading, body []byte) error {
 		}
 		delete(s.crons, id)
 	}
+	l.redo = slices.DeleteFunc(l.redo, func(r redo) bool { return slices.Contains(ids, r.of.id) })
 	return err
 }
 
