@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,6 +65,40 @@ func TestSettlementsAreTriedAgainWhenTheBrokerIsBusy(t *testing.T) {
 		})
 		require.NoError(t, q.Close(within(t)))
 	}
+}
+
+// A worker that ends leaves no lease request behind, which could take what the worker has given back.
+func TestAWorkerThatEndsLeavesNoLeaseRequest(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.fill("t", 0, 1, "x")
+	c := dial(t, b, Options{})
+	waiting := make(chan wire.Frame, 2*maxLeases)
+	served, asked := false, make(chan struct{}, 2*maxLeases)
+	b.setHook(func(fc *fakeConn, f wire.Frame) bool {
+		var m wire.Lease
+		switch {
+		case f.Op != wire.OpLease || m.Parse(f.Body) != nil:
+			return false
+		case !served:
+			served = true
+			return false
+		case m.MaxMessages > 0:
+			waiting <- f
+			asked <- struct{}{}
+			return true
+		}
+		for len(waiting) > 0 {
+			fc.reply(<-waiting, 0, (&wire.Leased{}).Append(nil))
+		}
+		fc.reply(f, 0, (&wire.Leased{}).Append(nil))
+		return true
+	})
+	require.NoError(t, c.Run(within(t), Queue("q", "t"), func(context.Context, *Message) error {
+		<-asked
+		return ErrStop
+	}))
+	require.Empty(t, waiting)
 }
 
 func TestAcknowledgementsLeaveBeforeADrainedConnectionCloses(t *testing.T) {

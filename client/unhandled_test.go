@@ -52,42 +52,6 @@ func TestTheEndOfARunIsNoAttempt(t *testing.T) {
 	})
 }
 
-// What a worker gives back when it ends goes to others, not to a request of its own that still waits.
-func TestWhatAWorkerGivesBackDoesNotComeToItself(t *testing.T) {
-	brokers(t, func(t *testing.T, b *servertest.Broker, c *client.Client) {
-		ctx := within(t)
-		const messages, workers = 5, 20
-		_, err := c.CreateTopic(ctx, "t", client.TopicOptions{})
-		require.NoError(t, err)
-		for range messages {
-			_, err := c.Publish(ctx, &client.Message{Topic: "t"})
-			require.NoError(t, err)
-		}
-		s := client.Queue("q", "t")
-		s.MaxDeliveries = 1
-		for range workers {
-			one, err := client.Dial(ctx, b.Addr, client.Options{Dialer: b.Dial})
-			require.NoError(t, err)
-			life, end := context.WithCancel(ctx)
-			_ = one.Run(life, s, func(ctx context.Context, m *client.Message) error {
-				end()
-				<-ctx.Done()
-				return ctx.Err()
-			})
-			end()
-			require.NoError(t, one.Close(ctx))
-		}
-		n := 0
-		require.NoError(t, c.Run(ctx, s, func(_ context.Context, m *client.Message) error {
-			require.Equal(t, 1, m.Attempt)
-			if n++; n == messages {
-				return client.ErrStop
-			}
-			return nil
-		}))
-	})
-}
-
 // withOneMessage returns a client of a broker whose topic t has one message.
 func withOneMessage(t *testing.T) (context.Context, *client.Client) {
 	b := servertest.Start(t, servertest.Options{})
