@@ -14,7 +14,7 @@ type gatherer struct {
 	out  []byte
 	sent []group.Lease  // parts of the leases whose messages are in out
 	gone []group.Settle // parts of the leases that have no message to deliver any more
-	done int            // leases that are completely in sent or gone
+	left []group.Lease  // parts of the leases that are in neither
 	last uint64         // index of the last whole entry in out
 
 	id      wire.Identity // of the partition
@@ -30,34 +30,47 @@ type checkedEntry struct {
 // maxGathered bounds the gathered bytes, so that the reply fits a frame.
 const maxGathered = wire.MaxFrameBytes - leaseReserve
 
-// gather appends the entries of the leases, which must be in offset order. read is the partition's Read or ReadCold.
-func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read func(c *log.Chunk, offset uint64, maxBytes int) error) error {
-	var c log.Chunk
-	defer c.Release()
+// readFunc is a partition's Read, ReadCold or a choice of the two.
+type readFunc func(c *log.Chunk, offset uint64, maxBytes int) error
+
+// gather appends the entries of the leases, which must be in offset order.
+func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read readFunc) error {
 	g.id = p.Identity()
-	for _, l := range leases {
-		if g.done > 0 && len(g.out) >= maxGathered {
+	for i, l := range leases {
+		if i > 0 && len(g.out) >= maxGathered {
+			g.left = leases[i:]
 			return nil
 		}
-		from, to := l.First, l.First+uint64(l.Count)
-		for from < to {
-			c.Release()
-			if err := read(&c, from, deliverBytes); err != nil {
-				return err
-			}
-			if c.Next <= from {
-				return outOfRange(p, from)
-			}
-			at, err := g.chunk(&c, l, from, to, g.id.Seed())
-			if err != nil {
-				return err
-			}
-			from = min(to, c.Next)
-			g.leave(l, at, from)
+		if from, err := g.lease(p, l, read); err != nil {
+			rest := group.Lease{First: from, Count: l.Count - uint32(from-l.First), Attempt: l.Attempt}
+			g.left = append([]group.Lease{rest}, leases[i+1:]...)
+			return err
 		}
-		g.done++
 	}
 	return nil
+}
+
+// lease is gather for one lease. With an error it returns the offset up to which it got.
+func (g *gatherer) lease(p *partition.Partition, l group.Lease, read readFunc) (uint64, error) {
+	var c log.Chunk
+	defer c.Release()
+	from, to := l.First, l.First+uint64(l.Count)
+	for from < to {
+		c.Release()
+		if err := read(&c, from, deliverBytes); err != nil {
+			return from, err
+		}
+		if c.Next <= from {
+			return from, outOfRange(p, from)
+		}
+		at, err := g.chunk(&c, l, from, to, g.id.Seed())
+		if err != nil {
+			return at, err
+		}
+		from = min(to, c.Next)
+		g.leave(l, at, from)
+	}
+	return to, nil
 }
 
 // take notes that the messages [from, to) of a lease are in out.
@@ -123,35 +136,41 @@ func (g *gatherer) part(l group.Lease, e wire.Entry, raw []byte, first, next uin
 	if err != nil {
 		return err
 	}
-	had := len(g.sent)
-	if !batch.Thinned() {
-		g.take(l, first, next)
-	} else if err := g.thinned(l, &batch, e.BaseOffset, first, next); err != nil || len(g.sent) == had {
+	if batch.Thinned() {
+		kept, err := g.thinned(l, &batch, e.BaseOffset, first, next)
+		if err != nil || !kept {
+			return err
+		}
+		return g.entry(e, raw, first, next, seed)
+	}
+	if err := g.entry(e, raw, first, next, seed); err != nil {
 		return err
 	}
-	return g.entry(e, raw, first, next, seed)
+	g.take(l, first, next)
+	return nil
 }
 
-// thinned is part for an entry from which compaction removed records.
-func (g *gatherer) thinned(l group.Lease, batch *wire.Batch, base, first, next uint64) error {
+// thinned notes which of the messages [first, next) of a lease compaction left in a batch, and reports whether it left any.
+func (g *gatherer) thinned(l group.Lease, batch *wire.Batch, base, first, next uint64) (kept bool, err error) {
 	plain, err := codec.Unpack(*batch, nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	at := base
 	for rec, err := range plain.Records() {
 		switch {
 		case err != nil:
-			return err
+			return false, err
 		case at < first || at >= next:
 		case rec.Removed:
 			g.leave(l, at, at+1)
 		default:
 			g.take(l, at, at+1)
+			kept = true
 		}
 		at++
 	}
-	return nil
+	return kept, nil
 }
 
 func (g *gatherer) entry(e wire.Entry, raw []byte, from, to uint64, seed uint32) error {
@@ -190,8 +209,7 @@ func (g *gatherer) open(e *wire.Entry) (wire.Batch, error) {
 // cut appends a new entry with the records [first, next) of e.
 func (g *gatherer) cut(e wire.Entry, batch *wire.Batch, first, next uint64, seed uint32) error {
 	at := len(g.out)
-	g.out = append(g.out, make([]byte, wire.StampBytes)...)
-	out, err := batch.Cut(g.out, uint32(first-e.BaseOffset), uint32(next-e.BaseOffset))
+	out, err := batch.Cut(append(g.out, make([]byte, wire.StampBytes)...), uint32(first-e.BaseOffset), uint32(next-e.BaseOffset))
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,14 @@
 package server
 
 import (
+	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -31,4 +35,63 @@ func TestABatchIsCheckedBeforeItIsCut(t *testing.T) {
 	require.Error(t, cut(one, 2, bad))
 	require.Error(t, cut(wire.Identity{Partition: 2}, 1, bad))
 	require.NoError(t, cut(one, 1, good))
+}
+
+// entryOf returns an entry whose records have consecutive offsets from base on, as compaction leaves it when it keeps the
+// first kept of them.
+func entryOf(t *testing.T, seed uint32, index, base uint64, records, kept int) []byte {
+	var b, thin wire.BatchBuilder
+	for range records {
+		b.Add(wire.Record{Value: []byte("x")})
+	}
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	if kept < records {
+		_, err = batch.Thin(&thin, func(i int, _ *wire.Record) bool { return i < kept })
+		require.NoError(t, err)
+		batch, err = wire.ParseBatch(thin.Bytes())
+		require.NoError(t, err)
+	}
+	st := wire.Stamp{
+		Kind: wire.KindData, Index: index, BaseOffset: base, Count: batch.Count(), Length: uint32(len(batch.Raw())),
+	}
+	entry := append(make([]byte, wire.StampBytes), batch.Raw()...)
+	st.Put(entry, seed)
+	return entry
+}
+
+// What is said to be sent is in the entries, and the rest is gone or left, also when reading fails on the way.
+func TestEveryLeasedMessageIsSentGoneOrLeft(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("jobs")
+	p := b.srv.registry.Topic("jobs").Partition(0)
+	seed := p.Identity().Seed()
+	entries := [][]byte{entryOf(t, seed, 1, 0, 1, 1), entryOf(t, seed, 2, 1, 2, 1), entryOf(t, seed, 3, 3, 1, 1)}
+	broken := errors.New("broken")
+	gather := func(readable int) (g gatherer, err error) {
+		read := func(c *log.Chunk, offset uint64, _ int) error {
+			for _, raw := range entries[:readable] {
+				e, _, err := wire.ViewEntry(raw)
+				require.NoError(t, err)
+				if e.BaseOffset >= offset {
+					c.Slices, c.Next = [][]byte{raw}, e.NextOffset()
+					return nil
+				}
+			}
+			return broken
+		}
+		err = g.gather(p, []group.Lease{{First: 0, Count: 4, Attempt: 1}}, read)
+		return g, err
+	}
+	g, err := gather(3)
+	require.NoError(t, err)
+	require.Equal(t, slices.Concat(entries...), g.out)
+	require.Equal(t, []group.Lease{{First: 0, Count: 2, Attempt: 1}, {First: 3, Count: 1, Attempt: 1}}, g.sent)
+	require.Equal(t, []group.Settle{{First: 2, Count: 1, Attempt: 1}}, g.gone)
+	require.Empty(t, g.left)
+
+	g, err = gather(2)
+	require.ErrorIs(t, err, broken)
+	require.Equal(t, []group.Lease{{First: 0, Count: 2, Attempt: 1}}, g.sent)
+	require.Equal(t, []group.Lease{{First: 3, Count: 1, Attempt: 1}}, g.left)
 }

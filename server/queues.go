@@ -239,27 +239,20 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 	if errors.Is(err, log.ErrCold) {
 		return r.serveCold(p, slices.Clone(leases))
 	}
-	return r.answer(p, leases, &g, err)
+	return r.answer(p, &g, err)
 }
 
 func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) error {
 	return r.b.work(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
 		var g gatherer
 		err := g.gather(p, leases, p.ReadCold)
-		return func(time.Time) error { return r.answer(p, leases, &g, err) }, nil
+		return func(time.Time) error { return r.answer(p, &g, err) }, nil
 	})
 }
 
-// answer sends the leased messages that were gathered. The others go back to the queue, except lost ones, which become done.
-func (r *leaseRequest) answer(p *partition.Partition, leases []group.Lease, g *gatherer, err error) error {
-	now := r.b.s.loop.srv.opts.Now()
-	if left := leases[g.done:]; err != nil || len(left) > 0 {
-		giveBack(p, r.group, left, err, now)
-	}
-	if len(g.gone) > 0 {
-		// A refused settlement leaves the lease to expire.
-		_, _, _ = p.Settle(r.group, partition.Settlement{Op: wire.OpAck, Ranges: g.gone}, now)
-	}
+// answer sends the leased messages that were gathered.
+func (r *leaseRequest) answer(p *partition.Partition, g *gatherer, err error) error {
+	g.settleRest(p, r.group, err, r.b.s.loop.srv.opts.Now())
 	if len(g.sent) == 0 && err != nil {
 		return err
 	}
@@ -273,6 +266,15 @@ func leasedCount(leases []group.Lease) (n int) {
 		n += int(l.Count)
 	}
 	return n
+}
+
+// settleRest settles what was leased and is not in sent: what is gone becomes done, and the rest goes back to the queue.
+func (g *gatherer) settleRest(p *partition.Partition, queue string, err error, now time.Time) {
+	giveBack(p, queue, g.left, err, now)
+	if len(g.gone) > 0 {
+		// A refused settlement leaves the lease to expire.
+		_, _, _ = p.Settle(queue, partition.Settlement{Op: wire.OpAck, Ranges: g.gone}, now)
+	}
 }
 
 // giveBack settles leased messages that were not sent, because of err or, when it is nil, because the reply was full. Lost
