@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/auth"
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/wire"
 	"github.com/rafka-mq/rafka/wire/codec"
 )
@@ -380,6 +381,31 @@ func TestTextLeasesReturn(t *testing.T) {
 	require.Equal(t, "+OK nothing to do", second.ask("LEASE jobs crew"))
 	b.clock.Add(11_000)
 	require.Regexp(t, "^LEASED jobs/0@0 1 .* attempt=3$", second.ask("LEASE jobs crew"))
+}
+
+// A lease shows its own messages and no others. One whose time to live is over is done.
+func TestTextLeaseShowsWhatIsLeased(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("jobs")
+	p := b.srv.registry.Topic("jobs").Partition(0)
+	for _, ttl := range []int64{10, 0, 0} {
+		var builder wire.BatchBuilder
+		builder.SetTTL(ttl)
+		builder.Add(wire.Record{Value: []byte("x")})
+		batch, err := wire.ParseBatch(builder.Bytes())
+		require.NoError(t, err)
+		_, _, _, err = p.Publish(&batch, b.clock.Load())
+		require.NoError(t, err)
+	}
+	b.clock.Add(20)
+	peer := b.peer()
+	require.Regexp(t, "^LEASED jobs/0@1 1 .* attempt=1$", peer.ask("LEASE jobs crew 2"))
+	require.Equal(t, "x\r\n", peer.line())
+	require.Equal(t, "+OK 1 message\r\n", peer.line())
+	require.Equal(t, "+OK jobs/0@1 settled", peer.ask("ACK jobs/0@1 crew"))
+	list, err := p.Pending(nil, "crew", 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, []group.Pending{{First: 2, Count: 1}}, list)
 }
 
 // Records on the disk are read like those in memory, and a compressed batch like a plain one.

@@ -2,9 +2,13 @@ package server
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
@@ -34,7 +38,7 @@ func (t *text) fetch(args []string, _ time.Time) error {
 	}
 	// On a worker: the records may be on the disk, and compressed.
 	return t.work(func() (func(time.Time) error, error) {
-		show := shower{p: p, verb: "RECORD", limit: count}
+		show := shower{p: p, verb: "RECORD", end: math.MaxUint64, limit: count, bytes: fetchTextBytes}
 		next, err := show.from(offset)
 		return func(time.Time) error {
 			t.show(&show)
@@ -79,7 +83,9 @@ type shower struct {
 	p     *partition.Partition
 	verb  string // start of each record's line
 	extra string // end of each record's line
-	limit int    // of records
+	end   uint64 // offset at which it stops
+	limit int    // number of records at which it stops
+	bytes int    // size of out at which it stops before the next record
 	count int    // records in out
 	out   []byte
 }
@@ -87,7 +93,7 @@ type shower struct {
 // from adds records from an offset on until there are enough, and returns the offset behind them. After some records it
 // returns no error, so that they are shown; the next call returns the error.
 func (s *shower) from(offset uint64) (next uint64, err error) {
-	for s.count < s.limit && len(s.out) < fetchTextBytes {
+	for !s.full(offset) {
 		behind, err := s.chunk(offset)
 		if err != nil && s.count > 0 {
 			return offset, nil
@@ -119,7 +125,7 @@ func (s *shower) chunk(offset uint64) (next uint64, err error) {
 				return offset, err
 			}
 			if e.Kind == wire.KindData {
-				if offset, err = s.entry(&e, offset); err != nil || s.full() {
+				if offset, err = s.entry(&e, offset); err != nil || s.full(offset) {
 					return offset, err
 				}
 			}
@@ -129,7 +135,9 @@ func (s *shower) chunk(offset uint64) (next uint64, err error) {
 	return max(offset, c.Next), nil
 }
 
-func (s *shower) full() bool { return s.count >= s.limit || len(s.out) >= fetchTextBytes }
+func (s *shower) full(offset uint64) bool {
+	return offset >= s.end || s.count >= s.limit || len(s.out) >= s.bytes
+}
 
 // entry adds the records of an entry from offset on, and returns the offset behind the last one.
 func (s *shower) entry(e *wire.Entry, offset uint64) (next uint64, err error) {
@@ -146,7 +154,7 @@ func (s *shower) entry(e *wire.Entry, offset uint64) (next uint64, err error) {
 			return offset, err
 		}
 		if at >= offset {
-			if s.full() {
+			if s.full(at) {
 				return at, nil
 			}
 			if !rec.Removed {
@@ -157,6 +165,38 @@ func (s *shower) entry(e *wire.Entry, offset uint64) (next uint64, err error) {
 		at++
 	}
 	return offset, nil
+}
+
+// leased adds the messages in sent of a gatherer. With an error, those that it did not add are left.
+func (s *shower) leased(g *gatherer) error {
+	for i, l := range g.sent {
+		before := *s
+		if err := s.lease(g.out, l); err != nil {
+			*s = before
+			g.left = append(slices.Clone(g.sent[i:]), g.left...)
+			g.sent = g.sent[:i]
+			return err
+		}
+	}
+	return nil
+}
+
+// lease adds the messages of a lease, which are among the entries.
+func (s *shower) lease(entries []byte, l group.Lease) error {
+	s.extra, s.end = fmt.Sprintf(" attempt=%d", l.Attempt), l.First+uint64(l.Count)
+	for len(entries) > 0 {
+		e, rest, err := wire.ViewEntry(entries)
+		if err != nil {
+			return err
+		}
+		if e.BaseOffset < s.end && e.NextOffset() > l.First {
+			if _, err := s.entry(&e, l.First); err != nil {
+				return err
+			}
+		}
+		entries = rest
+	}
+	return nil
 }
 
 // record adds one record: a line with its place, size and properties, and then its value.

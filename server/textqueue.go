@@ -1,8 +1,11 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,18 +101,20 @@ func (t *text) showLeases(p *partition.Partition, queue string, leases []group.L
 		t.queues, t.leases = map[leaseKey]struct{}{}, map[textLease]uint32{}
 	}
 	t.queues[leaseKey{p, queue}] = struct{}{}
+	slices.SortFunc(leases, func(x, y group.Lease) int { return cmp.Compare(x.First, y.First) })
 	err := t.work(func() (func(time.Time) error, error) {
-		show, shown, err := showLeased(p, leases)
+		var g gatherer
+		err := g.gather(p, leases, p.ReadCold)
+		show := shower{p: p, verb: "LEASED", limit: math.MaxInt, bytes: math.MaxInt}
+		err = errors.Join(err, show.leased(&g))
 		return func(now time.Time) error {
-			if err != nil {
-				giveBack(p, queue, leases[shown:], asWireError(err), now)
-			}
-			for _, l := range leases[:shown] {
+			g.settleRest(p, queue, err, now)
+			for _, l := range g.sent {
 				for i := range uint64(l.Count) {
 					t.leases[textLease{p, queue, l.First + i}] = l.Attempt
 				}
 			}
-			t.show(show)
+			t.show(&show)
 			if show.count == 0 && err != nil {
 				return err
 			}
@@ -121,27 +126,6 @@ func (t *text) showLeases(p *partition.Partition, queue string, leases []group.L
 		giveBack(p, queue, leases, nil, t.s.loop.srv.opts.Now())
 	}
 	return err
-}
-
-// showLeased collects the messages of leases. It stops with an error at the first lease that it cannot read, and returns
-// how many leases it has read completely.
-func showLeased(p *partition.Partition, leases []group.Lease) (show *shower, shown int, err error) {
-	show = &shower{p: p, verb: "LEASED"}
-	for i, l := range leases {
-		show.extra = fmt.Sprintf(" attempt=%d", l.Attempt)
-		for offset, end := l.First, l.First+uint64(l.Count); offset < end; {
-			one := shower{p: p, verb: show.verb, extra: show.extra, limit: int(end - offset)}
-			next, err := one.from(offset)
-			if err == nil && next == offset {
-				err = outOfRange(p, offset)
-			}
-			if err != nil {
-				return show, i, err
-			}
-			show.out, show.count, offset = append(show.out, one.out...), show.count+one.count, next
-		}
-	}
-	return show, len(leases), nil
 }
 
 func (t *text) ack(args []string, now time.Time) error {
