@@ -122,6 +122,8 @@ func newScheduled(topic string, partition int, it *wire.ScheduleInfo) (*Schedule
 // CancelScheduled cancels scheduled messages of one partition by their ids. It returns how many of
 // them were not waiting any more: those are published, or about to be. The error is wire.CodeBusy
 // when a recurring message could not be published all the time, because the disk is full.
+// When an answer is lost with its connection, the request is sent again, and messages that the first
+// one cancelled then count as not waiting, too.
 func (c *Client) CancelScheduled(ctx context.Context, topic string, partition int, ids ...uint64) (missing int, err error) {
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return 0, noPartition(wire.OpCancel, topic, partition)

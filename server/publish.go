@@ -85,7 +85,8 @@ type admission struct {
 }
 
 // admit checks what does not depend on the batches of a publish or schedule request: the partition, the
-// permission, the level, and that size more bytes of this connection may wait for the disk.
+// permission, the level, and that size more bytes of this connection may wait for the disk. It comes before the checksums,
+// so that a broker with too much to do does not compute them in vain.
 func (b *binary) admit(handle, number uint16, flags wire.Flags, size int) (a admission, err error) {
 	if a.p, err = b.partition(handle, number, ActionPublish); err != nil {
 		return a, err

@@ -191,7 +191,7 @@ func (c *cli) cancelSchedule(cmd *cobra.Command, cl *client.Client, d *destructi
 		return err
 	}
 	if missing > 0 {
-		return fmt.Errorf("%s is being published", name)
+		return fmt.Errorf("%s does not wait any more: it is being published, or was cancelled meanwhile", name)
 	}
 	c.sayf("cancelled %s", name)
 	return nil
