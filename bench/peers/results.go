@@ -43,8 +43,7 @@ func load(name string) (r results, err error) {
 	return r, json.Unmarshal(b, &r)
 }
 
-// save writes results as JSON with one sample per line and five significant digits. It creates the
-// directory if necessary.
+// save writes results as JSON with one sample per line. It creates the directory if necessary.
 func (r *results) save(name string) error {
 	machine, err := json.Marshal(r.Machine)
 	if err != nil {
@@ -52,7 +51,7 @@ func (r *results) save(name string) error {
 	}
 	b := fmt.Appendf(nil, "{\"machine\":%s,\"samples\":[", machine)
 	for i, s := range r.Samples {
-		line, err := json.Marshal(sample{s.Scenario, s.System, rounded(s.Figures), s.Note})
+		line, err := json.Marshal(s)
 		if err != nil {
 			return err
 		}
@@ -65,20 +64,22 @@ func (r *results) save(name string) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, 0o644))
 }
 
-// rounded returns a copy of figures with five significant digits.
-func rounded(f figures) figures {
-	short := figures{}
+// round leaves five significant digits of each figure.
+func (f figures) round() {
 	for name, v := range f {
-		short[name], _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 5, 64), 64) // cannot fail: FormatFloat wrote it
+		f[name], _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 5, 64), 64) // cannot fail: FormatFloat wrote it
 	}
-	return short
 }
 
-// merge adds newer samples, which replace all older ones of the same scenario and system.
+// merge adds newer samples, which replace all older ones of the same scenario and system. It rounds them, so that the
+// report of a run and one of its file are the same.
 func (r *results) merge(newer results) {
 	r.Samples = slices.DeleteFunc(r.Samples, func(old sample) bool {
 		return slices.ContainsFunc(newer.Samples, func(s sample) bool { return s.Scenario == old.Scenario && s.System == old.System })
 	})
+	for _, s := range newer.Samples {
+		s.Figures.round()
+	}
 	r.Samples = append(r.Samples, newer.Samples...)
 	r.Machine = newer.Machine
 }
