@@ -49,11 +49,11 @@ func (p *Partition) CheckSeek(groupName string, offset uint64) error {
 }
 
 // Pause stores that a group or queue is paused or resumed. A paused queue leases nothing. Pausing a group is not
-// enforced here: its members are told, and stop reading. It returns the index of the state entry, or 0 when
-// nothing changed.
+// enforced here: its members are told, and stop reading. It returns the index of the state entry or, when nothing
+// changes, that of the last entry, because an earlier change may not be durable yet.
 func (p *Partition) Pause(groupName string, pause bool, now time.Time) (index uint64, err error) {
 	index, err = p.pause(groupName, pause, now)
-	if err == nil && index != 0 && !pause {
+	if err == nil && !pause {
 		p.moved() // workers may lease again
 	}
 	return index, err
@@ -66,7 +66,7 @@ func (p *Partition) pause(groupName string, pause bool, now time.Time) (index ui
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state.Paused(groupName) == pause {
-		return 0, nil
+		return p.log.Positions().NextIndex - 1, nil
 	}
 	if err := p.state.CheckPause(groupName); err != nil {
 		return 0, wire.Errorf(wire.CodeLimit, "%s cannot pause group %q: %v", p, groupName, err)

@@ -235,8 +235,8 @@ func (m *partitionModel) pause() {
 	if m.refused(err) {
 		return
 	}
-	require.Equal(m.t, m.facts.paused != pause, index != 0)
-	if index != 0 {
+	require.Equal(m.t, m.facts.paused != pause, index > after)
+	if index > after {
 		m.note(after, func(f *facts) { f.paused = pause })
 	}
 }

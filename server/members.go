@@ -240,19 +240,21 @@ func (b *binary) pauseGroup(f wire.Frame, _ time.Time) error {
 // pause pauses or resumes a group wherever it is known, and tells its members.
 func (co *coordinator) pause(b *binary, f wire.Frame, m *wire.PauseGroup, who *auth.Principal, now time.Time) {
 	var done []logged
+	changed := false
 	topics, err := co.topicsOf(m, who)
 	for _, t := range topics {
 		for _, p := range t.Partitions() {
 			if p.Err() != nil || err != nil {
 				continue
 			}
+			changed = changed || p.Paused(m.Group) != m.Pause
 			var index uint64
-			if index, err = p.Pause(m.Group, m.Pause, now); index != 0 {
+			if index, err = p.Pause(m.Group, m.Pause, now); err == nil {
 				done = append(done, logged{p, index})
 			}
 		}
 	}
-	if len(done) > 0 {
+	if changed {
 		co.group.Touch(m.Group)
 		co.apply(nil)
 	}
