@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"net"
 	"testing"
 	"time"
@@ -91,6 +92,27 @@ func TestHotFramesCostNoAllocation(t *testing.T) {
 	f("ack", request1(wire.OpAck, 0, 4, ack.Append))
 	live := wire.Live{Subject: []byte("a.b.c"), Payload: []byte("0123456789")}
 	f("send", request1(wire.OpSend, 0, 4, live.Append))
+}
+
+// Of the turns of a busy broker most have a short reply and few have much output, like those that deliver live messages.
+func TestLargeTurnsAmongShortOnesCostNoAllocation(t *testing.T) {
+	b, _ := newBench(t, Options{})
+	b.feed(request1(wire.OpListen, 0, 9, wire.Listen{Pattern: "a.>"}.Append))
+	live := wire.Live{Subject: []byte("a.b.c"), Payload: make([]byte, 1000)}
+	short := request1(wire.OpSend, 0, 4, live.Append)
+	large := bytes.Repeat(short, 100)
+	turns := func() {
+		for range 30 {
+			b.feed(short)
+		}
+		b.feed(large)
+	}
+	for range 3000 {
+		turns()
+	}
+	if n := testing.AllocsPerRun(100, turns); !raceEnabled {
+		require.Zero(t, n)
+	}
 }
 
 func BenchmarkPublishFrame(b *testing.B) {

@@ -2,10 +2,7 @@ package server
 
 import (
 	"errors"
-	"slices"
 	"time"
-
-	"github.com/valyala/bytebufferpool"
 
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
@@ -14,12 +11,12 @@ import (
 // binary is the binary protocol of one session.
 type binary struct {
 	s       *session
-	ready   bool                       // the hello was accepted
-	begun   bool                       // the preface was read
-	part    []byte                     // the start of a frame whose rest has not arrived; its capacity is the whole frame
-	backlog []byte                     // input that arrived while the login was checked
-	need    int                        // size of the frame in part; 0 while unknown
-	pooled  *bytebufferpool.ByteBuffer // owner of part's memory; nil when that is not from the pool
+	ready   bool    // the hello was accepted
+	begun   bool    // the preface was read
+	part    []byte  // the start of a frame whose rest has not arrived; its capacity is at least the whole frame
+	backlog []byte  // input that arrived while the login was checked
+	need    int     // size of the frame in part; 0 while unknown
+	pooled  *buffer // owner of part's memory; nil when that is not pooled
 
 	topics      []*partition.Topic // by handle
 	handles     map[*partition.Topic]uint16
@@ -124,8 +121,8 @@ func (b *binary) feedPreface(in []byte) (rest []byte) {
 func (b *binary) keep(in []byte, need int) {
 	b.need = need
 	if need > pooledPart {
-		b.pooled = partPool.Get()
-		b.part = append(slices.Grow(b.pooled.B[:0], need), in...)
+		b.pooled = takeBuffer(bufferClass(need))
+		b.part = append(b.pooled.B, in...)
 		return
 	}
 	b.part = append(make([]byte, 0, max(need, wire.HeaderBytes)), in...)
@@ -133,19 +130,6 @@ func (b *binary) keep(in []byte, need int) {
 
 // pooledPart is the size of a frame above which its buffer is taken from the pool.
 const pooledPart = 16 << 10
-
-// partPool holds buffers of partial frames. keep takes a buffer, and dropPart puts it back when the frame was dispatched
-// or the connection has ended; both run on the session's loop.
-var partPool bytebufferpool.Pool
-
-// dropPart puts the buffer of part back if it is from the pool.
-func (b *binary) dropPart(part []byte) {
-	if b.pooled != nil {
-		b.pooled.B = part[:0]
-		partPool.Put(b.pooled)
-		b.pooled = nil
-	}
-}
 
 // feedPart adds input to the partial frame, and dispatches the frame when it is complete.
 func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
@@ -167,10 +151,10 @@ func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
 	b.part = append(b.part, in[:n]...)
 	if len(b.part) == b.need {
 		f, _, _, _, _ := wire.NextFrame(b.part, b.limit())
-		part := b.part
-		b.part, b.need = nil, 0
+		pooled := b.pooled // not b's own any more: the connection may end meanwhile
+		b.part, b.need, b.pooled = nil, 0, nil
 		b.dispatch(f, now) // does not keep the frame
-		b.dropPart(part)
+		putBuffer(pooled)
 		return b.follow(in[n:], now)
 	}
 	return in[n:]
@@ -308,8 +292,8 @@ func (b *binary) later(r request) error {
 
 // ended releases what the connection held: subscriptions, leases and memberships.
 func (b *binary) ended(now time.Time) {
-	b.dropPart(b.part)
-	b.part = nil
+	putBuffer(b.pooled)
+	b.part, b.pooled = nil, nil
 	for _, sub := range b.subs {
 		sub.end()
 	}

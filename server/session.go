@@ -5,8 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/valyala/bytebufferpool"
-
 	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
@@ -41,8 +39,8 @@ type session struct {
 	loop  *loop
 	t     transport
 	id    uint64
-	proto protocol                   // nil until the first byte
-	out   *bytebufferpool.ByteBuffer // replies of this turn; nil between turns
+	proto protocol // nil until the first byte
+	out   *buffer  // replies of this turn; nil between turns
 
 	who     *auth.Principal // the user; nil may do everything
 	nonce   string          // what it signs to log in with an nkey
@@ -59,9 +57,11 @@ type session struct {
 	closed    bool // closing or gone: its input is ignored and nothing is written
 	gone      bool // ended was called
 
-	crowded atomic.Bool // its peer is far behind; other loops look at it
-	listens int         // live subscriptions
-	flow    flow
+	crowded  atomic.Bool // its peer is far behind; other loops look at it
+	outClass uint8       // of the buffer for the next turn's replies
+	outCalm  uint8       // how many turns in a row had so little output that a smaller class would do
+	listens  int         // live subscriptions
+	flow     flow
 
 	opened    time.Time
 	received  uint64 // bytes
@@ -158,9 +158,9 @@ func (s *session) sniff(first byte) protocol {
 }
 
 // buffer returns the turn's output buffer and marks the session for writing.
-func (s *session) buffer() *bytebufferpool.ByteBuffer {
+func (s *session) buffer() *buffer {
 	if s.out == nil {
-		s.out = outPool.Get()
+		s.out = takeBuffer(s.outClass)
 	}
 	if !s.dirty {
 		s.dirty = true
@@ -168,10 +168,6 @@ func (s *session) buffer() *bytebufferpool.ByteBuffer {
 	}
 	return s.out
 }
-
-// outPool holds output buffers between turns. session.buffer takes a buffer and session.flushOut puts it back; both run on
-// the session's loop.
-var outPool bytebufferpool.Pool
 
 func (s *session) write(text string) {
 	b := s.buffer()
@@ -205,17 +201,30 @@ func (s *session) spill(now time.Time) {
 		_, _ = s.t.Write(s.out.B)
 	}
 	s.countSent(len(s.out.B))
+	s.expect(len(s.out.B))
 	s.out.B = s.out.B[:0]
 	if !s.gone {
 		s.checkPending(now)
 	}
 }
 
+// dropOut ends the turn's output. The next turn is expected to have about as much.
 func (s *session) dropOut() {
+	s.expect(len(s.out.B))
 	if cap(s.out.B) <= idleBuffer {
-		outPool.Put(s.out)
+		putBuffer(s.out)
 	}
 	s.out = nil
+}
+
+// expect chooses the buffer of the next turn after one with size bytes of output. It is a smaller one only after 256 turns
+// that had less in a row: large turns come among short ones.
+func (s *session) expect(size int) {
+	if class := bufferClass(min(size, idleBuffer)); class >= s.outClass {
+		s.outClass, s.outCalm = class, 0
+	} else if s.outCalm++; s.outCalm == 0 {
+		s.outClass--
+	}
 }
 
 // writeChunk writes the output buffer and then the chunk's slices. It does so at once, because the slices are valid only

@@ -1,0 +1,43 @@
+package server
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// buffer is memory that is taken for one turn or one frame, and put back. Its owner writes to B.
+type buffer struct{ B []byte }
+
+// Buffers are pooled by size: class 0 has room for leastBuffer bytes, each further class for twice as many as the one
+// before, and the last one for the largest frame. With one pool for all sizes, who needs much would get a small buffer and
+// let it grow, and in the end all would be large.
+const (
+	leastBuffer   = 512
+	bufferClasses = 15
+)
+
+// buffers holds those that nobody uses.
+var buffers [bufferClasses]sync.Pool
+
+// bufferClass returns the smallest class with room for size bytes, or the last one.
+func bufferClass(size int) uint8 {
+	return uint8(min(bits.Len(uint(max(size, 1)-1)/leastBuffer), bufferClasses-1))
+}
+
+// takeBuffer returns an empty buffer of a class.
+func takeBuffer(class uint8) *buffer {
+	if b, ok := buffers[class].Get().(*buffer); ok {
+		return b
+	}
+	return &buffer{B: make([]byte, 0, leastBuffer<<class)}
+}
+
+// putBuffer takes a buffer back, which may have grown. Without one it does nothing.
+func putBuffer(b *buffer) {
+	if b == nil {
+		return
+	}
+	b.B = b.B[:0]
+	class := bits.Len(uint(cap(b.B)/leastBuffer)) - 1
+	buffers[min(class, bufferClasses-1)].Put(b)
+}
