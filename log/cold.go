@@ -137,6 +137,9 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 	return l.readAt(c, v, first.pos, max(int64(maxBytes), first.end-first.pos), limit, maxBytes)
 }
 
+// lookBytes is how much is read to find an entry. Behind a mark that mostly includes the whole entry.
+const lookBytes = 2 * segmentMarkBytes
+
 // readOn reads from where the last read of the segment ended, and reports whether that was the place.
 // Whatever stands in the way there is not its business.
 func (l *Log) readOn(c *Chunk, v *segmentView, offset, limit uint64, maxBytes int) (ok bool, err error) {
@@ -144,7 +147,7 @@ func (l *Log) readOn(c *Chunk, v *segmentView, offset, limit uint64, maxBytes in
 	if at == nil || at.offset != offset || at.pos >= v.end {
 		return false, nil
 	}
-	if err := l.readAt(c, v, at.pos, int64(maxBytes), limit, maxBytes); err != nil {
+	if err := l.readAt(c, v, at.pos, int64(max(maxBytes, lookBytes)), limit, maxBytes); err != nil {
 		return false, err
 	}
 	if c.Bytes > 0 {
@@ -168,9 +171,14 @@ func (l *Log) readAt(c *Chunk, v *segmentView, pos, size int64, limit uint64, ma
 }
 
 // find returns the entry with the smallest offsets that ends behind offset: data, or a gap that
-// compaction left. Its end is 0 when there is none.
+// compaction left. Its end is 0 when there is none. Its payload is not valid.
 func (v *segmentView) find(seed uint32, offset uint64) (step, error) {
-	w := walker{file: v.file, seed: seed, pos: v.data, end: v.end, ahead: 2 * segmentMarkBytes}
+	window := getBuffer(lookBytes)
+	w := walker{file: v.file, seed: seed, pos: v.data, end: v.end, ahead: lookBytes, window: (*window)[:0]}
+	defer func() {
+		*window = w.window
+		putBuffer(window)
+	}()
 	if p := markAt(v.marks, offset); p != 0 {
 		w.pos = int64(p)
 	}
