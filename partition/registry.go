@@ -32,8 +32,8 @@ type Options struct {
 	Own, Total int
 	// MaxScheduled bounds the scheduled messages of all topics together. Default 10,000,000.
 	MaxScheduled int
-	// Fired is called after a scheduled batch was published; late is the time since it was due. b is valid
-	// during the call. Fired must not block. May be nil.
+	// Fired is called after a scheduled batch was published; late is the time since it was due. Fired may
+	// keep b's bytes, and must not modify them. Fired must not block. May be nil.
 	Fired func(t *Topic, b *wire.Batch, late time.Duration)
 	// Now is the clock. nil means time.Now.
 	Now func() time.Time

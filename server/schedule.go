@@ -177,8 +177,7 @@ func (srv *Server) fired(t *partition.Topic, batch *wire.Batch, late time.Durati
 	if srv.live.Len() == 0 { // also true before there are loops
 		return
 	}
-	l := srv.loops[0].loop
-	raw := append([]byte(nil), batch.Raw()...)
+	l, raw := srv.loops[0].loop, batch.Raw()
 	l.post(jobFunc(func(time.Time) { l.routeFired(t, raw) }))
 }
 
@@ -199,8 +198,8 @@ func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 		if len(subject) == 0 {
 			subject = []byte(t.Name())
 		}
-		m := newMessage(subject, rec.Value)
-		m.Header = appendHeader(nil, &rec)
+		m := l.nextRouted()
+		m.Live = wire.Live{Subject: subject, Header: appendHeader(nil, &rec), Payload: rec.Value}
 		l.route(m)
 	}
 }
