@@ -41,8 +41,13 @@ const logSet = 1 << 20
 // of them.
 const stateSet = 8
 
-// foundryIdle is how long no slab of a class must be taken before fewer are kept ready.
-const foundryIdle = 2 * time.Second
+// trimInterval is how often slabs that were not needed are given back: one in trimPart of them, or half when none of
+// their class was taken. To give back all at once would pay for the next burst of appends with new memory; to keep them
+// would leave a store for ever with as much memory as the worst stall of its disk took.
+const (
+	trimInterval = 2 * time.Second
+	trimPart     = 8
+)
 
 // poisonByte is what a recycled slab is filled with when Options.Poison is set.
 const poisonByte = 0xDB
@@ -57,7 +62,8 @@ type slabPool struct {
 	mu     sync.Mutex // guards the fields below
 	free   [classes][]*slab
 	target [classes]int // ready slabs wanted
-	taken  [classes]int // since the last idle check
+	taken  [classes]int // since the last trim
+	least  [classes]int // lowest number of free slabs since the last trim
 	mapped int64        // bytes of all slabs
 	used   int64        // bytes of slabs handed out
 	calm   int64        // the working set: used may be so large without relief
@@ -126,6 +132,7 @@ func (p *slabPool) popLocked(class int) *slab {
 	}
 	s := p.free[class][n-1]
 	p.free[class] = p.free[class][:n-1]
+	p.least[class] = min(p.least[class], n-1)
 	return s
 }
 
@@ -240,7 +247,7 @@ func (p *slabPool) noteFiling(left int64) {
 // foundry prepares slabs, so that appends find them ready, and unmaps those that are no longer needed. It ends when stop
 // is closed.
 func (p *slabPool) foundry(stop <-chan struct{}) {
-	tick := time.NewTicker(foundryIdle)
+	tick := time.NewTicker(trimInterval)
 	defer tick.Stop()
 	p.prepare()
 	for {
@@ -286,20 +293,34 @@ func (p *slabPool) wanted(class int) int64 {
 	return room
 }
 
-// trim halves the number of ready slabs in classes of which none was taken since the last call.
+// trim unmaps a part of the slabs that were free all the time since the last call, and keeps fewer ready.
 func (p *slabPool) trim() {
+	for _, s := range p.takeIdle() {
+		unmapMemory(s.mem)
+	}
+}
+
+// takeIdle takes the slabs out of the pool that trim unmaps. Unmapping many takes long, so it is done without the lock.
+func (p *slabPool) takeIdle() (idle []*slab) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for class := range classes {
+		part := trimPart
 		if p.taken[class] == 0 {
-			p.target[class] = max(p.target[class]/2, readyFloor[class])
-			keep := max(len(p.free[class])/2, p.target[class])
-			for len(p.free[class]) > keep {
-				p.unmapLocked(p.popLocked(class))
-			}
+			part = 2
 		}
-		p.taken[class] = 0
+		n := (p.least[class] - readyFloor[class] + part - 1) / part
+		if n > 0 {
+			p.target[class] = max(p.target[class]-n, readyFloor[class])
+		}
+		for ; n > 0; n-- {
+			s := p.popLocked(class)
+			p.mapped -= int64(len(s.mem))
+			idle = append(idle, s)
+		}
+		p.taken[class], p.least[class] = 0, len(p.free[class])
 	}
+	return idle
 }
 
 // close unmaps all free slabs. The others are unmapped when they are released.
