@@ -141,18 +141,16 @@ type commitHeader struct {
 	created int64  // in ms since 1970
 }
 
-func (h *commitHeader) append(dst []byte) []byte {
-	at := len(dst)
-	dst = le.AppendUint64(dst, commitMagic)
-	dst = le.AppendUint32(dst, formatVersion)
-	dst = le.AppendUint32(dst, 0)
-	dst = le.AppendUint64(dst, h.file)
-	dst = le.AppendUint64(dst, h.first)
-	dst = le.AppendUint64(dst, h.abandon)
-	dst = le.AppendUint64(dst, uint64(h.created))
-	dst = append(dst, make([]byte, 16)...)
-	le.PutUint32(dst[at+12:], crc32c.Checksum(dst[at:]))
-	return dst
+// put writes the header to the start of b, which is zero.
+func (h *commitHeader) put(b []byte) {
+	b = b[:commitHeaderSize]
+	le.PutUint64(b, commitMagic)
+	le.PutUint32(b[8:], formatVersion)
+	le.PutUint64(b[16:], h.file)
+	le.PutUint64(b[24:], h.first)
+	le.PutUint64(b[32:], h.abandon)
+	le.PutUint64(b[40:], uint64(h.created))
+	le.PutUint32(b[12:], crc32c.Checksum(b))
 }
 
 // parse sets h from b and reports whether b starts with an intact header. The error is ErrVersion for a newer format.

@@ -341,8 +341,8 @@ func (c *commitLog) mapPages() (err error) {
 // fillHead fills the first page of a file.
 func (c *commitLog) fillHead(h *commitHeader) {
 	clear(c.head)
-	h.append(c.head[:0])
-	h.append(c.head[commitHeaderCopy:commitHeaderCopy])
+	h.put(c.head)
+	h.put(c.head[commitHeaderCopy:])
 	putReach(c.head, h.file, c.reach)
 }
 
