@@ -184,9 +184,6 @@ func (b *Batch) Count() uint32 { return b.count }
 // Codec returns how the records are compressed.
 func (b *Batch) Codec() Codec { return Codec(b.raw[4] & attrCodec) }
 
-// BaseTime returns the producer's base time in milliseconds since 1970, or 0 when the batch carries no times.
-func (b *Batch) BaseTime() int64 { return b.baseTime }
-
 // HasIDs reports whether the producer says that records have message ids; see Headers.ID.
 func (b *Batch) HasIDs() bool { return b.raw[4]&attrIDs != 0 }
 

@@ -57,7 +57,7 @@ func TestBatchesKeepEveryKindOfRecord(t *testing.T) {
 	require.ErrorIs(t, batch.Validate(50), ErrRecordTooLarge)
 	require.Equal(t, want, recordsOf(t, batch))
 	require.Equal(t, uint32(64), batch.Count())
-	require.Equal(t, int64(1000), batch.BaseTime())
+	require.Equal(t, int64(1000), batch.baseTime)
 	values := 0
 	for name, value := range want[2].Headers.All() {
 		require.True(t, string(name) == "same" || len(value) == 0)
