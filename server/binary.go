@@ -266,7 +266,7 @@ func (b *binary) unblock(now time.Time) bool {
 	for _, sub := range b.subs {
 		if sub.stalled && !b.s.blocked() {
 			sub.stalled = false
-			sub.push(now)
+			sub.push()
 		}
 	}
 	if len(b.blocked) > 0 {

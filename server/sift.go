@@ -152,7 +152,7 @@ func (sub *subscription) pushSifted() {
 	cursor, room := sub.cursor, sub.room()
 	err := sub.b.s.loop.srv.enqueue(func() {
 		s, err := sift(sub.p, sub.filter, cursor, room)
-		sub.b.s.loop.post(jobFunc(func(now time.Time) { sub.sifted(s, err, now) }))
+		sub.b.s.loop.post(jobFunc(func(time.Time) { sub.sifted(s, err) }))
 	})
 	if err != nil {
 		sub.cold = false
@@ -161,7 +161,7 @@ func (sub *subscription) pushSifted() {
 	}
 }
 
-func (sub *subscription) sifted(s *sieve, err error, now time.Time) {
+func (sub *subscription) sifted(s *sieve, err error) {
 	sub.cold = false
 	switch {
 	case sub.w == nil || sub.b.s.closed:
@@ -181,5 +181,5 @@ func (sub *subscription) sifted(s *sieve, err error, now time.Time) {
 		}
 		sub.cursor = s.next
 	}
-	sub.push(now)
+	sub.push()
 }

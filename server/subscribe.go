@@ -62,7 +62,7 @@ func (b *binary) subscribe(f wire.Frame, now time.Time) error {
 }
 
 // start registers the subscription and pushes its backlog.
-func (sub *subscription) start(offset uint64, now time.Time) error {
+func (sub *subscription) start(offset uint64, _ time.Time) error {
 	b := sub.b
 	if _, ok := b.subs[sub.correlation]; ok {
 		return wire.Errorf(wire.CodeInvalid, "subscription %d exists on this connection", sub.correlation)
@@ -77,12 +77,12 @@ func (sub *subscription) start(offset uint64, now time.Time) error {
 	b.s.loop.srv.metrics.subscriptions.Add(1)
 	b.replyTo(wire.OpSubscribe, sub.correlation, 0, wire.SubscribeReply{Offset: offset}.Append)
 	sub.w.watcher.Arm()
-	sub.push(now)
+	sub.push()
 	return nil
 }
 
 // push sends what is visible and covered by credit.
-func (sub *subscription) push(now time.Time) {
+func (sub *subscription) push() {
 	for sub.w != nil && !sub.cold && !sub.stalled && sub.credit > 0 && !sub.b.s.closed {
 		if sub.b.s.blocked() {
 			sub.stalled = true
@@ -136,9 +136,9 @@ func (sub *subscription) skip(c *log.Chunk) (again bool) {
 		return true
 	}
 	sub.skips = 0
-	sub.b.s.loop.post(jobFunc(func(now time.Time) {
+	sub.b.s.loop.post(jobFunc(func(time.Time) {
 		if sub.w != nil && !sub.b.s.closed {
-			sub.push(now)
+			sub.push()
 		}
 	}))
 	return false
@@ -167,7 +167,7 @@ func (sub *subscription) pushCold() bool {
 	err := sub.b.s.loop.srv.enqueue(func() {
 		c := new(log.Chunk)
 		err := sub.p.ReadCold(c, cursor, room)
-		sub.b.s.loop.post(jobFunc(func(now time.Time) {
+		sub.b.s.loop.post(jobFunc(func(time.Time) {
 			defer c.Release()
 			sub.cold = false
 			switch {
@@ -180,7 +180,7 @@ func (sub *subscription) pushCold() bool {
 			case err == nil && (c.Bytes > 0 || !sub.skip(c)):
 				return
 			}
-			sub.push(now)
+			sub.push()
 		}))
 	})
 	if err != nil {
@@ -226,7 +226,7 @@ func (sub *subscription) end() {
 // maxCredit bounds what credit adds up to, so that it cannot overflow.
 const maxCredit = 1 << 40
 
-func (b *binary) credit(f wire.Frame, now time.Time) error {
+func (b *binary) credit(f wire.Frame, _ time.Time) error {
 	var m wire.Credit
 	if err := m.Parse(f.Body); err != nil {
 		return err
@@ -236,7 +236,7 @@ func (b *binary) credit(f wire.Frame, now time.Time) error {
 		return nil // it ended while the credit was on its way
 	}
 	sub.credit = min(sub.credit+int64(m.Bytes), maxCredit)
-	sub.push(now)
+	sub.push()
 	return nil
 }
 

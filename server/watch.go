@@ -47,7 +47,7 @@ func (w *watch) run(now time.Time) {
 	w.loop.clock = now
 	w.watcher.Arm()
 	w.releaseAcks()
-	w.push(now)
+	w.push()
 	w.runPolls(now)
 	if w.idle() {
 		return
@@ -58,11 +58,11 @@ func (w *watch) run(now time.Time) {
 }
 
 // push pushes entries to all subscriptions. A write to a peer that is gone can end a subscription meanwhile.
-func (w *watch) push(now time.Time) {
+func (w *watch) push() {
 	w.pushing = true
 	defer func() { w.pushing = false }()
 	for _, sub := range w.subs {
-		sub.push(now)
+		sub.push()
 	}
 }
 
