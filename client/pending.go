@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -35,11 +36,7 @@ func (c *Client) Discard(ctx context.Context, topic, queue string, partition int
 	if partition < 0 || partition >= wire.MaxPartitions {
 		return 0, noPartition(wire.OpDiscard, topic, partition)
 	}
-	parts := splitRanges(ranges)
-	for len(parts) > 0 {
-		n := min(len(parts), maxRanges)
-		some := parts[:n]
-		parts = parts[n:]
+	for some := range slices.Chunk(splitRanges(ranges), maxRanges) {
 		var r wire.SettleReply
 		err := c.request(ctx, call{
 			op: wire.OpDiscard, topic: topic, partition: partition,

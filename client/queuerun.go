@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -206,11 +207,8 @@ func (q *QueueConsumer) extendHeld() {
 	})
 	q.mu.Unlock()
 	for p, ranges := range parts {
-		for len(ranges) > 0 {
-			ranges = mergeRanges(ranges)
-			n := min(len(ranges), maxRanges)
-			q.extend(b, p, ranges[:n])
-			ranges = ranges[n:]
+		for some := range slices.Chunk(mergeRanges(ranges), maxRanges) {
+			q.extend(b, p, some)
 		}
 	}
 }

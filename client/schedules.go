@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -129,10 +130,7 @@ func (c *Client) CancelScheduled(ctx context.Context, topic string, partition in
 		return 0, noPartition(wire.OpCancel, topic, partition)
 	}
 	const most = 10_000
-	for len(ids) > 0 {
-		n := min(len(ids), most)
-		some := ids[:n]
-		ids = ids[n:]
+	for some := range slices.Chunk(ids, most) {
 		var r wire.SettleReply
 		err := c.request(ctx, call{
 			op: wire.OpCancel, topic: topic, partition: partition,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"time"
 
 	"github.com/rafka-mq/rafka/wire"
 	"github.com/rafka-mq/rafka/wire/codec"
@@ -32,22 +31,6 @@ func hashKey(key []byte) keyHash {
 
 // errBarred ends a pass that found damage. The damaged segment is not compacted any more.
 var errBarred = errors.New("log: damage in a segment to be compacted")
-
-// runCompactions compacts the logs that ask for it until stop is closed.
-func (s *Store) runCompactions(stop <-chan struct{}) {
-	tick := time.NewTicker(s.options.CompactionInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-			if err := s.Compact(); err != nil {
-				s.logger.Error("compaction failed", "err", err)
-			}
-		}
-	}
-}
 
 // Compact makes one pass over every log whose Config asks for compaction and that has enough new segments. The
 // store calls it every Options.CompactionInterval. It waits for the disk.

@@ -2,28 +2,12 @@ package log
 
 import (
 	"path"
-	"time"
 
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// retain enforces retention on all logs, idle ones too, until stop is closed.
-func (s *Store) retain(stop <-chan struct{}) {
-	tick := time.NewTicker(s.options.RetentionInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-			if err := s.retainAll(); err != nil {
-				s.logger.Error("retention failed", "err", err)
-			}
-		}
-	}
-}
-
-func (s *Store) retainAll() error {
+// retain enforces retention on all logs, idle ones too.
+func (s *Store) retain() error {
 	if s.memoryOnly() {
 		for _, l := range s.openLogs() {
 			l.mu.Lock()

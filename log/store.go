@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -82,11 +83,27 @@ func Open(o Options) (*Store, error) {
 		s.done.Go(func() { s.flush(s.stop) })
 		s.done.Go(func() { s.runCheckpoints(s.stop) })
 		s.done.Go(func() { s.runSpares(s.stop) })
-		s.done.Go(func() { s.runCompactions(s.stop) })
+		s.done.Go(func() { s.repeat("compaction failed", s.options.CompactionInterval, s.Compact) })
 	}
 	s.done.Go(func() { s.pool.foundry(s.stop) })
-	s.done.Go(func() { s.retain(s.stop) })
+	s.done.Go(func() { s.repeat("retention failed", s.options.RetentionInterval, s.retain) })
 	return s, nil
+}
+
+// repeat calls do at an interval until the store closes, and logs its errors.
+func (s *Store) repeat(failed string, interval time.Duration, do func() error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+			if err := do(); err != nil {
+				s.logger.Error(failed, "err", err)
+			}
+		}
+	}
 }
 
 // openStill opens a store without its background goroutines.
