@@ -148,28 +148,21 @@ func (r *fetchRequest) sift() error {
 
 // pushSifted has a worker read what passes the subscription's filter, and goes on from there.
 func (sub *subscription) pushSifted() {
-	sub.cold = true
 	cursor, room := sub.cursor, sub.room()
-	err := sub.b.s.loop.srv.enqueue(func() {
+	sub.work(func() (then func()) {
 		s, err := sift(sub.p, sub.filter, cursor, room)
-		sub.b.s.loop.post(jobFunc(func(time.Time) { sub.sifted(s, err) }))
+		return func() { sub.sifted(s, err) }
 	})
-	if err != nil {
-		sub.cold = false
-		sub.stalled = true // tried again with the stuck ones
-		sub.b.s.block()
-	}
 }
 
 func (sub *subscription) sifted(s *sieve, err error) {
-	sub.cold = false
 	switch {
-	case sub.w == nil || sub.b.s.closed:
+	case sub.ended():
 		return
 	case err != nil && !sub.failed(err):
 		return
 	case err == nil && len(s.out) > 0:
-		if int64(len(s.out)) > sub.credit && sub.credit < sub.granted {
+		if !sub.covers(len(s.out)) {
 			return // more credit reads it again
 		}
 		sub.b.sendSifted(wire.OpDeliver, sub.correlation, sub.p, s)

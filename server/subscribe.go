@@ -83,7 +83,7 @@ func (sub *subscription) start(offset uint64, _ time.Time) error {
 
 // push sends what is visible and covered by credit.
 func (sub *subscription) push() {
-	for sub.w != nil && !sub.cold && !sub.stalled && sub.credit > 0 && !sub.b.s.closed {
+	for !sub.ended() && !sub.cold && !sub.stalled && sub.credit > 0 {
 		if sub.b.s.blocked() {
 			sub.stalled = true
 			sub.b.s.block()
@@ -114,7 +114,7 @@ func (sub *subscription) pushOnce() bool {
 		return sub.failed(err)
 	case c.Bytes == 0:
 		return sub.skip(c)
-	case !sub.covers(c):
+	case !sub.covers(c.Bytes):
 		return false
 	}
 	sub.send(c)
@@ -137,7 +137,7 @@ func (sub *subscription) skip(c *log.Chunk) (again bool) {
 	}
 	sub.skips = 0
 	sub.b.s.loop.post(jobFunc(func(time.Time) {
-		if sub.w != nil && !sub.b.s.closed {
+		if !sub.ended() {
 			sub.push()
 		}
 	}))
@@ -147,10 +147,10 @@ func (sub *subscription) skip(c *log.Chunk) (again bool) {
 // room is how many bytes of entries the next frame may have.
 func (sub *subscription) room() int { return int(min(int64(sub.maxBytes), max(1, sub.credit))) }
 
-// covers reports whether the credit takes the chunk. One entry larger than all credit is sent when
+// covers reports whether the credit takes entries of n bytes. One entry larger than all credit is sent when
 // nothing else is outstanding.
-func (sub *subscription) covers(c *log.Chunk) bool {
-	return int64(c.Bytes) <= sub.credit || sub.credit >= sub.granted
+func (sub *subscription) covers(n int) bool {
+	return int64(n) <= sub.credit || sub.credit >= sub.granted
 }
 
 func (sub *subscription) send(c *log.Chunk) {
@@ -162,25 +162,36 @@ func (sub *subscription) send(c *log.Chunk) {
 
 // pushCold reads with a worker and goes on from there.
 func (sub *subscription) pushCold() bool {
-	sub.cold = true
 	cursor, room := sub.cursor, sub.room()
-	err := sub.b.s.loop.srv.enqueue(func() {
+	sub.work(func() (then func()) {
 		c := new(log.Chunk)
 		err := sub.p.ReadCold(c, cursor, room)
-		sub.b.s.loop.post(jobFunc(func(time.Time) {
+		return func() {
 			defer c.Release()
-			sub.cold = false
 			switch {
-			case sub.w == nil || sub.b.s.closed:
+			case sub.ended():
 				return
 			case err != nil && !sub.failed(err):
 				return
-			case err == nil && c.Bytes > 0 && sub.covers(c):
+			case err == nil && c.Bytes > 0 && sub.covers(c.Bytes):
 				sub.send(c)
 			case err == nil && (c.Bytes > 0 || !sub.skip(c)):
 				return
 			}
 			sub.push()
+		}
+	})
+	return false
+}
+
+// work runs block on a worker, and then what it returned on the loop. Nothing is pushed meanwhile.
+func (sub *subscription) work(block func() (then func())) {
+	sub.cold = true
+	err := sub.b.s.loop.srv.enqueue(func() {
+		then := block()
+		sub.b.s.loop.post(jobFunc(func(time.Time) {
+			sub.cold = false
+			then()
 		}))
 	})
 	if err != nil {
@@ -188,7 +199,6 @@ func (sub *subscription) pushCold() bool {
 		sub.stalled = true // tried again with the stuck ones
 		sub.b.s.block()
 	}
-	return false
 }
 
 // failed deals with a failed read. Damage is reported and stepped over; everything else ends the
@@ -212,6 +222,9 @@ func (sub *subscription) fail(e *wire.Error) {
 	delete(sub.b.subs, sub.correlation)
 	sub.end()
 }
+
+// ended reports whether nobody receives any more.
+func (sub *subscription) ended() bool { return sub.w == nil || sub.b.s.closed }
 
 // end takes the subscription from its watch.
 func (sub *subscription) end() {
