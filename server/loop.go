@@ -58,29 +58,29 @@ type loop struct {
 	iov      [maxSlices][]byte // scratch space of writeChunk
 	gathered []byte            // entries of a lease reply; copied out before the handler returns
 
-	message      uint64                // number of the last live message that was routed
-	matches      subject.Matches[live] // of the message that is being routed
-	handoffs     map[*loop]*handoff    // of this turn
-	mail         atomic.Int64          // bytes of live messages that were handed to this loop and not delivered yet
-	crowded      []*session            // sessions whose peers are far behind
-	held         []*session            // sessions from which reading is paused
-	interests    map[*partition.Topic]interest
-	laters       []job             // jobs for a turn of their own; see later
-	nudged       bool              // that turn will come
-	spareBacklog []byte            // memory for the backlog of a text session
-	large        []byte            // memory for a large command of a text session
-	builder      wire.BatchBuilder // for records that text sessions publish
-	header       []byte            // scratch space: header of a record that is being routed
-	scratch      scratch
-	reader       *session  // whose input came last
-	solo         int       // how many times in a row input came from reader
-	streamed     time.Time // when reader's last input was full of messages; see streams
-	reading      *session  // whose input this turn processes; nil for none
-	blocker      *session  // a crowded session that got messages in this turn
-	full         *loop     // a loop with a full inbox that got messages in this turn
-	late         bool      // the message that is being routed goes to a crowded session
-	owed         int       // bytes of this turn that went to sessions or loops that are behind
-	routed       message   // the message that is being routed, here to avoid an allocation for each
+	message   uint64                // number of the last live message that was routed
+	matches   subject.Matches[live] // of the message that is being routed
+	handoffs  map[*loop]*handoff    // of this turn
+	mail      atomic.Int64          // bytes of live messages that were handed to this loop and not delivered yet
+	crowded   []*session            // sessions whose peers are far behind
+	held      []*session            // sessions from which reading is paused
+	interests map[*partition.Topic]interest
+	laters    []job             // jobs for a turn of their own; see later
+	nudged    bool              // that turn will come
+	backlog   spareBytes        // for the backlog of a text session
+	large     spareBytes        // for a large command of a text session
+	builder   wire.BatchBuilder // for records that text sessions publish
+	header    []byte            // scratch space: header of a record that is being routed
+	scratch   scratch
+	reader    *session  // whose input came last
+	solo      int       // how many times in a row input came from reader
+	streamed  time.Time // when reader's last input was full of messages; see streams
+	reading   *session  // whose input this turn processes; nil for none
+	blocker   *session  // a crowded session that got messages in this turn
+	full      *loop     // a loop with a full inbox that got messages in this turn
+	late      bool      // the message that is being routed goes to a crowded session
+	owed      int       // bytes of this turn that went to sessions or loops that are behind
+	routed    message   // the message that is being routed, here to avoid an allocation for each
 }
 
 // scratch is memory that the handlers of binary sessions reuse. A handler may use it until it returns.
@@ -98,47 +98,6 @@ type scratch struct {
 	schedule  wire.Schedule
 	scheduled []partition.ScheduleItem
 	batches   []wire.Batch
-}
-
-// smallBacklog is the size of a backlog up to which new memory is cheap. The spare one is for larger ones.
-const smallBacklog = 16 << 10
-
-// takeSpare returns an empty slice with memory for a backlog of size bytes.
-func (l *loop) takeSpare(size int) []byte {
-	b := l.spareBacklog
-	if size <= smallBacklog || cap(b) < size {
-		return make([]byte, 0, size)
-	}
-	l.spareBacklog = nil
-	return b[:0]
-}
-
-// keepSpare keeps the memory of a backlog for the next one.
-func (l *loop) keepSpare(b []byte) {
-	if cap(b) <= idleBuffer && cap(b) > cap(l.spareBacklog) {
-		l.spareBacklog = b
-	}
-}
-
-// maxLarge bounds the memory that a loop keeps for a large command of text sessions. A message of the default size limit
-// fits.
-const maxLarge = 1<<20 + 64<<10
-
-// takeLarge returns an empty slice with memory for a command of size bytes.
-func (l *loop) takeLarge(size int) []byte {
-	b := l.large
-	if cap(b) < size {
-		return make([]byte, 0, size)
-	}
-	l.large = nil
-	return b[:0]
-}
-
-// keepLarge keeps memory for the next large command.
-func (l *loop) keepLarge(b []byte) {
-	if cap(b) <= maxLarge && cap(b) > cap(l.large) {
-		l.large = b
-	}
 }
 
 func newLoop(srv *Server) *loop {

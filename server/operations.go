@@ -13,7 +13,8 @@ type operation struct {
 	// handle serves a frame. It may use the frame's body until it returns. Its error is sent as the reply; a handler
 	// that replies itself, now or later, returns nil.
 	handle func(b *binary, f wire.Frame, now time.Time) error
-	// action is the permission that the request needs. Handlers check it when the topic is known.
+	// action is the permission that the request needs. The handler checks it, when the topic is known; a test checks
+	// that it does.
 	action Action
 	// flags are the flags that a client may set.
 	flags wire.Flags

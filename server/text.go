@@ -66,6 +66,10 @@ const (
 	maxSubBytes = 256 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
 	keepBuffer = 64 << 10
+	// smallBacklog is the size of a backlog up to which new memory is cheap. The spare one is for larger ones.
+	smallBacklog = 16 << 10
+	// maxLarge bounds the memory that a loop keeps for a large command. A message of the default size limit fits.
+	maxLarge = 1<<20 + 64<<10
 )
 
 // newText returns a text session with the defaults of NATS before a CONNECT.
@@ -108,8 +112,8 @@ func (t *text) feed(in []byte, now time.Time) {
 		t.refuse("too much was sent while a command waits")
 		return
 	}
-	if t.backlog == nil {
-		t.backlog = t.s.loop.takeSpare(len(in))
+	if t.backlog == nil && len(in) > smallBacklog {
+		t.backlog = t.s.loop.backlog.take(len(in))
 	}
 	t.backlog = append(t.backlog, in...)
 	if !t.paused || waits > fullBacklog {
@@ -171,7 +175,7 @@ func (t *text) goOn(now time.Time) {
 	t.done += t.run(t.backlog[t.done:], now)
 	switch {
 	case t.done == len(t.backlog):
-		t.s.loop.keepSpare(t.backlog)
+		t.s.loop.backlog.keep(t.backlog, idleBuffer)
 		t.backlog, t.done = nil, 0
 		t.s.setFull(false)
 	case !t.paused:
@@ -227,7 +231,7 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 		t.need = need
 		t.reserve()
 	case cap(part) > keepBuffer:
-		t.s.loop.keepLarge(part)
+		t.s.loop.large.keep(part, maxLarge)
 		t.part, t.need = nil, 0
 	default:
 		t.part, t.need = part[:0], 0
@@ -238,7 +242,7 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 // reserve makes room for a whole large command, because growing in steps would copy it again and again.
 func (t *text) reserve() {
 	if t.need > keepBuffer && cap(t.part) < t.need {
-		t.part = append(t.s.loop.takeLarge(t.need), t.part...)
+		t.part = append(t.s.loop.large.take(t.need), t.part...)
 	}
 }
 

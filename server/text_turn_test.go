@@ -112,13 +112,13 @@ func TestBacklogsReuseMemory(t *testing.T) {
 		b.until(func() bool { return p.s.proto.(*text).backlog == nil }, "the rest is run")
 	}
 	putOff(busy, 400_000)
-	spare := cap(l.spareBacklog)
+	spare := cap(l.backlog)
 	require.Greater(t, spare, 300_000)
 	putOff(other, 8_000)
-	require.Equal(t, spare, cap(l.spareBacklog))
-	at := &l.spareBacklog[:1][0]
+	require.Equal(t, spare, cap(l.backlog))
+	at := &l.backlog[:1][0]
 	putOff(busy, 300_000)
-	require.Same(t, at, &l.spareBacklog[:1][0])
+	require.Same(t, at, &l.backlog[:1][0])
 }
 
 // Whether another connection waits is asked of the kernel, which goes on telling gnet.
