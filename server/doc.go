@@ -13,4 +13,7 @@
 // Sessions never block and never touch a socket: a transport is a gnet connection, an in-memory pipe or a
 // test. Work that blocks (cold reads, metadata) runs on workers, which post the result back to the loop.
 // All state of a session and of a loop belongs to the loop's goroutine; only a loop's inbox is shared.
+//
+// A file is named after what it serves. Those that begin with text are the text protocol, with live the
+// messages that nobody stores, with admin the HTTP server, and with collector, metrics and stats the figures.
 package server

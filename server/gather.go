@@ -30,7 +30,7 @@ type checkedEntry struct {
 // maxGathered bounds the gathered bytes, so that the reply fits a frame.
 const maxGathered = wire.MaxFrameBytes - leaseReserve
 
-// readFunc is a partition's Read, ReadCold or a choice of the two.
+// readFunc is a partition's Read or ReadCold.
 type readFunc func(c *log.Chunk, offset uint64, maxBytes int) error
 
 // gather appends the entries of the leases, which must be in offset order.

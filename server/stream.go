@@ -194,3 +194,43 @@ func readStream(conn net.Conn, chunks chan<- []byte, taken <-chan struct{}) {
 		}
 	}
 }
+
+// goStream serves conn on a goroutine unless the server is stopping.
+func (srv *Server) goStream(conn net.Conn, serve func()) bool {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	if srv.stopping {
+		srv.connections.Add(-1)
+		_ = conn.Close()
+		return false
+	}
+	srv.strangers[conn] = struct{}{}
+	srv.wg.Go(serve)
+	return true
+}
+
+// known notes that a loop serves conn now, so that Shutdown need not close it itself.
+func (srv *Server) known(conn net.Conn) {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	delete(srv.strangers, conn)
+}
+
+// addStreamLoop notes that l serves conn. It returns false when the server is stopping.
+func (srv *Server) addStreamLoop(l *loop, conn net.Conn) bool {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	delete(srv.strangers, conn)
+	if srv.stopping {
+		srv.connections.Add(-1)
+		return false
+	}
+	srv.streams[l] = conn
+	return true
+}
+
+func (srv *Server) removeStreamLoop(l *loop) {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	delete(srv.streams, l)
+}

@@ -267,20 +267,3 @@ func (b *binary) unsubscribe(f wire.Frame, _ time.Time) error {
 	b.reply(f, nil)
 	return nil
 }
-
-// offsets answers which offset a position stands for.
-func (b *binary) offsets(f wire.Frame, _ time.Time) error {
-	var m wire.Offsets
-	if err := m.Parse(f.Body); err != nil {
-		return err
-	}
-	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
-	if err != nil {
-		return err
-	}
-	return b.locate(p, m.From, m.Group, f.Op, f.Correlation, func(offset uint64, _ time.Time) error {
-		reply := wire.OffsetsReply{Offset: offset, First: p.First(), Visible: p.Visible()}
-		b.replyTo(wire.OpOffsets, f.Correlation, 0, reply.Append)
-		return nil
-	})
-}

@@ -190,94 +190,11 @@ func (t *text) stats(_ []string, now time.Time) error {
 	return nil
 }
 
-func (t *text) topics([]string, time.Time) error {
-	n := 0
-	for _, topic := range t.s.loop.srv.registry.Topics() {
-		if !allows(t.s.who, ActionDescribe, topic.Name()) {
-			continue
-		}
-		n++
-		info := topic.Info()
-		var records, bytes uint64
-		for _, p := range info.Partitions {
-			records += p.Visible - min(p.First, p.Visible)
-			bytes += p.Bytes
-		}
-		t.line("%s partitions=%d records=%d bytes=%d durability=%s",
-			info.Topic, len(info.Partitions), records, bytes, topic.Config().Level)
-	}
-	t.line("+OK %s", counted(n, "topic"))
-	return nil
-}
-
 func counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return strconv.Itoa(n) + " " + what + "s"
-}
-
-func (t *text) topic(args []string, _ time.Time) error {
-	name, registry := args[0], t.s.loop.srv.registry
-	if topic := registry.Topic(name); topic != nil {
-		return t.showTopic(topic, len(args) > 1)
-	}
-	if err := t.s.allowed(ActionAdmin, name); err != nil {
-		return err
-	}
-	partitions, settings, err := parseSettings(args[1:])
-	if err != nil {
-		return err
-	}
-	return t.work(func() (func(time.Time) error, error) {
-		topic, err := registry.Create(name, partitions, settings)
-		return func(time.Time) error {
-			t.line("+OK topic %q created with %s", name, counted(len(topic.Partitions()), "partition"))
-			return nil
-		}, err
-	})
-}
-
-// parseSettings parses key=value arguments. partitions is 0 when it is not among them.
-func parseSettings(args []string) (partitions int, settings []wire.Setting, err error) {
-	for _, arg := range args {
-		key, value, ok := strings.Cut(arg, "=")
-		switch {
-		case !ok:
-			return 0, nil, wire.Errorf(wire.CodeInvalid, "%q is not of the form setting=value", arg)
-		case key == "partitions":
-			if partitions, err = strconv.Atoi(value); err != nil || partitions < 1 {
-				return 0, nil, wire.Errorf(wire.CodeInvalid, "%q is not a number of partitions", value)
-			}
-		default:
-			settings = append(settings, wire.Setting{Key: key, Value: value})
-		}
-	}
-	return partitions, settings, nil
-}
-
-// statusNames are the texts for wire.Status.
-var statusNames = [...]string{
-	wire.StatusOK: "ok", wire.StatusReadOnly: "read-only", wire.StatusFull: "full", wire.StatusForeign: "foreign",
-}
-
-func (t *text) showTopic(topic *partition.Topic, create bool) error {
-	if err := t.s.allowed(ActionDescribe, topic.Name()); err != nil {
-		return err
-	}
-	if create {
-		return wire.Errorf(wire.CodeTopicExists, "topic %q exists", topic.Name())
-	}
-	info := topic.Info()
-	for i, p := range info.Partitions {
-		t.line("%s/%d first=%d visible=%d next=%d bytes=%d status=%s",
-			info.Topic, i, p.First, p.Visible, p.Next, p.Bytes, statusNames[p.Status])
-	}
-	for _, s := range info.Settings {
-		t.line("%s=%s", s.Key, s.Value)
-	}
-	t.line("+OK topic %q has %s", info.Topic, counted(len(info.Partitions), "partition"))
-	return nil
 }
 
 // errPlace is the error for an argument that does not name a partition or record.
@@ -334,55 +251,4 @@ func parseCount(args []string, at, fallback, limit int) (int, error) {
 		return 0, wire.Errorf(wire.CodeInvalid, "%q is not a number of records", args[at])
 	}
 	return min(n, limit), nil
-}
-
-func (t *text) commit(args []string, now time.Time) error {
-	p, _, err := t.place(args[0], ActionConsume)
-	if err != nil {
-		return err
-	}
-	offset, err := parseOffset(args[1])
-	if err != nil {
-		return err
-	}
-	index, err := p.Commit(args[2], offset, 0, now)
-	if err != nil {
-		return err
-	}
-	t.waitFor(p, index, p.StateLevel(), fmt.Sprintf("%s goes on at %s@%d", args[2], p, offset))
-	return nil
-}
-
-func (t *text) committed(args []string, _ time.Time) error {
-	topic, err := t.find(args[1], ActionConsume)
-	if err != nil {
-		return err
-	}
-	n := 0
-	for _, p := range topic.Partitions() {
-		if c, ok := p.Committed(args[0]); ok {
-			n++
-			t.line("%s offset=%d", p, c.Offset)
-		}
-	}
-	t.line("+OK %s", counted(n, "partition"))
-	return nil
-}
-
-func (t *text) groups(args []string, now time.Time) error {
-	name := ""
-	if len(args) > 0 {
-		name = args[0]
-	}
-	infos := t.s.loop.srv.groupInfos(t.s.who, name, func(p *partition.Partition) []wire.GroupInfo { return p.Groups(now) })
-	for _, g := range infos {
-		if g.Mode == "queue" {
-			t.line("%s %s/%d mode=queue offset=%d end=%d lag=%d leased=%d retrying=%d dead=%d",
-				g.Group, g.Topic, g.Partition, g.Offset, g.End, g.Lag, g.InFlight, g.Retrying, g.Dead)
-			continue
-		}
-		t.line("%s %s/%d mode=%s offset=%d end=%d lag=%d", g.Group, g.Topic, g.Partition, g.Mode, g.Offset, g.End, g.Lag)
-	}
-	t.line("+OK %s", counted(len(infos), "line"))
-	return nil
 }

@@ -1,0 +1,171 @@
+package server
+
+import (
+	"errors"
+	"time"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// fetchRequest is one fetch until it is answered.
+type fetchRequest struct {
+	b           *binary
+	p           *partition.Partition
+	correlation uint32
+	offset      uint64
+	minBytes    int
+	maxBytes    int
+	wait        time.Duration
+	deadline    time.Time
+	filter      wire.Filter
+}
+
+// maxSkips is how many reads of nothing but what is over its time to live follow each other in one
+// turn: the other connections of the loop wait meanwhile.
+const maxSkips = 16
+
+// maxFetchBytes leaves room for the header of the reply frame and the body's fixed part.
+const maxFetchBytes = wire.MaxFrameBytes - wire.HeaderBytes - wire.EntriesFixed
+
+func (b *binary) fetch(f wire.Frame, now time.Time) error {
+	var m wire.Fetch
+	if err := m.Parse(f.Body); err != nil {
+		return err
+	}
+	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	if err != nil {
+		return err
+	}
+	r := fetchRequest{
+		b: b, p: p, correlation: f.Correlation,
+		minBytes: int(m.MinBytes), maxBytes: min(max(1, int(m.MaxBytes)), maxFetchBytes),
+		wait: waitOf(m.MaxWaitMs), filter: m.Filter,
+	}
+	r.minBytes = min(r.minBytes, r.maxBytes)
+	r.deadline = now.Add(r.wait)
+	if m.From.Kind == wire.PositionTime {
+		return r.startAt(m.From, m.Group)
+	}
+	if r.offset, err = p.Locate(m.From, m.Group); err != nil {
+		return err
+	}
+	return r.start(now)
+}
+
+// startAt finds the offset first. It is apart so that r stays off the heap in every other case.
+func (r fetchRequest) startAt(pos wire.Position, groupName string) error {
+	return r.b.locate(r.p, pos, groupName, wire.OpFetch, r.correlation, func(offset uint64, now time.Time) error {
+		r.offset = offset
+		return r.start(now)
+	})
+}
+
+// start answers the fetch now, or when there are records, or when the peer has read.
+func (r *fetchRequest) start(now time.Time) error {
+	if r.b.s.blocked() || len(r.b.blocked) > 0 {
+		return r.b.later(r.escaped())
+	}
+	if done, err := r.serve(r.minBytes); done || err != nil {
+		return err
+	}
+	if r.wait == 0 {
+		_, err := r.serve(0)
+		return err
+	}
+	return r.escaped().poll(now)
+}
+
+// escaped returns r on the heap: a fetch that is answered at once stays off it.
+func (r *fetchRequest) escaped() *fetchRequest {
+	c := *r
+	return &c
+}
+
+func (r *fetchRequest) poll(now time.Time) error {
+	q := &poll{b: r.b}
+	serve := func(least int) bool {
+		if r.b.s.blocked() {
+			return r.b.later(r) == nil // answered when the peer has read
+		}
+		done, err := r.serve(least)
+		if err != nil {
+			r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+		}
+		return done || err != nil
+	}
+	q.try = func(time.Time) bool { return serve(r.minBytes) }
+	q.last = func(time.Time) { serve(0) }
+	q.fail = func(err error) {
+		q.end()
+		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+	}
+	return q.start([]*partition.Partition{r.p}, r.deadline, now)
+}
+
+// retry is called when the peer has read.
+func (r *fetchRequest) retry(now time.Time) {
+	if !now.Before(r.deadline) {
+		r.minBytes = 0
+	}
+	if done, err := r.serve(r.minBytes); err != nil {
+		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+	} else if !done {
+		if err := r.poll(now); err != nil {
+			r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+		}
+	}
+}
+
+// serve answers when at least least bytes of entries are there. It reports whether the fetch is
+// answered, or is with a worker that answers it.
+func (r *fetchRequest) serve(least int) (done bool, err error) {
+	if len(r.filter) > 0 {
+		return r.serveSifted(least)
+	}
+	c := &r.b.s.loop.chunk
+	defer c.Release()
+	for skips := 0; ; skips++ {
+		err = r.p.Read(c, r.offset, r.maxBytes)
+		if err != nil || c.Bytes > 0 || c.Next == r.offset {
+			break
+		}
+		r.offset = c.Next // all that was read is over its time to live
+		if skips == maxSkips {
+			least = 0 // the next fetch goes on
+			break
+		}
+		c.Release()
+	}
+	if errors.Is(err, log.ErrCold) {
+		return true, r.escaped().serveCold()
+	}
+	if err != nil || c.Bytes < least && c.Bytes < r.maxBytes {
+		return false, err
+	}
+	r.b.sendEntries(wire.OpFetch|wire.OpReply, r.correlation, r.p, r.offset, c)
+	return true, nil
+}
+
+// serveCold reads with a worker. Old records are always enough: nothing waits for more of them.
+func (r *fetchRequest) serveCold() error {
+	return r.b.workChunk(wire.OpFetch, r.correlation,
+		func(c *log.Chunk) error { return r.p.ReadCold(c, r.offset, r.maxBytes) },
+		func(c *log.Chunk, _ time.Time) {
+			r.b.sendEntries(wire.OpFetch|wire.OpReply, r.correlation, r.p, r.offset, c)
+		})
+}
+
+// sendEntries writes a frame with whole entries: a fetch reply or a delivery.
+func (b *binary) sendEntries(op wire.Op, correlation uint32, p *partition.Partition, offset uint64, c *log.Chunk) {
+	next := max(offset, c.Next)
+	body := wire.Entries{First: p.First(), Visible: p.Visible(), Next: next}
+	out := b.s.buffer()
+	out.B = wire.AppendHeader(out.B, op, 0, correlation, wire.EntriesFixed+c.Bytes)
+	out.B = body.AppendFixed(out.B)
+	if c.Bytes > 0 {
+		b.s.writeChunk(c)
+		b.s.loop.delivered(p, int(next-offset)-c.Dropped, c.Bytes)
+	}
+}

@@ -1,0 +1,144 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// Shutdown stops the broker: it refuses new connections and requests, tells the clients, sends the acknowledgements that
+// wait for the disk, closes the connections and flushes the storage. When ctx ends first, it closes at once; acknowledged
+// messages are safe in any case. Further calls return the result of the first.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.once.Do(func() {
+		srv.opts.Logger.Info("broker stopping")
+		srv.stopErr = srv.release(ctx)
+	})
+	return srv.stopErr
+}
+
+// drainPoll is how often a drain checks whether all acknowledgements are sent.
+const drainPoll = 2 * time.Millisecond
+
+func (srv *Server) release(ctx context.Context) error {
+	srv.accepting.Store(false)
+	close(srv.stop)
+	srv.streamMu.Lock()
+	srv.stopping = true
+	for conn := range srv.strangers {
+		_ = conn.Close()
+	}
+	srv.streamMu.Unlock()
+	var errs []error
+	if srv.listener != nil {
+		errs = append(errs, ignoreClosed(srv.listener.Close()))
+	}
+	if srv.registry != nil {
+		srv.drain(ctx)
+	}
+	srv.closeSessions(ctx)
+	srv.coordinator.stop()
+	for _, g := range srv.loops {
+		errs = append(errs, g.stop())
+	}
+	srv.wg.Wait()
+	close(srv.work)
+	srv.workers.Wait()
+	if srv.admin != nil {
+		errs = append(errs, srv.admin.close())
+	}
+	if srv.registry != nil {
+		srv.registry.Close()
+	}
+	if srv.store != nil {
+		errs = append(errs, srv.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// drain tells every session and waits until no acknowledgement waits for the disk.
+func (srv *Server) drain(ctx context.Context) {
+	grace := time.Second
+	if at, ok := ctx.Deadline(); ok {
+		grace = max(0, time.Until(at))
+	}
+	for pending := srv.onLoops(ctx, func(l *loop, now time.Time) int { return l.drainSessions(grace, now) }); pending > 0; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(drainPoll):
+		}
+		pending = srv.onLoops(ctx, func(l *loop, _ time.Time) int { return l.pending })
+	}
+}
+
+// closeSessions closes every connection and waits until the sessions are gone.
+func (srv *Server) closeSessions(ctx context.Context) {
+	for left := 1; left > 0; {
+		left = srv.onLoops(ctx, func(l *loop, now time.Time) int {
+			l.closeAll(now)
+			return len(l.sessions)
+		})
+		select {
+		case <-ctx.Done():
+			srv.closeStreams()
+			return
+		case <-time.After(drainPoll):
+		}
+	}
+}
+
+// DropConnections closes every open connection. New ones are accepted.
+func (srv *Server) DropConnections(ctx context.Context) {
+	srv.onLoops(ctx, func(l *loop, now time.Time) int {
+		l.closeAll(now)
+		return 0
+	})
+}
+
+// closeStreams closes connections whose loop is stuck in a write.
+func (srv *Server) closeStreams() {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	for _, conn := range srv.streams {
+		_ = conn.Close()
+	}
+}
+
+// onLoops runs f on every loop that has had a connection and returns the sum of what they return.
+func (srv *Server) onLoops(ctx context.Context, f func(l *loop, now time.Time) int) int {
+	results, n := make(chan int, 64), 0
+	srv.eachLoop(func(l *loop) {
+		if !l.running() {
+			return
+		}
+		posted := l.post(jobFunc(func(now time.Time) {
+			r := f(l, now)
+			select {
+			case results <- r:
+			case <-ctx.Done():
+			}
+		}))
+		if posted {
+			n++
+		}
+	})
+	sum := 0
+	for range n {
+		select {
+		case r := <-results:
+			sum += r
+		case <-ctx.Done():
+			return sum
+		}
+	}
+	return sum
+}
