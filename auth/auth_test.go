@@ -41,7 +41,7 @@ func TestNothingConfiguredLetsEverybodyIn(t *testing.T) {
 		require.True(t, p.Open())
 		require.False(t, p.Required())
 		require.True(t, who.MayPublish([]byte("a")) && who.MaySubscribe([]byte(">"), nil) && who.MayAdmin([]byte("a")))
-		require.True(t, who.MayReceive([]byte("a")))
+		require.True(t, who.MayReceive([]byte("a"), ""))
 		require.Nil(t, who.Responses())
 	}
 }
@@ -153,8 +153,10 @@ func TestPermissions(t *testing.T) {
 		require.Equal(t, c.want, who.MaySubscribe([]byte(c.pattern), []byte(c.queue)), "%+v", c)
 	}
 	require.True(t, who.Filters())
-	require.False(t, who.MayReceive([]byte("orders.secret.x")), "orders.> overlaps what is denied")
-	require.True(t, who.MayReceive([]byte("orders.eu")))
+	require.False(t, who.MayReceive([]byte("orders.secret.x"), ""), "orders.> overlaps what is denied")
+	require.True(t, who.MayReceive([]byte("orders.eu"), ""))
+	require.False(t, who.MayReceive([]byte("orders.eu"), "q"), "denied to the queue group")
+	require.True(t, who.MayReceive([]byte("orders.eu"), "r"))
 	require.True(t, who.MayAdmin([]byte("orders.eu")))
 	require.False(t, who.MayAdmin([]byte("log")))
 }

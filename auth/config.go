@@ -48,7 +48,8 @@ type Permissions struct {
 	// Publish lists the subjects and topics that the user may publish to.
 	Publish Rule
 	// Subscribe lists the subjects and topics that the user may read. A pattern may be followed by
-	// a space and a queue group; it then applies only to subscriptions in that group.
+	// a space and a queue group; it then applies only to subscriptions in that group. Where Allow has
+	// such a pattern, its patterns without a queue group do not count for members of groups.
 	Subscribe Rule
 	// Responses lets the user publish to the reply subjects of messages that it received. nil does
 	// not.

@@ -35,6 +35,14 @@ func TestWhoMaySubscribe(t *testing.T) {
 	f(nil, list("foo >"), "foo", "bar", false)
 	f(all, list("admin.>", "> restricted"), "admin.secret", "workers", false)
 
+	// Entries with queue groups decide for members of groups wherever they apply.
+	f(list("foo", "foo bar"), nil, "foo", "bar", true)
+	f(list("foo", "foo bar"), nil, "foo", "fizz", false)
+	f(list("foo bar", "foo"), nil, "foo", "fizz", false)
+	f(list("foo", "foo bar"), nil, "foo", "", true)
+	f(list(">", "foo.* bar"), nil, "foo.x", "fizz", false)
+	f(list(">", "foo.* bar"), nil, "other", "fizz", true)
+
 	// What is denied of a wider pattern is kept from it later.
 	f(nil, list("*.secret"), "foo.*", "", true)
 	f(nil, list("foo.*.bar"), "foo.baz.*", "", true)

@@ -119,15 +119,25 @@ func (p *Principal) MaySubscribe(pattern, queue []byte) bool {
 			return false
 		}
 	}
-	if len(r.subscribe.allow) == 0 {
-		return true
-	}
-	for _, e := range r.subscribe.allow {
-		if e.speaksOf(queue) && subject.Covers(e.pattern, pattern) {
+	return len(r.subscribe.allow) == 0 || r.subscribe.allowsSubscription(pattern, queue)
+}
+
+// allowsSubscription reports whether the list of what is allowed has a pattern. If entries for queue groups
+// have it, a member of a queue group needs one of those; the others do not count for it.
+func (p *patterns) allowsSubscription(pattern, queue []byte) bool {
+	plain, grouped := false, false
+	for _, e := range p.allow {
+		switch {
+		case !subject.Covers(e.pattern, pattern):
+		case e.queue == nil:
+			plain = true
+		case len(queue) > 0 && e.speaksOf(queue):
 			return true
+		default:
+			grouped = true
 		}
 	}
-	return false
+	return plain && (!grouped || len(queue) == 0)
 }
 
 // speaksOf reports whether e applies to subscriptions in a queue group; "" means none.
@@ -142,13 +152,13 @@ func (p *Principal) Filters() bool {
 }
 
 // MayReceive reports whether the user may see a message on a subject, whatever pattern it
-// subscribed to.
-func (p *Principal) MayReceive(on []byte) bool {
+// subscribed to; if queue is not empty, as a member of that queue group.
+func (p *Principal) MayReceive(on []byte, queue string) bool {
 	if !p.Filters() {
 		return true
 	}
 	for _, e := range p.rights().subscribe.deny {
-		if e.queue == nil && subject.Match(e.pattern, on) {
+		if subject.Match(e.pattern, on) && e.speaksOf([]byte(queue)) {
 			return false
 		}
 	}

@@ -39,9 +39,10 @@ type liveSub = subject.Sub[live]
 // spillBytes is the size of a session's output at which it goes to the transport before the turn ends.
 const spillBytes = 512 << 10
 
-// mayReceive reports whether the user may receive a message. If so, the user may then publish to its reply subject.
-func (s *session) mayReceive(m *message) bool {
-	if !s.who.MayReceive(m.Subject) {
+// mayReceive reports whether one of the user's subscriptions may receive a message. If so, the user may then publish to
+// its reply subject.
+func (s *session) mayReceive(sub *liveSub, m *message) bool {
+	if !s.who.MayReceive(m.Subject, sub.Queue()) {
 		return false
 	}
 	if r := s.who.Responses(); r != nil && len(m.Reply) > 0 {
@@ -166,7 +167,7 @@ func (b *binary) checkLive(m *wire.Live) error {
 // deliver sends a message to one of the session's subscriptions. It reports whether the subscription took it.
 func (b *binary) deliver(sub *liveSub, m *message) bool {
 	v := &sub.Value
-	if b.s.closed || sub.Gone() || b.s.who != nil && !b.s.mayReceive(m) {
+	if b.s.closed || sub.Gone() || b.s.who != nil && !b.s.mayReceive(sub, m) {
 		return false
 	}
 	v.delivered++

@@ -8,7 +8,7 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 	if t.s.closed || sub.Gone() {
 		return false
 	}
-	if t.s.who != nil && !t.s.mayReceive(m) {
+	if t.s.who != nil && !t.s.mayReceive(sub, m) {
 		return false
 	}
 	v.delivered++

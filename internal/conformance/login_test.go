@@ -110,6 +110,54 @@ func TestPermissions(t *testing.T) {
 	require.True(t, service.IsConnected())
 }
 
+// What is denied to a queue group is kept from its members, whatever they subscribed to, and from nobody else.
+func TestSubjectsDeniedToAQueueGroup(t *testing.T) {
+	b := broker(t, server.Options{Loops: 2, Auth: policy(t, auth.Config{Users: []auth.User{
+		{Name: "reader", Password: "x", Permissions: &auth.Permissions{
+			Subscribe: auth.Rule{Allow: []string{">"}, Deny: []string{"admin.secret workers", "admin.key work.*"}},
+		}},
+		{Name: "root", Password: "x"},
+	}})})
+	reader, root := connect(t, b, nats.UserInfo("reader", "x")), connect(t, b, nats.UserInfo("root", "x"))
+	group := func(nc *nats.Conn, name string) *nats.Subscription {
+		sub, err := nc.QueueSubscribeSync("admin.*", name)
+		require.NoError(t, err)
+		require.NoError(t, nc.Flush())
+		return sub
+	}
+	workers, prod, auditors, everybody := group(reader, "workers"), group(reader, "work.prod"), group(reader, "auditors"), subscribe(t, reader, "admin.*")
+	f := func(sub *nats.Subscription, want ...string) {
+		t.Helper()
+		for _, s := range want {
+			require.Equal(t, s, next(t, sub).Subject)
+		}
+		nothing(t, reader, sub)
+	}
+	publish := func() {
+		for _, s := range []string{"admin.secret", "admin.key", "admin.x"} {
+			require.NoError(t, root.Publish(s, nil))
+		}
+		require.NoError(t, root.Flush())
+	}
+	publish()
+	f(workers, "admin.key", "admin.x")
+	f(prod, "admin.secret", "admin.x")
+	f(auditors, "admin.secret", "admin.key", "admin.x")
+	f(everybody, "admin.secret", "admin.key", "admin.x")
+
+	other := group(root, "workers") // gets what the first one may not have
+	for range 10 {
+		publish()
+	}
+	secrets := 0
+	for n, _, _ := other.Pending(); n > 0; n-- {
+		if next(t, other).Subject == "admin.secret" {
+			secrets++
+		}
+	}
+	require.Equal(t, 10, secrets)
+}
+
 // A client is told who it is, in the form that nats-server gives it.
 func TestUserInfo(t *testing.T) {
 	b := broker(t, server.Options{Auth: policy(t, auth.Config{Users: []auth.User{
