@@ -33,6 +33,18 @@ func TestHeaderBlocks(t *testing.T) {
 	require.Equal(t, "NATS/1.0\r\nrafka-key-base64: YQ0KSW5qZWN0ZWQ6IDE=\r\nok: 1  rafka-key: stolen\r\n\r\n", string(appendHeader(nil, &rec)))
 }
 
+// A broker without headers cannot tell a requester that nobody got its request.
+func TestNoRespondersWithoutHeaders(t *testing.T) {
+	b := newTextBroker(t, Options{NoHeaders: true})
+	p := b.peer()
+	p.feed("CONNECT {\"headers\":true}\r\nSUB a 1\r\nPUB a 0\r\n\r\n")
+	require.Equal(t, "+OK\r\n+OK\r\n+OK\r\nMSG a 1 0\r\n\r\n", p.take())
+	p = b.peer()
+	p.feed("CONNECT {\"headers\":true,\"no_responders\":true}\r\n")
+	require.Equal(t, "-ERR 'no responders requires headers support'\r\n", p.take())
+	require.True(t, p.m.closed)
+}
+
 // What a client sends as a header never breaks the record or the next reader's header block.
 func FuzzHeader(f *testing.F) {
 	whole := "NATS/1.0 503 Gone\r\nrafka-key: alice\r\nTrace: 1\r\nTrace:2\r\nnonsense\r\n: x\r\n\r\n"

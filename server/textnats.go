@@ -165,7 +165,7 @@ func (t *text) connect(args []byte, now time.Time) {
 	case o.Protocol != 0 && o.Protocol != 1:
 		t.refuse("invalid client protocol")
 		return
-	case o.NoResponders && !o.Headers:
+	case o.NoResponders && (!o.Headers || t.s.loop.srv.opts.NoHeaders):
 		t.refuse("no responders requires headers support")
 		return
 	case o.Account != "" || o.NewAccount: // there is only one account
