@@ -57,7 +57,6 @@ type LogStats struct {
 	Segments int       // files
 	Unfiled  int64     // bytes that are only in memory and in the commit log
 	Oldest   time.Time // append time of the oldest entry; zero when it is not known without reading a file
-	Newest   time.Time // append time of the newest entry; zero when there was none
 	Corrupt  int       // distinct ranges of lost records that were found
 	Lost     uint64    // records in those ranges
 	ReadOnly bool
@@ -86,7 +85,6 @@ func (l *Log) Stats() LogStats {
 	case len(l.slabs) > 0 && len(l.slabs[0].marks) > 0:
 		st.Oldest = msTime(l.slabs[0].marks[0].time)
 	}
-	st.Newest = msTime(l.next.time)
 	return st
 }
 

@@ -147,12 +147,8 @@ func parseCancelled(b []byte) (ids []uint64, err error) {
 	return ids, nil
 }
 
+// signed reads a number that binary.AppendVarint wrote.
 func (r *uvarints) signed() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 || r.bad {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
+	u := r.next()
+	return int64(u>>1) ^ -int64(u&1)
 }
