@@ -30,7 +30,6 @@ type acknowledger interface {
 // join is a reply that waits for several acks.
 type join struct {
 	left int
-	any  bool // something was waited for
 	err  error
 }
 
@@ -72,10 +71,24 @@ func (l *loop) awaitLevel(p *partition.Partition, a ack) {
 // awaitState makes a wait until a state entry has reached the partition's StateLevel.
 func (l *loop) awaitState(p *partition.Partition, a ack) {
 	a.level = p.StateLevel()
-	if a.join != nil {
-		a.join.any = true
-	}
 	l.awaitLevel(p, a)
+}
+
+// logged is a state entry that was appended.
+type logged struct {
+	p     *partition.Partition
+	index uint64
+}
+
+// awaitStates makes a wait until all entries have reached the StateLevel of their partitions.
+func (l *loop) awaitStates(entries []logged, a ack) {
+	if len(entries) > 1 {
+		a.join = &join{left: len(entries)}
+	}
+	for _, e := range entries {
+		a.index = e.index
+		l.awaitState(e.p, a)
+	}
 }
 
 // answer ends the wait of an ack. For a join, the last ack sends the reply.

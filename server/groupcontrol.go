@@ -41,12 +41,6 @@ func (b *binary) seekGroup(f wire.Frame, _ time.Time) error {
 	return nil
 }
 
-// logged is a state entry for which an answer waits.
-type logged struct {
-	p     *partition.Partition
-	index uint64
-}
-
 // seek fences the members that hold the partitions, moves the offsets, and tells the members.
 func (co *coordinator) seek(b *binary, f wire.Frame, m *wire.SeekGroup, now time.Time) {
 	parts := make([]group.Partition, len(m.Offsets))
@@ -88,14 +82,10 @@ func (b *binary) awaitLogged(f wire.Frame, done []logged, err error) {
 		switch {
 		case err != nil:
 			b.fail(f.Op, f.Correlation, asWireError(err))
-			return
 		case len(done) == 0:
 			b.replyTo(f.Op, f.Correlation, 0, nil)
-			return
-		}
-		j := b.newJoin(len(done))
-		for _, d := range done {
-			b.s.loop.awaitState(d.p, ack{to: b, op: f.Op, correlation: f.Correlation, index: d.index, join: j})
+		default:
+			b.s.loop.awaitStates(done, ack{to: b, op: f.Op, correlation: f.Correlation})
 		}
 	})
 }

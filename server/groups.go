@@ -28,7 +28,10 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 			return err
 		}
 	}
-	j := b.newJoin(len(m.Offsets))
+	var j *join
+	if len(m.Offsets) > 1 {
+		j = &join{left: len(m.Offsets)}
+	}
 	for i, o := range m.Offsets {
 		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
 		if err != nil {
@@ -45,14 +48,6 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 		b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
 	}
 	return nil
-}
-
-// newJoin returns the join of n acks, or nil for one ack, which needs none.
-func (b *binary) newJoin(n int) *join {
-	if n == 1 {
-		return nil
-	}
-	return &join{left: n}
 }
 
 func (b *binary) committed(f wire.Frame, _ time.Time) error {
@@ -143,7 +138,7 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 			}
 		}
 	}
-	j := &join{left: 1}
+	var dropped []logged
 	for _, t := range topics {
 		for _, p := range t.Partitions() {
 			if p.Err() != nil {
@@ -154,25 +149,13 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 				return err
 			}
 			if index != 0 {
-				j.left++
-				b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+				dropped = append(dropped, logged{p, index})
 			}
 		}
 	}
-	return b.finishJoin(j, f, "group", m.Group)
-}
-
-// finishJoin removes the count that kept j open while acks were added.
-func (b *binary) finishJoin(j *join, f wire.Frame, what, name string) error {
-	j.left--
-	switch {
-	case j.left > 0:
-		return nil
-	case !j.any:
-		return wire.Errorf(wire.CodeGroupNotFound, "%s %q does not exist", what, name)
-	case j.err != nil:
-		return j.err
+	if len(dropped) == 0 {
+		return wire.Errorf(wire.CodeGroupNotFound, "group %q does not exist", m.Group)
 	}
-	b.replyTo(f.Op, f.Correlation, 0, nil)
+	b.s.loop.awaitStates(dropped, ack{to: b, op: f.Op, correlation: f.Correlation})
 	return nil
 }

@@ -67,20 +67,24 @@ func checkQueue(t *partition.Topic, m *wire.OpenQueue) error {
 }
 
 func (b *binary) openQueues(f wire.Frame, t *partition.Topic, m *wire.OpenQueue, policy partition.QueuePolicy, starts []uint64, now time.Time) error {
-	j := &join{left: 1}
+	var opened []logged
+	var unusable error
 	for i, start := range starts {
 		p := t.Partitions()[i]
-		if p.Err() != nil {
+		if unusable = p.Err(); unusable != nil {
 			continue
 		}
 		index, err := p.OpenQueue(m.Group, start, policy, now)
 		if err != nil {
 			return err
 		}
-		j.left++
-		b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
+		opened = append(opened, logged{p, index})
 	}
-	return b.finishJoin(j, f, "topic", t.Name())
+	if len(opened) == 0 {
+		return unusable
+	}
+	b.s.loop.awaitStates(opened, ack{to: b, op: f.Op, correlation: f.Correlation})
+	return nil
 }
 
 // settleLeases serves ack, nack, reject, extend and discard.

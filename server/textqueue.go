@@ -45,8 +45,7 @@ func (t *text) lease(args []string, now time.Time) error {
 	if len(t.leases)+count > maxTextLeases {
 		return wire.Errorf(wire.CodeLimit, "%d messages of this connection are leased", len(t.leases))
 	}
-	var opened []ack
-	var at []*partition.Partition
+	var opened []logged
 	for _, p := range topic.Partitions() {
 		if p.Err() != nil || p.HasQueue(queue) {
 			continue
@@ -55,18 +54,14 @@ func (t *text) lease(args []string, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		opened, at = append(opened, ack{index: index}), append(at, p)
+		opened = append(opened, logged{p, index})
 	}
 	if len(opened) == 0 {
 		return t.take(topic, queue, count, now)
 	}
 	t.pause()
 	wait := &textWait{t, func(now time.Time) error { return t.take(topic, queue, count, now) }}
-	j := &join{left: len(opened)}
-	for i, a := range opened {
-		a.to, a.join = wait, j
-		t.s.loop.awaitState(at[i], a)
-	}
+	t.s.loop.awaitStates(opened, ack{to: wait})
 	return nil
 }
 
