@@ -34,8 +34,12 @@ func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time)
 	}
 	s.judging = true
 	l := s.loop
-	go func() {
-		srv.logins <- struct{}{}
+	srv.wg.Go(func() {
+		select {
+		case srv.logins <- struct{}{}:
+		case <-srv.stop:
+			return // nobody waits for the outcome
+		}
 		who, err := policy.Login(c)
 		<-srv.logins
 		if err != nil {
@@ -57,7 +61,7 @@ func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time)
 			}
 			s.judge(c, who, err, then, now)
 		}))
-	}()
+	})
 }
 
 // renew returns the principal that a principal of an older policy has under the current one.

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -420,4 +422,24 @@ func TestEveryOperationAsks(t *testing.T) {
 	require.Empty(t, list.Topics)
 	require.Equal(t, "[]", string(p.call(wire.OpGroups, 0, (&wire.Groups{}).Append).Body))
 	require.Equal(t, "[]", string(p.call(wire.OpMembers, 0, (&wire.Groups{}).Append).Body))
+}
+
+// A login that is being checked, or waits for its turn, does not outlive the broker.
+func TestAStopWaitsForLogins(t *testing.T) {
+	srv := startServer(t, Options{Auth: policy(t, annAndBob(t))})
+	for range maxLogins {
+		srv.logins <- struct{}{} // the next one has to wait
+	}
+	p := connect(t, srv)
+	hello := wire.Hello{Mechanism: "plain", Credentials: []byte("ann\x00pw")}
+	p.write(append(wire.AppendPreface(nil), request1(wire.OpHello, 0, 0, hello.Append)...))
+	checking := func() bool {
+		stacks := make([]byte, 4<<20)
+		return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), ".(*session).logIn.")
+	}
+	require.Eventually(t, checking, waitLimit, time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	require.NoError(t, srv.Shutdown(ctx))
+	require.False(t, checking())
 }

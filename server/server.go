@@ -67,7 +67,7 @@ type Server struct {
 
 	work    chan func()
 	workers sync.WaitGroup // ends when work is closed
-	wg      sync.WaitGroup // accept, sweep and stream goroutines
+	wg      sync.WaitGroup // goroutines that accept, sweep, serve streams and check logins
 	stop    chan struct{}
 	once    sync.Once
 	stopErr error
