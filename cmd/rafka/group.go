@@ -100,7 +100,7 @@ func seconds(s float64) string {
 
 func (c *cli) groupCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "group", Short: "show, move, pause and remove groups and queues",
+		Use: "group", Aliases: []string{"groups"}, Short: "show, move, pause and remove groups and queues",
 		Args: cobra.ArbitraryArgs, RunE: onlySubcommands,
 	}
 	cmd.AddCommand(c.groupListCommand(), c.groupInfoCommand(), c.groupMembersCommand(), c.groupLagCommand(), c.groupSeekCommand(),
@@ -134,7 +134,7 @@ func (c *cli) groupListCommand() *cobra.Command {
 
 func (c *cli) groupInfoCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "info GROUP", Short: "show one group or queue by partition", Args: exactly(1, "GROUP"),
+		Use: "info GROUP", Aliases: []string{"show"}, Short: "show one group or queue by partition", Args: exactly(1, "GROUP"),
 		ValidArgsFunction: c.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {

@@ -111,6 +111,7 @@ func (c *cli) reqCommand() *cobra.Command {
 	count := 1
 	cmd := &cobra.Command{
 		Use:         "req SUBJECT [VALUE]",
+		Aliases:     []string{"request"},
 		Short:       "send a request to a subject and print the answer",
 		Long:        "Send VALUE, or the content of stdin, to a subject and print the answer.",
 		Example:     reqExample,

@@ -77,8 +77,9 @@ func (r receipt) String() string {
 func (c *cli) pubCommand() *cobra.Command {
 	var p publication
 	cmd := &cobra.Command{
-		Use:   "pub TOPIC [VALUE]",
-		Short: "publish one message, or every line of a stream",
+		Use:     "pub TOPIC [VALUE]",
+		Aliases: []string{"publish"},
+		Short:   "publish one message, or every line of a stream",
 		Long: `Publish VALUE, the content of a file, or the content of stdin, and print where it was stored as
 topic/partition@offset. With --lines every line is a message, and the count is printed on stderr. With
 --atomic all lines are stored together, or none is.

@@ -127,7 +127,7 @@ func (c *cli) schedListCommand() *cobra.Command {
 
 func (c *cli) schedShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "show NAME", Short: "show one message that will be published", Args: exactly(1, "NAME"),
+		Use: "show NAME", Aliases: []string{"info"}, Short: "show one message that will be published", Args: exactly(1, "NAME"),
 		Example: "  rafka sched show reminders/0#12",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			topic, partition, id, err := parseScheduleName(args[0])

@@ -45,8 +45,9 @@ type reading struct {
 func (c *cli) subCommand() *cobra.Command {
 	var r reading
 	cmd := &cobra.Command{
-		Use:   "sub TOPIC|PATTERN",
-		Short: "read a topic without a group, or live subjects",
+		Use:     "sub TOPIC|PATTERN",
+		Aliases: []string{"subscribe"},
+		Short:   "read a topic without a group, or live subjects",
 		Long: `Read messages and print them: time, position, key, value and headers; with -o jsonl as JSON, in which
 bytes that are not text are base64; with -o raw the value alone. Nothing is committed. A pattern with
 * or >, and any name with --live, is for subjects: only messages that are sent from now on are seen.`,

@@ -66,7 +66,7 @@ func (t topicRow) status() string {
 
 func (c *cli) topicCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "topic", Short: "look at, create, change and remove topics",
+		Use: "topic", Aliases: []string{"topics"}, Short: "look at, create, change and remove topics",
 		Args: cobra.ArbitraryArgs, RunE: onlySubcommands,
 	}
 	cmd.AddCommand(c.topicListCommand(), c.topicInfoCommand(), c.topicCreateCommand(), c.topicEditCommand(),
@@ -101,7 +101,7 @@ func (c *cli) topicListCommand() *cobra.Command {
 
 func (c *cli) topicInfoCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "info TOPIC", Short: "show one topic with its partitions and settings", Args: exactly(1, "TOPIC"),
+		Use: "info TOPIC", Aliases: []string{"show"}, Short: "show one topic with its partitions and settings", Args: exactly(1, "TOPIC"),
 		ValidArgsFunction: c.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {

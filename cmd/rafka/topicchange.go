@@ -80,7 +80,7 @@ func (c *cli) topicCreateCommand() *cobra.Command {
 func (c *cli) topicEditCommand() *cobra.Command {
 	var s shape
 	cmd := &cobra.Command{
-		Use: "edit TOPIC", Short: "change settings, or add partitions", Args: exactly(1, "TOPIC"),
+		Use: "edit TOPIC", Aliases: []string{"alter"}, Short: "change settings, or add partitions", Args: exactly(1, "TOPIC"),
 		Example:           "  rafka topic edit orders --retention 90d --set max_record_bytes=4MiB",
 		ValidArgsFunction: c.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
