@@ -3,14 +3,16 @@ package server
 import (
 	"math/bits"
 	"sync"
+
+	"github.com/valyala/bytebufferpool"
 )
 
 // buffer is memory that is taken for one turn or one frame, and put back. Its owner writes to B.
-type buffer struct{ B []byte }
+type buffer = bytebufferpool.ByteBuffer
 
 // Buffers are pooled by size: class 0 has room for leastBuffer bytes, each further class for twice as many as the one
-// before, and the last one for the largest frame. With one pool for all sizes, who needs much would get a small buffer and
-// let it grow, and in the end all would be large.
+// before, and the last one for the largest frame. A bytebufferpool.Pool has one size for all, and drops buffers that are
+// larger than most: sessions with much output, which are few, would let a small buffer grow again in every turn.
 const (
 	leastBuffer   = 512
 	bufferClasses = 15
@@ -32,7 +34,7 @@ func takeBuffer(class uint8) *buffer {
 	return &buffer{B: make([]byte, 0, leastBuffer<<class)}
 }
 
-// putBuffer takes a buffer back, which may have grown. Without one it does nothing.
+// putBuffer takes a buffer back, which may have grown since takeBuffer. Without one it does nothing.
 func putBuffer(b *buffer) {
 	if b == nil {
 		return
