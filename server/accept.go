@@ -136,7 +136,7 @@ func (srv *Server) enrol(conn net.Conn) {
 		srv.turnAway(conn, errTooManyConns)
 		return
 	}
-	g := srv.turn()
+	g := srv.pickLoop()
 	s := newSession(g.loop, srv.nextID.Add(1))
 	if srv.opts.TLS.Config != nil {
 		srv.goStream(conn, func() { srv.secure(conn, s, g) })

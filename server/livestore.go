@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -12,9 +11,6 @@ import (
 	"github.com/rafka-mq/rafka/subject"
 	"github.com/rafka-mq/rafka/wire"
 )
-
-// keyHeader is the header that carries a record's key in text mode.
-const keyHeader = "rafka-key"
 
 // publish serves PUB and HPUB: it sends the message to live subscribers and, when a topic is bound to the subject, appends
 // it to the topic. It never creates a topic, because a subject may be an inbox.
@@ -200,71 +196,6 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 		l.turn.published.add(1, len(l.builder.Bytes()))
 	}
 	return s, err
-}
-
-// ttlHeaders are the headers with the time to live of a message.
-var ttlHeaders = []string{"rafka-ttl", "Nats-TTL"}
-
-// traits sets the attributes of a batch of one message from its headers: whether it has a message id, and its time to live,
-// which is a duration such as 90s or a number of seconds.
-func traits(b *wire.BatchBuilder, h wire.Headers) error {
-	if len(h) == 0 {
-		return nil
-	}
-	if h.ID() != nil {
-		b.MarkIDs()
-	}
-	for name, value := range h.All() {
-		for _, known := range ttlHeaders {
-			if !bytes.EqualFold(name, []byte(known)) {
-				continue
-			}
-			ttl, err := parseTTL(string(value))
-			if err != nil {
-				return err
-			}
-			b.SetTTL(ttl.Milliseconds())
-		}
-	}
-	return nil
-}
-
-func parseTTL(v string) (time.Duration, error) {
-	ttl, err := time.ParseDuration(v)
-	if seconds, notNumber := strconv.ParseInt(v, 10, 40); notNumber == nil {
-		ttl, err = time.Duration(min(seconds, wire.MaxTTLMs/1000+1))*time.Second, nil
-	}
-	if err != nil || ttl < time.Millisecond || ttl.Milliseconds() > wire.MaxTTLMs {
-		return 0, wire.Errorf(wire.CodeInvalid, "time to live %q is not a duration such as 90s, up to a hundred years", v)
-	}
-	return ttl, nil
-}
-
-// parseHeader parses a NATS header block. The header keyHeader becomes the record's key. Lines that are no header are
-// ignored.
-func parseHeader(block []byte) (key []byte, headers wire.Headers, err error) {
-	_, rest, _ := bytes.Cut(block, crlf)
-	for len(rest) > 0 {
-		var line []byte
-		line, rest, _ = bytes.Cut(rest, crlf)
-		name, value, ok := bytes.Cut(line, []byte{':'})
-		if !ok || len(name) == 0 {
-			continue
-		}
-		value = trimBlanks(value)
-		if bytes.EqualFold(name, []byte(keyHeader)) {
-			key = value
-			continue
-		}
-		headers = headers.Append(string(name), value)
-	}
-	switch {
-	case len(headers) > wire.MaxHeaderBytes:
-		return nil, nil, wire.Errorf(wire.CodeTooLarge, "the headers of a record have at most %d bytes", wire.MaxHeaderBytes)
-	case len(key) > wire.MaxKeyBytes:
-		return nil, nil, wire.Errorf(wire.CodeTooLarge, "a key has at most %d bytes", wire.MaxKeyBytes)
-	}
-	return key, headers, nil
 }
 
 var crlf = []byte("\r\n")

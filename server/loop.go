@@ -40,47 +40,52 @@ type loop struct {
 	rung  bool // the driver need not be woken: it was, or a turn runs, which looks at the inbox at its end
 	over  bool // the driver has ended: jobs are refused
 
-	spare    []job // memory of the last inbox, for reuse
 	sessions map[*session]struct{}
 	watches  map[*partition.Partition]*watch
-	flushes  []flush
-	dirty    []*session // sessions with output of this turn
-	stuck    map[*session]struct{}
 	timers   timerHeap
 	wakeAt   time.Time // when the alarm goes off; zero when it is not set
 	alarm    *time.Timer
-	pending  int // acknowledgements that wait for durability
 	draining bool
-	turning  bool      // between the start of a turn and its end
-	chunk    log.Chunk // of hot reads; released before the handler returns
-	turn     turnCount
-	clock    time.Time         // when the current change of a partition was noticed
-	iov      [maxSlices][]byte // scratch space of writeChunk
-	gathered []byte            // entries of a lease reply; copied out before the handler returns
+	pending  int                   // acknowledgements that wait for durability
+	stuck    map[*session]struct{} // sessions with requests that wait for the peer to read
 
-	message   uint64                // number of the last live message that was routed
-	matches   subject.Matches[live] // of the message that is being routed
+	// What belongs to the turn, and to what follows from it.
+	turning  bool // between the start of a turn and its end
+	turn     turnCount
+	flushes  []flush    // to start at its end
+	dirty    []*session // sessions with output
+	clock    time.Time  // when the current change of a partition was noticed
+	laters   []job      // jobs for a turn of their own; see later
+	nudged   bool       // that turn will come
+	reading  *session   // whose input this turn processes; nil for none
+	reader   *session   // whose input came last
+	solo     int        // how many times in a row input came from reader
+	streamed time.Time  // when reader's last input was full of messages; see streams
+
+	// Live messages; see route and hold.
+	routed    message               // the message that is being routed, here to avoid an allocation for each
+	message   uint64                // number of the last one that was routed
+	matches   subject.Matches[live] // of the one that is being routed
 	handoffs  map[*loop]*handoff    // of this turn
-	mail      atomic.Int64          // bytes of live messages that were handed to this loop and not delivered yet
-	crowded   []*session            // sessions whose peers are far behind
-	held      []*session            // sessions from which reading is paused
+	mail      atomic.Int64          // bytes that were handed to this loop and not delivered yet
 	interests map[*partition.Topic]interest
-	laters    []job             // jobs for a turn of their own; see later
-	nudged    bool              // that turn will come
-	backlog   spareBytes        // for the backlog of a text session
-	large     spareBytes        // for a large command of a text session
-	builder   wire.BatchBuilder // for records that text sessions publish
-	header    []byte            // scratch space: header of a record that is being routed
-	scratch   scratch
-	reader    *session  // whose input came last
-	solo      int       // how many times in a row input came from reader
-	streamed  time.Time // when reader's last input was full of messages; see streams
-	reading   *session  // whose input this turn processes; nil for none
-	blocker   *session  // a crowded session that got messages in this turn
-	full      *loop     // a loop with a full inbox that got messages in this turn
-	late      bool      // the message that is being routed goes to a crowded session
-	owed      int       // bytes of this turn that went to sessions or loops that are behind
-	routed    message   // the message that is being routed, here to avoid an allocation for each
+	crowded   []*session // sessions whose peers are far behind
+	held      []*session // sessions from which reading is paused
+	blocker   *session   // a crowded session that got messages in this turn
+	full      *loop      // a loop with a full inbox that got messages in this turn
+	late      bool       // the message that is being routed goes to a crowded session
+	owed      int        // bytes of this turn that went to sessions or loops that are behind
+
+	// Memory that is used again.
+	spare    []job             // of the last inbox
+	chunk    log.Chunk         // of hot reads; released before the handler returns
+	gathered []byte            // entries of a lease reply; copied out before the handler returns
+	iov      [maxSlices][]byte // of writeChunk
+	backlog  spareBytes        // for the backlog of a text session
+	large    spareBytes        // for a large command of a text session
+	builder  wire.BatchBuilder // for records from live messages
+	header   []byte            // header of a record that is being routed
+	scratch  scratch
 }
 
 // scratch is memory that the handlers of binary sessions reuse. A handler may use it until it returns.

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"bytes"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rafka-mq/rafka/partition"
@@ -202,86 +200,4 @@ func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 		m.Live = wire.Live{Subject: subject, Header: appendHeader(nil, &rec), Payload: rec.Value}
 		l.route(m)
 	}
-}
-
-// moment is the time at which a message on a subject is to be stored. Exactly one of at, delay and cron is used.
-type moment struct {
-	at    time.Time
-	delay time.Duration
-	cron  string
-	zone  string
-}
-
-// momentOf returns the moment that the headers of a message give, and the other headers: rafka-delay, a duration such as
-// 10m; rafka-at, a time as in RFC 3339; rafka-cron and rafka-cron-tz, a cron expression and its time zone. Without any of
-// them the moment is nil.
-func momentOf(h wire.Headers) (m *moment, rest wire.Headers, err error) {
-	found := false
-	for name := range h.All() {
-		found = found || isMoment(name)
-	}
-	if !found {
-		return nil, h, nil
-	}
-	m = new(moment)
-	given := 0
-	for name, value := range h.All() {
-		v := string(value)
-		switch strings.ToLower(string(name)) {
-		case "rafka-delay":
-			given++
-			if m.delay, err = time.ParseDuration(v); err != nil || m.delay < 0 {
-				return m, nil, wire.Errorf(wire.CodeInvalid, "delay %q is not a duration such as 10m", v)
-			}
-		case "rafka-at":
-			given++
-			if m.at, err = time.Parse(time.RFC3339Nano, v); err != nil {
-				return m, nil, wire.Errorf(wire.CodeInvalid, "time %q is not like 2026-11-22T10:00:00Z", v)
-			}
-		case "rafka-cron":
-			given++
-			m.cron = v
-		case "rafka-cron-tz":
-			m.zone = v
-		default:
-			rest = rest.Append(string(name), value)
-		}
-	}
-	if given != 1 || m.zone != "" && m.cron == "" || len(m.cron) > wire.MaxCronBytes || len(m.zone) > wire.MaxCronBytes {
-		return m, nil, wire.Errorf(wire.CodeInvalid, "one of the headers rafka-delay, rafka-at and rafka-cron says when a message is stored")
-	}
-	return m, rest, nil
-}
-
-// momentHeaders are the headers that give a moment.
-var momentHeaders = [...]string{"rafka-delay", "rafka-at", "rafka-cron", "rafka-cron-tz"}
-
-func isMoment(name []byte) bool {
-	for _, known := range &momentHeaders {
-		if len(name) == len(known) && bytes.EqualFold(name, []byte(known)) {
-			return true
-		}
-	}
-	return false
-}
-
-// schedule schedules a batch of one message for the moment. It returns the message's id, and what Reached needs.
-func (m *moment) schedule(p *partition.Partition, raw []byte) (id uint64, at *partition.Partition, index uint64, err error) {
-	it := wire.ScheduleItem{Kind: wire.ScheduleDelay, Ms: int64((m.delay + time.Millisecond - 1) / time.Millisecond)}
-	switch {
-	case m.cron != "":
-		it = wire.ScheduleItem{Kind: wire.ScheduleCron, Spec: []byte(m.cron)}
-	case !m.at.IsZero():
-		it = wire.ScheduleItem{Kind: wire.ScheduleAt, Ms: m.at.UnixMilli()}
-	}
-	due, err := dueOf(&it, scheduleNow(p))
-	if err != nil {
-		return 0, nil, 0, err
-	}
-	batch, err := wire.ViewBatch(raw)
-	if err != nil {
-		return 0, nil, 0, batchError(err, 0)
-	}
-	taken, err := p.Schedule([]partition.ScheduleItem{{Due: due, Cron: m.cron, Zone: m.zone, Batch: &batch}}, wire.Producer{})
-	return taken.First, taken.At, taken.Index, err
 }

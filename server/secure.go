@@ -31,20 +31,20 @@ func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 		if err == nil {
 			state := secured.ConnectionState()
 			s.tls = &state
-			srv.known(conn)
+			srv.forgetStranger(conn)
 			srv.serveStream(secured, s)
 			return
 		}
 		srv.opts.Logger.Warn("TLS handshake failed", "conn", s.id, "addr", conn.RemoteAddr(), "err", err)
 	case srv.opts.TLS.Mixed:
-		srv.known(conn)
+		srv.forgetStranger(conn)
 		srv.enrolIn(g, conn, s)
 		return
 	default:
 		srv.refusePlain(conn, first)
 	}
 	srv.metrics.rejected.Add(1)
-	srv.known(conn)
+	srv.forgetStranger(conn)
 	srv.connections.Add(-1)
 	_ = conn.Close()
 }

@@ -242,7 +242,7 @@ func asWireError(err error) *wire.Error {
 	return wire.Errorf(wire.CodeInternal, "%v", err)
 }
 
-// turn returns the loop for the next connection: they take turns.
-func (srv *Server) turn() *gnetLoop {
+// pickLoop returns the loop for the next connection: they take turns.
+func (srv *Server) pickLoop() *gnetLoop {
 	return srv.loops[srv.nextLoop.Add(1)%uint64(len(srv.loops))]
 }

@@ -209,8 +209,8 @@ func (srv *Server) goStream(conn net.Conn, serve func()) bool {
 	return true
 }
 
-// known notes that a loop serves conn now, so that Shutdown need not close it itself.
-func (srv *Server) known(conn net.Conn) {
+// forgetStranger notes that a loop serves conn now, so that Shutdown need not close it itself.
+func (srv *Server) forgetStranger(conn net.Conn) {
 	srv.streamMu.Lock()
 	defer srv.streamMu.Unlock()
 	delete(srv.strangers, conn)
