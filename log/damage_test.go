@@ -89,6 +89,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 		} {
 			torn := whole.Clone()
 			torn.SetBytes(name, tear(append([]byte(nil), bytes...)))
+			requireUndamaged(t, torn, way)
 			s, l, got, lost := survivors(t, torn, identity(1))
 			require.Empty(t, lost, way)
 			next := l.Positions().NextIndex
@@ -104,12 +105,21 @@ func TestTornTailAtEveryByte(t *testing.T) {
 			require.NoError(t, s.Sync())
 			want := readAll(t, l)
 			s.Drop()
+			requireUndamaged(t, torn, way)
 			s, l, _, lost = survivors(t, torn, identity(1))
 			require.Empty(t, lost)
 			require.Equal(t, want, readAll(t, l), "the cut tail must not come back")
 			s.Drop()
 		}
 	}
+}
+
+// requireUndamaged checks that Verify takes no torn tail for damage. A file that somebody truncated is damaged.
+func requireUndamaged(t *testing.T, disk *faultfs.Disk, way string) {
+	t.Helper()
+	r, err := log.VerifyFS(disk, "/data")
+	require.NoError(t, err)
+	require.True(t, r.OK() || way == "truncate", "%s: %v", way, r.Damage)
 }
 
 // end returns the position behind the last byte that is not zero.

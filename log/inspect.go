@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -38,6 +39,7 @@ type Item struct {
 	Lsn      uint64     // of a chunk; the floor of the checkpoint
 	Synced   uint64     // of a chunk
 	Sealed   bool       // a segment has an intact footer
+	Torn     bool       // of damage: nothing there is known to have been durable; a start cuts it, or has done so
 	Counted  bool       // it is valid by the checkpoint: a log's active segment up to Bytes, or the commit log from Lsn on
 	State    []byte     // of a log in the checkpoint
 	Err      error      // of damage
@@ -66,6 +68,10 @@ type inspector struct {
 	active map[wire.Identity]logRecord // of the checkpoint
 	floor  uint64
 	logs   []wire.Identity // seen in directories
+
+	synced   uint64            // chunks of the commit log with a lower lsn were durable
+	limits   map[uint64]uint64 // by the number of a commit log file: its chunks from this lsn on were given up
+	expected uint64            // lsn of the next chunk
 }
 
 func (in *inspector) emit(it Item) error {
@@ -240,6 +246,9 @@ func (in *inspector) commits() error {
 	if err != nil && !missing(err) {
 		return err
 	}
+	if err := in.survey(list); err != nil {
+		return err
+	}
 	for _, d := range list {
 		name := path.Join(commitDir, d.Name)
 		if _, ok := parseCommitName(d.Name); !ok {
@@ -253,6 +262,47 @@ func (in *inspector) commits() error {
 		}
 	}
 	return nil
+}
+
+// survey reads what the files of the commit log say about each other: which chunks were durable, and which were given up.
+func (in *inspector) survey(list []DirEntry) error {
+	in.synced, in.expected, in.limits = max(in.floor, 1), max(in.floor, 1), map[uint64]uint64{}
+	limit := ^uint64(0)
+	for _, d := range slices.Backward(list) { // their names have the order of their numbers
+		var h commitHeader
+		n, ok := parseCommitName(d.Name)
+		if !ok {
+			continue
+		}
+		b, _, err := readCommitFile(in.fs, path.Join(in.dir, commitDir, d.Name), n)
+		if missing(err) {
+			continue // recycled meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		in.limits[n] = limit
+		if ok, _ := h.parse(b); !ok {
+			_, _ = h.parse(b[min(commitHeaderCopy, len(b)):]) // else its fields are zero
+		}
+		if h.first != 0 {
+			limit, in.synced = min(limit, h.abandon), max(in.synced, h.abandon)
+		}
+		chunks(b, n, 0, func(it chunkItem) bool {
+			in.synced = max(in.synced, it.header.synced)
+			return true
+		})
+	}
+	return nil
+}
+
+// commitDamage yields damage of a chunk with an lsn: a torn tail where nothing is known to have been durable.
+func (in *inspector) commitDamage(name string, pos int, lsn, file uint64, err error) error {
+	it := Item{Kind: ItemDamage, Path: name, Pos: int64(pos), Err: err}
+	if limit, known := in.limits[file]; lsn >= in.synced || known && lsn >= limit {
+		it.Torn, it.Err = true, errTorn
+	}
+	return in.emit(it)
 }
 
 func (in *inspector) commitFile(name, number string) error {
@@ -284,8 +334,9 @@ func (in *inspector) commitFile(name, number string) error {
 			return err
 		}
 	}
+	in.expected = max(in.expected, h.first)
 	chunks(b, h.file, 0, func(it chunkItem) bool {
-		err = in.chunk(name, &it)
+		err = in.chunk(name, h.file, &it)
 		return err == nil
 	})
 	return err
@@ -302,15 +353,12 @@ func readCommitFile(f FS, name string, number uint64) (b []byte, short bool, err
 }
 
 // chunk yields a chunk and its entries.
-func (in *inspector) chunk(name string, c *chunkItem) error {
+func (in *inspector) chunk(name string, file uint64, c *chunkItem) error {
 	if c.damage {
-		err := errChunk
-		if c.torn {
-			err = errTorn
-		}
-		return in.damage(name, int64(c.pos), err)
+		return in.commitDamage(name, c.pos, in.expected, file, errChunk)
 	}
 	h := &c.header
+	in.expected = max(in.expected, h.lsn+1)
 	counted := h.lsn >= in.floor
 	err := in.emit(Item{
 		Kind: ItemChunk, Path: name, Pos: int64(c.pos), Bytes: h.size(), Identity: h.id, Lsn: h.lsn, Synced: h.synced,
@@ -320,17 +368,17 @@ func (in *inspector) chunk(name string, c *chunkItem) error {
 		return err
 	}
 	for pos := 0; pos < len(c.payload); {
-		at := int64(c.pos + headerBytes + pos)
+		at := c.pos + headerBytes + pos
 		e, _, err := wire.ParseEntry(c.payload[pos:], h.id.Seed())
 		if err != nil {
-			if err := in.damage(name, at, errEntry); err != nil {
+			if err := in.commitDamage(name, at, h.lsn, file, errEntry); err != nil {
 				return err
 			}
 			pos = resyncEntry(c.payload, pos, h.id.Seed(), 0)
 			continue
 		}
 		err = in.emit(Item{
-			Kind: ItemEntry, Path: name, Pos: at, Bytes: int64(e.Size()), Identity: h.id, Stamp: e.Stamp,
+			Kind: ItemEntry, Path: name, Pos: int64(at), Bytes: int64(e.Size()), Identity: h.id, Stamp: e.Stamp,
 			First: e.BaseOffset, Next: e.NextOffset(), Index: e.Index, Counted: counted,
 		})
 		if err != nil {

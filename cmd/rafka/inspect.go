@@ -138,6 +138,7 @@ type verification struct {
 	Waiting uint64 `json:"commit_records"`
 	Damage  []item `json:"damage"`
 	More    int    `json:"more_damage"`
+	Torn    int    `json:"torn"`
 }
 
 func (c *cli) verifyCommand() *cobra.Command {
@@ -145,9 +146,10 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Use:   "verify DIR",
 		Short: "check every checksum in a data directory",
 		Long: `Read every file of a data directory, check every checksum, and check that the consumer state in the
-checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage. After a crash a
-torn end of the commit log counts as damage, until the broker has started again. The records counted
-include those of the broker's own topics, and those that retention has not removed yet.`,
+checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage. A torn end of
+the commit log is no damage: after a crash it holds what was never acknowledged as durable, and the
+next start cuts it. The records counted include those of the broker's own topics, and those that
+retention has not removed yet.`,
 		Args: exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkDataDir(args[0]); err != nil {
@@ -159,7 +161,7 @@ include those of the broker's own topics, and those that retention has not remov
 			}
 			v := verification{
 				Files: r.Files, Bytes: r.Bytes, Chunks: r.Chunks, Entries: r.Entries, Records: r.Records, Waiting: r.Waiting,
-				Damage: []item{}, More: r.More,
+				Damage: []item{}, More: r.More, Torn: r.Torn,
 			}
 			for _, it := range r.Damage {
 				v.Damage = append(v.Damage, newItem(it))
@@ -182,6 +184,7 @@ func (c *cli) printVerification(dir string, v *verification) error {
 		{"chunks", fmt.Sprint(v.Chunks)},
 		{"entries", fmt.Sprint(v.Entries)},
 		{"records", fmt.Sprintf("%d in segments, %d more in the commit log", v.Records, v.Waiting)},
+		{"torn", fmt.Sprint(v.Torn)},
 		{"damaged", fmt.Sprint(len(v.Damage) + v.More)},
 	})
 	if err != nil || len(v.Damage) == 0 {
