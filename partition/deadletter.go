@@ -107,7 +107,7 @@ func (p *Partition) bury() error {
 				return err
 			}
 		}
-		if err := p.topic.registry.sync(); err != nil {
+		if err := syncAll(target.Partitions()); err != nil {
 			return err
 		}
 		if err := p.markBuried(name, done); err != nil {

@@ -125,7 +125,7 @@ func (r *Registry) extend(t *Topic, n int) (parts []*Partition, h heritage, err 
 		}
 		parts = append(parts, p)
 	}
-	return parts, h, r.sync()
+	return parts, h, syncAll(parts[len(old):])
 }
 
 // catchUp gives the new partitions, which are those from number have on, what changed on the others since extend.
@@ -141,7 +141,7 @@ func (r *Registry) catchUp(t *Topic, have int, before heritage) error {
 			return err
 		}
 	}
-	return r.sync()
+	return syncAll(parts[have:])
 }
 
 // resume resumes the groups that p inherited as paused and that are not paused now on the other partitions.

@@ -3,6 +3,7 @@ package partition
 import (
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -346,6 +348,52 @@ func TestDeadLettersGoToTheirTopicWithTheReason(t *testing.T) {
 	n.reopen()
 	require.Empty(t, lease(t, n.Topic("jobs").Partition(0), 10), "dead letters are done")
 	require.Equal(t, uint64(2), dead().Partition(0).Visible(), "and are not buried twice")
+}
+
+// failingFlush makes flushes of the commit log fail.
+func failingFlush(op faultfs.Op, name string) error {
+	if op == faultfs.OpSync && strings.Contains(name, "/commit/") {
+		return syscall.EIO
+	}
+	return nil
+}
+
+// deadLetterNode is a registry with a queue of two messages and its dead-letter topic.
+func deadLetterNode(t *testing.T, disk *faultfs.Disk) (r *Registry, p, dead *Partition) {
+	t.Helper()
+	s, r := faultyRegistry(t, disk)
+	t.Cleanup(func() {
+		r.Close()
+		_ = s.Close() // may say that logs are read-only
+	})
+	for _, name := range []string{"jobs", "jobs.workers.dlq", "broken"} {
+		_, err := r.Create(name, 1, nil)
+		require.NoError(t, err)
+	}
+	p = r.Topic("jobs").Partition(0)
+	publish(t, p, "a", "b")
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{}, time.Now())
+	require.NoError(t, err)
+	require.NoError(t, p.log.Sync())
+	lease(t, p, 2)
+	return r, p, r.Topic("jobs.workers.dlq").Partition(0)
+}
+
+// One partition that refuses writes must not stop what has nothing to do with it.
+func TestAReadOnlyPartitionHoldsUpNoDeadLettersOfOthers(t *testing.T) {
+	disk := faultfs.New()
+	r, p, dead := deadLetterNode(t, disk)
+	broken := r.Topic("broken").Partition(0)
+	disk.Fail(failingFlush)
+	_, _, _, err := broken.Publish(batchOf(t, "x"), 1)
+	require.NoError(t, err)
+	require.Error(t, broken.log.Sync())
+	disk.Fail(nil)
+	settle(t, p, Settlement{Op: wire.OpReject, Ranges: []group.Settle{{First: 0, Count: 1, Attempt: 1}}})
+	eventually(t, func() bool { return dead.Visible() == 1 && p.Groups(time.Now())[0].Dead == 0 })
+	_, err = r.Alter("jobs", 2, nil)
+	require.NoError(t, err)
+	require.Len(t, r.Topic("jobs").Partitions(), 2)
 }
 
 // A crash, or a failure, comes when some dead letters are in their topic and not marked: the next burial finds

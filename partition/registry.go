@@ -320,8 +320,24 @@ func flushError(err error) error {
 	return wire.Errorf(wire.CodeStorage, "flush: %v", err)
 }
 
-// sync waits until everything appended to all partitions so far is as durable as this broker can make it.
-func (r *Registry) sync() error { return flushError(r.store.Sync()) }
+// syncAll waits until everything appended to the partitions so far is as durable as this broker can make it. Other
+// partitions may have failed.
+func syncAll(parts []*Partition) error {
+	for _, p := range parts {
+		if p.log != nil {
+			p.Flush(wire.LevelDisk) // of all together
+		}
+	}
+	for _, p := range parts {
+		if p.log == nil {
+			continue
+		}
+		if err := flushError(p.log.Sync()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // appendChange is change without the wait for the disk.
 func (r *Registry) appendChange(c change) error {
