@@ -89,6 +89,10 @@ func (p *Partition) bury() error {
 		if err != nil {
 			return err
 		}
+		// A crash must not find a dead letter whose death it has undone: the message would be delivered again.
+		if err := syncAll([]*Partition{p}); err != nil {
+			return err
+		}
 		there, err := before.among(p, target, name, dead)
 		if err != nil {
 			return err

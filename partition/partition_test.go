@@ -379,6 +379,16 @@ func deadLetterNode(t *testing.T, disk *faultfs.Disk) (r *Registry, p, dead *Par
 	return r, p, r.Topic("jobs.workers.dlq").Partition(0)
 }
 
+// After a crash the message would be delivered again, and be in the dead-letter topic all the same.
+func TestAMessageIsBuriedWhenItsDeathIsDurable(t *testing.T) {
+	disk := faultfs.New()
+	_, p, dead := deadLetterNode(t, disk)
+	disk.Fail(failingFlush)
+	settle(t, p, Settlement{Op: wire.OpReject, Ranges: []group.Settle{{First: 0, Count: 1, Attempt: 1}}})
+	eventually(t, func() bool { return p.Failure() != nil })
+	require.Zero(t, dead.Next())
+}
+
 // One partition that refuses writes must not stop what has nothing to do with it.
 func TestAReadOnlyPartitionHoldsUpNoDeadLettersOfOthers(t *testing.T) {
 	disk := faultfs.New()
