@@ -190,8 +190,10 @@ func (o *Options) validate() error {
 	case o.Loops < 1 || o.Loops > 256:
 		return fmt.Errorf("server: %d event loops, 1 to 256 are possible", o.Loops)
 	case o.MaxConnections < 0 || o.MaxConnectionRate < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0 ||
-		o.MaxSubscriptions < 0 || o.MaxScheduled < 0 || o.MaxControlLine < 0 || o.MaxControlLine > 1<<20:
+		o.MaxSubscriptions < 0 || o.MaxScheduled < 0 || o.MaxControlLine < 0:
 		return errors.New("server: negative limit")
+	case o.MaxControlLine > 1<<20:
+		return errors.New("server: MaxControlLine is over 1 MiB")
 	case o.IdleTimeout < 0 || o.PingInterval < 0 || o.PingMax < 0 || o.AuthTimeout < 0 || o.HandshakeTimeout < 0 || o.SlowTimeout < 0:
 		return errors.New("server: negative timeout")
 	case o.TLS.Timeout < 0 || o.TLS.Fallback < 0:
