@@ -47,6 +47,10 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 		return cl, nil
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return nil, errInterrupted
+	case errors.Is(err, wire.CodeUnauthenticated) && (o.Password != "" || o.Token != "" || o.NKey != ""):
+		f := explain(err)
+		f.hint = "the user, or what it logs in with, is wrong; the broker does not say which"
+		return nil, f
 	case errors.Is(err, wire.CodeUnauthenticated), errors.Is(err, wire.CodeForbidden):
 		return nil, err
 	case errors.Is(err, client.ErrAddress):
