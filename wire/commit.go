@@ -22,12 +22,7 @@ func (m *Commit) Append(dst []byte) []byte {
 	dst = le.AppendUint16(dst, m.Handle)
 	dst = appendStr(dst, m.Group)
 	dst = le.AppendUint32(dst, m.Generation)
-	dst = le.AppendUint16(dst, uint16(len(m.Offsets)))
-	for _, o := range m.Offsets {
-		dst = le.AppendUint16(dst, o.Partition)
-		dst = le.AppendUint64(dst, o.Offset)
-	}
-	return dst
+	return appendOffsets(dst, m.Offsets)
 }
 
 // Parse sets m from a body, reusing the memory of m.Offsets.
@@ -36,12 +31,25 @@ func (m *Commit) Parse(b []byte) error {
 	m.Handle = r.u16()
 	m.Group = r.view(MaxGroupName)
 	m.Generation = r.u32()
-	n := r.count(2 + 8)
-	m.Offsets = m.Offsets[:0]
-	for range n {
-		m.Offsets = append(m.Offsets, PartitionOffset{Partition: r.u16(), Offset: r.u64()})
-	}
+	m.Offsets = r.offsets(m.Offsets[:0])
 	return r.done()
+}
+
+func appendOffsets(dst []byte, offsets []PartitionOffset) []byte {
+	dst = le.AppendUint16(dst, uint16(len(offsets)))
+	for _, o := range offsets {
+		dst = le.AppendUint16(dst, o.Partition)
+		dst = le.AppendUint64(dst, o.Offset)
+	}
+	return dst
+}
+
+// offsets appends to dst what appendOffsets wrote.
+func (r *body) offsets(dst []PartitionOffset) []PartitionOffset {
+	for range r.count(2 + 8) {
+		dst = append(dst, PartitionOffset{Partition: r.u16(), Offset: r.u64()})
+	}
+	return dst
 }
 
 // Committed asks for a group's offsets on one topic.

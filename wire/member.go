@@ -197,14 +197,7 @@ type SeekGroup struct {
 
 // Append appends the encoded body.
 func (m *SeekGroup) Append(dst []byte) []byte {
-	dst = appendStr(dst, m.Group)
-	dst = appendStr(dst, m.Topic)
-	dst = le.AppendUint16(dst, uint16(len(m.Offsets)))
-	for _, o := range m.Offsets {
-		dst = le.AppendUint16(dst, o.Partition)
-		dst = le.AppendUint64(dst, o.Offset)
-	}
-	return dst
+	return appendOffsets(appendStr(appendStr(dst, m.Group), m.Topic), m.Offsets)
 }
 
 // Parse sets m from a body.
@@ -212,10 +205,7 @@ func (m *SeekGroup) Parse(b []byte) error {
 	r := body{b: b}
 	m.Group = r.str(MaxGroupName)
 	m.Topic = r.str(MaxTopicName)
-	m.Offsets = make([]PartitionOffset, r.count(2+8))
-	for i := range m.Offsets {
-		m.Offsets[i] = PartitionOffset{Partition: r.u16(), Offset: r.u64()}
-	}
+	m.Offsets = r.offsets(m.Offsets[:0])
 	return r.done()
 }
 

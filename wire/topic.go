@@ -208,11 +208,7 @@ type TopicList struct {
 
 // Append appends the encoded body.
 func (m *TopicList) Append(dst []byte) []byte {
-	more := byte(0)
-	if m.More {
-		more = 1
-	}
-	dst = append(dst, more)
+	dst = appendBool(dst, m.More)
 	dst = le.AppendUint16(dst, uint16(len(m.Topics)))
 	for i := range m.Topics {
 		dst = m.Topics[i].Append(dst)
@@ -223,11 +219,7 @@ func (m *TopicList) Append(dst []byte) []byte {
 // Parse sets m from a body.
 func (m *TopicList) Parse(b []byte) error {
 	r := body{b: b}
-	more := r.u8()
-	if more > 1 {
-		return ErrMalformed
-	}
-	m.More = more == 1
+	m.More = r.bool()
 	m.Topics = make([]TopicInfo, r.count(2+16+2+2))
 	for i := range m.Topics {
 		m.Topics[i].parse(&r)
