@@ -7,47 +7,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func dataSync(f *os.File) error {
+// called makes a system call on f, again when a signal has interrupted it.
+func called(f *os.File, name string, call func(fd int) error) error {
 	for {
-		err := unix.Fdatasync(int(f.Fd()))
+		err := call(int(f.Fd()))
 		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, unix.EINTR) {
-			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+			return &os.PathError{Op: name, Path: f.Name(), Err: err}
 		}
 	}
 }
+
+func dataSync(f *os.File) error { return called(f, "fdatasync", unix.Fdatasync) }
 
 func writeOut(f *os.File, pos, n int64) error {
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	for {
-		err := unix.SyncFileRange(int(f.Fd()), pos, n, all)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.ENOSYS):
-			return dataSync(f)
-		}
-		return &os.PathError{Op: "sync_file_range", Path: f.Name(), Err: err}
+	err := called(f, "sync_file_range", func(fd int) error { return unix.SyncFileRange(fd, pos, n, all) })
+	if errors.Is(err, unix.ENOSYS) {
+		return dataSync(f)
 	}
+	return err
 }
 
 func allocate(f *os.File, n int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), 0, 0, n)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EOPNOTSUPP):
-			return extend(f, n)
-		}
-		return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+	err := called(f, "fallocate", func(fd int) error { return unix.Fallocate(fd, 0, 0, n) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return extend(f, n)
 	}
+	return err
 }
 
 // directFile is a file that was opened with O_DIRECT.
