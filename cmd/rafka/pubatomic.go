@@ -26,17 +26,9 @@ func (c *cli) pubAtomic(ctx context.Context, cl *client.Client, p *publication) 
 		if size += len(line); size > wire.MaxFrameBytes {
 			return wire.Errorf(wire.CodeTooLarge, "lines that are stored together have at most %d bytes", wire.MaxFrameBytes)
 		}
-		m := p.message()
-		m.Value = bytes.Clone(line)
-		if p.lineKey.used() {
-			key, err := p.lineKey.of(m.Value)
-			if err != nil {
-				return fmt.Errorf("line %q: %w", line[:min(len(line), 40)], err)
-			}
-			m.Key = key
-		}
+		m, err := p.lineMessage(bytes.Clone(line))
 		ms = append(ms, m)
-		return nil
+		return err
 	})
 	if err != nil || len(ms) == 0 {
 		return err

@@ -109,15 +109,10 @@ func (c *cli) pubLines(ctx context.Context, cl *client.Client, p *publication) e
 
 // send publishes one line. It fails only when going on makes no sense.
 func (p *publication) send(ctx context.Context, cl *client.Client, line []byte, t *tally) error {
-	m := p.message()
-	m.Value = line
-	if p.lineKey.used() {
-		key, err := p.lineKey.of(line)
-		if err != nil {
-			t.fail(fmt.Errorf("line %q: %w", line[:min(len(line), 40)], err))
-			return nil
-		}
-		m.Key = key
+	m, err := p.lineMessage(line)
+	if err != nil {
+		t.fail(err)
+		return nil
 	}
 	if err := cl.PublishAsync(ctx, m, t.done); err != nil {
 		if wire.CodeOf(err) == wire.CodeInternal && !errors.Is(err, wire.CodeInternal) {
@@ -126,6 +121,21 @@ func (p *publication) send(ctx context.Context, cl *client.Client, line []byte, 
 		t.fail(err)
 	}
 	return t.print()
+}
+
+// lineMessage returns the message of a line of the input, which it does not copy.
+func (p *publication) lineMessage(line []byte) (*client.Message, error) {
+	m := p.message()
+	m.Value = line
+	if !p.lineKey.used() {
+		return m, nil
+	}
+	key, err := p.lineKey.of(line)
+	if err != nil {
+		return nil, fmt.Errorf("line %q: %w", line[:min(len(line), 40)], err)
+	}
+	m.Key = key
+	return m, nil
 }
 
 // report says what was done, and returns the error that gives the exit code.
