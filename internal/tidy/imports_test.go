@@ -38,7 +38,7 @@ var rules = map[string]rule{
 	"server": {
 		ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "partition", "group", "subject", "auth"},
 		theirs: []string{
-			"github.com/panjf2000/gnet/v2", "github.com/google/uuid",
+			"github.com/panjf2000/gnet/v2", "github.com/valyala/bytebufferpool", "github.com/google/uuid",
 			"github.com/prometheus/client_golang", "golang.org/x/sys", "golang.org/x/time",
 		},
 	},
