@@ -54,12 +54,25 @@ func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
 		dst = append(dst, ' ')
 	}
 	if len(header) > 0 {
-		dst = strconv.AppendInt(dst, int64(len(header)), 10)
+		dst = appendSize(dst, len(header))
 		dst = append(dst, ' ')
 	}
-	dst = strconv.AppendInt(dst, int64(len(header)+len(m.Payload)), 10)
+	dst = appendSize(dst, len(header)+len(m.Payload))
 	dst = append(dst, '\r', '\n')
 	dst = append(dst, header...)
 	dst = append(dst, m.Payload...)
 	return append(dst, '\r', '\n')
+}
+
+// appendSize appends a size in decimal digits. strconv takes three times as long for those of most messages.
+func appendSize(dst []byte, n int) []byte {
+	switch {
+	case n < 10:
+		return append(dst, '0'+byte(n))
+	case n < 100:
+		return append(dst, '0'+byte(n/10), '0'+byte(n%10))
+	case n < 1000:
+		return append(dst, '0'+byte(n/100), '0'+byte(n/10%10), '0'+byte(n%10))
+	}
+	return strconv.AppendInt(dst, int64(n), 10)
 }
