@@ -66,7 +66,7 @@ func (srv *Server) beginInfo(dst []byte, s *session, c addressed) []byte {
 // state of the broker, so that accepting a connection does not allocate. For connections within the process it does not
 // ask for TLS.
 func (srv *Server) greeting(lame, inProcess bool) []byte {
-	required := srv.required()
+	required, secured := srv.required(), srv.tls.Load()
 	kind := 0
 	if lame {
 		kind |= greetLame
@@ -75,17 +75,18 @@ func (srv *Server) greeting(lame, inProcess bool) []byte {
 		kind |= greetInProcess
 	}
 	at := &srv.greetings[kind]
-	if g := at.Load(); g != nil && g.required == required {
+	if g := at.Load(); g != nil && g.required == required && g.secured == secured {
 		return g.json
 	}
-	g := &greeting{required: required, json: srv.newGreeting(lame, inProcess, required)}
+	g := &greeting{required: required, secured: secured, json: srv.newGreeting(secured, lame, inProcess, required)}
 	at.Store(g)
 	return g.json
 }
 
 // greeting is the common part of greetings.
 type greeting struct {
-	required bool
+	required bool        // a login is
+	secured  *tls.Config // what TLS asks of clients; nil without TLS
 	json     []byte
 }
 
@@ -96,7 +97,7 @@ const (
 	greetKinds
 )
 
-func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
+func (srv *Server) newGreeting(secured *tls.Config, lame, inProcess, required bool) []byte {
 	host, port := splitAddr(srv.Addr())
 	var urls []string
 	if a := srv.opts.Advertise; a != "" {
@@ -108,13 +109,13 @@ func (srv *Server) newGreeting(lame, inProcess, required bool) []byte {
 			port, _ = strconv.Atoi(p) // New has checked it
 		}
 	}
-	encrypted := srv.opts.TLS.Config != nil && !inProcess
+	encrypted := secured != nil && !inProcess
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Proto: 1,
 		Version: natsVersion, Build: "rafka-" + srv.opts.Version, Go: runtime.Version(),
 		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(),
 		TLS: encrypted && !srv.opts.TLS.Mixed, TLSOffered: encrypted && srv.opts.TLS.Mixed,
-		TLSVerify: encrypted && srv.opts.TLS.Config.ClientAuth == tls.RequireAndVerifyClientCert,
+		TLSVerify: encrypted && secured.ClientAuth == tls.RequireAndVerifyClientCert,
 		Auth:      required, LameDuck: lame,
 	})
 	if err != nil {

@@ -31,7 +31,7 @@ func TestAnAdvertisedAddressIsWhereToConnect(t *testing.T) {
 	f := func(lame bool, want []string) {
 		t.Helper()
 		var greeting info
-		require.NoError(t, json.Unmarshal(append(srv.newGreeting(lame, false, false), `"x":0}`...), &greeting))
+		require.NoError(t, json.Unmarshal(append(srv.newGreeting(srv.tls.Load(), lame, false, false), `"x":0}`...), &greeting))
 		require.Equal(t, "broker.example", greeting.Host)
 		require.Equal(t, 4999, greeting.Port)
 		require.Equal(t, want, greeting.URLs)
@@ -76,7 +76,7 @@ func TestTheGreetingHasNothingThatNATSDoesNotSay(t *testing.T) {
 	}
 	f := func(lame, inProcess, required bool) {
 		t.Helper()
-		line := append(srv.newGreeting(lame, inProcess, required), `"client_id":1,"nonce":"x","client_ip":"::1"}`...)
+		line := append(srv.newGreeting(srv.tls.Load(), lame, inProcess, required), `"client_id":1,"nonce":"x","client_ip":"::1"}`...)
 		var greeting map[string]any
 		require.NoError(t, json.Unmarshal(line, &greeting))
 		for key := range greeting {

@@ -226,6 +226,30 @@ func TestSetTLSReplacesTheCertificate(t *testing.T) {
 	require.Error(t, srv.SetTLS(nil))
 }
 
+// The greeting says what is asked of clients now.
+func TestSetTLSChangesTheGreeting(t *testing.T) {
+	a := newAuthority(t)
+	config := a.server()
+	srv := startServer(t, Options{TLS: TLSOptions{Config: config}})
+	f := func(want bool) {
+		t.Helper()
+		conn, err := net.Dial("tcp", srv.Addr().String())
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, `"tls_required":true`)
+		require.Equal(t, want, strings.Contains(line, `"tls_verify":true`), line)
+	}
+	f(false)
+	both := config.Clone()
+	both.ClientAuth, both.ClientCAs = tls.RequireAndVerifyClientCert, a.pool
+	require.NoError(t, srv.SetTLS(both))
+	f(true)
+	require.NoError(t, srv.SetTLS(config))
+	f(false)
+}
+
 // Shutdown does not wait for those who have not begun.
 func TestShutdownCutsHandshakesOff(t *testing.T) {
 	a := newAuthority(t)
