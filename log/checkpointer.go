@@ -182,7 +182,7 @@ func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	root := s.root(plans, lsn)
 	err := root.write(s.options.FS, s.options.Dir)
 	for _, release := range [...]func() bool{s.releaseSpares, s.releaseReserve} {
-		if isFull(err) && release() {
+		if isFull(err) && !errors.Is(err, errUncertain) && release() {
 			err = root.write(s.options.FS, s.options.Dir)
 		}
 	}

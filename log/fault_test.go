@@ -167,6 +167,32 @@ func TestFailedCheckpointFileLosesNothing(t *testing.T) {
 	}
 }
 
+// When the flush of the directory fails, a restart may find either checkpoint, also if the reason is a full disk. A second
+// attempt that succeeds would prove nothing.
+func TestAnUncertainCheckpointIsNotWrittenAgain(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 100)
+	flushes := 0
+	disk.Fail(func(op faultfs.Op, name string) error {
+		if op != faultfs.OpSyncDir || name != "/data" {
+			return nil
+		}
+		if flushes++; flushes > 1 {
+			return nil
+		}
+		return syscall.ENOSPC
+	})
+	require.Error(t, s.Checkpoint())
+	disk.Fail(nil)
+	require.Equal(t, 1, flushes)
+	_, _, err := l.Append(data(1, 1, 10))
+	require.ErrorIs(t, err, log.ErrReadOnly)
+	require.Len(t, readAll(t, l), 100, "reads go on")
+	_ = s.Close()
+}
+
 func TestShortWritesAreNoticed(t *testing.T) {
 	disk := faultfs.New()
 	s := open(t, small(disk))
