@@ -38,7 +38,8 @@ func (c *Client) commit(ctx context.Context, group, topic string, generation uin
 }
 
 // Committed returns the committed offset of each partition of a topic. Partitions on which the
-// group has not committed are absent.
+// group has not committed are absent. A commit counts from when the broker has taken it, which is
+// before it is durable and Commit returns: if the broker crashes in between, the offset goes back.
 func (c *Client) Committed(ctx context.Context, group, topic string) (map[int]uint64, error) {
 	var r wire.CommittedReply
 	err := c.request(ctx, call{
