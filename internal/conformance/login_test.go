@@ -149,13 +149,11 @@ func TestSubjectsDeniedToAQueueGroup(t *testing.T) {
 	for range 10 {
 		publish()
 	}
-	secrets := 0
-	for n, _, _ := other.Pending(); n > 0; n-- {
+	for secrets := 0; secrets < 10; {
 		if next(t, other).Subject == "admin.secret" {
 			secrets++
 		}
 	}
-	require.Equal(t, 10, secrets)
 }
 
 // A client is told who it is, in the form that nats-server gives it.
