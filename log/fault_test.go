@@ -251,6 +251,29 @@ func TestFullDiskRefusesDataAndHeals(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Commits and settlements go on while the disk is full. They must not put off the look for space.
+func TestAFullDiskHealsWhileStateIsWritten(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 1)
+	require.NoError(t, s.Sync())
+	disk.SetCapacity(1)
+	eventually(t, "full", func() bool {
+		_, _, err := l.Append(data(1, 1, 1000))
+		l.Flush(wire.LevelDisk)
+		return errors.Is(err, log.ErrFull)
+	})
+	disk.SetCapacity(0)
+	eventually(t, "healed", func() bool {
+		_, _, err := l.Append(log.Batch{Kind: wire.KindState, Term: 1, Payload: payload(1, 50)})
+		require.NoError(t, err)
+		l.Flush(wire.LevelDisk)
+		return !s.Stats().Full
+	})
+	require.NoError(t, s.Close())
+}
+
 func TestRetentionDropsFilesAlsoOfIdleLogs(t *testing.T) {
 	disk := faultfs.New()
 	o := small(disk)

@@ -58,7 +58,8 @@ func (s *Store) runRoundHere() {
 func (s *Store) flush(stop <-chan struct{}) {
 	timer := time.NewTimer(s.options.timers.mark)
 	defer timer.Stop()
-	stuck := false // the last round failed; the timer tries again, and on a full disk nothing else does
+	stuck := false      // the last round failed; the timer tries again, and on a full disk nothing else does
+	tried := time.Now() // when all was well, or the timer tried again
 	for {
 		select {
 		case <-stop:
@@ -83,9 +84,13 @@ func (s *Store) flush(stop <-chan struct{}) {
 				s.markSynced()
 				continue // a quiet store has no timer
 			}
+			tried = time.Now()
+		}
+		if !stuck && !s.full.Load() {
+			tried = time.Now()
 		}
 		s.timed.Store(true)
-		timer.Reset(s.flushDelay(stuck))
+		timer.Reset(s.flushDelay(stuck, tried))
 	}
 }
 
@@ -94,9 +99,11 @@ func (s *Store) sinceSync() time.Duration {
 	return time.Duration(time.Now().UnixNano() - s.synced.Load())
 }
 
-func (s *Store) flushDelay(stuck bool) time.Duration {
+// flushDelay returns when the timer is due. What wakes the flusher meanwhile does not put off the next attempt to get out
+// of a failure: state entries come on a full disk, too.
+func (s *Store) flushDelay(stuck bool, tried time.Time) time.Duration {
 	if stuck || s.full.Load() {
-		return s.options.timers.space
+		return max(0, s.options.timers.space-time.Since(tried))
 	}
 	return s.options.timers.mark
 }
