@@ -159,8 +159,10 @@ func openSchedule(p *Partition) (*schedule, error) {
 		return nil, fmt.Errorf("open the schedule of %s: %w", p, err)
 	}
 	store.log = l
-	s := &schedule{target: p, store: store, all: r.scheduler, crons: map[uint64]*recurrence{},
-		firing: map[uint64]struct{}{}, sequence: p.scheduledNext()}
+	s := &schedule{
+		target: p, store: store, all: r.scheduler, crons: map[uint64]*recurrence{},
+		firing: map[uint64]struct{}{}, sequence: p.scheduledNext(),
+	}
 	s.earliest.Store(noDue)
 	s.watcher = NewWatcher(s.all.ring)
 	store.Watch(s.watcher)
