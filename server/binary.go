@@ -122,7 +122,8 @@ func (b *binary) keep(in []byte, need int) {
 	b.need = need
 	if need > pooledPart {
 		b.pooled = takeBuffer(bufferClass(need))
-		b.part = append(b.pooled.B, in...)
+		b.pooled.B = append(b.pooled.B, in...)
+		b.part = b.pooled.B
 		return
 	}
 	b.part = append(make([]byte, 0, max(need, wire.HeaderBytes)), in...)

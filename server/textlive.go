@@ -1,6 +1,9 @@
 package server
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // deliver sends a message to one of the session's subscriptions. It reports whether the subscription took it.
 func (t *text) deliver(sub *liveSub, m *message) bool {
@@ -26,9 +29,8 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 
 // nobody tells a requester that nobody got its request.
 func (t *text) nobody(sub *liveSub, m *message) {
-	header := append([]byte("NATS/1.0 503\r\nNats-Subject: "), m.Subject...)
 	answer := newMessage(m.Reply, nil)
-	answer.Header = append(header, "\r\n\r\n"...)
+	answer.Header = slices.Concat([]byte("NATS/1.0 503\r\nNats-Subject: "), m.Subject, []byte("\r\n\r\n"))
 	out := t.s.buffer()
 	out.B = appendMessage(out.B, answer, sub.Note(), true)
 }
