@@ -28,8 +28,8 @@ const companionSegment = 16 << 20
 //
 // A scheduled batch is stored in an entry of the companion log. In memory it takes 24 bytes of the index for up to
 // 4096 messages. When a batch is due, a fired entry is logged. It gives the records of the batch their sequence numbers
-// in the stream of the scheduler, which is an idempotent producer. When the fired entry is as durable as the topic
-// asks, the batch is published with those numbers. After a crash, every fired batch whose numbers the partition does
+// in the stream of the scheduler, which is an idempotent producer. When the fired entry is on the disk,
+// the batch is published with those numbers. After a crash, every fired batch whose numbers the partition does
 // not have is published again. So each is published exactly once.
 type schedule struct {
 	target *Partition

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/internal/seeds"
+	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -162,6 +163,31 @@ func TestWhatWasFiredAndNotPublishedIsPublishedOnceAfterARestart(t *testing.T) {
 		require.Equal(t, []string{"a", "b", "c"}, values(t, p, 0))
 		require.Zero(t, n.SchedulerStats().Pending)
 		n.close()
+	}
+}
+
+// Whatever the level of the topic: what was published may have become durable when the power fails.
+func TestAScheduledMessageThatOutlivesAPowerCutIsNotPublishedAgain(t *testing.T) {
+	for _, level := range []string{"memory", "os", "disk"} {
+		disk := faultfs.New()
+		s, r := faultyRegistry(t, disk)
+		topic, err := r.Create("jobs", 1, pairs("durability", level))
+		require.NoError(t, err)
+		p := topic.Partition(0)
+		later(t, p, time.Millisecond, "a")
+		eventually(t, func() bool { return p.Visible() == 1 })
+		require.NoError(t, p.log.Sync())
+		cut := disk.PowerCut(rand.New(rand.NewPCG(1, 2)))
+		r.Close()
+		require.NoError(t, s.Close())
+
+		s, r = faultyRegistry(t, cut)
+		p = r.Topic("jobs").Partition(0)
+		eventually(t, func() bool { s := p.schedule.Load(); return s != nil && s.loaded.Load() })
+		eventually(t, func() bool { return r.SchedulerStats().Pending == 0 })
+		require.Equal(t, []string{"a"}, values(t, p, 0), level)
+		r.Close()
+		require.NoError(t, s.Close())
 	}
 }
 

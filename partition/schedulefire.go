@@ -135,12 +135,16 @@ func newReady(batch *wire.Batch, it scheduled, sequence uint64) readyBatch {
 	return readyBatch{raw: raw, of: it}
 }
 
-// level is the durability that a fired entry must reach before its batches are published.
+// level is the durability that a published batch must reach before its entry is given up.
 func (s *schedule) level() wire.Level { return min(s.target.topic.Config().Level, s.target.stateLevel) }
 
-// written reports whether the round's fired entry has reached level, or never will.
+// firedLevel is the durability that a fired entry must reach before its batches are published: the highest, whatever
+// the topic asks for. A batch may become durable at any time, and without the fired entry it would be published again.
+func (s *schedule) firedLevel() wire.Level { return s.target.stateLevel }
+
+// written reports whether the round's fired entry has reached firedLevel, or never will.
 func (s *schedule) written() bool {
-	return s.store.Reached(s.round.index, s.level()) || s.store.Failure() != nil
+	return s.store.Reached(s.round.index, s.firedLevel()) || s.store.Failure() != nil
 }
 
 // publishRound publishes the stuck batches and then those of the round.

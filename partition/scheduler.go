@@ -225,7 +225,7 @@ func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) bool {
 			if !s.collect(now) {
 				continue
 			}
-			s.store.Flush(s.level())
+			s.store.Flush(s.firedLevel())
 		} else if len(s.stuck) == 0 {
 			continue
 		}
@@ -239,7 +239,7 @@ func (sc *scheduler) turn(now time.Time, stop <-chan struct{}) bool {
 	return sc.publish(group, stop)
 }
 
-// publish waits until the fired entries of the group's rounds have reached their level, and publishes the rounds. It
+// publish waits until the fired entries of the group's rounds have reached firedLevel, and publishes the rounds. It
 // returns false when stop was closed before.
 func (sc *scheduler) publish(group []*schedule, stop <-chan struct{}) bool {
 	for _, s := range group {
