@@ -68,12 +68,16 @@ func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err err
 	return offset, ok, nil
 }
 
-// follow looks at the records that became visible since the last time. The caller holds mu.
+// follow looks at the records that became visible since the last time. A record past its time to live counts: it has
+// replaced the earlier ones of its key. The caller holds mu.
 func (l *latest) follow(p *Partition) error {
 	var c log.Chunk
 	l.next = max(l.next, p.First())
-	for l.next < p.Visible() {
-		err := p.ReadCold(&c, l.next, 1<<20)
+	for visible := p.Visible(); l.next < visible; visible = p.Visible() {
+		err := p.log.ReadCold(&c, l.next, visible, 1<<20) // not Partition.ReadCold, which leaves expired records out
+		if err != nil {
+			err = p.readError(l.next, err)
+		}
 		if damage := (*wire.Error)(nil); errors.As(err, &damage) && damage.Next > l.next {
 			l.next = damage.Next // damaged, or removed by retention meanwhile
 			continue
