@@ -74,6 +74,9 @@ func (r *Registry) retryBurial(p *Partition) {
 // bury publishes every dead letter of the partition and then marks them done. After a crash or failure between the
 // two, p.doubt is set: some dead letters may be in their topic already, and bury looks for them there first.
 func (p *Partition) bury() error {
+	if p.Err() != nil {
+		return nil // deleted with its topic, or of no use until a restart
+	}
 	var before *buried
 	if p.doubt {
 		before = &buried{ends: map[*Partition]uint64{}}

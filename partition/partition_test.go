@@ -350,6 +350,32 @@ func TestDeadLettersGoToTheirTopicWithTheReason(t *testing.T) {
 	require.Equal(t, uint64(2), dead().Partition(0).Visible(), "and are not buried twice")
 }
 
+// What a deleted topic did not bury yet went with it.
+func TestADeletedTopicBuriesNothing(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	n.create("picky", 1, "cleanup", "compact") // takes no message without a key
+	publishPlain(t, p, "a")
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{DeadLetter: "picky"}, time.Now())
+	require.NoError(t, err)
+	lease(t, p, 1)
+	settle(t, p, Settlement{Op: wire.OpReject, Ranges: []group.Settle{{First: 0, Count: 1, Attempt: 1}}})
+	require.NoError(t, n.Delete("jobs"))
+	require.NoError(t, n.Delete("picky"))
+	require.NoError(t, p.bury(), "it is not tried again for ever")
+	require.Nil(t, n.Topic("picky"), "and makes no dead-letter topic")
+}
+
+// publishPlain publishes a message without a key.
+func publishPlain(t *testing.T, p *Partition, value string) {
+	t.Helper()
+	batch := batchOf(t, value)
+	_, _, _, err := p.Publish(batch, time.Now().UnixMilli())
+	require.NoError(t, err)
+	p.Flush(p.topic.Config().Level)
+	eventually(t, func() bool { return p.Visible() == p.Next() })
+}
+
 // failingFlush makes flushes of the commit log fail.
 func failingFlush(op faultfs.Op, name string) error {
 	if op == faultfs.OpSync && strings.Contains(name, "/commit/") {
