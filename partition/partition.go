@@ -33,6 +33,9 @@ type Partition struct {
 
 	failure atomic.Pointer[wire.Error] // why writes are refused until the broker restarts: a storage failure or deletion
 
+	raised atomic.Bool   // the topic's level was raised: Visible notes in shown what it returns, and never returns less
+	shown  atomic.Uint64 // the highest offset that Visible has returned since
+
 	mu        sync.Mutex // guards state and burying; held from append to apply, so that state entries apply in order
 	state     *group.State
 	burying   bool     // the burial goroutine has p, or will get it
@@ -247,9 +250,17 @@ func (p *Partition) First() uint64 { return p.log.Positions().First }
 // Next returns the offset that the next record will get.
 func (p *Partition) Next() uint64 { return p.log.Positions().Next }
 
-// Visible returns the offset below which consumers may read.
+// Visible returns the offset below which consumers may read. It never goes back.
 func (p *Partition) Visible() uint64 {
-	switch pos := p.log.Positions(); p.topic.Config().Level {
+	visible := visibleAt(p.log.Positions(), p.topic.Config().Level)
+	if p.raised.Load() { // the last look: see keepVisible
+		return p.show(visible)
+	}
+	return visible
+}
+
+func visibleAt(pos log.Positions, level wire.Level) uint64 {
+	switch level {
 	case wire.LevelNone, wire.LevelMemory:
 		return pos.Next
 	case wire.LevelOS:
@@ -257,6 +268,27 @@ func (p *Partition) Visible() uint64 {
 	default:
 		return pos.Durable
 	}
+}
+
+// show raises shown to an offset, and returns the result.
+func (p *Partition) show(visible uint64) uint64 {
+	for {
+		shown := p.shown.Load()
+		if visible <= shown {
+			return shown
+		}
+		if p.shown.CompareAndSwap(shown, visible) {
+			return visible
+		}
+	}
+}
+
+// keepVisible is called before the topic's level is raised. What consumers have seen by then stays visible, because
+// they have committed it or go on behind it. A call of Visible that does not find raised set has read positions that
+// are not beyond those that keepVisible reads.
+func (p *Partition) keepVisible() {
+	p.raised.Store(true)
+	p.Visible()
 }
 
 // Read fills c with whole visible entries, from the one that holds offset on: at most maxBytes, but at

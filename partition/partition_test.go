@@ -271,6 +271,42 @@ func TestConsumersSeeOnlyWhatTheTopicsLevelAllows(t *testing.T) {
 	p.Unwatch(w)
 }
 
+func TestAHigherLevelTakesBackNothingThatWasVisible(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("orders", 1, "durability", "memory").Partition(0)
+	publish(t, p, "a", "b", "c")
+	least := make(chan uint64)
+	stop := make(chan struct{})
+	go func() {
+		lowest := uint64(3)
+		for {
+			select {
+			case <-stop:
+				least <- lowest
+				return
+			default:
+				lowest = min(lowest, p.Visible())
+			}
+		}
+	}()
+	for _, level := range []string{"os", "memory", "disk"} {
+		_, err := n.Alter("orders", 0, pairs("durability", level))
+		require.NoError(t, err)
+	}
+	close(stop)
+	require.Equal(t, uint64(3), <-least)
+	require.Equal(t, uint64(3), p.log.Positions().Durable, "and it is flushed")
+	_, err := p.Commit("audit", 3, 0, time.Now())
+	require.NoError(t, err)
+	var b wire.BatchBuilder
+	b.Add(wire.Record{Value: []byte("d")})
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	_, _, _, err = p.Publish(&batch, 1)
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), p.Visible(), "the new level counts for what comes")
+}
+
 func lease(t *testing.T, p *Partition, n int) []group.Lease {
 	t.Helper()
 	l, err := p.Lease(nil, "workers", n, 0, 1, time.Now())

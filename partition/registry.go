@@ -372,7 +372,8 @@ func (r *Registry) Topics() []*Topic {
 func (r *Registry) Defaults() Config { return r.defaults }
 
 // Alter changes a topic's settings and, when partitions is not 0, raises its number of partitions. It returns
-// when the change is on the disk. New partitions start with the groups and queues of the others.
+// when the change is on the disk and, with a higher level, when everything stored is. New partitions start with the
+// groups and queues of the others.
 func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*Topic, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -405,20 +406,38 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if err := r.change(change{Put: recordOf(t.id, name, partitions, c)}); err != nil {
 		return nil, err
 	}
-	t.config.Store(&c)
+	raised := t.configure(&c, parts)
 	r.rebind()
+	if partitions > have {
+		t.parts.Store(&parts)
+		r.partitions += partitions - have
+		if err := r.catchUp(t, have, inherited); err != nil {
+			return t, err
+		}
+	}
+	if raised {
+		return t, syncAll(parts)
+	}
+	return t, nil
+}
+
+// configure gives t and its partitions another configuration. It reports whether that raises the level: then what is
+// visible may have to be flushed.
+func (t *Topic) configure(c *Config, parts []*Partition) (raised bool) {
+	raised = c.Level > t.Config().Level
+	for _, p := range parts {
+		if raised && p.log != nil {
+			p.keepVisible()
+		}
+	}
+	t.config.Store(c)
 	for _, p := range parts {
 		if p.log != nil {
 			p.log.SetConfig(p.logConfig())
 			p.moved() // a lower level may make more visible
 		}
 	}
-	if partitions == have {
-		return t, nil
-	}
-	t.parts.Store(&parts)
-	r.partitions += partitions - have
-	return t, r.catchUp(t, have, inherited)
+	return raised
 }
 
 // Delete removes a topic and its data, and returns when that is on the disk.
