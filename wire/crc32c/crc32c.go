@@ -4,9 +4,10 @@
 //	sum := crc32c.Checksum(head)
 //	sum = crc32c.Update(sum, body)
 //
-// Long buffers go to hash/crc32. For short ones, such as a stamp or a batch of one small record, entering hash/crc32
-// takes longer than the checksum itself, so amd64 has its own code for them. On arm64 hash/crc32 reads unaligned
-// words and needs no help.
+// Buffers of middle size go to hash/crc32. For short ones, such as a stamp or a batch of one small record, entering
+// hash/crc32 takes longer than the checksum itself, so amd64 has its own code for them. It has code for long ones, too,
+// where the processor multiplies polynomials 64 bytes at a time, which hash/crc32 uses for another polynomial only. On
+// arm64 hash/crc32 reads unaligned words and needs no help.
 package crc32c
 
 import "hash/crc32"

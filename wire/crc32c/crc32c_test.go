@@ -10,10 +10,10 @@ import (
 )
 
 func TestTheSumIsThatOfHashCRC32(t *testing.T) {
-	const most = 300
-	b := random(most + 16)
+	const most = 1200
+	b := random(most + 9)
 	for n := range most + 1 {
-		for at := range 16 {
+		for at := range 9 {
 			is := b[at : at+n]
 			require.Equal(t, crc32.Checksum(is, castagnoli), Checksum(is), "%d bytes at %d", n, at)
 			for _, sum := range []uint32{1, 0x80000000, 0xffffffff} {
@@ -67,7 +67,7 @@ func FuzzUpdate(f *testing.F) {
 // BenchmarkUpdate sums what is not aligned, as batches are not. 22 bytes are a batch of a record of 16, 48
 // what the checksum of a stamp covers.
 func BenchmarkUpdate(b *testing.B) {
-	for _, size := range []int{4, 22, 48, 63, 134, 1024} {
+	for _, size := range []int{4, 22, 48, 63, 134, 256, 300, 512, 1024, 16 << 10, 256 << 10} {
 		buf := random(size + 2)[2:]
 		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
 			b.SetBytes(int64(size))

@@ -24,13 +24,19 @@ func multiply(a, b uint32) (product uint32) {
 	return product
 }
 
+// power returns x to the power of n modulo the polynomial.
+func power(n int) uint32 {
+	p := uint32(1 << 31)
+	for k := 0; n > 0; k, n = k+1, n>>1 {
+		if n&1 != 0 {
+			p = multiply(p, powers[k])
+		}
+	}
+	return p
+}
+
 // Join returns the checksum of two concatenated buffers from their checksums a and b. n is the size of the second
 // one in bytes. It takes up to 50 ns for every bit of n.
 func Join(a, b uint32, n int) uint32 {
-	for k := 3; n > 0; k, n = k+1, n>>1 { // a byte is x to the power of 8
-		if n&1 != 0 {
-			a = multiply(a, powers[k])
-		}
-	}
-	return a ^ b
+	return multiply(a, power(8*n)) ^ b
 }

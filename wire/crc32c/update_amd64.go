@@ -8,15 +8,25 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// short is the size from which on hash/crc32 is as fast. It aligns its words first.
-const short = 64
+const (
+	// short is the size from which on hash/crc32 is as fast. It aligns its words first.
+	short = 64
+	// long is the size from which on folding is faster.
+	long = 256
+)
 
-var hasCRC32 = cpu.X86.HasSSE42
+var (
+	hasCRC32 = cpu.X86.HasSSE42
+	hasFold  = hasCRC32 && cpu.X86.HasAVX512F && cpu.X86.HasAVX512VPCLMULQDQ
+)
 
 // Update returns the checksum of some bytes followed by b, from the checksum of the former.
 func Update(sum uint32, b []byte) uint32 {
 	if len(b) < short && hasCRC32 {
 		return updateShort(sum, b)
+	}
+	if len(b) >= long && hasFold {
+		return foldLong(sum, b, &powersOfFold)
 	}
 	return crc32.Update(sum, castagnoli, b)
 }
@@ -25,3 +35,29 @@ func Update(sum uint32, b []byte) uint32 {
 //
 //go:noescape
 func updateShort(sum uint32, b []byte) uint32
+
+// foldLong is Update for at least 256 bytes, on processors that multiply polynomials 64 bytes at a time. It is the method
+// of Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", Intel 2009: bytes that
+// are followed by n others are replaced by the remainder of their product with x to the power of 8n, added to the bytes
+// there. The checksum of what is left in the end is computed with the CRC instruction.
+//
+//go:noescape
+func foldLong(sum uint32, b []byte, k *folding) uint32
+
+// folding has what foldLong multiplies with: for each distance one power for the first half of 16 bytes, and one for the
+// second.
+type folding struct {
+	by256, by64 [2]uint64
+	lanes       [4][2]uint64 // for the first three of four neighbours, 48, 32 and 16 bytes in front of the last
+}
+
+var powersOfFold = folding{
+	by256: fold(256), by64: fold(64),
+	lanes: [4][2]uint64{fold(48), fold(32), fold(16)},
+}
+
+// fold returns the factors for 16 bytes that are n bytes away. A product of numbers whose lowest bit is the highest power
+// is one bit too low, hence the shift.
+func fold(n int) [2]uint64 {
+	return [2]uint64{uint64(power(8*n+32)) << 1, uint64(power(8*n-32)) << 1}
+}
