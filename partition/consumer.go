@@ -197,18 +197,22 @@ func (p *Partition) checkMembersLocked(groupName string) error {
 	return wire.Errorf(wire.CodeFenced, "group %q has members that read %s", groupName, p)
 }
 
-// DropGroup forgets a group or queue and returns the index of the state entry, or 0 when there is nothing to
-// forget. It refuses while the group has members that read the partition.
-func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, err error) {
+// DropGroup forgets a group or queue. It returns the index of the state entry and whether there was something to
+// forget. Otherwise the index is that of the last drop, which may not be durable yet, or 0 when there was none. It
+// refuses while the group has members that read the partition.
+func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, known bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.knowsLocked(groupName) {
-		return 0, nil
+		return p.dropped, false, nil
 	}
 	if err := p.checkMembersLocked(groupName); err != nil {
-		return 0, err
+		return 0, true, err
 	}
-	return p.logLocked(group.AppendDrop(nil, groupName), now)
+	if index, err = p.logLocked(group.AppendDrop(nil, groupName), now); err == nil {
+		p.dropped = index
+	}
+	return index, true, err
 }
 
 // Groups describes every group and queue of the partition. It does not wait for the disk: LagSeconds is 0 when

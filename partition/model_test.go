@@ -218,12 +218,13 @@ func (m *partitionModel) openQueue() {
 // drop forgets the queue.
 func (m *partitionModel) drop() {
 	after := m.index()
-	index, err := m.p.DropGroup("work", time.Now())
+	index, known, err := m.p.DropGroup("work", time.Now())
 	if m.refused(err) {
 		return
 	}
-	require.Equal(m.t, m.facts.queue || m.facts.paused, index != 0)
-	if index != 0 {
+	require.Equal(m.t, m.facts.queue || m.facts.paused, known)
+	require.Equal(m.t, known, index > after)
+	if known {
 		m.dropped = true
 		m.note(after, func(f *facts) { f.queue, f.paused = false, false })
 	}

@@ -39,6 +39,7 @@ type Partition struct {
 	mu        sync.Mutex // guards state and burying; held from append to apply, so that state entries apply in order
 	state     *group.State
 	burying   bool     // the burial goroutine has p, or will get it
+	dropped   uint64   // index of the last entry that dropped a group, or of the last one that was found at the start
 	seenFirst uint64   // start of the log that state was truncated to; used by the timer goroutine only
 	doubt     bool     // some dead letters may already be in their topics; used by the burial goroutine only
 	command   []byte   // scratch space for commands, guarded by mu

@@ -96,7 +96,7 @@ type Settlement struct {
 
 // Settle settles messages of a queue. lost is the number of messages that it did not settle, because they are not
 // leased under the given attempt any more; for OpDiscard, because they are done or leased. index is that of the state
-// entry to wait for, or 0 when nothing was logged.
+// entry to wait for, or 0 when there is none.
 func (p *Partition) Settle(name string, s Settlement, now time.Time) (index uint64, lost int, err error) {
 	if err := p.Err(); err != nil {
 		return 0, 0, err
@@ -134,6 +134,9 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 		lost = q.Extend(s.Ranges, s.Delay, now)
 		p.topic.registry.timer.rouse() // the new lease may end sooner than the old one
 		return 0, lost, false, nil
+	}
+	if len(command) == 0 && s.Op == wire.OpDiscard { // an earlier discard may not be durable yet
+		return p.log.Positions().NextIndex - 1, lost, false, nil
 	}
 	if len(command) == 0 {
 		return 0, lost, false, nil

@@ -250,6 +250,7 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 		p.setAside(err)
 		return p, nil
 	}
+	p.dropped = l.Positions().NextIndex - 1 // not all of it may be durable
 	return p, r.reopenSchedule(p)
 }
 

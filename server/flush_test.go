@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -157,4 +158,38 @@ func TestTheLoopWaitsForASlowDeviceOnce(t *testing.T) {
 	b.publishOne(2 * soloTurns)
 	require.Zero(t, b.l.pending)
 	require.Zero(t, b.l.solo)
+}
+
+// What repeats a change that is not durable yet is answered only when it is: a power cut could take back what the answer
+// says.
+func TestRepeatedChangesAreAnsweredWhenTheFirstIsDurable(t *testing.T) {
+	g := &gateFS{FS: log.OS}
+	srv := startServer(t, Options{Dir: t.TempDir(), FS: g})
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	p.publish(h, 0, "a", "b")
+	require.Zero(t, p.commitTo(h, "audit", 1).Flags)
+	open := wire.OpenQueue{Handle: h, Group: "work"}
+	require.Zero(t, p.call(wire.OpOpenQueue, 0, open.Append).Flags)
+	missing := wire.DeleteGroup{Group: "nobody"}
+	p.refused(wire.CodeGroupNotFound, wire.OpDeleteGroup, 0, missing.Append)
+
+	f := func(op wire.Op, body func([]byte) []byte, check func(again wire.Frame)) {
+		t.Helper()
+		release := sync.OnceFunc(g.shut())
+		defer release()
+		first, again := p.send(op, 0, body), p.send(op, 0, body)
+		p.send(wire.OpPing, 0, nil)
+		require.Equal(t, wire.OpPing|wire.OpReply, p.read().Op, "neither is answered before it is durable")
+		release()
+		a, b := p.read(), p.read()
+		require.Equal(t, []uint32{first, again}, []uint32{a.Correlation, b.Correlation})
+		require.Zero(t, a.Flags)
+		check(b)
+	}
+	discard := wire.Settle{Handle: h, Group: []byte("work"), Ranges: []wire.LeaseRange{{First: 0, Count: 1}}}
+	f(wire.OpDiscard, discard.Append, func(again wire.Frame) { require.Zero(t, again.Flags) })
+	f(wire.OpDeleteGroup, (&wire.DeleteGroup{Group: "audit"}).Append, func(again wire.Frame) {
+		errorOf(t, wire.CodeGroupNotFound, again)
+	})
 }

@@ -138,24 +138,54 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 			}
 		}
 	}
-	var dropped []logged
+	return b.dropGroup(f, m.Group, topics, now)
+}
+
+// dropGroup drops a group on topics. When it is unknown there, that is answered when earlier drops are durable: an
+// answer must not tell of what a power cut can still take back.
+func (b *binary) dropGroup(f wire.Frame, name string, topics []*partition.Topic, now time.Time) error {
+	var drops []logged
+	found := false
 	for _, t := range topics {
 		for _, p := range t.Partitions() {
 			if p.Err() != nil {
 				continue
 			}
-			index, err := p.DropGroup(m.Group, now)
+			index, known, err := p.DropGroup(name, now)
 			if err != nil {
-				return err
+				return partly(err, len(drops))
 			}
+			found = found || known
 			if index != 0 {
-				dropped = append(dropped, logged{p, index})
+				drops = append(drops, logged{p, index})
 			}
 		}
 	}
-	if len(dropped) == 0 {
-		return wire.Errorf(wire.CodeGroupNotFound, "group %q does not exist", m.Group)
+	a := ack{to: b, op: f.Op, correlation: f.Correlation}
+	if !found {
+		missing := wire.Errorf(wire.CodeGroupNotFound, "group %q does not exist", name)
+		if len(drops) == 0 {
+			return missing
+		}
+		a.to = refusal{b, missing}
 	}
-	b.s.loop.awaitStates(dropped, ack{to: b, op: f.Op, correlation: f.Correlation})
+	b.s.loop.awaitStates(drops, a)
 	return nil
+}
+
+// refusal answers a request with an error, unless what makes that true does not become durable.
+type refusal struct {
+	b   *binary
+	err *wire.Error
+}
+
+func (r refusal) acknowledged(_ *partition.Partition, a ack, err error) {
+	if r.b.s.closed {
+		return
+	}
+	if err != nil {
+		r.b.fail(a.op, a.correlation, asWireError(err))
+		return
+	}
+	r.b.fail(a.op, a.correlation, r.err)
 }
