@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -244,14 +247,23 @@ func (s *Store) Sync() error {
 		}
 	}
 	s.runRound()
-	var errs []error
+	var why error
+	var behind []string
 	for i, l := range logs {
 		if err := l.durableTo(ends[i]); err != nil {
-			errs = append(errs, err)
+			behind = append(behind, path.Base(l.dir()))
+			why = cmp.Or(why, err)
 		}
 	}
-	return errors.Join(errs...)
+	if len(behind) == 0 {
+		return nil
+	}
+	more := max(0, len(behind)-namedLogs)
+	return fmt.Errorf("not durable are the ends of %s and %d more logs: %w", strings.Join(behind[:len(behind)-more], ", "), more, why)
 }
+
+// namedLogs is how many logs an error names.
+const namedLogs = 3
 
 func (s *Store) memoryOnly() bool { return s.options.Dir == "" }
 

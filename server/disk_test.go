@@ -170,3 +170,37 @@ func TestAFullDiskRefusesPublishesUntilThereIsSpace(t *testing.T) {
 		})
 	}
 }
+
+// Requests that wait for space keep nobody from stopping the broker.
+func TestAStopDoesNotWaitForSpace(t *testing.T) {
+	disk := faultfs.New()
+	srv, err := New(Options{Listen: "127.0.0.1:0", Dir: "/data", FS: disk, MemoryBytes: 32 << 20})
+	require.NoError(t, err)
+	require.NoError(t, srv.Start())
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	p.publish(h, 0, "before")
+	disk.Fail(func(op faultfs.Op, _ string) error {
+		if op == faultfs.OpWrite || op == faultfs.OpAllocate {
+			return unix.ENOSPC
+		}
+		return nil
+	})
+	waits := p.send(wire.OpPublish, 0, publishBody(h, 0, batchOf("waits")))
+	require.Eventually(t, func() bool { return srv.store.Stats().Full }, waitLimit, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+	defer cancel()
+	require.ErrorIs(t, srv.Shutdown(ctx), log.ErrFull, "what waits is not on the disk")
+	require.NoError(t, ctx.Err(), "it waited")
+	for {
+		f, err := p.tryRead()
+		if err != nil {
+			break
+		}
+		require.NotEqual(t, waits, f.Correlation, "nobody knows whether the next start finds it")
+	}
+
+	disk.Fail(nil)
+	p = login(t, startServer(t, Options{Dir: "/data", FS: disk, MemoryBytes: 32 << 20}))
+	require.Equal(t, "before", p.fetchAll(p.resolve("orders").Handle)[0])
+}

@@ -21,6 +21,10 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 // drainPoll is how often a drain checks whether all acknowledgements are sent.
 const drainPoll = 2 * time.Millisecond
 
+// fullPatience is how long a drain goes on without progress when the disk is full. What waits then is not answered: the
+// storage tries once more when it is closed, and a client that numbers its messages sends them again.
+const fullPatience = time.Second
+
 func (srv *Server) release(ctx context.Context) error {
 	srv.accepting.Store(false)
 	close(srv.stop)
@@ -64,19 +68,27 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// drain tells every session and waits until no acknowledgement waits for the disk.
+// drain tells every session and waits until no acknowledgement waits for the disk, or only those do that wait for space.
 func (srv *Server) drain(ctx context.Context) {
 	grace := time.Second
 	if at, ok := ctx.Deadline(); ok {
 		grace = max(0, time.Until(at))
 	}
-	for pending := srv.onLoops(ctx, func(l *loop, now time.Time) int { return l.drainSessions(grace, now) }); pending > 0; {
+	pending := srv.onLoops(ctx, func(l *loop, now time.Time) int { return l.drainSessions(grace, now) })
+	for least, since := pending, time.Now(); pending > 0; {
+		if srv.store.Stats().Full && time.Since(since) > fullPatience {
+			srv.opts.Logger.Warn("the disk is full: requests stay unanswered", "requests", pending)
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(drainPoll):
 		}
 		pending = srv.onLoops(ctx, func(l *loop, _ time.Time) int { return l.pending })
+		if pending < least {
+			least, since = pending, time.Now()
+		}
 	}
 }
 
