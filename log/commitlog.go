@@ -28,7 +28,7 @@ const (
 
 // isFull reports whether an error means that the disk is full, which is not a failure of the disk.
 func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 // commitFile is a commit log file that is no longer written to.

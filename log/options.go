@@ -60,7 +60,8 @@ type Options struct {
 	// Poison overwrites memory before it is recycled, so that tests notice a use after release.
 	Poison bool
 
-	timers timers // shorter in tests
+	timers    timers // shorter in tests
+	fileLimit int64  // see fileSizeLimit
 }
 
 // timers are delays of the background goroutines that users do not need to set.
@@ -92,6 +93,7 @@ func (o *Options) setDefaults() {
 	orDefault(&o.RetentionInterval, defaultRetention)
 	orDefault(&o.CompactionInterval, defaultCompaction)
 	o.timers.setDefaults()
+	orDefault(&o.fileLimit, fileSizeLimit())
 }
 
 // fitDisk sets the defaults of the commit log's sizes, which depend on the size of the disk.
@@ -146,7 +148,7 @@ type Retention struct {
 type Config struct {
 	// Retention limits how much is kept.
 	Retention Retention
-	// SegmentBytes overrides Options.SegmentBytes.
+	// SegmentBytes overrides Options.SegmentBytes. Segments are smaller when the process may not write such files.
 	SegmentBytes int64
 	// SegmentAge bounds the range of append times in one segment, so that retention by age can drop segments
 	// in time. Default 1 h, or a quarter of Retention.Age when that is less.
@@ -169,6 +171,7 @@ type Config struct {
 
 func (c *Config) setDefaults(o *Options) {
 	orDefault(&c.SegmentBytes, o.SegmentBytes)
+	c.SegmentBytes = min(c.SegmentBytes, o.segmentLimit())
 	orDefault(&c.TombstoneAge, defaultTombstoneAge)
 	if b := c.Retention.Bytes; b > 0 {
 		c.SegmentBytes = min(c.SegmentBytes, max(b/4, minSegmentBytes))

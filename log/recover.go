@@ -19,6 +19,9 @@ func (s *Store) recover() error {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	err := s.options.fitDisk()
+	if err == nil {
+		err = s.options.checkFileLimit()
+	}
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}

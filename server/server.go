@@ -103,6 +103,7 @@ func (srv *Server) Start() (err error) {
 		}
 	}()
 	srv.started = srv.opts.Now()
+	raiseFileSize()
 	if err := srv.openStorage(); err != nil {
 		return err
 	}
