@@ -4,7 +4,6 @@ import (
 	"errors"
 	"iter"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -267,9 +266,8 @@ func (in *inspector) commits() error {
 // survey reads what the files of the commit log say about each other: which chunks were durable, and which were given up.
 func (in *inspector) survey(list []DirEntry) error {
 	in.synced, in.expected, in.limits = max(in.floor, 1), max(in.floor, 1), map[uint64]uint64{}
-	limit := ^uint64(0)
-	for _, d := range slices.Backward(list) { // their names have the order of their numbers
-		var h commitHeader
+	var files []replayFile
+	for _, d := range list { // their names have the order of their numbers
 		n, ok := parseCommitName(d.Name)
 		if !ok {
 			continue
@@ -281,17 +279,20 @@ func (in *inspector) survey(list []DirEntry) error {
 		if err != nil {
 			return err
 		}
-		in.limits[n] = limit
-		if ok, _ := h.parse(b); !ok {
-			_, _ = h.parse(b[min(commitHeaderCopy, len(b)):]) // else its fields are zero
+		file := replayFile{name: d.Name}
+		if ok, _ := file.header.parse(b); !ok {
+			_, _ = file.header.parse(b[min(commitHeaderCopy, len(b)):]) // else its fields are zero
 		}
-		if h.first != 0 {
-			limit, in.synced = min(limit, h.abandon), max(in.synced, h.abandon)
-		}
+		files = append(files, file)
 		chunks(b, n, 0, func(it chunkItem) bool {
 			in.synced = max(in.synced, it.header.synced)
 			return true
 		})
+	}
+	in.synced = max(in.synced, limitFiles(files))
+	for i := range files {
+		n, _ := parseCommitName(files[i].name)
+		in.limits[n] = files[i].limit
 	}
 	return nil
 }

@@ -57,14 +57,7 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 		return err
 	}
 	r.sort() // by the numbers in the headers, as a file may have been renamed
-	limit := ^uint64(0)
-	for i := len(r.files) - 1; i >= 0; i-- {
-		r.files[i].limit = limit
-		if h := &r.files[i].header; h.first != 0 {
-			limit = min(limit, h.abandon)
-			r.synced = max(r.synced, h.abandon)
-		}
-	}
+	r.synced = max(r.synced, limitFiles(r.files))
 	r.expected = max(r.floor, 1)
 	r.start = r.expected
 	if r.missing(root, known) {
@@ -75,6 +68,19 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	}
 	r.finish(root)
 	return nil
+}
+
+// limitFiles sets the limits of files, which are in the order of their numbers. It returns the highest lsn from which on
+// one of them gave up the chunks before it: those below were durable.
+func limitFiles(files []replayFile) (synced uint64) {
+	limit := ^uint64(0)
+	for i := len(files) - 1; i >= 0; i-- {
+		files[i].limit = limit
+		if h := &files[i].header; h.first != 0 {
+			limit, synced = min(limit, h.abandon), max(synced, h.abandon)
+		}
+	}
+	return synced
 }
 
 // missing reports whether a file that the checkpoint needs is missing.
