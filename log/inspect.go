@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"errors"
 	"iter"
 	"path"
@@ -38,7 +39,7 @@ type Item struct {
 	Lsn      uint64     // of a chunk; the floor of the checkpoint
 	Synced   uint64     // of a chunk
 	Sealed   bool       // a segment has an intact footer
-	Torn     bool       // of damage: nothing there is known to have been durable; a start cuts it, or has done so
+	Torn     bool       // of damage: nothing there is known to have been durable; a start cuts or ignores it
 	Counted  bool       // it is valid by the checkpoint: a log's active segment up to Bytes, or the commit log from Lsn on
 	State    []byte     // of a log in the checkpoint
 	Err      error      // of damage
@@ -204,12 +205,22 @@ func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound ui
 	} else if err := in.damage(name, 0, errSegmentHeader); err != nil {
 		return err
 	}
-	if footer != nil {
+	unsealed := false
+	if errors.Is(footer, errNoFooter) {
+		w.bound = cmp.Or(bound, r.filed.index)
+		if unsealed, err = w.complete(); err != nil {
+			return err
+		}
+	}
+	if footer != nil && !unsealed {
 		if err := in.damage(name, d.Size, footer); err != nil {
 			return err
 		}
 	}
-	return in.entries(id, name, &w, it.Counted)
+	if err := in.entries(id, name, &w, it.Counted); err != nil || !unsealed {
+		return err
+	}
+	return in.emit(Item{Kind: ItemDamage, Path: name, Pos: w.end, Torn: true, Err: errNoFooter})
 }
 
 func (in *inspector) damage(name string, pos int64, err error) error {

@@ -1,6 +1,8 @@
 package log_test
 
 import (
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -94,4 +96,73 @@ func TestInspectAnEmptyDirectory(t *testing.T) {
 	r, err := log.Verify(t.TempDir())
 	require.NoError(t, err)
 	require.False(t, r.OK(), "there is no checkpoint")
+}
+
+// A segment to which a write failed has no footer, and may have anything at its end. Its entries continue in the next
+// one: nothing is damaged.
+func TestAFailedWriteOfASegmentIsNoDamage(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	segments := func(d *faultfs.Disk) (names []string) {
+		for _, name := range d.Names() {
+			if strings.HasSuffix(name, ".seg") {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	failed := segments(disk)[0]
+	appendN(t, l, 10, 5)
+	disk.Fail(func(op faultfs.Op, name string) error {
+		if op == faultfs.OpWrite && name == failed {
+			return syscall.EIO
+		}
+		return nil
+	})
+	require.ErrorIs(t, s.Checkpoint(), syscall.EIO)
+	disk.Fail(nil)
+	torn := func(want int) {
+		t.Helper()
+		r, err := log.VerifyFS(disk, "/data")
+		require.NoError(t, err)
+		require.Empty(t, r.Damage)
+		require.Equal(t, want, r.Torn)
+	}
+	require.NoError(t, s.Checkpoint())
+	require.Len(t, segments(disk), 2)
+	b := disk.Bytes(failed)
+	for i := len(b) - 60; i < len(b); i++ { // what the failed write may have left
+		b[i] = byte(i)
+	}
+	disk.SetBytes(failed, b)
+	torn(1)
+	_ = s.Close()
+	torn(1)
+
+	s, err = log.OpenStill(small(disk))
+	require.NoError(t, err)
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Len(t, readAll(t, l), 15)
+	require.Zero(t, s.Stats().Damage)
+	require.Zero(t, l.Stats().Corrupt)
+	appendN(t, l, 15, 5)
+	require.NoError(t, s.Close())
+	torn(1)
+
+	// A missing entry is damage.
+	disk.SetBytes(failed, b[:1<<10])
+	r, err := log.VerifyFS(disk, "/data")
+	require.NoError(t, err)
+	require.NotEmpty(t, r.Damage)
+	s, err = log.OpenStill(small(disk))
+	require.NoError(t, err)
+	var c log.Chunk
+	_ = openLog(t, s, identity(1), log.Config{}).ReadCold(&c, 0, 10, 64<<10)
+	c.Release()
+	require.NotZero(t, s.Stats().Damage)
+	s.Drop()
 }

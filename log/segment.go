@@ -34,6 +34,7 @@ const (
 var (
 	errSegmentHeader = errors.New("segment header is damaged")
 	errFooter        = errors.New("segment footer is damaged")
+	errNoFooter      = errors.New("segment has no footer")
 	errEntry         = errors.New("entry does not match its checksum")
 )
 
@@ -258,19 +259,22 @@ func appendFooter(dst []byte, f footerInfo) []byte {
 	return dst
 }
 
-// readFooter reads and checks the footer of a file of the given size. The error is errFooter for
-// damage, also when the file was never sealed.
+// readFooter reads and checks the footer of a file of the given size. The error is errFooter for damage, and errNoFooter
+// when the file was not sealed: nothing at its end says that it was.
 func readFooter(f File, size int64) (footerInfo, error) {
 	var t [footerTrailer]byte
 	if size < segmentHeader+footerTrailer {
-		return footerInfo{}, errFooter
+		return footerInfo{}, errNoFooter
 	}
 	if err := readFull(f, t[:], size-footerTrailer); err != nil {
 		return footerInfo{}, err
 	}
 	count := int64(le.Uint32(t[16:]))
 	begin := size - footerTrailer - count*markSize
-	if le.Uint64(t[:]) != footerMagic || begin < segmentHeader || int64(le.Uint64(t[24:])) != begin {
+	switch marked, placed := le.Uint64(t[:]) == footerMagic, begin >= segmentHeader && int64(le.Uint64(t[24:])) == begin; {
+	case !marked && !placed:
+		return footerInfo{}, errNoFooter
+	case !marked || !placed:
 		return footerInfo{}, errFooter
 	}
 	b := make([]byte, size-begin)

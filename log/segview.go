@@ -156,9 +156,15 @@ func (s *Store) loadView(f File, seg *segment, seed uint32, bound uint64) (*segm
 		if errors.Is(err, ErrVersion) {
 			return nil, err
 		}
-		s.reportDamage(seg.path, seg.size, err)
+		if !errors.Is(err, errNoFooter) {
+			s.reportDamage(seg.path, seg.size, err)
+		}
 	}
-	return v, v.index(seed, seg.start.index, bound)
+	err := v.index(seed, seg.start.index, bound)
+	if err == nil && bound != 0 && v.next.index < bound { // else a failed write left it without a footer
+		s.reportDamage(seg.path, seg.size, errNoFooter)
+	}
+	return v, err
 }
 
 // index builds the marks by walking the whole segment.

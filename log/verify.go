@@ -12,7 +12,7 @@ type Report struct {
 	Waiting uint64 // records that are only in the commit log, because no checkpoint has filed them yet
 	Damage  []Item // of kind ItemDamage, at most 1,000
 	More    int    // damaged places beyond those
-	Torn    int    // torn tails of the commit log, which are no damage: opening the store cuts them, or has done so
+	Torn    int    // torn tails, which are no damage: of the commit log, and of segments to which a write failed
 }
 
 // OK reports whether nothing is damaged.

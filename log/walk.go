@@ -84,6 +84,21 @@ func (w *walker) next() (step, bool, error) {
 	return s, true, nil
 }
 
+// complete reports whether the range has all entries up to bound, and if so makes it end with them: a write failed
+// behind. It does not move w.
+func (w *walker) complete() (bool, error) {
+	for look := *w; ; {
+		st, ok, err := look.next()
+		if err != nil || !ok || st.bad {
+			return false, err
+		}
+		if st.entry.NextIndex() == w.bound {
+			w.end = st.end
+			return true, nil
+		}
+	}
+}
+
 // fits reports whether there is an intact stamp of an expected entry at pos.
 func (w *walker) fits(head []byte, pos int64) bool {
 	if !wire.CheckStamp(head, w.seed) {

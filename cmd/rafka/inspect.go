@@ -148,7 +148,8 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Long: `Read every file of a data directory, check every checksum, and check that the consumer state in the
 checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage. A torn end of
 the commit log is no damage: after a crash it holds what was never acknowledged as durable, and the
-next start cuts it. The records counted include those of the broker's own topics, and those that
+next start cuts it. Nor is the torn end of a segment to which a write failed: what was to be written
+is in the next one. The records counted include those of the broker's own topics, and those that
 retention has not removed yet.`,
 		Args: exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
