@@ -50,7 +50,7 @@ func (r *Registry) runBurials() {
 		case <-r.stop:
 			return
 		case p := <-r.dead:
-			if err := p.bury(); err != nil {
+			if err := p.bury(); err != nil && p.Err() == nil {
 				r.logger.Warn("dead letters kept back", "topic", p.topic.name, "partition", p.number, "err", err)
 				r.retryBurial(p)
 			}

@@ -15,6 +15,7 @@ type fetchRequest struct {
 	p           *partition.Partition
 	correlation uint32
 	offset      uint64
+	named       bool // the client named the offset: when retention has passed it, the client is told
 	minBytes    int
 	maxBytes    int
 	wait        time.Duration
@@ -41,7 +42,7 @@ func (b *binary) fetch(f wire.Frame, now time.Time) error {
 	r := fetchRequest{
 		b: b, p: p, correlation: f.Correlation,
 		minBytes: int(m.MinBytes), maxBytes: min(max(1, int(m.MaxBytes)), maxFetchBytes),
-		wait: waitOf(m.MaxWaitMs), filter: m.Filter,
+		wait: waitOf(m.MaxWaitMs), filter: m.Filter, named: m.From.Kind == wire.PositionOffset,
 	}
 	r.minBytes = min(r.minBytes, r.maxBytes)
 	r.deadline = now.Add(r.wait)
@@ -128,6 +129,9 @@ func (r *fetchRequest) serve(least int) (done bool, err error) {
 	defer c.Release()
 	for skips := 0; ; skips++ {
 		err = r.p.Read(c, r.offset, r.maxBytes)
+		if r.passed(err) {
+			continue
+		}
 		if err != nil || c.Bytes > 0 || c.Next == r.offset {
 			break
 		}
@@ -148,10 +152,26 @@ func (r *fetchRequest) serve(least int) (done bool, err error) {
 	return true, nil
 }
 
+// passed reports whether a read failed because retention has passed the offset while the request waited, and the
+// client had asked for a position such as the first record. Then the request goes on at the start.
+func (r *fetchRequest) passed(err error) bool {
+	if err == nil || r.named || !errors.Is(err, wire.CodeOffsetOutOfRange) {
+		return false
+	}
+	before := r.offset
+	r.offset = max(before, r.p.First())
+	return r.offset > before
+}
+
 // serveCold reads with a worker. Old records are always enough: nothing waits for more of them.
 func (r *fetchRequest) serveCold() error {
 	return r.b.workChunk(wire.OpFetch, r.correlation,
-		func(c *log.Chunk) error { return r.p.ReadCold(c, r.offset, r.maxBytes) },
+		func(c *log.Chunk) (err error) {
+			for err = r.p.ReadCold(c, r.offset, r.maxBytes); r.passed(err); {
+				err = r.p.ReadCold(c, r.offset, r.maxBytes)
+			}
+			return err
+		},
 		func(c *log.Chunk, _ time.Time) {
 			r.b.sendEntries(wire.OpFetch|wire.OpReply, r.correlation, r.p, r.offset, c)
 		})

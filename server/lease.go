@@ -177,7 +177,7 @@ func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) e
 
 // answer sends the leased messages that were gathered.
 func (r *leaseRequest) answer(p *partition.Partition, g *gatherer, err error) error {
-	g.settleRest(p, r.group, err, r.b.s.loop.srv.opts.Now())
+	err = g.settleRest(p, r.group, err, r.b.s.loop.srv.opts.Now())
 	if len(g.sent) == 0 && err != nil {
 		return err
 	}
@@ -194,12 +194,18 @@ func leasedCount(leases []group.Lease) (n int) {
 }
 
 // settleRest settles what was leased and is not in sent: what is gone becomes done, and the rest goes back to the queue.
-func (g *gatherer) settleRest(p *partition.Partition, queue string, err error, now time.Time) {
+// It returns what the worker is told of err. That retention or a purge was faster than the lease is no failure: the
+// worker asks again.
+func (g *gatherer) settleRest(p *partition.Partition, queue string, err error, now time.Time) error {
 	giveBack(p, queue, g.left, err, now)
 	if len(g.gone) > 0 {
 		// A refused settlement leaves the lease to expire.
 		_, _, _ = p.Settle(queue, partition.Settlement{Op: wire.OpAck, Ranges: g.gone}, now)
 	}
+	if errors.Is(err, wire.CodeOffsetOutOfRange) {
+		return nil
+	}
+	return err
 }
 
 // giveBack settles leased messages that were not sent, because of err or, when it is nil, because the reply was full. Lost

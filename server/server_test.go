@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -195,6 +197,87 @@ func TestALeaseOfNothingEndsTheWaitsOfItsConnection(t *testing.T) {
 		again := waitLease(t, other, other.resolve("jobs").Handle)
 		require.Equal(t, held.Ranges, again.Ranges)
 	})
+}
+
+// alter changes one setting of a topic.
+func (p *peer) alter(topic, key, value string) {
+	p.t.Helper()
+	m := wire.CreateTopic{Topic: topic, Settings: []wire.Setting{{Key: key, Value: value}}}
+	f := p.call(wire.OpAlterTopic, 0, m.Append)
+	require.Zero(p.t, f.Flags, "%q", f.Body)
+}
+
+// fill publishes messages of a kilobyte to a topic with small segments, which retention can remove.
+func (p *peer) fill(topic string) (h uint16) {
+	p.t.Helper()
+	h = p.resolve(topic).Handle
+	p.alter(topic, "segment_bytes", "4096")
+	for range 40 {
+		p.publish(h, 0, strings.Repeat("x", 1000))
+	}
+	return h
+}
+
+// Retention may be faster than a lease. The worker gets the messages that are left, and no error.
+func TestALeaseGoesOnBehindWhatRetentionRemoved(t *testing.T) {
+	srv := startServer(t, Options{Dir: t.TempDir()})
+	p := login(t, srv)
+	h := p.fill("jobs")
+	open := wire.OpenQueue{Handle: h, Group: "workers", Start: wire.Position{Kind: wire.PositionFirst}}
+	require.Zero(t, p.call(wire.OpOpenQueue, 0, open.Append).Flags)
+	p.alter("jobs", "retention_count", "10")
+	part := srv.registry.Topic("jobs").Partition(0)
+	for {
+		removed := part.First()
+		got := lease(p, h, 1)
+		if len(got.Ranges) > 0 && got.Ranges[0].First >= removed && removed > 0 {
+			return
+		}
+		back := wire.Settle{Handle: h, Group: []byte("workers"), Ranges: got.Ranges}
+		require.Zero(t, p.call(wire.OpNack, wire.FlagUnhandled, back.Append).Flags)
+	}
+}
+
+func TestALeaseOfWhatWasPurgedMeanwhileIsNoFailure(t *testing.T) {
+	srv := startServer(t, Options{Dir: t.TempDir()})
+	p := login(t, srv)
+	h := p.fill("jobs")
+	open := wire.OpenQueue{Handle: h, Group: "workers", Start: wire.Position{Kind: wire.PositionFirst}}
+	require.Zero(t, p.call(wire.OpOpenQueue, 0, open.Append).Flags)
+	part := srv.registry.Topic("jobs").Partition(0)
+	leases, err := part.Lease(nil, "workers", 1, time.Minute, 1, time.Now())
+	require.NoError(t, err)
+	require.NoError(t, srv.registry.Purge("jobs", 0, 20))
+	var g gatherer
+	err = g.gather(part, leases, part.Read)
+	require.ErrorIs(t, err, wire.CodeOffsetOutOfRange)
+	require.NoError(t, g.settleRest(part, "workers", err, time.Now()))
+	require.Equal(t, uint64(20), lease(p, h, 1).Ranges[0].First)
+}
+
+// Who waits for the first records gets the first records, even if others were that when the wait began.
+func TestAFetchFromTheStartFollowsRetention(t *testing.T) {
+	srv := startServer(t, Options{Dir: t.TempDir()})
+	p, other := login(t, srv), login(t, srv)
+	h := p.fill("logs")
+	m := wire.Fetch{
+		Handle: h, From: wire.Position{Kind: wire.PositionFirst}, MinBytes: 64 << 10, MaxBytes: 1 << 20, MaxWaitMs: 60_000,
+	}
+	waits := p.send(wire.OpFetch, 0, m.Append)
+	p.send(wire.OpPing, 0, nil)
+	require.Equal(t, wire.OpPing|wire.OpReply, p.read().Op)
+	other.alter("logs", "retention_count", "10")
+	part := srv.registry.Topic("logs").Partition(0)
+	require.Eventually(t, func() bool { return part.First() > 0 }, waitLimit, time.Millisecond)
+	other.alter("logs", "retention_count", "0")
+	other.fill("logs")
+	other.fill("logs")
+	f := p.read()
+	require.Equal(t, waits, f.Correlation)
+	require.Zero(t, f.Flags, "%q", f.Body)
+	var e wire.Entries
+	require.NoError(t, e.Parse(f.Body))
+	require.Equal(t, e.First+uint64(len(valuesOf(t, e.Bytes))), e.Next)
 }
 
 func lease(p *peer, h uint16, n uint32) wire.Leased {

@@ -135,6 +135,9 @@ func (r *fetchRequest) serveSifted(least int) (done bool, err error) {
 func (r *fetchRequest) sift() error {
 	return r.b.work(wire.OpFetch, r.correlation, func() (func(time.Time) error, error) {
 		s, err := sift(r.p, r.filter, r.offset, r.maxBytes)
+		for r.passed(err) {
+			s, err = sift(r.p, r.filter, r.offset, r.maxBytes)
+		}
 		return func(now time.Time) error {
 			if len(s.out) == 0 && r.wait > 0 && now.Before(r.deadline) {
 				r.offset = s.next

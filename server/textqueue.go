@@ -103,7 +103,7 @@ func (t *text) showLeases(p *partition.Partition, queue string, leases []group.L
 		show := shower{p: p, verb: "LEASED", limit: math.MaxInt, bytes: math.MaxInt}
 		err = errors.Join(err, show.leased(&g))
 		return func(now time.Time) error {
-			g.settleRest(p, queue, err, now)
+			err := g.settleRest(p, queue, err, now)
 			for _, l := range g.sent {
 				for i := range uint64(l.Count) {
 					t.leases[textLease{p, queue, l.First + i}] = l.Attempt
