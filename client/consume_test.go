@@ -694,3 +694,45 @@ func TestTheMemoryOfAReplyIsUsedAgain(t *testing.T) {
 	larger, _ := reply(3)
 	require.NotSame(t, &second[0], &larger[0])
 }
+
+// What the first answers leave out may be gone when the client goes on behind it.
+func TestAFetchFromTheStartGoesOnWhereRetentionHasPassedIt(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	asked := make(chan wire.Position, 3)
+	answers := []func(c *fakeConn, f wire.Frame){
+		func(c *fakeConn, f wire.Frame) {
+			c.reply(f, 0, (&wire.Entries{First: 3, Visible: 9, Next: 5}).AppendFixed(nil))
+		},
+		func(c *fakeConn, f wire.Frame) {
+			we := wire.Errorf(wire.CodeOffsetOutOfRange, "")
+			we.First, we.Next = 7, 9
+			c.fail(f, we)
+		},
+		func(c *fakeConn, f wire.Frame) {
+			c.reply(f, 0, (&wire.Entries{First: 7, Visible: 9, Next: 9}).AppendFixed(nil))
+		},
+	}
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op != wire.OpFetch {
+			return false
+		}
+		var m wire.Fetch
+		if m.Parse(f.Body) != nil {
+			return false
+		}
+		asked <- m.From
+		answers[0](c, f)
+		answers = answers[1:]
+		return true
+	})
+	c := dial(t, b, Options{})
+	f, err := c.Fetch(within(t), FetchRequest{Topic: "t"})
+	require.NoError(t, err)
+	require.Equal(t, uint64(9), f.Next)
+	for _, want := range []wire.Position{
+		{Kind: wire.PositionFirst}, {Kind: wire.PositionOffset, Value: 5}, {Kind: wire.PositionOffset, Value: 7},
+	} {
+		require.Equal(t, want, <-asked)
+	}
+}

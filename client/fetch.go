@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -73,11 +74,24 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	}
 	for {
 		f, err := c.fetchOnce(ctx, &r, from)
+		if first, ok := passedBy(err, from); ok && r.From.kind != fromOffset {
+			from = At(first) // retention was faster, and the caller did not ask for an offset
+			continue
+		}
 		if err != nil || len(f.Messages) > 0 || f.Next >= f.Visible || from.kind == fromOffset && f.Next <= from.value {
 			return f, err
 		}
 		from = At(f.Next) // no message was among what was read
 	}
+}
+
+// passedBy returns the first offset that is stored when err says that retention has removed what is at from.
+func passedBy(err error, from Position) (first uint64, ok bool) {
+	we, ok := errors.AsType[*wire.Error](err)
+	if !ok || we.Code != wire.CodeOffsetOutOfRange || from.kind != fromOffset {
+		return 0, false
+	}
+	return we.First, we.First > from.value
 }
 
 func (c *Client) fetchOnce(ctx context.Context, r *FetchRequest, from Position) (Fetched, error) {
