@@ -52,3 +52,6 @@ func FilesAt(budget int64, logs int, states int64) int64 {
 
 // FileOldest files a part of what is not filed.
 func (s *Store) FileOldest() error { return s.fileOldest() }
+
+// Relieve makes room in memory.
+func (s *Store) Relieve() error { return s.relieve() }

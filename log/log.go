@@ -9,7 +9,7 @@ import (
 // firstIndex is the index of a log's first entry; 0 means "before the first entry".
 const firstIndex = 1
 
-// smallBytes is how much a log holds in small slabs before it gets larger ones.
+// smallBytes is how much a log holds in small slabs before it gets larger ones, unless there are many logs; see crowdPart.
 const smallBytes = 256 << 10
 
 // Batch is one entry to append.
@@ -171,7 +171,7 @@ func (l *Log) classLocked(n int) int {
 	switch {
 	case n > slabBytes[classNormal]:
 		return classLarge
-	case l.grown < smallBytes && n <= slabBytes[classSmall]:
+	case n <= slabBytes[classSmall] && (l.grown < smallBytes || l.store.pool.crowded.Load()):
 		return classSmall
 	}
 	return classNormal

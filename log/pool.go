@@ -2,6 +2,7 @@ package log
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -37,6 +38,11 @@ const workingSet = 128 << 20
 // logSet is what each log with something to file adds to the working set, because filing each costs a flush.
 const logSet = 1 << 20
 
+// crowdPart bounds what the slabs that logs append to may take: one in crowdPart of the working set. When slabs of normal
+// size for all logs with something to file would take more, entries that fit in small ones go there. Otherwise 1,000
+// logs with 300 KiB each would take the whole budget of 1 GiB, and clearing that memory more time than anything else.
+const crowdPart = 2
+
 // stateSet is what each byte of the owners' states adds to the working set, because a checkpoint encodes and writes all
 // of them.
 const stateSet = 8
@@ -58,6 +64,8 @@ type slabPool struct {
 	poison bool
 	wake   chan struct{} // capacity 1; wakes the foundry
 	press  chan struct{} // capacity 1; rings when entries should be filed or evicted
+
+	crowded atomic.Bool // logs get small slabs only, see crowdPart
 
 	mu     sync.Mutex // guards the fields below
 	free   [classes][]*slab
@@ -91,6 +99,7 @@ func (p *slabPool) fit(logs int, states int64) {
 	defer p.mu.Unlock()
 	p.calm = min(p.budget/2, workingSet+int64(logs)*logSet+states*stateSet)
 	p.limit = max(p.calm/2, p.calm-workingSet/2)
+	p.crowded.Store(int64(logs*slabBytes[classNormal]) > p.calm/crowdPart)
 }
 
 // take returns a slab with one reference, or nil when the budget does not allow it.
@@ -161,7 +170,7 @@ func (p *slabPool) makeLocked(class int) *slab {
 func (p *slabPool) mapSlabs(class int, room int64) []*slab {
 	size := slabBytes[class]
 	n := 1
-	if class == classNormal && room >= hugePage {
+	if room >= hugePage && (class == classNormal || class == classSmall && p.crowded.Load()) {
 		n = hugePage / size
 	}
 	mem, err := mapMemory(n * size)

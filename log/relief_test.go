@@ -78,3 +78,32 @@ func TestALogThatCannotBeFiledStandsInNobodysWay(t *testing.T) {
 	require.Equal(t, []bool{true, false, false, false, false, false, false, false}, unfiled(logs))
 	require.Error(t, s.Close())
 }
+
+// Many logs that grow together take little more memory than they hold. A few get large slabs.
+func TestManyLogsGetSmallSlabs(t *testing.T) {
+	f := func(count int, least, most float64) {
+		t.Helper()
+		o := small(faultfs.New())
+		o.MemoryBytes = 32 << 20
+		s, err := log.OpenStill(o)
+		require.NoError(t, err)
+		defer s.Drop()
+		held := 0
+		for n := range uint64(50) {
+			for i := range count {
+				b := data(n, 1, 8000)
+				_, _, err := openLog(t, s, identity(byte(i+1)), log.Config{}).Append(b)
+				require.NoError(t, err)
+				held += wire.StampBytes + len(b.Payload)
+			}
+			if n == 0 {
+				require.NoError(t, s.Relieve())
+			}
+		}
+		used := float64(s.Stats().MemoryUsed) / float64(held)
+		require.GreaterOrEqual(t, used, least)
+		require.LessOrEqual(t, used, most)
+	}
+	f(40, 1, 1.1)
+	f(4, 2, 4)
+}
