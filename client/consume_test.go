@@ -736,3 +736,18 @@ func TestAFetchFromTheStartGoesOnWhereRetentionHasPassedIt(t *testing.T) {
 		require.Equal(t, want, <-asked)
 	}
 }
+
+// The kill of a process costs few attempts where few are allowed.
+func TestFewDeliveriesMeanFewMessagesAhead(t *testing.T) {
+	f := func(deliveries, workers, prefetch, want int) {
+		t.Helper()
+		s := Source{MaxDeliveries: deliveries, Workers: workers, Prefetch: prefetch}.withDefaults()
+		require.Equal(t, want, s.Prefetch)
+	}
+	f(0, 1, 0, 32)
+	f(3, 2, 0, 64)
+	f(5, 100, 0, 1000)
+	f(1, 1, 0, 1)
+	f(2, 4, 0, 4)
+	f(1, 4, 50, 50)
+}

@@ -69,8 +69,9 @@ type Source struct {
 	// and its context ends. Default 15 min, or Lease if that is longer.
 	MaxLease time.Duration
 	// Prefetch is how many messages of a queue Run leases ahead. Thousands suit handlers that take
-	// microseconds; one for each worker suits handlers that take minutes. Default 32 for each
-	// worker, but at most 1000.
+	// microseconds; one for each worker suits handlers that take minutes. When a process is killed,
+	// that was an attempt for what it had leased ahead, too. Default 32 for each worker, but at most
+	// 1000, and one for each worker when MaxDeliveries is 1 or 2.
 	Prefetch int
 }
 
@@ -90,6 +91,10 @@ const DefaultSessionTimeout = 10 * time.Second
 
 const maxPrefetch = 1000
 
+// fewDeliveries is up to how many MaxDeliveries the kill of a process matters to what it had leased ahead: a second one
+// makes a dead letter of a message that no handler has seen.
+const fewDeliveries = 2
+
 func (s Source) withDefaults() Source {
 	set(&s.Workers, 1)
 	set(&s.SessionTimeout, DefaultSessionTimeout)
@@ -98,7 +103,11 @@ func (s Source) withDefaults() Source {
 	set(&s.CreditBytes, defaultCredit)
 	set(&s.Lease, 30*time.Second)
 	set(&s.MaxLease, max(15*time.Minute, s.Lease))
-	set(&s.Prefetch, min(maxPrefetch, 32*s.Workers))
+	ahead := 32
+	if s.MaxDeliveries > 0 && s.MaxDeliveries <= fewDeliveries {
+		ahead = 1
+	}
+	set(&s.Prefetch, min(maxPrefetch, ahead*s.Workers))
 	if !s.queue {
 		set(&s.BackoffMin, 100*time.Millisecond)
 		set(&s.BackoffMax, max(30*time.Second, s.BackoffMin))
