@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -159,6 +160,9 @@ func TestRefusedFilesMarkTheLine(t *testing.T) {
 	f("server:\n  dir: x\n", 2, 3, `did you mean "storage.dir"?`, "dir: x")
 	f("sever:\n  port: 1\n", 1, 1, `unknown key "sever" - did you mean "server"?`, "sever:")
 	f("prt: 1\n", 1, 1, `unknown key "prt" - did you mean "port"?`, "prt: 1")
+	f("port: 1\nhttp_port: 8222\n", 2, 1, `"http_port" is a key of nats-server: write server.admin: 127.0.0.1:8222`, "http_port")
+	f("port = 1\n", 1, 1, `the file is YAML: key: value`, "port = 1")
+	f("authorization {\n  user: a\n}\n", 1, 1, `the file is YAML: key: value`, "authorization {")
 	f("users:\n  - user: a\n    passwd: b\n", 3, 5, `unknown field "passwd"`, "passwd: b")
 	f("users: 1\n", 1, 8, `int was used where sequence is expected`, "users: 1")
 	f("users:\n  - user: a\n    permissions:\n      publish:\n        alow: x\n", 5, 9, `unknown field "alow"`, "alow: x")
@@ -306,4 +310,21 @@ func FuzzParse(f *testing.F) {
 		}
 		_ = c.Validate()
 	})
+}
+
+// What the errors tell people to write instead exists.
+func TestTheKeysOfNATSHaveCounterparts(t *testing.T) {
+	c := Default()
+	known := map[string]bool{}
+	for _, s := range c.Settings() {
+		known[s.Key] = true
+	}
+	key := regexp.MustCompile(`\b(server|log|broker|storage|retention|limits|tls)\.[a-z_]+`)
+	for name, instead := range foreign {
+		require.NotContains(t, aliases, name)
+		require.False(t, known[name])
+		for _, k := range key.FindAllString(instead, -1) {
+			require.True(t, known[k], "%s: %s", name, instead)
+		}
+	}
 }

@@ -94,7 +94,7 @@ func (f *file) add(s Setting) {
 func (f *file) read(b []byte) error {
 	doc, err := parser.ParseBytes(b, 0)
 	if err != nil {
-		return f.syntax(err)
+		return f.notYAML(f.syntax(err))
 	}
 	seen := false
 	for _, d := range doc.Docs {
@@ -127,7 +127,7 @@ func (f *file) section(prefix string, n ast.Node) error {
 	case *ast.MappingValueNode:
 		return f.pair(prefix, n)
 	default:
-		return f.refuse(n.GetToken(), "keys and values are expected here")
+		return f.notYAML(f.refuse(n.GetToken(), "keys and values are expected here"))
 	}
 }
 
@@ -177,6 +177,14 @@ func (f *file) refuse(tok *token.Token, reason string) error {
 		Path: f.path, Line: tok.Position.Line, Column: tok.Position.Column,
 		Reason: reason, Excerpt: p.PrintErrorToken(tok, false),
 	}
+}
+
+// notYAML adds to a FileError what the file should look like. People come with the files of other programs.
+func (f *file) notYAML(err error) error {
+	if e, ok := errors.AsType[*FileError](err); ok {
+		e.Reason += "; the file is YAML: key: value"
+	}
+	return err
 }
 
 // syntax turns an error of the parser into a FileError.

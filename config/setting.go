@@ -114,6 +114,7 @@ func (c *Config) tlsSettings() []Setting {
 var aliases = map[string]string{
 	"server_name":            "server.name",
 	"host":                   "server.host",
+	"net":                    "server.host",
 	"port":                   "server.port",
 	"listen":                 "server.listen",
 	"client_advertise":       "server.client_advertise",
@@ -126,8 +127,10 @@ var aliases = map[string]string{
 	"max_payload":            "limits.record_bytes",
 	"max_control_line":       "limits.control_line",
 	"max_connections":        "limits.connections",
+	"max_conn":               "limits.connections",
 	"max_connection_rate":    "limits.connection_rate",
 	"max_subscriptions":      "limits.subscriptions",
+	"max_subs":               "limits.subscriptions",
 	"max_pending":            "limits.pending_bytes",
 	"write_deadline":         "limits.slow_timeout",
 	"ping_interval":          "limits.ping_interval",
@@ -140,6 +143,39 @@ var aliases = map[string]string{
 	"tls.ca_file":            "tls.ca",
 
 	"tls.connection_rate_limit": "limits.connection_rate",
+}
+
+// foreign are keys of nats-server that Rafka does not take, with what to write instead.
+var foreign = map[string]string{
+	"accounts":          "all users share one namespace: write users with permissions",
+	"cluster":           "a broker runs on one node",
+	"debug":             "write log.level: debug",
+	"gateway":           "a broker runs on one node",
+	"http":              "write server.admin: host:port",
+	"http_port":         "write server.admin: 127.0.0.1:8222",
+	"https":             "server.admin has no TLS: keep it on the loopback address or behind a proxy",
+	"https_port":        "server.admin has no TLS: keep it on the loopback address or behind a proxy",
+	"jetstream":         "topics need no setting: write storage.dir for their directory",
+	"leafnodes":         "a broker runs on one node",
+	"log_file":          "the log goes to stderr",
+	"logfile":           "the log goes to stderr",
+	"max_file_store":    "write retention.bytes, which counts for each partition",
+	"max_memory_store":  "write storage.memory_bytes",
+	"monitor_port":      "write server.admin: 127.0.0.1:8222",
+	"mqtt":              "there is no MQTT",
+	"no_header_support": "write server.headers: false",
+	"operator":          "there are no JWT logins: write users",
+	"pid_file":          "there is none; --port-file writes a file when the broker serves",
+	"pidfile":           "there is none; --port-file writes a file when the broker serves",
+	"prof_port":         "server.admin serves /debug/pprof/",
+	"resolver":          "there are no JWT logins: write users",
+	"routes":            "a broker runs on one node",
+	"store_dir":         "write storage.dir",
+	"storedir":          "write storage.dir",
+	"system_account":    "there are no accounts: write users",
+	"trace":             "write log.level: debug",
+	"websocket":         "there is no WebSocket",
+	"write_timeout":     "write limits.slow_timeout, after which such a client is closed",
 }
 
 // RetentionSeconds returns a Value that sets Retention.Age as a number of seconds.

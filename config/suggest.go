@@ -13,6 +13,9 @@ func cutKey(key string) (section, name string) {
 
 // unknown returns the error text for an unknown key, with the key that was probably meant.
 func unknown(key string, known []string) string {
+	if instead, ok := foreign[key]; ok {
+		return fmt.Sprintf("%q is a key of nats-server: %s", key, instead)
+	}
 	if near := Nearest(key, known); near != "" {
 		return fmt.Sprintf("unknown key %q - did you mean %q?", key, near)
 	}
