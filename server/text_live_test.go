@@ -259,6 +259,10 @@ func TestTextSubscriptionLimit(t *testing.T) {
 	require.Equal(t, "PONG\r\n", p.take())
 	p.feed("UNSUB 3\r\n")
 	require.Equal(t, maxSubBytes-2*subBytes, session.subBytes)
+
+	p = newTextBroker(t, Options{MaxSubscriptions: 1}).program()
+	p.feed("SUB a 1\r\nSUB a 1\r\nPING\r\n")
+	require.Equal(t, "-ERR 'maximum subscriptions exceeded'\r\nPONG\r\n", p.take(), "one that exists, too")
 }
 
 // What is sent while a command waits runs behind it, up to a limit.
@@ -630,7 +634,7 @@ func TestFirstPongIsFollowedByConnectInfo(t *testing.T) {
 		} else {
 			require.Empty(t, rest)
 		}
-		p.feed("PING\r\n")
+		p.feed("CONNECT {\"verbose\":false,\"protocol\":1}\r\nPING\r\n")
 		require.Equal(t, "PONG\r\n", p.take())
 	}
 	f(`,"protocol":1`, true)

@@ -114,12 +114,13 @@ func (t *text) peerFailed(reason []byte) {
 	}
 }
 
-// pong answers a PING. After the first one, a program that accepts INFO at any time is told the outcome of its login: not
-// earlier, because until then it expects only the PONG.
+// pong answers a PING. After the first one, a program that accepts INFO at any time by then is told the outcome of its
+// login: not earlier, because until then it expects only the PONG.
 func (t *text) pong() {
 	t.s.write("PONG\r\n")
-	if t.async && !t.informed {
-		t.informed = true
+	first := !t.informed
+	t.informed = true
+	if t.async && first {
 		out := t.s.buffer()
 		out.B = t.s.loop.srv.appendConnectInfo(out.B, t.s, t.s.t)
 	}
@@ -255,11 +256,14 @@ func (t *text) subscribe(args []byte) {
 	t.allowance -= subscribeWork
 	size := subBytes + len(sid) + len(pattern) + len(queue)
 	switch {
+	case t.subs.len() >= t.s.loop.srv.opts.MaxSubscriptions: // also for one that exists, as nats-server says
+		t.fail(errTooManySub)
+		return
 	case t.subs.find(sid) != nil:
 	case !subject.Valid(pattern):
 		t.fail(errSubject)
 		return
-	case t.subBytes+size > maxSubBytes, t.subs.len() >= t.s.loop.srv.opts.MaxSubscriptions:
+	case t.subBytes+size > maxSubBytes:
 		t.fail(errTooManySub)
 		return
 	default:
