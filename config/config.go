@@ -92,6 +92,7 @@ type Limits struct {
 	RecordBytes      int64         // largest message, unless a topic sets its own limit
 	InFlightBytes    int64         // publishes of one connection that wait for durability
 	PendingBytes     int64         // output that a connection may leave unread; beyond it, it is closed
+	UnreadBytes      int64         // output that all connections may leave unread; beyond it, those that read nothing are closed; 0 means the broker chooses
 	IdleTimeout      time.Duration // a silent connection is closed after this
 	HandshakeTimeout time.Duration // a connection must finish its hello within this
 	AuthTimeout      time.Duration // a connection must log in within this, if logins are required

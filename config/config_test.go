@@ -55,6 +55,7 @@ var changed = map[string]string{
 	"limits.record_bytes":             "2MiB",
 	"limits.in_flight_bytes":          "1MiB",
 	"limits.pending_bytes":            "1MiB",
+	"limits.unread_bytes":             "2MiB",
 	"limits.slow_timeout":             "3s",
 	"limits.idle_timeout":             "1m",
 	"limits.handshake_timeout":        "5s",

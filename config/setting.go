@@ -84,6 +84,7 @@ func (c *Config) limitSettings() []Setting {
 		{"limits.record_bytes", "max-record-bytes", "largest message, such as 1MiB", size{&c.Limits.RecordBytes, 1, wire.MaxFrameBytes - 1<<10}},
 		{"limits.in_flight_bytes", "max-in-flight-bytes", "publishes of one connection that wait for durability", size{&c.Limits.InFlightBytes, 1 << 10, maxCount}},
 		{"limits.pending_bytes", "max-pending-bytes", "output that a connection may leave unread; beyond it, it is closed", size{&c.Limits.PendingBytes, 1 << 10, maxCount}},
+		{"limits.unread_bytes", "max-unread-bytes", "output that all connections may leave unread; beyond it, those that read nothing are closed; 0 for the broker's choice", size{&c.Limits.UnreadBytes, 0, maxSize}},
 		{"limits.idle_timeout", "idle-timeout", "a silent connection is closed after this", period{&c.Limits.IdleTimeout}},
 		{"limits.handshake_timeout", "handshake-timeout", "a new connection must finish its hello within this", period{&c.Limits.HandshakeTimeout}},
 		{"limits.auth_timeout", "auth-timeout", "a connection must log in within this, if logins are required", timeout{&c.Limits.AuthTimeout}},

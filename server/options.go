@@ -57,6 +57,10 @@ type Options struct {
 	// MaxPendingBytes bounds the output that a client has not read; over it the connection is closed.
 	// Default 64 MiB.
 	MaxPendingBytes int
+	// MaxUnreadBytes bounds the output that all clients together have not read. Over it, those that have read
+	// nothing for a second are closed. Default: a quarter of the memory of the machine or container, at most
+	// 1 GiB, but no less than MaxPendingBytes.
+	MaxUnreadBytes int
 	// MaxScheduled bounds the scheduled messages that wait, of all topics together: each takes 24 bytes of
 	// memory. Default 10,000,000.
 	MaxScheduled int
@@ -165,6 +169,7 @@ func (o *Options) setDefaults() {
 	o.Loops = cmp.Or(o.Loops, min(16, max(1, runtime.GOMAXPROCS(0)-1)))
 	o.MaxInFlightBytes = cmp.Or(o.MaxInFlightBytes, 64<<20)
 	o.MaxPendingBytes = cmp.Or(o.MaxPendingBytes, 64<<20)
+	o.MaxUnreadBytes = cmp.Or(o.MaxUnreadBytes, max(o.MaxPendingBytes, int(log.DefaultMemoryBytes())))
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 5*time.Minute)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
 	o.SlowTimeout = cmp.Or(o.SlowTimeout, 10*time.Second)
@@ -189,7 +194,7 @@ func (o *Options) validate() error {
 	switch {
 	case o.Loops < 1 || o.Loops > 256:
 		return fmt.Errorf("server: %d event loops, 1 to 256 are possible", o.Loops)
-	case o.MaxConnections < 0 || o.MaxConnectionRate < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0 ||
+	case o.MaxConnections < 0 || o.MaxConnectionRate < 0 || o.MaxInFlightBytes < 0 || o.MaxPendingBytes < 0 || o.MaxUnreadBytes < 0 ||
 		o.MaxSubscriptions < 0 || o.MaxScheduled < 0 || o.MaxControlLine < 0:
 		return errors.New("server: negative limit")
 	case o.MaxControlLine > 1<<20:

@@ -56,6 +56,7 @@ type Server struct {
 	coordinator *coordinator // of the members of groups
 
 	connections atomic.Int64
+	unread      atomic.Int64 // bytes of output that peers have not read, about
 	leaseTurn   atomic.Uint64
 
 	streamMu  sync.Mutex // guards the fields below

@@ -68,7 +68,8 @@ type session struct {
 	sent      uint64 // bytes
 	lastRead  time.Time
 	stuckAt   time.Time // since when the peer reads nothing of its pending output
-	stuckLeft int       // pending output then
+	stuckRead int64     // what it had read by then
+	unread    int       // pending output at the last look, as counted in Server.unread
 }
 
 func newSession(l *loop, id uint64) *session {
@@ -255,16 +256,31 @@ func (s *session) countSent(n int) {
 // blocked reports whether the peer has to read before it is sent more.
 func (s *session) blocked() bool { return s.t.OutboundBuffered() >= softPending }
 
+// deadAfter is how long a peer may read nothing when all peers together leave more unread than Options.MaxUnreadBytes.
+const deadAfter = time.Second
+
 // checkPending checks for output that the peer does not read.
 func (s *session) checkPending(now time.Time) {
-	pending := s.t.OutboundBuffered()
-	switch {
+	pending, srv := s.t.OutboundBuffered(), s.loop.srv
+	s.countUnread(pending)
+	switch read := s.drained(); {
 	case pending == 0:
 		s.stuckAt = time.Time{}
-	case pending > s.loop.srv.opts.MaxPendingBytes:
+	case s.closed:
+	case pending > srv.opts.MaxPendingBytes:
 		s.slow()
-	case s.stuckAt.IsZero() || pending < s.stuckLeft:
-		s.stuckAt, s.stuckLeft = now, pending
+	case s.stuckAt.IsZero() || read > s.stuckRead:
+		s.stuckAt, s.stuckRead = now, read
+	case now.Sub(s.stuckAt) > deadAfter && srv.unread.Load() > int64(srv.opts.MaxUnreadBytes):
+		s.slow()
+	}
+}
+
+// countUnread notes the session's part of Server.unread.
+func (s *session) countUnread(pending int) {
+	if pending != s.unread {
+		s.loop.srv.unread.Add(int64(pending - s.unread))
+		s.unread = pending
 	}
 }
 
@@ -324,6 +340,7 @@ func (s *session) ended(now time.Time) {
 	}
 	s.closed, s.gone = true, true
 	s.crowded.Store(false)
+	s.countUnread(0)
 	delete(s.loop.sessions, s)
 	delete(s.loop.stuck, s)
 	if s.loop.reader == s {

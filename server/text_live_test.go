@@ -179,6 +179,35 @@ func TestSlowTextConsumerIsClosed(t *testing.T) {
 	require.EqualValues(t, 1, b.srv.metrics.slowConsumers.Load())
 }
 
+// When all peers together leave too much unread, those that read nothing at all go. Those that read stay.
+func TestTheUnreadOutputOfAllIsBounded(t *testing.T) {
+	b := newTextBroker(t, Options{MaxPendingBytes: 8 << 20, MaxUnreadBytes: 4 << 20})
+	dead, slow := b.program("SUB a 1"), b.program("SUB a 1")
+	sweep := func() {
+		b.clock.Add(700)
+		for _, l := range b.loops {
+			l.sweep(b.now())
+			l.endTurn(b.now())
+		}
+	}
+	dead.m.unread, slow.m.unread = 1<<20, 3<<20-1
+	for range 6 {
+		sweep()
+	}
+	require.False(t, dead.m.closed, "there is room")
+	require.False(t, slow.m.closed)
+	dead.m.unread += 64 << 10
+	for range 6 {
+		slow.m.unread -= 100 // so it reads
+		sweep()
+	}
+	require.True(t, dead.m.closed)
+	require.False(t, slow.m.closed)
+	dead.s.ended(b.now())
+	require.EqualValues(t, slow.m.unread, b.srv.unread.Load())
+	require.EqualValues(t, 1, b.srv.metrics.slowConsumers.Load())
+}
+
 // One message to very many subscriptions of one session does not pile up in memory.
 func TestFanOutOnOneSessionIsBounded(t *testing.T) {
 	b := newTextBroker(t, Options{MaxPendingBytes: 4 << 20})

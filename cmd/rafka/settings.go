@@ -106,6 +106,7 @@ func serverOptions(cfg config.Config, logger *slog.Logger) server.Options {
 		MaxConnectionRate: cfg.Limits.ConnectionRate,
 		MaxInFlightBytes:  int(cfg.Limits.InFlightBytes),
 		MaxPendingBytes:   int(cfg.Limits.PendingBytes),
+		MaxUnreadBytes:    int(cfg.Limits.UnreadBytes),
 		IdleTimeout:       cfg.Limits.IdleTimeout,
 		HandshakeTimeout:  cfg.Limits.HandshakeTimeout,
 		SlowTimeout:       cfg.Limits.SlowTimeout,

@@ -119,7 +119,7 @@ func TestEveryKeyReachesTheServer(t *testing.T) {
 		"storage.memory_bytes": "1GiB",
 		"retention.age":        "1h", "retention.bytes": "1GiB", "retention.count": "5",
 		"limits.connections": "5", "limits.connection_rate": "5", "limits.record_bytes": "1KiB", "limits.in_flight_bytes": "1MiB",
-		"limits.pending_bytes": "1MiB", "limits.idle_timeout": "1h", "limits.handshake_timeout": "1s", "limits.slow_timeout": "1s",
+		"limits.pending_bytes": "1MiB", "limits.unread_bytes": "2MiB", "limits.idle_timeout": "1h", "limits.handshake_timeout": "1s", "limits.slow_timeout": "1s",
 		"limits.auth_timeout": "5s", "limits.control_line": "1KiB", "limits.subscriptions": "9", "limits.scheduled": "9", "limits.ping_interval": "5s",
 		"limits.ping_max": "9", "server.client_advertise": "a:1", "server.headers": "false",
 		"tls.verify_and_map": "true", "tls.handshake_first": "true", "tls.allow_non_tls": "true", "tls.timeout": "9s",
