@@ -114,7 +114,33 @@ type inZone struct {
 	location *time.Location
 }
 
-func (z inZone) Next(t time.Time) time.Time { return z.Schedule.Next(t.In(z.location)) }
+// everyHour is the bit of cron.SpecSchedule.Hour that stands for *.
+const everyHour = 1 << 63
+
+// Next returns the next time after t. When clocks are set back, an hour comes twice. What is due at certain hours is
+// due the first time only.
+func (z inZone) Next(t time.Time) time.Time {
+	next := z.Schedule.Next(t.In(z.location))
+	if s, ok := z.Schedule.(*cron.SpecSchedule); !ok || s.Hour&everyHour != 0 {
+		return next
+	}
+	for !next.IsZero() && comesAgain(next) {
+		next = z.Schedule.Next(next)
+	}
+	return next
+}
+
+// comesAgain reports whether the clocks of t's location showed the same time before.
+func comesAgain(t time.Time) bool {
+	const longest = 3 * time.Hour // clocks are set back by at most that
+	_, now := t.Zone()
+	_, before := t.Add(-longest).Zone()
+	if before <= now {
+		return false
+	}
+	_, first := t.Add(-time.Duration(before-now) * time.Second).Zone()
+	return first == before
+}
 
 // after returns when the message is due next after t, in ms since 1970, or 0 for never.
 func (r *recurrence) after(t time.Time) int64 {

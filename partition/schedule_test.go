@@ -247,6 +247,32 @@ func TestRecurringMessagesAreKeptAndPublishedAgain(t *testing.T) {
 }
 
 // A recurring message that is cancelled while it is being published must not come again.
+func TestAnHourThatComesTwiceCountsOnceUnlessEveryHourCounts(t *testing.T) {
+	f := func(spec, zone, from string, want ...string) {
+		now, err := time.Parse(time.RFC3339, from)
+		require.NoError(t, err)
+		r, err := newRecurrence(spec, zone, now)
+		require.NoError(t, err)
+		var got []string
+		for range want {
+			now = time.UnixMilli(r.after(now))
+			got = append(got, now.UTC().Format("01-02 15:04"))
+		}
+		require.Equal(t, want, got, spec)
+	}
+	const berlin, autumn, spring = "Europe/Berlin", "2026-10-24T20:00:00Z", "2026-03-28T00:00:00Z"
+	f("30 2 * * *", berlin, autumn, "10-25 00:30", "10-26 01:30", "10-27 01:30")
+	f("0,30 2 * * *", berlin, autumn, "10-25 00:00", "10-25 00:30", "10-26 01:00")
+	f("0 3 * * *", berlin, autumn, "10-25 02:00", "10-26 02:00")
+	f("30 1-3 * * *", berlin, autumn, "10-24 23:30", "10-25 00:30", "10-25 02:30", "10-26 00:30")
+	f("0 * * * *", berlin, "2026-10-24T23:30:00Z", "10-25 00:00", "10-25 01:00", "10-25 02:00")
+	f("@every 1h", berlin, "2026-10-24T23:30:00Z", "10-25 00:30", "10-25 01:30", "10-25 02:30")
+	f("@daily", "America/Havana", "2026-10-31T12:00:00Z", "11-01 04:00", "11-02 05:00")
+	f("45 1 * * *", "Australia/Lord_Howe", "2026-04-03T20:00:00Z", "04-04 14:45", "04-05 15:15") // half an hour twice
+	f("30 2 * * *", berlin, spring, "03-28 01:30", "03-30 00:30")
+	f("30 2 * * *", "", autumn, "10-25 02:30", "10-26 02:30")
+}
+
 func TestARecurringMessageThatIsBeingPublishedIsCancelledLater(t *testing.T) {
 	n, f, p := scheduleNode(t, "", "memory")
 	ids := together(t, p, []ScheduleItem{{Cron: "@every 1h", Batch: batchOf(t, "a")}})
