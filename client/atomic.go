@@ -36,6 +36,9 @@ func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, er
 			return Receipt{}, err
 		}
 		l, kind, size, err := t.together(ms)
+		if outdated(err) && t.learn(ctx) {
+			l, kind, size, err = t.together(ms)
+		}
 		if err != nil {
 			return Receipt{}, err
 		}

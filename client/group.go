@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -270,15 +271,21 @@ func (r *groupRun) giveUp(ctx context.Context, m *Message, reason string) bool {
 	}
 	dead := *m
 	dead.Topic, dead.Pinned, dead.lease = r.s.DeadLetter, false, nil
-	dead.Headers = append([]Header{ // as the broker does for queues
+	why := []Header{ // as the broker does for queues
 		{"rafka-dead-topic", []byte(m.Topic)},
 		{"rafka-dead-partition", strconv.AppendInt(nil, int64(m.Partition), 10)},
 		{"rafka-dead-offset", strconv.AppendUint(nil, m.Offset, 10)},
 		{"rafka-dead-group", []byte(r.s.Name)},
 		{"rafka-dead-reason", []byte(reason[:min(len(reason), wire.MaxReasonBytes)])},
 		{"rafka-dead-attempts", strconv.AppendInt(nil, int64(m.Attempt), 10)},
-	}, m.Headers...)
-	if _, err := r.c.Publish(ctx, &dead); err != nil {
+	}
+	dead.Headers = slices.Concat(why, m.Headers)
+	_, err := r.c.Publish(ctx, &dead)
+	if errors.Is(err, wire.CodeTooLarge) && len(m.Headers) > 0 {
+		dead.Headers = why
+		_, err = r.c.Publish(ctx, &dead)
+	}
+	if err != nil {
 		r.c.report(err)
 		return false
 	}

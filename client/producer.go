@@ -144,14 +144,10 @@ func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(R
 		if err != nil {
 			return err
 		}
-		l, err := t.place(m)
-		if err != nil && t.learn(ctx) {
-			l, err = t.place(m)
+		l, size, alone, err := t.accept(m)
+		if outdated(err) && t.learn(ctx) {
+			l, size, alone, err = t.accept(m)
 		}
-		if err != nil {
-			return err
-		}
-		size, alone, err := t.measure(m)
 		if err != nil {
 			return err
 		}
@@ -196,6 +192,15 @@ func (c *Client) kindOf(m *Message) batchKind {
 		k.level = wire.LevelMemory // the answer holds the id of the scheduled message
 	}
 	return k
+}
+
+// accept returns the lane that m goes to, and what measure returns.
+func (t *topic) accept(m *Message) (l *lane, size int, alone bool, err error) {
+	if l, err = t.place(m); err != nil {
+		return nil, 0, false, err
+	}
+	size, alone, err = t.measure(m)
+	return l, size, alone, err
 }
 
 // measure returns how much of the buffer m takes, and whether it must travel alone, so that a

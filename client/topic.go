@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -105,8 +106,14 @@ func (t *topic) resolved(cn *conn, created bool, b *binding, err error) {
 	}
 }
 
-// learn asks for the topic again, because a partition may have been added. It returns false when
-// the broker did not answer.
+// outdated reports whether err may be due to an old description of the topic: meanwhile it may have
+// more partitions, or accept larger messages.
+func outdated(err error) bool {
+	return errors.Is(err, wire.CodePartitionNotFound) || errors.Is(err, wire.CodeTooLarge)
+}
+
+// learn asks for the topic again, because it may have been altered. It returns false when the broker
+// did not answer.
 func (t *topic) learn(ctx context.Context) bool {
 	bounded, cancel := t.p.c.bounded(ctx)
 	defer cancel()
