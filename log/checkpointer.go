@@ -401,7 +401,7 @@ func (p *plan) undo() {
 	l.junk = append(l.junk, p.writer.created...)
 }
 
-// fail undoes the plan and returns its error. After a full disk the log can be filed later. Any other error makes the
+// fail undoes the plan and returns its error. After a full disk, or too many open files, the log can be filed later. Any other error makes the
 // log read-only, and its last segment is not written again.
 func (p *plan) fail() error {
 	p.undo()
@@ -411,6 +411,9 @@ func (p *plan) fail() error {
 		return p.err
 	}
 	l.store.failures.Add(1)
+	if isShort(p.err) {
+		return p.err
+	}
 	l.mu.Lock()
 	l.spoiled = true
 	if l.failed == nil {

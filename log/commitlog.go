@@ -31,6 +31,12 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
+// isShort reports whether the process or the system has too many open files. Nothing was written, and it works again
+// when some are closed.
+func isShort(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 // commitFile is a commit log file that is no longer written to.
 type commitFile struct {
 	name string

@@ -546,3 +546,39 @@ func TestASegmentFoundWithoutACheckpointIsWrittenAgain(t *testing.T) {
 		s.Drop()
 	}
 }
+
+// Too many open files are no failure of the disk: nothing becomes read-only, and all goes on when some are closed.
+func TestTooManyOpenFilesPassByThemselves(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Sync())
+	shortOf := func(part string) {
+		disk.Fail(func(op faultfs.Op, name string) error {
+			if op == faultfs.OpOpen && strings.Contains(name, part) {
+				return syscall.EMFILE
+			}
+			return nil
+		})
+	}
+	shortOf("/partitions/")
+	require.ErrorIs(t, s.Checkpoint(), syscall.EMFILE)
+	require.False(t, l.Stats().ReadOnly)
+	disk.Fail(nil)
+	require.NoError(t, s.Checkpoint())
+
+	shortOf("/commit/")
+	want := uint64(10)
+	for ; !l.Stats().Full; want++ { // until the commit log needs another file
+		if _, _, err := l.Append(data(want, 1, 8<<10)); err != nil {
+			break
+		}
+		l.Flush(wire.LevelDisk)
+	}
+	require.False(t, l.Stats().ReadOnly)
+	disk.Fail(nil)
+	eventually(t, "durable", func() bool { return !l.Stats().Full && s.Sync() == nil })
+	require.Len(t, readAll(t, l), int(l.Positions().NextIndex)-1)
+	require.NoError(t, s.Close())
+}

@@ -158,8 +158,9 @@ func (s *Store) roundLocked() (stuck bool) {
 	case err == nil:
 		s.failing = false
 		s.publishDurable(jobs)
-	case isFull(err):
+	case isFull(err), isShort(err):
 		stuck = true
+		s.logger.Error("commit log waits", "err", err)
 		s.postponeLocked(jobs[:wrote], jobs[wrote:])
 	default:
 		stuck = true

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -113,8 +114,15 @@ func (osFS) ReadDir(name string) ([]DirEntry, error) {
 	return entries, nil
 }
 
+// dirPatience is how long SyncDir waits for a free file descriptor. When it fails behind a rename, nobody knows which
+// name is durable.
+const dirPatience = 2 * time.Second
+
 func (osFS) SyncDir(name string) error {
 	d, err := os.Open(name)
+	for begin := time.Now(); isShort(err) && time.Since(begin) < dirPatience; d, err = os.Open(name) {
+		time.Sleep(dirPatience / 100)
+	}
 	if err != nil {
 		return err
 	}
