@@ -154,7 +154,7 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		}
 		return nil, errors.Join(err, f.Close())
 	}
-	return f, nil
+	return lockFile{f}, nil
 }
 
 type osFile struct{ *os.File }

@@ -86,6 +86,7 @@ func Open(o Options) (*Store, error) {
 		s.done.Go(func() { s.flush(s.stop) })
 		s.done.Go(func() { s.runCheckpoints(s.stop) })
 		s.done.Go(func() { s.runSpares(s.stop) })
+		s.done.Go(func() { s.repeat("look for the data directory", goneInterval, s.checkDir) })
 		s.done.Go(func() { s.repeat("compaction failed", s.options.CompactionInterval, s.Compact) })
 	}
 	s.done.Go(func() { s.pool.foundry(s.stop) })
