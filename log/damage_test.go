@@ -201,6 +201,8 @@ func TestMissingFilesAreReportedAndCostOnlyThemselves(t *testing.T) {
 		}
 		less := disk.Clone()
 		less.Delete(name)
+		verified, err := log.VerifyFS(less, "/data")
+		require.NoError(t, err)
 		s, l, got, lost := survivors(t, less, identity(1))
 		for _, e := range got {
 			require.Equal(t, all[e.Index-1], e)
@@ -208,6 +210,7 @@ func TestMissingFilesAreReportedAndCostOnlyThemselves(t *testing.T) {
 		// That the newest commit log file is missing cannot be known when no checkpoint followed it.
 		if names := commitFiles(disk); len(got) < len(all) && name != names[len(names)-1] {
 			require.NotZero(t, len(lost)+int(s.Stats().Damage), name)
+			require.NotEmpty(t, verified.Damage, name)
 		}
 		appendN(t, l, 100, 5)
 		require.NoError(t, s.Close())

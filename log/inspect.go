@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"iter"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -67,6 +69,7 @@ type inspector struct {
 	yield  func(Item, error) bool
 	active map[wire.Identity]logRecord // of the checkpoint
 	floor  uint64
+	open   uint64          // number of the commit log file that the checkpoint says must exist, or 0
 	logs   []wire.Identity // seen in directories
 
 	synced   uint64            // chunks of the commit log with a lower lsn were durable
@@ -93,6 +96,11 @@ func (in *inspector) run() error {
 
 func (in *inspector) checkpoint() error {
 	c, damaged, err := readCheckpoint(in.fs, in.dir)
+	if missing(err) {
+		if fresh, err := isFresh(in.fs, in.dir); fresh || err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return in.damage(checkpointName, 0, err)
 	}
@@ -101,7 +109,7 @@ func (in *inspector) checkpoint() error {
 			return err
 		}
 	}
-	in.floor = c.floor
+	in.floor, in.open = c.floor, c.open
 	if err := in.emit(Item{Kind: ItemCheckpoint, Path: checkpointName, Lsn: c.floor}); err != nil {
 		return err
 	}
@@ -123,6 +131,7 @@ func (in *inspector) partitions() error {
 	if err != nil && !missing(err) {
 		return err
 	}
+	absent := maps.Clone(in.active)
 	for _, d := range dirs {
 		name := path.Join(partitionsDir, d.Name)
 		id, ok := parseLogDir(d.Name)
@@ -133,33 +142,66 @@ func (in *inspector) partitions() error {
 			continue
 		}
 		in.logs = append(in.logs, id)
-		files, err := in.fs.ReadDir(path.Join(in.dir, name))
-		if err != nil {
+		delete(absent, id)
+		if err := in.segments(id, name); err != nil {
 			return err
 		}
-		segments, _ := listSegments("", files)
-		for _, f := range files {
-			bound, replaced := uint64(0), true
-			for i, seg := range segments {
-				if seg.path == f.Name {
-					replaced = false
-					if i+1 < len(segments) {
-						bound = segments[i+1].start.index
-					}
-				}
-			}
-			if replaced {
-				if err := in.emit(Item{Kind: ItemOther, Path: path.Join(name, f.Name), Bytes: f.Size}); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := in.segment(id, path.Join(name, f.Name), f, bound); err != nil {
-				return err
-			}
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(absent), compareIdentity) {
+		if err := in.complete(id, path.Join(partitionsDir, logDir(id)), nil); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// segments yields the segments in the directory of a log.
+func (in *inspector) segments(id wire.Identity, name string) error {
+	files, err := in.fs.ReadDir(path.Join(in.dir, name))
+	if err != nil {
+		return err
+	}
+	segments, _ := listSegments("", files)
+	if err := in.complete(id, name, segments); err != nil {
+		return err
+	}
+	for _, f := range files {
+		bound, replaced := uint64(0), true
+		for i, seg := range segments {
+			if seg.path == f.Name {
+				replaced = false
+				if i+1 < len(segments) {
+					bound = segments[i+1].start.index
+				}
+			}
+		}
+		if replaced {
+			if err := in.emit(Item{Kind: ItemOther, Path: path.Join(name, f.Name), Bytes: f.Size}); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := in.segment(id, path.Join(name, f.Name), f, bound); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete yields damage when the first or the last of a log's segments is missing. segments are those that exist, in
+// order; whether one between them is missing says the footer in front.
+func (in *inspector) complete(id wire.Identity, name string, segments []*segment) error {
+	r, known := in.active[id]
+	if !known || r.filed.index <= r.prev.index {
+		return nil
+	}
+	has := func(index uint64) bool {
+		return slices.ContainsFunc(segments, func(s *segment) bool { return s.start.index == index })
+	}
+	if has(r.prev.index) && has(r.active.index) {
+		return nil
+	}
+	return in.damage(name, 0, errMissing)
 }
 
 // segment yields a segment file and its entries.
@@ -187,10 +229,8 @@ func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound ui
 	case known && r.active.index == start.index && r.size > 0:
 		it.Counted, it.Bytes, it.Next = true, r.size, r.filed.offset
 		w.end = min(r.size, d.Size)
-		if d.Size < r.size {
+		if footer = nil; d.Size < r.size {
 			footer = errMissing
-		} else {
-			footer = nil
 		}
 	case known && start.index >= r.prev.index && start.index <= r.active.index:
 		it.Counted = true
@@ -200,24 +240,45 @@ func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound ui
 	if err := in.emit(it); err != nil {
 		return err
 	}
-	if h, err := readSegmentHeader(f); err == nil && h.id == id {
-		w.pos = h.data
-	} else if err := in.damage(name, 0, errSegmentHeader); err != nil {
+	if err := in.header(id, name, f, &w); err != nil {
 		return err
 	}
-	unsealed := false
-	if errors.Is(footer, errNoFooter) {
+	switch {
+	case errors.Is(footer, errNoFooter):
 		w.bound = cmp.Or(bound, r.filed.index)
-		if unsealed, err = w.complete(); err != nil {
-			return err
-		}
+		return in.unsealed(id, name, &w)
+	case footer == nil && it.Sealed && it.Counted && bound != 0 && info.next.index < bound:
+		footer = errMissing // the file behind
 	}
-	if footer != nil && !unsealed {
+	if footer != nil {
 		if err := in.damage(name, d.Size, footer); err != nil {
 			return err
 		}
 	}
-	if err := in.entries(id, name, &w, it.Counted); err != nil || !unsealed {
+	return in.entries(id, name, &w, it.Counted)
+}
+
+// header makes w begin behind the header of a segment.
+func (in *inspector) header(id wire.Identity, name string, f File, w *walker) error {
+	h, err := readSegmentHeader(f)
+	if err != nil || h.id != id {
+		return in.damage(name, 0, errSegmentHeader)
+	}
+	w.pos = h.data
+	return nil
+}
+
+// unsealed yields the entries of a segment without a footer, of which w is told the bound. When all entries are there, a
+// write failed behind them, and nothing is damaged.
+func (in *inspector) unsealed(id wire.Identity, name string, w *walker) error {
+	complete, err := w.complete()
+	if err == nil && !complete {
+		err = in.damage(name, w.end, errNoFooter)
+	}
+	if err == nil {
+		err = in.entries(id, name, w, true)
+	}
+	if err != nil || !complete {
 		return err
 	}
 	return in.emit(Item{Kind: ItemDamage, Path: name, Pos: w.end, Torn: true, Err: errNoFooter})
@@ -294,6 +355,7 @@ func (in *inspector) survey(list []DirEntry) error {
 		if ok, _ := file.header.parse(b); !ok {
 			_, _ = file.header.parse(b[min(commitHeaderCopy, len(b)):]) // else its fields are zero
 		}
+		file.header.file = cmp.Or(file.header.file, n)
 		files = append(files, file)
 		chunks(b, n, 0, func(it chunkItem) bool {
 			in.synced = max(in.synced, it.header.synced)
@@ -301,6 +363,11 @@ func (in *inspector) survey(list []DirEntry) error {
 		})
 	}
 	in.synced = max(in.synced, limitFiles(files))
+	if misses(files, in.open) {
+		if err := in.damage(commitDir, 0, errMissing); err != nil {
+			return err
+		}
+	}
 	for i := range files {
 		n, _ := parseCommitName(files[i].name)
 		in.limits[n] = files[i].limit

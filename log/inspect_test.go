@@ -166,3 +166,30 @@ func TestAFailedWriteOfASegmentIsNoDamage(t *testing.T) {
 	require.NotZero(t, s.Stats().Damage)
 	s.Drop()
 }
+
+// A start that failed before it wrote the first checkpoint leaves nothing that is damaged. Where there are entries, a
+// missing checkpoint is damage.
+func TestADirectoryThatHeldNothingIsNotDamaged(t *testing.T) {
+	disk := faultfs.New()
+	disk.Fail(func(op faultfs.Op, name string) error {
+		if op == faultfs.OpWrite && strings.Contains(name, "checkpoint") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	_, err := log.OpenStill(small(disk))
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	disk.Fail(nil)
+	r, err := log.VerifyFS(disk, "/data")
+	require.NoError(t, err)
+	require.Empty(t, r.Damage)
+
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	appendN(t, openLog(t, s, identity(1), log.Config{}), 0, 5)
+	require.NoError(t, s.Close())
+	disk.Delete("/data/checkpoint")
+	r, err = log.VerifyFS(disk, "/data")
+	require.NoError(t, err)
+	require.NotEmpty(t, r.Damage)
+}

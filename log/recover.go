@@ -69,7 +69,7 @@ func (s *Store) readRoot() (root checkpoint, known bool, err error) {
 		}
 		return root, true, nil
 	case missing(err):
-		fresh, err := s.fresh()
+		fresh, err := isFresh(f, dir)
 		if err != nil {
 			return root, false, err
 		}
@@ -84,10 +84,13 @@ func (s *Store) readRoot() (root checkpoint, known bool, err error) {
 	return checkpoint{}, false, nil
 }
 
-// fresh reports whether the directory never held a log.
-func (s *Store) fresh() (bool, error) {
+// isFresh reports whether a directory never held a log: a start failed before it wrote the checkpoint.
+func isFresh(f FS, dir string) (bool, error) {
 	for _, part := range []string{commitDir, partitionsDir} {
-		list, err := s.options.FS.ReadDir(path.Join(s.options.Dir, part))
+		list, err := f.ReadDir(path.Join(dir, part))
+		if missing(err) {
+			return false, nil // it is no data directory
+		}
 		if err != nil || len(list) > 0 {
 			return false, err
 		}

@@ -88,9 +88,12 @@ func (r *replay) missing(root *checkpoint, known bool) bool {
 	if !known {
 		return false
 	}
-	open := func(f replayFile) bool { return f.header.file == root.open }
-	return root.open != 0 && !slices.ContainsFunc(r.files, open) ||
-		len(r.files) > 0 && r.files[0].header.abandon > r.start
+	return misses(r.files, root.open) || len(r.files) > 0 && r.files[0].header.abandon > r.start
+}
+
+// misses reports whether the file with a number is not among the files. 0 is no file.
+func misses(files []replayFile, number uint64) bool {
+	return number != 0 && !slices.ContainsFunc(files, func(f replayFile) bool { return f.header.file == number })
 }
 
 // list finds the files of the commit log.
