@@ -96,10 +96,12 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
 	f.StringVar(&size, "size", "128", "bytes of a message, with units (1KiB)")
-	f.IntVarP(&l.Messages, "msgs", "n", 0, "number of messages; default 1,000,000 unless --duration is given")
+	count := "number of messages; default 1,000,000"
 	if !k.reads {
+		count += " unless --duration is given"
 		f.DurationVarP(&l.Duration, "duration", "d", 0, "measure for this long, instead of a number of messages")
 	}
+	f.IntVarP(&l.Messages, "msgs", "n", 0, count)
 	if k.paced {
 		f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on schedule even when the broker is slow; 0: as fast as possible")
 	}
