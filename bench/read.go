@@ -40,6 +40,7 @@ func FetchAll(ctx context.Context, l Load) (Result, error) {
 				bytes += uint64(len(m.Value))
 			}
 			messages += uint64(len(f.Messages))
+			f.Release()
 		}
 	}
 	l.Progress(1)

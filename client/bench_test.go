@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -150,6 +151,12 @@ func benchValues() []string {
 }
 
 func BenchmarkFetch(b *testing.B) {
+	for _, release := range []bool{false, true} {
+		b.Run(fmt.Sprintf("release=%t", release), func(b *testing.B) { benchmarkFetch(b, release) })
+	}
+}
+
+func benchmarkFetch(b *testing.B, release bool) {
 	values := benchValues()
 	c := dialLean(b, startLean(b, values...))
 	ctx := context.Background()
@@ -161,6 +168,9 @@ func BenchmarkFetch(b *testing.B) {
 			b.Fatal(err, len(f.Messages))
 		}
 		n += len(f.Messages)
+		if release {
+			f.Release()
+		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/msg")
 }

@@ -25,6 +25,15 @@ type call struct {
 // do sends the request and returns the body of the answer, which belongs to the caller. It waits
 // for a connection, and tries again after a lost connection or when the broker asks for it.
 func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
+	buf, err := c.exchange(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return buf.body, nil
+}
+
+// exchange is do for a caller that may put the buffer of the answer back into the pool.
+func (c *Client) exchange(ctx context.Context, r call) (*buffer, error) {
 	bounded, cancel := c.bounded(ctx)
 	defer cancel()
 	pause := newPauser()
@@ -33,7 +42,7 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 		buf, b, err := c.try(bounded, r)
 		switch sent, cut := lost(err); {
 		case err == nil:
-			return buf.body, nil
+			return buf, nil
 		case cut && sent && r.once:
 			return nil, &unknownError{r.explain(err)}
 		case err == context.Cause(bounded) && r.once: //nolint:errorlint // the context ended here, not inside a lost connection

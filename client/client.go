@@ -18,6 +18,7 @@ type Client struct {
 	endpoints    []endpoint
 	nextEndpoint int // index of the endpoint to try next, modulo len(endpoints); only the session goroutine uses it after Dial
 	buffers      bufferPool
+	fetched      sync.Pool // slices of messages, *[]Message, of results that were released
 	stalls       atomic.Uint64
 	producer     producer
 

@@ -30,13 +30,38 @@ type FetchRequest struct {
 
 // Fetched is the result of a Fetch.
 type Fetched struct {
-	// Messages share one block of memory, which nothing overwrites: keeping one message keeps all
-	// of it. They may be empty while Next advances, because a filter or compaction left out what
-	// was read.
+	// Messages share one block of memory, which nothing overwrites before Release: keeping one
+	// message keeps all of it. They may be empty while Next advances, because a filter or compaction
+	// left out what was read.
 	Messages []Message
 	First    uint64 // the first offset that is stored
 	Visible  uint64 // the end of what can be read now
 	Next     uint64 // where to read next
+
+	client *Client // nil when there is nothing to release
+	body   *buffer
+}
+
+// Release lets later fetches use the memory of the messages, which reads a backlog about twice as
+// fast. It is optional. Afterwards Messages is nil, and no copy of a message may be used, nor its key,
+// value or headers.
+func (f *Fetched) Release() {
+	c, ms := f.client, f.Messages
+	if c == nil {
+		return
+	}
+	c.buffers.put(f.body)
+	clear(ms)
+	c.fetched.Put(&ms)
+	f.client, f.body, f.Messages = nil, nil, nil
+}
+
+// takeMessages returns an empty slice with memory for n messages.
+func (c *Client) takeMessages(n int) []Message {
+	if ms, ok := c.fetched.Get().(*[]Message); ok && cap(*ms) >= n {
+		return (*ms)[:0]
+	}
+	return make([]Message, 0, n)
 }
 
 const defaultFetchBytes = 1 << 20
@@ -82,6 +107,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 			return f, err
 		}
 		from = At(f.Next) // no message was among what was read
+		f.Release()
 	}
 }
 
@@ -96,7 +122,7 @@ func passedBy(err error, from Position) (first uint64, ok bool) {
 
 func (c *Client) fetchOnce(ctx context.Context, r *FetchRequest, from Position) (Fetched, error) {
 	var b *binding
-	body, err := c.do(ctx, call{
+	buf, err := c.exchange(ctx, call{
 		op: wire.OpFetch, topic: r.Topic, partition: r.Partition,
 		body: func(dst []byte, bd *binding) []byte {
 			b = bd
@@ -111,21 +137,21 @@ func (c *Client) fetchOnce(ctx context.Context, r *FetchRequest, from Position) 
 	if err != nil {
 		return Fetched{}, err
 	}
-	return r.read(body, b, from)
+	return c.readFetched(r, buf, b, from)
 }
 
-// read decodes a reply.
-func (r *FetchRequest) read(body []byte, b *binding, from Position) (Fetched, error) {
+// readFetched decodes a reply.
+func (c *Client) readFetched(r *FetchRequest, buf *buffer, b *binding, from Position) (Fetched, error) {
 	var e wire.Entries
-	if err := e.Parse(body); err != nil {
+	if err := e.Parse(buf.body); err != nil {
 		return Fetched{}, fmt.Errorf("fetch %s/%d: %w: %w", r.Topic, r.Partition, ErrProtocol, err)
 	}
-	f := Fetched{First: e.First, Visible: e.Visible, Next: e.Next}
+	f := Fetched{First: e.First, Visible: e.Visible, Next: e.Next, client: c, body: buf}
 	skip := e.First
 	if from.kind == fromOffset {
 		skip = from.value
 	}
-	f.Messages = make([]Message, 0, countRecords(e.Bytes))
+	f.Messages = c.takeMessages(countRecords(e.Bytes))
 	cur := cursor{keep: true}
 	cur.reset(e.Bytes, b.seed(r.Partition), skip)
 	for {

@@ -35,8 +35,8 @@ type frame struct {
 	pool  *bufferPool
 }
 
-// own returns a buffer with the body that stays valid. It is not recycled, so it may become the
-// user's.
+// own returns a buffer with the body that stays valid. It may become the user's: nobody recycles it
+// but its owner.
 func (f *frame) own() *buffer {
 	if f.large != nil {
 		return f.keep()
@@ -154,14 +154,22 @@ func (fr *frameReader) fill() error {
 // beginLarge takes a buffer for a frame of the given size, and moves into it what was read of the
 // frame.
 func (fr *frameReader) beginLarge(need int) {
-	switch op := fr.buf[fr.r:fr.w][4:]; {
-	case len(op) > 0 && (wire.Op(op[0]) == wire.OpDeliver || wire.Op(op[0]) == wire.OpLease|wire.OpReply):
-		fr.big = fr.pool.get(need) // recycled when its messages were handled
-	default:
+	if op := fr.buf[fr.r:fr.w][4:]; len(op) > 0 && hasMessages(wire.Op(op[0])) {
+		fr.big = fr.pool.get(need) // recycled when its messages were handled or released
+	} else {
 		fr.big = &buffer{mem: make([]byte, need)} // becomes the user's
 	}
 	fr.bigHas, fr.bigIs = copy(fr.big.mem, fr.buf[fr.r:fr.w]), need
 	fr.r, fr.w = 0, 0
+}
+
+// hasMessages reports whether frames of an operation bring stored messages.
+func hasMessages(op wire.Op) bool {
+	switch op {
+	case wire.OpDeliver, wire.OpLease | wire.OpReply, wire.OpFetch | wire.OpReply:
+		return true
+	}
+	return false
 }
 
 // large reads the rest of a large frame.

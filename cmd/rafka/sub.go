@@ -295,5 +295,6 @@ func (c *cli) readPartition(ctx context.Context, cl *client.Client, r *reading, 
 			return nil
 		}
 		from = client.At(f.Next)
+		f.Release()
 	}
 }
