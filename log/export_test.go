@@ -3,6 +3,7 @@ package log
 import (
 	"time"
 
+	"github.com/rafka-mq/rafka/wire"
 	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
@@ -23,6 +24,9 @@ func OpenStill(o Options) (*Store, error) { return openStill(o) }
 
 // Round makes the next round.
 func (s *Store) Round() { s.runRound() }
+
+// Ask is Flush before it has woken the flusher.
+func (l *Log) Ask(level wire.Level) { l.ask(level) }
 
 // LastRound returns how many bytes the last round wrote.
 func (s *Store) LastRound() int64 { return s.lastRound.Load() }

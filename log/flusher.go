@@ -23,17 +23,22 @@ type job struct {
 	done  bool
 }
 
-// markDirty adds a log to the next round.
-func (s *Store) markDirty(l *Log) {
-	s.queue(l)
-	ring(s.wake)
-}
-
-// queue is markDirty without waking the flusher.
+// queue adds a log to the next round, without waking the flusher. The caller holds the log's lock: a round must find a
+// log that says it is queued, because Sync relies on the round that it runs.
 func (s *Store) queue(l *Log) {
 	s.dirtyMu.Lock()
 	s.dirty = append(s.dirty, l)
 	s.dirtyMu.Unlock()
+}
+
+// queueLocked adds the log to the next round unless it is queued, and reports whether it was not.
+func (l *Log) queueLocked() bool {
+	if l.queued {
+		return false
+	}
+	l.queued = true
+	l.store.queue(l)
+	return true
 }
 
 // runRoundHere runs a round on the caller's goroutine. It leaves the round to the flusher when that is busy, or when the
@@ -401,12 +406,8 @@ func (s *Store) postponeLocked(safe, rest []job) {
 			l.want = wire.LevelDisk
 		}
 		l.wantOS = l.wantOS || j.os
-		queue := !l.queued
-		l.queued = true
+		l.queueLocked()
 		l.mu.Unlock()
-		if queue {
-			s.queue(l)
-		}
 	}
 	s.rewriteLocked()
 }
@@ -439,17 +440,13 @@ func (s *Store) failRoundLocked(jobs []job, err error) {
 func (s *Store) rewriteLocked() {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
-		again := !l.closed && l.durable.index < l.written.index
-		queue := again && !l.queued
-		if again {
+		if !l.closed && l.durable.index < l.written.index {
 			l.walNext = l.durable
-			l.want, l.wantOS, l.queued = max(l.want, wire.LevelOS), true, true
+			l.want, l.wantOS = max(l.want, wire.LevelOS), true
+			l.queueLocked()
 		}
 		l.lastLsn = 0
 		l.mu.Unlock()
-		if queue {
-			s.queue(l)
-		}
 	}
 }
 

@@ -136,3 +136,15 @@ func TestFlushHereFails(t *testing.T) {
 	disk.Fail(nil)
 	_ = s.Close() // says that it is read-only
 }
+
+// A goroutine that is about to wake the flusher does not keep Sync from writing the log.
+func TestSyncWritesWhatAnotherGoroutineHasAskedFor(t *testing.T) {
+	s, err := log.OpenStill(small(faultfs.New()))
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 1)
+	l.Ask(wire.LevelOS)
+	require.NoError(t, l.Sync())
+	require.Equal(t, uint64(2), l.Positions().DurableIndex)
+	s.Drop()
+}

@@ -190,7 +190,7 @@ func (l *Log) addSlabLocked(s *slab) {
 // does nothing.
 func (l *Log) Flush(level wire.Level) {
 	if l.ask(level) {
-		l.store.markDirty(l)
+		ring(l.store.wake)
 	}
 }
 
@@ -198,7 +198,6 @@ func (l *Log) Flush(level wire.Level) {
 // Config.Notify is called before it returns.
 func (l *Log) FlushHere(level wire.Level) {
 	if l.ask(level) {
-		l.store.queue(l)
 		l.store.runRoundHere()
 	}
 }
@@ -230,7 +229,7 @@ func (l *Log) durableTo(index uint64) error {
 	return ErrFull
 }
 
-// ask notes the level that the next round has to reach, and reports whether the log has to be queued for it.
+// ask notes the level that the next round has to reach, and queues the log for it. It reports whether that was new.
 func (l *Log) ask(level wire.Level) bool {
 	if level < wire.LevelOS || l.store.memoryOnly() {
 		return false
@@ -239,9 +238,7 @@ func (l *Log) ask(level wire.Level) bool {
 	defer l.mu.Unlock()
 	l.want = max(l.want, min(level, wire.LevelDisk))
 	l.wantOS = l.wantOS || level == wire.LevelOS
-	queue := !l.queued && !l.closed
-	l.queued = l.queued || queue
-	return queue
+	return !l.closed && l.queueLocked()
 }
 
 // Positions returns the current bounds of the log.

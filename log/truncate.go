@@ -93,11 +93,10 @@ func (l *Log) beginCut(index uint64) error {
 func (l *Log) endCut() {
 	l.mu.Lock()
 	l.cutting = false
-	queue := l.want > 0 && !l.queued
-	l.queued = l.queued || queue
+	queued := l.want > 0 && l.queueLocked()
 	l.mu.Unlock()
-	if queue {
-		l.store.markDirty(l)
+	if queued {
+		ring(l.store.wake)
 	}
 }
 
