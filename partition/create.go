@@ -79,6 +79,7 @@ func (r *Registry) createAsked() {
 		case m == a:
 			if a.err = r.finishTopic(a, err); a.err != nil {
 				delete(topics, a.name)
+				r.takeBack(a.topic)
 				a.topic, r.partitions = nil, r.partitions-a.partitions
 				continue
 			}
@@ -124,4 +125,12 @@ func (r *Registry) finishTopic(a *creation, flushErr error) error {
 		return wire.Errorf(wire.CodeStorage, "%v", err)
 	}
 	return nil
+}
+
+// takeBack removes a topic from the metadata that could not be made. The entry that made it may become durable yet, and
+// the name may be used again: there must not be two topics of one name after a restart.
+func (r *Registry) takeBack(t *Topic) {
+	if err := r.appendChange(change{Deleted: uuid.UUID(t.id).String()}); err != nil { // nor is any other change possible
+		r.logger.Warn("a topic that was not made may exist after a restart", "topic", t.name, "err", err)
+	}
 }

@@ -215,3 +215,70 @@ func TestModelOfCreationsWithPowerCuts(t *testing.T) {
 		require.NoError(t, s.Close())
 	})
 }
+
+// noCommits refuses writes to the commit log as a full disk does.
+func noCommits(op faultfs.Op, name string) error {
+	if (op == faultfs.OpWrite || op == faultfs.OpAllocate) && strings.Contains(name, "/commit/") {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// The entry of a topic that was refused because the disk is full is written when there is space. Meanwhile another one
+// may have got its name.
+func TestATopicThatWasRefusedTakesNoName(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	disk.Fail(noCommits)
+	_, err := r.Create("jobs", 1, nil)
+	code(t, wire.CodeStorage, err)
+	disk.Fail(nil)
+	made, err := r.Create("jobs", 1, nil)
+	require.NoError(t, err)
+	r.Close()
+	require.NoError(t, s.Close())
+	s, r = faultyRegistry(t, disk)
+	require.Len(t, r.data.Topics, 1)
+	require.Equal(t, made.ID(), r.Topic("jobs").ID())
+	r.Close()
+	require.NoError(t, s.Close())
+}
+
+// The same for a deletion: the topic stays, and so does what is stored in it.
+func TestATopicWhoseDeletionWasRefusedStays(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("jobs", 2, pairs("durability", "os"))
+	require.NoError(t, err)
+	disk.Fail(noCommits)
+	code(t, wire.CodeStorage, r.Delete("jobs"))
+	disk.Fail(nil)
+	p := topic.Partition(0)
+	require.NoError(t, p.Err())
+	require.NoError(t, s.Sync())
+	r.Close()
+	require.NoError(t, s.Close())
+	s, r = faultyRegistry(t, disk)
+	require.Equal(t, topic.ID(), r.Topic("jobs").ID())
+	require.Len(t, r.Topic("jobs").Partitions(), 2)
+	require.Equal(t, wire.LevelOS, r.Topic("jobs").Config().Level)
+	require.NoError(t, r.Delete("jobs"))
+	r.Close()
+	require.NoError(t, s.Close())
+}
+
+// Whether the deletion counts, a restart finds out. Until then nothing is stored that could go with it.
+func TestNothingIsStoredInATopicWhoseDeletionMayCount(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("jobs", 1, nil)
+	require.NoError(t, err)
+	disk.Fail(failingFlush)
+	code(t, wire.CodeStorage, r.Delete("jobs"))
+	disk.Fail(nil)
+	require.Nil(t, r.Topic("jobs"))
+	code(t, wire.CodeTopicDeleted, topic.Err())
+	code(t, wire.CodeTopicDeleted, topic.Partition(0).Err())
+	r.Close()
+	_ = s.Close() // says that the metadata log is read-only
+}

@@ -441,7 +441,9 @@ func (t *Topic) configure(c *Config, parts []*Partition) (raised bool) {
 	return raised
 }
 
-// Delete removes a topic and its data, and returns when that is on the disk.
+// Delete removes a topic and its data, and returns when that is on the disk. On a full disk it may refuse, and the topic
+// stays. When the storage of the metadata fails, the topic is gone until a restart, which finds out whether it is gone
+// for good.
 func (r *Registry) Delete(name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -450,9 +452,14 @@ func (r *Registry) Delete(name string) error {
 		return r.NotFound(name)
 	}
 	id := uuid.UUID(t.id).String()
-	if err := r.change(change{Deleting: id}); err != nil {
+	if err := r.appendChange(change{Deleting: id}); err != nil {
 		return err
 	}
+	flushed := flushError(r.meta.Sync())
+	if flushed != nil && r.appendChange(change{Put: recordOf(t.id, name, len(t.Partitions()), *t.Config())}) == nil {
+		return flushed // the disk is full: the topic stays, and what is stored from here on is behind the change
+	}
+	// Even if the flush failed for good: a restart may find the deletion, so nothing may be stored in the topic any more.
 	r.withdraw(t)
 	t.deleted.Store(true)
 	r.partitions -= len(t.Partitions())
@@ -461,6 +468,9 @@ func (r *Registry) Delete(name string) error {
 		if s := p.schedule.Load(); s != nil {
 			s.store.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
 		}
+	}
+	if flushed != nil {
+		return flushed
 	}
 	if err := r.removeLogs(t.id, len(t.Partitions())); err != nil {
 		return wire.Errorf(wire.CodeStorage, "delete topic %q: %v", name, err)
