@@ -171,8 +171,26 @@ func (srv *Server) turnAway(conn net.Conn, refusal string) {
 	})
 }
 
+// beginEnrol returns false when the server is stopping: a loop that has stopped would never answer. Otherwise the caller
+// calls enrolling.Done afterwards.
+func (srv *Server) beginEnrol() bool {
+	srv.streamMu.Lock()
+	defer srv.streamMu.Unlock()
+	if srv.stopping {
+		return false
+	}
+	srv.enrolling.Add(1)
+	return true
+}
+
 // enrolIn gives a connection to the loop g.
 func (srv *Server) enrolIn(g *gnetLoop, conn net.Conn, s *session) {
+	if !srv.beginEnrol() {
+		srv.connections.Add(-1)
+		_ = conn.Close()
+		return
+	}
+	defer srv.enrolling.Done()
 	if _, err := g.client.EnrollContext(conn, s); err != nil {
 		srv.connections.Add(-1)
 		srv.metrics.acceptErrors.Add(1)

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"context"
+	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,4 +55,32 @@ func TestSetMaxConnections(t *testing.T) {
 	srv.SetMaxConnections(0)
 	require.Eventually(t, nc.IsConnected, waitLimit, time.Millisecond)
 	require.NoError(t, nc.Flush())
+}
+
+// A loop that has stopped never answers, so a connection that comes during a stop is not given to one: the stop would
+// wait for it for ever.
+func TestAConnectionThatComesDuringAStopIsClosed(t *testing.T) {
+	srv := startServer(t, Options{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	peer, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer peer.Close()
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	require.NoError(t, srv.Shutdown(context.Background()))
+	enrolled := make(chan struct{})
+	go func() {
+		defer close(enrolled)
+		srv.enrol(conn)
+	}()
+	select {
+	case <-enrolled:
+	case <-time.After(waitLimit):
+		t.Fatal("it waits for a loop that has stopped")
+	}
+	_, err = peer.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	require.Zero(t, srv.connections.Load())
 }

@@ -63,6 +63,7 @@ type Server struct {
 	streams   map[*loop]net.Conn
 	strangers map[net.Conn]struct{} // not served by a loop yet
 	stopping  bool
+	enrolling sync.WaitGroup // connections that are being given to a loop; none is added once stopping is set
 
 	tls atomic.Pointer[tls.Config] // the current one; nil for no TLS
 

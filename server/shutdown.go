@@ -38,6 +38,7 @@ func (srv *Server) release(ctx context.Context) error {
 	if srv.listener != nil {
 		errs = append(errs, ignoreClosed(srv.listener.Close()))
 	}
+	srv.enrolling.Wait() // while the loops run
 	if srv.registry != nil {
 		srv.drain(ctx)
 	}
