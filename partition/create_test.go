@@ -244,7 +244,7 @@ func TestATopicThatWasRefusedTakesNoName(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// The same for a deletion: the topic stays, and so does what is stored in it.
+// The same for a deletion and other changes: the topic stays as it was, and so does what is stored in it.
 func TestATopicWhoseDeletionWasRefusedStays(t *testing.T) {
 	disk := faultfs.New()
 	s, r := faultyRegistry(t, disk)
@@ -252,6 +252,8 @@ func TestATopicWhoseDeletionWasRefusedStays(t *testing.T) {
 	require.NoError(t, err)
 	disk.Fail(noCommits)
 	code(t, wire.CodeStorage, r.Delete("jobs"))
+	_, err = r.Alter("jobs", 0, pairs("durability", "disk"))
+	code(t, wire.CodeStorage, err)
 	disk.Fail(nil)
 	p := topic.Partition(0)
 	require.NoError(t, p.Err())

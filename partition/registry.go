@@ -405,6 +405,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 		return nil, err
 	}
 	if err := r.change(change{Put: recordOf(t.id, name, partitions, c)}); err != nil {
+		r.keep(t)
 		return nil, err
 	}
 	raised := t.configure(&c, parts)
@@ -456,8 +457,8 @@ func (r *Registry) Delete(name string) error {
 		return err
 	}
 	flushed := flushError(r.meta.Sync())
-	if flushed != nil && r.appendChange(change{Put: recordOf(t.id, name, len(t.Partitions()), *t.Config())}) == nil {
-		return flushed // the disk is full: the topic stays, and what is stored from here on is behind the change
+	if flushed != nil && r.keep(t) {
+		return flushed
 	}
 	// Even if the flush failed for good: a restart may find the deletion, so nothing may be stored in the topic any more.
 	r.withdraw(t)
@@ -477,6 +478,13 @@ func (r *Registry) Delete(name string) error {
 	}
 	r.logger.Info("topic deleted", "topic", name)
 	return r.change(change{Deleted: id})
+}
+
+// keep puts a topic back into the metadata as it is, after a change of it that could not be flushed. It returns false when
+// that is impossible, because the storage of the metadata has failed. On a full disk both entries are written when there
+// is space. A restart that finds only the first one loses nothing: whatever was stored later is behind both.
+func (r *Registry) keep(t *Topic) bool {
+	return r.appendChange(change{Put: recordOf(t.id, t.name, len(t.Partitions()), *t.Config())}) == nil
 }
 
 // removeLogs removes the logs of a topic's partitions and their companion logs.
