@@ -22,6 +22,15 @@ func NewerCheckpoint() []byte {
 // work.
 func OpenStill(o Options) (*Store, error) { return openStill(o) }
 
+// SetClock replaces the wall clock and the monotonic time of retention.
+func (o *Options) SetClock(read func() (wall time.Time, passed time.Duration)) { o.clock = read }
+
+// NowMs returns the time for retention.
+func (s *Store) NowMs() int64 { return s.nowMs() }
+
+// Retain enforces retention.
+func (s *Store) Retain() error { return s.retain() }
+
 // Round makes the next round.
 func (s *Store) Round() { s.runRound() }
 

@@ -60,8 +60,9 @@ type Options struct {
 	// Poison overwrites memory before it is recycled, so that tests notice a use after release.
 	Poison bool
 
-	timers    timers // shorter in tests
-	fileLimit int64  // see fileSizeLimit
+	timers    timers                                        // shorter in tests
+	fileLimit int64                                         // see fileSizeLimit
+	clock     func() (wall time.Time, passed time.Duration) // of the dueClock, in tests
 }
 
 // timers are delays of the background goroutines that users do not need to set.

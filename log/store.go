@@ -25,6 +25,7 @@ type Store struct {
 	logger  *slog.Logger
 	pool    *slabPool
 	views   viewCache
+	due     *dueClock
 	full    atomic.Bool // the disk is full: data is refused
 
 	syncs    atomic.Uint64 // fsyncs of the commit log
@@ -117,9 +118,13 @@ func openStill(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		options: o, logger: o.Logger, pool: newSlabPool(o.MemoryBytes, o.Poison),
+		options: o, logger: o.Logger, pool: newSlabPool(o.MemoryBytes, o.Poison), due: newDueClock(o.Now),
 		wake: make(chan struct{}, 1), checkpoints: make(chan struct{}, 1), stop: make(chan struct{}),
 		logs: make(map[wire.Identity]*Log),
+	}
+	if o.clock != nil {
+		s.due.read = o.clock
+		s.due.now, s.due.passed = o.clock()
 	}
 	if !s.memoryOnly() {
 		if err := s.recover(); err != nil {
@@ -268,7 +273,8 @@ const namedLogs = 3
 
 func (s *Store) memoryOnly() bool { return s.options.Dir == "" }
 
-func (s *Store) nowMs() int64 { return s.options.Now().UnixMilli() }
+// nowMs returns the time for retention and compaction, in ms since 1970; see dueClock.
+func (s *Store) nowMs() int64 { return s.due.nowMs() }
 
 // noMemory returns the error of an append that got no slab.
 func (s *Store) noMemory() error {
