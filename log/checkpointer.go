@@ -11,8 +11,12 @@ import (
 // fileAge is how many checkpoint intervals entries may stay in memory and the commit log before they are filed.
 const fileAge = 6
 
-// filesAtOnce bounds the segment files that a checkpoint has open at a time.
-const filesAtOnce = 32
+// filesAtOnce bounds the segment files that a checkpoint has open at a time, bytesAtOnce what they have to send to the
+// device, behind which a round may have to wait. What one log has to file may be more.
+const (
+	filesAtOnce = 32
+	bytesAtOnce = 8 << 20
+)
 
 // plan is one log's part of a checkpoint. It takes effect when the checkpoint file is replaced.
 type plan struct {
@@ -130,47 +134,91 @@ func covered(plans []*plan, unfiled, bytes int64) int64 {
 // fileLogs writes and flushes the segments of the logs for which which returns true. It returns the plans whose
 // segments are durable.
 //
-// It writes the files of several logs before it flushes the first of them. That flush writes the journal of the file
-// system for all of them, which makes the other flushes cheap.
+// It writes the files of several logs before it flushes the first of them: see finish. The device works meanwhile.
 func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
-	written := make([]*plan, 0, filesAtOnce)
-	flush := func() {
+	written, bytes := make([]*plan, 0, filesAtOnce), int64(0)
+	finish := func() {
+		s.finish(written)
 		for _, p := range written {
-			if p.err = p.writer.finish(); p.err != nil {
+			if p.err != nil {
 				errs = append(errs, p.fail())
 				continue
 			}
 			plans = append(plans, p)
 		}
-		written = written[:0]
+		written, bytes = written[:0], 0
 	}
-	for _, l := range s.openLogs() {
+	logs := slices.DeleteFunc(s.openLogs(), func(l *Log) bool {
 		l.mu.Lock()
-		wanted := !l.closed && which(l)
-		l.mu.Unlock()
-		if !wanted {
-			continue
-		}
-		p := l.writeAll()
+		defer l.mu.Unlock()
+		return l.closed || !which(l)
+	})
+	dirs := s.makeLogDirs(logs)
+	if isFull(dirs) && s.releaseSpares() {
+		dirs = s.makeLogDirs(logs)
+	}
+	for _, l := range logs {
+		p := l.writeAll(dirs)
 		if isFull(p.err) && s.releaseSpares() {
 			p.undo()
-			p = l.writeAll()
+			p = l.writeAll(dirs)
 		}
 		if p.err != nil {
 			errs = append(errs, p.fail())
 			continue
 		}
-		if written = append(written, p); len(written) == filesAtOnce {
-			flush()
+		written, bytes = append(written, p), bytes+p.bytes
+		if len(written) == filesAtOnce || bytes >= bytesAtOnce {
+			finish()
 		}
 	}
-	flush()
+	finish()
 	return plans, errs
 }
 
-// writeAll makes a plan that files all entries of the log, and writes its segments.
-func (l *Log) writeAll() *plan {
+// finish makes what the plans have written durable, and sets their errors. It takes each step for all of them before the
+// next one. The first flush of a step writes the journal of the file system for all, which makes the others cheap.
+func (s *Store) finish(plans []*plan) {
+	for _, step := range finishing {
+		for _, p := range plans {
+			if p.err == nil {
+				p.err = step(&p.writer)
+			}
+		}
+	}
+}
+
+// makeLogDirs makes the directories of logs, and makes them durable with one flush, before anything is created in them.
+// The caller holds filing.
+func (s *Store) makeLogDirs(logs []*Log) error {
+	fresh := slices.DeleteFunc(slices.Clone(logs), (*Log).housed)
+	if len(fresh) == 0 {
+		return nil
+	}
+	for _, l := range fresh {
+		if err := s.options.FS.MakeDir(l.dir()); err != nil {
+			return err
+		}
+	}
+	if err := s.options.FS.SyncDir(path.Join(s.options.Dir, partitionsDir)); err != nil {
+		return err
+	}
+	for _, l := range fresh {
+		l.hasDir = true
+	}
+	return nil
+}
+
+// housed reports whether the directory of the log is durable. The caller holds filing.
+func (l *Log) housed() bool { return l.hasDir || len(l.segments) > 0 }
+
+// writeAll makes a plan that files all entries of the log, and writes its segments. dirs is why the log may have no
+// directory.
+func (l *Log) writeAll(dirs error) *plan {
 	p := l.plan()
+	if p.err == nil && !l.housed() {
+		p.err = dirs
+	}
 	if p.err == nil {
 		p.err = p.write()
 	}
@@ -347,7 +395,8 @@ func (p *plan) file() error {
 	if err := p.write(); err != nil {
 		return err
 	}
-	return p.writer.finish()
+	p.log.store.finish([]*plan{p})
+	return p.err
 }
 
 // write writes the entries to segment files and leaves the last one open.
@@ -360,7 +409,7 @@ func (p *plan) write() error {
 		return err
 	}
 	if w.active == nil {
-		if err := p.log.store.makeLogDir(w.dir); err != nil {
+		if err := p.log.store.makeLogDirs([]*Log{p.log}); err != nil {
 			return err
 		}
 	} else if err := p.log.store.indexActive(w.active, p.log.seed); err != nil {
@@ -371,14 +420,7 @@ func (p *plan) write() error {
 			return err
 		}
 	}
-	return nil
-}
-
-func (s *Store) makeLogDir(dir string) error {
-	if err := s.options.FS.MakeDir(dir); err != nil {
-		return err
-	}
-	return s.options.FS.SyncDir(path.Join(s.options.Dir, partitionsDir))
+	return w.file.StartOut()
 }
 
 func (p *plan) release() {

@@ -113,7 +113,7 @@ func TestFailedCommitLogMakesItsLogsReadOnlyAndOthersGoOn(t *testing.T) {
 
 func TestFailedSegmentMakesOnlyItsLogReadOnly(t *testing.T) {
 	for _, op := range []faultfs.Op{
-		faultfs.OpSync, faultfs.OpWriteOut, faultfs.OpWrite, faultfs.OpAllocate, faultfs.OpRename,
+		faultfs.OpSync, faultfs.OpWriteOut, faultfs.OpStartOut, faultfs.OpWrite, faultfs.OpAllocate, faultfs.OpRename,
 	} {
 		for nth := range 3 {
 			disk := faultfs.New()

@@ -52,6 +52,9 @@ type File interface {
 	// does not make them durable, which takes a Sync. After an error the file must be given up, as after an
 	// error of Sync.
 	WriteOut(pos, n int64) error
+	// StartOut begins to send what was written to the device and does not wait for it, so that the next Sync
+	// waits for less. An error is one of Sync.
+	StartOut() error
 	// Allocate reserves the space of the first n bytes and makes the file at least that large. Bytes that
 	// were not written read as zeros.
 	Allocate(n int64) error
@@ -162,6 +165,8 @@ type osFile struct{ *os.File }
 func (f osFile) Sync() error { return dataSync(f.File) }
 
 func (f osFile) WriteOut(pos, n int64) error { return writeOut(f.File, pos, n) }
+
+func (f osFile) StartOut() error { return startOut(f.File) }
 
 func (f osFile) Allocate(n int64) error { return allocate(f.File, n) }
 

@@ -31,6 +31,17 @@ func writeOut(f *os.File, pos, n int64) error {
 	return err
 }
 
+func startOut(f *os.File) error {
+	const toEnd = 0
+	err := called(f, "sync_file_range", func(fd int) error {
+		return unix.SyncFileRange(fd, 0, toEnd, unix.SYNC_FILE_RANGE_WRITE)
+	})
+	if errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return err
+}
+
 func allocate(f *os.File, n int64) error {
 	err := called(f, "fallocate", func(fd int) error { return unix.Fallocate(fd, 0, 0, n) })
 	if errors.Is(err, unix.EOPNOTSUPP) {

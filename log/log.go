@@ -87,6 +87,8 @@ type Log struct {
 	quiet       uint64 // next index when the log was last seen to grow
 	quietRounds int
 	corrupt     []lostRange
+
+	hasDir bool // its directory was made and is durable; guarded by Store.filing
 }
 
 // Append copies b to memory and returns the offset of its first record and its index. It neither waits nor allocates.

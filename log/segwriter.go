@@ -34,6 +34,7 @@ type segmentWriter struct {
 
 	file      File
 	unnamed   bool // it has a temporary name
+	unseen    bool // the directory is not flushed since it got another one
 	allocated int64
 }
 
@@ -210,20 +211,49 @@ func (w *segmentWriter) seal() error {
 	return nil
 }
 
-// finish makes the open file durable and closes it, and gives a new one its name.
+// finishing makes the open file durable and closes it, and gives a new one its name.
+var finishing = [...]func(*segmentWriter) error{
+	(*segmentWriter).flush, (*segmentWriter).name, (*segmentWriter).appear,
+}
+
+// finish takes the steps of finishing.
 func (w *segmentWriter) finish() error {
+	for _, step := range finishing {
+		if err := step(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush makes the open file durable and closes it.
+func (w *segmentWriter) flush() error {
 	if w.file == nil {
 		return nil
 	}
 	err := errors.Join(w.file.Sync(), w.file.Close())
 	w.file = nil
-	if err != nil || !w.unnamed {
-		return err
+	return err
+}
+
+// name gives a new file its name. It must be durable.
+func (w *segmentWriter) name() error {
+	if !w.unnamed {
+		return nil
 	}
-	w.unnamed = false
+	w.unnamed, w.unseen = false, true
 	name := w.active.path
 	w.created = append(w.created, name)
-	return errors.Join(w.fs.Rename(name+tempExt, name), w.fs.SyncDir(w.dir))
+	return w.fs.Rename(name+tempExt, name)
+}
+
+// appear makes the new name durable.
+func (w *segmentWriter) appear() error {
+	if !w.unseen {
+		return nil
+	}
+	w.unseen = false
+	return w.fs.SyncDir(w.dir)
 }
 
 // abort closes the open file after an error.

@@ -37,6 +37,7 @@ const (
 	OpWrite    Op = "write"
 	OpSync     Op = "sync"
 	OpWriteOut Op = "writeout"
+	OpStartOut Op = "startout"
 	OpSyncDir  Op = "syncdir"
 	OpAllocate Op = "allocate"
 	OpRename   Op = "rename"
@@ -613,6 +614,17 @@ func (f *file) WriteOut(_, _ int64) error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	err := f.disk.beginLocked(OpWriteOut, f.name)
+	if err != nil {
+		f.node.lose()
+	}
+	return err
+}
+
+// StartOut makes nothing durable. It fails as Sync does.
+func (f *file) StartOut() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	err := f.disk.beginLocked(OpStartOut, f.name)
 	if err != nil {
 		f.node.lose()
 	}
