@@ -263,7 +263,7 @@ const deadAfter = time.Second
 func (s *session) checkPending(now time.Time) {
 	pending, srv := s.t.OutboundBuffered(), s.loop.srv
 	s.countUnread(pending)
-	switch read := s.drained(); {
+	switch read := int64(s.sent) - int64(pending); { // see drained
 	case pending == 0:
 		s.stuckAt = time.Time{}
 	case s.closed:
