@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -22,6 +23,7 @@ type users struct {
 type userEntry struct {
 	User        string       `yaml:"user"`
 	Password    string       `yaml:"password"`
+	Pass        string       `yaml:"pass"` // as in NATS: the same
 	NKey        string       `yaml:"nkey"`
 	Permissions *permissions `yaml:"permissions"`
 }
@@ -121,7 +123,7 @@ func (c *Config) users() *users {
 func (u *users) blocks() map[string]any {
 	return map[string]any{
 		"user": &u.user, "authorization.user": &u.user,
-		"password": &u.password, "authorization.password": &u.password,
+		"password": &u.password, "authorization.password": &u.password, "authorization.pass": &u.password,
 		"token": &u.token, "authorization.token": &u.token,
 		"users": &u.list, "authorization.users": &u.list,
 		"nkeys": &u.nkeys, "authorization.nkeys": &u.nkeys,
@@ -141,7 +143,7 @@ func (u *users) apply(c *auth.Config) {
 	}
 	c.Users = nil
 	for _, e := range append(u.list, u.nkeys...) {
-		c.Users = append(c.Users, auth.User{Name: e.User, Password: e.Password, NKey: e.NKey, Permissions: e.Permissions.auth()})
+		c.Users = append(c.Users, auth.User{Name: e.User, Password: cmp.Or(e.Password, e.Pass), NKey: e.NKey, Permissions: e.Permissions.auth()})
 	}
 }
 

@@ -20,6 +20,8 @@ func TestUsersOfAFile(t *testing.T) {
 		require.NoError(t, c.Validate())
 	}
 	f("user: me\npassword: 1234\n", auth.Config{User: "me", Password: "1234"})
+	f("authorization: {user: me, pass: x}\n", auth.Config{User: "me", Password: "x"})
+	f("users: [{user: a, pass: x}]\n", auth.Config{Users: []auth.User{{Name: "a", Password: "x"}}})
 	f("token: s3cret\n", auth.Config{Token: "s3cret"})
 	f("authorization:\n  token: s3cret\n  timeout: 3\n", auth.Config{Token: "s3cret"})
 	const nkey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
