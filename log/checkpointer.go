@@ -443,8 +443,8 @@ func (p *plan) undo() {
 	l.junk = append(l.junk, p.writer.created...)
 }
 
-// fail undoes the plan and returns its error. After a full disk, or too many open files, the log can be filed later. Any other error makes the
-// log read-only, and its last segment is not written again.
+// fail undoes the plan and returns its error. After a full disk, or too many open files, the log can be filed later. Any
+// other error makes the log read-only, and its last segment is not written again.
 func (p *plan) fail() error {
 	p.undo()
 	l := p.log
