@@ -62,11 +62,11 @@ func TestANumberedRequestIsTakenOnce(t *testing.T) {
 	require.Len(t, slices.Compact(got), 302)
 }
 
-// scheduleAndFire schedules requests of 5000 messages of 1000 bytes, one after the other, and has each published. It
-// returns the last one.
-func scheduleAndFire(t *testing.T, n *node, f *fakeTime, p *Partition, requests int) (last []ScheduleItem) {
+// scheduleAndFire schedules requests of 5000 messages of 1000 bytes, one after the other, and has each published. The
+// first one has the given number. It returns the last one.
+func scheduleAndFire(t *testing.T, n *node, f *fakeTime, p *Partition, first, requests int) (last []ScheduleItem) {
 	value := string(make([]byte, 1000))
-	pr := wire.Producer{ID: 7}
+	pr := wire.Producer{ID: 7, Sequence: uint64(first) * 5000}
 	for range requests {
 		last = nil
 		for range 5000 {
@@ -92,7 +92,7 @@ func scheduleAndFire(t *testing.T, n *node, f *fakeTime, p *Partition, requests 
 // What was taken is known when its entries were removed, because it was published long ago.
 func TestANumberedRequestIsKnownWhenItsEntriesAreGone(t *testing.T) {
 	n, f, p := scheduleNode(t, t.TempDir(), "memory")
-	last := scheduleAndFire(t, n, f, p, 12)
+	last := scheduleAndFire(t, n, f, p, 0, 12)
 	eventually(t, func() bool {
 		f.add(2 * time.Second)
 		n.scheduler.ring()
@@ -112,15 +112,23 @@ func TestANumberedRequestIsKnownWhenItsEntriesAreGone(t *testing.T) {
 // Also when all entries were removed but the one that sums up the requests, which has no records.
 func TestANumberedRequestIsKnownWhenAllEntriesAreGone(t *testing.T) {
 	n, f, p := scheduleNode(t, t.TempDir(), "memory")
-	last := scheduleAndFire(t, n, f, p, 4)
-	eventually(t, func() bool {
-		f.add(2 * time.Second)
-		n.scheduler.ring()
-		return p.schedule.Load().store.First() >= 20_000-1
-	})
+	const some = 4 // requests: enough for the log to be tidied
+	var last []ScheduleItem
+	requests := 0
+	for gone := false; !gone; { // when it is tidied in the middle, too little is left for it to be tidied again
+		last = scheduleAndFire(t, n, f, p, requests, some)
+		requests += some
+		store := p.schedule.Load().store
+		eventually(t, func() bool {
+			f.add(2 * time.Second)
+			n.scheduler.ring()
+			return store.log.Stats().Bytes < tidyBytes
+		})
+		gone = store.First() >= store.Next()-1
+	}
 	n.reopen()
 	p = loadedAgain(t, n)
-	taken, err := p.Schedule(last, wire.Producer{ID: 7, Sequence: 15_000})
+	taken, err := p.Schedule(last, wire.Producer{ID: 7, Sequence: uint64(requests-1) * 5000})
 	require.NoError(t, err)
 	require.True(t, taken.Duplicate)
 }
