@@ -15,6 +15,16 @@ import (
 // FetchAll reads a topic from its start to its end with fetches, and returns the rate. It fails when
 // offsets are not consecutive. Before, it publishes messages until the topic has l.Messages.
 func FetchAll(ctx context.Context, l Load) (Result, error) {
+	return fetchAll(ctx, l, (*client.Fetched).Release)
+}
+
+// fetchAndKeep is FetchAll for a program that keeps what it fetches: each answer is new memory.
+func fetchAndKeep(ctx context.Context, l Load) (Result, error) {
+	return fetchAll(ctx, l, func(*client.Fetched) {})
+}
+
+// fetchAll calls done for what it is finished with.
+func fetchAll(ctx context.Context, l Load, done func(*client.Fetched)) (Result, error) {
 	c, err := l.filled(ctx)
 	if err != nil {
 		return Result{}, err
@@ -40,7 +50,7 @@ func FetchAll(ctx context.Context, l Load) (Result, error) {
 				bytes += uint64(len(m.Value))
 			}
 			messages += uint64(len(f.Messages))
-			f.Release()
+			done(&f)
 		}
 	}
 	l.Progress(1)
