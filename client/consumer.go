@@ -81,12 +81,10 @@ func (k *Consumer) arrive(d delivery) {
 //
 //   - The context's error: Next may be called again.
 //   - An *Error with wire.CodeCorruptRange or wire.CodeOffsetOutOfRange: the messages of its
-//
-// partition from Err.First up to, not including, Err.Next are damaged or were removed. The next
-// call goes on after them.
+//     partition from Err.First up to, not including, Err.Next are damaged or were removed. The
+//     next call goes on after them.
 //   - Any other error: the stream has ended, for example because the topic was deleted. Every
-//
-// further call returns the same error.
+//     further call returns the same error.
 func (k *Consumer) Next(ctx context.Context) (*Message, error) {
 	for {
 		if k.open != nil {
