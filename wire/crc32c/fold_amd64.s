@@ -10,7 +10,7 @@
 
 // func foldLong(sum uint32, b []byte, k *folding) uint32
 //
-// b has at least 256 bytes.
+// b has at least 256 bytes, a multiple of 64.
 TEXT ·foldLong(SB), NOSPLIT, $0-44
 	MOVL sum+0(FP), AX
 	MOVQ b_base+8(FP), SI
@@ -72,33 +72,6 @@ lanes: // the first three lanes are moved to the last
 	XORL       AX, AX
 	CRC32Q     DX, AX
 	CRC32Q     BX, AX
-	ADDQ       $56, CX
-	JL         tail
-
-words:
-	CRC32Q (SI), AX
-	ADDQ   $8, SI
-	SUBQ   $8, CX
-	JGE    words
-
-tail: // what is left is CX+8, fewer than 8: the three lowest bits say how many
-	TESTB  $4, CX
-	JEQ    two
-	CRC32L (SI), AX
-	ADDQ   $4, SI
-
-two:
-	TESTB  $2, CX
-	JEQ    byte
-	CRC32W (SI), AX
-	ADDQ   $2, SI
-
-byte:
-	TESTB  $1, CX
-	JEQ    done
-	CRC32B (SI), AX
-
-done:
 	NOTL AX
 	MOVL AX, ret+40(FP)
 	RET

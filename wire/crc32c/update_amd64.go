@@ -13,6 +13,8 @@ const (
 	short = 64
 	// long is the size from which on folding is faster.
 	long = 256
+	// foldStep is what foldLong takes at a time.
+	foldStep = 64
 )
 
 var (
@@ -26,7 +28,8 @@ func Update(sum uint32, b []byte) uint32 {
 		return updateShort(sum, b)
 	}
 	if len(b) >= long && hasFold {
-		return foldLong(sum, b, &powersOfFold)
+		whole := len(b) &^ (foldStep - 1)
+		return updateShort(foldLong(sum, b[:whole], &powersOfFold), b[whole:])
 	}
 	return crc32.Update(sum, castagnoli, b)
 }
@@ -36,10 +39,11 @@ func Update(sum uint32, b []byte) uint32 {
 //go:noescape
 func updateShort(sum uint32, b []byte) uint32
 
-// foldLong is Update for at least 256 bytes, on processors that multiply polynomials 64 bytes at a time. It is the method
-// of Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", Intel 2009: bytes that
-// are followed by n others are replaced by the remainder of their product with x to the power of 8n, added to the bytes
-// there. The checksum of what is left in the end is computed with the CRC instruction.
+// foldLong is Update for at least long bytes, a multiple of foldStep, on processors that multiply polynomials 64 bytes at
+// a time. It is the method of Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
+// Instruction", Intel 2009: bytes that are followed by n others are replaced by the remainder of their product with x to
+// the power of 8n, added to the bytes there. The checksum of the 16 bytes that are left is computed with the CRC
+// instruction.
 //
 //go:noescape
 func foldLong(sum uint32, b []byte, k *folding) uint32
