@@ -179,20 +179,20 @@ func (r *logRecord) parse(b []byte) (rest []byte, ok bool) {
 // errUncertain is the error of a checkpoint that a restart may or may not find.
 var errUncertain = errors.New("checkpoint may or may not be durable")
 
-// write replaces the checkpoint file. After an error the old one is still valid; after errUncertain a restart may find
-// either.
-func (c *checkpoint) write(f FS, dir string) error {
-	name := path.Join(dir, checkpointName)
-	if err := writeFile(f, name+tempExt, c.append(nil)); err != nil {
-		return fmt.Errorf("write checkpoint: %w", err)
+// write replaces the checkpoint file, and returns its size. After an error the old one is still valid; after
+// errUncertain a restart may find either.
+func (c *checkpoint) write(f FS, dir string) (size int64, err error) {
+	name, b := path.Join(dir, checkpointName), c.append(nil)
+	if err := writeFile(f, name+tempExt, b); err != nil {
+		return 0, fmt.Errorf("write checkpoint: %w", err)
 	}
 	if err := f.Rename(name+tempExt, name); err != nil {
-		return fmt.Errorf("replace checkpoint: %w", err)
+		return 0, fmt.Errorf("replace checkpoint: %w", err)
 	}
 	if err := f.SyncDir(dir); err != nil {
-		return fmt.Errorf("%w: %w", errUncertain, err)
+		return 0, fmt.Errorf("%w: %w", errUncertain, err)
 	}
-	return nil
+	return int64(len(b)), nil
 }
 
 // writeFile creates a file and makes its content durable. Its name is durable after SyncDir.

@@ -228,10 +228,10 @@ func (l *Log) writeAll(dirs error) *plan {
 // replaceRoot replaces the checkpoint file by one with the plans, and commits them.
 func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	root := s.root(plans, lsn)
-	err := root.write(s.options.FS, s.options.Dir)
-	for _, release := range [...]func() bool{s.releaseSpares, s.releaseReserve} {
+	size, err := root.write(s.options.FS, s.options.Dir)
+	for _, release := range [...]func() bool{s.releaseSpares, s.releaseRootReserve, s.releaseReserve} {
 		if isFull(err) && !errors.Is(err, errUncertain) && release() {
-			err = root.write(s.options.FS, s.options.Dir)
+			size, err = root.write(s.options.FS, s.options.Dir)
 		}
 	}
 	if isFull(err) {
@@ -253,6 +253,7 @@ func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	if s.replaying {
 		return nil
 	}
+	s.keepRootReserve(size)
 	s.round.Lock()
 	defer s.round.Unlock()
 	if err := s.commits.recycle(root.floor, root.open); err != nil {

@@ -75,7 +75,8 @@ func (s *Store) readRoot() (root checkpoint, known bool, err error) {
 		}
 		if fresh {
 			root = checkpoint{floor: 1, lsn: 1, file: 1, created: s.nowMs()}
-			return root, true, root.write(f, dir)
+			_, err := root.write(f, dir)
+			return root, true, err
 		}
 	case !errors.Is(err, errCheckpoint):
 		return root, false, err

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"path"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -59,16 +60,18 @@ func (l *Log) expiredLocked(end place, size, held, nowMs int64) bool {
 func (s *Store) retainFilesLocked() error {
 	now := s.nowMs()
 	needed := func(l *Log) bool { return l.mustFileLocked(now) }
+	var filed error
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
 		need := l.dirtyLocked() && needed(l)
 		l.mu.Unlock()
 		if need {
-			if err := s.checkpointLocked(needed); err != nil {
-				return err
-			}
+			filed = s.checkpointLocked(needed)
 			break
 		}
+	}
+	if filed != nil && !isFull(filed) { // a full disk gets space by what follows
+		return filed
 	}
 	for _, l := range s.openLogs() {
 		if err := l.dropHead(now); err != nil {
@@ -76,9 +79,9 @@ func (s *Store) retainFilesLocked() error {
 		}
 	}
 	if !s.rootChanged {
-		return nil
+		return filed
 	}
-	return s.checkpointLocked(func(*Log) bool { return false })
+	return errors.Join(filed, s.checkpointLocked(func(*Log) bool { return false }))
 }
 
 // mustFileLocked reports whether retention or compaction needs entries to be filed first.
@@ -221,11 +224,23 @@ func (l *Log) TruncatePrefix(offset uint64) error {
 		return nil
 	}
 	l.mu.Unlock()
+	err := l.dropPurgedLocked()
+	if isFull(err) { // there is space where the files were
+		err = l.dropPurgedLocked()
+	}
+	return err
+}
+
+// dropPurgedLocked files the log and removes what was purged. On a full disk it may remove files although it returns an
+// error. The caller holds Store.filing.
+func (l *Log) dropPurgedLocked() error {
+	s := l.store
 	s.rootChanged = true
-	if err := s.checkpointLocked(func(o *Log) bool { return o == l && o.dirtyLocked() }); err != nil {
+	err := s.checkpointLocked(func(o *Log) bool { return o == l && o.dirtyLocked() })
+	if err != nil && !isFull(err) {
 		return err
 	}
-	return s.retainFilesLocked()
+	return errors.Join(err, s.retainFilesLocked())
 }
 
 // RemoveLog deletes a log with all its entries. It returns nil when that is durable. With an error, for example on a full
