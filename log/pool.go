@@ -279,7 +279,7 @@ func (p *slabPool) prepare() {
 			if room == 0 {
 				break
 			}
-			fresh := p.mapSlabs(class, room)
+			fresh := p.forge(class, room)
 			if len(fresh) == 0 {
 				return
 			}
@@ -289,6 +289,25 @@ func (p *slabPool) prepare() {
 			p.mu.Unlock()
 		}
 	}
+}
+
+// forge maps slabs for later. While the floor of ready slabs has been enough there is time to do it gently.
+func (p *slabPool) forge(class int, room int64) []*slab {
+	if p.hurried(class) {
+		return p.mapSlabs(class, room)
+	}
+	mem, err := mapGently(slabBytes[class], func() bool { return p.hurried(class) })
+	if err != nil {
+		return nil
+	}
+	return []*slab{newSlab(p, class, mem)}
+}
+
+// hurried reports whether slabs of a class are taken so fast that an append found none ready.
+func (p *slabPool) hurried(class int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed || p.target[class] > readyFloor[class]
 }
 
 // wanted returns how many bytes of slabs of a class to make ready; 0 for none.

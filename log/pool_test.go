@@ -43,3 +43,42 @@ func TestMemoryAfterAStallIsGivenBack(t *testing.T) {
 	f(20, 200)
 	f(100, 100)
 }
+
+// Slabs are made in pieces, with pauses, until an append finds none ready, and again when the burst is over.
+func TestSlabsAreMadeGentlyUntilAnAppendFindsNone(t *testing.T) {
+	p := newSlabPool(64<<20, false)
+	defer p.close()
+	p.prepare()
+	for class := range classes {
+		require.Len(t, p.free[class], readyFloor[class])
+	}
+	require.Zero(t, p.cold)
+	var held []*slab
+	for range readyFloor[classNormal] {
+		held = append(held, p.take(classNormal))
+	}
+	require.False(t, p.hurried(classNormal))
+	held = append(held, p.take(classNormal))
+	require.True(t, p.hurried(classNormal))
+	require.False(t, p.hurried(classSmall))
+	p.prepare()
+	require.GreaterOrEqual(t, len(p.free[classNormal]), p.target[classNormal])
+	for _, s := range held {
+		s.release()
+	}
+	for range 20 {
+		p.trim()
+	}
+	require.False(t, p.hurried(classNormal))
+}
+
+func TestMappingGentlyPausesAfterEachPiece(t *testing.T) {
+	const n = 2*gentlePiece + 1
+	looks := 0
+	mem, err := mapGently(n, func() bool { looks++; return looks > 1 })
+	require.NoError(t, err)
+	defer unmapMemory(mem)
+	require.Equal(t, 3, looks)
+	require.Equal(t, make([]byte, n), mem)
+	mem[n-1] = 1
+}
