@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -63,7 +64,22 @@ func (p *Partition) heritage() heritage {
 	return h
 }
 
-// inherit adds what p lacks of h. Queues and groups start at offset 0.
+// equal reports whether both are the same.
+func (h heritage) equal(other heritage) bool {
+	return maps.Equal(h.queues, other.queues) && maps.Equal(h.groups, other.groups) && maps.Equal(h.paused, other.paused)
+}
+
+// missing returns the names in before that now does not have.
+func missing[V any](before, now map[string]V) []string {
+	gone := maps.Clone(before)
+	maps.DeleteFunc(gone, func(name string, _ V) bool {
+		_, ok := now[name]
+		return ok
+	})
+	return slices.Sorted(maps.Keys(gone))
+}
+
+// inherit adds what p lacks of h, and gives its queues the policies in h. New queues and groups start at offset 0.
 func (p *Partition) inherit(h heritage, now time.Time) error {
 	if p.Err() != nil {
 		return nil // another broker's
@@ -71,7 +87,7 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(h.queues)) {
-		if p.state.Queue(name) != nil {
+		if q := p.state.Queue(name); q != nil && q.Policy() == h.queues[name] {
 			continue
 		}
 		if _, err := p.logLocked(group.AppendOpen(nil, name, 0, h.queues[name]), now); err != nil {
@@ -129,28 +145,41 @@ func (r *Registry) extend(t *Topic, n int) (parts []*Partition, h heritage, err 
 }
 
 // catchUp gives the new partitions, which are those from number have on, what changed on the others since extend.
-// before is what they inherited then.
+// before is what they inherited then. A change that its last look at the others misses is made with Topic.All, which
+// finds the new partitions.
 func (r *Registry) catchUp(t *Topic, have int, before heritage) error {
 	parts := t.Partitions()
-	h, now := heritageOf(parts[:have]), r.opts.Now()
-	for _, p := range parts[have:] {
-		if err := p.inherit(h, now); err != nil {
-			return err
+	for {
+		h, now := heritageOf(parts[:have]), r.opts.Now()
+		if h.equal(before) {
+			return syncAll(parts[have:])
 		}
-		if err := p.resume(before, h, now); err != nil {
+		for _, p := range parts[have:] {
+			if err := p.follow(before, h, now); err != nil {
+				return err
+			}
+		}
+		before = h
+	}
+}
+
+// follow changes p as the other partitions have changed, from before to h.
+func (p *Partition) follow(before, h heritage, now time.Time) error {
+	if p.Err() != nil {
+		return nil // another broker's
+	}
+	for _, name := range slices.Concat(missing(before.queues, h.queues), missing(before.groups, h.groups)) {
+		_, _, err := p.DropGroup(name, now)
+		if err != nil && !errors.Is(err, wire.CodeFenced) { // it has members: it is back
 			return err
 		}
 	}
-	return syncAll(parts[have:])
-}
-
-// resume resumes the groups that p inherited as paused and that are not paused now on the other partitions.
-func (p *Partition) resume(inherited, now heritage, at time.Time) error {
-	for _, name := range slices.Sorted(maps.Keys(inherited.paused)) {
-		if _, paused := now.paused[name]; paused || p.Err() != nil {
-			continue
-		}
-		if _, err := p.Pause(name, false, at); err != nil {
+	if err := p.inherit(h, now); err != nil {
+		return err
+	}
+	p.moved() // a new policy may allow more deliveries
+	for _, name := range missing(before.paused, h.paused) {
+		if _, err := p.Pause(name, false, now); err != nil {
 			return err
 		}
 	}

@@ -78,23 +78,77 @@ func TestWhatAnInterruptedGrowthLeftIsNotUsed(t *testing.T) {
 	}
 }
 
-// A pause or a resume that comes while partitions are added reaches them as well.
+// A pause or a resume that comes while partitions are added reaches them as well. So do a drop and a new policy.
 func TestAddedPartitionsFollowWhatChangesMeanwhile(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
-	topic := n.create("t", 1)
-	pause := func(name string, on bool) {
-		_, err := topic.Partition(0).Pause(name, on, time.Now())
+	topic, now := n.create("t", 1), time.Now()
+	old := topic.Partition(0)
+	must := func(_ uint64, err error) {
+		t.Helper()
 		require.NoError(t, err)
 	}
-	pause("resumed", true)
-	pause("still-paused", true)
+	drop := func(name string) {
+		t.Helper()
+		_, known, err := old.DropGroup(name, now)
+		require.NoError(t, err)
+		require.True(t, known)
+	}
+	for _, name := range []string{"dropped", "kept", "resumed"} {
+		must(old.OpenQueue("queue-"+name, 0, QueuePolicy{MaxDeliveries: 3}, now))
+		must(old.Commit("group-"+name, 0, 0, now))
+		must(old.Pause(name, true, now))
+	}
+	must(old.Commit("other-mode", 0, 0, now))
 	parts, inherited, err := n.extend(topic, 2)
 	require.NoError(t, err)
-	pause("paused", true)
-	pause("resumed", false)
+	p := parts[1]
+	require.True(t, p.HasQueue("queue-dropped") && p.Knows("group-dropped") && p.Paused("dropped"))
+
+	for _, name := range []string{"queue-dropped", "group-dropped", "dropped", "other-mode"} {
+		drop(name)
+	}
+	must(old.OpenQueue("other-mode", 0, QueuePolicy{}, now))
+	must(old.OpenQueue("queue-kept", 0, QueuePolicy{MaxDeliveries: 9}, now))
+	must(old.Pause("resumed", false, now))
+	must(old.Pause("paused", true, now))
 	topic.parts.Store(&parts)
 	require.NoError(t, n.catchUp(topic, 1, inherited))
-	p := topic.Partition(1)
-	require.True(t, p.Paused("paused") && p.Paused("still-paused"))
-	require.False(t, p.Paused("resumed"))
+	require.Equal(t, old.state.Groups(), p.state.Groups())
+	for _, name := range []string{"queue-dropped", "group-dropped", "dropped", "resumed"} {
+		require.False(t, p.Knows(name), name)
+	}
+	require.True(t, p.Paused("paused") && p.Paused("kept"))
+	require.Equal(t, 9, p.state.Queue("queue-kept").Policy().MaxDeliveries)
+}
+
+// A group that was dropped while partitions are added, and then came back on a new one, is in use there.
+func TestAnAddedPartitionKeepsAGroupThatIsBack(t *testing.T) {
+	n := openNode(t, "", Options{})
+	topic, now := n.create("t", 1), time.Now()
+	_, err := topic.Partition(0).Commit("g", 0, 0, now)
+	require.NoError(t, err)
+	parts, inherited, err := n.extend(topic, 2)
+	require.NoError(t, err)
+	_, _, err = topic.Partition(0).DropGroup("g", now)
+	require.NoError(t, err)
+	topic.parts.Store(&parts)
+	parts[1].SetFence("g", 7)
+	require.NoError(t, n.catchUp(topic, 1, inherited))
+	require.True(t, parts[1].Knows("g"))
+}
+
+func TestAllPartitionsIncludeThoseAddedMeanwhile(t *testing.T) {
+	n := openNode(t, "", Options{})
+	topic := n.create("t", 1)
+	var numbers []uint16
+	for p := range topic.All() {
+		numbers = append(numbers, p.Number())
+		_, err := n.Alter("t", 3, nil)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []uint16{0, 1, 2}, numbers)
+	for p := range topic.All() {
+		require.Zero(t, p.Number())
+		break
+	}
 }

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"fmt"
+	"iter"
 	"sync/atomic"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -36,6 +37,18 @@ func (t *Topic) Err() error {
 
 // Partitions returns the partitions in the order of their numbers. The caller must not modify the slice.
 func (t *Topic) Partitions() []*Partition { return *t.parts.Load() }
+
+// All iterates over the partitions in the order of their numbers, and over those that are added meanwhile. Changes of a
+// group on all partitions are made with it: a partition takes over what the others have when it is added.
+func (t *Topic) All() iter.Seq[*Partition] {
+	return func(yield func(*Partition) bool) {
+		for i := 0; i < len(t.Partitions()); i++ {
+			if !yield(t.Partitions()[i]) {
+				return
+			}
+		}
+	}
+}
 
 // Partition returns the partition with this number, or nil.
 func (t *Topic) Partition(number uint16) *Partition {

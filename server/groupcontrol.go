@@ -113,7 +113,7 @@ func (co *coordinator) pause(b *binary, f wire.Frame, m *wire.PauseGroup, who *a
 	changed := false
 	topics, err := co.topicsOf(m, who)
 	for _, t := range topics {
-		for _, p := range t.Partitions() {
+		for p := range t.All() {
 			if p.Err() != nil || err != nil {
 				continue
 			}

@@ -147,7 +147,7 @@ func (b *binary) dropGroup(f wire.Frame, name string, topics []*partition.Topic,
 	var drops []logged
 	found := false
 	for _, t := range topics {
-		for _, p := range t.Partitions() {
+		for p := range t.All() {
 			if p.Err() != nil {
 				continue
 			}
