@@ -465,10 +465,9 @@ func (r *Registry) Delete(name string) error {
 	t.deleted.Store(true)
 	r.partitions -= len(t.Partitions())
 	for _, p := range t.Partitions() {
-		p.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
-		if s := p.schedule.Load(); s != nil {
-			s.store.fail(wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name))
-		}
+		deleted := wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name)
+		p.fail(deleted)
+		p.endSchedule(deleted)
 	}
 	if flushed != nil {
 		return flushed

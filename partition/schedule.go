@@ -151,7 +151,7 @@ func (r *recurrence) after(t time.Time) int64 {
 	return next.UnixMilli()
 }
 
-// scheduleOf returns the partition's schedule. The first call opens its companion log.
+// scheduleOf returns the partition's schedule. The first call opens its companion log. The error is a *wire.Error.
 func (p *Partition) scheduleOf() (*schedule, error) {
 	if s := p.schedule.Load(); s != nil {
 		return s, nil
@@ -161,14 +161,27 @@ func (p *Partition) scheduleOf() (*schedule, error) {
 	if s := p.schedule.Load(); s != nil {
 		return s, nil
 	}
+	if err := p.Err(); err != nil { // a companion log that is made now would outlive the topic
+		return nil, err
+	}
 	s, err := openSchedule(p)
 	if err != nil {
-		return nil, err
+		return nil, p.appendError(err)
 	}
 	s.loaded.Store(true) // its log is new and empty
 	p.schedule.Store(s)
 	s.all.add(s)
 	return s, nil
+}
+
+// endSchedule ends the schedule of a partition whose topic is deleted. None is opened later.
+func (p *Partition) endSchedule(deleted *wire.Error) {
+	p.scheduleMu.Lock() // one that is being opened has to be removed, too
+	s := p.schedule.Load()
+	p.scheduleMu.Unlock()
+	if s != nil {
+		s.store.fail(deleted)
+	}
 }
 
 func companionID(id wire.Identity) wire.Identity {
@@ -224,7 +237,7 @@ func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (ScheduleRe
 	}
 	s, err := p.scheduleOf()
 	if err != nil {
-		return ScheduleResult{}, p.appendError(err)
+		return ScheduleResult{}, err
 	}
 	if !s.loaded.Load() {
 		return ScheduleResult{}, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
@@ -260,6 +273,9 @@ func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time)
 	count := countMessages(items)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.target.Err(); err != nil { // drop may have counted what waits for the last time
+		return ScheduleResult{}, err
+	}
 	if pr.ID != 0 {
 		before, err := s.producers.check(pr, uint32(count))
 		if err != nil {

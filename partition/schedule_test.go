@@ -145,6 +145,27 @@ func TestADeletedTopicTakesItsScheduleAlong(t *testing.T) {
 	require.Empty(t, n.Topics())
 }
 
+// A request that is past its checks when its topic is deleted must not make a companion log that nobody removes.
+func TestADeletedTopicGetsNoSchedule(t *testing.T) {
+	n, _, p := scheduleNode(t, t.TempDir(), "disk")
+	require.NoError(t, n.Delete("jobs"))
+	_, err := p.scheduleOf()
+	code(t, wire.CodeTopicDeleted, err)
+	require.Len(t, n.store.Logs(), 1, "that of the metadata")
+}
+
+// Nor must it count as waiting when the scheduler has forgotten the topic.
+func TestNothingWaitsForADeletedTopic(t *testing.T) {
+	n, _, p := scheduleNode(t, t.TempDir(), "disk")
+	later(t, p, time.Hour, "a")
+	s := p.schedule.Load()
+	p.fail(wire.Errorf(wire.CodeTopicDeleted, "deleted"))
+	eventually(t, func() bool { n.scheduler.ring(); return n.SchedulerStats().Pending == 0 })
+	_, err := s.addAll([]ScheduleItem{{Batch: batchOf(t, "b")}}, wire.Producer{}, p.ScheduleTime())
+	code(t, wire.CodeTopicDeleted, err)
+	require.Zero(t, n.SchedulerStats().Pending)
+}
+
 func TestWhatWasFiredAndNotPublishedIsPublishedOnceAfterARestart(t *testing.T) {
 	n, _, p := scheduleNode(t, t.TempDir(), "disk")
 	later(t, p, time.Hour, "a", "b", "c")
