@@ -11,8 +11,8 @@ import (
 // fileAge is how many checkpoint intervals entries may stay in memory and the commit log before they are filed.
 const fileAge = 6
 
-// filesAtOnce bounds the segment files that a checkpoint has open at a time, bytesAtOnce what they have to send to the
-// device, behind which a round may have to wait. What one log has to file may be more.
+// filesAtOnce bounds the segment files that are made durable together, bytesAtOnce what they have to send to the device,
+// behind which a round may have to wait. One log may add up to as much again.
 const (
 	filesAtOnce = 32
 	bytesAtOnce = 8 << 20
@@ -136,7 +136,7 @@ func covered(plans []*plan, unfiled, bytes int64) int64 {
 //
 // It writes the files of several logs before it flushes the first of them: see finish. The device works meanwhile.
 func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
-	written, bytes := make([]*plan, 0, filesAtOnce), int64(0)
+	written, files, bytes := make([]*plan, 0, filesAtOnce), 0, int64(0)
 	finish := func() {
 		s.finish(written)
 		for _, p := range written {
@@ -146,7 +146,7 @@ func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
 			}
 			plans = append(plans, p)
 		}
-		written, bytes = written[:0], 0
+		written, files, bytes = written[:0], 0, 0
 	}
 	logs := slices.DeleteFunc(s.openLogs(), func(l *Log) bool {
 		l.mu.Lock()
@@ -167,8 +167,8 @@ func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
 			errs = append(errs, p.fail())
 			continue
 		}
-		written, bytes = append(written, p), bytes+p.bytes
-		if len(written) == filesAtOnce || bytes >= bytesAtOnce {
+		written, files, bytes = append(written, p), files+p.writer.files(), bytes+p.bytes
+		if files >= filesAtOnce || bytes >= bytesAtOnce {
 			finish()
 		}
 	}
@@ -381,7 +381,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 	l.lowLsn = 0
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,
-		limit: l.config.SegmentBytes, nowMs: s.nowMs(), state: state,
+		limit: l.config.SegmentBytes, most: s.options.segmentLimit(), nowMs: s.nowMs(), state: state,
 		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, cuts: l.cuts,
 	}
 	if n := len(l.segments); n > 0 && !l.spoiled {

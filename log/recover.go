@@ -261,7 +261,7 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 }
 
 // salvageLast makes the last segment durable and finds its end. Only the last one can have bytes that were never
-// flushed, because a segment is flushed before the next one is created.
+// flushed, because a segment is flushed before the next one gets its name.
 func (l *Log) salvageLast() (place, error) {
 	last := l.segments[len(l.segments)-1]
 	f, err := l.store.options.FS.Open(last.path, true, false)

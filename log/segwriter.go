@@ -21,7 +21,8 @@ type segmentWriter struct {
 	fs     FS
 	dir    string // of the log
 	id     wire.Identity
-	limit  int64 // bytes at which a segment is sealed
+	limit  int64 // bytes at which a segment is sealed, once it has as many bytes of entries as its header
+	most   int64 // bytes at which it is sealed in any case
 	nowMs  int64
 	spanMs int64 // range of append times at which a segment is sealed
 	state  snapshot
@@ -32,10 +33,20 @@ type segmentWriter struct {
 	segments []*segment // to replace the log's active segment: a copy of it, and new ones
 	created  []string   // paths of new files
 
-	file      File
+	file      File // of active; nil when it is not open
 	unnamed   bool // it has a temporary name
-	unseen    bool // the directory is not flushed since it got another one
 	allocated int64
+
+	sealed []openSegment // files in front of active that are not durable yet
+	bytes  int64         // of them
+	unseen bool          // the directory is not flushed since files got their names
+}
+
+// openSegment is a file with all of its bytes that is not durable, or has no name yet.
+type openSegment struct {
+	path    string
+	file    File
+	unnamed bool
 }
 
 // use makes s the active segment.
@@ -69,7 +80,7 @@ func (w *segmentWriter) write(p span) error {
 }
 
 // mustRoll reports whether the entry with stamp st starts a new segment. pending bytes in front of it are not written
-// yet.
+// yet. The header holds the owner's state: with a large one, small segments would hold an entry each.
 func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
 	s := w.active
 	if s == nil {
@@ -79,7 +90,8 @@ func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
 	if used == s.data {
 		return false
 	}
-	return used+int64(st.Size()) > w.limit || s.first != 0 && st.Time-s.first > w.spanMs
+	limit := min(max(w.limit, 2*s.data), w.most)
+	return used+int64(st.Size()) > limit || s.first != 0 && st.Time-s.first > w.spanMs
 }
 
 // note adds the entry to the index of the active segment if it is due. pending bytes in front of it are not written yet.
@@ -187,7 +199,8 @@ func (w *segmentWriter) roll(at place) error {
 	return nil
 }
 
-// seal writes the footer of the active segment and makes the whole file durable.
+// seal writes the footer of the active segment. The file is made durable with those of other segments, because the first
+// flush writes the journal of the file system for all of them, and they need only one flush of the directory.
 func (w *segmentWriter) seal() error {
 	if err := w.open(); err != nil {
 		return err
@@ -204,14 +217,34 @@ func (w *segmentWriter) seal() error {
 	if err := writeFull(w.file, footer, s.size); err != nil {
 		return err
 	}
-	if err := w.finish(); err != nil {
-		return err
-	}
 	s.size, s.marks, s.indexed = end, nil, false
-	return nil
+	w.bytes += end
+	w.setAside()
+	if len(w.sealed) < filesAtOnce && w.bytes < bytesAtOnce {
+		return w.sealed[len(w.sealed)-1].file.StartOut()
+	}
+	return w.finish()
 }
 
-// finishing makes the open file durable and closes it, and gives a new one its name.
+// setAside adds the open file to those that are complete.
+func (w *segmentWriter) setAside() {
+	if w.file == nil {
+		return
+	}
+	w.sealed = append(w.sealed, openSegment{path: w.active.path, file: w.file, unnamed: w.unnamed})
+	w.file, w.unnamed = nil, false
+}
+
+// files returns how many files are open.
+func (w *segmentWriter) files() int {
+	if w.file != nil {
+		return len(w.sealed) + 1
+	}
+	return len(w.sealed)
+}
+
+// finishing makes the open files durable and closes them, and gives new ones their names. None gets its name before all
+// are durable: after a lost checkpoint only the last segment may have bytes that were never flushed.
 var finishing = [...]func(*segmentWriter) error{
 	(*segmentWriter).flush, (*segmentWriter).name, (*segmentWriter).appear,
 }
@@ -226,28 +259,37 @@ func (w *segmentWriter) finish() error {
 	return nil
 }
 
-// flush makes the open file durable and closes it.
+// flush makes the open files durable and closes them.
 func (w *segmentWriter) flush() error {
-	if w.file == nil {
-		return nil
+	w.setAside()
+	for i := range w.sealed {
+		f := w.sealed[i].file
+		w.sealed[i].file = nil
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
 	}
-	err := errors.Join(w.file.Sync(), w.file.Close())
-	w.file = nil
-	return err
+	return nil
 }
 
-// name gives a new file its name. It must be durable.
+// name gives new files their names, in their order: what a file system with a journal keeps of them after a power cut has
+// no hole. They must be durable.
 func (w *segmentWriter) name() error {
-	if !w.unnamed {
-		return nil
+	for _, s := range w.sealed {
+		if !s.unnamed {
+			continue
+		}
+		w.unseen = true
+		w.created = append(w.created, s.path)
+		if err := w.fs.Rename(s.path+tempExt, s.path); err != nil {
+			return err
+		}
 	}
-	w.unnamed, w.unseen = false, true
-	name := w.active.path
-	w.created = append(w.created, name)
-	return w.fs.Rename(name+tempExt, name)
+	w.sealed, w.bytes = w.sealed[:0], 0
+	return nil
 }
 
-// appear makes the new name durable.
+// appear makes the new names durable.
 func (w *segmentWriter) appear() error {
 	if !w.unseen {
 		return nil
@@ -256,10 +298,13 @@ func (w *segmentWriter) appear() error {
 	return w.fs.SyncDir(w.dir)
 }
 
-// abort closes the open file after an error.
+// abort closes the open files after an error.
 func (w *segmentWriter) abort() {
-	if w.file != nil {
-		_ = w.file.Close() // an error was reported already
-		w.file = nil
+	w.setAside()
+	for _, s := range w.sealed {
+		if s.file != nil {
+			_ = s.file.Close() // an error was reported already
+		}
 	}
+	w.sealed = nil
 }
