@@ -19,15 +19,13 @@ func (p *Partition) replay() error {
 		return err
 	}
 	err := p.log.Replay(func(e wire.Entry) error {
-		if e.Kind == wire.KindData {
+		switch e.Kind {
+		case wire.KindData:
 			p.replayData(&e)
-		}
-		if e.Kind != wire.KindState {
-			return nil
-		}
-		// A group over the limit was refused when the entry was new, and is refused again.
-		if err := p.state.Apply(e.Payload[4:]); err != nil && !errors.Is(err, group.ErrTooMany) {
-			return fmt.Errorf("state entry %d: %w", e.Index, err)
+		case wire.KindState:
+			if err := p.replayState(&e); err != nil {
+				return fmt.Errorf("state entry %d: %w", e.Index, err)
+			}
 		}
 		return nil
 	})
@@ -68,6 +66,19 @@ func CheckState(id wire.Identity, blob []byte) error {
 		return nil // the metadata log or a companion log
 	}
 	return new(Partition).restore(blob)
+}
+
+// replayState applies a command of a consumer, or notes the used numbers of a producer.
+func (p *Partition) replayState(e *wire.Entry) error {
+	body := e.Payload[4:]
+	if isUsed(body) {
+		return p.producers.noteUsed(body, e.Index)
+	}
+	err := p.state.Apply(body)
+	if errors.Is(err, group.ErrTooMany) { // it was refused when the entry was new, and is refused again
+		return nil
+	}
+	return err
 }
 
 // replayData notes what later publishes depend on: producers, message ids and times to live. The checksum of the

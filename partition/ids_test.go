@@ -164,6 +164,83 @@ func TestADuplicateIDUsesTheProducersNumber(t *testing.T) {
 	f(2, "b", 1, false)
 }
 
+// settled waits until everything in the log of p is on the disk.
+func settled(t *testing.T, p *Partition) {
+	t.Helper()
+	eventually(t, func() bool { pos := p.log.Positions(); return pos.DurableIndex == pos.NextIndex })
+}
+
+func TestANumberSpentOnADuplicateIsKnownAfterAKill(t *testing.T) {
+	dir := t.TempDir()
+	p := openNode(t, dir, Options{}).create("t", 1, "dedupe_window", "1h").Partition(0)
+	f := func(sequence uint64, id string, offset uint64, duplicate bool) (index uint64) {
+		t.Helper()
+		base, index, dup, err := p.Publish(withIDs(t, wire.Producer{ID: 9, Epoch: 3, Sequence: sequence}, id), time.Now().UnixMilli())
+		require.NoError(t, err)
+		require.Equal(t, []any{offset, duplicate}, []any{base, dup})
+		return index
+	}
+	f(0, "a", 0, false)
+	f(1, "b", 1, false)
+	index := f(2, "a", 0, true)
+	require.Equal(t, p.log.Positions().NextIndex-1, index, "the answer waits for the entry")
+	p.Flush(wire.LevelDisk)
+	settled(t, p)
+
+	p = openNode(t, killed(t, dir), Options{}).Topic("t").Partition(0)
+	require.Equal(t, index, f(2, "a", 0, true), "sent again")
+	f(3, "c", 2, false)
+}
+
+// The firing of a scheduled message whose id is known is over: a restart behind the window does not store it.
+func TestAScheduledDuplicateIsNotStoredBehindTheWindow(t *testing.T) {
+	f := func(ids ...string) {
+		t.Helper()
+		dir, now := t.TempDir(), &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+		p := openNode(t, dir, Options{Now: now.Now}).create("jobs", 1, "dedupe_window", "1m").Partition(0)
+		_, _, _, err := p.Publish(withIDs(t, wire.Producer{}, "a"), now.Now().UnixMilli())
+		require.NoError(t, err)
+		together(t, p, []ScheduleItem{{Due: now.Now().Add(time.Second).UnixMilli(), Batch: withIDs(t, wire.Producer{}, ids...)}})
+		now.add(time.Second)
+		eventually(t, func() bool { return p.Stats().Deduplicated == 1 })
+		settled(t, p)
+
+		n := openNode(t, killed(t, dir), Options{Now: now.Now})
+		now.add(time.Hour)
+		p = loadedAgain(t, n)
+		later(t, p, 0, "b") // is published after what a restart publishes again
+		eventually(t, func() bool { got := values(t, p, 0); return got[len(got)-1] == "b" })
+		want := []string{"value of a"}
+		if len(ids) > 1 {
+			want = append(want, "value of x")
+		}
+		require.Equal(t, append(want, "b"), values(t, p, 0))
+	}
+	f("a")
+	f("x", "a")
+}
+
+// Nor is one that the topic refuses for good refused again.
+func TestAScheduledMessageIsRefusedOnce(t *testing.T) {
+	dir, now := t.TempDir(), &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	n := openNode(t, dir, Options{Now: now.Now})
+	p := n.create("jobs", 1).Partition(0)
+	// Without a window nobody looks at ids until the message is due.
+	together(t, p, []ScheduleItem{{Due: now.Now().Add(time.Second).UnixMilli(), Batch: withIDs(t, wire.Producer{}, string(make([]byte, wire.MaxMessageID+1)))}})
+	_, err := n.Alter("jobs", 0, pairs("dedupe_window", "1m"))
+	require.NoError(t, err)
+	now.add(time.Second)
+	eventually(t, func() bool { return n.SchedulerStats().Lost == 1 })
+	p.Flush(wire.LevelDisk)
+	settled(t, p)
+
+	n = openNode(t, killed(t, dir), Options{Now: now.Now})
+	p = loadedAgain(t, n)
+	later(t, p, 0, "b")
+	eventually(t, func() bool { return p.Visible() == 1 })
+	require.Zero(t, n.SchedulerStats().Lost)
+}
+
 func TestIDsInASnapshotStayAsTheyAre(t *testing.T) {
 	var s ids
 	add := func(from, to int) {

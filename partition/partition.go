@@ -98,8 +98,8 @@ func (p *Partition) Failure() error {
 // Publish appends a checked batch and returns the offset of its first record and the index of its entry.
 // It copies the batch. The entry is in memory then: Flush makes it durable, Reached tells when it is. A
 // batch that an idempotent producer sent before is a duplicate, and so is a single record whose message
-// id is known: nothing is appended, and base and index are those of the first copy. The error is a
-// *wire.Error and means that nothing was appended.
+// id is known: it is not appended, and base is that of the first copy. The error is a *wire.Error and
+// means that nothing was appended.
 func (p *Partition) Publish(b *wire.Batch, nowMs int64) (base, index uint64, duplicate bool, err error) {
 	if p.log == nil {
 		return 0, 0, false, p.Err()
@@ -169,11 +169,14 @@ func (p *Partition) publishOnce(b *wire.Batch, nowMs int64) (base, index uint64,
 			e.First, e.Next = known.offset, known.offset+1
 			return 0, 0, false, e
 		case known != nil:
-			if pr.ID != 0 { // its sequence number counts as used
-				ps.note(pr, b.Count(), known.offset, known.index)
+			index = known.index
+			if pr.ID != 0 {
+				if index, err = p.use(pr, b.Count(), known.offset, nowMs); err != nil {
+					return 0, 0, false, err
+				}
 			}
 			p.deduplicated.Add(1)
-			return known.offset, known.index, true, nil
+			return known.offset, index, true, nil
 		}
 	}
 	if base, index, err = p.append(b, nowMs); err != nil {

@@ -1,13 +1,17 @@
 package partition
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
 	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -109,6 +113,53 @@ func (ps *producers) forget(n int) {
 			delete(ps.byID, id)
 		}
 	}
+}
+
+// Numbers are used, too, by a message that is not stored: because its id is known, or because a scheduled one is refused
+// for good. The log says so in a state entry:
+//
+//	"RP" | uvarint version 1, producer id, epoch, sequence number, count of numbers, offset in the reply
+//
+// Without it a restart would take the numbers for missing, and publish a scheduled message again.
+
+const usedVersion = 1
+
+var errUsed = errors.New("partition: damaged entry of used numbers")
+
+// isUsed tells used numbers from the commands of consumers, which never begin with the mark.
+func isUsed(entry []byte) bool { return bytes.HasPrefix(entry, []byte(envelopeMark)) }
+
+func appendUsed(dst []byte, pr wire.Producer, count uint32, base uint64) []byte {
+	return appendUvarints(append(dst, envelopeMark...), usedVersion, pr.ID, pr.Epoch, pr.Sequence, uint64(count), base)
+}
+
+// noteUsed notes the numbers in a state entry at index.
+func (ps *producers) noteUsed(entry []byte, index uint64) error {
+	r := uvarints{b: entry[len(envelopeMark):]}
+	version := r.next()
+	if version > usedVersion {
+		return fmt.Errorf("%w: format %d of used numbers, not %d", group.ErrVersion, version, usedVersion)
+	}
+	pr := wire.Producer{ID: r.next(), Epoch: r.next(), Sequence: r.next()}
+	count, base := r.next(), r.next()
+	if r.bad || version == 0 || len(r.b) > 0 || count > math.MaxUint32 {
+		return errUsed
+	}
+	ps.note(pr, uint32(count), base, index)
+	return nil
+}
+
+// use logs and notes that the numbers of a batch are used although it is not stored. It returns the index of the entry.
+// base is the offset that the batch is answered with. The caller holds producers.mu.
+func (p *Partition) use(pr wire.Producer, count uint32, base uint64, nowMs int64) (index uint64, err error) {
+	_, index, err = p.log.Append(log.Batch{
+		Kind: wire.KindState, Term: term, Time: nowMs, Payload: wire.AppendPayload(nil, appendUsed(nil, pr, count, base)),
+	})
+	if err != nil {
+		return 0, p.appendError(err)
+	}
+	p.producers.note(pr, count, base, index)
+	return index, nil
 }
 
 // The snapshot of a partition is an envelope with the snapshot of its consumers:

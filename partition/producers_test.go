@@ -1,10 +1,12 @@
 package partition
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -87,6 +89,43 @@ func TestProducersSurviveASnapshot(t *testing.T) {
 	plain, _, err := new(producers).splitSnapshot([]byte{1, 2, 3, 4})
 	require.NoError(t, err)
 	require.Equal(t, []byte{1, 2, 3, 4}, plain)
+}
+
+func TestUsedNumbersRoundTrip(t *testing.T) {
+	f := func(pr wire.Producer, count uint32, base uint64) {
+		t.Helper()
+		entry := appendUsed(nil, pr, count, base)
+		require.True(t, isUsed(entry))
+		var want, got producers
+		want.note(pr, count, base, 77)
+		require.NoError(t, got.noteUsed(entry, 77))
+		require.Equal(t, want.byID, got.byID)
+		for cut := len(envelopeMark); cut < len(entry); cut++ {
+			require.ErrorIs(t, new(producers).noteUsed(entry[:cut], 77), errUsed, "cut at %d", cut)
+		}
+		require.ErrorIs(t, new(producers).noteUsed(append(entry, 0), 77), errUsed)
+	}
+	f(wire.Producer{ID: 1}, 1, 0)
+	f(wire.Producer{ID: 9, Epoch: 300, Sequence: 1 << 40}, 1, 5)
+	f(wire.Producer{ID: SchedulerID, Sequence: 7}, math.MaxUint32, math.MaxUint64)
+	require.ErrorIs(t, new(producers).noteUsed([]byte("RP\x01\x01\x00\x00\x80\x80\x80\x80\x10\x00"), 1), errUsed, "2^32 numbers")
+	require.ErrorIs(t, new(producers).noteUsed([]byte("RP\x02"), 1), group.ErrVersion)
+	require.ErrorIs(t, new(producers).noteUsed([]byte("RP\x00\x01\x00\x00\x01\x00"), 1), errUsed)
+	require.False(t, isUsed(group.AppendDrop(nil, "RP")))
+}
+
+func FuzzUsedNumbers(f *testing.F) {
+	f.Add(appendUsed(nil, wire.Producer{ID: 9, Epoch: 300, Sequence: 1 << 40}, 1, 5))
+	f.Add([]byte(envelopeMark))
+	f.Fuzz(func(t *testing.T, entry []byte) {
+		if !isUsed(entry) {
+			return
+		}
+		var ps producers
+		if ps.noteUsed(entry, 7) != nil {
+			require.Empty(t, ps.byID)
+		}
+	})
 }
 
 func FuzzProducersSnapshot(f *testing.F) {

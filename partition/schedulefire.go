@@ -205,8 +205,8 @@ func (p *Partition) scheduledNext() uint64 {
 	return 0
 }
 
-// publishFired publishes a batch of the scheduler unless the partition has it already. It returns the index of the
-// scheduler's last entry, or 0 when the batch was refused for good. With an error it may be tried again.
+// publishFired publishes a batch of the scheduler unless the partition has it already. It returns the index of an
+// entry that says so: the batch, or that its numbers are used. With an error it may be tried again.
 func (p *Partition) publishFired(raw []byte, nowMs int64) (index uint64, err error) {
 	batch, err := wire.ViewBatch(raw)
 	if err != nil {
@@ -237,18 +237,19 @@ func (p *Partition) publishFiredLocked(batch *wire.Batch, nowMs int64) (index ui
 	_, index, _, err = p.publishOnce(batch, nowMs)
 	refused := errors.Is(err, wire.CodeDuplicate) || errors.Is(err, wire.CodeInvalid) || errors.Is(err, wire.CodeTooLarge)
 	switch {
-	case refused && batch.Count() > 1 && batch.Codec() == wire.CodecNone: // because of one of its messages
-		return p.publishApart(batch, 0, nowMs)
-	case errors.Is(err, wire.CodeDuplicate): // a message with its id was published meanwhile
-	case refused: // and will be again
-		r := p.topic.registry
-		r.scheduler.lost.Add(1)
-		r.logger.Error("scheduled message refused", "topic", p.topic.name, "partition", p.number, "err", err)
-	default:
+	case !refused:
 		return index, err
+	case batch.Count() > 1 && batch.Codec() == wire.CodecNone: // because of one of its messages
+		return p.publishApart(batch, 0, nowMs)
 	}
-	p.producers.note(pr, batch.Count(), p.Next(), p.log.Positions().NextIndex-1)
-	return 0, nil
+	index, failed := p.use(pr, batch.Count(), p.Next(), nowMs) // it would be refused again
+	if failed != nil {
+		return 0, failed
+	}
+	r := p.topic.registry
+	r.scheduler.lost.Add(1)
+	r.logger.Error("scheduled message refused", "topic", p.topic.name, "partition", p.number, "err", err)
+	return index, nil
 }
 
 // publishApart publishes the records of an uncompressed batch one by one, from the one at index from on. The caller
