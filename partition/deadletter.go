@@ -170,7 +170,7 @@ func (p *Partition) buryOne(target *Topic, queue string, d *group.Dead) error {
 		h = append(h, rec.Headers...)
 	}
 	rec.Headers = h
-	var b wire.BatchBuilder
+	var b wire.BatchBuilder // without a mark of ids: no dead letter is a duplicate of another
 	b.Add(rec)
 	batch, err := wire.ViewBatch(b.Bytes())
 	if err != nil {

@@ -386,6 +386,35 @@ func TestDeadLettersGoToTheirTopicWithTheReason(t *testing.T) {
 	require.Equal(t, uint64(2), dead().Partition(0).Visible(), "and are not buried twice")
 }
 
+// Whatever the dedupe window of their topic: two queues give up one message, and later its copy.
+func TestDeadLettersWithOneIDAreAllKept(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{Defaults: pairs("dedupe_window", "1h")})
+	p := n.create("jobs", 1, "dedupe_window", "0").Partition(0)
+	kept := uint64(0)
+	for offset := range uint64(2) {
+		_, _, _, err := p.Publish(withIDs(t, wire.Producer{}, "a"), time.Now().UnixMilli())
+		require.NoError(t, err)
+		require.NoError(t, p.log.Sync())
+		for _, queue := range []string{"one", "two"} {
+			_, err := p.OpenQueue(queue, 0, QueuePolicy{DeadLetter: "dead"}, time.Now())
+			require.NoError(t, err)
+			leases, err := p.Lease(nil, queue, 1, 0, 1, time.Now())
+			require.NoError(t, err)
+			require.Len(t, leases, 1)
+			_, lost, err := p.Settle(queue, Settlement{Op: wire.OpReject, Ranges: []group.Settle{{First: offset, Count: 1, Attempt: 1}}}, time.Now())
+			require.NoError(t, err)
+			require.Zero(t, lost)
+			kept++
+			eventually(t, func() bool { return p.Stats().DeadLettered == kept })
+		}
+		n.reopen()
+		p, kept = n.Topic("jobs").Partition(0), 0
+	}
+	dead := n.Topic("dead")
+	require.Equal(t, time.Hour, dead.Config().DedupeWindow)
+	require.Len(t, values(t, dead.Partition(0), 0), 4)
+}
+
 // What a deleted topic did not bury yet went with it.
 func TestADeletedTopicBuriesNothing(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
