@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -306,6 +307,13 @@ func (c *cli) dlqPurgeCommand() *cobra.Command {
 		})
 }
 
+// deadChange is what was done with dead letters, as JSON.
+type deadChange struct {
+	Action   string `json:"action"` // replayed or purged
+	Name     string `json:"name"`   // of the queue or the dead-letter topic
+	Messages int    `json:"messages"`
+}
+
 func (c *cli) dlqChangeCommand(use, short, verb, done, example string, change func(context.Context, *client.Client, []*client.DeadLetter) (int, error)) *cobra.Command {
 	var f deadFilter
 	var d destructive
@@ -360,7 +368,8 @@ func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, f *
 	if err == nil && len(letters) > 0 {
 		err = flush()
 	}
-	c.sayf("%s %s of %q", done, plural(uint64(changed), "dead letter"), name)
+	what := deadChange{Action: done, Name: name, Messages: changed}
+	err = cmp.Or(err, c.report(what, "%s %s of %q", done, plural(uint64(changed), "dead letter"), name))
 	if err != nil && changed > 0 {
 		fail := explain(err)
 		fail.exit = exitPartly

@@ -321,6 +321,13 @@ func (c *cli) groupLagCommand() *cobra.Command {
 	return cmd
 }
 
+// groupChange is what was done to a group or queue, as JSON.
+type groupChange struct {
+	Action string `json:"action"` // paused, resumed or removed
+	Group  string `json:"group"`
+	Topic  string `json:"topic,omitempty"` // absent: on all topics
+}
+
 func (c *cli) groupPauseCommand(pause bool) *cobra.Command {
 	var topic string
 	use, short, said := "resume GROUP...", "let paused groups and queues go on", "resumed"
@@ -339,8 +346,7 @@ func (c *cli) groupPauseCommand(pause bool) *cobra.Command {
 					if err := do(cmd.Context(), name, topic); err != nil {
 						return missingGroup(err, name)
 					}
-					c.sayf("%s %q", said, name)
-					return nil
+					return c.report(groupChange{Action: said, Group: name, Topic: topic}, "%s %q", said, name)
 				})
 			})
 		},
@@ -386,6 +392,5 @@ func (c *cli) removeGroup(cmd *cobra.Command, cl *client.Client, d *destructive,
 		}
 		return missingGroup(err, name)
 	}
-	c.sayf("forgot %q", name)
-	return nil
+	return c.report(groupChange{Action: "removed", Group: name, Topic: topic}, "forgot %q", name)
 }

@@ -40,6 +40,21 @@ func encodeJSON(v any, indent bool) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// report says on stderr what was done. With JSON output it prints v on stdout instead, on one line: a command can do
+// something for each of several names.
+func (c *cli) report(v any, format string, args ...any) error {
+	if !c.asJSON() {
+		c.sayf(format, args...)
+		return nil
+	}
+	b, err := encodeJSON(v, false)
+	if err != nil {
+		return err
+	}
+	_, err = c.stdout.Write(b)
+	return err
+}
+
 // printList writes rows: a table with a header, a JSON array, or one JSON object per line.
 func printList[T any](c *cli, rows []T, header []string, cells func(T) []any) error {
 	switch {

@@ -174,6 +174,15 @@ func (c *cli) schedCancelCommand() *cobra.Command {
 	return cmd
 }
 
+// schedChange is a message that was cancelled, as JSON.
+type schedChange struct {
+	Action    string `json:"action"`
+	Name      string `json:"name"`
+	Topic     string `json:"topic"`
+	Partition int    `json:"partition"`
+	ID        uint64 `json:"id"`
+}
+
 func (c *cli) cancelSchedule(cmd *cobra.Command, cl *client.Client, d *destructive, name string) error {
 	topic, partition, id, err := parseScheduleName(name)
 	if err != nil {
@@ -193,6 +202,6 @@ func (c *cli) cancelSchedule(cmd *cobra.Command, cl *client.Client, d *destructi
 	if missing > 0 {
 		return fmt.Errorf("%s does not wait any more: it is being published, or was cancelled meanwhile", name)
 	}
-	c.sayf("cancelled %s", name)
-	return nil
+	what := schedChange{Action: "cancelled", Name: name, Topic: topic, Partition: partition, ID: id}
+	return c.report(what, "cancelled %s", name)
 }

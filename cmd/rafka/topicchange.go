@@ -121,6 +121,13 @@ func plural(n uint64, what string) string {
 	return strconv.FormatUint(n, 10) + " " + what + "s"
 }
 
+// topicChange is what was taken away, as JSON.
+type topicChange struct {
+	Action   string `json:"action"` // removed or purged
+	Topic    string `json:"topic"`
+	Messages uint64 `json:"messages"`
+}
+
 func (c *cli) topicRemoveCommand() *cobra.Command {
 	var d destructive
 	cmd := &cobra.Command{
@@ -149,8 +156,7 @@ func (c *cli) removeTopic(cmd *cobra.Command, cl *client.Client, d *destructive,
 	if err := cl.DeleteTopic(cmd.Context(), name); err != nil {
 		return err
 	}
-	c.sayf("removed topic %q", name)
-	return nil
+	return c.report(topicChange{Action: "removed", Topic: name, Messages: row.Messages}, "removed topic %q", name)
 }
 
 // eachName calls fn for every name. When only some calls succeed, the failure says so.
@@ -225,8 +231,8 @@ func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic
 			return err
 		}
 	}
-	c.sayf("removed %s from topic %q", plural(total, "message"), topic)
-	return nil
+	return c.report(topicChange{Action: "purged", Topic: topic, Messages: total},
+		"removed %s from topic %q", plural(total, "message"), topic)
 }
 
 // planPurge returns, for each partition, the offset before which messages would be removed.
