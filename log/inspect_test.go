@@ -1,6 +1,9 @@
 package log_test
 
 import (
+	"bytes"
+	"encoding/binary"
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,6 +167,44 @@ func TestAFailedWriteOfASegmentIsNoDamage(t *testing.T) {
 	_ = openLog(t, s, identity(1), log.Config{}).ReadCold(&c, 0, 10, 64<<10)
 	c.Release()
 	require.NotZero(t, s.Stats().Damage)
+	s.Drop()
+}
+
+// A segment whose footer was cleared has all of its entries. Verify names it, and the store says so once.
+func TestASegmentWithoutItsFooterIsNamed(t *testing.T) {
+	disk, all := damagedDisk(t)
+	name := ""
+	for it, err := range log.InspectFS(disk, "/data") {
+		require.NoError(t, err)
+		if it.Kind == log.ItemSegment && it.Sealed && name == "" {
+			name = "/data/" + it.Path
+		}
+	}
+	b := disk.Bytes(name)
+	end := binary.LittleEndian.Uint64(b[len(b)-72:])
+	clear(b[end:])
+	disk.SetBytes(name, b)
+	r, err := log.VerifyFS(disk, "/data")
+	require.NoError(t, err)
+	require.True(t, r.OK())
+	require.Equal(t, 1, r.Torn)
+	require.Len(t, r.Unsealed, 1)
+	require.Equal(t, name, "/data/"+r.Unsealed[0].Path)
+	require.EqualValues(t, end, r.Unsealed[0].Pos)
+
+	var said bytes.Buffer
+	o := small(disk)
+	o.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	s, err := log.OpenStill(o)
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	for range 3 {
+		require.Len(t, readAll(t, l), len(all))
+		s.Forget()
+	}
+	require.Equal(t, 1, strings.Count(said.String(), "segment has no footer"), said.String())
+	require.Contains(t, said.String(), name)
+	require.Zero(t, s.Stats().Damage)
 	s.Drop()
 }
 

@@ -147,6 +147,7 @@ func (s *Store) loadView(f File, seg *segment, seed uint32, bound uint64) (*segm
 		v.marks = seg.marks
 		return v, nil
 	}
+	damaged := false
 	if bound != 0 {
 		info, err := readFooter(f, seg.size)
 		if err == nil {
@@ -156,15 +157,27 @@ func (s *Store) loadView(f File, seg *segment, seed uint32, bound uint64) (*segm
 		if errors.Is(err, ErrVersion) {
 			return nil, err
 		}
-		if !errors.Is(err, errNoFooter) {
+		if damaged = !errors.Is(err, errNoFooter); damaged {
 			s.reportDamage(seg.path, seg.size, err)
 		}
 	}
 	err := v.index(seed, seg.start.index, bound)
-	if err == nil && bound != 0 && v.next.index < bound { // else a failed write left it without a footer
+	switch {
+	case err != nil || bound == 0:
+	case v.next.index < bound:
 		s.reportDamage(seg.path, seg.size, errNoFooter)
+	case !damaged:
+		s.noteUnsealed(seg.path, v.end)
 	}
 	return v, err
+}
+
+// noteUnsealed logs, once, that a segment has its last entry but no footer: a write failed behind, or something cleared
+// the footer.
+func (s *Store) noteUnsealed(name string, end int64) {
+	if _, known := s.unsealed.LoadOrStore(name, true); !known {
+		s.logger.Warn("segment has no footer: its index was made again from its entries", "path", name, "pos", end)
+	}
 }
 
 // index builds the marks by walking the whole segment.

@@ -34,6 +34,7 @@ type Store struct {
 	damage   atomic.Uint64 // places with damage that costs no record
 	torn     atomic.Uint64 // torn tails cut when the store was opened
 	lost     atomic.Uint64 // entries lost in the commit log
+	unsealed sync.Map      // paths of segments without a footer that were logged
 	walBytes atomic.Int64  // commitLog.bytes, for Stats
 
 	lastRound atomic.Int64 // bytes of the last round

@@ -1,6 +1,10 @@
 package log
 
-import "github.com/rafka-mq/rafka/wire"
+import (
+	"errors"
+
+	"github.com/rafka-mq/rafka/wire"
+)
 
 // Report is the result of Verify.
 type Report struct {
@@ -12,7 +16,11 @@ type Report struct {
 	Waiting uint64 // records that are only in the commit log, because no checkpoint has filed them yet
 	Damage  []Item // of kind ItemDamage, at most 1,000
 	More    int    // damaged places beyond those
-	Torn    int    // torn tails, which are no damage: of the commit log, and of segments to which a write failed
+	Torn    int    // torn tails, which are no damage: of the commit log, and of the segments in Unsealed
+
+	// Unsealed are segments without a footer that have all of their entries, at most 1,000: a write to them failed,
+	// or something cleared the footer. Pos is where the entries end.
+	Unsealed []Item
 }
 
 // OK reports whether nothing is damaged.
@@ -24,7 +32,6 @@ func Verify(dir string) (Report, error) { return VerifyFS(OS, dir) }
 
 // VerifyFS is Verify on another file system.
 func VerifyFS(f FS, dir string) (Report, error) {
-	const most = 1000
 	var r Report
 	inCommits := false
 	held := map[wire.Identity]uint64{} // index of the last entry of a log that was counted
@@ -42,18 +49,26 @@ func VerifyFS(f FS, dir string) (Report, error) {
 		case ItemEntry:
 			r.count(&it, inCommits, held)
 		case ItemDamage:
-			if it.Torn {
-				r.Torn++
-				continue
-			}
-			if len(r.Damage) < most {
-				r.Damage = append(r.Damage, it)
-			} else {
-				r.More++
-			}
+			r.note(it)
 		}
 	}
 	return r, nil
+}
+
+// note adds damage or a torn tail.
+func (r *Report) note(it Item) {
+	const most = 1000
+	switch {
+	case it.Torn:
+		r.Torn++
+		if errors.Is(it.Err, errNoFooter) && len(r.Unsealed) < most {
+			r.Unsealed = append(r.Unsealed, it)
+		}
+	case len(r.Damage) < most:
+		r.Damage = append(r.Damage, it)
+	default:
+		r.More++
+	}
 }
 
 // count counts an entry. Segments come before the commit log, which may have some of their entries, too.

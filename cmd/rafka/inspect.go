@@ -139,6 +139,8 @@ type verification struct {
 	Damage  []item `json:"damage"`
 	More    int    `json:"more_damage"`
 	Torn    int    `json:"torn"`
+
+	Unsealed []item `json:"unsealed"` // segments without a footer that have all of their entries
 }
 
 func (c *cli) verifyCommand() *cobra.Command {
@@ -148,8 +150,10 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Long: `Read every file of a data directory, check every checksum, and check that the consumer state in the
 checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage. A torn end of
 the commit log is no damage: after a crash it holds what was never acknowledged as durable, and the
-next start cuts it. Nor is the torn end of a segment to which a write failed: what was to be written
-is in the next one. The records counted include those of the broker's own topics, and those that
+next start cuts it. Nor is a segment without a footer that has all of its records: a write failed
+behind them and the next segment has what was to be written, or something cleared the footer, whose
+index a broker makes again from the records. These segments are named, and counted as torn. The
+records counted include those of the broker's own topics, and those that
 retention has not removed yet.`,
 		Args: exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -162,7 +166,11 @@ retention has not removed yet.`,
 			}
 			v := verification{
 				Files: r.Files, Bytes: r.Bytes, Chunks: r.Chunks, Entries: r.Entries, Records: r.Records, Waiting: r.Waiting,
-				Damage: []item{}, More: r.More, Torn: r.Torn,
+				Damage: []item{}, More: r.More, Torn: r.Torn, Unsealed: []item{},
+			}
+			for _, it := range r.Unsealed {
+				it.Kind, it.Err = log.ItemSegment, nil // nothing is damaged
+				v.Unsealed = append(v.Unsealed, newItem(it))
 			}
 			for _, it := range r.Damage {
 				v.Damage = append(v.Damage, newItem(it))
@@ -186,8 +194,14 @@ func (c *cli) printVerification(dir string, v *verification) error {
 		{"entries", fmt.Sprint(v.Entries)},
 		{"records", fmt.Sprintf("%d in segments, %d more in the commit log", v.Records, v.Waiting)},
 		{"torn", fmt.Sprint(v.Torn)},
+		{"unsealed", fmt.Sprint(len(v.Unsealed))},
 		{"damaged", fmt.Sprint(len(v.Damage) + v.More)},
 	})
+	if !c.asJSON() {
+		for _, s := range v.Unsealed {
+			c.sayf("note: %s has no footer at byte %d: its records are intact, and its index is made again", s.Path, s.Pos)
+		}
+	}
 	if err != nil || len(v.Damage) == 0 {
 		return err
 	}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -8,6 +11,42 @@ import (
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
+
+// A segment whose footer was cleared is named, and is no damage.
+func TestVerifyNamesSegmentsWithoutAFooter(t *testing.T) {
+	dir := t.TempDir()
+	s, err := log.Open(log.Options{Dir: dir, MemoryBytes: 1 << 20, SegmentBytes: 4 << 10})
+	require.NoError(t, err)
+	l, err := s.OpenLog(wire.Identity{Topic: [16]byte{1}}, log.Config{})
+	require.NoError(t, err)
+	for range 5 {
+		_, _, err = l.Append(log.Batch{Kind: wire.KindState, Term: 1, Payload: wire.AppendPayload(nil, make([]byte, 2000))})
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Close())
+	names, err := filepath.Glob(filepath.Join(dir, "partitions", "*", "*.seg"))
+	require.NoError(t, err)
+	require.Greater(t, len(names), 2)
+	verify := func(want, said string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		c := newCLI(nil, &out, &errs, func(string) (string, bool) { return "", false })
+		cmd := c.verifyCommand()
+		require.NoError(t, cmd.RunE(cmd, []string{dir}))
+		require.Regexp(t, want, out.String())
+		require.Regexp(t, said, errs.String())
+	}
+	verify(`torn +0\nunsealed +0\n`, `^$`)
+	f, err := os.OpenFile(names[1], os.O_RDWR, 0)
+	require.NoError(t, err)
+	info, err := f.Stat()
+	require.NoError(t, err)
+	const footer = 96 + 40
+	_, err = f.WriteAt(make([]byte, footer), info.Size()-footer)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	verify(`torn +1\nunsealed +1\ndamaged +0`, `^note: .*/`+filepath.Base(names[1])+` has no footer at byte \d+: its records are intact`)
+}
 
 func TestVerifyFindsStateThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
