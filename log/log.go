@@ -157,6 +157,9 @@ func (l *Log) roomLocked(n int) (*slab, error) {
 	if l.store.memoryOnly() {
 		// The timer alone is too slow: a busy log can fill the whole budget between two ticks.
 		l.retainMemoryLocked(l.store.nowMs())
+		if len(l.slabs) == 0 { // no checkpoint counts the logs, and the timer is too slow here, too
+			l.store.pool.fit(int(l.store.holders.Add(1)), 0)
+		}
 	}
 	s := l.store.pool.take(l.classLocked(n))
 	if s == nil && n <= slabBytes[classSmall] {

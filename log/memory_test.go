@@ -183,6 +183,37 @@ func TestMemoryBudgetAndRetentionByBytes(t *testing.T) {
 	c.Release()
 }
 
+// Many logs that grow together do not use up the budget with slabs that they do not fill.
+func TestManyLogsInMemoryTakeLittleMoreThanTheyHold(t *testing.T) {
+	const logs, kilobytes = 60, 600
+	s := openMemory(t, log.Options{MemoryBytes: 64 << 20})
+	list := make([]*log.Log, logs)
+	for i := range list {
+		var err error
+		list[i], err = s.OpenLog(identity(byte(i)), log.Config{})
+		require.NoError(t, err)
+	}
+	for n := range uint64(kilobytes) {
+		for i, l := range list {
+			_, _, err := l.Append(data(n, 1, 1<<10))
+			require.NoError(t, err, "log %d after %d KiB", i, n)
+		}
+	}
+	require.Less(t, s.Stats().MemoryUsed, int64(48<<20))
+
+	// A log that is left alone gets large slabs again.
+	for _, l := range list {
+		require.NoError(t, l.TruncatePrefix(l.Positions().Next))
+	}
+	require.NoError(t, s.Retain())
+	require.Zero(t, s.Stats().MemoryUsed)
+	for n := range uint64(kilobytes) {
+		_, _, err := list[0].Append(data(n, 1, 1<<10))
+		require.NoError(t, err)
+	}
+	require.Equal(t, int64(1<<20), s.Stats().MemoryUsed)
+}
+
 func TestAppendAndHotReadDoNotAllocate(t *testing.T) {
 	s := openMemory(t, log.Options{})
 	l, err := s.OpenLog(identity(1), log.Config{Retention: log.Retention{Bytes: 1 << 20}})

@@ -10,16 +10,27 @@ import (
 // retain enforces retention on all logs, idle ones too.
 func (s *Store) retain() error {
 	if s.memoryOnly() {
-		for _, l := range s.openLogs() {
-			l.mu.Lock()
-			l.retainMemoryLocked(s.nowMs())
-			l.mu.Unlock()
-		}
+		s.retainMemory()
 		return nil
 	}
 	s.filing.Lock()
 	defer s.filing.Unlock()
 	return s.retainFilesLocked()
+}
+
+// retainMemory enforces retention in a memory-only store, and counts the logs that hold something.
+func (s *Store) retainMemory() {
+	holders := 0
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		l.retainMemoryLocked(s.nowMs())
+		if len(l.slabs) > 0 {
+			holders++
+		}
+		l.mu.Unlock()
+	}
+	s.holders.Store(int64(holders))
+	s.pool.fit(holders, 0)
 }
 
 // retainMemoryLocked drops the oldest slabs of a log in a memory-only store, as retention says.
