@@ -1,6 +1,7 @@
 package log
 
 import (
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,13 @@ const (
 	classes
 )
 
-var slabBytes = [classes]int{32 << 10, 1 << 20, wire.MaxFrameBytes + 64<<10}
+var slabBytes = slabSizes(os.Getpagesize())
+
+// slabSizes returns the size of the slabs of each class. All are whole pages, also where those have 64 KiB: slabs that
+// are mapped together are unmapped one by one.
+func slabSizes(page int) [classes]int {
+	return [classes]int{max(32<<10, page), 1 << 20, wire.MaxFrameBytes + 64<<10}
+}
 
 // readyFloor is how many populated slabs an idle store keeps ready, readyCeiling how many it prepares when they are
 // taken faster than they are made.

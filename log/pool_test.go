@@ -82,3 +82,38 @@ func TestMappingGentlyPausesAfterEachPiece(t *testing.T) {
 	require.Equal(t, make([]byte, n), mem)
 	mem[n-1] = 1
 }
+
+// Slabs that are mapped together are unmapped one by one, which takes whole pages. Linux on arm64 has pages of 4, 16 or
+// 64 KiB.
+func TestSlabsAreWholePages(t *testing.T) {
+	f := func(page int) {
+		t.Helper()
+		for _, size := range slabSizes(page) {
+			require.Zero(t, size%page)
+		}
+		require.Zero(t, hugePage%slabSizes(page)[classSmall])
+		require.Zero(t, hugePage%slabSizes(page)[classNormal])
+	}
+	f(4 << 10)
+	f(16 << 10)
+	f(64 << 10)
+	require.Equal(t, slabSizes(4<<10), slabSizes(16<<10), "a page of up to 32 KiB changes nothing")
+}
+
+// A crowded store maps small slabs together, and gives each of them back alone.
+func TestSmallSlabsAreUnmappedOneByOne(t *testing.T) {
+	p := newSlabPool(64<<20, false)
+	p.crowded.Store(true)
+	taken := make([]*slab, 2*hugePage/slabBytes[classSmall])
+	for i := range taken {
+		taken[i] = p.take(classSmall)
+		require.NotNil(t, taken[i])
+		taken[i].mem[0] = byte(i)
+	}
+	p.close()
+	for i, s := range taken {
+		require.Equal(t, byte(i), s.mem[0], "slab %d went with one before it", i)
+		s.release()
+		require.Nil(t, s.mem)
+	}
+}
