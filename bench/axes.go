@@ -202,7 +202,7 @@ func (c *ScaleConfig) growBacklog(p *process, sizes []int, each func(i int, p po
 	frame := publishFrame(s.handle, 0, wire.LevelMemory, 128, 1)
 	held := 0
 	for i, size := range sizes {
-		if _, err := s.fillTopic(size*1e9-held, backlogRecords); err != nil {
+		if _, err := s.fillTopic(int64(size*1e9-held), backlogRecords); err != nil {
 			return err
 		}
 		held = size * 1e9

@@ -26,7 +26,7 @@ const (
 
 // grown is a data directory that is filled once, then grows and is reopened again and again.
 type grown struct {
-	bytes int    // size of the first fill
+	bytes int64  // size of the first fill
 	dir   string // "" before the first round
 	end   uint64 // offset after the last acknowledged record
 	times int    // how often it was reopened
@@ -36,7 +36,7 @@ type grown struct {
 // takes from its start until it greets a connection. It fails when a record that was acknowledged is
 // missing.
 func (g *grown) reopen(c *Config, end func(p *process) error) (float64, error) {
-	more, records := min(g.bytes, moreBytes+g.times%moreStages*stepBytes), backlogRecords
+	more, records := min(g.bytes, int64(moreBytes+g.times%moreStages*stepBytes)), backlogRecords
 	if g.dir == "" {
 		dir, err := os.MkdirTemp(c.Dir, "rafka-bench")
 		if err != nil {
@@ -61,7 +61,7 @@ func (g *grown) reopen(c *Config, end func(p *process) error) (float64, error) {
 }
 
 // grow publishes the given number of bytes at level disk, in frames of the given number of records.
-func (g *grown) grow(p *process, bytes, records int) error {
+func (g *grown) grow(p *process, bytes int64, records int) error {
 	s, err := login(p.addr, "bench")
 	if err != nil {
 		return err

@@ -272,7 +272,7 @@ func fetchScenario(name string, goal float64, backlog int, args ...string) scena
 					return 0, err
 				}
 				defer s.close()
-				end, err := s.fillTopic(backlog, backlogRecords)
+				end, err := s.fillTopic(int64(backlog), backlogRecords)
 				if err != nil {
 					return 0, err
 				}
@@ -291,10 +291,10 @@ const fillPause = 10 * time.Millisecond
 
 // fillTopic publishes 1 KiB records at level disk, in frames of the given number of records. bytes is
 // their total size, rounded down to whole frames. It returns how many records it published.
-func (s *session) fillTopic(bytes, records int) (end uint64, err error) {
+func (s *session) fillTopic(bytes int64, records int) (end uint64, err error) {
 	const size = 1024
 	frame := publishFrame(s.handle, 0, wire.LevelDisk, size, records)
-	for total := uint64(bytes / (size * records) * records); end < total; end += uint64(records) {
+	for total := uint64(bytes / int64(size*records) * int64(records)); end < total; end += uint64(records) {
 		err := s.publish(frame)
 		for errors.Is(err, wire.CodeBusy) { // the disk is behind; nothing was appended
 			time.Sleep(fillPause)
