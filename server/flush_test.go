@@ -18,6 +18,7 @@ import (
 type gateFS struct {
 	log.FS
 	gate atomic.Pointer[chan struct{}]
+	held chan struct{} // when not nil: gets a value for every flush that is held up
 }
 
 func (g *gateFS) Open(name string, write, create bool) (log.File, error) {
@@ -35,6 +36,10 @@ type gateFile struct {
 
 func (f gateFile) Sync() error {
 	if gate := f.fs.gate.Load(); gate != nil {
+		select {
+		case f.fs.held <- struct{}{}:
+		default:
+		}
 		<-*gate
 	}
 	return f.File.Sync()
@@ -153,8 +158,12 @@ func TestTheLoopWaitsForASlowDeviceOnce(t *testing.T) {
 		b.settle(t, woken)
 	}
 	b.l.solo = soloTurns
+	g.held = make(chan struct{}, 1)
 	open := g.shut()
-	time.AfterFunc(2*slowRound, open)
+	go func() {
+		<-g.held // however long the publish takes to get there
+		time.AfterFunc(2*slowRound, open)
+	}()
 	b.publishOne(2 * soloTurns)
 	require.Zero(t, b.l.pending)
 	require.Zero(t, b.l.solo)
