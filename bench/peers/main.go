@@ -19,6 +19,7 @@ import (
 )
 
 func main() {
+	drive()
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,7 +70,8 @@ func (p *plan) contenders(sc *scenario) (list []*system, err error) {
 	return list, nil
 }
 
-// scenario measures the contenders of a scenario in turn, round by round.
+// scenario measures the contenders of a scenario in turn, round by round, each time in a new order: what a system
+// leaves behind, such as memory that is at hand, meets another one each time.
 func (p *plan) scenario(ctx context.Context, sc *scenario, contenders []*system) (samples []sample) {
 	staying := map[*system]*server{}
 	defer func() {
@@ -84,17 +85,17 @@ func (p *plan) scenario(ctx context.Context, sc *scenario, contenders []*system)
 		rounds = min(rounds, sc.maxRounds)
 	}
 	for round := range rounds {
-		for _, sys := range contenders {
+		for _, i := range rand.Perm(len(contenders)) {
+			sys := contenders[i]
 			if failed[sys] || ctx.Err() != nil {
 				continue
 			}
-			o, err := p.once(sc, sys, staying)
+			got, err := p.once(sc, sys, staying)
 			if err != nil {
 				failed[sys] = true
 				p.warn(fmt.Errorf("%s: %s: %w", sc.name, sys.name, err))
-				o = outcome{note: "failed"}
+				got = sample{Scenario: sc.name, System: sys.id, Note: "failed"}
 			}
-			got := sample{Scenario: sc.name, System: sys.id, Figures: o.figures, Note: o.note}
 			samples = append(samples, got)
 			p.progress(fmt.Sprintf("%d/%d %s: %s: %s", round+1, rounds, sc.name, sys.name, got.line()))
 		}
@@ -104,23 +105,19 @@ func (p *plan) scenario(ctx context.Context, sc *scenario, contenders []*system)
 
 // once measures a system in a scenario once: on a new server, or on that of the first round if the
 // scenario prepares one. It adds a prepared server to staying, and the caller removes it.
-func (p *plan) once(sc *scenario, sys *system, staying map[*system]*server) (o outcome, err error) {
-	s := staying[sys]
-	if s == nil {
-		if s, err = boot(sys, p.programs, p.dir); err != nil {
-			return o, err
+func (p *plan) once(sc *scenario, sys *system, staying map[*system]*server) (got sample, err error) {
+	if sc.prepare != nil && staying[sys] == nil {
+		s, err := boot(sys, p.programs, p.dir)
+		if err != nil {
+			return got, err
 		}
-	}
-	switch {
-	case sc.prepare == nil:
-		defer func() { err = errors.Join(err, s.remove()) }()
-	case staying[sys] == nil:
 		staying[sys] = s
 		if err := sc.prepare(s); err != nil {
-			return o, err
+			return got, err
 		}
 	}
-	return sc.run(s)
+	e := errand{Scenario: sc.name, System: sys.id, Programs: p.programs, Dir: p.dir, Server: staying[sys].standing()}
+	return e.send()
 }
 
 // warn reports and counts an error, unless that is nil. The measurements go on.
