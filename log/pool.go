@@ -87,6 +87,7 @@ type slabPool struct {
 	peak   int64        // highest value of used
 	cold   uint64       // slabs mapped while an append waited
 	seq    uint64
+	ready  bool // the first slabs were prepared
 	closed bool
 }
 
@@ -280,6 +281,11 @@ func (p *slabPool) foundry(stop <-chan struct{}) {
 
 // prepare maps slabs until every class has as many ready as wanted.
 func (p *slabPool) prepare() {
+	defer func() {
+		p.mu.Lock()
+		p.ready = true
+		p.mu.Unlock()
+	}()
 	for class := range classes {
 		for {
 			room := p.wanted(class)
@@ -310,11 +316,12 @@ func (p *slabPool) forge(class int, room int64) []*slab {
 	return []*slab{newSlab(p, class, mem)}
 }
 
-// hurried reports whether slabs of a class are taken so fast that an append found none ready.
+// hurried reports whether slabs of a class are taken so fast that an append found none ready. The first ones are also
+// made in a hurry: a store that was just opened disturbs nobody.
 func (p *slabPool) hurried(class int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.closed || p.target[class] > readyFloor[class]
+	return !p.ready || p.closed || p.target[class] > readyFloor[class]
 }
 
 // wanted returns how many bytes of slabs of a class to make ready; 0 for none.

@@ -44,10 +44,12 @@ func TestMemoryAfterAStallIsGivenBack(t *testing.T) {
 	f(100, 100)
 }
 
-// Slabs are made in pieces, with pauses, until an append finds none ready, and again when the burst is over.
+// Slabs after the first are made in pieces, with pauses, until an append finds none ready, and again when the burst is
+// over.
 func TestSlabsAreMadeGentlyUntilAnAppendFindsNone(t *testing.T) {
 	p := newSlabPool(64<<20, false)
 	defer p.close()
+	require.True(t, p.hurried(classNormal))
 	p.prepare()
 	for class := range classes {
 		require.Len(t, p.free[class], readyFloor[class])
