@@ -16,8 +16,13 @@ func startScenarios() []scenario {
 		},
 		{
 			name: "recovery of 1 GiB after kill -9, 1 KiB", systems: []string{"js-file", "nsq-file", "redis-everysec", "rafka-os"},
-			prepare: func(s *server) error { return fill(s, size, n) },
-			run:     func(s *server) (outcome, error) { return recovery(s, n) },
+			maxRounds: sideRounds,
+			run: func(s *server) (outcome, error) {
+				if err := fill(s, size, n); err != nil {
+					return outcome{}, err
+				}
+				return recovery(s, n)
+			},
 		},
 	}
 }
