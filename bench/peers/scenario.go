@@ -43,7 +43,7 @@ func scenarios() []scenario {
 }
 
 // sideRounds limits the rounds of scenarios that no target is about.
-const sideRounds = 2
+const sideRounds = 5
 
 // payloads are the sizes of payloads that are measured, in bytes.
 var payloads = []int{16, 128, 1 << 10, 16 << 10}
