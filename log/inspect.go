@@ -357,7 +357,7 @@ func (in *inspector) survey(list []DirEntry) error {
 		}
 		file.header.file = cmp.Or(file.header.file, n)
 		files = append(files, file)
-		chunks(b, n, 0, func(it chunkItem) bool {
+		chunks(b, n, func(it chunkItem) bool {
 			in.synced = max(in.synced, it.header.synced)
 			return true
 		})
@@ -414,7 +414,7 @@ func (in *inspector) commitFile(name, number string) error {
 		}
 	}
 	in.expected = max(in.expected, h.first)
-	chunks(b, h.file, 0, func(it chunkItem) bool {
+	chunks(b, h.file, func(it chunkItem) bool {
 		err = in.chunk(name, h.file, &it)
 		return err == nil
 	})

@@ -217,7 +217,7 @@ func (r *replay) survey(file *replayFile, b []byte) error {
 		r.store.reportDamage(name, 0, errName)
 		r.store.commits.next = max(r.store.commits.next, file.header.file+1)
 	}
-	chunks(b, file.header.file, 0, func(it chunkItem) bool {
+	chunks(b, file.header.file, func(it chunkItem) bool {
 		if !it.damage {
 			r.synced = max(r.synced, it.header.synced)
 			r.highest = max(r.highest, it.header.lsn+1)
@@ -233,17 +233,16 @@ type chunkItem struct {
 	pos     int // of the chunk or the damage
 	payload []byte
 	damage  bool
-	torn    bool // the damage reaches to the end of the file
 }
 
-// chunks calls f for the chunks and the damage in a commit log file until f returns false. from is the lowest lsn that
-// the next chunk can have; it keeps a search behind damage from finding chunks of an earlier use of the file.
-func chunks(b []byte, file, from uint64, f func(chunkItem) bool) {
+// chunks calls f for the chunks and the damage in a commit log file until f returns false.
+func chunks(b []byte, file uint64, f func(chunkItem) bool) {
+	from := uint64(0)
 	for pos := commitDataPos; pos+headerBytes <= len(b); {
 		it, end := nextChunk(b, file, from, pos)
 		if end == 0 {
 			if !allZero(b[pos:min(pos+endBytes, len(b))]) {
-				f(chunkItem{pos: pos, damage: true, torn: true})
+				f(chunkItem{pos: pos, damage: true})
 			}
 			return
 		}
@@ -257,7 +256,8 @@ func chunks(b []byte, file, from uint64, f func(chunkItem) bool) {
 	}
 }
 
-// nextChunk returns the chunk or damage at pos and its end, which is 0 when no chunk follows.
+// nextChunk returns the chunk or damage at pos and its end, which is 0 when no chunk follows. from is the lowest lsn that
+// the chunk can have.
 func nextChunk(b []byte, file, from uint64, pos int) (chunkItem, int) {
 	var h chunkHeader
 	if h.parse(b[pos:], file) && !h.tail && h.lsn >= from && len(b)-pos >= headerBytes+int(h.length) {
@@ -292,7 +292,7 @@ func (r *replay) apply(file *replayFile, b []byte) error {
 	}
 	r.expected = max(r.expected, file.header.first)
 	var err error
-	chunks(b, file.header.file, 0, func(it chunkItem) bool {
+	chunks(b, file.header.file, func(it chunkItem) bool {
 		if r.cut {
 			return false
 		}
