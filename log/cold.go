@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -61,11 +62,11 @@ func (l *Log) ReadCold(c *Chunk, offset, limit uint64, maxBytes int) error {
 	}
 }
 
-// location is the segment with an offset, as it was under the log's lock.
+// location is a segment with its bounds, as it was under the log's lock.
 type location struct {
 	seg   *segment // nil when the offset is in a gap in front of the first segment
 	end   place    // where what follows starts
-	bound uint64   // for Store.view
+	bound uint64   // for Store.view: the index at end, or 0 while the segment is written to
 }
 
 // locate finds the segment that has or should have offset.
@@ -75,27 +76,39 @@ func (l *Log) locate(offset uint64) (location, bool) {
 	if offset < l.first || len(l.slabs) > 0 && offset >= l.hotLocked() {
 		return location{}, false
 	}
-	at := location{end: l.filed}
-	if l.spoiled {
-		at.bound = l.filed.index
-	}
-	i, _ := slices.BinarySearchFunc(l.segments, offset+1, func(s *segment, x uint64) int {
-		return compare(s.start.offset, x)
-	})
 	if offset >= l.filed.offset { // entries were lost behind what is filed
-		at.end = l.next
+		at := location{end: l.next}
 		if len(l.slabs) > 0 {
 			at.end = l.slabs[0].start
 		}
 		return at, true
 	}
-	if i < len(l.segments) {
-		at.end, at.bound = l.segments[i].start, l.segments[i].start.index
+	i, _ := slices.BinarySearchFunc(l.segments, offset+1, func(s *segment, x uint64) int {
+		return cmp.Compare(s.start.offset, x)
+	})
+	return l.segmentLocked(l.segments, i-1), true
+}
+
+// segmentAt is segmentLocked for a caller that does not hold the lock.
+func (l *Log) segmentAt(segments []*segment, i int) location {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.segmentLocked(segments, i)
+}
+
+// segmentLocked returns segment i of segments with its bounds, or with -1 the gap in front of the first one.
+func (l *Log) segmentLocked(segments []*segment, i int) location {
+	at := location{end: l.filed}
+	if i >= 0 {
+		at.seg = segments[i]
 	}
-	if i > 0 {
-		at.seg = l.segments[i-1]
+	if i+1 < len(segments) {
+		at.end = segments[i+1].start
+	} else if !l.spoiled {
+		return at
 	}
-	return at, true
+	at.bound = at.end.index
+	return at
 }
 
 // has reports whether what was known of a segment is still so, but that it may have grown.

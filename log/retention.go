@@ -147,20 +147,15 @@ func (l *Log) mayDropLocked(end place, last bool) bool {
 
 // segmentEnd returns where segment i ends, with the time of its last entry.
 func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
-	l.mu.Lock()
-	end, bound := l.filed, uint64(0)
-	if l.spoiled {
-		bound = end.index
-	}
-	l.mu.Unlock()
+	at := l.segmentAt(segments, i)
+	end := at.end
 	if i+1 < len(segments) {
-		end, bound = segments[i+1].start, segments[i+1].start.index
-		end.time = segments[i].end.time
+		end.time = at.seg.end.time
 	}
 	if end.time != 0 {
 		return end, nil
 	}
-	v, err := l.store.view(segments[i], l.seed, bound)
+	v, err := l.store.view(at.seg, l.seed, at.bound)
 	if missing(err) {
 		return end, nil
 	}

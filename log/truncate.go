@@ -198,11 +198,7 @@ func (p *plan) cutSegments(index uint64) error {
 	if n == 0 {
 		return nil
 	}
-	bound := uint64(0)
-	if n < len(all) {
-		bound = all[n].start.index
-	}
-	short, end, err := l.shorten(all[n-1], bound, index)
+	short, end, err := l.shorten(l.segmentAt(all, n-1), index)
 	if err != nil {
 		return err
 	}
@@ -212,17 +208,17 @@ func (p *plan) cutSegments(index uint64) error {
 }
 
 // shorten returns a copy of the segment without the entries from index on, and the place where that ends.
-func (l *Log) shorten(seg *segment, bound, index uint64) (*segment, place, error) {
-	v, err := l.store.view(seg, l.seed, bound)
+func (l *Log) shorten(at location, index uint64) (*segment, place, error) {
+	v, err := l.store.view(at.seg, l.seed, at.bound)
 	if err != nil {
 		return nil, place{}, err
 	}
 	defer l.store.views.release(v)
-	short := *seg
+	short := *at.seg
 	short.data, short.first, short.indexed, short.marks = v.data, v.first, true, nil
 	short.cuts = l.cuts + 1
 	w := walker{file: v.file, seed: l.seed, pos: v.data, end: v.end}
-	end := seg.start
+	end := at.seg.start
 	if h, err := readSegmentHeader(v.file); err == nil {
 		end = h.start
 	}

@@ -28,24 +28,14 @@ func (l *Log) walk(from uint64, fn func(wire.Entry) bool) error {
 			return nil
 		}
 		i, _ := slices.BinarySearchFunc(l.segments, from+1, func(s *segment, x uint64) int {
-			return compare(s.start.index, x)
+			return cmp.Compare(s.start.index, x)
 		})
-		end, bound := l.filed.index, uint64(0)
-		if l.spoiled {
-			bound = end
-		}
-		if i < len(l.segments) {
-			end, bound = l.segments[i].start.index, l.segments[i].start.index
-		}
-		var seg *segment
-		if i > 0 {
-			seg = l.segments[i-1]
-		}
+		at := l.segmentLocked(l.segments, i-1)
 		l.mu.Unlock()
-		if seg != nil {
-			more, err := l.walkSegment(seg, bound, from, fn)
+		if at.seg != nil {
+			more, err := l.walkSegment(at, from, fn)
 			switch {
-			case missing(err) && !l.has(seg):
+			case missing(err) && !l.has(at.seg):
 				continue
 			case err != nil && !missing(err):
 				return err
@@ -53,7 +43,7 @@ func (l *Log) walk(from uint64, fn func(wire.Entry) bool) error {
 				return nil
 			}
 		}
-		from = end
+		from = at.end.index
 	}
 }
 
@@ -69,13 +59,13 @@ func (l *Log) walkSpans(spans []span, fn func(wire.Entry) bool) {
 	}
 }
 
-func (l *Log) walkSegment(seg *segment, bound, from uint64, fn func(wire.Entry) bool) (bool, error) {
-	v, err := l.store.view(seg, l.seed, bound)
+func (l *Log) walkSegment(at location, from uint64, fn func(wire.Entry) bool) (bool, error) {
+	v, err := l.store.view(at.seg, l.seed, at.bound)
 	if err != nil {
 		return false, err
 	}
 	defer l.store.views.release(v)
-	w := walker{file: v.file, seed: l.seed, pos: v.data, end: v.end, bound: bound}
+	w := walker{file: v.file, seed: l.seed, pos: v.data, end: v.end, bound: at.bound}
 	for _, m := range v.marks {
 		if m.index > from {
 			break
@@ -245,19 +235,16 @@ func (l *Log) fileIndexAt(ms int64) (uint64, error) {
 }
 
 func (l *Log) segmentIndexAt(segments []*segment, i int, ms int64) (uint64, error) {
-	bound := uint64(0)
-	if i+1 < len(segments) {
-		bound = segments[i+1].start.index
-	}
-	v, err := l.store.view(segments[i], l.seed, bound)
+	at := l.segmentAt(segments, i)
+	v, err := l.store.view(at.seg, l.seed, at.bound)
 	if err != nil {
 		if missing(err) {
-			return segments[i].start.index, nil
+			return at.seg.start.index, nil
 		}
 		return 0, err
 	}
 	defer l.store.views.release(v)
-	return markBefore(v.marks, segments[i].start.index, ms), nil
+	return markBefore(v.marks, at.seg.start.index, ms), nil
 }
 
 // markBefore returns the index of the last mark with a time before ms, or start when there is none.
