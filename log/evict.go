@@ -1,6 +1,9 @@
 package log
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // evict drops the oldest slabs whose entries are filed, surplus bytes of them. The others remain as the cache for reads.
 func (s *Store) evict(surplus int64) {
@@ -19,7 +22,7 @@ func (s *Store) evict(surplus int64) {
 		}
 		l.mu.Unlock()
 	}
-	slices.SortFunc(victims, func(a, b victim) int { return compare(a.seq, b.seq) })
+	slices.SortFunc(victims, func(a, b victim) int { return cmp.Compare(a.seq, b.seq) })
 	for _, v := range victims {
 		if surplus <= 0 {
 			return

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -108,7 +109,7 @@ func (l *Log) checkOffsetLocked(offset uint64) error {
 // holdLocked references the slabs from the one with offset on that maxBytes can need.
 func (l *Log) holdLocked(c *Chunk, offset uint64, maxBytes int) {
 	i, _ := slices.BinarySearchFunc(l.slabs, offset+1, func(s *slab, x uint64) int {
-		return compare(s.start.offset, x)
+		return cmp.Compare(s.start.offset, x)
 	})
 	// Slabs without data can start at the same offset; the one before i is the last of them.
 	budget := maxBytes

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -129,7 +130,7 @@ func (r *replay) list(known bool) error {
 
 // sort puts the files in the order of their numbers.
 func (r *replay) sort() {
-	byNumber := func(a, b replayFile) int { return compare(a.header.file, b.header.file) }
+	byNumber := func(a, b replayFile) int { return cmp.Compare(a.header.file, b.header.file) }
 	if !slices.IsSortedFunc(r.files, byNumber) {
 		slices.SortStableFunc(r.files, byNumber)
 		r.loaded = nil

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"slices"
 	"sync/atomic"
 
@@ -98,20 +99,10 @@ func (s *slab) byIndex(index uint64) (int, place) {
 	return pos, at
 }
 
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // markAt returns the position of the last mark whose entry starts at or below offset.
 func markAt(marks []mark, offset uint64) int {
 	i, _ := slices.BinarySearchFunc(marks, offset+1, func(m mark, x uint64) int {
-		return compare(m.offset, x)
+		return cmp.Compare(m.offset, x)
 	})
 	if i == 0 {
 		return 0
