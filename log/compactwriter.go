@@ -141,10 +141,8 @@ func (w *compactWriter) add(st *wire.Stamp, payload []byte) error {
 
 func (w *compactWriter) put(st *wire.Stamp, payload []byte) error {
 	pos := w.size()
-	if n := len(w.seg.marks); n == 0 || pos-int64(w.seg.marks[n-1].pos) >= segmentMarkBytes {
-		w.seg.marks = append(w.seg.marks, mark{
-			offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(pos),
-		})
+	if markDue(w.seg.marks, pos, segmentMarkBytes) {
+		w.seg.marks = append(w.seg.marks, markOf(st, pos))
 	}
 	if w.seg.first == 0 {
 		w.seg.first = st.Time

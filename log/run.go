@@ -63,12 +63,3 @@ func (l *Log) fillLocked(s *slab, run []Data, st *wire.Stamp, stamps *wire.Stamp
 	l.unfiled += grown
 	return i
 }
-
-// noteLocked adds the entry at pos to the sparse index of s if it is due.
-func (s *slab) noteLocked(st *wire.Stamp, pos int) {
-	if n := len(s.marks); n == 0 || pos-int(s.marks[n-1].pos) >= markBytes {
-		s.marks = append(s.marks, mark{
-			offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(pos),
-		})
-	}
-}

@@ -200,11 +200,8 @@ func (v *segmentView) index(seed uint32, from, bound uint64) error {
 			continue
 		}
 		v.next = after(&st.entry.Stamp)
-		if n := len(v.marks); n == 0 || st.pos-int64(v.marks[n-1].pos) >= segmentMarkBytes {
-			e := &st.entry
-			v.marks = append(v.marks, mark{
-				offset: e.BaseOffset, index: e.Index, term: e.Term, time: e.Time, pos: uint32(st.pos),
-			})
+		if markDue(v.marks, st.pos, segmentMarkBytes) {
+			v.marks = append(v.marks, markOf(&st.entry.Stamp, st.pos))
 		}
 		if v.first == 0 {
 			v.first = st.entry.Time

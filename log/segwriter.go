@@ -98,10 +98,8 @@ func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
 func (w *segmentWriter) note(st *wire.Stamp, pending int64) {
 	s := w.active
 	pos := s.size + pending
-	if n := len(s.marks); n == 0 || pos-int64(s.marks[n-1].pos) >= segmentMarkBytes {
-		s.marks = append(s.marks, mark{
-			offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(pos),
-		})
+	if markDue(s.marks, pos, segmentMarkBytes) {
+		s.marks = append(s.marks, markOf(st, pos))
 	}
 	if s.first == 0 {
 		s.first = st.Time

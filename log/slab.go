@@ -20,6 +20,17 @@ type mark struct {
 	pos    uint32
 }
 
+// markOf returns the mark of the entry at pos.
+func markOf(st *wire.Stamp, pos int64) mark {
+	return mark{offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(pos)}
+}
+
+// markDue reports whether the entry at pos is far enough, every bytes, behind the last mark to get one.
+func markDue(marks []mark, pos, every int64) bool {
+	n := len(marks)
+	return n == 0 || pos-int64(marks[n-1].pos) >= every
+}
+
 // place is a position between two entries: offset and index of the next one, term and time of the one before.
 type place struct {
 	offset uint64 // of the next record
@@ -50,6 +61,13 @@ type slab struct {
 	start  place
 	end    place
 	marks  []mark
+}
+
+// noteLocked adds the entry at pos to the sparse index if it is due.
+func (s *slab) noteLocked(st *wire.Stamp, pos int) {
+	if markDue(s.marks, int64(pos), markBytes) {
+		s.marks = append(s.marks, markOf(st, int64(pos)))
+	}
 }
 
 func (s *slab) hold() { s.refs.Add(1) }
