@@ -159,8 +159,7 @@ func (w *compactWriter) put(st *wire.Stamp, payload []byte) error {
 }
 
 func (w *compactWriter) flush() error {
-	pieces := segmentWriter{file: w.file, piece: w.c.log.store.piece}
-	if err := pieces.writePieces(w.buf, w.seg.size); err != nil {
+	if err := writePieces(w.file, w.buf, w.seg.size, w.c.log.store.piece); err != nil {
 		return err
 	}
 	w.seg.size += int64(len(w.buf))

@@ -38,3 +38,23 @@ func (s *Store) piece() int {
 	}
 	return max(pieceBytes, min(int(s.lastRound.Load()), hastyPiece))
 }
+
+// writePieces writes b at a position of the file, in pieces of which piece returns the size; see Store.piece.
+func writePieces(f File, b []byte, at int64, piece func() int) error {
+	for len(b) > 0 {
+		n := piece()
+		if n == 0 || n > len(b) {
+			n = len(b)
+		}
+		if err := writeFull(f, b[:n], at); err != nil {
+			return err
+		}
+		if piece() > 0 {
+			if err := f.WriteOut(at, int64(n)); err != nil {
+				return err
+			}
+		}
+		b, at = b[n:], at+int64(n)
+	}
+	return nil
+}

@@ -123,30 +123,10 @@ func (w *segmentWriter) put(b []byte, end place) error {
 			return err
 		}
 	}
-	if err := w.writePieces(b, s.size); err != nil {
+	if err := writePieces(w.file, b, s.size, w.piece); err != nil {
 		return err
 	}
 	s.size, s.end = need, end
-	return nil
-}
-
-// writePieces writes b at a position of the file, in pieces; see Store.piece.
-func (w *segmentWriter) writePieces(b []byte, at int64) error {
-	for len(b) > 0 {
-		n := w.piece()
-		if n == 0 || n > len(b) {
-			n = len(b)
-		}
-		if err := writeFull(w.file, b[:n], at); err != nil {
-			return err
-		}
-		if w.piece() > 0 {
-			if err := w.file.WriteOut(at, int64(n)); err != nil {
-				return err
-			}
-		}
-		b, at = b[n:], at+int64(n)
-	}
 	return nil
 }
 
