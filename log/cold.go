@@ -46,7 +46,7 @@ func (l *Log) ReadCold(c *Chunk, offset, limit uint64, maxBytes int) error {
 			continue // it moved: back to memory, or below the start
 		}
 		if at.seg == nil {
-			return l.lost(c, l.dir(), 0, offset, min(at.end.offset, limit), errMissing)
+			return l.lost(c, l.gap(offset, min(at.end.offset, limit)))
 		}
 		// A segment can have more than counts of it: what a checkpoint wrote that was not completed.
 		err = l.readSegment(c, at, offset, min(limit, at.end.offset), maxBytes)
@@ -56,7 +56,7 @@ func (l *Log) ReadCold(c *Chunk, offset, limit uint64, maxBytes int) error {
 			continue // it was cut, compacted or removed meanwhile
 		}
 		if missing(err) {
-			return l.lost(c, at.seg.path, 0, offset, min(at.end.offset, limit), err)
+			return l.lost(c, CorruptError{Path: at.seg.path, First: offset, Next: min(at.end.offset, limit), Err: err})
 		}
 		return err
 	}
@@ -135,15 +135,19 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 	if err != nil {
 		return err
 	}
+	damage := CorruptError{Path: v.path, Pos: first.pos, First: offset, Err: errMissing}
 	switch e := &first.entry; {
 	case !l.has(at.seg):
 		return errReplaced
 	case first.end == 0:
-		return l.lost(c, v.path, v.end, offset, min(at.end.offset, limit), errMissing)
+		damage.Pos, damage.Next = v.end, min(at.end.offset, limit)
+		return l.lost(c, damage)
 	case e.BaseOffset > offset:
-		return l.lost(c, v.path, first.pos, offset, min(e.BaseOffset, limit), errMissing)
+		damage.Next = min(e.BaseOffset, limit)
+		return l.lost(c, damage)
 	case first.bad:
-		return l.lost(c, v.path, first.pos, offset, min(e.NextOffset(), limit), errEntry)
+		damage.Next, damage.Err = min(e.NextOffset(), limit), errEntry
+		return l.lost(c, damage)
 	case e.NextOffset() > limit:
 		return nil
 	}

@@ -12,13 +12,18 @@ const maxRanges = 1024
 
 type lostRange struct{ first, next uint64 }
 
-// lost returns the CorruptError for a read at first, and counts its range once.
-func (l *Log) lost(c *Chunk, name string, pos int64, first, next uint64, err error) error {
-	c.Next = next
-	if l.noteLost(lostRange{first, next}) {
-		l.store.logger.Error("corrupt range", "path", name, "pos", pos, "offset", first, "next", next, "err", err)
+// lost is the result of a read that starts in damage: c goes on behind it. It counts the range once.
+func (l *Log) lost(c *Chunk, e CorruptError) error {
+	c.Next = e.Next
+	if l.noteLost(lostRange{e.First, e.Next}) {
+		l.store.logger.Error("corrupt range", "path", e.Path, "pos", e.Pos, "offset", e.First, "next", e.Next, "err", e.Err)
 	}
-	return &CorruptError{Path: name, Pos: pos, First: first, Next: next, Err: err}
+	return &e
+}
+
+// gap is the damage of offsets for which there is no entry.
+func (l *Log) gap(first, next uint64) CorruptError {
+	return CorruptError{Path: l.dir(), First: first, Next: next, Err: errMissing}
 }
 
 // noteLost counts a lost range. It reports whether the range is new, which means not part of a known one.

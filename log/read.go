@@ -186,10 +186,10 @@ func (l *Log) gapInMemory(c *Chunk, offset, limit uint64) error {
 				if st.BaseOffset <= offset {
 					return nil // whole, but beyond limit
 				}
-				return l.lost(c, l.dir(), 0, offset, min(st.BaseOffset, limit), errMissing)
+				return l.lost(c, l.gap(offset, min(st.BaseOffset, limit)))
 			}
 			pos += st.Size()
 		}
 	}
-	return l.lost(c, l.dir(), 0, offset, limit, errMissing)
+	return l.lost(c, l.gap(offset, limit))
 }
