@@ -380,7 +380,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 	}
 	l.lowLsn = 0
 	p.writer = segmentWriter{
-		fs: s.options.FS, dir: path.Join(s.options.Dir, partitionsDir, logDir(l.id)), id: l.id,
+		fs: s.options.FS, dir: l.dir(), id: l.id,
 		limit: l.config.SegmentBytes, most: s.options.segmentLimit(), nowMs: s.nowMs(), state: state,
 		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, cuts: l.cuts,
 	}
@@ -425,9 +425,7 @@ func (p *plan) write() error {
 }
 
 func (p *plan) release() {
-	for i := range p.spans {
-		p.spans[i].slab.release()
-	}
+	releaseSpans(p.spans)
 	p.spans = nil
 }
 

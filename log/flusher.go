@@ -322,9 +322,7 @@ func roomFor(jobs []job) (n int64) {
 }
 
 func (j *job) release() {
-	for i := range j.spans {
-		j.spans[i].slab.release()
-	}
+	releaseSpans(j.spans)
 	j.spans = nil
 }
 

@@ -40,7 +40,8 @@ type Positions struct {
 
 // Log is one partition. All methods are safe for concurrent use.
 //
-// Lock order: the owner's lock, then Log.mu, then the store's locks. No hook is called under Log.mu.
+// Lock order: the owner's lock and the store's filing and round, then Log.mu, then the store's other locks. No hook is
+// called under Log.mu.
 type Log struct {
 	store *Store
 	id    wire.Identity

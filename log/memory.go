@@ -78,7 +78,7 @@ func unmapMemory(mem []byte) {
 	}
 }
 
-// touch writes to every page of b, for kernels that cannot populate a range.
+// touch writes to every page of mem, for kernels that cannot populate a range.
 func touch(mem []byte) {
 	const page = 4096
 	for i := 0; i < len(mem); i += page {

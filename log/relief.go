@@ -10,7 +10,8 @@ const filedPart = 4
 
 // relieve makes room in memory. Entries that are filed already go first.
 func (s *Store) relieve() error {
-	s.pool.fit(s.load())
+	dirty, states := s.backlogs()
+	s.pool.fit(len(dirty), states)
 	s.evict(s.pool.surplus())
 	if s.pool.surplus() <= 0 && !s.pool.due() {
 		return nil
@@ -35,12 +36,6 @@ type backlog struct {
 	log   *Log
 	seq   uint64 // of the oldest slab with it
 	bytes int64  // 0 when filing it failed before: it may fail again, and must not stand in the way of others
-}
-
-// load returns how many logs have something to file, and how many bytes the last states of all logs are.
-func (s *Store) load() (dirty int, states int64) {
-	logs, states := s.backlogs()
-	return len(logs), states
 }
 
 // backlogs returns what every log has to file, and how many bytes the last states of all logs are.

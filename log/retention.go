@@ -133,7 +133,8 @@ func (l *Log) dropHead(nowMs int64) error {
 	if n == 0 {
 		return nil
 	}
-	return l.dropSegments(segments, n)
+	l.dropSegments(segments, n)
+	return nil
 }
 
 // mayDropLocked reports whether the segment that ends at end is not needed to rebuild the owner's state. The last segment
@@ -168,13 +169,12 @@ func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
 }
 
 // dropSegments removes the first n segments from the log.
-func (l *Log) dropSegments(segments []*segment, n int) error {
+func (l *Log) dropSegments(segments []*segment, n int) {
 	var start place
 	if n < len(segments) {
 		start = segments[n].start
 		if segments[n].data == 0 {
-			h, err := l.store.readHeader(segments[n].path)
-			if err == nil {
+			if h, err := l.store.readHeader(segments[n].path); err == nil {
 				start = h.start
 			}
 		}
@@ -195,7 +195,6 @@ func (l *Log) dropSegments(segments []*segment, n int) error {
 		l.popSlabLocked()
 	}
 	l.store.rootChanged = true
-	return nil
 }
 
 func (s *Store) readHeader(name string) (headerInfo, error) {

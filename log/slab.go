@@ -90,6 +90,12 @@ type span struct {
 	end      place
 }
 
+func releaseSpans(spans []span) {
+	for i := range spans {
+		spans[i].slab.release()
+	}
+}
+
 func (p span) bytes() []byte { return p.slab.mem[p.from:p.to:p.to] }
 
 // byIndex returns the position of the first entry with an index of at least index, or used when there is none, and the

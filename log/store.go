@@ -19,7 +19,8 @@ import (
 
 // Store is one data directory with the logs in it, or a memory-only set of logs.
 //
-// Locks are taken in this order: filing, round, Log.mu, mu, dirtyMu.
+// Locks are taken in this order: compacting, filing, round, Log.mu, and then one of mu, dirtyMu, and those of the pool, the
+// views and the clock.
 type Store struct {
 	options Options
 	logger  *slog.Logger
