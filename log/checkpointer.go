@@ -31,15 +31,15 @@ type plan struct {
 	err    error
 }
 
-// runCheckpoints makes checkpoints until stop is closed: when the commit log is long, when memory runs short, and on
+// runCheckpoints makes checkpoints until the store closes: when the commit log is long, when memory runs short, and on
 // a timer for entries that are nowhere but in memory or that have waited long.
-func (s *Store) runCheckpoints(stop <-chan struct{}) {
+func (s *Store) runCheckpoints() {
 	tick := time.NewTicker(s.options.CheckpointInterval)
 	defer tick.Stop()
 	for {
 		var err error
 		select {
-		case <-stop:
+		case <-s.stop:
 			return
 		case <-tick.C:
 			err = s.checkpoint((*Log).dueLocked)

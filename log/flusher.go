@@ -58,16 +58,16 @@ func (s *Store) runRoundHere() {
 	}
 }
 
-// flush runs rounds until stop is closed. It never delays a round on purpose: while one round waits for the device,
+// flush runs rounds until the store closes. It never delays a round on purpose: while one round waits for the device,
 // the logs of the next one collect.
-func (s *Store) flush(stop <-chan struct{}) {
+func (s *Store) flush() {
 	timer := time.NewTimer(s.options.timers.mark)
 	defer timer.Stop()
 	stuck := false      // the last round failed; the timer tries again, and on a full disk nothing else does
 	tried := time.Now() // when all was well, or the timer tried again
 	for {
 		select {
-		case <-stop:
+		case <-s.stop:
 			return
 		case <-s.wake:
 			if !stuck || !s.full.Load() {

@@ -42,15 +42,15 @@ func (c *commitLog) source(n int64) (from string, room, written int64) {
 	return path.Join(c.dir, commitName(c.next)+tempExt), max(c.size, n), 0
 }
 
-// runSpares keeps spares ready until stop is closed.
-func (s *Store) runSpares(stop <-chan struct{}) {
+// runSpares keeps spares ready until the store closes.
+func (s *Store) runSpares() {
 	quiet := time.NewTicker(sparesQuiet)
 	defer quiet.Stop()
 	var lsn uint64
 	for n := 0; ; n++ {
 		var err error
 		select {
-		case <-stop:
+		case <-s.stop:
 			return
 		case <-s.commits.spent:
 			err = s.makeSpare(fmt.Sprintf("%016x-%d", time.Now().UnixNano(), n))

@@ -88,9 +88,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if !s.memoryOnly() {
 		s.paced = true
-		s.done.Go(func() { s.flush(s.stop) })
-		s.done.Go(func() { s.runCheckpoints(s.stop) })
-		s.done.Go(func() { s.runSpares(s.stop) })
+		s.done.Go(s.flush)
+		s.done.Go(s.runCheckpoints)
+		s.done.Go(s.runSpares)
 		s.done.Go(func() { s.repeat("look for the data directory", goneInterval, s.checkDir) })
 		s.done.Go(func() { s.repeat("compaction failed", s.options.CompactionInterval, s.Compact) })
 	}
