@@ -166,22 +166,18 @@ func (in *inspector) segments(id wire.Identity, name string) error {
 		return err
 	}
 	for _, f := range files {
-		bound, replaced := uint64(0), true
-		for i, seg := range segments {
-			if seg.path == f.Name {
-				replaced = false
-				if i+1 < len(segments) {
-					bound = segments[i+1].start.index
-				}
-			}
-		}
-		if replaced {
+		i := slices.IndexFunc(segments, func(s *segment) bool { return s.path == f.Name })
+		if i < 0 { // no segment, or one that compaction replaced
 			if err := in.emit(Item{Kind: ItemOther, Path: path.Join(name, f.Name), Bytes: f.Size}); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := in.segment(id, path.Join(name, f.Name), f, bound); err != nil {
+		bound := uint64(0)
+		if i+1 < len(segments) {
+			bound = segments[i+1].start.index
+		}
+		if err := in.segment(id, path.Join(name, f.Name), segments[i], bound); err != nil {
 			return err
 		}
 	}
@@ -204,12 +200,8 @@ func (in *inspector) complete(id wire.Identity, name string, segments []*segment
 	return in.damage(name, 0, errMissing)
 }
 
-// segment yields a segment file and its entries.
-func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound uint64) error {
-	start, _, ok := parseSegmentName(d.Name)
-	if !ok {
-		return in.emit(Item{Kind: ItemOther, Path: name, Bytes: d.Size})
-	}
+// segment yields a segment file and its entries. bound is where the next one starts, 0 for the last one.
+func (in *inspector) segment(id wire.Identity, name string, seg *segment, bound uint64) error {
 	f, err := in.fs.Open(path.Join(in.dir, name), false, false)
 	if missing(err) {
 		return nil // deleted meanwhile
@@ -218,21 +210,22 @@ func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound ui
 		return err
 	}
 	defer f.Close()
-	it := Item{Kind: ItemSegment, Path: name, Identity: id, First: start.offset, Index: start.index, Bytes: d.Size}
-	w := walker{file: f, seed: id.Seed(), pos: segmentHeader, end: d.Size, index: start.index, bound: bound, zero: true}
-	info, footer := readFooter(f, d.Size)
+	size := seg.size
+	it := Item{Kind: ItemSegment, Path: name, Identity: id, First: seg.start.offset, Index: seg.start.index, Bytes: size}
+	w := walker{file: f, seed: id.Seed(), pos: segmentHeader, end: size, index: seg.start.index, bound: bound, zero: true}
+	info, footer := readFooter(f, size)
 	if footer == nil {
 		it.Sealed, it.Next, w.end = true, info.next.offset, info.dataEnd
 	}
 	r, known := in.active[id]
 	switch {
-	case known && r.active.index == start.index && r.size > 0:
+	case known && r.active.index == seg.start.index && r.size > 0:
 		it.Counted, it.Bytes, it.Next = true, r.size, r.filed.offset
-		w.end = min(r.size, d.Size)
-		if footer = nil; d.Size < r.size {
+		w.end = min(r.size, size)
+		if footer = nil; size < r.size {
 			footer = errMissing
 		}
-	case known && start.index >= r.prev.index && start.index <= r.active.index:
+	case known && seg.start.index >= r.prev.index && seg.start.index <= r.active.index:
 		it.Counted = true
 	default:
 		footer = nil // not valid, so it need not be complete
@@ -251,7 +244,7 @@ func (in *inspector) segment(id wire.Identity, name string, d DirEntry, bound ui
 		footer = errMissing // the file behind
 	}
 	if footer != nil {
-		if err := in.damage(name, d.Size, footer); err != nil {
+		if err := in.damage(name, size, footer); err != nil {
 			return err
 		}
 	}
