@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rafka-mq/rafka/internal/loopback"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -22,7 +23,8 @@ type fdConn struct {
 
 // dialFD connects to addr.
 func dialFD(addr string) (*fdConn, error) {
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	d := net.Dialer{Timeout: 5 * time.Second, Control: loopback.Control}
+	conn, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}

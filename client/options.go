@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/rafka-mq/rafka/internal/loopback"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -158,6 +159,6 @@ func (o *Options) validate() error {
 }
 
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{Control: loopback.Control}
 	return d.DialContext(ctx, "tcp", addr)
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/time/rate"
 
+	"github.com/rafka-mq/rafka/internal/loopback"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -24,7 +26,8 @@ func (srv *Server) listen() error {
 	if srv.opts.Listen == off {
 		return nil
 	}
-	l, err := net.Listen("tcp", srv.opts.Listen)
+	set := net.ListenConfig{Control: loopback.Control}
+	l, err := set.Listen(context.Background(), "tcp", srv.opts.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for clients: %w", err)
 	}
@@ -136,6 +139,7 @@ func (srv *Server) enrol(conn net.Conn) {
 		srv.turnAway(conn, errTooManyConns)
 		return
 	}
+	loopback.Accepted(conn)
 	g := srv.pickLoop()
 	s := newSession(g.loop, srv.nextID.Add(1))
 	if srv.opts.TLS.Config != nil {

@@ -18,8 +18,8 @@ func Median(values []float64) float64 {
 	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
-// Machine names the processor, the number of cores, the kernel and the version of Go that figures measured
-// by this process come from.
+// Machine names the processor, the number of cores, the kernel, its congestion control and the version of Go
+// that figures measured by this process come from.
 func Machine() string {
 	cpu := runtime.GOARCH
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -31,5 +31,9 @@ func Machine() string {
 		}
 	}
 	kernel, _ := exec.Command("uname", "-sr").Output() // only a label
-	return fmt.Sprintf("%s, %d cores, %s, %s", cpu, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.Version())
+	system := strings.TrimSpace(string(kernel))
+	if cc, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"); err == nil {
+		system += " with " + strings.TrimSpace(string(cc))
+	}
+	return fmt.Sprintf("%s, %d cores, %s, %s", cpu, runtime.NumCPU(), system, runtime.Version())
 }

@@ -36,7 +36,7 @@ var rules = map[string]rule{
 	"partition": {ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "group", "subject"}, theirs: []string{"github.com/google/uuid", "github.com/robfig/cron/v3"}},
 
 	"server": {
-		ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "partition", "group", "subject", "auth"},
+		ours: []string{"wire", "wire/codec", "wire/keyhash", "log", "partition", "group", "subject", "auth", "internal/loopback"},
 		theirs: []string{
 			"github.com/panjf2000/gnet/v2", "github.com/valyala/bytebufferpool", "github.com/google/uuid",
 			"github.com/prometheus/client_golang", "golang.org/x/sys", "golang.org/x/time",
@@ -46,14 +46,14 @@ var rules = map[string]rule{
 	"server/servertest": {ours: []string{"server", "log", "wire"}},
 
 	"client": {
-		ours: []string{"wire", "wire/codec", "wire/keyhash"},
+		ours: []string{"wire", "wire/codec", "wire/keyhash", "internal/loopback"},
 		theirs: []string{
 			"github.com/cespare/xxhash/v2", "github.com/google/uuid",
 		},
 	},
 	"bench/plot": {},
 	"bench": {
-		ours: []string{"wire", "wire/codec", "client", "server", "bench/plot"},
+		ours: []string{"wire", "wire/codec", "client", "server", "bench/plot", "internal/loopback"},
 		theirs: []string{
 			"github.com/panjf2000/gnet/v2", "golang.org/x/sys",
 			"github.com/HdrHistogram/hdrhistogram-go", "github.com/dustin/go-humanize",
@@ -72,6 +72,7 @@ var rules = map[string]rule{
 		},
 	},
 
+	"internal/loopback":    {theirs: []string{"golang.org/x/sys"}},
 	"internal/seeds":       {},
 	"internal/conformance": {},
 	"internal/tidy":        {},

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package loopback
+
+import "syscall"
+
+func setUp(syscall.RawConn) {}
