@@ -149,10 +149,10 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 	for _, d := range dirs {
 		id, ok := parseLogDir(d.Name)
 		if !ok || !d.Dir {
-			s.logger.Warn("unknown file in the data directory", "path", path.Join(dir, d.Name))
+			s.stranger(path.Join(dir, d.Name))
 			continue
 		}
-		files, err := s.options.FS.ReadDir(path.Join(dir, d.Name))
+		files, _, err := s.readLogDir(path.Join(dir, d.Name))
 		if err != nil {
 			return err
 		}
@@ -175,6 +175,29 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 		l.checkActive()
 	}
 	return nil
+}
+
+// stranger tells of a file that no broker of this version makes. It stays where it is: it may be somebody's copy of a
+// damaged file, or belong to a later version.
+func (s *Store) stranger(name string) {
+	s.logger.Warn("unknown file in the data directory", "path", name)
+}
+
+// readLogDir lists the files in a log's directory: segments, and files that are being made. It tells of all others, and
+// reports whether there are any.
+func (s *Store) readLogDir(dir string) (files []DirEntry, others bool, err error) {
+	list, err := s.options.FS.ReadDir(dir)
+	for _, d := range list {
+		_, _, ok := parseSegmentName(d.Name)
+		ext := path.Ext(d.Name)
+		if d.Dir || !ok && ext != tempExt && ext != compactExt {
+			s.stranger(path.Join(dir, d.Name))
+			others = true
+			continue
+		}
+		files = append(files, d)
+	}
+	return files, others, err
 }
 
 // adopt gives the log those of the listed segments that count. The others were written by checkpoints that did not
@@ -223,6 +246,9 @@ func (l *Log) checkActive() {
 // the log. All acknowledged entries are in the commit log, so the files do not count. They are deleted when the log is
 // filed, and stay when nobody opens it.
 func (s *Store) orphan(id wire.Identity, files []DirEntry) {
+	if len(files) == 0 {
+		return // what others put there kept the directory when its log was removed
+	}
 	l := newLog(s, id)
 	for _, d := range files {
 		l.junk = append(l.junk, path.Join(l.dir(), d.Name))

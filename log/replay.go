@@ -7,7 +7,6 @@ import (
 	"math"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -107,7 +106,10 @@ func (r *replay) list(known bool) error {
 	for _, d := range list {
 		name := path.Join(c.dir, d.Name)
 		n, ok := parseCommitName(d.Name)
+		ext := path.Ext(d.Name)
 		switch {
+		case d.Dir || !ok && d.Name != reserveName && ext != spareExt && ext != tempExt:
+			r.store.stranger(name)
 		case ok:
 			f := replayFile{name: d.Name, size: d.Size}
 			f.header.file = n
@@ -115,7 +117,7 @@ func (r *replay) list(known bool) error {
 			c.next = max(c.next, n+1)
 		case d.Name == reserveName && d.Size >= c.size:
 			c.reserved = true
-		case known && strings.HasSuffix(d.Name, spareExt) && d.Size == c.size && len(c.spares) < c.maximum:
+		case known && ext == spareExt && d.Size == c.size && len(c.spares) < c.maximum:
 			c.spares = append(c.spares, spare{name: d.Name})
 		default:
 			// Without a checkpoint, a spare could have the number of a new file.

@@ -272,10 +272,11 @@ func (s *Store) RemoveLog(id wire.Identity) error {
 	return s.checkpointLocked(func(*Log) bool { return false })
 }
 
-// removeDir removes a log's directory, which the checkpoint no longer needs.
+// removeDir removes a log's directory, which the checkpoint no longer needs. The directory stays when others put files
+// there.
 func (s *Store) removeDir(dir string) error {
 	s.views.forget(func(name string) bool { return path.Dir(name) == dir })
-	list, err := s.options.FS.ReadDir(dir)
+	list, others, err := s.readLogDir(dir)
 	if missing(err) {
 		return nil
 	}
@@ -286,6 +287,9 @@ func (s *Store) removeDir(dir string) error {
 		if err := removeQuietly(s.options.FS, path.Join(dir, d.Name)); err != nil {
 			return err
 		}
+	}
+	if others {
+		return s.options.FS.SyncDir(dir)
 	}
 	if err := removeQuietly(s.options.FS, dir); err != nil {
 		return err

@@ -95,7 +95,7 @@ func parseSegmentName(name string) (at place, end uint64, ok bool) {
 }
 
 // listSegments returns the segments among the files of a log's directory in order, and the paths of
-// all others: foreign files, and segments that compaction replaced but could not unlink any more.
+// all others: unfinished files, and segments that compaction replaced but could not unlink any more.
 func listSegments(dir string, files []DirEntry) (segments []*segment, junk []string) {
 	covered := uint64(0) // entries below are in a compacted segment that was seen
 	for _, d := range files {
