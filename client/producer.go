@@ -145,7 +145,7 @@ func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(R
 			return err
 		}
 		l, size, alone, err := t.accept(m)
-		if outdated(err) && t.learn(ctx) {
+		if err != nil && outdated(err) && t.learn(ctx) { // errors.Is is slow for a nil, too
 			l, size, alone, err = t.accept(m)
 		}
 		if err != nil {
