@@ -256,6 +256,8 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, log.ErrVersion)
 	_, err = log.Open(small(disk))
 	require.ErrorIs(t, err, log.ErrVersion, "a refused open releases the lock")
+	_, err = log.VerifyFS(disk, small(disk).Dir)
+	require.ErrorIs(t, err, log.ErrVersion, "not damaged")
 }
 
 // However short somebody makes a commit log file, between chunks or to nothing, what it loses is reported.

@@ -3,6 +3,7 @@ package log
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"path"
@@ -48,7 +49,8 @@ type Item struct {
 }
 
 // Inspect iterates over everything in a data directory. It neither changes nor locks it. On the directory of a running
-// store, files that are being written may look damaged. The first read error is yielded and ends the iteration.
+// store, files that are being written may look damaged. The first read error is yielded and ends the iteration, and so is
+// ErrVersion for a file that a newer version wrote.
 func Inspect(dir string) iter.Seq2[Item, error] { return InspectFS(OS, dir) }
 
 // InspectFS is Inspect on another file system.
@@ -254,7 +256,10 @@ func (in *inspector) segment(id wire.Identity, name string, seg *segment, bound 
 // header makes w begin behind the header of a segment.
 func (in *inspector) header(id wire.Identity, name string, f File, w *walker) error {
 	h, err := readSegmentHeader(f)
-	if err != nil || h.id != id {
+	switch {
+	case errors.Is(err, ErrVersion):
+		return in.damage(name, 0, err)
+	case err != nil || h.id != id:
 		return in.damage(name, 0, errSegmentHeader)
 	}
 	w.pos = h.data
@@ -277,7 +282,11 @@ func (in *inspector) unsealed(id wire.Identity, name string, w *walker) error {
 	return in.emit(Item{Kind: ItemDamage, Path: name, Pos: w.end, Torn: true, Err: errNoFooter})
 }
 
+// damage yields damage. What a newer version wrote is not damaged, and ends the inspection.
 func (in *inspector) damage(name string, pos int64, err error) error {
+	if errors.Is(err, ErrVersion) {
+		return fmt.Errorf("%s: %w", name, ErrVersion)
+	}
 	return in.emit(Item{Kind: ItemDamage, Path: name, Pos: pos, Err: err})
 }
 

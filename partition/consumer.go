@@ -59,13 +59,26 @@ func (p *Partition) restore(blob []byte) error {
 	return nil
 }
 
-// CheckState returns why the snapshot of a log in a checkpoint is unreadable, or nil. It checks nothing for logs
-// that are not a partition's.
+// CheckState returns why the snapshot of a log in a checkpoint is unreadable, or nil. The error is log.ErrVersion for
+// what a newer version wrote.
 func CheckState(id wire.Identity, blob []byte) error {
-	if id.Topic == [16]byte{} || id.Partition&companion != 0 {
-		return nil // the metadata log or a companion log
+	switch {
+	case id.Partition&companion != 0:
+		return nil // a companion log has no state
+	case id.Topic == [16]byte{}:
+		_, err := parseMetadata(blob)
+		return err
 	}
-	return new(Partition).restore(blob)
+	return newer(new(Partition).restore(blob))
+}
+
+// newer makes group.ErrVersion a log.ErrVersion, too: to who opens a data directory it makes no difference which of its
+// parts is newer.
+func newer(err error) error {
+	if errors.Is(err, group.ErrVersion) {
+		return fmt.Errorf("%w: %w", log.ErrVersion, err)
+	}
+	return err
 }
 
 // replayState applies a command of a consumer, or notes the used numbers of a producer.

@@ -106,5 +106,6 @@ func TestANewerStateEndsTheStart(t *testing.T) {
 	require.NoError(t, err)
 	_, err = Open(s, true, Options{})
 	require.ErrorIs(t, err, group.ErrVersion)
+	require.ErrorIs(t, err, log.ErrVersion)
 	require.NoError(t, s.Close())
 }

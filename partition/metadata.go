@@ -61,18 +61,28 @@ func (m *metadata) apply(c change) {
 	}
 }
 
+// parseMetadata reads the state in a checkpoint. The error is log.ErrVersion for a newer format.
+func parseMetadata(blob []byte) (*metadata, error) {
+	m := newMetadata()
+	if len(blob) == 0 {
+		return m, nil
+	}
+	if err := json.Unmarshal(blob, m); err != nil {
+		return nil, fmt.Errorf("read topic metadata: %w", err)
+	}
+	if m.Version > metadataVersion {
+		return nil, fmt.Errorf("read topic metadata: %w: version %d, not %d", log.ErrVersion, m.Version, metadataVersion)
+	}
+	return m, nil
+}
+
 // replayMetadata rebuilds the metadata from its log.
 func replayMetadata(l *log.Log) (*metadata, error) {
-	m := newMetadata()
-	if blob := l.State(); blob != nil {
-		if err := json.Unmarshal(blob, m); err != nil {
-			return nil, fmt.Errorf("read topic metadata: %w", err)
-		}
-		if m.Version > metadataVersion {
-			return nil, fmt.Errorf("read topic metadata: format %d is newer than this broker", m.Version)
-		}
+	m, err := parseMetadata(l.State())
+	if err != nil {
+		return nil, err
 	}
-	err := l.Replay(func(e wire.Entry) error {
+	err = l.Replay(func(e wire.Entry) error {
 		if e.Kind != wire.KindConfig {
 			return nil
 		}

@@ -245,7 +245,7 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 	p.log, p.opened = l, l.Positions().Next
 	switch err := p.replay(); {
 	case errors.Is(err, group.ErrVersion):
-		return nil, fmt.Errorf("open %s: %w", p, err)
+		return nil, fmt.Errorf("open %s: %w", p, newer(err))
 	case err != nil:
 		p.setAside(err)
 		return p, nil

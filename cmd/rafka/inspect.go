@@ -102,7 +102,7 @@ incomplete.`,
 			all := []item{}
 			for it, err := range log.Inspect(args[0]) {
 				if err != nil {
-					return err
+					return unreadable(err)
 				}
 				if it.Kind == log.ItemEntry && !entries {
 					continue
@@ -148,7 +148,8 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Use:   "verify DIR",
 		Short: "check every checksum in a data directory",
 		Long: `Read every file of a data directory, check every checksum, and check that the consumer state in the
-checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage. A torn end of
+checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage, and when a newer
+version wrote the directory. A torn end of
 the commit log is no damage: after a crash it holds what was never acknowledged as durable, and the
 next start cuts it. Nor is a segment without a footer that has all of its records: a write failed
 behind them and the next segment has what was to be written, or something cleared the footer, whose
@@ -162,7 +163,7 @@ retention has not removed yet.`,
 			}
 			r, err := log.Verify(args[0])
 			if err != nil {
-				return err
+				return unreadable(err)
 			}
 			v := verification{
 				Files: r.Files, Bytes: r.Bytes, Chunks: r.Chunks, Entries: r.Entries, Records: r.Records, Waiting: r.Waiting,
@@ -177,7 +178,7 @@ retention has not removed yet.`,
 			}
 			states, err := damagedStates(args[0])
 			if err != nil {
-				return err
+				return unreadable(err)
 			}
 			v.Damage = append(v.Damage, states...)
 			return c.printVerification(args[0], &v)
@@ -216,8 +217,19 @@ func (c *cli) printVerification(dir string, v *verification) error {
 	}
 }
 
-// damagedStates returns the logs whose consumer state in the checkpoint cannot be read although its
-// checksum is right.
+// newerHint is what to do about a data directory of a newer version.
+const newerHint = "a newer rafka wrote this directory: use that version"
+
+// unreadable tells what a newer version wrote from other reasons why a data directory cannot be read.
+func unreadable(err error) error {
+	if errors.Is(err, log.ErrVersion) {
+		return &failure{exit: exitFailed, name: "NEWER_FORMAT", err: err, hint: newerHint}
+	}
+	return err
+}
+
+// damagedStates returns the logs whose state in the checkpoint cannot be read although its checksum is right. The error
+// is log.ErrVersion when a newer version wrote one.
 func damagedStates(dir string) (list []item, err error) {
 	for it, err := range log.Inspect(dir) {
 		if err != nil {
@@ -226,8 +238,12 @@ func damagedStates(dir string) (list []item, err error) {
 		if it.Kind != log.ItemCheckpoint && it.Kind != log.ItemLog {
 			break // the checkpoint has ended, files follow
 		}
-		if bad := partition.CheckState(it.Identity, it.State); it.Kind == log.ItemLog && bad != nil {
-			it.Kind, it.Err = log.ItemDamage, fmt.Errorf("consumer state: %w", bad)
+		bad := partition.CheckState(it.Identity, it.State)
+		if errors.Is(bad, log.ErrVersion) {
+			return nil, fmt.Errorf("%s: %w", it.Path, bad)
+		}
+		if it.Kind == log.ItemLog && bad != nil {
+			it.Kind, it.Err = log.ItemDamage, bad
 			list = append(list, newItem(it))
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -68,4 +69,33 @@ func TestVerifyFindsStateThatCannotBeRead(t *testing.T) {
 	require.Len(t, bad, 1)
 	require.Equal(t, uint32(1), bad[0].Partition)
 	require.Contains(t, bad[0].Damage, "consumer state")
+}
+
+// What a newer version wrote is not called damaged: a backup in its place would lose what the directory has.
+func TestVerifyDoesNotCallANewerFormatDamaged(t *testing.T) {
+	for name, id := range map[string]wire.Identity{
+		"topics":    {},
+		"consumers": {Topic: [16]byte{1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, err := log.Open(log.Options{Dir: dir, MemoryBytes: 1 << 20})
+			require.NoError(t, err)
+			states := map[string]string{"topics": `{"version":2}`, "consumers": "RP\xff"}
+			l, err := s.OpenLog(id, log.Config{State: func() ([]byte, uint64) { return []byte(states[name]), 1 }})
+			require.NoError(t, err)
+			_, _, err = l.Append(log.Batch{Kind: wire.KindState, Term: 1, Payload: wire.AppendPayload(nil, []byte("entry"))})
+			require.NoError(t, err)
+			require.NoError(t, s.Close())
+			var out, errs bytes.Buffer
+			c := newCLI(nil, &out, &errs, func(string) (string, bool) { return "", false })
+			cmd := c.verifyCommand()
+			err = cmd.RunE(cmd, []string{dir})
+			require.ErrorIs(t, err, log.ErrVersion)
+			f, ok := errors.AsType[*failure](err)
+			require.True(t, ok)
+			require.Equal(t, newerHint, f.hint)
+			require.Empty(t, out.String())
+		})
+	}
 }

@@ -155,7 +155,7 @@ func startFailure(err error, cfg config.Config) error {
 		f.exit = exitConflict
 		f.hint = fmt.Sprintf("another broker uses %s: stop it, or give this one another --data", cfg.Storage.Dir)
 	case errors.Is(err, log.ErrVersion):
-		f.hint = "a newer rafka wrote this directory: use that version"
+		f.hint = newerHint
 	}
 	return f
 }
