@@ -20,6 +20,7 @@
 // be called on an event loop. The methods of Registry that change topics, and methods whose comment says
 // so, wait for the disk.
 //
-// Locks: Partition.mu before the log's own lock; Registry.mu before neither. No lock is held while a
-// Watcher fires.
+// Locks: Registry.mu, then Partition.mu, then the log's own lock; docs/architecture.md has the whole
+// order. A Watcher may fire under
+// Registry.mu, but under neither of the others.
 package partition

@@ -644,3 +644,14 @@ func TestSubjectsOfNewTopicsDoNotOverlap(t *testing.T) {
 	n.create("all", 1, "subjects", "orders.>")
 	n.create("bills.eu", 1)
 }
+
+func TestAWatcherOfANewQueueMayLookAtThePartition(t *testing.T) {
+	p := openNode(t, "", Options{}).create("jobs", 1).Partition(0)
+	found := make(chan bool, 1)
+	w := NewWatcher(func() { found <- p.HasQueue("q") })
+	p.Watch(w)
+	w.Arm()
+	go func() { _, _ = p.OpenQueue("q", 0, QueuePolicy{}, time.Now()) }()
+	eventually(t, func() bool { return len(found) == 1 })
+	require.True(t, <-found)
+}

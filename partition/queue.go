@@ -13,6 +13,16 @@ type QueuePolicy = group.Policy
 // OpenQueue creates a queue that starts at an offset, or changes the policy of an existing one, which keeps its
 // place. It returns the index of the state entry.
 func (p *Partition) OpenQueue(name string, start uint64, policy QueuePolicy, now time.Time) (index uint64, err error) {
+	if index, err = p.openQueue(name, start, policy, now); err != nil {
+		return 0, err
+	}
+	p.topic.registry.timer.add(p)
+	p.moved() // the policy may allow more deliveries
+	return index, nil
+}
+
+// openQueue is OpenQueue without firing the watchers.
+func (p *Partition) openQueue(name string, start uint64, policy QueuePolicy, now time.Time) (index uint64, err error) {
 	if err := p.checkGroup(name); err != nil {
 		return 0, err
 	}
@@ -24,12 +34,7 @@ func (p *Partition) OpenQueue(name string, start uint64, policy QueuePolicy, now
 	if err := p.checkRoom(name, group.ModeQueue); err != nil {
 		return 0, err
 	}
-	if index, err = p.logLocked(group.AppendOpen(nil, name, start, policy), now); err != nil {
-		return 0, err
-	}
-	p.topic.registry.timer.add(p)
-	p.moved() // the policy may allow more deliveries
-	return index, nil
+	return p.logLocked(group.AppendOpen(nil, name, start, policy), now)
 }
 
 // HasQueue reports whether the queue exists here.
