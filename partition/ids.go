@@ -12,12 +12,12 @@ import (
 // oldest are forgotten early.
 const maxIDs = 1 << 20
 
-// messageID is the hash of a message id. The hash is cryptographic, because a collision would lose a message.
-type messageID [16]byte
+// digest is the hash of a message id or a key. It is cryptographic, because a collision would lose a message.
+type digest [16]byte
 
-func newMessageID(id []byte) messageID {
-	sum := sha256.Sum256(id)
-	return messageID(sum[:16])
+func digestOf(b []byte) digest {
+	sum := sha256.Sum256(b)
+	return digest(sum[:16])
 }
 
 // place is where a message was stored.
@@ -27,14 +27,14 @@ type place struct {
 
 // ids remembers the message ids that were stored within the topic's dedupe window. The zero value is ready.
 type ids struct {
-	places map[messageID]place
+	places map[digest]place
 	order  []storedID // a queue, oldest first: those before head are forgotten; an element never changes, see live
 	head   int
 }
 
 // storedID is a message id with its place.
 type storedID struct {
-	id messageID
+	id digest
 	at place
 	ms int64 // append time of its entry, in milliseconds since 1970
 }
@@ -44,7 +44,7 @@ type storedID struct {
 // within b, a view of b. At most one of the results is set. The error is a *wire.Error.
 func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []byte, err error) {
 	s.forget(nowMs - windowMs)
-	var seen map[messageID]struct{}
+	var seen map[digest]struct{}
 	for rec, err := range b.Records() {
 		if err != nil {
 			return nil, nil, wire.Errorf(wire.CodeCorruptBatch, "%v", err)
@@ -56,7 +56,7 @@ func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []
 		if id == nil {
 			continue
 		}
-		key := newMessageID(id)
+		key := digestOf(id)
 		if p, ok := s.places[key]; ok {
 			return &p, nil, nil
 		}
@@ -67,7 +67,7 @@ func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []
 			return nil, id, nil
 		}
 		if seen == nil {
-			seen = make(map[messageID]struct{}, b.Count())
+			seen = make(map[digest]struct{}, b.Count())
 		}
 		seen[key] = struct{}{}
 	}
@@ -86,15 +86,15 @@ func (s *ids) note(b *wire.Batch, base, index uint64, ms int64) {
 			return
 		}
 		if id := rec.Headers.ID(); id != nil {
-			s.add(newMessageID(id), place{offset, index}, ms)
+			s.add(digestOf(id), place{offset, index}, ms)
 		}
 		offset++
 	}
 }
 
-func (s *ids) add(id messageID, at place, ms int64) {
+func (s *ids) add(id digest, at place, ms int64) {
 	if s.places == nil {
-		s.places = map[messageID]place{}
+		s.places = map[digest]place{}
 	}
 	if len(s.order)-s.head >= maxIDs {
 		s.drop()
@@ -148,7 +148,7 @@ func appendIDs(dst []byte, list []storedID) []byte {
 func (s *ids) restore(r *uvarints) {
 	for n := r.next(); n > 0 && !r.bad; n-- {
 		if id := r.bytes(16); id != nil {
-			s.add(messageID(id), place{r.next(), r.next()}, int64(r.next()))
+			s.add(digest(id), place{r.next(), r.next()}, int64(r.next()))
 		}
 	}
 }

@@ -245,7 +245,7 @@ func TestIDsInASnapshotStayAsTheyAre(t *testing.T) {
 	var s ids
 	add := func(from, to int) {
 		for i := from; i < to; i++ {
-			s.add(newMessageID(fmt.Appendf(nil, "%d", i)), place{uint64(i), 1}, int64(i))
+			s.add(digestOf(fmt.Appendf(nil, "%d", i)), place{uint64(i), 1}, int64(i))
 		}
 	}
 	add(0, 10_000)
@@ -261,12 +261,12 @@ func TestIDsInASnapshotStayAsTheyAre(t *testing.T) {
 func TestTheOldestIDsAreForgottenFirst(t *testing.T) {
 	var s ids
 	for i := range maxIDs + 3 {
-		s.add(newMessageID(fmt.Appendf(nil, "%d", i)), place{uint64(i), 0}, int64(i))
+		s.add(digestOf(fmt.Appendf(nil, "%d", i)), place{uint64(i), 0}, int64(i))
 	}
 	require.Len(t, s.places, maxIDs)
-	_, ok := s.places[newMessageID([]byte("2"))]
+	_, ok := s.places[digestOf([]byte("2"))]
 	require.False(t, ok)
-	_, ok = s.places[newMessageID([]byte("3"))]
+	_, ok = s.places[digestOf([]byte("3"))]
 	require.True(t, ok)
 	s.forget(maxIDs + 2)
 	require.Len(t, s.places, 1)

@@ -16,7 +16,7 @@ const maxLatest = 4 << 20
 // and every later one adds what was appended since.
 type latest struct {
 	mu      sync.Mutex           // guards the fields below; held while the log is read
-	offsets map[messageID]uint64 // offset of the newest record, by the hash of the key
+	offsets map[digest]uint64 // offset of the newest record, by the hash of the key
 	next    uint64               // records below were looked at
 	unpack  []byte               // scratch space for compressed batches
 }
@@ -59,12 +59,12 @@ func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.offsets == nil {
-		l.offsets = map[messageID]uint64{}
+		l.offsets = map[digest]uint64{}
 	}
 	if err := l.follow(p); err != nil {
 		return 0, false, err
 	}
-	offset, ok = l.offsets[newMessageID(key)]
+	offset, ok = l.offsets[digestOf(key)]
 	return offset, ok, nil
 }
 
@@ -128,11 +128,11 @@ func (l *latest) noteEntry(e *wire.Entry) error {
 		switch {
 		case rec.Key == nil || rec.Removed:
 		case rec.Value == nil:
-			delete(l.offsets, newMessageID(rec.Key))
+			delete(l.offsets, digestOf(rec.Key))
 		case len(l.offsets) >= maxLatest:
 			return wire.Errorf(wire.CodeLimit, "the partition has over %d keys: too many to look one up", maxLatest)
 		default:
-			l.offsets[newMessageID(rec.Key)] = offset
+			l.offsets[digestOf(rec.Key)] = offset
 		}
 		offset++
 	}

@@ -66,7 +66,7 @@ func TestProducersSurviveASnapshot(t *testing.T) {
 			ps.note(wire.Producer{ID: id, Epoch: id, Sequence: s * 2}, 2, s*10, s)
 		}
 	}
-	ps.ids.add(newMessageID([]byte("a")), place{7, 8}, 9)
+	ps.ids.add(digestOf([]byte("a")), place{7, 8}, 9)
 	blob := envelope(&ps, []byte("consumers"), true)
 	var back producers
 	consumers, expiring, err := back.splitSnapshot(blob)
@@ -131,7 +131,7 @@ func FuzzUsedNumbers(f *testing.F) {
 func FuzzProducersSnapshot(f *testing.F) {
 	var ps producers
 	ps.note(wire.Producer{ID: 1}, 1, 2, 3)
-	ps.ids.add(newMessageID([]byte("a")), place{2, 3}, 4)
+	ps.ids.add(digestOf([]byte("a")), place{2, 3}, 4)
 	f.Add(envelope(&ps, []byte("x"), false))
 	f.Add([]byte("RP\x01\x00\xff\xff\xff\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, blob []byte) {

@@ -65,18 +65,6 @@ func (r *Registry) SchedulerStats() SchedulerStats {
 	}
 }
 
-// Scheduled returns how many messages wait to be published to the topic.
-func (t *Topic) Scheduled() (n int) {
-	for _, p := range t.Partitions() {
-		if s := p.schedule.Load(); s != nil {
-			s.mu.Lock()
-			n += s.index.messages
-			s.mu.Unlock()
-		}
-	}
-	return n
-}
-
 // reserve counts n more messages, or returns an error when that would be too many.
 func (sc *scheduler) reserve(n uint64) error {
 	if sc.pending.Add(int64(n)) > sc.limit {

@@ -10,7 +10,7 @@ import (
 func BenchmarkSnapshotOfIDs(b *testing.B) {
 	var ps producers
 	for i := range uint64(maxIDs) {
-		var id messageID
+		var id digest
 		binary.LittleEndian.PutUint64(id[:], i*0x9e3779b97f4a7c15)
 		ps.ids.add(id, place{i, i}, 1_763_800_000_000)
 	}
