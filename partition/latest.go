@@ -15,10 +15,10 @@ const maxLatest = 4 << 20
 // latest maps every key of a compacted partition to its newest record. The first look-up builds it from the whole log,
 // and every later one adds what was appended since.
 type latest struct {
-	mu      sync.Mutex           // guards the fields below; held while the log is read
+	mu      sync.Mutex        // guards the fields below; held while the log is read
 	offsets map[digest]uint64 // offset of the newest record, by the hash of the key
-	next    uint64               // records below were looked at
-	unpack  []byte               // scratch space for compressed batches
+	next    uint64            // records below were looked at
+	unpack  []byte            // scratch space for compressed batches
 }
 
 // Latest fills c with the entry of the newest visible record of a key, and returns the record's offset. It may wait for

@@ -194,18 +194,37 @@ func (ps *producers) byUse() []uint64 {
 	return ids
 }
 
+// append appends every producer, in the order of their last batches.
+func (ps *producers) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ps.byID)))
+	for _, id := range ps.byUse() {
+		p := ps.byID[id]
+		dst = appendUvarints(dst, id, p.epoch, p.next, uint64(len(p.runs)))
+		for _, r := range p.runs {
+			dst = appendUvarints(dst, r.first, r.count, r.base, r.index)
+		}
+	}
+	return dst
+}
+
+// restore reads what append wrote. Damage is left in r.bad.
+func (ps *producers) restore(r *uvarints) {
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		id, p := r.next(), &producer{epoch: r.next(), next: r.next()}
+		for runs := min(r.next(), rememberedRuns); runs > 0; runs-- {
+			p.runs = append(p.runs, run{r.next(), r.next(), r.next(), r.next()})
+		}
+		ps.turn++
+		p.used = ps.turn
+		*ps.add(id) = *p
+	}
+}
+
 func appendExpiring(dst []byte, expiring bool) []byte {
 	if expiring {
 		return append(dst, 1)
 	}
 	return append(dst, 0)
-}
-
-func appendUvarints(dst []byte, vs ...uint64) []byte {
-	for _, v := range vs {
-		dst = binary.AppendUvarint(dst, v)
-	}
-	return dst
 }
 
 // splitSnapshot restores the producers and message ids from a snapshot. It returns the consumers' part, a view of
@@ -228,32 +247,4 @@ func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, expiring bool
 		return nil, false, wire.Errorf(wire.CodeInternal, "the snapshot is malformed")
 	}
 	return consumers, expiring, nil
-}
-
-// uvarints reads numbers and bytes from the front of b. After the first that is cut short or malformed, bad is set and
-// every further one is zero.
-type uvarints struct {
-	b   []byte
-	bad bool
-}
-
-func (r *uvarints) next() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || r.bad {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-// bytes reads n bytes, as a view.
-func (r *uvarints) bytes(n uint64) []byte {
-	if r.bad || n > uint64(len(r.b)) {
-		r.bad = true
-		return nil
-	}
-	b := r.b[:n:n]
-	r.b = r.b[n:]
-	return b
 }

@@ -146,9 +146,3 @@ func parseCancelled(b []byte) (ids []uint64, err error) {
 	}
 	return ids, nil
 }
-
-// signed reads a number that binary.AppendVarint wrote.
-func (r *uvarints) signed() int64 {
-	u := r.next()
-	return int64(u>>1) ^ -int64(u&1)
-}

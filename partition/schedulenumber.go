@@ -1,10 +1,6 @@
 package partition
 
-import (
-	"encoding/binary"
-
-	"github.com/rafka-mq/rafka/wire"
-)
+import "github.com/rafka-mq/rafka/wire"
 
 // A client may number the messages it schedules, apart from those it publishes. The companion log remembers the last
 // requests of each client, so that a request that is sent again because its reply was lost is not carried out again.
@@ -124,30 +120,4 @@ func (s *schedule) noteProducers() (below uint64, ok bool) {
 	s.noted = notedProducers{index: index, next: next}
 	s.store.Flush(s.store.stateLevel)
 	return 0, false
-}
-
-// append appends every producer, in the order of their last batches.
-func (ps *producers) append(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(ps.byID)))
-	for _, id := range ps.byUse() {
-		p := ps.byID[id]
-		dst = appendUvarints(dst, id, p.epoch, p.next, uint64(len(p.runs)))
-		for _, r := range p.runs {
-			dst = appendUvarints(dst, r.first, r.count, r.base, r.index)
-		}
-	}
-	return dst
-}
-
-// restore reads what append wrote. Damage is left in r.bad.
-func (ps *producers) restore(r *uvarints) {
-	for n := r.next(); n > 0 && !r.bad; n-- {
-		id, p := r.next(), &producer{epoch: r.next(), next: r.next()}
-		for runs := min(r.next(), rememberedRuns); runs > 0; runs-- {
-			p.runs = append(p.runs, run{r.next(), r.next(), r.next(), r.next()})
-		}
-		ps.turn++
-		p.used = ps.turn
-		*ps.add(id) = *p
-	}
 }
