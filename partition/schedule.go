@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -61,12 +59,6 @@ type schedule struct {
 // noDue is the due time of an empty schedule.
 const noDue = math.MaxInt64
 
-// recurrence says when a recurring message is due.
-type recurrence struct {
-	spec, zone string
-	schedule   cron.Schedule
-}
-
 // unconfirmed is a round of batches that are published, but not yet as durable as the topic asks.
 type unconfirmed struct {
 	low   uint64 // lowest offset in the companion log among them
@@ -80,75 +72,6 @@ type ScheduleItem struct {
 	Cron  string      // five fields, or a name such as @hourly
 	Zone  string      // time zone of Cron; empty means UTC
 	Batch *wire.Batch // checked
-}
-
-// cronParser reads the five fields of cron, and names such as @hourly.
-var cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
-
-// newRecurrence parses a cron expression. Errors are of type *wire.Error with CodeInvalid.
-func newRecurrence(spec, zone string, now time.Time) (*recurrence, error) {
-	location := time.UTC
-	if zone != "" {
-		var err error
-		if location, err = time.LoadLocation(zone); err != nil || zone == "Local" {
-			return nil, wire.Errorf(wire.CodeInvalid, "time zone %q is not known here; use a name such as Europe/Berlin", zone)
-		}
-	}
-	if len(spec) > 0 && spec[0] != '@' && (spec[0] < '0' || spec[0] > '9') && spec[0] != '*' {
-		return nil, wire.Errorf(wire.CodeInvalid, "cron %q does not begin with a minute, * or @", spec)
-	}
-	s, err := cronParser.Parse(spec)
-	if err != nil {
-		return nil, wire.Errorf(wire.CodeInvalid, "cron %q: %v", spec, err)
-	}
-	r := &recurrence{spec: spec, zone: zone, schedule: inZone{s, location}}
-	if r.after(now) == 0 {
-		return nil, wire.Errorf(wire.CodeInvalid, "cron %q never comes", spec)
-	}
-	return r, nil
-}
-
-// inZone is a cron schedule in a time zone.
-type inZone struct {
-	cron.Schedule
-	location *time.Location
-}
-
-// everyHour is the bit of cron.SpecSchedule.Hour that stands for *.
-const everyHour = 1 << 63
-
-// Next returns the next time after t. When clocks are set back, an hour comes twice. What is due at certain hours is
-// due the first time only.
-func (z inZone) Next(t time.Time) time.Time {
-	next := z.Schedule.Next(t.In(z.location))
-	if s, ok := z.Schedule.(*cron.SpecSchedule); !ok || s.Hour&everyHour != 0 {
-		return next
-	}
-	for !next.IsZero() && comesAgain(next) {
-		next = z.Schedule.Next(next)
-	}
-	return next
-}
-
-// comesAgain reports whether the clocks of t's location showed the same time before.
-func comesAgain(t time.Time) bool {
-	const longest = 3 * time.Hour // clocks are set back by at most that
-	_, now := t.Zone()
-	_, before := t.Add(-longest).Zone()
-	if before <= now {
-		return false
-	}
-	_, first := t.Add(-time.Duration(before-now) * time.Second).Zone()
-	return first == before
-}
-
-// after returns when the message is due next after t, in ms since 1970, or 0 for never.
-func (r *recurrence) after(t time.Time) int64 {
-	next := r.schedule.Next(t)
-	if next.IsZero() {
-		return 0
-	}
-	return next.UnixMilli()
 }
 
 // scheduleOf returns the partition's schedule. The first call opens its companion log. The error is a *wire.Error.
@@ -303,7 +226,15 @@ func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time)
 		numbers.before += countMessages(items[i : i+n])
 		i += n
 	}
-	id := result.First
+	s.indexLocked(items, crons, result.First)
+	if pr.ID != 0 {
+		s.producers.note(pr, uint32(count), result.First-1, result.Index)
+	}
+	return result, nil
+}
+
+// indexLocked adds items that were logged to the index. Their messages have the ids from id on.
+func (s *schedule) indexLocked(items []ScheduleItem, crons map[int]*recurrence, id uint64) {
 	for i := range items {
 		if r := crons[i]; r != nil {
 			s.crons[id] = r
@@ -313,30 +244,6 @@ func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time)
 		id += n
 	}
 	s.updateEarliest()
-	if pr.ID != 0 {
-		s.producers.note(pr, uint32(count), result.First-1, result.Index)
-	}
-	return result, nil
-}
-
-// recurrences returns the recurrences of the items with a Cron by their index in items, and sets Due of those items
-// to their first time.
-func recurrences(items []ScheduleItem, now time.Time) (crons map[int]*recurrence, err error) {
-	for i := range items {
-		if items[i].Cron == "" {
-			continue
-		}
-		r, err := newRecurrence(items[i].Cron, items[i].Zone, now)
-		if err != nil {
-			return nil, err
-		}
-		if crons == nil {
-			crons = map[int]*recurrence{}
-		}
-		crons[i] = r
-		items[i].Due = r.after(now)
-	}
-	return crons, nil
 }
 
 // appendLocked logs items as one entry, and returns the offset of the first message and the index of the entry. The
