@@ -36,7 +36,7 @@ func (p *Partition) replay() error {
 	for _, q := range p.state.Queues() {
 		p.topic.registry.timer.add(p)
 		p.doubt = p.doubt || q.Stats().Dead > 0
-		p.buryLater(q)
+		p.buryLaterLocked(q)
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (p *Partition) capture() (blob []byte, ids []storedID, expiring bool, index
 }
 
 // logLocked appends a command to the log and applies it. It returns the index of the state entry, which becomes durable
-// later. The caller holds mu.
+// later.
 func (p *Partition) logLocked(command []byte, now time.Time) (index uint64, err error) {
 	p.command = command[:0] // reuse its memory for the next command
 	p.payload = wire.AppendPayload(p.payload[:0], command)
@@ -160,14 +160,14 @@ func (p *Partition) Commit(groupName string, offset uint64, generation uint32, n
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.checkFence(groupName, generation); err != nil {
+	if err := p.checkFenceLocked(groupName, generation); err != nil {
 		return 0, err
 	}
 	return p.commitLocked(groupName, offset, now)
 }
 
 func (p *Partition) commitLocked(groupName string, offset uint64, now time.Time) (index uint64, err error) {
-	if err := p.checkRoom(groupName, group.ModeOffsets); err != nil {
+	if err := p.checkRoomLocked(groupName, group.ModeOffsets); err != nil {
 		return 0, err
 	}
 	before, _ := p.state.Committed(groupName)
@@ -185,7 +185,7 @@ func (p *Partition) CheckCommit(groupName string, offset uint64, generation uint
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.checkFence(groupName, generation)
+	return p.checkFenceLocked(groupName, generation)
 }
 
 // checkOffset refuses invalid names and offsets beyond the visible end.
@@ -312,8 +312,8 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 	return infos
 }
 
-// checkRoom refuses a new group when the partition has as many as it may. The caller holds mu.
-func (p *Partition) checkRoom(name string, mode group.Mode) error {
+// checkRoomLocked refuses a new group when the partition has as many as it may.
+func (p *Partition) checkRoomLocked(name string, mode group.Mode) error {
 	if err := p.state.Check(name, mode); err != nil {
 		return wire.Errorf(wire.CodeLimit, "%s has no room for group %q: %v", p, name, err)
 	}

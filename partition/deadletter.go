@@ -33,8 +33,8 @@ func (p *Partition) deadLetterName(queue string, policy QueuePolicy) string {
 
 // To bury a dead letter is to publish it to its dead-letter topic and mark it done in the queue.
 
-// buryLater hands p to the burial goroutine when the queue has dead letters. The caller holds mu.
-func (p *Partition) buryLater(q *group.Queue) {
+// buryLaterLocked hands p to the burial goroutine when the queue has dead letters.
+func (p *Partition) buryLaterLocked(q *group.Queue) {
 	if q.Stats().Dead == 0 || p.burying {
 		return
 	}

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"errors"
-	"time"
 
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
@@ -25,11 +24,11 @@ const (
 	maxLook = 16 << 10
 )
 
-// leaseOrdered is Lease for a queue with order by key: it leases and learns keys in turns. The caller holds mu.
-func (p *Partition) leaseOrdered(dst []group.Lease, q *group.Queue, limit int, visible uint64, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
+// leaseOrderedLocked is Lease for a queue with order by key: it leases, with take, and learns keys in turns.
+func (p *Partition) leaseOrderedLocked(dst []group.Lease, q *group.Queue, limit int, visible uint64, take takeFunc) ([]group.Lease, error) {
 	had := len(dst)
 	for looked := 0; ; looked += len(p.keys) {
-		dst = q.Lease(dst, limit-leased(dst[had:]), visible, lease, owner, now)
+		dst = take(dst, limit-leased(dst[had:]))
 		from, wants := q.WantsKeys(visible)
 		switch {
 		case !wants, leased(dst[had:]) >= limit:

@@ -21,8 +21,8 @@ func (p *Partition) LiftFence(groupName string) {
 	p.state.LiftFence(groupName)
 }
 
-// checkFence refuses a commit whose generation does not hold the partition. The caller holds mu.
-func (p *Partition) checkFence(groupName string, generation uint32) error {
+// checkFenceLocked refuses a commit whose generation does not hold the partition.
+func (p *Partition) checkFenceLocked(groupName string, generation uint32) error {
 	switch err := p.state.MayCommit(groupName, generation); {
 	case err == nil:
 		return nil

@@ -36,15 +36,16 @@ type Partition struct {
 	raised atomic.Bool   // the topic's level was raised: Visible notes in shown what it returns, and never returns less
 	shown  atomic.Uint64 // the highest offset that Visible has returned since
 
-	mu        sync.Mutex // guards state and burying; held from append to apply, so that state entries apply in order
-	state     *group.State
-	burying   bool     // the burial goroutine has p, or will get it
-	dropped   uint64   // index of the last entry that dropped a group, or of the last one that was found at the start
-	seenFirst uint64   // start of the log that state was truncated to; used by the timer goroutine only
-	doubt     bool     // some dead letters may already be in their topics; used by the burial goroutine only
-	command   []byte   // scratch space for commands, guarded by mu
-	payload   []byte   // scratch space for entries, guarded by mu
-	keys      []uint64 // scratch space for the hashes of keys, guarded by mu
+	mu      sync.Mutex // guards the fields below; held from append to apply, so that state entries apply in order
+	state   *group.State
+	burying bool     // the burial goroutine has p, or will get it
+	dropped uint64   // index of the last entry that dropped a group, or of the last one that was found at the start
+	command []byte   // scratch space for commands
+	payload []byte   // scratch space for entries
+	keys    []uint64 // scratch space for the hashes of keys
+
+	seenFirst uint64 // start of the log that state was truncated to; used by the timer goroutine only
+	doubt     bool   // some dead letters may already be in their topics; used by the burial goroutine only
 
 	producers producers
 	expiring  atomic.Bool // some record has, or had, a time to live

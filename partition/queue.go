@@ -31,7 +31,7 @@ func (p *Partition) openQueue(name string, start uint64, policy QueuePolicy, now
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.checkRoom(name, group.ModeQueue); err != nil {
+	if err := p.checkRoomLocked(name, group.ModeQueue); err != nil {
 		return 0, err
 	}
 	return p.logLocked(group.AppendOpen(nil, name, start, policy), now)
@@ -71,12 +71,13 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 		return dst, nil
 	}
 	had := len(dst)
-	if q.Ordered() {
-		if dst, err = p.leaseOrdered(dst, q, limit, visible, lease, owner, now); err != nil {
-			return dst, err
-		}
-	} else {
-		dst = q.Lease(dst, limit, visible, lease, owner, now)
+	take := func(dst []group.Lease, limit int) []group.Lease {
+		return q.Lease(dst, limit, visible, lease, owner, now)
+	}
+	if !q.Ordered() {
+		dst = take(dst, limit)
+	} else if dst, err = p.leaseOrderedLocked(dst, q, limit, visible, take); err != nil {
+		return dst, err
 	}
 	if len(dst) > had {
 		p.topic.registry.timer.rouse()
@@ -88,6 +89,9 @@ func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.
 	}
 	return dst, nil
 }
+
+// takeFunc leases up to limit messages of a queue and appends the leases to dst.
+type takeFunc func(dst []group.Lease, limit int) []group.Lease
 
 // Settlement says what to do with messages of a queue.
 type Settlement struct {
@@ -153,7 +157,7 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 		p.ackedMessages.Add(count(s.Ranges) - uint64(lost))
 	} else {
 		p.topic.registry.timer.rouse()
-		p.buryLater(q)
+		p.buryLaterLocked(q)
 	}
 	return index, lost, q.Ordered(), nil
 }

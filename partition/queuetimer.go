@@ -150,6 +150,6 @@ func (p *Partition) expireLocked(q *group.Queue, now time.Time) {
 	}
 	// A refused append leaves the leases expired; the next tick tries again.
 	if _, err := p.logLocked(command, now); err == nil {
-		p.buryLater(q)
+		p.buryLaterLocked(q)
 	}
 }

@@ -243,11 +243,10 @@ func (s *schedule) indexLocked(items []ScheduleItem, crons map[int]*recurrence, 
 		s.index.pushAll(items[i].Due, id, id-1, n)
 		id += n
 	}
-	s.updateEarliest()
+	s.updateEarliestLocked()
 }
 
-// appendLocked logs items as one entry, and returns the offset of the first message and the index of the entry. The
-// caller holds mu, here and in the functions below with Locked in their names.
+// appendLocked logs items as one entry, and returns the offset of the first message and the index of the entry.
 func (s *schedule) appendLocked(items []ScheduleItem, numbers *numbering, now time.Time) (offset, index uint64, err error) {
 	room := numbers.append(s.room())
 	if len(items) > 1 {
@@ -306,7 +305,7 @@ func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, i
 	if err != nil {
 		return len(ids), nil, 0, err
 	}
-	s.updateEarliest()
+	s.updateEarliestLocked()
 	return len(ids) - n, s.store, index, nil
 }
 
@@ -335,9 +334,8 @@ func (s *schedule) cancelLocked(ids []uint64, now time.Time) (n int, index uint6
 	return len(known), index, nil
 }
 
-// updateEarliest sets earliest from the index, and wakes the scheduler when that is sooner than before. The caller
-// holds mu.
-func (s *schedule) updateEarliest() {
+// updateEarliestLocked sets earliest from the index, and wakes the scheduler when that is sooner than before.
+func (s *schedule) updateEarliestLocked() {
 	due := int64(noDue)
 	if f := s.index.first(); f != nil {
 		due = f.due

@@ -35,7 +35,7 @@ func (s *schedule) collect(now time.Time) bool {
 	list, fired, rest := s.readDue(s.due(now))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.updateEarliest()
+	defer s.updateEarliestLocked()
 	for _, it := range rest {
 		s.index.push(it) // the next turn
 	}

@@ -92,7 +92,7 @@ func (s *schedule) startWith(waiting waitlist) {
 	s.all.pending.Add(int64(s.index.messages))
 	s.cut = s.store.First()
 	s.loaded.Store(true)
-	s.updateEarliest()
+	s.updateEarliestLocked()
 }
 
 // loadRun loads the batches of a data entry.
