@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/time/rate"
 
 	"github.com/rafka-mq/rafka/internal/loopback"
@@ -202,5 +201,3 @@ func (srv *Server) enrolIn(g *gnetLoop, conn net.Conn, s *session) {
 		_ = conn.Close()
 	}
 }
-
-var _ transport = gnet.Conn(nil)

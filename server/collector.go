@@ -111,7 +111,7 @@ func boolValue(b bool) float64 {
 	return 0
 }
 
-// broker emits what the first Rafka promised about messages.
+// broker emits the figures of the program, of messages and of the scheduler.
 func (c collector) broker(e *emitter, now time.Time) {
 	m := &c.srv.metrics
 	revision, goVersion := buildOf()

@@ -39,11 +39,7 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 		}
 		index, err := p.Commit(name, o.Offset, m.Generation, now)
 		if err != nil {
-			if i > 0 { // some are stored: the reply must say that the outcome is unknown
-				e := asWireError(err)
-				return &wire.Error{Code: e.Code, Retry: wire.RetryUnknown, Detail: e.Detail}
-			}
-			return err
+			return partly(err, i)
 		}
 		b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
 	}

@@ -35,7 +35,7 @@ func (l *loop) crowdBytes() int { return l.srv.opts.MaxPendingBytes / 4 }
 
 // mailFull reports whether publishers on other loops should wait before they send the loop more messages. Otherwise a
 // session could get more output at once than it may leave unread. It may be called from any goroutine.
-func (l *loop) mailFull() bool { return int(l.mail.Load()) > l.srv.opts.MaxPendingBytes/4 }
+func (l *loop) mailFull() bool { return int(l.mail.Load()) > l.crowdBytes() }
 
 // drained returns how many bytes of output the kernel has taken, up to a constant.
 func (s *session) drained() int64 { return int64(s.sent) - int64(s.t.OutboundBuffered()) }

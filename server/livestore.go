@@ -252,7 +252,7 @@ func appendStored(dst []byte, p *partition.Partition, offset uint64, level wire.
 	return append(dst, `"}`...)
 }
 
-// storeError returns the JSON of a publish that failed.
+// storeError is the JSON of a publish that failed.
 type storeError struct {
 	Topic string `json:"topic"`
 	Error struct {

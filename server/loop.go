@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -274,9 +275,9 @@ func (l *loop) sweep(now time.Time) {
 		s.checkTimeouts(now)
 		s.awaitLogin(now)
 	}
-	for p, w := range l.watches {
+	for _, w := range l.watches {
 		if w.idle() {
-			w.end(p)
+			w.end()
 		}
 	}
 }
@@ -302,7 +303,7 @@ func (l *loop) drainSessions(grace time.Duration, now time.Time) int {
 		}
 	}
 	for _, w := range l.watches {
-		for _, q := range append([]*poll(nil), w.polls...) {
+		for _, q := range slices.Clone(w.polls) {
 			q.end()
 			q.last(now)
 		}

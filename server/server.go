@@ -45,7 +45,7 @@ type Server struct {
 	arrivals  atomic.Pointer[rate.Limiter] // of new connections; nil for any number
 	fileLimit int64                        // open files that the process may have
 
-	live  *subject.Index[live] // subscriptions of text sessions
+	live  *subject.Index[live] // live subscriptions of all sessions
 	verbs map[string]humanVerb
 
 	policy   atomic.Pointer[auth.Policy]
@@ -239,10 +239,7 @@ func asWireError(err error) *wire.Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	if c := wire.CodeOf(err); c != wire.CodeInternal {
-		return wire.Errorf(c, "%v", err)
-	}
-	return wire.Errorf(wire.CodeInternal, "%v", err)
+	return wire.Errorf(wire.CodeOf(err), "%v", err)
 }
 
 // pickLoop returns the loop for the next connection: they take turns.

@@ -146,7 +146,7 @@ func (s *session) sniff(first byte) protocol {
 	switch {
 	case wire.IsBinary(first):
 		return newBinary(s)
-	case first == 0x16:
+	case first == tlsHandshake:
 		s.loop.srv.metrics.rejected.Add(1)
 		s.write("-ERR 'this broker has no certificate: connect without TLS'\r\n")
 		return nil

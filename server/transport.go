@@ -24,6 +24,8 @@ type transport interface {
 	RemoteAddr() net.Addr
 }
 
+var _ transport = gnet.Conn(nil)
+
 // gnetLoop drives a loop with a gnet engine that has one event loop and no listener. The sockets come from the server's own
 // listener, because gnet's stops the whole engine when accept fails.
 type gnetLoop struct {

@@ -37,9 +37,9 @@ func (w *watch) idle() bool {
 }
 
 // end stops watching.
-func (w *watch) end(p *partition.Partition) {
-	p.Unwatch(w.watcher)
-	delete(w.loop.watches, p)
+func (w *watch) end() {
+	w.p.Unwatch(w.watcher)
+	delete(w.loop.watches, w.p)
 }
 
 // run continues everything that the change of the partition allows to continue.
