@@ -49,7 +49,7 @@ func (c collector) disk(e *emitter) {
 	if c.srv.opts.Dir == "" || c.srv.opts.FS != nil {
 		return
 	}
-	if free, size, err := diskSpace(c.srv.opts.Dir); err == nil {
+	if size, free, err := log.OS.Space(c.srv.opts.Dir); err == nil {
 		e.gauge("rafka_storage_disk_free_bytes", "Free space for the data directory.", float64(free))
 		e.gauge("rafka_storage_disk_size_bytes", "Size of the file system with the data directory.", float64(size))
 	}

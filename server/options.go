@@ -20,9 +20,6 @@ import (
 // DefaultListen is the address a broker listens on by default.
 const DefaultListen = "127.0.0.1:4222"
 
-// DefaultAdmin is the address of the admin HTTP server of the command line's broker.
-const DefaultAdmin = "127.0.0.1:8222"
-
 // Options configures a Server. New copies them. The zero value of a field means its default.
 type Options struct {
 	// Listen is the address for clients, host:port; port 0 picks a free one. Default DefaultListen.

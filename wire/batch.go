@@ -483,9 +483,6 @@ func (b *BatchBuilder) MarkIDs() { b.ids = true }
 // SetTTL makes the records expire ms milliseconds after their append, at most MaxTTLMs; 0 means never.
 func (b *BatchBuilder) SetTTL(ms int64) { b.ttl = ms }
 
-// Timed reports whether the batch carries record times.
-func (b *BatchBuilder) Timed() bool { return b.timed }
-
 // Count returns the number of records added since the last Reset.
 func (b *BatchBuilder) Count() int { return int(b.count) }
 
