@@ -229,8 +229,13 @@ func (b *binary) reply(f wire.Frame, appendBody func(dst []byte) []byte) {
 }
 
 func (b *binary) replyTo(op wire.Op, correlation uint32, flags wire.Flags, appendBody func(dst []byte) []byte) {
+	b.push(op|wire.OpReply, correlation, flags, appendBody)
+}
+
+// push appends a frame. appendBody appends its body; nil means an empty one.
+func (b *binary) push(op wire.Op, correlation uint32, flags wire.Flags, appendBody func(dst []byte) []byte) {
 	out := b.s.buffer()
-	dst, at := wire.BeginFrame(out.B, op|wire.OpReply, flags, correlation)
+	dst, at := wire.BeginFrame(out.B, op, flags, correlation)
 	if appendBody != nil {
 		dst = appendBody(dst)
 	}
@@ -251,9 +256,7 @@ func (b *binary) drain(grace time.Duration, now time.Time) {
 // notice sends a Notice.
 func (b *binary) notice(code wire.Code, grace time.Duration, detail string) {
 	n := wire.Notice{Code: code, GraceMs: uint32(grace.Milliseconds()), Detail: detail}
-	out := b.s.buffer()
-	dst, at := wire.BeginFrame(out.B, wire.OpNotice, 0, 0)
-	out.B = wire.EndFrame(n.Append(dst), at)
+	b.push(wire.OpNotice, 0, 0, n.Append)
 }
 
 // unblock retries the requests that waited for the peer to read, until it is blocked again.

@@ -210,7 +210,7 @@ func (co *coordinator) apply(between func()) {
 		key := seatKey{n.Group, n.Member}
 		if s := co.seats[key]; s != nil {
 			m := co.assigned(key)
-			s.b.post(func(b *binary) { b.push(wire.OpAssigned, s.correlation, m.Append) })
+			s.b.post(func(b *binary) { b.push(wire.OpAssigned, s.correlation, 0, m.Append) })
 		}
 	}
 }

@@ -176,9 +176,7 @@ func (b *binary) reconsiderListens() {
 			continue
 		}
 		e := wire.Errorf(wire.CodeForbidden, "user %q may no longer subscribe to %q", b.s.who.Name(), sub.Pattern())
-		out := b.s.buffer()
-		dst, at := wire.BeginFrame(out.B, wire.OpMessage, wire.FlagError, id)
-		out.B = wire.EndFrame(e.Append(dst), at)
+		b.push(wire.OpMessage, id, wire.FlagError, e.Append)
 		b.dropListen(sub)
 	}
 }

@@ -28,13 +28,6 @@ func (b *binary) answerLater(op wire.Op, correlation uint32, err error) {
 	})
 }
 
-// push appends a frame that is no reply.
-func (b *binary) push(op wire.Op, correlation uint32, appendBody func(dst []byte) []byte) {
-	out := b.s.buffer()
-	dst, at := wire.BeginFrame(out.B, op, 0, correlation)
-	out.B = wire.EndFrame(appendBody(dst), at)
-}
-
 // maxSeats bounds the members that join on one connection.
 const maxSeats = 10_000
 

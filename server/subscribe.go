@@ -216,9 +216,7 @@ func (sub *subscription) failed(err error) bool {
 
 // fail ends the subscription with an error.
 func (sub *subscription) fail(e *wire.Error) {
-	out := sub.b.s.buffer()
-	dst, at := wire.BeginFrame(out.B, wire.OpDeliver, wire.FlagError, sub.correlation)
-	out.B = wire.EndFrame(e.Append(dst), at)
+	sub.b.push(wire.OpDeliver, sub.correlation, wire.FlagError, e.Append)
 	delete(sub.b.subs, sub.correlation)
 	sub.end()
 }
