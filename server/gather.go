@@ -18,6 +18,7 @@ type gatherer struct {
 	last uint64         // index of the last whole entry in out
 
 	id      wire.Identity // of the partition
+	seed    uint32        // of id
 	checked *checkedEntry // the entry that was cut last; nil to remember none
 }
 
@@ -36,6 +37,7 @@ type readFunc func(c *log.Chunk, offset uint64, maxBytes int) error
 // gather appends the entries of the leases, which must be in offset order.
 func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read readFunc) error {
 	g.id = p.Identity()
+	g.seed = g.id.Seed()
 	for i, l := range leases {
 		if i > 0 && len(g.out) >= maxGathered {
 			g.left = leases[i:]
@@ -63,7 +65,7 @@ func (g *gatherer) lease(p *partition.Partition, l group.Lease, read readFunc) (
 		if c.Next <= from {
 			return from, outOfRange(p, from)
 		}
-		at, err := g.chunk(&c, l, from, to, g.id.Seed())
+		at, err := g.chunk(&c, l, from, to)
 		if err != nil {
 			return at, err
 		}
@@ -105,7 +107,7 @@ func outOfRange(p *partition.Partition, offset uint64) *wire.Error {
 }
 
 // chunk appends the messages [from, to) of a lease from c, and returns the offset up to which it got.
-func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64, seed uint32) (uint64, error) {
+func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64) (uint64, error) {
 	for _, b := range c.Slices {
 		for len(b) > 0 {
 			e, rest, err := wire.ViewEntry(b)
@@ -119,7 +121,7 @@ func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64, seed uint
 				g.leave(l, from, e.BaseOffset)
 				from = max(from, e.BaseOffset)
 				next := min(to, e.NextOffset())
-				if err := g.part(l, e, b[:len(b)-len(rest)], from, next, seed); err != nil {
+				if err := g.part(l, &e, b[:len(b)-len(rest)], from, next); err != nil {
 					return from, err
 				}
 				from = next
@@ -131,7 +133,7 @@ func (g *gatherer) chunk(c *log.Chunk, l group.Lease, from, to uint64, seed uint
 }
 
 // part appends the messages [first, next) of a lease from the entry e. It notes those that compaction removed as gone.
-func (g *gatherer) part(l group.Lease, e wire.Entry, raw []byte, first, next uint64, seed uint32) error {
+func (g *gatherer) part(l group.Lease, e *wire.Entry, raw []byte, first, next uint64) error {
 	batch, err := wire.ViewBatch(e.Payload)
 	if err != nil {
 		return err
@@ -141,9 +143,9 @@ func (g *gatherer) part(l group.Lease, e wire.Entry, raw []byte, first, next uin
 		if err != nil || !kept {
 			return err
 		}
-		return g.entry(e, raw, first, next, seed)
+		return g.entry(e, raw, first, next)
 	}
-	if err := g.entry(e, raw, first, next, seed); err != nil {
+	if err := g.entry(e, raw, first, next); err != nil {
 		return err
 	}
 	g.take(l, first, next)
@@ -173,16 +175,15 @@ func (g *gatherer) thinned(l group.Lease, batch *wire.Batch, base, first, next u
 	return kept, nil
 }
 
-func (g *gatherer) entry(e wire.Entry, raw []byte, from, to uint64, seed uint32) error {
-	first, next := max(from, e.BaseOffset), min(to, e.NextOffset())
-	whole := first == e.BaseOffset && next == e.NextOffset()
-	if !whole {
-		batch, err := g.open(&e)
+// entry appends the entry e, or a new one with its records [first, next) alone when that can be made.
+func (g *gatherer) entry(e *wire.Entry, raw []byte, first, next uint64) error {
+	if first != e.BaseOffset || next != e.NextOffset() {
+		batch, err := g.open(e)
 		if err != nil {
 			return err
 		}
 		if batch.Codec() == wire.CodecNone {
-			return g.cut(e, &batch, first, next, seed)
+			return g.cut(e, &batch, first, next)
 		}
 	}
 	if g.last != e.Index { // leases share one copy of a compressed entry
@@ -207,7 +208,7 @@ func (g *gatherer) open(e *wire.Entry) (wire.Batch, error) {
 }
 
 // cut appends a new entry with the records [first, next) of e.
-func (g *gatherer) cut(e wire.Entry, batch *wire.Batch, first, next uint64, seed uint32) error {
+func (g *gatherer) cut(e *wire.Entry, batch *wire.Batch, first, next uint64) error {
 	at := len(g.out)
 	out, err := batch.Cut(append(g.out, make([]byte, wire.StampBytes)...), uint32(first-e.BaseOffset), uint32(next-e.BaseOffset))
 	if err != nil {
@@ -218,6 +219,6 @@ func (g *gatherer) cut(e wire.Entry, batch *wire.Batch, first, next uint64, seed
 	st.Flags |= wire.StampCut
 	st.Length = uint32(len(g.out) - at - wire.StampBytes)
 	st.Count, st.BaseOffset = uint32(next-first), first
-	st.Put(g.out[at:], seed)
+	st.Put(g.out[at:], g.seed)
 	return nil
 }
