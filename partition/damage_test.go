@@ -109,3 +109,43 @@ func TestANewerStateEndsTheStart(t *testing.T) {
 	require.ErrorIs(t, err, log.ErrVersion)
 	require.NoError(t, s.Close())
 }
+
+// Scheduled messages that cannot be read stay where they are. Whoever asks for them is told so, and is not asked to try
+// again for ever.
+func TestAScheduleThatCannotBeReadIsSetAside(t *testing.T) {
+	for name, c := range map[string]struct {
+		entry []byte
+		says  string
+	}{
+		"damaged": {[]byte{entryFired, 0x80}, errScheduleEntry.Error()},
+		"newer":   {[]byte{entryGroup + 1}, log.ErrVersion.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := openNode(t, t.TempDir(), Options{})
+			p := n.create("jobs", 1).Partition(0)
+			id := later(t, p, time.Hour, "a")[0]
+			n.close()
+			spoil(t, n.dir, companionID(p.Identity()), nil, c.entry)
+
+			for range 2 {
+				n.open()
+				p = n.Topic("jobs").Partition(0)
+				require.Eventually(t, func() bool { return p.ScheduleFailure() != nil }, 10*time.Second, time.Millisecond)
+				require.ErrorContains(t, p.ScheduleFailure(), c.says)
+				_, err := p.Schedule([]ScheduleItem{{Due: p.ScheduleTime().Add(time.Hour).UnixMilli(), Batch: batchOf(t, "b")}}, wire.Producer{})
+				code(t, wire.CodeReadOnly, err)
+				_, _, err = p.Scheduled(0, 0, 0, 10, 1<<20)
+				code(t, wire.CodeReadOnly, err)
+				_, _, _, err = p.CancelScheduled([]uint64{id})
+				code(t, wire.CodeReadOnly, err)
+				require.Equal(t, 1, n.store.Stats().ReadOnly)
+				publish(t, p, "c")
+				require.NoError(t, n.store.Checkpoint())
+				n.close()
+			}
+			n.open()
+			require.NoError(t, n.Delete("jobs"))
+			require.Zero(t, n.store.Stats().ReadOnly)
+		})
+	}
+}

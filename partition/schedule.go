@@ -34,8 +34,9 @@ type schedule struct {
 	store  *Partition // the companion log as a partition, so that requests can wait for it as for any other
 	all    *scheduler
 
-	earliest atomic.Int64 // when the first message is due, in ms since 1970; noDue when none waits
-	loaded   atomic.Bool  // the index is complete; until then requests are refused
+	earliest atomic.Int64               // when the first message is due, in ms since 1970; noDue when none waits
+	loaded   atomic.Bool                // the index is complete; until then requests are refused
+	failed   atomic.Pointer[wire.Error] // why the index will not be complete
 
 	mu       sync.Mutex // guards the fields below; held from an append until the index is changed
 	index    scheduleIndex
@@ -95,6 +96,27 @@ func (p *Partition) scheduleOf() (*schedule, error) {
 	p.schedule.Store(s)
 	s.all.add(s)
 	return s, nil
+}
+
+// ready returns why requests are refused, or nil.
+func (s *schedule) ready() error {
+	if s.loaded.Load() {
+		return nil
+	}
+	if e := s.failed.Load(); e != nil {
+		return e
+	}
+	return wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", s.target)
+}
+
+// ScheduleFailure returns why the scheduled messages of p are not published, or nil.
+func (p *Partition) ScheduleFailure() error {
+	if s := p.schedule.Load(); s != nil {
+		if e := s.failed.Load(); e != nil {
+			return e
+		}
+	}
+	return nil
 }
 
 // endSchedule ends the schedule of a partition whose topic is deleted. None is opened later.
@@ -162,8 +184,8 @@ func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (ScheduleRe
 	if err != nil {
 		return ScheduleResult{}, err
 	}
-	if !s.loaded.Load() {
-		return ScheduleResult{}, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+	if err := s.ready(); err != nil {
+		return ScheduleResult{}, err
 	}
 	return s.addAll(items, pr, s.all.clock.Now())
 }
@@ -296,8 +318,8 @@ func (p *Partition) CancelScheduled(ids []uint64) (missing int, at *Partition, i
 	if s == nil {
 		return len(ids), nil, 0, nil
 	}
-	if !s.loaded.Load() {
-		return 0, nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+	if err := s.ready(); err != nil {
+		return 0, nil, 0, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -365,8 +387,8 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 	if s == nil {
 		return nil, 0, nil
 	}
-	if !s.loaded.Load() {
-		return nil, 0, wire.Errorf(wire.CodeBusy, "the schedule of %s is being read", p)
+	if err := s.ready(); err != nil {
+		return nil, 0, err
 	}
 	items, total := s.page(id, scheduled{due: afterDue, id: afterID}, limit)
 	r := scheduleReader{s: s}

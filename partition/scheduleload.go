@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -41,6 +42,19 @@ func (s *schedule) load() error {
 	return nil
 }
 
+// setAside makes a schedule unusable because its log cannot be read. Its files stay as they are, and the partition is
+// served without it.
+func (s *schedule) setAside(err error) {
+	s.store.log.Refuse(err)
+	s.failed.Store(wire.Errorf(wire.CodeReadOnly, "scheduled messages of %s cannot be read: %v", s.target, err))
+	s.all.logger.Error("scheduled messages cannot be read", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
+}
+
+// newerEntry is the error for an entry whose kind this version does not know.
+func newerEntry(kind byte) error {
+	return fmt.Errorf("%w: scheduled messages of kind %d", log.ErrVersion, kind)
+}
+
 // loadEntry replays one entry of the companion log.
 func (s *schedule) loadEntry(l *loading, e *wire.Entry) error {
 	numbers, body, err := splitNumbering(e.Payload[4:])
@@ -61,7 +75,7 @@ func (s *schedule) loadEntry(l *loading, e *wire.Entry) error {
 	case e.Kind == wire.KindState && body[0] == entryProducers:
 		return s.loadProducers(body)
 	}
-	return errScheduleEntry
+	return newerEntry(body[0])
 }
 
 // readRedo reads the batches that have to be published again, and makes them the first to be published.

@@ -187,7 +187,7 @@ func (sc *scheduler) loadAll() {
 			return
 		}
 		if err := s.load(); err != nil {
-			sc.logger.Error("scheduled messages cannot be read", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
+			s.setAside(err)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (w *scheduledWalk) open(body []byte, base uint64, count uint32) error {
 	case entryRun:
 		n = w.rest.next()
 	default:
-		return errScheduleEntry
+		return newerEntry(body[0])
 	}
 	if w.rest.bad || n != uint64(count) {
 		return errScheduleEntry

@@ -56,11 +56,14 @@ func (a *admin) degraded() string {
 		if n++; n > maxReadOnlyListed {
 			continue
 		}
-		if p.Err() != nil {
+		switch {
+		case p.Err() != nil:
 			fmt.Fprintf(&lines, "degraded: %s is not served: its consumer state is damaged\n", p)
-			continue
+		case p.Failure() != nil:
+			fmt.Fprintf(&lines, "degraded: %s is read-only after a storage failure\n", p)
+		default:
+			fmt.Fprintf(&lines, "degraded: scheduled messages of %s cannot be read\n", p)
 		}
-		fmt.Fprintf(&lines, "degraded: %s is read-only after a storage failure\n", p)
 	}
 	if n > maxReadOnlyListed {
 		fmt.Fprintf(&lines, "degraded: %d more partitions are read-only\n", n-maxReadOnlyListed)
@@ -69,11 +72,11 @@ func (a *admin) degraded() string {
 }
 
 // readOnly returns the partitions that refuse writes after a storage failure, and those that refuse everything because
-// their state is damaged.
+// their state is damaged or who cannot read what is scheduled.
 func (a *admin) readOnly() (list []*partition.Partition) {
 	for _, t := range a.srv.registry.Topics() {
 		for _, p := range t.Partitions() {
-			if p.Failure() != nil {
+			if p.Failure() != nil || p.ScheduleFailure() != nil {
 				list = append(list, p)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -51,6 +52,29 @@ func TestAFailedPartitionIsListedAndLeavesTheRestReady(t *testing.T) {
 	require.Positive(t, m["rafka_storage_write_errors_total"])
 	require.Greater(t, m["rafka_storage_errors_total"], m["rafka_storage_write_errors_total"])
 	require.Equal(t, 2.0, m["rafka_messages_failed_total"])
+}
+
+func TestScheduledMessagesThatCannotBeReadAreTold(t *testing.T) {
+	disk := faultfs.New()
+	srv := startServer(t, Options{Dir: "/data", FS: disk})
+	p := login(t, srv)
+	h := p.resolve("jobs").Handle
+	m := wire.Schedule{Handle: h, Items: []wire.ScheduleItem{{Kind: wire.ScheduleDelay, Ms: 1 << 30, Batch: batchOf("later")}}}
+	p.call(wire.OpSchedule, 0, m.Append)
+
+	disk = disk.Clone()
+	s, err := log.Open(log.Options{Dir: "/data", FS: disk, MemoryBytes: 1 << 20})
+	require.NoError(t, err)
+	const companion = 1 << 31
+	l, err := s.OpenLog(wire.Identity{Topic: srv.registry.Topic("jobs").ID(), Partition: companion}, log.Config{})
+	require.NoError(t, err)
+	_, _, err = l.Append(log.Batch{Kind: wire.KindState, Term: 1, Payload: wire.AppendPayload(nil, []byte{0xff})})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+
+	srv = startServer(t, Options{Dir: "/data", FS: disk, Admin: "127.0.0.1:0"})
+	answers(t, srv, "/readyz", http.StatusOK, "degraded: scheduled messages of jobs/0 cannot be read\n")
+	require.Equal(t, 1.0, scrape(t, srv)["rafka_storage_read_only_partitions"])
 }
 
 func TestAFullDiskIsTold(t *testing.T) {
