@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
@@ -28,13 +30,17 @@ type checkedEntry struct {
 	index uint64
 }
 
-// maxGathered bounds the gathered bytes, so that the reply fits a frame.
+// maxGathered bounds the gathered bytes, so that the reply fits a frame. An entry that is larger is gathered alone.
 const maxGathered = wire.MaxFrameBytes - leaseReserve
+
+// errGathered says that the next entry does not fit into the reply.
+var errGathered = errors.New("server: the reply is full")
 
 // readFunc is a partition's Read or ReadCold.
 type readFunc func(c *log.Chunk, offset uint64, maxBytes int) error
 
-// gather appends the entries of the leases, which must be in offset order.
+// gather appends the entries of the leases, which must be in offset order, until the reply is full. How many messages are
+// leased comes from their average size, and those that come next may be much larger.
 func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read readFunc) error {
 	g.id = p.Identity()
 	g.seed = g.id.Seed()
@@ -46,6 +52,9 @@ func (g *gatherer) gather(p *partition.Partition, leases []group.Lease, read rea
 		if from, err := g.lease(p, l, read); err != nil {
 			rest := group.Lease{First: from, Count: l.Count - uint32(from-l.First), Attempt: l.Attempt}
 			g.left = append([]group.Lease{rest}, leases[i+1:]...)
+			if errors.Is(err, errGathered) {
+				return nil
+			}
 			return err
 		}
 	}
@@ -139,6 +148,9 @@ func (g *gatherer) part(l group.Lease, e *wire.Entry, raw []byte, first, next ui
 		return err
 	}
 	if batch.Thinned() {
+		if g.full(e.Index, len(raw)) { // before anything is noted
+			return errGathered
+		}
 		kept, err := g.thinned(l, &batch, e.BaseOffset, first, next)
 		if err != nil || !kept {
 			return err
@@ -186,11 +198,19 @@ func (g *gatherer) entry(e *wire.Entry, raw []byte, first, next uint64) error {
 			return g.cut(e, &batch, first, next)
 		}
 	}
+	if g.full(e.Index, len(raw)) {
+		return errGathered
+	}
 	if g.last != e.Index { // leases share one copy of a compressed entry
 		g.out = append(g.out, raw...)
 		g.last = e.Index
 	}
 	return nil
+}
+
+// full reports whether the entry with an index has no room in the reply. The first one always has.
+func (g *gatherer) full(index uint64, size int) bool {
+	return len(g.out) > 0 && g.last != index && len(g.out)+size > maxGathered
 }
 
 // open returns the batch of an entry that is to be cut, after checking its checksum, because a damaged batch must not get
@@ -213,6 +233,10 @@ func (g *gatherer) cut(e *wire.Entry, batch *wire.Batch, first, next uint64) err
 	out, err := batch.Cut(append(g.out, make([]byte, wire.StampBytes)...), uint32(first-e.BaseOffset), uint32(next-e.BaseOffset))
 	if err != nil {
 		return err
+	}
+	if at > 0 && len(out) > maxGathered {
+		g.out = out[:at]
+		return errGathered
 	}
 	g.out = out
 	st := e.Stamp

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -94,4 +96,51 @@ func TestEveryLeasedMessageIsSentGoneOrLeft(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 	require.Equal(t, []group.Lease{{First: 0, Count: 2, Attempt: 1}}, g.sent)
 	require.Equal(t, []group.Lease{{First: 3, Count: 1, Attempt: 1}}, g.left)
+}
+
+// How many messages a lease takes comes from their average size. Those that come next can be much larger, and a reply that
+// does not fit a frame would end the worker's connection, again and again.
+func TestALeaseOfLargeMessagesBehindSmallOnesFitsAFrame(t *testing.T) {
+	const large = 800 << 10
+	f := func(name string, apart, together int, messages uint32) {
+		t.Run(name, func(t *testing.T) {
+			srv := startServer(t, Options{})
+			p := login(t, srv)
+			h := p.fill("jobs")
+			part := srv.registry.Topic("jobs").Partition(0)
+			publishBatch(t, part, 20_000, 10)
+			open := wire.OpenQueue{Handle: h, Group: "workers", Start: wire.Position{Kind: wire.PositionEnd}}
+			require.Zero(t, p.call(wire.OpOpenQueue, 0, open.Append).Flags)
+			next := part.Visible()
+			for range apart {
+				publishBatch(t, part, 1, large)
+			}
+			publishBatch(t, part, together, large)
+			for end := next + uint64(apart+together); next < end; {
+				got := lease(p, h, messages) // reads a frame
+				require.Len(t, got.Ranges, 1)
+				require.Equal(t, next, got.Ranges[0].First)
+				require.Equal(t, uint32(1), got.Ranges[0].Attempt, "what did not fit was no attempt")
+				require.Greater(t, len(got.Bytes), int(got.Ranges[0].Count)*large)
+				next += uint64(got.Ranges[0].Count)
+			}
+		})
+	}
+	f("one by one", 11, 1, 100)
+	f("a batch behind others", 2, 9, 100)
+	f("a part of a batch behind others", 6, 6, 11)
+}
+
+// publishBatch stores n records of a size in one batch.
+func publishBatch(t *testing.T, p *partition.Partition, n, size int) {
+	t.Helper()
+	var b wire.BatchBuilder
+	value := make([]byte, size)
+	for range n {
+		b.Add(wire.Record{Value: value})
+	}
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
+	require.NoError(t, err)
 }
