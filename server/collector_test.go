@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/log/faultfs"
@@ -74,6 +75,15 @@ func TestTheMetricsTableIsWhatAScrapeSays(t *testing.T) {
 	require.Contains(t, body, "\ngo_goroutines ")
 	require.Contains(t, body, "\nprocess_")
 	require.Positive(t, scrape(t, srv)["rafka_storage_fsync_duration_seconds_count"])
+
+	// promtool check metrics says the same.
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	require.NoError(t, err)
+	var names []string
+	for _, p := range problems {
+		names = append(names, p.Metric)
+	}
+	require.ElementsMatch(t, []string{"rafka_storage_messages_total", "rafka_storage_bytes_total"}, names, problems)
 }
 
 // TestALongListOfTopicsIsCut checks that what a scrape leaves out is counted.
