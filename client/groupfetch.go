@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -159,10 +158,7 @@ func (g *GroupConsumer) copyLocked(m *Message) *Message {
 	c := *m
 	c.Attempt = 1
 	c.Key, c.Value = g.keepLocked(m.Key), g.keepLocked(m.Value)
-	c.Headers = slices.Clone(m.Headers)
-	for i := range c.Headers {
-		c.Headers[i].Value = bytes.Clone(c.Headers[i].Value)
-	}
+	c.Headers = cloneHeaders(m.Headers)
 	return &c
 }
 

@@ -88,12 +88,16 @@ func (m *Message) Header(name string) []byte {
 // of the original.
 func (m *Message) Clone() *Message {
 	c := *m
-	c.Key, c.Value = bytes.Clone(m.Key), bytes.Clone(m.Value)
-	c.Headers = slices.Clone(m.Headers)
-	for i := range c.Headers {
-		c.Headers[i].Value = bytes.Clone(c.Headers[i].Value)
-	}
+	c.Key, c.Value, c.Headers = bytes.Clone(m.Key), bytes.Clone(m.Value), cloneHeaders(m.Headers)
 	return &c
+}
+
+func cloneHeaders(hs []Header) []Header {
+	hs = slices.Clone(hs)
+	for i := range hs {
+		hs[i].Value = bytes.Clone(hs[i].Value)
+	}
+	return hs
 }
 
 // Receipt says where a message was stored, and how durably.
