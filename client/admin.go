@@ -140,8 +140,8 @@ func (c *Client) Offsets(ctx context.Context, topic string, partition int, p Pos
 
 // offsets is Offsets for positions that depend on what group has committed.
 func (c *Client) offsets(ctx context.Context, topic string, partition int, p Position, group string) (r wire.OffsetsReply, err error) {
-	if partition < 0 || partition >= wire.MaxPartitions {
-		return r, noPartition(wire.OpOffsets, topic, partition)
+	if err := checkPartition(wire.OpOffsets, topic, partition); err != nil {
+		return r, err
 	}
 	err = c.request(ctx, call{
 		op: wire.OpOffsets, topic: topic, partition: partition,
@@ -161,8 +161,8 @@ func partitionOrAny(op wire.Op, topic string, partition int) (uint16, error) {
 	if partition == AllPartitions {
 		return wire.AnyPartition, nil
 	}
-	if partition < 0 || partition >= wire.MaxPartitions {
-		return 0, noPartition(op, topic, partition)
+	if err := checkPartition(op, topic, partition); err != nil {
+		return 0, err
 	}
 	return uint16(partition), nil
 }

@@ -21,8 +21,8 @@ func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[in
 func (c *Client) commit(ctx context.Context, group, topic string, generation uint32, offsets map[int]uint64) error {
 	m := wire.Commit{Group: []byte(group), Generation: generation}
 	for p, off := range offsets {
-		if p < 0 || p >= wire.MaxPartitions {
-			return noPartition(wire.OpCommit, topic, p)
+		if err := checkPartition(wire.OpCommit, topic, p); err != nil {
+			return err
 		}
 		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: off})
 	}

@@ -76,8 +76,8 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	set(&r.MinBytes, 1)
 	set(&r.MaxBytes, defaultFetchBytes)
 	r.MaxWait = min(r.MaxWait, wire.MaxWaitMs*time.Millisecond)
-	if r.Partition < 0 || r.Partition >= wire.MaxPartitions {
-		return Fetched{}, noPartition(wire.OpFetch, r.Topic, r.Partition)
+	if err := checkPartition(wire.OpFetch, r.Topic, r.Partition); err != nil {
+		return Fetched{}, err
 	}
 	if !r.Filter.Valid() {
 		return Fetched{}, badFilter(wire.OpFetch, r.Topic)
@@ -180,6 +180,14 @@ func countRecords(entries []byte) int {
 		n += min(int(e.Count), len(e.Payload))
 		rest = behind
 	}
+}
+
+// checkPartition refuses a number that no partition can have.
+func checkPartition(op wire.Op, topic string, partition int) error {
+	if partition < 0 || partition >= wire.MaxPartitions {
+		return noPartition(op, topic, partition)
+	}
+	return nil
 }
 
 func noPartition(op wire.Op, topic string, partition int) error {

@@ -63,8 +63,8 @@ func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions [
 func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	m := wire.SeekGroup{Group: group, Topic: topic}
 	for p, offset := range offsets {
-		if p < 0 || p >= wire.MaxPartitions {
-			return noPartition(wire.OpSeekGroup, topic, p)
+		if err := checkPartition(wire.OpSeekGroup, topic, p); err != nil {
+			return err
 		}
 		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: offset})
 	}

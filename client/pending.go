@@ -12,8 +12,8 @@ import (
 // ranges in offset order. It returns at most limit ranges; 0 means wire.MaxPendingRanges, which is
 // also the maximum.
 func (c *Client) Pending(ctx context.Context, topic, queue string, partition int, from uint64, limit int) ([]wire.PendingRange, error) {
-	if partition < 0 || partition >= wire.MaxPartitions {
-		return nil, noPartition(wire.OpPending, topic, partition)
+	if err := checkPartition(wire.OpPending, topic, partition); err != nil {
+		return nil, err
 	}
 	var r wire.PendingReply
 	err := c.request(ctx, call{
@@ -33,8 +33,8 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 // could not be marked, because a worker holds them or they were done before. Of each range only
 // First and Count are used.
 func (c *Client) Discard(ctx context.Context, topic, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
-	if partition < 0 || partition >= wire.MaxPartitions {
-		return 0, noPartition(wire.OpDiscard, topic, partition)
+	if err := checkPartition(wire.OpDiscard, topic, partition); err != nil {
+		return 0, err
 	}
 	for some := range slices.Chunk(splitRanges(ranges), maxRanges) {
 		var r wire.SettleReply

@@ -87,8 +87,8 @@ func noSchedule(topic string, partition int, id uint64) error {
 }
 
 func (c *Client) schedules(ctx context.Context, topic string, partition int, m wire.Schedules) (list wire.ScheduleList, err error) {
-	if partition < 0 || partition >= wire.MaxPartitions {
-		return list, noPartition(wire.OpSchedules, topic, partition)
+	if err := checkPartition(wire.OpSchedules, topic, partition); err != nil {
+		return list, err
 	}
 	err = c.request(ctx, call{
 		op: wire.OpSchedules, topic: topic, partition: partition,
@@ -126,8 +126,8 @@ func newScheduled(topic string, partition int, it *wire.ScheduleInfo) (*Schedule
 // When an answer is lost with its connection, the request is sent again, and messages that the first
 // one cancelled then count as not waiting, too.
 func (c *Client) CancelScheduled(ctx context.Context, topic string, partition int, ids ...uint64) (missing int, err error) {
-	if partition < 0 || partition >= wire.MaxPartitions {
-		return 0, noPartition(wire.OpCancel, topic, partition)
+	if err := checkPartition(wire.OpCancel, topic, partition); err != nil {
+		return 0, err
 	}
 	const most = 10_000
 	for some := range slices.Chunk(ids, most) {
