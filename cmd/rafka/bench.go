@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rafka-mq/rafka/bench"
 	"github.com/rafka-mq/rafka/client"
@@ -66,13 +67,13 @@ func (c *cli) benchCommand() *cobra.Command {
 
 func (c *cli) benchLoad(k benchKind) *cobra.Command {
 	var l bench.Load
-	var level, codec, size string
+	var words loadWords
 	cmd := &cobra.Command{
 		Use:   k.name,
 		Short: k.short,
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := benchFlags(cmd, &l, level, codec, size); err != nil {
+			if err := words.parse(cmd, &l); err != nil {
 				return err
 			}
 			l.Server = c.server
@@ -93,9 +94,13 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 			return c.printBench(r)
 		},
 	}
-	f := cmd.Flags()
+	k.flags(cmd.Flags(), &l, &words)
+	return cmd
+}
+
+func (k *benchKind) flags(f *pflag.FlagSet, l *bench.Load, words *loadWords) {
 	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
-	f.StringVar(&size, "size", "128", "bytes of a message, with units (1KiB)")
+	f.StringVar(&words.size, "size", "128", "bytes of a message, with units (1KiB)")
 	count := "number of messages; default 1,000,000"
 	if !k.reads {
 		count += " unless --duration is given"
@@ -113,26 +118,29 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 	f.IntVar(&l.Keys, "keys", 0, "number of different keys; 0: messages without a key")
 	f.BoolVar(&l.OrderByKey, "order-by-key", false, "queue: deliver the messages of one key one after the other")
 	f.IntVar(&l.Partitions, "partitions", 1, "number of partitions of the topic, if it is created")
-	f.StringVar(&level, "durability", "default", "wait for at least: memory, os or disk")
-	f.StringVar(&codec, "codec", "none", "compress with none, s2, zstd or lz4")
-	return cmd
+	f.StringVar(&words.level, "durability", "default", "wait for at least: memory, os or disk")
+	f.StringVar(&words.codec, "codec", "none", "compress with none, s2, zstd or lz4")
 }
 
-func benchFlags(cmd *cobra.Command, l *bench.Load, level, codec, size string) error {
-	n, err := humanize.ParseBytes(size)
+// loadWords are the flags of a load that are parsed when all are known.
+type loadWords struct{ level, codec, size string }
+
+// parse checks the flags of a load, and sets what words says.
+func (w *loadWords) parse(cmd *cobra.Command, l *bench.Load) error {
+	n, err := humanize.ParseBytes(w.size)
 	if err != nil || n == 0 || n > wire.DefaultMaxRecordBytes {
-		return usagef(cmd, "--size %s is not between 1 and 1MiB", size)
+		return usagef(cmd, "--size %s is not between 1 and 1MiB", w.size)
 	}
 	l.Size = int(n)
 	if min(l.Messages, l.Rate, l.Clients, l.Readers, l.Keys, l.Partitions) < 0 || min(l.Duration, l.Delay) < 0 {
 		return usagef(cmd, "a number below 0 is not possible")
 	}
-	if l.Level, err = wire.ParseLevel(level); err != nil {
-		return usagef(cmd, "--durability %s: %v", level, err)
+	if l.Level, err = wire.ParseLevel(w.level); err != nil {
+		return usagef(cmd, "--durability %s: %v", w.level, err)
 	}
 	var ok bool
-	if l.Codec, ok = wire.ParseCodec(codec); !ok {
-		return usagef(cmd, "--codec %s is not none, s2, zstd or lz4", codec)
+	if l.Codec, ok = wire.ParseCodec(w.codec); !ok {
+		return usagef(cmd, "--codec %s is not none, s2, zstd or lz4", w.codec)
 	}
 	return nil
 }

@@ -291,20 +291,29 @@ func (c *cli) dlqPeekCommand() *cobra.Command {
 // deadBatch is how many dead letters are replayed or purged at a time.
 const deadBatch = 500
 
+// deadAction is a command that does something with the dead letters that it selects.
+type deadAction struct {
+	verb, done string // "purge", "purged"
+	do         func(context.Context, *client.Client, []*client.DeadLetter) (n int, err error)
+	filter     deadFilter
+	ask        destructive
+}
+
 func (c *cli) dlqReplayCommand() *cobra.Command {
-	return c.dlqChangeCommand("replay NAME", "publish dead letters again where they came from", "replay", "replayed",
-		"  rafka dlq replay mailer --reason 'smtp timeout' --dry-run\n  rafka dlq replay mailer --since 1h --yes",
-		func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
-			return cl.ReplayDead(ctx, letters...)
-		})
+	a := deadAction{verb: "replay", done: "replayed"}
+	a.do = func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
+		return cl.ReplayDead(ctx, letters...)
+	}
+	return c.dlqActionCommand(&a, "publish dead letters again where they came from",
+		"  rafka dlq replay mailer --reason 'smtp timeout' --dry-run\n  rafka dlq replay mailer --since 1h --yes")
 }
 
 func (c *cli) dlqPurgeCommand() *cobra.Command {
-	return c.dlqChangeCommand("purge NAME", "discard dead letters for good", "purge", "purged",
-		"  rafka dlq purge mailer --until 2026-11-01 --yes",
-		func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
-			return len(letters), cl.DiscardDead(ctx, letters...)
-		})
+	a := deadAction{verb: "purge", done: "purged"}
+	a.do = func(ctx context.Context, cl *client.Client, letters []*client.DeadLetter) (int, error) {
+		return len(letters), cl.DiscardDead(ctx, letters...)
+	}
+	return c.dlqActionCommand(&a, "discard dead letters for good", "  rafka dlq purge mailer --until 2026-11-01 --yes")
 }
 
 // deadChange is what was done with dead letters, as JSON.
@@ -314,39 +323,35 @@ type deadChange struct {
 	Messages int    `json:"messages"`
 }
 
-func (c *cli) dlqChangeCommand(use, short, verb, done, example string, change func(context.Context, *client.Client, []*client.DeadLetter) (int, error)) *cobra.Command {
-	var f deadFilter
-	var d destructive
+func (c *cli) dlqActionCommand(a *deadAction, short, example string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: exactly(1, "NAME"), ValidArgsFunction: c.completeGroup, Example: example,
+		Use: a.verb + " NAME", Short: short, Args: exactly(1, "NAME"), ValidArgsFunction: c.completeGroup, Example: example,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.prepare(cmd); err != nil {
+			if err := a.filter.prepare(cmd); err != nil {
 				return err
 			}
 			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
-				return c.changeDead(cmd, cl, args[0], &f, &d, verb, done, change)
+				return c.changeDead(cmd, cl, args[0], a)
 			})
 		},
 	}
-	f.flags(cmd, 0)
-	d.flags(cmd.Flags())
+	a.filter.flags(cmd, 0)
+	a.ask.flags(cmd.Flags())
 	return cmd
 }
 
-func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, f *deadFilter, d *destructive, verb, done string,
-	change func(context.Context, *client.Client, []*client.DeadLetter) (int, error),
-) error {
+func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, a *deadAction) error {
 	ctx := cmd.Context()
-	if !d.yes {
+	if !a.ask.yes {
 		total := uint64(0)
-		err := deadLetters(ctx, cl, name, f, func(*client.DeadLetter) error {
+		err := deadLetters(ctx, cl, name, &a.filter, func(*client.DeadLetter) error {
 			total++
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		ok, err := d.confirm(c, cmd, fmt.Sprintf("%s %s of %q", verb, plural(total, "dead letter"), name))
+		ok, err := a.ask.confirm(c, cmd, fmt.Sprintf("%s %s of %q", a.verb, plural(total, "dead letter"), name))
 		if err != nil || !ok {
 			return err
 		}
@@ -354,12 +359,12 @@ func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, f *
 	var letters []*client.DeadLetter
 	changed := 0
 	flush := func() error {
-		n, err := change(ctx, cl, letters)
+		n, err := a.do(ctx, cl, letters)
 		changed += n
 		letters = nil
 		return err
 	}
-	err := deadLetters(ctx, cl, name, f, func(l *client.DeadLetter) error {
+	err := deadLetters(ctx, cl, name, &a.filter, func(l *client.DeadLetter) error {
 		if letters = append(letters, l); len(letters) == deadBatch {
 			return flush()
 		}
@@ -368,8 +373,8 @@ func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, f *
 	if err == nil && len(letters) > 0 {
 		err = flush()
 	}
-	what := deadChange{Action: done, Name: name, Messages: changed}
-	err = cmp.Or(err, c.report(what, "%s %s of %q", done, plural(uint64(changed), "dead letter"), name))
+	what := deadChange{Action: a.done, Name: name, Messages: changed}
+	err = cmp.Or(err, c.report(what, "%s %s of %q", a.done, plural(uint64(changed), "dead letter"), name))
 	if err != nil && changed > 0 {
 		fail := explain(err)
 		fail.exit = exitPartly
