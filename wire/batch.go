@@ -20,8 +20,8 @@ func appendUvarint(dst []byte, v uint64) []byte {
 // Codec names how the records of a batch are compressed.
 type Codec uint8
 
-// The codecs. The broker stores a compressed batch as it is. It opens one only to look at its records: to
-// compact a topic, to apply a filter, or to order a queue by key.
+// The codecs. The broker stores a compressed batch as it is, without a look inside. It opens one where it needs
+// single records: to compact a topic, to find a key, to apply a filter, for a dead letter, or for a text client.
 const (
 	CodecNone Codec = 0
 	CodecS2   Codec = 1
@@ -415,7 +415,7 @@ func (b *BatchBuilder) Grow(n int) { b.buf = slices.Grow(b.buf, max(0, n-len(b.b
 
 // Add appends a record. It copies the record's bytes. The first record decides whether the batch carries
 // times. If it does, a later record without a time gets that of the first; if not, a later record loses its
-// time. Check Timed before mixing them.
+// time.
 func (b *BatchBuilder) Add(r Record) {
 	if b.count == 0 {
 		b.begin(r.Time)

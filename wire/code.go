@@ -165,8 +165,8 @@ func (c Code) Retry() Retry { return codes[c].retry }
 type Error struct {
 	Code   Code
 	Retry  Retry  // set by the broker; usually Code.Retry()
-	First  uint64 // CodeOffsetOutOfRange, CodeCorruptRange: start of the range, else 0
-	Next   uint64 // CodeOffsetOutOfRange, CodeCorruptRange: end of the range, exclusive, else 0
+	First  uint64 // CodeOffsetOutOfRange, CodeCorruptRange, CodeDuplicate: start of a range of offsets, else 0
+	Next   uint64 // of the same codes: end of the range, exclusive, else 0
 	Detail string // a sentence for a person; at most MaxDetailBytes
 }
 

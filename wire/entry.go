@@ -1,10 +1,6 @@
 package wire
 
-import (
-	"encoding/binary"
-
-	"github.com/rafka-mq/rafka/wire/crc32c"
-)
+import "github.com/rafka-mq/rafka/wire/crc32c"
 
 // StampBytes is the size of the broker's stamp in front of every entry's payload.
 const StampBytes = 48
@@ -200,6 +196,6 @@ func SealHead(head []byte, b *Batch) {
 
 // AppendPayload appends the payload of an entry of any kind but data: the checksum of body and body.
 func AppendPayload(dst, body []byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, crc32c.Checksum(body))
+	dst = le.AppendUint32(dst, crc32c.Checksum(body))
 	return append(dst, body...)
 }
