@@ -28,11 +28,6 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 			return err
 		}
 	}
-	policy := partition.QueuePolicy{
-		Lease: milliseconds(m.LeaseMs), BackoffMin: milliseconds(m.BackoffMinMs),
-		BackoffMax: milliseconds(m.BackoffMaxMs), MaxDeliveries: int(m.MaxDeliveries), DeadLetter: m.DeadLetter,
-		OrderByKey: f.Flags&wire.FlagOrderByKey != 0,
-	}
 	// A start by time may read the disk, so it runs on a worker.
 	return b.work(f.Op, f.Correlation, func() (func(time.Time) error, error) {
 		starts := make([]uint64, len(t.Partitions()))
@@ -45,7 +40,7 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 				return nil, err
 			}
 		}
-		return func(now time.Time) error { return b.openQueues(f, t, &m, policy, starts, now) }, nil
+		return func(now time.Time) error { return b.openQueues(f, t, &m, starts, now) }, nil
 	})
 }
 
@@ -66,7 +61,12 @@ func checkQueue(t *partition.Topic, m *wire.OpenQueue) error {
 	return nil
 }
 
-func (b *binary) openQueues(f wire.Frame, t *partition.Topic, m *wire.OpenQueue, policy partition.QueuePolicy, starts []uint64, now time.Time) error {
+func (b *binary) openQueues(f wire.Frame, t *partition.Topic, m *wire.OpenQueue, starts []uint64, now time.Time) error {
+	policy := partition.QueuePolicy{
+		Lease: milliseconds(m.LeaseMs), BackoffMin: milliseconds(m.BackoffMinMs),
+		BackoffMax: milliseconds(m.BackoffMaxMs), MaxDeliveries: int(m.MaxDeliveries), DeadLetter: m.DeadLetter,
+		OrderByKey: f.Flags&wire.FlagOrderByKey != 0,
+	}
 	var opened []logged
 	var unusable error
 	for i, start := range starts {
