@@ -19,10 +19,11 @@ import (
 
 // Floor runs one of the servers to compare with. Compare starts it as a process of its own. Floor listens
 // on a free loopback port, writes the address as one line to out, and serves until an error. kind is one
-// of these, and size is the N of the first two, in decimal; the others ignore it but need a number:
+// of these, and size is the N of the first three, in decimal; the others ignore it but need a number:
 //
 //	sink        reads frames of N bytes and sends one acknowledgement per read, with blocking calls
-//	source      answers each fetch with N bytes of entries, with blocking calls
+//	source      answers each fetch with N bytes of entries, always the same ones, with blocking calls
+//	cold-source is a source that goes round 128 MiB of entries, more than the processor's caches hold
 //	gnet-echo   echoes what it receives, on gnet with one event loop
 //	net-echo    echoes what it receives, with one goroutine per connection
 func Floor(kind, size string, out io.Writer) error {
@@ -35,37 +36,44 @@ func Floor(kind, size string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	serve, ok := map[string]func(*fdConn, int) error{"sink": sink, "source": source}[kind]
-	switch {
-	case ok:
-		fmt.Fprintln(out, l.Addr())
-		return serveBlocking(l, n, serve)
-	case kind == "net-echo":
-		fmt.Fprintln(out, l.Addr())
-		return netEcho(l)
-	case kind == "gnet-echo":
-		fmt.Fprintln(out, l.Addr())
-		return gnetEcho(l)
+	var serve func(net.Listener) error
+	switch kind {
+	case "sink":
+		serve = blockingServer(func(c *fdConn) error { return sink(c, n) })
+	case "source":
+		serve = blockingServer(source(n, 1))
+	case "cold-source":
+		serve = blockingServer(source(n, hotBacklog/n))
+	case "net-echo":
+		serve = netEcho
+	case "gnet-echo":
+		serve = gnetEcho
 	}
-	return errors.Join(fmt.Errorf("no floor is called %q: there are sink, source, gnet-echo and net-echo", kind), l.Close())
+	if serve != nil {
+		fmt.Fprintln(out, l.Addr())
+		return serve(l)
+	}
+	return errors.Join(fmt.Errorf("no floor is called %q: there are sink, source, cold-source, gnet-echo and net-echo", kind), l.Close())
 }
 
-// serveBlocking calls serve for each connection, on a thread of its own.
-func serveBlocking(l net.Listener, n int, serve func(*fdConn, int) error) error {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return err
+// blockingServer returns a server that calls serve for each connection, on a thread of its own.
+func blockingServer(serve func(*fdConn) error) func(net.Listener) error {
+	return func(l net.Listener) error {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			c, err := blocking(conn.(*net.TCPConn))
+			if err != nil {
+				return err
+			}
+			go func() {
+				runtime.LockOSThread()
+				_ = serve(c) // ends with the connection
+				c.close()
+			}()
 		}
-		c, err := blocking(conn.(*net.TCPConn))
-		if err != nil {
-			return err
-		}
-		go func() {
-			runtime.LockOSThread()
-			_ = serve(c, n) // ends with the connection
-			c.close()
-		}()
 	}
 }
 
@@ -96,14 +104,26 @@ func sink(c *fdConn, frame int) error {
 	}
 }
 
-// source answers every request with a fetch reply that holds size bytes, all zero.
-func source(c *fdConn, size int) error {
-	body := wire.Entries{Bytes: make([]byte, size)}
+// source returns a function that answers every request with a fetch reply that holds one of count pieces of size
+// bytes, in turn.
+func source(size, count int) func(c *fdConn) error {
+	pieces := make([]byte, size*count)
+	for i := 0; i < len(pieces); i += 512 { // memory that was never written to is one page of zeros
+		pieces[i] = 1
+	}
+	return func(c *fdConn) error { return sendPieces(c, pieces, size) }
+}
+
+func sendPieces(c *fdConn, pieces []byte, size int) error {
+	count := len(pieces) / size
+	var body wire.Entries
 	for {
 		f, err := c.frame()
 		if err != nil {
 			return err
 		}
+		at := int(body.Next) % count * size
+		body.Bytes = pieces[at : at+size]
 		body.Next++
 		head := wire.AppendHeader(nil, f.Op|wire.OpReply, 0, f.Correlation, wire.EntriesFixed+size)
 		if err := c.write(body.AppendFixed(head)); err != nil {
