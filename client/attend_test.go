@@ -19,7 +19,7 @@ func alone(t *testing.T, c *Client) *conn {
 	t.Helper()
 	cn := c.conn.Load()
 	if cn.direct == nil {
-		t.Skip("not on this system")
+		t.Skip("this system has no direct writes: see canWriteDirectly")
 	}
 	eventually(t, func() bool {
 		_, err := c.Ping(within(t))

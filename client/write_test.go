@@ -32,7 +32,7 @@ func TestDirectWriteNeverWaits(t *testing.T) {
 	a, b := socketPair(t)
 	d := newDirectWrite(&greeted{Conn: a})
 	if d == nil {
-		t.Skip("not on this system")
+		t.Skip("this system has no direct writes: see canWriteDirectly")
 	}
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	sent := 0
