@@ -26,7 +26,7 @@ var (
 	ErrStop = errors.New("client: stop")
 	// ErrPartitionLost is the cause of a handler's context when the partition of its message has
 	// moved, or is about to move, to another member: this member will not commit the message.
-	// GroupConsumer.Commit returns it too.
+	// GroupConsumer.Commit returns it when fetched messages could not be committed.
 	ErrPartitionLost = errors.New("client: the partition went to another member of the group")
 	// ErrNotLeased is returned by Ack, Nack, Reject and Extend for a message that did not come from
 	// a queue, or that was settled before.

@@ -30,7 +30,9 @@ type groupRun struct {
 
 	tendWake chan struct{}  // wakes tend: the assignment or a task has changed; of capacity 1
 	jobs     sync.WaitGroup // goroutines that begin and release tasks for tend
-	progress sync.Mutex     // held during a commit
+
+	progress sync.Mutex // held during a commit; guards forfeit
+	forfeit  *place     // of progress that was lost and that Commit has not reported, or nil
 }
 
 func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {

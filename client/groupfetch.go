@@ -3,8 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"sync"
 )
 
@@ -107,16 +105,13 @@ func (g *GroupConsumer) reason() error {
 	return ErrClosed
 }
 
-// settleLocked marks what the last Fetch returned as done. It returns the task of those messages,
-// or nil.
-func (g *GroupConsumer) settleLocked() *task {
-	t := g.hand
-	if t != nil {
+// settleLocked marks what the last Fetch returned as done.
+func (g *GroupConsumer) settleLocked() {
+	if t := g.hand; t != nil {
 		t.done.Store(g.next)
 		g.hand = nil
 		g.r.giveBack(t)
 	}
-	return t
 }
 
 // readLocked copies messages of the open delivery. It returns none at the end of the delivery, and
@@ -172,27 +167,20 @@ func (g *GroupConsumer) keepLocked(b []byte) []byte {
 }
 
 // Commit marks the messages that the last Fetch returned as done, and commits everything that is
-// done. After ErrPartitionLost or wire.CodeFenced the partition has moved to another member, or
-// SeekGroup has moved the group; the messages are delivered again, as they are after ErrClosed.
-// After any other error they are committed later.
+// done. The error is ErrPartitionLost when messages that were done since the last Commit could not be
+// committed and are delivered again: their partition has moved to another member, SeekGroup has moved
+// the group, or the broker has restarted. Everything else that is done is committed all the same.
+// After ErrClosed, too, what was not committed is delivered again. After any other error it is
+// committed later.
 func (g *GroupConsumer) Commit(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.r.isStopped() {
 		return g.reason()
 	}
-	t := g.settleLocked()
-	tasks := g.r.running()
-	if t != nil && !slices.Contains(tasks, t) {
-		tasks = append(tasks, t) // it is about to move to another member
-	}
-	if err := g.r.store(ctx, tasks); err != nil {
-		return err
-	}
-	if t != nil && g.r.behind(t) {
-		return fmt.Errorf("commit %s/%d: %w", t.place.topic, t.place.partition, ErrPartitionLost)
-	}
-	return nil
+	tasks := g.r.all() // before one of them is given back and may end
+	g.settleLocked()
+	return errors.Join(g.r.store(ctx, tasks), g.r.takeForfeit())
 }
 
 // Close commits what is done and leaves the group. The messages that the last Fetch returned are

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -156,13 +155,64 @@ func TestWhatWasFetchedIsNotCommittedBehindASeek(t *testing.T) {
 	g := fetcher(t, k.c)
 	fetch(t, g, 2)
 	require.NoError(t, k.c.SeekGroup(within(t), "g", "t", map[int]uint64{0: 1}))
-	err := g.Commit(within(t))
-	require.True(t, errors.Is(err, client.ErrPartitionLost) || wire.CodeOf(err) == wire.CodeFenced, "%v", err)
+	require.ErrorIs(t, g.Commit(within(t)), client.ErrPartitionLost)
 	require.EqualValues(t, 1, k.committed()[0])
 	_, got := fetch(t, g, 5)
 	require.Equal(t, []string{value(1), value(2)}, got, "from where the seek says")
 	require.NoError(t, g.Commit(within(t)))
 	require.EqualValues(t, 3, k.committed()[0])
+}
+
+// fetchUntil fetches until a Fetch returns messages of the partition that begin at offset.
+func fetchUntil(t *testing.T, g *client.GroupConsumer, partition int, offset uint64) {
+	t.Helper()
+	for {
+		ms, err := g.Fetch(within(t), 1)
+		require.NoError(t, err)
+		if ms[0].Partition == partition && ms[0].Offset == offset {
+			return
+		}
+	}
+}
+
+// What was done and then lost is reported by the next Commit, even if Fetch was called in between.
+func TestACommitReportsWhatASeekUndidBeforeTheLastFetch(t *testing.T) {
+	for _, interval := range []time.Duration{time.Hour, time.Millisecond} {
+		k := newCrew(t, 2, server.Options{})
+		k.publish(0, 3)
+		k.publish(1, 3)
+		g := fetcher(t, k.c, func(s *client.Source) { s.CommitInterval = interval })
+		for range 6 {
+			fetch(t, g, 1)
+		}
+		require.NoError(t, g.Commit(within(t)))
+		k.publish(0, 3)
+		fetchUntil(t, g, 0, 3)
+		require.NoError(t, k.c.SeekGroup(within(t), "g", "t", map[int]uint64{0: 1}))
+		fetchUntil(t, g, 0, 1)
+		require.ErrorIs(t, g.Commit(within(t)), client.ErrPartitionLost)
+		require.Equal(t, map[int]uint64{0: 2, 1: 3}, k.committed(), "the last Fetch is committed all the same")
+		require.NoError(t, g.Commit(within(t)), "it is reported once")
+		fetchUntil(t, g, 0, 3)
+		require.NoError(t, g.Commit(within(t)))
+	}
+}
+
+func TestACommitReportsWhatARebalanceTookBeforeTheLastFetch(t *testing.T) {
+	k := newCrew(t, 2, server.Options{})
+	k.publish(1, 2)
+	g := fetcher(t, k.c, func(s *client.Source) {
+		s.CommitInterval, s.HandoverTimeout = time.Hour, 20*time.Millisecond
+	})
+	fetch(t, g, 1)
+	k.run("b", groupOf(), nil) // gets the last partition
+	k.eventually("the other member has what is in hand", func() bool { return k.handled["1@0"] == 1 })
+	k.publish(0, 1)
+	p, _ := fetch(t, g, 1)
+	require.Zero(t, p)
+	require.ErrorIs(t, g.Commit(within(t)), client.ErrPartitionLost)
+	require.EqualValues(t, 1, k.committed()[0], "the last Fetch is committed all the same")
+	require.NoError(t, g.Commit(within(t)), "it is reported once")
 }
 
 func TestAGroupConsumerWhosePlaceWasTakenEnds(t *testing.T) {
@@ -174,7 +224,7 @@ func TestAGroupConsumerWhosePlaceWasTakenEnds(t *testing.T) {
 	k.run("b", groupOf(static), nil)
 	k.eventually("all of it", func() bool { return k.handled["0@2"] == 1 })
 	require.Equal(t, 1, k.handled["0@0"])
-	require.ErrorIs(t, g.Commit(within(t)), wire.CodeFenced)
+	require.ErrorIs(t, g.Commit(within(t)), client.ErrPartitionLost)
 	// Until its next heartbeat it may be given messages again: what it had not committed is no longer its own.
 	_, err := g.Fetch(within(t), 1)
 	for err == nil {

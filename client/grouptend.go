@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -174,6 +175,7 @@ func (r *groupRun) release(ctx context.Context, free []*task) {
 	if ctx.Err() != nil {
 		return
 	}
+	r.forfeitAll(free)
 	r.mu.Lock()
 	for _, t := range free {
 		r.dropLocked(t)
@@ -318,17 +320,18 @@ func (r *groupRun) end(ctx context.Context) {
 	}
 }
 
+// all returns all tasks.
+func (r *groupRun) all() []*task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.tasks))
+}
+
 // running returns the tasks that release does not have.
 func (r *groupRun) running() []*task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	tasks := make([]*task, 0, len(r.tasks))
-	for _, t := range r.tasks {
-		if !t.ending {
-			tasks = append(tasks, t)
-		}
-	}
-	return tasks
+	return slices.DeleteFunc(slices.Collect(maps.Values(r.tasks)), func(t *task) bool { return t.ending })
 }
 
 // commitKey is what the partitions of one commit have in common.
@@ -344,11 +347,33 @@ func (r *groupRun) commit(ctx context.Context, tasks []*task) {
 	}
 }
 
-// behind reports whether some progress of a task is not committed.
-func (r *groupRun) behind(t *task) bool {
+// forfeitAll notes the tasks that end with progress which they could not commit.
+func (r *groupRun) forfeitAll(tasks []*task) {
 	r.progress.Lock()
 	defer r.progress.Unlock()
-	return t.done.Load() != t.committed
+	for _, t := range tasks {
+		if t.done.Load() != t.committed {
+			r.forfeitLocked(t)
+		}
+	}
+}
+
+// forfeitLocked notes that the progress of a task will not be committed. The caller holds progress.
+func (r *groupRun) forfeitLocked(t *task) {
+	t.committed = t.done.Load() // noted once
+	r.forfeit = &t.place
+}
+
+// takeForfeit returns an error if progress was forfeited since it was last called.
+func (r *groupRun) takeForfeit() error {
+	r.progress.Lock()
+	defer r.progress.Unlock()
+	p := r.forfeit
+	if p == nil {
+		return nil
+	}
+	r.forfeit = nil
+	return fmt.Errorf("commit %s/%d: %w", p.topic, p.partition, ErrPartitionLost)
 }
 
 // store commits the progress of tasks since the last commit, except those that are lost. When a
@@ -359,8 +384,11 @@ func (r *groupRun) store(ctx context.Context, tasks []*task) error {
 	batches := map[commitKey][]*task{}
 	r.mu.Lock()
 	for _, t := range tasks {
-		if !t.lost && t.done.Load() != t.committed {
-			key := commitKey{t.place.topic, t.generation}
+		switch key := (commitKey{t.place.topic, t.generation}); {
+		case t.done.Load() == t.committed:
+		case t.lost:
+			r.forfeitLocked(t)
+		default:
 			batches[key] = append(batches[key], t)
 		}
 	}
@@ -395,6 +423,7 @@ func (r *groupRun) commitBatch(ctx context.Context, key commitKey, batch []*task
 		batch[0].lost = true
 		r.haltLocked(batch[0])
 		r.mu.Unlock()
+		r.forfeitLocked(batch[0])
 		r.wakeTend() // the assignment says whether another member owns the partition
 		return fmt.Errorf("handled messages are not committed and will be delivered again: %w", err)
 	}
