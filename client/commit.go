@@ -12,7 +12,8 @@ import (
 // it has not handled. It returns when the position is durable. The error is
 // wire.CodeOffsetOutOfRange when an offset is beyond the visible end; then nothing is stored. It is
 // wire.CodeFenced while the group has members on the topic, because they commit; use SeekGroup
-// then.
+// then. Commit also moves back: what the broker takes last counts. That may be a Commit whose context
+// has ended, or one that was sent again because its connection broke.
 func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	return c.commit(ctx, group, topic, 0, offsets)
 }

@@ -21,3 +21,11 @@ func (s *State) MayCommit(group string, generation uint32) error {
 	}
 	return ErrFenced
 }
+
+// IsLate reports whether a commit, which MayCommit allows, is a member's that lies before what is committed.
+// A member only moves forward under one generation. So the commit was sent earlier, on a connection that the
+// member has given up since, and must not undo what came after it. Only a seek moves members back.
+func (s *State) IsLate(group string, offset uint64, generation uint32) bool {
+	c := s.commits[group]
+	return generation != 0 && c != nil && offset < c.Offset
+}

@@ -27,6 +27,17 @@ func TestCommitsNeedTheGenerationOfTheHolder(t *testing.T) {
 	require.NoError(t, s.MayCommit("g", 0))
 }
 
+func TestOnlyAMembersCommitCanBeLate(t *testing.T) {
+	s := New()
+	require.False(t, s.IsLate("g", 0, 7), "nothing is committed")
+	require.NoError(t, s.Apply(AppendCommit(nil, "g", 5, t0)))
+	require.True(t, s.IsLate("g", 4, 7))
+	require.False(t, s.IsLate("g", 5, 7))
+	require.False(t, s.IsLate("g", 6, 7))
+	require.False(t, s.IsLate("g", 4, 0))
+	require.False(t, s.IsLate("h", 4, 7))
+}
+
 func TestPausesAreDurableAndEndWithTheGroup(t *testing.T) {
 	s := New()
 	require.NoError(t, s.Apply(AppendPause(nil, "g", true)))

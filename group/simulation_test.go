@@ -13,10 +13,12 @@ import (
 )
 
 // The simulation runs a broker's coordinator and partitions with members that behave as the client
-// does, over a network that delays and loses, in simulated time. Members join, leave, crash, restart,
+// does, over a network that delays, loses and reorders, in simulated time. Members join, leave, crash, restart,
 // hang and lose connections; the broker restarts; groups are sought and topics grow. What must hold:
 //
 //   - a generation of a partition is given to one member only, ever;
+//   - only a seek moves a committed offset back, although a commit may arrive long after the member has
+//     given up the connection on which it sent it;
 //   - a commit that was accepted covers only messages whose handling ended under the generations since
 //     the last seek, or that a seek has skipped;
 //   - when the trouble ends every partition has an owner, the owners are equal, and every message
@@ -31,6 +33,7 @@ type simPartition struct {
 	handled map[uint64]bool // since the last seek
 	skipped map[uint64]bool // by seeks
 	sought  uint32          // the least generation that counts since the last seek
+	reached uint64          // the highest committed offset since the last seek
 }
 
 // simTask is a member's work on a partition.
@@ -43,6 +46,15 @@ type simTask struct {
 	lost       bool // nothing is committed any more
 	restart    bool // begins again when the message in hand is done
 	next       uint32
+}
+
+// simCommit is a commit that has not arrived.
+type simCommit struct {
+	member     *simMember
+	connection uint64
+	place      Partition
+	offset     uint64
+	generation uint32
 }
 
 type simMember struct {
@@ -69,6 +81,8 @@ type simulation struct {
 	ids     int
 	granted map[Held]string // who got a generation
 	calm    bool            // nothing goes wrong any more
+
+	underway []*simCommit
 }
 
 func newSimulation(t *testing.T, seed uint64) *simulation {
@@ -114,6 +128,7 @@ func (s *simulation) restartBroker() {
 	for _, m := range s.members {
 		m.disconnect()
 	}
+	s.underway = nil
 	s.startBroker()
 }
 
@@ -215,6 +230,7 @@ func (s *simulation) answer(m *simMember, err error) {
 
 // bury forgets a member.
 func (s *simulation) bury(m *simMember) {
+	m.disconnect()
 	s.members = slices.DeleteFunc(s.members, func(o *simMember) bool { return o == m })
 }
 
@@ -281,7 +297,10 @@ func (m *simMember) release(s *simulation, p Partition) {
 func (m *simMember) commit(s *simulation, p Partition) {
 	t := m.tasks[p]
 	offset, generation := t.done, t.generation
+	c := &simCommit{m, m.connection, p, offset, generation}
+	s.underway = append(s.underway, c)
 	s.send(&m.toBroker, func() {
+		s.underway = slices.DeleteFunc(s.underway, func(o *simCommit) bool { return o == c })
 		err := s.commit(p, offset, generation)
 		s.send(&m.toMember, func() {
 			if m.tasks[p] != t {
@@ -297,6 +316,17 @@ func (m *simMember) commit(s *simulation, p Partition) {
 	})
 }
 
+// arriveLate lets a commit arrive that was sent on a connection which its member has given up.
+func (s *simulation) arriveLate() {
+	i := slices.IndexFunc(s.underway, func(c *simCommit) bool { return c.connection != c.member.connection })
+	if i < 0 {
+		return
+	}
+	c := s.underway[i]
+	s.underway = slices.Delete(s.underway, i, i+1)
+	_ = s.commit(c.place, c.offset, c.generation) // it may be refused, and nobody hears
+}
+
 // commit is the broker's side, with the check of what must hold.
 func (s *simulation) commit(p Partition, offset uint64, generation uint32) error {
 	part := s.parts[p]
@@ -307,6 +337,11 @@ func (s *simulation) commit(p Partition, offset uint64, generation uint32) error
 	for o := range offset {
 		require.True(s.t, part.handled[o] || part.skipped[o], "commit of %d on %v, and %d was not handled", offset, p, o)
 	}
+	if part.state.IsLate(simGroup, offset, generation) {
+		return nil
+	}
+	require.GreaterOrEqual(s.t, offset, part.reached, "%v went back", p)
+	part.reached = offset
 	require.NoError(s.t, part.state.Apply(AppendCommit(nil, simGroup, offset, s.now)))
 	return nil
 }
@@ -358,6 +393,7 @@ func (s *simulation) seek() {
 	s.settle()
 	require.NoError(s.t, part.state.Apply(AppendCommit(nil, simGroup, offset, s.now)))
 	part.sought, part.handled, part.skipped = generation, map[uint64]bool{}, map[uint64]bool{}
+	part.reached = offset
 	for o := range offset {
 		part.skipped[o] = true
 	}
@@ -441,6 +477,9 @@ func (s *simulation) step() {
 	}
 	for _, m := range slices.Clone(s.members) {
 		s.act(m)
+	}
+	if s.rng.IntN(4) == 0 {
+		s.arriveLate()
 	}
 	if s.calm || s.rng.IntN(3) == 0 {
 		s.pass(time.Duration(s.rng.IntN(400)) * time.Millisecond)

@@ -153,7 +153,9 @@ func (p *Partition) StateLevel() wire.Level { return p.stateLevel }
 
 // Commit stores a group's next offset. It returns the index of the state entry, for which Reached and StateLevel tell
 // when the commit is durable. It refuses offsets beyond the visible end, and with CodeFenced a generation that does not
-// hold the partition; generation 0 is that of a client that is no member. The error is a *wire.Error.
+// hold the partition; generation 0 is that of a client that is no member. A member's commit below the committed offset
+// changes nothing: the index is then that of the last entry, because the commit above it may not be durable yet. The
+// error is a *wire.Error.
 func (p *Partition) Commit(groupName string, offset uint64, generation uint32, now time.Time) (index uint64, err error) {
 	if err := p.checkOffset(groupName, offset); err != nil {
 		return 0, err
@@ -162,6 +164,9 @@ func (p *Partition) Commit(groupName string, offset uint64, generation uint32, n
 	defer p.mu.Unlock()
 	if err := p.checkFenceLocked(groupName, generation); err != nil {
 		return 0, err
+	}
+	if p.state.IsLate(groupName, offset, generation) {
+		return p.log.Positions().NextIndex - 1, nil
 	}
 	return p.commitLocked(groupName, offset, now)
 }

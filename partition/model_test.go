@@ -448,6 +448,8 @@ func (m *partitionModel) commit() {
 		code(m.t, wire.CodeOffsetOutOfRange, err)
 	case generation != m.fence:
 		code(m.t, wire.CodeFenced, err)
+	case generation != 0 && offset < m.facts.committed["g"]: // it came late
+		require.NoError(m.t, err)
 	case !m.refused(err):
 		m.note(after, func(f *facts) { f.committed["g"] = offset })
 	}

@@ -140,6 +140,40 @@ func TestMembersShareThePartitions(t *testing.T) {
 	b.refused(wire.CodeFenced, wire.OpCommit, 0, commitBody(b.handle, 7, offset))
 }
 
+// What a member sent on a connection that it has given up may arrive after what it sent on the next one.
+func TestACommitThatComesLateMovesNothingBack(t *testing.T) {
+	srv := startServer(t, Options{Dir: t.TempDir()})
+	jobs(t, srv, 1)
+	before := member(t, srv, "a")
+	before.publish(before.handle, 0, "one", "two", "three")
+	after := member(t, srv, "a")
+	generation := before.generation(0)
+	require.Equal(t, generation, after.generation(0))
+	commit := func(g *groupPeer, offset uint64) {
+		t.Helper()
+		require.Zero(t, g.call(wire.OpCommit, 0, commitBody(g.handle, generation, wire.PartitionOffset{Offset: offset})).Flags)
+	}
+	committed := func() uint64 {
+		c, ok := srv.registry.Topic("jobs").Partition(0).Committed("g")
+		require.True(t, ok)
+		return c.Offset
+	}
+	commit(after, 2)
+	commit(before, 1)
+	require.EqualValues(t, 2, committed())
+	commit(after, 3)
+	require.EqualValues(t, 3, committed())
+
+	// A seek moves back, and so does who is no member.
+	seek := wire.SeekGroup{Group: "g", Topic: "jobs", Offsets: []wire.PartitionOffset{{Offset: 1}}}
+	before.call(wire.OpSeekGroup, 0, seek.Append)
+	require.EqualValues(t, 1, committed())
+	before.call(wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append)
+	generation = 0
+	commit(before, 0)
+	require.Zero(t, committed())
+}
+
 func TestABrokenConnectionHandsOverAfterTheGrace(t *testing.T) {
 	srv := startServer(t, Options{})
 	jobs(t, srv, 2)
