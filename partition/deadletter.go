@@ -100,19 +100,9 @@ func (p *Partition) bury() error {
 		if err != nil {
 			return err
 		}
-		var done []uint64
-		for i := range dead {
-			d := &dead[i]
-			if there[d.Offset] {
-				done = append(done, d.Offset)
-				continue
-			}
-			switch err := p.buryOne(target, name, d); {
-			case err == nil, wire.CodeOf(err) == wire.CodeOffsetOutOfRange, wire.CodeOf(err) == wire.CodeCorruptRange:
-				done = append(done, d.Offset) // or lost to retention or damage meanwhile
-			default:
-				return err
-			}
+		done, err := p.buryAll(target, name, dead, there)
+		if err != nil {
+			return err
 		}
 		if err := syncAll(target.Partitions()); err != nil {
 			return err
@@ -121,6 +111,32 @@ func (p *Partition) bury() error {
 			return err
 		}
 	}
+}
+
+// buryAll buries dead letters, except those that are there already, and returns the offsets of those that are done:
+// also of those that were lost to retention or damage, or that nobody can decode.
+func (p *Partition) buryAll(target *Topic, queue string, dead []group.Dead, there map[uint64]bool) (done []uint64, err error) {
+	told := uint64(0) // end of the damage that was logged
+	for i := range dead {
+		d := &dead[i]
+		if there[d.Offset] {
+			done = append(done, d.Offset)
+			continue
+		}
+		err := p.buryOne(target, queue, d)
+		var lost *wire.Error
+		switch {
+		case err == nil, errors.Is(err, wire.CodeOffsetOutOfRange):
+		case !errors.Is(err, wire.CodeCorruptRange):
+			return nil, err
+		case errors.As(err, &lost) && d.Offset >= told:
+			told = lost.Next
+			p.topic.registry.logger.Error("dead letters lost", "topic", p.topic.name, "partition", p.number,
+				"offset", d.Offset, "err", err)
+		}
+		done = append(done, d.Offset)
+	}
+	return done, nil
 }
 
 // nextDead returns the dead letters of one queue. Without any it ends the burial.
@@ -153,7 +169,7 @@ func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, e
 }
 
 // buryOne copies one record with the headers of a dead letter to the dead-letter topic. The record's own headers are
-// left out when both together would be too large.
+// left out when both together would be too large. The error is a *wire.Error.
 func (p *Partition) buryOne(target *Topic, queue string, d *group.Dead) error {
 	var c log.Chunk
 	defer c.Release()

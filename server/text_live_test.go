@@ -472,6 +472,30 @@ func TestTextFetchOpensBatches(t *testing.T) {
 		"+OK 5 records, next 8")
 }
 
+// FETCH says where to go on behind a batch that nobody can open, and LEASE goes on behind it by itself.
+func TestTextPassesWhatCannotBeDecoded(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("jobs")
+	p := b.srv.registry.Topic("jobs").Partition(0)
+	var builder wire.BatchBuilder
+	builder.Add(wire.Record{Value: []byte("x")})
+	builder.Add(wire.Record{Value: []byte("y")})
+	for _, raw := range [][]byte{builder.AppendCompressed(nil, wire.CodecS2, []byte("garbage")), builder.Bytes()} {
+		batch, err := wire.ParseBatch(raw)
+		require.NoError(t, err)
+		_, _, _, err = p.Publish(&batch, 1)
+		require.NoError(t, err)
+	}
+	peer := b.peer()
+	require.Regexp(t, `CORRUPT_RANGE: .*records \[0, 2\) cannot be decoded`, peer.ask("FETCH jobs/0@1"))
+	require.Regexp(t, "CORRUPT_RANGE", peer.ask("LEASE jobs crew 1"))
+	require.Regexp(t, "CORRUPT_RANGE", peer.ask("LEASE jobs crew 1"))
+	require.Regexp(t, "^LEASED jobs/0@2 1 .* attempt=1$", peer.ask("LEASE jobs crew 1"))
+	list, err := p.Pending(nil, "crew", 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), list[0].First, "what is lost is done")
+}
+
 // picky lets everybody do one action to one name. A rule that denies everything else must name it.
 func picky(t testing.TB, action Action, name string) *auth.Policy {
 	rights := &auth.Permissions{Publish: auth.Rule{Deny: []string{">"}}, Subscribe: auth.Rule{Deny: []string{">"}}}

@@ -12,7 +12,6 @@ import (
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
-	"github.com/rafka-mq/rafka/wire/codec"
 )
 
 const (
@@ -141,17 +140,14 @@ func (s *shower) full(offset uint64) bool {
 
 // entry adds the records of an entry from offset on, and returns the offset behind the last one.
 func (s *shower) entry(e *wire.Entry, offset uint64) (next uint64, err error) {
-	batch, err := wire.ParseBatch(e.Payload)
+	batch, err := partition.Unpacked(e)
 	if err != nil {
-		return offset, err
-	}
-	if batch, err = codec.Unpack(batch, nil); err != nil {
 		return offset, err
 	}
 	at := e.BaseOffset
 	for rec, err := range batch.Records() {
 		if err != nil {
-			return offset, err
+			return offset, partition.Undecodable(e, err)
 		}
 		if at >= offset {
 			if s.full(at) {

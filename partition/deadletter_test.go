@@ -1,0 +1,59 @@
+package partition
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
+)
+
+// packedBatch returns a batch of as many records whose compressed bytes are packed.
+func packedBatch(t *testing.T, c wire.Codec, records int, packed []byte) *wire.Batch {
+	t.Helper()
+	var b wire.BatchBuilder
+	for range records {
+		b.Add(wire.Record{Value: []byte("v")})
+	}
+	batch, err := wire.ParseBatch(b.AppendCompressed(nil, c, packed))
+	require.NoError(t, err)
+	return &batch
+}
+
+// rejected publishes batches, and has a queue of the dead-letter topic "dead" give up all of their records.
+func rejected(t *testing.T, p *Partition, batches ...*wire.Batch) {
+	t.Helper()
+	for _, b := range batches {
+		_, _, _, err := p.Publish(b, time.Now().UnixMilli())
+		require.NoError(t, err)
+	}
+	require.NoError(t, p.log.Sync())
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{DeadLetter: "dead"}, time.Now())
+	require.NoError(t, err)
+	var all []group.Settle
+	for _, l := range lease(t, p, 100) {
+		all = append(all, group.Settle{First: l.First, Count: l.Count, Attempt: l.Attempt})
+	}
+	settle(t, p, Settlement{Op: wire.OpReject, Ranges: all})
+}
+
+// A producer may send a compressed batch that nobody can open: the broker does not look. What a queue gives up of it
+// is lost, and keeps back no other dead letter.
+func TestADeadLetterThatCannotBeDecodedIsLost(t *testing.T) {
+	var lines bytes.Buffer
+	n := openNode(t, t.TempDir(), Options{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+	p := n.create("jobs", 1).Partition(0)
+	short := codec.Compress(nil, wire.CodecZstd, bytes.Repeat([]byte{0xff}, 6)) // unpacks, to no records
+	rejected(t, p, packedBatch(t, wire.CodecS2, 2, []byte("garbage")), packedBatch(t, wire.CodecZstd, 2, short), batchOf(t, "good"))
+	eventually(t, func() bool { return p.Groups(time.Now())[0].Dead == 0 })
+	require.Equal(t, []string{"good"}, values(t, n.Topic("dead").Partition(0), 0))
+	n.close()
+	require.Equal(t, 2, strings.Count(lines.String(), "dead letters lost"), "once for each batch: %s", &lines)
+	require.Contains(t, lines.String(), "topic=jobs partition=0 offset=2")
+}
