@@ -13,7 +13,7 @@ type buffer struct {
 
 const (
 	minPooled = 8  // 2^8 = 256 B: a delivery of one small message
-	maxPooled = 23 // 2^23 = 8 MiB: wire.MaxFrameBytes
+	maxPooled = 23 // 2^23 = 8 MiB: wire.MaxFrameBytes; larger frames are rare
 )
 
 // bufferPool recycles buffers by size, in powers of two. A buffer has at most twice the size of its

@@ -66,7 +66,7 @@ type frameReader struct {
 }
 
 func newFrameReader(src io.Reader, pool *bufferPool) *frameReader {
-	return &frameReader{src: src, pool: pool, limit: wire.MaxFrameBytes, buf: make([]byte, readBytes)}
+	return &frameReader{src: src, pool: pool, limit: wire.MaxReplyBytes, buf: make([]byte, readBytes)}
 }
 
 // next returns the next frame. The caller recycles it after use. When a read fails because of a

@@ -91,7 +91,7 @@ func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, e
 	wg.Go(func() { _, _ = nc.Write(hello) }) // concurrently, because the broker sends first too, and a pipe has no buffer
 	cn.frames.limit = maxHelloReply
 	f, err := cn.frames.next()
-	cn.frames.limit = wire.MaxFrameBytes
+	cn.frames.limit = wire.MaxReplyBytes
 	if err != nil {
 		_ = nc.Close()
 	}

@@ -1,9 +1,13 @@
 package client_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,6 +50,78 @@ func connect(t testing.TB, b *servertest.Broker, o client.Options) *client.Clien
 		_ = c.Close(ctx)
 	})
 	return c
+}
+
+// rawClient speaks the protocol frame by frame.
+type rawClient struct {
+	t    *testing.T
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func dialRaw(t *testing.T, b *servertest.Broker) *rawClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", b.Addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	r := &rawClient{t: t, conn: conn, in: bufio.NewReader(conn)}
+	_, err = r.in.ReadString('\n')
+	require.NoError(t, err)
+	_, err = conn.Write(wire.AppendPreface(nil))
+	require.NoError(t, err)
+	r.call(wire.OpHello, 0, (&wire.Hello{Name: "raw"}).Append)
+	return r
+}
+
+// call returns the body of the answer, which must be no error.
+func (r *rawClient) call(op wire.Op, flags wire.Flags, body func([]byte) []byte) []byte {
+	r.t.Helper()
+	request, at := wire.BeginFrame(nil, op, flags, 1)
+	_, err := r.conn.Write(wire.EndFrame(body(request), at))
+	require.NoError(r.t, err)
+	head, err := r.in.Peek(4)
+	require.NoError(r.t, err)
+	reply := make([]byte, binary.LittleEndian.Uint32(head)+4)
+	_, err = io.ReadFull(r.in, reply)
+	require.NoError(r.t, err)
+	f, _, _, _, err := wire.NextFrame(reply, wire.MaxReplyBytes)
+	require.NoError(r.t, err)
+	require.Zero(r.t, f.Flags&wire.FlagError, "%q", f.Body)
+	return f.Body
+}
+
+// The largest request stores a batch that takes more than such a frame to hand out.
+func TestTheLargestBatchCanBeRead(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{
+		Listen: "127.0.0.1:0", Topics: []wire.Setting{{Key: "max_record_bytes", Value: "8387584"}},
+	}})
+	c := connect(t, b, client.Options{})
+	_, err := c.CreateTopic(within(t), "t", client.TopicOptions{})
+	require.NoError(t, err)
+	raw := dialRaw(t, b)
+	var topic wire.ResolveReply
+	require.NoError(t, topic.Parse(raw.call(wire.OpResolve, 0, (&wire.Resolve{Topic: "t"}).Append)))
+	const largest = wire.MaxFrameBytes - wire.HeaderBytes - 4
+	var batch wire.BatchBuilder
+	batch.Add(wire.Record{Value: make([]byte, largest-1<<10)})
+	batch.Add(wire.Record{Value: make([]byte, 1<<10-14)})
+	require.Equal(t, largest, len(batch.Bytes()))
+	raw.call(wire.OpPublish, wire.Flags(wire.LevelMemory), (&wire.Publish{Handle: topic.Handle, Batch: batch.Bytes()}).Append)
+
+	got, err := c.Fetch(within(t), client.FetchRequest{Topic: "t"})
+	require.NoError(t, err)
+	require.Len(t, got.Messages, 2)
+	sub, err := c.Subscribe(within(t), client.Subscription{Topic: "t"})
+	require.NoError(t, err)
+	queue, err := c.OpenQueue(within(t), client.Queue("q", "t"))
+	require.NoError(t, err)
+	for range 2 {
+		_, err = sub.Next(within(t))
+		require.NoError(t, err)
+		_, err = queue.Fetch(within(t), 1)
+		require.NoError(t, err)
+	}
 }
 
 func value(i int) string { return fmt.Sprintf("value %06d", i) }

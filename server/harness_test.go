@@ -125,7 +125,7 @@ func (p *peer) tryRead() (wire.Frame, error) {
 		}
 		n += m
 	}
-	f, _, _, _, err := wire.NextFrame(frame, wire.MaxFrameBytes)
+	f, _, _, _, err := wire.NextFrame(frame, wire.MaxReplyBytes)
 	return f, err
 }
 

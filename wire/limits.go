@@ -2,8 +2,11 @@ package wire
 
 // Limits that both sides enforce. The broker's hello reply names lower ones if it is configured so.
 const (
-	// MaxFrameBytes bounds a whole frame, and so what one peer can make the other one buffer.
+	// MaxFrameBytes bounds a whole frame from a client, and so what it can make the broker buffer.
 	MaxFrameBytes = 8 << 20
+	// MaxReplyBytes bounds a whole frame from the broker. What fills a request must fit a frame with the stamps and
+	// positions of a delivery, and with the ranges of a lease, which take up to 1 MiB.
+	MaxReplyBytes = MaxFrameBytes + 1<<20
 	// MaxHelloBytes bounds the first frame, which is read before the client is authenticated.
 	MaxHelloBytes = 4 << 10
 	// DefaultMaxRecordBytes is the default limit of one record's key, value and headers together.
