@@ -37,7 +37,8 @@ type Config struct {
 	Subjects string
 }
 
-// maxRecordLimit is the largest MaxRecord. It leaves room in a frame for the headers of the frame and the batch.
+// maxRecordLimit is the largest MaxRecord. It leaves room in a frame for the headers of the frame and the batch, and for
+// those of a dead letter: 984 bytes with the longest names and reason.
 const maxRecordLimit = wire.MaxFrameBytes - 1<<10
 
 // DefaultConfig returns the configuration of a topic without settings: level disk, kept for seven days.

@@ -114,7 +114,8 @@ func (p *Partition) bury() error {
 }
 
 // buryAll buries dead letters, except those that are there already, and returns the offsets of those that are done:
-// also of those that were lost to retention or damage, or that nobody can decode.
+// also of those that were lost to retention or damage, that nobody can decode, or that exceed max_record_bytes by so
+// much, in a compressed batch, that they cannot be stored by themselves.
 func (p *Partition) buryAll(target *Topic, queue string, dead []group.Dead, there map[uint64]bool) (done []uint64, err error) {
 	told := uint64(0) // end of the damage that was logged
 	for i := range dead {
@@ -127,7 +128,7 @@ func (p *Partition) buryAll(target *Topic, queue string, dead []group.Dead, ther
 		var lost *wire.Error
 		switch {
 		case err == nil, errors.Is(err, wire.CodeOffsetOutOfRange):
-		case !errors.Is(err, wire.CodeCorruptRange):
+		case !errors.Is(err, wire.CodeCorruptRange) && !errors.Is(err, wire.CodeTooLarge):
 			return nil, err
 		case errors.As(err, &lost) && d.Offset >= told:
 			told = lost.Next

@@ -3,6 +3,7 @@ package partition
 import (
 	"bytes"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,54 @@ func rejected(t *testing.T, p *Partition, batches ...*wire.Batch) {
 		all = append(all, group.Settle{First: l.First, Count: l.Count, Attempt: l.Attempt})
 	}
 	settle(t, p, Settlement{Op: wire.OpReject, Ranges: all})
+}
+
+// The largest record, in a queue with the longest names and reason, fits the dead-letter topic with its headers.
+func TestTheLargestDeadLetterIsBuried(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	long := strings.Repeat("n", wire.MaxTopicName)
+	p := n.create(long, 1, "max_record_bytes", strconv.Itoa(maxRecordLimit)).Partition(0)
+	var b wire.BatchBuilder
+	b.Add(wire.Record{Value: make([]byte, maxRecordLimit-220), Headers: wire.Headers(nil).Append("h", make([]byte, 200)), Time: 1})
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	require.NoError(t, batch.Validate(maxRecordLimit))
+	_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
+	require.NoError(t, err)
+	require.NoError(t, p.log.Sync())
+	queue := strings.Repeat("q", wire.MaxGroupName)
+	_, err = p.OpenQueue(queue, 0, QueuePolicy{DeadLetter: "dead"}, time.Now())
+	require.NoError(t, err)
+	leases, err := p.Lease(nil, queue, 1, 0, 1, time.Now())
+	require.NoError(t, err)
+	require.Len(t, leases, 1)
+	_, _, err = p.Settle(queue, Settlement{
+		Op: wire.OpReject, Ranges: []group.Settle{{Count: 1, Attempt: 1}}, Reason: strings.Repeat("r", wire.MaxReasonBytes),
+	}, time.Now())
+	require.NoError(t, err)
+	eventually(t, func() bool { return p.Groups(time.Now())[0].Dead == 0 })
+	got := records(t, n.Topic("dead").Partition(0), 0)
+	require.Len(t, got, 1)
+	require.Equal(t, maxRecordLimit-220, len(got[0].Value))
+	name, _ := got[0].Headers.Get(HeaderDeadTopic)
+	require.Equal(t, long, string(name))
+	reason, _ := got[0].Headers.Get(HeaderDeadReason)
+	require.Equal(t, strings.Repeat("r", wire.MaxReasonBytes), string(reason))
+	own, _ := got[0].Headers.Get("h")
+	require.Len(t, own, 200)
+}
+
+// A compressed batch may hold a record that is far over the limit of its topic, and cannot be stored by itself.
+func TestADeadLetterThatCannotBeStoredIsLost(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	var b wire.BatchBuilder
+	b.Add(wire.Record{Value: make([]byte, wire.MaxFrameBytes-10)})
+	batch, err := wire.ParseBatch(b.AppendCompressed(nil, wire.CodecZstd, codec.Compress(nil, wire.CodecZstd, b.Records())))
+	require.NoError(t, err)
+	rejected(t, p, &batch, batchOf(t, "good"))
+	eventually(t, func() bool { return p.Groups(time.Now())[0].Dead == 0 })
+	require.Equal(t, []string{"good"}, values(t, n.Topic("dead").Partition(0), 0))
 }
 
 // A producer may send a compressed batch that nobody can open: the broker does not look. What a queue gives up of it
