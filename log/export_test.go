@@ -1,6 +1,8 @@
 package log
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -68,3 +70,35 @@ func (s *Store) FileOldest() error { return s.fileOldest() }
 
 // Relieve makes room in memory.
 func (s *Store) Relieve() error { return s.relieve() }
+
+// CheckPlaces returns an error if the places of the log are not ordered as its comment says, or its slabs have holes.
+func (l *Log) CheckPlaces() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := l.filed.index
+	if l.store.memoryOnly() {
+		from = l.prev.index
+	}
+	for i, s := range l.slabs {
+		if i > 0 && s.start != l.slabs[i-1].end {
+			return fmt.Errorf("slab %d begins at %+v behind one that ends at %+v", i, s.start, l.slabs[i-1].end)
+		}
+	}
+	if n := len(l.slabs); n > 0 && (l.slabs[0].start.index > from || l.slabs[n-1].end != l.next) || n == 0 && from != l.next.index {
+		return fmt.Errorf("%d slabs do not hold [%d, %d)", n, from, l.next.index)
+	}
+	for _, order := range [][]uint64{
+		{l.prev.index, l.filed.index, l.durable.index, l.walNext.index, l.next.index},
+		{l.durable.index, l.written.index, l.next.index},
+		{l.prev.offset, l.first, l.next.offset},
+		{l.hidden, l.filed.offset},
+	} {
+		if l.store.memoryOnly() && len(order) != 3 {
+			continue
+		}
+		if !slices.IsSorted(order) {
+			return fmt.Errorf("out of order: %v", order)
+		}
+	}
+	return nil
+}

@@ -40,6 +40,15 @@ type Positions struct {
 
 // Log is one partition. All methods are safe for concurrent use.
 //
+// Its places never pass each other, whoever moves them:
+//
+//	prev <= filed <= durable <= walNext <= next    and    durable <= written <= next
+//	prev.offset <= first <= next.offset            and    hidden <= filed.offset
+//
+// Segments hold [prev, filed); slabs hold [filed, next), without holes, and usually some of what is filed; the commit log
+// holds [filed, walNext). After a failed flush walNext goes back to durable; otherwise it is not behind written. In a
+// memory-only store slabs hold [prev, next), and the places between stay 0. Only TruncateSuffix moves other places back.
+//
 // Lock order: the owner's lock and the store's filing and round, then Log.mu, then the store's other locks. No hook is
 // called under Log.mu.
 type Log struct {

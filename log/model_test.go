@@ -122,6 +122,7 @@ func (m *model) check(ml *modelLog) {
 
 func (m *model) step() {
 	ml := m.logs[m.rng.IntN(len(m.logs))]
+	defer func() { require.NoError(m.t, ml.log.CheckPlaces()) }()
 	switch n := m.rng.IntN(100); {
 	case n < 60:
 		m.append(ml)
