@@ -12,6 +12,9 @@ type call struct {
 	op    wire.Op
 	flags wire.Flags
 	topic string // named in errors; the request uses its handle unless named is set
+	// id is that of the topic which the request is about, in case there is another one of its name by
+	// then; zero means whichever there is.
+	id [16]byte
 	// named means that the request uses no handle: its body names the topic, or it concerns none.
 	named bool
 	// body appends the request's body. b is nil when named is set.
@@ -92,6 +95,9 @@ func (c *Client) try(ctx context.Context, r call) (buf *buffer, b *binding, err 
 	if !r.named {
 		if b, err = cn.resolve(ctx, r.topic, false); err != nil {
 			return nil, nil, err
+		}
+		if r.id != ([16]byte{}) && r.id != b.ID {
+			return nil, b, errOtherTopic
 		}
 	}
 	buf, err = cn.do(ctx, r.op, r.flags, func(dst []byte) []byte {

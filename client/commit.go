@@ -15,21 +15,29 @@ import (
 // then. Commit also moves back: what the broker takes last counts. That may be a Commit whose context
 // has ended, or one that was sent again because its connection broke.
 func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[int]uint64) error {
-	return c.commit(ctx, group, topic, 0, offsets)
+	return c.commit(ctx, group, commitKey{topic: topic}, offsets)
 }
 
-// commit is Commit by a member, under the generation in which it owns the partitions.
-func (c *Client) commit(ctx context.Context, group, topic string, generation uint32, offsets map[int]uint64) error {
-	m := wire.Commit{Group: []byte(group), Generation: generation}
+// commitKey is what the partitions of one commit have in common.
+type commitKey struct {
+	topic string
+	// id is that of the topic whose messages were handled; zero means any topic of that name. A broker
+	// that has lost its data may give out a generation once more, so that alone does not tell them apart.
+	id         [16]byte
+	generation uint32 // in which a member owns the partitions; 0 for who is no member
+}
+
+func (c *Client) commit(ctx context.Context, group string, key commitKey, offsets map[int]uint64) error {
+	m := wire.Commit{Group: []byte(group), Generation: key.generation}
 	for p, off := range offsets {
-		if err := checkPartition(wire.OpCommit, topic, p); err != nil {
+		if err := checkPartition(wire.OpCommit, key.topic, p); err != nil {
 			return err
 		}
 		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: off})
 	}
 	slices.SortFunc(m.Offsets, func(a, b wire.PartitionOffset) int { return cmp.Compare(a.Partition, b.Partition) })
 	_, err := c.do(ctx, call{
-		op: wire.OpCommit, topic: topic, partition: anyPartition,
+		op: wire.OpCommit, topic: key.topic, id: key.id, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m.Handle = b.Handle
 			return m.Append(dst)

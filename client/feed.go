@@ -91,8 +91,7 @@ func (f *feed) resume(cn *conn) {
 				p.subscribe(b)
 			}
 		case err == nil:
-			we := wire.Errorf(wire.CodeTopicDeleted, "the topic was deleted and made again")
-			f.end(explain(we, wire.OpSubscribe, f.topic, anyPartition))
+			f.end(explain(errOtherTopic, wire.OpSubscribe, f.topic, anyPartition))
 		case cut: // the next connection resumes
 		case retryLater(err):
 			f.later(cn, jitter(time.Second/2), func() { f.resume(cn) })
@@ -119,6 +118,13 @@ func (f *feed) sameTopic(b *binding) bool {
 	}
 	f.id, f.known = b.ID, true
 	return true
+}
+
+// topicID returns the id of the topic, or zero before the first subscription.
+func (f *feed) topicID() [16]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.id
 }
 
 // close ends the feed without telling the sink.

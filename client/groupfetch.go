@@ -170,8 +170,8 @@ func (g *GroupConsumer) keepLocked(b []byte) []byte {
 // done. The error is ErrPartitionLost when messages that were done since the last Commit could not be
 // committed and are delivered again: their partition has moved to another member, SeekGroup has moved
 // the group, or the broker has restarted. Everything else that is done is committed all the same.
-// After ErrClosed, too, what was not committed is delivered again. After any other error it is
-// committed later.
+// After ErrClosed, too, what was not committed is delivered again. After wire.CodeTopicDeleted its topic
+// is gone, and there may be another one of that name. After any other error it is committed later.
 func (g *GroupConsumer) Commit(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -279,7 +279,7 @@ func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]gra
 		fresh[g.generation][n] = o.Offset
 	}
 	for generation, offsets := range fresh {
-		if err := r.c.commit(ctx, r.s.Name, topic, generation, offsets); err != nil {
+		if err := r.c.commit(ctx, r.s.Name, commitKey{topic: topic, generation: generation}, offsets); err != nil {
 			return nil, err
 		}
 	}
@@ -334,12 +334,6 @@ func (r *groupRun) running() []*task {
 	return slices.DeleteFunc(slices.Collect(maps.Values(r.tasks)), func(t *task) bool { return t.ending })
 }
 
-// commitKey is what the partitions of one commit have in common.
-type commitKey struct {
-	topic      string
-	generation uint32
-}
-
 // commit is store that reports its errors.
 func (r *groupRun) commit(ctx context.Context, tasks []*task) {
 	if err := r.store(ctx, tasks); err != nil && ctx.Err() == nil {
@@ -384,7 +378,7 @@ func (r *groupRun) store(ctx context.Context, tasks []*task) error {
 	batches := map[commitKey][]*task{}
 	r.mu.Lock()
 	for _, t := range tasks {
-		switch key := (commitKey{t.place.topic, t.generation}); {
+		switch key := (commitKey{t.place.topic, t.feed.topicID(), t.generation}); {
 		case t.done.Load() == t.committed:
 		case t.lost:
 			r.forfeitLocked(t)
@@ -412,7 +406,7 @@ func (r *groupRun) commitBatch(ctx context.Context, key commitKey, batch []*task
 	for _, t := range batch {
 		offsets[int(t.place.partition)] = t.done.Load()
 	}
-	err := r.c.commit(ctx, r.s.Name, key.topic, key.generation, offsets)
+	err := r.c.commit(ctx, r.s.Name, key, offsets)
 	switch {
 	case err == nil:
 		for _, t := range batch {

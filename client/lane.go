@@ -225,7 +225,7 @@ func (l *lane) kick() {
 	}
 }
 
-var errOtherTopic = errors.New("the topic was deleted and created again")
+var errOtherTopic error = wire.Errorf(wire.CodeTopicDeleted, "the topic was deleted and created again")
 
 // sendLocked sends what can be sent.
 func (l *lane) sendLocked() { transmit(l.handOverLocked(), nil) }
