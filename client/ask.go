@@ -30,14 +30,14 @@ func (e *ReplyError) Error() string {
 
 // inbox receives the answers to a client's requests. One subscription serves all of them.
 type inbox struct {
-	prefix string
-	l      *Listener
+	l *Listener
 
 	mu      sync.Mutex // guards the fields below
+	prefix  string
 	next    uint64
 	waiting map[string]*question // by reply subject
 
-	starting sync.Mutex // guards started, and is held while it becomes true
+	starting sync.Mutex // guards started and l, and is held while started becomes true
 	started  bool
 }
 
@@ -54,7 +54,8 @@ type answered struct {
 
 // Request sends m to m.Subject and waits for one answer, within ctx and Options.RequestTimeout. The
 // error is ErrNoResponders, at once, when nobody listens to the subject; a *ReplyError when the
-// answer reports an error; and ErrUnknownOutcome when the connection broke before the answer. When
+// answer reports an error; and ErrUnknownOutcome when the connection broke before the answer, or the
+// broker took away the right to hear answers. When
 // a topic is bound to the subject, the message is stored and the answer is JSON that says where.
 func (c *Client) Request(ctx context.Context, m *Message) (*Message, error) {
 	ctx, cancel := c.bounded(ctx)
@@ -100,16 +101,23 @@ func replyError(m *Message) error {
 	return nil
 }
 
-// start subscribes to the inbox unless that is done.
+// start subscribes to the inbox unless that is done. It does so again when the broker has ended the
+// subscription, for example because a permission was withdrawn for a while.
 func (in *inbox) start(ctx context.Context, c *Client) error {
 	in.starting.Lock()
 	defer in.starting.Unlock()
-	if in.started {
+	if in.started && !in.l.hasEnded() {
 		return nil
 	}
-	in.prefix = "_INBOX." + strings.ReplaceAll(uuid.NewString(), "-", "") + "."
-	in.waiting = map[string]*question{}
-	in.l = c.newListener(in.prefix+"*", ListenOptions{})
+	in.started = false
+	prefix := "_INBOX." + strings.ReplaceAll(uuid.NewString(), "-", "") + "."
+	in.mu.Lock()
+	in.prefix = prefix
+	if in.waiting == nil {
+		in.waiting = map[string]*question{}
+	}
+	in.mu.Unlock()
+	in.l = c.newListener(prefix+"*", ListenOptions{})
 	in.l.inline = in.arrived
 	close(in.l.done) // it has no handlers
 	if err := in.l.start(ctx); err != nil {
@@ -167,6 +175,15 @@ func (in *inbox) lost(cn *conn) {
 		if q.conn == cn {
 			q.settle(nil, &unknownError{&lostError{reason: cn.err, sent: true}})
 		}
+	}
+}
+
+// broken ends every question, because the broker has ended the subscription to the answers.
+func (in *inbox) broken(err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, q := range in.waiting {
+		q.settle(nil, &unknownError{err})
 	}
 }
 

@@ -54,6 +54,9 @@ var ErrSlowListener = errors.New("client: a listener is too slow, messages were 
 // The context passed to h ends when the client is closed. A handler may keep its message. Messages
 // that arrived together may share memory, up to 64 messages and 32 KiB; see Message.Clone.
 func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
+	if o.Workers < 0 || o.MaxPendingBytes < 0 {
+		return nil, errors.New("client: Workers and MaxPendingBytes of a listener must not be negative")
+	}
 	set(&o.Workers, 1)
 	set(&o.MaxPendingBytes, defaultPendingBytes)
 	l := c.newListener(pattern, o)
@@ -149,6 +152,9 @@ func (l *Listener) resume(cn *conn) {
 func (l *Listener) broken(err error) {
 	l.c.report(err)
 	l.end(err)
+	if l.inline != nil {
+		l.c.inbox.broken(err)
+	}
 }
 
 // take queues messages for the handlers. It runs on the connection's reader.
@@ -238,6 +244,12 @@ func (l *Listener) Close() error {
 
 // Done returns a channel that is closed when the listener has ended and its handlers have returned.
 func (l *Listener) Done() <-chan struct{} { return l.done }
+
+func (l *Listener) hasEnded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
 
 // end stops the subscription. Only the first reason counts.
 func (l *Listener) end(err error) {

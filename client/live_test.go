@@ -122,6 +122,15 @@ func TestBadMessagesToSend(t *testing.T) {
 	require.NoError(t, err, "the connection lives")
 }
 
+func TestAListenerHasWorkersAndRoom(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	c := connect(t, b, client.Options{Dialer: b.Dial})
+	_, err := c.Listen(within(t), "a", client.ListenOptions{Workers: -1}, nil)
+	require.ErrorContains(t, err, "must not be negative")
+	_, err = c.Listen(within(t), "a", client.ListenOptions{MaxPendingBytes: -1}, nil)
+	require.ErrorContains(t, err, "must not be negative")
+}
+
 func TestRequestAndReply(t *testing.T) {
 	brokers(t, func(t *testing.T, b *servertest.Broker, c *client.Client) {
 		_, err := c.Request(within(t), &client.Message{Subject: "echo", Value: []byte("hi")})
@@ -292,17 +301,39 @@ func TestSlowListenersDropAndSaySo(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-func TestListenersEndWithTheirRight(t *testing.T) {
-	users := func(p *auth.Permissions) *auth.Policy {
-		policy, err := auth.New(auth.Config{Users: []auth.User{{Name: "u", Password: "p", Permissions: p}}})
-		require.NoError(t, err)
-		return policy
+// users returns a policy with one user, whose password is p.
+func users(t *testing.T, p *auth.Permissions) *auth.Policy {
+	t.Helper()
+	policy, err := auth.New(auth.Config{Users: []auth.User{{Name: "u", Password: "p", Permissions: p}}})
+	require.NoError(t, err)
+	return policy
+}
+
+// The subscription to the answers is made again when a right that it needs comes back.
+func TestRequestsComeBackWithTheirRight(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Auth: users(t, nil)}})
+	c := connect(t, b, client.Options{Dialer: b.Dial, User: "u", Password: "p"})
+	_, err := c.Reply(within(t), "echo", client.ListenOptions{}, func(_ context.Context, m *client.Message) ([]byte, error) { return m.Value, nil })
+	require.NoError(t, err)
+	ask := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := c.Request(ctx, &client.Message{Subject: "echo", Value: []byte("v")})
+		return err
 	}
-	b := servertest.Start(t, servertest.Options{Server: server.Options{Auth: users(nil)}})
+	require.NoError(t, ask())
+	b.Server.SetAuth(users(t, &auth.Permissions{Subscribe: auth.Rule{Deny: []string{"_INBOX.>"}}}))
+	require.Eventually(t, func() bool { return errors.Is(ask(), wire.CodeForbidden) }, 20*time.Second, time.Millisecond)
+	b.Server.SetAuth(users(t, nil))
+	require.NoError(t, ask())
+}
+
+func TestListenersEndWithTheirRight(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Auth: users(t, nil)}})
 	c := connect(t, b, client.Options{Dialer: b.Dial, User: "u", Password: "p"})
 	l, err := c.Listen(within(t), "a", client.ListenOptions{}, func(context.Context, *client.Message) {})
 	require.NoError(t, err)
-	b.Server.SetAuth(users(&auth.Permissions{Subscribe: auth.Rule{Deny: []string{"a"}}}))
+	b.Server.SetAuth(users(t, &auth.Permissions{Subscribe: auth.Rule{Deny: []string{"a"}}}))
 	<-l.Done()
 	require.ErrorIs(t, l.Close(), wire.CodeForbidden)
 	_, err = c.Listen(within(t), "a", client.ListenOptions{}, nil)
