@@ -491,6 +491,46 @@ func TestSeveralTopicsShareTheWorkers(t *testing.T) {
 	}
 }
 
+// Close may come between the answer of the broker and the moment at which the client knows the consumer.
+func TestAQueueOpenedWhileTheClientEndsIsRefused(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	c := dial(t, b, Options{})
+	c.mu.Lock()
+	c.err = ErrClosed
+	c.mu.Unlock()
+	_, err := c.OpenQueue(within(t), Queue("q", "t"))
+	require.ErrorIs(t, err, ErrClosed)
+	require.Empty(t, c.openQueues())
+}
+
+func TestAFetchTakesAtLeastOneMessage(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.fill("t", 0, 1, texts(3)...)
+	c := dial(t, b, Options{})
+	q, err := c.OpenQueue(within(t), Queue("q", "t"))
+	require.NoError(t, err)
+	for _, limit := range []int{0, -1} {
+		ms, err := q.Fetch(within(t), limit)
+		require.NoError(t, err)
+		require.Len(t, ms, 1)
+	}
+	require.NoError(t, q.Close(within(t)))
+}
+
+func TestAFetchRefusesNegativeSizes(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	c := dial(t, b, Options{})
+	for _, r := range []FetchRequest{{Topic: "t", MinBytes: -1}, {Topic: "t", MaxBytes: -1}} {
+		_, err := c.Fetch(within(t), r)
+		require.ErrorIs(t, err, wire.CodeInvalid)
+	}
+	_, err := c.Fetch(t.Context(), FetchRequest{Topic: "t", MaxWait: -time.Hour})
+	require.NoError(t, err)
+}
+
 func TestAPulledMessageIsSettledByHand(t *testing.T) {
 	b := startBroker(t)
 	topic := b.create("t", 1)

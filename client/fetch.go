@@ -21,8 +21,8 @@ type FetchRequest struct {
 	// MaxBytes bounds the answer; if the first batch is larger, it is returned whole. Default 1
 	// MiB.
 	MaxBytes int
-	// MaxWait is how long the broker waits for MinBytes. Default 0: it answers at once. At most 5
-	// minutes.
+	// MaxWait is how long the broker waits for MinBytes. Default 0: it answers at once, as for a negative
+	// one. At most 5 minutes.
 	MaxWait time.Duration
 	// Filter selects messages by their headers, at the broker. Default: all messages.
 	Filter wire.Filter
@@ -75,9 +75,13 @@ const defaultFetchBytes = 1 << 20
 func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	set(&r.MinBytes, 1)
 	set(&r.MaxBytes, defaultFetchBytes)
-	r.MaxWait = min(r.MaxWait, wire.MaxWaitMs*time.Millisecond)
+	r.MaxWait = min(max(0, r.MaxWait), wire.MaxWaitMs*time.Millisecond)
 	if err := checkPartition(wire.OpFetch, r.Topic, r.Partition); err != nil {
 		return Fetched{}, err
+	}
+	if r.MinBytes < 0 || r.MaxBytes < 0 {
+		we := wire.Errorf(wire.CodeInvalid, "MinBytes and MaxBytes must not be negative")
+		return Fetched{}, &Error{Op: wire.OpFetch.String(), Topic: r.Topic, Partition: r.Partition, Err: we}
 	}
 	if !r.Filter.Valid() {
 		return Fetched{}, badFilter(wire.OpFetch, r.Topic)

@@ -66,7 +66,7 @@ func (g *GroupConsumer) wait() {
 	g.hand = nil // these messages are not done and are delivered again
 }
 
-// Fetch returns up to limit messages of one partition, in order. It waits for the first. The
+// Fetch returns up to limit messages of one partition, but at least one, in order. It waits for the first. The
 // partitions take turns. The caller may keep the messages.
 //
 // When the partition is to move to another member, it does so once these messages are done, or

@@ -67,8 +67,15 @@ func (c *Client) openQueue(ctx context.Context, s Source, topic string, arrive f
 		return nil, err
 	}
 	c.mu.Lock()
-	c.queues[q] = struct{}{}
+	ended := c.err
+	if ended == nil {
+		c.queues[q] = struct{}{}
+	}
 	c.mu.Unlock()
+	if ended != nil { // meanwhile: nobody would tell the consumer
+		q.cancel()
+		return nil, ended
+	}
 	for range maxLeases {
 		q.wg.Go(q.pull)
 	}
@@ -95,10 +102,11 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 	return err
 }
 
-// Fetch leases up to limit messages. It waits for the first. The caller may keep the messages, and
+// Fetch leases up to limit messages, but at least one. It waits for the first. The caller may keep the messages, and
 // must settle each of them before its lease ends; see Message.Ack. The error is the context's,
 // ErrClosed, or the reason why the broker will deliver no more messages.
 func (q *QueueConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
+	limit = max(1, limit)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.fetching++
