@@ -190,6 +190,10 @@ func (p *Partition) Schedule(items []ScheduleItem, pr wire.Producer) (ScheduleRe
 	return s.addAll(items, pr, s.all.clock.Now())
 }
 
+// maxScheduledBatch is the largest batch that can be published later. The companion log adds the time to it, with a
+// cron expression and the numbers of the request up to 600 bytes, and the scheduler its own numbers.
+const maxScheduledBatch = wire.MaxFrameBytes - 640
+
 // check returns why the topic does not accept the item, or nil.
 func (it *ScheduleItem) check(config *Config) error {
 	switch many := it.Batch.Count() > 1; {
@@ -197,6 +201,8 @@ func (it *ScheduleItem) check(config *Config) error {
 		return wire.Errorf(wire.CodeInvalid, "a recurring message is one record, not %d", it.Batch.Count())
 	case many && it.Batch.Codec() != wire.CodecNone:
 		return wire.Errorf(wire.CodeInvalid, "records that are published later cannot be compressed together")
+	case len(it.Batch.Raw()) > maxScheduledBatch:
+		return wire.Errorf(wire.CodeTooLarge, "a batch that is published later has at most %d bytes", maxScheduledBatch)
 	}
 	return config.accepts(it.Batch)
 }
@@ -377,8 +383,8 @@ type ScheduledBatch struct {
 
 // Scheduled lists messages that wait to be published, in the order of due time and id. With an id it returns that
 // message alone. Otherwise it starts behind the message with afterDue and afterID, and returns at most limit messages
-// of together about maxBytes. total is the number of all that wait. It may wait for the disk, so it must not be called
-// on an event loop.
+// of together at most maxBytes, or one that is larger. total is the number of all that wait. It may wait for the disk,
+// so it must not be called on an event loop.
 func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, maxBytes int) (list []ScheduledBatch, total int, err error) {
 	if err := p.Err(); err != nil {
 		return nil, 0, err
@@ -395,17 +401,17 @@ func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, 
 	defer r.release()
 	size := 0
 	for _, it := range items {
-		if size > maxBytes {
-			break
-		}
 		e, batch, err := r.read(it)
 		if err != nil {
 			continue // damaged, or published meanwhile
 		}
+		size += len(e.cron) + len(e.zone) + len(batch.Raw())
+		if len(list) > 0 && size > maxBytes {
+			break
+		}
 		list = append(list, ScheduledBatch{
 			ID: it.id, Due: it.due, Cron: string(e.cron), Zone: string(e.zone), Batch: slices.Clone(batch.Raw()),
 		})
-		size += len(batch.Raw())
 	}
 	return list, total, nil
 }

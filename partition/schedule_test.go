@@ -104,6 +104,33 @@ func TestScheduledMessagesArePublishedWhenTheyAreDue(t *testing.T) {
 	}
 }
 
+// What is accepted can be published, and listed in a frame.
+func TestTheLargestScheduledBatches(t *testing.T) {
+	n, f, p := scheduleNode(t, t.TempDir(), "disk")
+	due := p.ScheduleTime().Add(time.Minute).UnixMilli()
+	large := func(size int) []ScheduleItem {
+		b := batchOf(t, string(make([]byte, size-len(batchOf(t, string(make([]byte, 1<<21))).Raw())+1<<21)))
+		require.Equal(t, size, len(b.Raw()))
+		return []ScheduleItem{{Due: due, Batch: b}}
+	}
+	_, err := p.Schedule(large(maxScheduledBatch+1), wire.Producer{})
+	code(t, wire.CodeTooLarge, err)
+	ids := append(together(t, p, large(maxScheduledBatch)), together(t, p, large(3<<20))...)
+	ids = append(ids, together(t, p, large(3<<20))...)
+	var pages []int
+	for after := uint64(0); len(pages) < 3; {
+		list, _, err := p.Scheduled(0, due, after, 10, 4<<20)
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		after = list[0].ID
+		pages = append(pages, len(list[0].Batch))
+	}
+	require.Equal(t, []int{maxScheduledBatch, 3 << 20, 3 << 20}, pages)
+	f.add(time.Minute)
+	eventually(t, func() bool { return p.Visible() == uint64(len(ids)) })
+	require.Zero(t, n.SchedulerStats().Lost)
+}
+
 func TestScheduledMessagesSurviveAReopen(t *testing.T) {
 	n, f, p := scheduleNode(t, t.TempDir(), "disk")
 	later(t, p, time.Minute, "a")
