@@ -94,8 +94,9 @@ func (c *Client) Server() (s Server, up bool) {
 //   - closes the connection.
 //
 // When ctx ends first, the rest is dropped: publishes without an answer end with an error, and
-// Close returns the context's error. A second call waits for the first. A handler must not call
-// Close.
+// Close returns the context's error. So without a broker, Close waits for one until ctx ends if
+// messages are not sent yet. A second call waits for the same; when its context ends first, that also
+// drops the rest for the first call. A handler must not call Close.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closing = true

@@ -63,8 +63,9 @@ type Options struct {
 	NoAutoCreate bool
 
 	// RequestTimeout bounds three things: the login, every request whose context has no deadline,
-	// and how long a publish is retried while the broker is busy or the connection is lost. Default
-	// 30 s.
+	// and how long a publish is retried that the broker refuses because it is busy, or that may have
+	// been stored when the connection was lost. A message that was never sent is not bounded: it waits
+	// for the next connection, and only Close ends that. Default 30 s.
 	RequestTimeout time.Duration
 	// ReconnectMin and ReconnectMax bound the pause between attempts to reconnect. The pause
 	// doubles with every attempt and is randomized. Attempts end only with Close, or when the

@@ -61,7 +61,8 @@ func newStream(o *Options) wire.Producer {
 const epochBits = 16
 
 // Publish sends m and waits until it is stored as durably as its level asks for. The caller may
-// reuse m afterwards.
+// reuse m afterwards. While there is no connection, a message to a topic that the client knows waits
+// for the next one, as long as ctx allows.
 //
 // When ctx ends first, the error wraps ErrUnknownOutcome and the context's error: the message may
 // still be stored. Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the
@@ -124,6 +125,9 @@ func (w *waiter) finish(r Receipt, err error) {
 // publishing, as long as nothing fails. done runs on a goroutine of the client and must not block.
 // In particular it must not publish, because that may wait for room that only done's return can
 // make.
+//
+// A message waits for the next connection while there is none. When there is none before Close runs
+// out of time, done is called with ErrClosed.
 //
 // PublishAsync blocks while Options.MaxBufferedBytes are not answered, and while it asks the broker
 // for a topic that it does not know yet. ctx bounds only these waits. After an error the message is
