@@ -2,6 +2,8 @@ package log_test
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -34,6 +36,8 @@ type compacted struct {
 	s    *log.Store
 	l    *log.Log
 	all  []keyed // by offset
+
+	memory int64 // budget; 0 for a small one
 }
 
 const tombstoneAge = time.Hour
@@ -47,6 +51,7 @@ func newCompacted(t *testing.T) *compacted {
 func (c *compacted) open() {
 	o := small(c.disk)
 	o.Now = func() time.Time { return c.now }
+	o.MemoryBytes = cmp.Or(c.memory, o.MemoryBytes)
 	c.fs = &openingFS{FS: c.disk}
 	o.FS = c.fs
 	s, err := log.OpenStill(o)
@@ -210,6 +215,45 @@ func TestALookUpByTimeKeepsASealedLastSegmentCompactable(t *testing.T) {
 	fill()
 	c.compact()
 	require.Less(t, len(c.check()), 100, "all sealed segments are compacted")
+}
+
+// packFar returns an S2 block of records whose n bytes from second on are those from first on: a repetition that lies
+// too far back for the encoder that compaction uses.
+func packFar(records []byte, first, second, n int) []byte {
+	literal := func(dst, b []byte) []byte {
+		return append(binary.LittleEndian.AppendUint32(append(dst, 63<<2), uint32(len(b)-1)), b...)
+	}
+	dst := literal(binary.AppendUvarint(nil, uint64(len(records))), records[:second])
+	at := second
+	for ; at+64 < second+n; at += 64 {
+		dst = binary.LittleEndian.AppendUint32(append(dst, 63<<2|3), uint32(second-first))
+	}
+	return literal(dst, records[at:])
+}
+
+// A producer may compress better than the broker. A batch that would outgrow an entry stays as it is.
+func TestCompactionMakesNoEntryTooLarge(t *testing.T) {
+	c := &compacted{t: t, disk: faultfs.New(), now: time.UnixMilli(1_763_800_000_000), memory: 64 << 20}
+	c.open()
+	noise := make([]byte, 6<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise)
+	var b wire.BatchBuilder
+	for _, r := range [][2]string{{"old", "x"}, {"a", string(noise)}, {"b", string(noise)}} {
+		b.Add(wire.Record{Key: []byte(r[0]), Value: []byte(r[1])})
+		c.all = append(c.all, keyed{r[0], r[1], wire.CodecS2, c.now.UnixMilli(), 0})
+	}
+	first, second := bytes.Index(b.Records(), noise), bytes.LastIndex(b.Records(), noise)
+	payload := b.AppendCompressed(nil, wire.CodecS2, packFar(b.Records(), first, second, len(noise)))
+	require.Less(t, len(payload), wire.MaxFrameBytes)
+	_, _, err := c.l.Append(log.Batch{Kind: wire.KindData, Count: 3, Term: 1, Time: c.now.UnixMilli(), Payload: payload})
+	require.NoError(t, err)
+	for i := range 4 {
+		c.append(wire.CodecNone, 0, "old", fmt.Sprint(i), "filler", strings.Repeat("f", 4<<10))
+	}
+	c.compact()
+	got := c.check()
+	require.True(t, has(got, 1), "it can be read")
+	require.False(t, has(got, 4), "and others were compacted")
 }
 
 func TestTombstonesAndRecordsPastTheirTimeGoAway(t *testing.T) {

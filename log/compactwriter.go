@@ -99,6 +99,9 @@ func (w *compactWriter) data(e *wire.Entry) error {
 			payload = c.packed[n:]
 		}
 	}
+	if len(payload) > wire.MaxFrameBytes { // the producer compressed better than we do
+		payload = e.Payload
+	}
 	return w.add(&st, payload)
 }
 
