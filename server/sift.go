@@ -23,6 +23,7 @@ type sieve struct {
 	seed    uint32
 	out     []byte // whole entries
 	records int    // in out that pass
+	read    int    // bytes that were read and opened
 	next    uint64 // offset to read on
 	builder wire.BatchBuilder
 	unpack  []byte
@@ -33,7 +34,7 @@ type sieve struct {
 func sift(p *partition.Partition, f wire.Filter, offset uint64, maxOut int) (*sieve, error) {
 	s := &sieve{filter: f, seed: p.Identity().Seed(), next: offset}
 	var c log.Chunk
-	for read := 0; read < maxSift && s.next < p.Visible(); {
+	for s.read < maxSift && s.next < p.Visible() {
 		err := p.ReadCold(&c, s.next, siftBytes)
 		if err != nil {
 			if len(s.out) > 0 {
@@ -41,7 +42,6 @@ func sift(p *partition.Partition, f wire.Filter, offset uint64, maxOut int) (*si
 			}
 			return s, err
 		}
-		read += c.Bytes
 		full, stuck := s.chunk(&c, maxOut), c.Next == s.next && c.Bytes == 0
 		if !full {
 			s.next = max(s.next, c.Next)
@@ -62,15 +62,29 @@ func (s *sieve) chunk(c *log.Chunk, maxOut int) (full bool) {
 			if err != nil {
 				return true
 			}
-			if len(s.out) > 0 && len(s.out)+e.Size() > maxOut {
+			if s.read >= maxSift || !s.fits(&e, b[:len(b)-len(rest)], maxOut) {
 				return true
 			}
-			s.entry(&e, b[:len(b)-len(rest)])
 			s.next = max(s.next, e.NextOffset())
 			b = rest
 		}
 	}
 	return false
+}
+
+// fits adds what passes of an entry, unless that is more than there is room for. There is always room for the first.
+func (s *sieve) fits(e *wire.Entry, raw []byte, maxOut int) bool {
+	had, records := len(s.out), s.records
+	if had > 0 && had+e.Size() > maxOut {
+		return false
+	}
+	s.read += len(raw)
+	s.entry(e, raw)
+	if had > 0 && len(s.out) > maxOut {
+		s.out, s.records = s.out[:had], records
+		return false
+	}
+	return true
 }
 
 // entry adds what passes of an entry: all of it as it is stored, or a cut one in which only the places
@@ -87,6 +101,7 @@ func (s *sieve) entry(e *wire.Entry, raw []byte) {
 	}
 	if stored.Codec() != wire.CodecNone {
 		s.unpack, _ = plain.Packed()
+		s.read += len(s.unpack)
 	}
 	passed, err := plain.Thin(&s.builder, func(i int, r *wire.Record) bool {
 		return e.BaseOffset+uint64(i) >= s.next && s.filter.Match(r.Headers)
@@ -98,8 +113,13 @@ func (s *sieve) entry(e *wire.Entry, raw []byte) {
 		s.out = append(s.out, raw...)
 		s.records += passed
 	case passed > 0:
+		payload := s.payload(stored.Codec())
+		if len(payload) > wire.MaxFrameBytes { // the producer compressed better than we do
+			s.out = append(s.out, raw...)
+			s.records += passed
+			return
+		}
 		st := e.Stamp
-		payload := s.builder.Bytes()
 		st.Flags |= wire.StampCut
 		st.Length = uint32(len(payload))
 		at := len(s.out)
@@ -107,6 +127,15 @@ func (s *sieve) entry(e *wire.Entry, raw []byte) {
 		st.Put(s.out[at:], s.seed)
 		s.records += passed
 	}
+}
+
+// payload returns the batch in the builder, compressed only when it does not fit an entry otherwise.
+func (s *sieve) payload(c wire.Codec) []byte {
+	b := s.builder.Bytes()
+	if len(b) <= wire.MaxFrameBytes || c == wire.CodecNone {
+		return b
+	}
+	return s.builder.AppendCompressed(nil, c, codec.Compress(nil, c, s.builder.Records()))
 }
 
 // sendSifted writes a frame with what passed a filter.
