@@ -32,12 +32,9 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 		return
 	}
 	in := l.interestIn(topic)
-	if _, size := batch.Packed(); batch.Codec() != wire.CodecNone && size > maxLiveBatch {
-		return
-	}
-	plain, err := codec.Unpack(*batch, nil)
+	plain, err := openLive(batch)
 	if err != nil {
-		return // no consumer can open it either
+		return
 	}
 	for rec, err := range plain.Records() {
 		if err != nil {
@@ -51,6 +48,15 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 		m.Subject, m.Reply, m.Header, m.Payload = in.name, nil, l.header, rec.Value
 		l.route(m)
 	}
+}
+
+// openLive returns a batch decompressed. The error is for one that no consumer can open either, or that takes too much of
+// an event loop's time.
+func openLive(batch *wire.Batch) (wire.Batch, error) {
+	if _, size := batch.Packed(); batch.Codec() != wire.CodecNone && size > maxLiveBatch {
+		return wire.Batch{}, wire.CodeTooLarge
+	}
+	return codec.Unpack(*batch, nil)
 }
 
 // routes reports whether a live subscription matches the name of a topic.

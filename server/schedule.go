@@ -6,7 +6,6 @@ import (
 
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
-	"github.com/rafka-mq/rafka/wire/codec"
 )
 
 // scheduleLater schedules batches. It is like a publish, to the schedule of the partition.
@@ -183,10 +182,10 @@ func (srv *Server) fired(t *partition.Topic, batch *wire.Batch, late time.Durati
 func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 	batch, err := wire.ViewBatch(raw)
 	if err == nil {
-		batch, err = codec.Unpack(batch, nil)
+		batch, err = openLive(&batch)
 	}
 	if err != nil {
-		return // no consumer can open it either
+		return
 	}
 	for rec, err := range batch.Records() {
 		if err != nil {

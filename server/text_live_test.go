@@ -110,10 +110,13 @@ func TestUnreadableBatchIsNotRouted(t *testing.T) {
 		b.loops[0].routeBatch(b.srv.registry.Topic("orders"), &batch)
 	}
 	builder.Reset()
-	builder.Add(wire.Record{Value: make([]byte, maxLiveBatch+1)})
+	for range 3 {
+		builder.Add(wire.Record{Value: make([]byte, maxLiveBatch/3+1)})
+	}
 	batch, err := wire.ParseBatch(builder.AppendCompressed(nil, wire.CodecZstd, codec.Compress(nil, wire.CodecZstd, builder.Records())))
 	require.NoError(t, err)
 	b.loops[0].routeBatch(b.srv.registry.Topic("orders"), &batch)
+	b.loops[0].routeFired(b.srv.registry.Topic("orders"), batch.Raw())
 	b.turn()
 	require.Empty(t, sub.take())
 }
