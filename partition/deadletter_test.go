@@ -22,6 +22,12 @@ func packedBatch(t *testing.T, c wire.Codec, records int, packed []byte) *wire.B
 	for range records {
 		b.Add(wire.Record{Value: []byte("v")})
 	}
+	return packedBatchOf(t, &b, c, packed)
+}
+
+// packedBatchOf returns the builder's batch with packed in place of its records.
+func packedBatchOf(t *testing.T, b *wire.BatchBuilder, c wire.Codec, packed []byte) *wire.Batch {
+	t.Helper()
 	batch, err := wire.ParseBatch(b.AppendCompressed(nil, c, packed))
 	require.NoError(t, err)
 	return &batch

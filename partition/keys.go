@@ -20,6 +20,8 @@ var ErrKeys = errors.New("partition: keys have to be read first")
 const (
 	// keyBytes is how much readKeys reads at once.
 	keyBytes = 256 << 10
+	// keysOpened is how much readKeys decompresses at once: a little may unpack to much.
+	keysOpened = 16 << 20
 	// maxLook bounds the messages whose keys one call of Lease looks at, to about a millisecond.
 	maxLook = 16 << 10
 )
@@ -115,7 +117,7 @@ func (p *Partition) readKeys(dst []uint64, from uint64, read readFunc, blocking 
 	case err != nil:
 		return dst, err
 	}
-	at := from
+	at, opened := from, 0
 	for _, b := range c.Slices {
 		for len(b) > 0 {
 			e, rest, err := wire.ViewEntry(b)
@@ -134,6 +136,9 @@ func (p *Partition) readKeys(dst []uint64, from uint64, read readFunc, blocking 
 			dst = appendGap(dst, at, e.BaseOffset)
 			dst = appendKeys(dst, &e, max(at, e.BaseOffset))
 			at, b = e.NextOffset(), rest
+			if opened += unpackedBytes(&e); opened >= keysOpened {
+				return dst, nil
+			}
 		}
 	}
 	dst = appendGap(dst, at, min(c.Next, at+maxLook))
@@ -157,6 +162,16 @@ func appendGap(dst []uint64, from, to uint64) []uint64 {
 func heavy(e *wire.Entry) bool {
 	batch, err := wire.ViewBatch(e.Payload)
 	return err == nil && (batch.Codec() != wire.CodecNone || batch.Count() > maxLook)
+}
+
+// unpackedBytes returns how much the entry's batch says it unpacks to.
+func unpackedBytes(e *wire.Entry) int {
+	batch, err := wire.ViewBatch(e.Payload)
+	if err != nil {
+		return 0
+	}
+	_, n := batch.Packed()
+	return n
 }
 
 // appendKeys appends a hash for each of the entry's records from an offset on. Records of a damaged batch count as

@@ -69,6 +69,24 @@ func TestKeysOfCompressedBatchesAreLearnedApart(t *testing.T) {
 	require.Empty(t, lease(t, p, 10))
 }
 
+// Whoever publishes cannot make a worker open gigabytes at once.
+func TestKeysAreLearnedInSteps(t *testing.T) {
+	n := openNode(t, "", Options{})
+	p := orderedQueue(t, n)
+	var b wire.BatchBuilder
+	for range 3 {
+		b.Add(wire.Record{Value: make([]byte, keysOpened/6)})
+	}
+	packed := codec.Compress(nil, wire.CodecZstd, b.Records())
+	for range 5 {
+		_, _, _, err := p.Publish(packedBatchOf(t, &b, wire.CodecZstd, packed), 1)
+		require.NoError(t, err)
+	}
+	keys, err := p.readKeys(nil, 0, p.ReadCold, true)
+	require.NoError(t, err)
+	require.Len(t, keys, 6, "of two batches")
+}
+
 func TestTheOrderOfKeysHoldsOverAReopen(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
 	p := orderedQueue(t, n)
