@@ -2,6 +2,9 @@ package partition
 
 import (
 	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -148,4 +152,55 @@ func TestAScheduleThatCannotBeReadIsSetAside(t *testing.T) {
 			require.Zero(t, n.store.Stats().ReadOnly)
 		})
 	}
+}
+
+// unreadableFS is a disk whose files of scheduled messages cannot be opened for a while.
+type unreadableFS struct {
+	*faultfs.Disk
+	bad atomic.Bool
+}
+
+func (f *unreadableFS) Open(name string, write, create bool) (log.File, error) {
+	if f.bad.Load() && strings.Contains(name, "-2147483648/") {
+		return nil, syscall.EIO
+	}
+	return f.Disk.Open(name, write, create)
+}
+
+// A failure of the device passes, and so does what it keeps from being read.
+func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
+	disk := &unreadableFS{Disk: faultfs.New()}
+	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	start := func() (*log.Store, *Registry) {
+		s, err := log.Open(log.Options{FS: disk, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
+		require.NoError(t, err)
+		r, err := Open(s, true, Options{Now: clock.Now})
+		require.NoError(t, err)
+		return s, r
+	}
+	s, r := start()
+	_, err := r.Create("jobs", 1, nil)
+	require.NoError(t, err)
+	later(t, r.Topic("jobs").Partition(0), time.Hour, "a")
+	require.NoError(t, s.Checkpoint())
+	r.Close()
+	require.NoError(t, s.Close())
+
+	disk.bad.Store(true)
+	s, r = start()
+	p := r.Topic("jobs").Partition(0)
+	eventually(t, func() bool { return p.ScheduleFailure() != nil })
+	require.ErrorContains(t, p.ScheduleFailure(), syscall.EIO.Error())
+	item := []ScheduleItem{{Due: clock.Now().Add(time.Hour).UnixMilli(), Batch: batchOf(t, "b")}}
+	_, err = p.Schedule(item, wire.Producer{})
+	code(t, wire.CodeReadOnly, err)
+	disk.bad.Store(false)
+	clock.add(loadRetry)
+	eventually(t, func() bool { return p.ScheduleFailure() == nil })
+	together(t, p, item)
+	clock.add(time.Hour)
+	eventually(t, func() bool { return p.Visible() == 2 })
+	require.ElementsMatch(t, []string{"a", "b"}, values(t, p, 0))
+	r.Close()
+	require.NoError(t, s.Close())
 }

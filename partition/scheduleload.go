@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,9 +28,33 @@ type redo struct {
 	sequence uint64
 }
 
+// tryLoad loads the schedule, and returns false when it has to be tried again: reading failed, but what can be read is
+// not damaged.
+func (s *schedule) tryLoad(now time.Time) (done bool) {
+	err := s.load()
+	switch {
+	case s.target.Err() != nil: // deleted meanwhile
+	case err == nil:
+		s.failed.Store(nil)
+	case errors.Is(err, errScheduleEntry), errors.Is(err, log.ErrVersion):
+		s.store.log.Refuse(err)
+		s.setAside(err)
+	default:
+		s.setAside(err)
+		s.retryAt = now.Add(loadRetry)
+		return false
+	}
+	s.retryAt = time.Time{}
+	return true
+}
+
+// unread reports whether the schedule waits for its log to be readable.
+func (s *schedule) unread() bool { return !s.loaded.Load() && !s.retryAt.IsZero() }
+
 // load rebuilds the index from the companion log, and finds the fired batches that a crash kept from being published.
 func (s *schedule) load() error {
 	l := loading{waitlist: waitlist{}, known: s.target.scheduledNext()}
+	s.crons, s.producers, s.sequence = map[uint64]*recurrence{}, producers{}, l.known // of an earlier attempt
 	err := s.store.log.Replay(func(e wire.Entry) error { return s.loadEntry(&l, &e) })
 	if err != nil {
 		return fmt.Errorf("read the schedule of %s: %w", s.target, err)
@@ -45,7 +70,6 @@ func (s *schedule) load() error {
 // setAside makes a schedule unusable because its log cannot be read. Its files stay as they are, and the partition is
 // served without it.
 func (s *schedule) setAside(err error) {
-	s.store.log.Refuse(err)
 	s.failed.Store(wire.Errorf(wire.CodeReadOnly, "scheduled messages of %s cannot be read: %v", s.target, err))
 	s.all.logger.Error("scheduled messages cannot be read", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
 }

@@ -14,6 +14,8 @@ const (
 	maxNap = 100 * time.Millisecond
 	// fireGroup is how many partitions publish together: they share one wait for the disk.
 	fireGroup = 16
+	// loadRetry is the pause after a schedule could not be read.
+	loadRetry = 10 * time.Second
 	// tidyEvery is how often space of companion logs is given back.
 	tidyEvery = time.Second
 	// defaultMaxScheduled keeps the index of all messages below 240 MB.
@@ -99,8 +101,8 @@ func (sc *scheduler) run(stop <-chan struct{}) {
 	defer nap.Stop()
 	tidied := time.Time{}
 	for {
-		sc.loadAll()
 		now := sc.clock.Now()
+		sc.loadAll(now)
 		if !sc.turn(now, stop) {
 			return
 		}
@@ -129,6 +131,8 @@ func (sc *scheduler) idle() (wait time.Duration, any bool) {
 	now := sc.clock.Now()
 	for _, s := range sc.schedules() {
 		switch {
+		case s.unread():
+			any = true
 		case len(s.stuck) > 0:
 			return min(maxNap, max(0, s.retryAt.Sub(now))), true
 		case len(s.waiting) > 0:
@@ -173,23 +177,21 @@ func (sc *scheduler) drop(s *schedule) {
 	s.earliest.Store(noDue)
 }
 
-// loadAll loads the schedules that are not loaded yet.
-func (sc *scheduler) loadAll() {
-	for {
-		sc.mu.Lock()
-		var s *schedule
-		if n := len(sc.fresh); n > 0 {
-			s = sc.fresh[n-1]
-			sc.fresh = sc.fresh[:n-1]
-		}
-		sc.mu.Unlock()
-		if s == nil {
-			return
-		}
-		if err := s.load(); err != nil {
-			s.setAside(err)
+// loadAll loads the schedules that are not loaded yet. What could not be read is tried again after loadRetry.
+func (sc *scheduler) loadAll(now time.Time) {
+	sc.mu.Lock()
+	list := sc.fresh
+	sc.fresh = nil
+	sc.mu.Unlock()
+	var again []*schedule
+	for _, s := range list {
+		if now.Before(s.retryAt) || !s.tryLoad(now) {
+			again = append(again, s)
 		}
 	}
+	sc.mu.Lock()
+	sc.fresh = append(sc.fresh, again...)
+	sc.mu.Unlock()
 }
 
 // turn publishes what is due. It returns false when stop is closed. Then a round may be logged and not published, and
