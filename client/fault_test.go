@@ -247,6 +247,25 @@ func TestOrderAndOutcomesHoldWhileTheConnectionBreaksAgainAndAgain(t *testing.T)
 	}
 }
 
+// A publish may still hold a topic that was dropped, and learn that another one of its name has more
+// partitions. A message that went there would be nobody's: neither Flush nor Close would know of it.
+func TestADroppedTopicTakesNoMessagesInLaterPartitions(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	c := dial(t, b, Options{})
+	_, err := c.Publish(within(t), &Message{Topic: "t"})
+	require.NoError(t, err)
+	old, err := c.producer.topic(within(t), "t")
+	require.NoError(t, err)
+	c.producer.drop(old, errOtherTopic)
+	larger := *old.binding.Load()
+	larger.Partitions = 2
+	old.bind(&larger)
+	for _, l := range *old.lanes.Load() {
+		require.False(t, l.add(&Message{Topic: "t"}, nil, batchKind{}, messageBytes, false, nil, nil), "partition %d", l.partition)
+	}
+}
+
 func TestASilentConnectionIsReplaced(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)

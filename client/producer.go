@@ -367,9 +367,7 @@ func (p *producer) drop(t *topic, err error) {
 		p.last.Store(nil)
 	}
 	p.mu.Unlock()
-	for _, l := range *t.lanes.Load() {
-		l.drop(err)
-	}
+	t.drop(err)
 }
 
 // end ends the producer: all waiting messages, and all later ones, fail with err.
@@ -381,8 +379,6 @@ func (p *producer) end(err error) {
 	p.topics = map[string]*topic{}
 	p.mu.Unlock()
 	for _, t := range topics {
-		for _, l := range *t.lanes.Load() {
-			l.drop(err)
-		}
+		t.drop(err)
 	}
 }

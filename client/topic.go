@@ -22,7 +22,8 @@ type topic struct {
 	placing atomic.Pointer[[]*lane] // the lanes to publish to: fewer than lanes if the topic was created again with fewer partitions
 	sticky  atomic.Uint32           // modulo the number of partitions, the one for messages without a key
 
-	mu sync.Mutex // held by bind
+	mu   sync.Mutex // held by bind; guards gone
+	gone error      // why the topic was dropped, or nil
 }
 
 // topicInfo is what the producer needs to place and measure messages.
@@ -63,7 +64,9 @@ func (t *topic) bind(b *binding) {
 	t.mu.Lock()
 	lanes := *t.lanes.Load()
 	for len(lanes) < int(b.Partitions) {
-		lanes = append(lanes[:len(lanes):len(lanes)], newLane(t, uint16(len(lanes)), wire.OpPublish))
+		l := newLane(t, uint16(len(lanes)), wire.OpPublish)
+		l.gone = t.gone
+		lanes = append(lanes[:len(lanes):len(lanes)], l)
 	}
 	t.info.Store(newTopicInfo(b, t.p.c.opts.MaxBatchBytes))
 	t.lanes.Store(&lanes)
@@ -73,6 +76,17 @@ func (t *topic) bind(b *binding) {
 	t.mu.Unlock()
 	for _, l := range lanes {
 		l.kick()
+	}
+}
+
+// drop drops all lanes, also those that a description of the topic adds which is on its way.
+func (t *topic) drop(err error) {
+	t.mu.Lock()
+	t.gone = err
+	lanes := *t.lanes.Load()
+	t.mu.Unlock()
+	for _, l := range lanes {
+		l.drop(err)
 	}
 }
 
