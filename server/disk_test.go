@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,43 @@ func TestAFailingDiskStopsWhatItHitsAndNothingElse(t *testing.T) {
 			p.publish(hit, 0, "writable again")
 		})
 	}
+}
+
+// A kernel makes a file system read-only when its device fails, under a broker that runs.
+func TestAFileSystemThatBecomesReadOnly(t *testing.T) {
+	disk := faultfs.New()
+	srv := startServer(t, Options{Dir: "/data", FS: disk, MemoryBytes: 32 << 20, Admin: "127.0.0.1:0"})
+	p := login(t, srv)
+	hit, other := p.resolve("hit").Handle, p.resolve("other").Handle
+	p.publish(hit, 0, "a", "b")
+	p.publish(other, 0, "a")
+	require.Zero(t, p.commitTo(hit, "audit", 1).Flags)
+	answers(t, srv, "/readyz", http.StatusOK, "ok\n")
+
+	disk.Fail(func(faultfs.Op, string) error { return unix.EROFS })
+	for _, h := range []uint16{hit, other} {
+		e := p.refused(wire.CodeStorage, wire.OpPublish, 0, publishBody(h, 0, batchOf("lost?")))
+		require.Contains(t, e.Detail, unix.EROFS.Error())
+		require.Equal(t, wire.RetryUnknown, e.Retry)
+		e = p.refused(wire.CodeReadOnly, wire.OpPublish, 0, publishBody(h, 0, batchOf("refused")))
+		require.Equal(t, wire.RetryNever, e.Retry)
+	}
+	create := wire.CreateTopic{Topic: "new", Partitions: 1}
+	require.NotZero(t, p.call(wire.OpCreateTopic, 0, create.Append).Flags&wire.FlagError)
+	require.NotZero(t, p.commitTo(hit, "audit", 2).Flags&wire.FlagError)
+	require.Equal(t, []string{"a", "b"}, p.fetchAll(hit), "reads go on")
+	require.Equal(t, []string{"a"}, p.fetchAll(other))
+	answers(t, srv, "/readyz", http.StatusServiceUnavailable, storageFailed)
+
+	after := disk.Clone() // the process is killed here, and the file system repaired
+	disk.Fail(nil)
+	srv = startServer(t, Options{Dir: "/data", FS: after, MemoryBytes: 32 << 20})
+	p = login(t, srv)
+	hit, other = p.resolve("hit").Handle, p.resolve("other").Handle
+	require.Equal(t, []string{"a", "b"}, p.fetchAll(hit)[:2])
+	require.Equal(t, "a", p.fetchAll(other)[0])
+	require.Equal(t, uint64(1), p.committed(hit, "audit"))
+	p.publish(hit, 0, "writable again")
 }
 
 // smallDisk is a disk that can be filled up.
