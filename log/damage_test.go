@@ -1,6 +1,7 @@
 package log_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"path"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/crc32c"
 )
 
 // survivors opens a store on a damaged disk and reads the log, going on behind every corrupt range.
@@ -258,6 +260,31 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, log.ErrVersion, "a refused open releases the lock")
 	_, err = log.VerifyFS(disk, small(disk).Dir)
 	require.ErrorIs(t, err, log.ErrVersion, "not damaged")
+}
+
+// Without the checkpoint a start reads the last segments. It does not take those of a newer version for damage, which it
+// would cut off.
+func TestANewerSegmentIsRefusedWhenTheCheckpointIsLost(t *testing.T) {
+	disk, _ := damagedDisk(t)
+	segment := ""
+	for _, name := range disk.Names() {
+		switch {
+		case path.Base(name) == "checkpoint":
+			disk.Delete(name)
+		case path.Ext(name) == ".seg":
+			segment = name // the last of its log
+		}
+	}
+	b := disk.Bytes(segment)
+	header := b[:binary.LittleEndian.Uint32(b[36:])]
+	binary.LittleEndian.PutUint32(header[8:], 2)
+	binary.LittleEndian.PutUint32(header[12:], 0)
+	binary.LittleEndian.PutUint32(header[12:], crc32c.Checksum(header))
+	disk.SetBytes(segment, b)
+	_, err := log.Open(small(disk))
+	require.ErrorIs(t, err, log.ErrVersion)
+	require.ErrorContains(t, err, segment)
+	require.Equal(t, b, disk.Bytes(segment))
 }
 
 // However short somebody makes a commit log file, between chunks or to nothing, what it loses is reported.

@@ -300,10 +300,15 @@ func (l *Log) salvageLast() (place, error) {
 	}
 	end := last.start
 	last.data = segmentHeader
-	if h, err := readSegmentHeader(f); err == nil {
+	h, headErr := readSegmentHeader(f)
+	if headErr == nil {
 		end, last.data = h.start, h.data
 	}
-	if info, err := readFooter(f, last.size); err == nil {
+	info, footErr := readFooter(f, last.size)
+	switch {
+	case errors.Is(headErr, ErrVersion), errors.Is(footErr, ErrVersion): // damaged, it would be cut
+		return place{}, fmt.Errorf("open %s: %w", last.path, ErrVersion)
+	case footErr == nil:
 		l.spoiled, last.end, last.data = true, info.next, 0
 		return info.next, nil
 	}
