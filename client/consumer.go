@@ -94,6 +94,9 @@ func (k *Consumer) Next(ctx context.Context) (*Message, error) {
 				return &k.msg, nil
 			}
 			p := k.open.part
+			if undecodable(err) {
+				return nil, explain(err, wire.OpSubscribe, p.f.topic, int(p.partition))
+			}
 			p.release(k.open)
 			k.open = nil
 			if err != nil {

@@ -20,7 +20,7 @@ type cursor struct {
 	records wire.RecordReader // of the open batch
 	record  wire.Record       // the current one
 	current bool              // record is valid
-	base    uint64            // base offset of the open batch
+	end     uint64            // offset behind the open batch
 	next    uint64            // offset of the record to decode next
 	time    int64             // append time of the batch, Unix ms
 	ttl     time.Duration
@@ -34,8 +34,9 @@ func (c *cursor) reset(entries []byte, seed uint32, from uint64) {
 	c.records, c.current = wire.RecordReader{}, false
 }
 
-// more makes the next record current. It returns false at the end of the entries. After an error
-// nothing more can be read: the entries are damaged.
+// more makes the next record current. It returns false at the end of the entries. An error for which
+// undecodable returns true names records that are lost; the next call goes on behind them. After any
+// other nothing more can be read: the entries are damaged.
 func (c *cursor) more() (bool, error) {
 	for {
 		if ok, err := c.read(); ok || err != nil {
@@ -52,8 +53,9 @@ func (c *cursor) more() (bool, error) {
 		if e.Kind != wire.KindData || e.NextOffset() <= c.from {
 			continue
 		}
+		c.next, c.end = e.BaseOffset, e.NextOffset()
 		if err := c.open(&e); err != nil {
-			return false, fmt.Errorf("received batch at offset %d: %w", e.BaseOffset, err)
+			return false, c.lost(err)
 		}
 	}
 }
@@ -63,7 +65,7 @@ func (c *cursor) read() (bool, error) {
 	for !c.current {
 		ok, err := c.records.Next(&c.record)
 		if err != nil {
-			return false, fmt.Errorf("received batch at offset %d: %w", c.base, err)
+			return false, c.lost(err)
 		}
 		if !ok {
 			return false, nil
@@ -73,6 +75,17 @@ func (c *cursor) read() (bool, error) {
 	}
 	return true, nil
 }
+
+// lost returns the error for the rest of a batch that cannot be decoded because of err. The broker does
+// not open compressed batches, so the producer may have sent it like this.
+func (c *cursor) lost(err error) error {
+	we := wire.Errorf(wire.CodeCorruptRange, "received batch cannot be decoded: %v", err)
+	we.First, we.Next = max(c.next, c.from), c.end
+	return we
+}
+
+// undecodable reports whether err, from a cursor, names records that are lost.
+func undecodable(err error) bool { return errors.Is(err, wire.CodeCorruptRange) }
 
 // open begins a batch.
 func (c *cursor) open(e *wire.Entry) error {
@@ -93,7 +106,7 @@ func (c *cursor) open(e *wire.Entry) error {
 		c.unpack, _ = b.Packed()
 	}
 	c.records, c.current = b.Reader(), false
-	c.base, c.next, c.time = e.BaseOffset, e.BaseOffset, e.Time
+	c.time = e.Time
 	c.ttl = time.Duration(b.TTL()) * time.Millisecond
 	return nil
 }

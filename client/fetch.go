@@ -163,10 +163,14 @@ func (c *Client) readFetched(r *FetchRequest, buf *buffer, b *binding, from Posi
 		if ok {
 			f.Messages, err = cur.drain(f.Messages, r.Topic, r.Partition)
 		}
-		if err != nil {
-			return Fetched{}, fmt.Errorf("fetch %s/%d: %w", r.Topic, r.Partition, err)
-		}
-		if !ok {
+		we, _ := errors.AsType[*wire.Error](err)
+		switch {
+		case we != nil && len(f.Messages) > 0:
+			f.Next = we.First // the next fetch reports it
+			return f, nil
+		case err != nil:
+			return Fetched{}, explain(err, wire.OpFetch, r.Topic, r.Partition)
+		case !ok:
 			return f, nil
 		}
 	}

@@ -38,7 +38,7 @@ func (c *Client) Get(ctx context.Context, topic string, key []byte) (*Message, e
 	cur.reset(e.Bytes, b.seed(partition), e.Next-1)
 	switch ok, err := cur.more(); {
 	case err != nil:
-		return nil, fmt.Errorf("get %s/%d: %w", topic, partition, err)
+		return nil, explain(err, wire.OpGet, topic, partition)
 	case !ok || cur.offset() != e.Next-1:
 		return nil, fmt.Errorf("get %s/%d: %w: not the record that was announced", topic, partition, ErrProtocol)
 	}

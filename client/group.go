@@ -181,6 +181,10 @@ func (r *groupRun) handle(t *task) time.Duration {
 	for !t.halting.Load() && !r.isStopped() {
 		if !t.retrying {
 			ok, err := t.walk.more()
+			if undecodable(err) {
+				r.c.report(r.explain(t, err))
+				continue
+			}
 			if err != nil {
 				r.stop(r.explain(t, err))
 				return 0

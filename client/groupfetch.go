@@ -124,6 +124,10 @@ func (g *GroupConsumer) readLocked(t *task, limit int) []*Message {
 	var ms []*Message
 	for len(ms) < limit && !t.halting.Load() && !r.isStopped() {
 		ok, err := t.walk.more()
+		if undecodable(err) {
+			r.c.report(r.explain(t, err))
+			continue
+		}
 		if err != nil {
 			r.stop(r.explain(t, err))
 			return nil

@@ -124,6 +124,82 @@ func TestTheLargestBatchCanBeRead(t *testing.T) {
 	}
 }
 
+// A producer may send a compressed batch that nobody can open. Its records are lost, and everybody goes on behind them.
+func TestABatchThatCannotBeDecodedIsPassed(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0"}})
+	reports := make(chan error, 100)
+	c := connect(t, b, client.Options{OnError: func(err error) { reports <- err }})
+	_, err := c.CreateTopic(within(t), "t", client.TopicOptions{})
+	require.NoError(t, err)
+	raw := dialRaw(t, b)
+	var topic wire.ResolveReply
+	require.NoError(t, topic.Parse(raw.call(wire.OpResolve, 0, (&wire.Resolve{Topic: "t"}).Append)))
+	var two wire.BatchBuilder
+	two.Add(wire.Record{Value: []byte("x")})
+	two.Add(wire.Record{Value: []byte("y")})
+	_, err = c.Publish(within(t), &client.Message{Topic: "t", Value: []byte("a")})
+	require.NoError(t, err)
+	garbage := wire.Publish{Handle: topic.Handle, Batch: two.AppendCompressed(nil, wire.CodecS2, []byte("garbage"))}
+	raw.call(wire.OpPublish, wire.Flags(wire.LevelMemory), garbage.Append)
+	_, err = c.Publish(within(t), &client.Message{Topic: "t", Value: []byte("b")})
+	require.NoError(t, err)
+	lost := func(err error) {
+		t.Helper()
+		e, ok := errors.AsType[*client.Error](err)
+		require.True(t, ok, "%v", err)
+		require.Equal(t, []any{wire.CodeCorruptRange, uint64(1), uint64(3)}, []any{e.Err.Code, e.Err.First, e.Err.Next})
+	}
+
+	sub, err := c.Subscribe(within(t), client.Subscription{Topic: "t"})
+	require.NoError(t, err)
+	var got []string
+	for range 3 {
+		m, err := sub.Next(within(t))
+		if err != nil {
+			lost(err)
+			continue
+		}
+		got = append(got, string(m.Value))
+	}
+	require.Equal(t, []string{"a", "b"}, got)
+
+	f, err := c.Fetch(within(t), client.FetchRequest{Topic: "t"})
+	require.NoError(t, err)
+	require.Len(t, f.Messages, 1)
+	_, err = c.Fetch(within(t), client.FetchRequest{Topic: "t", From: client.At(f.Next)})
+	lost(err)
+	f, err = c.Fetch(within(t), client.FetchRequest{Topic: "t", From: client.At(3)})
+	require.NoError(t, err)
+	require.Len(t, f.Messages, 1)
+
+	got = nil
+	require.NoError(t, c.Run(within(t), client.Group("g", "t"), func(_ context.Context, m *client.Message) error {
+		if got = append(got, string(m.Value)); len(got) == 2 {
+			return client.ErrStop
+		}
+		return nil
+	}))
+	require.Equal(t, []string{"a", "b"}, got)
+	lost(<-reports)
+
+	queue, err := c.OpenQueue(within(t), client.Queue("q", "t"))
+	require.NoError(t, err)
+	group, err := c.OpenGroup(within(t), client.Group("h", "t"))
+	require.NoError(t, err)
+	for _, fetch := range []func(context.Context, int) ([]*client.Message, error){queue.Fetch, group.Fetch} {
+		got = nil
+		for len(got) < 2 {
+			ms, err := fetch(within(t), 10)
+			require.NoError(t, err)
+			for _, m := range ms {
+				got = append(got, string(m.Value))
+			}
+		}
+		require.ElementsMatch(t, []string{"a", "b"}, got)
+		lost(<-reports)
+	}
+}
+
 func value(i int) string { return fmt.Sprintf("value %06d", i) }
 
 func TestARealBrokerStoresWhatIsPublished(t *testing.T) {

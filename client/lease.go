@@ -279,6 +279,10 @@ func (q *QueueConsumer) messages(b *binding, buf *buffer, l *wire.Leased, limit 
 	ranges := l.Ranges
 	for {
 		ok, err := walk.more()
+		if undecodable(err) { // the broker gives them up when their leases have ended often enough
+			q.c.report(explain(err, wire.OpLease, q.topic, int(l.Partition)))
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s/%d: %w", q.topic, l.Partition, err)
 		}
