@@ -169,3 +169,23 @@ func TestQueueGroupsAcrossProtocols(t *testing.T) {
 	require.Greater(t, got, n/4)
 	require.Greater(t, other, n/4)
 }
+
+// The largest payload on the longest subjects reaches a binary subscriber. As a record it is too large, which the sender
+// is told on the reply subject.
+func TestTheLargestLiveMessage(t *testing.T) {
+	const size = 8387584
+	srv := startServer(t, Options{Topics: []wire.Setting{{Key: "max_record_bytes", Value: fmt.Sprint(size)}}})
+	require.Equal(t, size, srv.maxPayload())
+	p, text := login(t, srv), greetText(t, srv)
+	long := strings.Repeat("s", 1900)
+	create := wire.CreateTopic{Topic: "orders", Partitions: 1, Settings: []wire.Setting{{Key: "subjects", Value: "orders.>"}}}
+	require.Zero(t, p.call(wire.OpCreateTopic, 0, create.Append).Flags)
+	id, inbox := p.listen("live.>", ""), p.listen("inbox.>", "")
+	payload := strings.Repeat("x", size)
+	text.write(quietProgram + fmt.Sprintf("PUB live.%s inbox.%s %d\r\n%s\r\n", long, long, size, payload))
+	got := p.message(id)
+	require.Greater(t, len(got), wire.MaxFrameBytes)
+	require.Equal(t, fmt.Sprintf("live.%s inbox.%s \"\" ", long, long), got[:len(got)-size])
+	text.write(fmt.Sprintf("PUB orders.%s inbox.%s %d\r\n%s\r\n", long, long, size, payload))
+	require.Contains(t, p.message(inbox), wire.CodeTooLarge.String())
+}

@@ -180,12 +180,9 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 	if err := traits(&l.builder, rec.Headers); err != nil {
 		return s, err
 	}
-	batch, err := wire.ViewBatch(l.builder.Bytes())
-	if err == nil {
-		err = batch.Validate(topic.Config().MaxRecord)
-	}
+	batch, err := builtBatch(&l.builder, topic.Config().MaxRecord)
 	if err != nil {
-		return s, batchError(err, topic.Config().MaxRecord)
+		return s, err
 	}
 	if when != nil {
 		m.later, s.later = true, true
@@ -196,6 +193,21 @@ func (l *loop) storeMessage(topic *partition.Topic, m *message, now time.Time) (
 		l.turn.published.add(1, len(l.builder.Bytes()))
 	}
 	return s, err
+}
+
+// builtBatch returns the builder's batch after checking it.
+func builtBatch(b *wire.BatchBuilder, maxRecord int) (wire.Batch, error) {
+	if b.Size() > wire.MaxFrameBytes { // such a record is no part of a valid batch
+		return wire.Batch{}, batchError(wire.ErrRecordTooLarge, maxRecord)
+	}
+	batch, err := wire.ViewBatch(b.Bytes())
+	if err == nil {
+		err = batch.Validate(maxRecord)
+	}
+	if err != nil {
+		return wire.Batch{}, batchError(err, maxRecord)
+	}
+	return batch, nil
 }
 
 var crlf = []byte("\r\n")
