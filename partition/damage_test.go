@@ -154,31 +154,48 @@ func TestAScheduleThatCannotBeReadIsSetAside(t *testing.T) {
 	}
 }
 
-// unreadableFS is a disk whose files of scheduled messages cannot be opened for a while.
+// unreadableFS is a disk whose files of scheduled messages cannot be read for a while.
 type unreadableFS struct {
 	*faultfs.Disk
-	bad atomic.Bool
+	bad     atomic.Bool
+	refused atomic.Int64
 }
 
 func (f *unreadableFS) Open(name string, write, create bool) (log.File, error) {
-	if f.bad.Load() && strings.Contains(name, "-2147483648/") {
-		return nil, syscall.EIO
+	file, err := f.Disk.Open(name, write, create)
+	if err != nil || !strings.Contains(name, "-2147483648/") {
+		return file, err
 	}
-	return f.Disk.Open(name, write, create)
+	return &unreadableFile{file, f}, nil
+}
+
+type unreadableFile struct {
+	log.File
+	fs *unreadableFS
+}
+
+func (f *unreadableFile) ReadAt(b []byte, off int64) (int, error) {
+	if f.fs.bad.Load() {
+		f.fs.refused.Add(1)
+		return 0, syscall.EIO
+	}
+	return f.File.ReadAt(b, off)
+}
+
+// start opens what the disk holds.
+func (f *unreadableFS) start(t *testing.T, clock *fakeTime) (*log.Store, *Registry) {
+	s, err := log.Open(log.Options{FS: f, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
+	require.NoError(t, err)
+	r, err := Open(s, true, Options{Now: clock.Now})
+	require.NoError(t, err)
+	return s, r
 }
 
 // A failure of the device passes, and so does what it keeps from being read.
 func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
 	disk := &unreadableFS{Disk: faultfs.New()}
 	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
-	start := func() (*log.Store, *Registry) {
-		s, err := log.Open(log.Options{FS: disk, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
-		require.NoError(t, err)
-		r, err := Open(s, true, Options{Now: clock.Now})
-		require.NoError(t, err)
-		return s, r
-	}
-	s, r := start()
+	s, r := disk.start(t, clock)
 	_, err := r.Create("jobs", 1, nil)
 	require.NoError(t, err)
 	later(t, r.Topic("jobs").Partition(0), time.Hour, "a")
@@ -187,7 +204,7 @@ func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
 	require.NoError(t, s.Close())
 
 	disk.bad.Store(true)
-	s, r = start()
+	s, r = disk.start(t, clock)
 	p := r.Topic("jobs").Partition(0)
 	eventually(t, func() bool { return p.ScheduleFailure() != nil })
 	require.ErrorContains(t, p.ScheduleFailure(), syscall.EIO.Error())
@@ -203,4 +220,38 @@ func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
 	require.ElementsMatch(t, []string{"a", "b"}, values(t, p, 0))
 	r.Close()
 	require.NoError(t, s.Close())
+}
+
+// A message that the system fails to read when it is due is published later.
+func TestAScheduledMessageIsReadWhenThatIsPossible(t *testing.T) {
+	disk := &unreadableFS{Disk: faultfs.New()}
+	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	s, r := disk.start(t, clock)
+	_, err := r.Create("jobs", 1, nil)
+	require.NoError(t, err)
+	later(t, r.Topic("jobs").Partition(0), time.Hour, "a")
+	require.NoError(t, s.Checkpoint())
+	r.Close()
+	require.NoError(t, s.Close())
+
+	s, r = disk.start(t, clock)
+	p := r.Topic("jobs").Partition(0)
+	eventually(t, func() bool { n, err := waiting(p); return err == nil && n == 1 })
+	disk.bad.Store(true)
+	clock.add(time.Hour)
+	opened := disk.refused.Load()
+	eventually(t, func() bool { return disk.refused.Load() > opened })
+	disk.bad.Store(false)
+	later(t, p, time.Second, "b")
+	clock.add(loadRetry)
+	eventually(t, func() bool { return p.Visible() == 2 })
+	require.ElementsMatch(t, []string{"a", "b"}, values(t, p, 0))
+	r.Close()
+	require.NoError(t, s.Close())
+}
+
+// waiting returns how many scheduled messages of p wait.
+func waiting(p *Partition) (int, error) {
+	_, total, err := p.Scheduled(0, 0, 0, 1, 1)
+	return total, err
 }

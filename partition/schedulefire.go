@@ -2,7 +2,9 @@ package partition
 
 import (
 	"errors"
+	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -32,7 +34,7 @@ type round struct {
 // collect takes what is due off the index and logs that it is fired. It reports whether there is a round to
 // publish.
 func (s *schedule) collect(now time.Time) bool {
-	list, fired, rest := s.readDue(s.due(now))
+	list, fired, rest := s.readDue(s.due(now), now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.updateEarliestLocked()
@@ -55,8 +57,9 @@ func (s *schedule) collect(now time.Time) bool {
 }
 
 // readDue reads the batches of items, about fireBytes of them, and numbers them. fired describes each batch of
-// list. rest are the items it did not come to. Those that cannot be read are lost.
-func (s *schedule) readDue(items []scheduled) (list []readyBatch, fired []firing, rest []scheduled) {
+// list. rest are the items it did not come to, and those that the system failed to read, which are due again later.
+// Those that are damaged are lost.
+func (s *schedule) readDue(items []scheduled, now time.Time) (list []readyBatch, fired []firing, rest []scheduled) {
 	list, fired = make([]readyBatch, 0, len(items)), make([]firing, 0, len(items))
 	r := scheduleReader{s: s}
 	defer r.release()
@@ -64,7 +67,16 @@ func (s *schedule) readDue(items []scheduled) (list []readyBatch, fired []firing
 	for ; n < len(items) && size < fireBytes; n++ {
 		it := items[n]
 		_, batch, err := r.read(it)
-		if err != nil {
+		switch {
+		case err != nil && passes(err):
+			if len(rest) == 0 {
+				s.all.logger.Warn("scheduled messages cannot be read now", "topic", s.target.topic.name,
+					"partition", s.target.number, "again_in", loadRetry, "err", err)
+			}
+			it.due = now.Add(loadRetry).UnixMilli()
+			rest = append(rest, it)
+			continue
+		case err != nil:
 			s.lose(it, err)
 			continue
 		}
@@ -73,7 +85,14 @@ func (s *schedule) readDue(items []scheduled) (list []readyBatch, fired []firing
 		sequence += uint64(batch.Count())
 		size += len(batch.Raw())
 	}
-	return list, fired, items[n:]
+	return list, fired, append(rest, items[n:]...)
+}
+
+// passes reports whether err, of reading, is a failure of the system, such as too many open files, and not of what is
+// stored.
+func passes(err error) bool {
+	_, system := errors.AsType[syscall.Errno](err)
+	return system && !errors.Is(err, os.ErrNotExist)
 }
 
 // fireLocked logs that the batches of list are fired, and puts those that recur back with their next due time.

@@ -61,7 +61,9 @@ func (s *schedule) load() error {
 	}
 	s.endRequest(&l, s.store.Next())
 	s.sequence = max(s.sequence, l.known)
-	s.readRedo(l.redo)
+	if err := s.readRedo(l.redo); err != nil {
+		return fmt.Errorf("read the schedule of %s: %w", s.target, err)
+	}
 	s.noteFiring()
 	s.startWith(l.waitlist)
 	return nil
@@ -102,18 +104,24 @@ func (s *schedule) loadEntry(l *loading, e *wire.Entry) error {
 	return newerEntry(body[0])
 }
 
-// readRedo reads the batches that have to be published again, and makes them the first to be published.
-func (s *schedule) readRedo(list []redo) {
+// readRedo reads the batches that have to be published again, and makes them the first to be published. Those that are
+// damaged are lost.
+func (s *schedule) readRedo(list []redo) error {
+	s.stuck = nil // of an earlier attempt
 	reader := scheduleReader{s: s}
 	defer reader.release()
 	for _, r := range list {
 		_, batch, err := reader.read(r.of)
-		if err != nil {
+		switch {
+		case err != nil && passes(err):
+			return err
+		case err != nil:
 			s.reportLost(r.of, err)
-			continue
+		default:
+			s.stuck = append(s.stuck, newReady(&batch, r.of, r.sequence))
 		}
-		s.stuck = append(s.stuck, newReady(&batch, r.of, r.sequence))
 	}
+	return nil
 }
 
 // startWith fills the index with what waits, and lets the schedule take requests.

@@ -127,7 +127,7 @@ func (c collector) broker(e *emitter, now time.Time) {
 	s := c.srv.registry.SchedulerStats()
 	e.gauge("rafka_scheduled_messages", "Scheduled messages that wait to be published.", float64(s.Pending))
 	e.counter("rafka_scheduled_published_total", "Scheduled messages that were published.", float64(s.Published))
-	e.counter("rafka_scheduled_lost_total", "Scheduled messages that could not be read when they were due.", float64(s.Lost))
+	e.counter("rafka_scheduled_lost_total", "Scheduled messages that were damaged when they were due.", float64(s.Lost))
 	e.counter("rafka_scheduler_clock_steps_total", "Jumps of the wall clock of more than a second.", float64(s.ClockSteps))
 	e.histogram("rafka_scheduler_delay_seconds", "From when a scheduled message was due to when it was published.", &m.scheduled)
 	published, consumed := m.rates.read()
