@@ -104,6 +104,12 @@ func (c *cli) rootCommand() *cobra.Command {
 	})
 	c.globalFlags(root.PersistentFlags())
 	root.AddCommand(c.commands()...)
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" { // cobra's own shows its help and succeeds, whatever the shell
+			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, onlySubcommands
+		}
+	}
 	return root
 }
 
