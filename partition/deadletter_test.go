@@ -45,7 +45,7 @@ func rejected(t *testing.T, p *Partition, batches ...*wire.Batch) {
 	require.NoError(t, err)
 	var all []group.Settle
 	for _, l := range lease(t, p, 100) {
-		all = append(all, group.Settle{First: l.First, Count: l.Count, Attempt: l.Attempt})
+		all = append(all, group.Settle(l))
 	}
 	settle(t, p, Settlement{Op: wire.OpReject, Ranges: all})
 }
