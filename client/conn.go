@@ -305,16 +305,20 @@ func (b *batch) appendHead(dst []byte, l *lane, handle uint16, id uint32) []byte
 	return wire.AppendScheduleHead(dst, handle, l.partition, b.producer, b.items.closed)
 }
 
-// drain stops publishing on the connection, because the broker shuts down. It closes the connection
-// once everything that should be answered is.
+// drain publishes nothing more, and closes the connection once groups have committed what is handled and every request
+// is answered that changes something.
 func (cn *conn) drain() {
 	cn.mu.Lock()
 	cn.draining = true
-	idle := cn.settling == 0
+	cn.settling++
 	cn.mu.Unlock()
-	if idle {
-		cn.fail(errDrained)
-	}
+	go func() {
+		cn.c.commitGroups()
+		cn.mu.Lock()
+		cn.settling--
+		cn.mu.Unlock()
+		cn.closeIfDrained()
+	}()
 }
 
 var errDrained = errors.New("the broker is shutting down")

@@ -54,6 +54,7 @@ func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, 
 	r.cursors.New = func() any { return new(cursor) }
 	r.member = c.newMembership(&r.s)
 	r.member.changed, r.member.failed, r.member.working = r.wakeTend, r.stop, r.working
+	r.member.commit = func(ctx context.Context) { r.commit(ctx, r.running()) }
 	for _, topic := range s.Topics { // report a missing topic early and clearly
 		if _, err := c.Topic(ctx, topic); err != nil {
 			return nil, err

@@ -561,3 +561,32 @@ func TestMembersComeAndGoUnderLoad(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 	require.NotZero(t, failures.Load())
 }
+
+// Members commit when they hear that the broker stops.
+func TestAGroupCommitsWhenTheBrokerStops(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Dir: t.TempDir()}})
+	c := connect(t, b, client.Options{Dialer: b.Dial})
+	for i := range 20 {
+		_, err := c.Publish(within(t), &client.Message{Topic: "t", Value: fmt.Append(nil, i)})
+		require.NoError(t, err)
+	}
+	ctx, stop := context.WithCancel(within(t))
+	defer stop()
+	var handled atomic.Int64
+	done := make(chan error, 1)
+	go func() {
+		hourly := groupOf(func(s *client.Source) { s.CommitInterval = time.Hour })
+		done <- c.Run(ctx, hourly, func(context.Context, *client.Message) error {
+			handled.Add(1)
+			return nil
+		})
+	}()
+	require.Eventually(t, func() bool { return handled.Load() == 20 }, 10*time.Second, time.Millisecond)
+	b.Restart()
+	_, err := c.Publish(within(t), &client.Message{Topic: "t", Value: []byte("after")})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return handled.Load() >= 21 }, 10*time.Second, time.Millisecond)
+	stop()
+	require.ErrorIs(t, <-done, context.Canceled)
+	require.LessOrEqual(t, handled.Load(), int64(22), "nothing is handled again but what was returning from its handler")
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +42,7 @@ type membership struct {
 	changed func()                    // called when the assignment has changed; must not block
 	failed  func(error)               // called when reading has become impossible; must not block
 	working func() map[place]struct{} // returns what is being worked on; called without mu
+	commit  func(context.Context)     // commits what is handled
 
 	mu      sync.Mutex // guards the fields below
 	conn    *conn      // where the member joined, or is about to join; nil before the first
@@ -58,6 +61,23 @@ func (c *Client) newMembership(s *Source) *membership {
 	return &membership{
 		c: c, s: s, id: uuid.NewString(), every: max(s.SessionTimeout/4, time.Millisecond), heard: time.Now(),
 	}
+}
+
+// commitTime bounds what commitGroups does.
+const commitTime = time.Second
+
+// commitGroups commits what the members of groups have handled.
+func (c *Client) commitGroups() {
+	c.mu.Lock()
+	members := slices.Collect(maps.Keys(c.members))
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(c.ctx, commitTime)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, m := range members {
+		wg.Go(func() { m.commit(ctx) })
+	}
+	wg.Wait()
 }
 
 // start joins on the live connection, or on the next one.

@@ -18,7 +18,8 @@ const finishTime = 5 * time.Second
 // impossible.
 //
 // A message is committed only after its handler has returned, so every message is handled at least
-// once. It is handled again after a crash, or when the connection is lost before the commit. It is
+// once. When the broker announces that it stops, what is handled is committed at once. A message is
+// handled again after a crash, or when the connection is lost before the commit. It is
 // also handled again when the broker restarts just before the run ends: the broker does not know
 // the member any more and refuses the last commit, which is reported to Options.OnError.
 func (c *Client) Run(ctx context.Context, s Source, h Handler) error {

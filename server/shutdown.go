@@ -91,6 +91,35 @@ func (srv *Server) drain(ctx context.Context) {
 			least, since = pending, time.Now()
 		}
 	}
+	srv.part(ctx)
+}
+
+// partTime is how long a stop waits for consumers that have more to commit or acknowledge. The Go client closes its
+// connection when that is done.
+const partTime = 250 * time.Millisecond
+
+// part waits until members of groups and workers of queues have left.
+func (srv *Server) part(ctx context.Context) {
+	for until := time.Now().Add(partTime); time.Now().Before(until); {
+		if srv.onLoops(ctx, func(l *loop, _ time.Time) int { return l.consumers() }) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(drainPoll):
+		}
+	}
+}
+
+// consumers returns how many sessions have members of groups, or have leased from queues.
+func (l *loop) consumers() (n int) {
+	for s := range l.sessions {
+		if b, ok := s.proto.(*binary); ok && len(b.seats)+len(b.leases) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // closeSessions closes every connection and waits until the sessions are gone.
