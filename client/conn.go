@@ -306,7 +306,7 @@ func (b *batch) appendHead(dst []byte, l *lane, handle uint16, id uint32) []byte
 }
 
 // drain publishes nothing more, and closes the connection once groups have committed what is handled and every request
-// is answered that changes something.
+// is answered that changes something. Its goroutine ends after commitTime, or with the client.
 func (cn *conn) drain() {
 	cn.mu.Lock()
 	cn.draining = true

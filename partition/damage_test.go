@@ -191,25 +191,29 @@ func (f *unreadableFS) start(t *testing.T, clock *fakeTime) (*log.Store, *Regist
 	return s, r
 }
 
-// A failure of the device passes, and so does what it keeps from being read.
-func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
-	disk := &unreadableFS{Disk: faultfs.New()}
-	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
-	s, r := disk.start(t, clock)
+// schedule stores a topic with a message that is due in an hour.
+func (f *unreadableFS) schedule(t *testing.T, clock *fakeTime) {
+	s, r := f.start(t, clock)
 	_, err := r.Create("jobs", 1, nil)
 	require.NoError(t, err)
 	later(t, r.Topic("jobs").Partition(0), time.Hour, "a")
 	require.NoError(t, s.Checkpoint())
 	r.Close()
 	require.NoError(t, s.Close())
+}
 
+// A failure of the device passes, and so does what it keeps from being read.
+func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
+	disk := &unreadableFS{Disk: faultfs.New()}
+	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	disk.schedule(t, clock)
 	disk.bad.Store(true)
-	s, r = disk.start(t, clock)
+	s, r := disk.start(t, clock)
 	p := r.Topic("jobs").Partition(0)
 	eventually(t, func() bool { return p.ScheduleFailure() != nil })
 	require.ErrorContains(t, p.ScheduleFailure(), syscall.EIO.Error())
 	item := []ScheduleItem{{Due: clock.Now().Add(time.Hour).UnixMilli(), Batch: batchOf(t, "b")}}
-	_, err = p.Schedule(item, wire.Producer{})
+	_, err := p.Schedule(item, wire.Producer{})
 	code(t, wire.CodeReadOnly, err)
 	disk.bad.Store(false)
 	clock.add(loadRetry)
@@ -226,15 +230,8 @@ func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
 func TestAScheduledMessageIsReadWhenThatIsPossible(t *testing.T) {
 	disk := &unreadableFS{Disk: faultfs.New()}
 	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	disk.schedule(t, clock)
 	s, r := disk.start(t, clock)
-	_, err := r.Create("jobs", 1, nil)
-	require.NoError(t, err)
-	later(t, r.Topic("jobs").Partition(0), time.Hour, "a")
-	require.NoError(t, s.Checkpoint())
-	r.Close()
-	require.NoError(t, s.Close())
-
-	s, r = disk.start(t, clock)
 	p := r.Topic("jobs").Partition(0)
 	eventually(t, func() bool { n, err := waiting(p); return err == nil && n == 1 })
 	disk.bad.Store(true)
