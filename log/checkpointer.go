@@ -382,7 +382,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: l.dir(), id: l.id,
 		limit: l.config.SegmentBytes, most: s.options.segmentLimit(), nowMs: s.nowMs(), state: state,
-		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, cuts: l.cuts,
+		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, cuts: l.cuts, trim: !l.trimmed,
 	}
 	if n := len(l.segments); n > 0 && !l.spoiled {
 		active := *l.segments[n-1]
@@ -440,6 +440,7 @@ func (p *plan) undo() {
 		l.lowLsn = p.low
 	}
 	l.junk = append(l.junk, p.writer.created...)
+	l.trimmed = false
 }
 
 // fail undoes the plan and returns its error. After a full disk, or too many open files, the log can be filed later. Any
@@ -498,7 +499,7 @@ func (l *Log) addSegmentsLocked(segments []*segment) {
 		keep--
 	}
 	l.segments = append(l.segments[:keep:keep], segments...)
-	l.spoiled = false
+	l.spoiled, l.trimmed = false, true
 }
 
 // removeJunk removes files that never counted. The caller holds filing.

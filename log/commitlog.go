@@ -44,7 +44,8 @@ type commitFile struct {
 	end  uint64 // lsn behind its last chunk
 	size int64
 
-	written int64 // see commitLog.written
+	written  int64 // see commitLog.written
+	doubtful bool  // a flush of it may have failed
 }
 
 // commitLog writes the commit log. It is not safe for concurrent use: Store.round guards it.
@@ -228,19 +229,21 @@ func (c *commitLog) makeRoom(n int64) error {
 			return err
 		}
 		c.abandon = c.lsn
-		c.seal()
+		c.seal(false)
 	}
 	return c.start(n)
 }
 
-// seal stops writing to the open file.
-func (c *commitLog) seal() {
+// seal stops writing to the open file. doubtful says that a flush of it failed.
+func (c *commitLog) seal(doubtful bool) {
 	if c.open == nil {
 		return
 	}
 	// The chunks in it are durable or given up, so an error of Close does not matter.
 	_, _ = c.open.Close(), c.direct.Close()
-	c.older = append(c.older, commitFile{name: c.name, file: c.number, end: c.lsn, size: c.room, written: c.written})
+	c.older = append(c.older, commitFile{
+		name: c.name, file: c.number, end: c.lsn, size: c.room, written: c.written, doubtful: doubtful,
+	})
 	c.open, c.direct, c.buf = nil, nil, c.buf[:0]
 }
 
@@ -254,7 +257,7 @@ func (c *commitLog) giveUp() {
 		c.drop()
 	} else {
 		c.abandon = c.synced
-		c.seal()
+		c.seal(true)
 	}
 	c.synced = c.lsn
 	c.redo = true
@@ -299,6 +302,7 @@ func (c *commitLog) start(n int64) error {
 	f, err := c.prepare(from, room)
 	if isFull(err) && len(c.spares) > 0 { // too small for this chunk
 		if err = c.dropSpares(0); err == nil {
+			written = 0
 			f, err = c.prepare(from, room)
 		}
 	}
@@ -363,12 +367,8 @@ func (c *commitLog) prepare(name string, room int64) (File, error) {
 			err = f.Sync()
 		}
 	}
-	if err != nil {
-		err = errors.Join(err, f.Close())
-		if path.Ext(name) == tempExt {
-			err = errors.Join(err, c.fs.Remove(name))
-		}
-		return nil, err
+	if err != nil { // what is written to the file again may not get to the device
+		return nil, errors.Join(err, f.Close(), c.fs.Remove(name))
 	}
 	return f, nil
 }
@@ -407,10 +407,11 @@ func (c *commitLog) recycle(floor, keep uint64) error {
 	return errors.Join(errs...)
 }
 
-// retire makes a file a spare and returns its new name, or removes it when there are enough spares.
+// retire makes a file a spare and returns its new name, or removes it when there are enough spares. It removes doubtful
+// ones, too: what is written to their pages again may not get to the device, see segmentWriter.open.
 func (c *commitLog) retire(f commitFile, want int) (name string, err error) {
 	old := path.Join(c.dir, f.name)
-	if f.size != c.size || want <= 0 {
+	if f.size != c.size || f.doubtful || want <= 0 {
 		return "", c.fs.Remove(old)
 	}
 	name = commitName(f.file) + spareExt

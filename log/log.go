@@ -85,6 +85,7 @@ type Log struct {
 	hidden   uint64     // compaction removed records below this offset: read those from the files only
 	segments []*segment // in order; replaced as a whole, never changed
 	spoiled  bool       // the last segment must not be written to
+	trimmed  bool       // it has nothing behind its end but reserved space; see segmentWriter.open
 	cuts     uint64     // how often TruncateSuffix cut entries in segments
 	stale    []string   // files to remove after the next checkpoint
 	junk     []string   // files that never counted, to remove before the next file is created

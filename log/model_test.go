@@ -343,13 +343,16 @@ func TestModelWithFailingCalls(t *testing.T) {
 		m.failing = true
 		for range 4 {
 			nth, n := 1+m.rng.IntN(200), 0
-			full := m.rng.IntN(3) == 0
+			kind := m.rng.IntN(4)
+			full, thin := kind == 0, kind == 1
 			m.disk.Fail(func(op faultfs.Op, _ string) error {
 				n++
 				switch {
 				case full && n > nth && n < nth+20 && (op == faultfs.OpAllocate || op == faultfs.OpOpen):
 					return syscall.ENOSPC
-				case !full && n == nth:
+				case thin && n > nth && n < nth+20 && (op == faultfs.OpSync || op == faultfs.OpStartOut):
+					return syscall.ENOSPC
+				case !full && !thin && n == nth:
 					return faultfs.ErrInjected
 				}
 				return nil

@@ -295,7 +295,7 @@ func (l *Log) salvageLast() (place, error) {
 		return place{}, err
 	}
 	defer f.Close()
-	if err := writeAgain(f, last.size); err != nil {
+	if err := writeAgain(l.store.options.FS, f, last.path, last.size); err != nil {
 		return place{}, err
 	}
 	end := last.start
@@ -331,17 +331,32 @@ func (l *Log) salvageLast() (place, error) {
 }
 
 // writeAgain overwrites size bytes of a file with themselves and makes them durable. A flush alone is not enough: after
-// a failed one, the kernel may consider bytes clean that never reached the device.
-func writeAgain(f File, size int64) error {
-	b := make([]byte, min(size, 1<<20))
-	for pos := int64(0); pos < size; pos += int64(len(b)) {
-		b = b[:min(int64(len(b)), size-pos)]
-		if err := readFull(f, b, pos); err != nil {
+// a failed one, the kernel may consider bytes clean that never reached the device. For the reason given for
+// segmentWriter.open it writes past the page cache.
+func writeAgain(fs FS, f File, name string, size int64) error {
+	direct, err := fs.OpenDirect(name)
+	if err != nil {
+		return err
+	}
+	defer direct.Close() // f is flushed
+	mem, err := mapMemory(againBytes)
+	if err != nil {
+		return err
+	}
+	defer unmapMemory(mem)
+	for pos := int64(0); pos < size; pos += againBytes {
+		n := min(againBytes, size-pos)
+		if err := readFull(f, mem[:n], pos); err != nil {
 			return err
 		}
-		if err := writeFull(f, b, pos); err != nil {
+		end := pageEnd(n)
+		clear(mem[n:end])
+		if err := writeFull(direct, mem[:end], pos); err != nil {
 			return err
 		}
 	}
-	return f.Sync()
+	return errors.Join(f.Truncate(size), f.Sync())
 }
+
+// againBytes is how much writeAgain writes at once.
+const againBytes = 1 << 20

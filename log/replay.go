@@ -511,7 +511,7 @@ func (r *replay) finish(root *checkpoint) {
 		if i == len(r.files)-1 {
 			f.end = c.lsn
 		}
-		c.older = append(c.older, commitFile{name: f.name, file: f.header.file, end: f.end, size: f.size})
+		c.older = append(c.older, commitFile{name: f.name, file: f.header.file, end: f.end, size: f.size, doubtful: true})
 		c.bytes += f.reach
 	}
 	for _, l := range s.logs {

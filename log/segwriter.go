@@ -29,6 +29,7 @@ type segmentWriter struct {
 	piece  func() int // see Store.piece
 	cuts   uint64     // of the log
 
+	trim     bool       // active may have bytes behind its end whose flush failed; see open
 	active   *segment   // the last of segments; nil before the first
 	segments []*segment // to replace the log's active segment: a copy of it, and new ones
 	created  []string   // paths of new files
@@ -130,7 +131,9 @@ func (w *segmentWriter) put(b []byte, end place) error {
 	return nil
 }
 
-// open opens the active segment for writing.
+// open opens the active segment for writing. Where an earlier plan has written and a flush has failed, the kernel may hold
+// bytes that do not get to the device even when they are written again: ext4 does not note that blocks have content when
+// the write failed for which they were reserved. So those bytes are cut off first.
 func (w *segmentWriter) open() error {
 	if w.file != nil {
 		return nil
@@ -138,6 +141,12 @@ func (w *segmentWriter) open() error {
 	f, err := w.fs.Open(w.active.path, true, false)
 	if err != nil {
 		return err
+	}
+	if w.trim {
+		if err := f.Truncate(w.active.size); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		w.trim = false
 	}
 	if w.allocated, err = f.Size(); err != nil {
 		return errors.Join(err, f.Close())

@@ -132,7 +132,7 @@ func (p *plan) commitCutLocked() {
 	if !c.files {
 		l.addSegmentsLocked(p.writer.segments)
 	} else {
-		l.segments, l.spoiled = c.segments, false
+		l.segments, l.spoiled, l.trimmed = c.segments, false, false
 		l.cuts++
 		l.junk = append(l.junk, c.gone...)
 		l.store.views.forget(func(name string) bool { return path.Dir(name) == l.dir() })

@@ -3,7 +3,9 @@
 //
 // A Disk keeps what a real one keeps: bytes that were synced, and names whose directory was synced. Bytes
 // whose sync failed are read as if they were there until the power fails, and no later sync is about them:
-// the page cache holds them as if they were written.
+// the page cache holds them as if they were written. If they were never on the device before, not even
+// writing them again helps, unless that goes past the page cache or the file was cut in between. That is
+// ext4: it writes to reserved blocks, does not note that they have content now, and believes it has.
 // PowerCut returns the disk as it could be after a power failure: every byte that was not synced may
 // be old or new, and of the names that were not synced those before a random moment are as they were
 // changed. The rest of a Disk's life is deterministic: the same calls with the same seed do the same.
@@ -54,7 +56,24 @@ type node struct {
 	synced []byte         // what is on the device for sure
 	dirty  map[int64]bool // pages that were written since the last sync
 	lost   map[int64]bool // pages whose last sync failed
+	there  map[int64]bool // pages that a sync has covered
+	stuck  map[int64]bool // pages whose first sync failed
 	space  int64          // bytes reserved
+}
+
+// newNode returns a file with a content that is not on the device.
+func newNode(b []byte) *node {
+	return &node{now: b, space: int64(len(b)), lost: map[int64]bool{}, there: map[int64]bool{}, stuck: map[int64]bool{}}
+}
+
+// settle makes the content durable.
+func (n *node) settle() {
+	n.synced, n.dirty = slices.Clone(n.now), nil
+	clear(n.lost)
+	clear(n.stuck)
+	for p := int64(0); p*pageBytes < int64(len(n.now)); p++ {
+		n.there[p] = true
+	}
 }
 
 // rename is a change of names that is not durable yet: a creation has no old name, a removal no new one.
@@ -208,14 +227,14 @@ func (d *Disk) Clone() *Disk {
 func (n *node) clone() *node {
 	return &node{
 		now: slices.Clone(n.now), synced: slices.Clone(n.synced), dirty: maps.Clone(n.dirty), lost: maps.Clone(n.lost),
-		space: n.space,
+		there: maps.Clone(n.there), stuck: maps.Clone(n.stuck), space: n.space,
 	}
 }
 
 // settle makes everything durable.
 func (d *Disk) settle() {
 	for name, n := range d.files {
-		n.synced, n.dirty, n.lost = slices.Clone(n.now), nil, nil
+		n.settle()
 		d.durable[name] = n
 	}
 	for name := range d.dirs {
@@ -265,7 +284,9 @@ func (n *node) afterCut(rng *rand.Rand) *node {
 		}
 		copy(out[from:to], n.now[from:to])
 	}
-	return &node{now: out, space: max(n.space, int64(len(out)))}
+	after := newNode(out)
+	after.space = max(after.space, n.space)
+	return after
 }
 
 // Names returns the names of all files, in order.
@@ -294,7 +315,8 @@ func (d *Disk) Bytes(name string) []byte {
 func (d *Disk) SetBytes(name string, b []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := &node{now: slices.Clone(b), synced: slices.Clone(b), space: int64(len(b))}
+	n := newNode(slices.Clone(b))
+	n.settle()
 	d.files[name], d.durable[name] = n, n
 }
 
@@ -319,7 +341,7 @@ func (d *Disk) Open(name string, write, create bool) (log.File, error) {
 		if err := d.beginLocked(OpOpen, name); err != nil {
 			return nil, err
 		}
-		n = &node{}
+		n = newNode(nil)
 		d.renameLocked("", name, n)
 	}
 	return &file{disk: d, node: n, name: name, writable: write}, nil
@@ -550,7 +572,13 @@ func (f directFile) WriteAt(b []byte, pos int64) (int, error) {
 	if pos%directBytes != 0 || len(b)%directBytes != 0 {
 		panic(fmt.Sprintf("faultfs: direct write of %d bytes at %d of %s", len(b), pos, f.name))
 	}
-	return f.file.WriteAt(b, pos)
+	n, err := f.file.WriteAt(b, pos)
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	for p := pos / pageBytes; p*pageBytes < pos+int64(n); p++ {
+		delete(f.node.stuck, p)
+	}
+	return n, err
 }
 
 func (f *file) reserve(n int64) error {
@@ -600,9 +628,15 @@ func (f *file) Sync() error {
 	n.synced = append(n.synced, make([]byte, len(n.now)-len(n.synced))...)
 	for p := range n.dirty {
 		from, to := p*pageBytes, min((p+1)*pageBytes, int64(len(n.now)))
-		if from < to {
-			copy(n.synced[from:to], n.now[from:to])
+		if from >= to {
+			continue
 		}
+		if n.stuck[p] {
+			n.lost[p] = true
+			continue
+		}
+		copy(n.synced[from:to], n.now[from:to])
+		n.there[p] = true
 	}
 	n.dirty = nil
 	return nil
@@ -633,10 +667,12 @@ func (f *file) StartOut() error {
 
 // lose takes the dirty pages for written.
 func (n *node) lose() {
-	if n.lost == nil {
-		n.lost = map[int64]bool{}
-	}
 	maps.Copy(n.lost, n.dirty)
+	for p := range n.dirty {
+		if !n.there[p] {
+			n.stuck[p] = true
+		}
+	}
 	n.dirty = nil
 }
 
@@ -670,10 +706,18 @@ func (f *file) Truncate(size int64) error {
 		n.touch(size, int64(len(n.now)))
 		n.now = n.now[:size:size]
 		n.space = size
+		n.cut(size)
 	} else {
 		n.now = append(n.now, make([]byte, size-int64(len(n.now)))...)
 	}
 	return nil
+}
+
+// cut forgets which pages behind size are on the device, and which cannot get there.
+func (n *node) cut(size int64) {
+	behind := func(p int64, _ bool) bool { return p*pageBytes >= size }
+	maps.DeleteFunc(n.there, behind)
+	maps.DeleteFunc(n.stuck, behind)
 }
 
 func (f *file) Size() (int64, error) {
