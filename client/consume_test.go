@@ -176,6 +176,38 @@ func TestASlowConsumerIsSubscribedAgain(t *testing.T) {
 	require.Equal(t, texts(20), read(t, k, 20))
 }
 
+func TestASubscriptionThatIsMadeAgainFindsItsTopicGone(t *testing.T) {
+	for _, replaced := range []bool{true, false} {
+		b := startBroker(t)
+		b.create("t", 1)
+		c := dial(t, b, Options{})
+		b.setHook(func(fc *fakeConn, f wire.Frame) bool {
+			if f.Op != wire.OpSubscribe {
+				return false
+			}
+			b.setHook(nil)
+			b.remove("t")
+			if replaced {
+				b.create("t", 1)
+				b.fill("t", 0, 1, "of another topic")
+			}
+			cn := c.conn.Load()
+			cn.forget(cn.bound("t"), "t") // as a producer does that was told so
+			fc.reply(f, 0, wire.SubscribeReply{}.Append(nil))
+			fc.send(encodeFrame(wire.OpDeliver, wire.FlagError, f.Correlation, wire.Errorf(wire.CodeSlowConsumer, "").Append(nil)))
+			return true
+		})
+		k, err := c.Subscribe(within(t), Subscription{Topic: "t"})
+		require.NoError(t, err)
+		_, err = k.Next(within(t))
+		if replaced {
+			require.ErrorIs(t, err, wire.CodeTopicDeleted)
+		} else {
+			require.ErrorIs(t, err, wire.CodeTopicNotFound)
+		}
+	}
+}
+
 func TestASubscriptionEndsWithItsTopic(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 2)

@@ -81,7 +81,7 @@ func (f *feed) start() error {
 	return nil
 }
 
-// resume subscribes to every partition on a new connection.
+// resume subscribes on a connection to every partition that it does not deliver yet.
 func (f *feed) resume(cn *conn) {
 	cn.resolveLater(f.topic, false, func(b *binding, err error) {
 		_, cut := lost(err)
@@ -276,11 +276,11 @@ func (p *part) onEnd(cn *conn, we *wire.Error) {
 		p.next = skip.Next
 		p.f.mu.Unlock()
 		p.f.sink(delivery{part: p, err: explain(skip, wire.OpSubscribe, p.f.topic, int(p.partition))})
-		p.again(cn)
+		p.f.resume(cn)
 		return
 	}
 	if we.Retry == wire.RetryLater {
-		p.f.later(cn, pause, func() { p.again(cn) })
+		p.f.later(cn, pause, func() { p.f.resume(cn) })
 		return
 	}
 	p.f.end(explain(we, wire.OpSubscribe, p.f.topic, int(p.partition)))
@@ -298,15 +298,6 @@ func skipped(we *wire.Error, next uint64) (*wire.Error, bool) {
 		return &skip, we.First > next
 	}
 	return nil, false
-}
-
-// again subscribes again on the same connection.
-func (p *part) again(cn *conn) {
-	cn.resolveLater(p.f.topic, false, func(b *binding, err error) {
-		if err == nil {
-			p.subscribe(b)
-		}
-	})
 }
 
 // origins resolves a position to an offset in each of the given partitions of a topic; nil means
