@@ -614,6 +614,32 @@ func TestAPulledMessageIsSettledByHand(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 }
 
+func TestAcknowledgementsStayWithTheTopicThatWasLeased(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.fill("t", 0, 10, texts(2)...)
+	c := dial(t, b, Options{OnError: func(error) {}})
+	q, err := c.OpenQueue(within(t), Queue("q", "t"))
+	require.NoError(t, err)
+	before, err := q.Fetch(within(t), 2)
+	require.NoError(t, err)
+	b.remove("t")
+	fresh := b.create("t", 1)
+	b.fill("t", 0, 10, texts(2)...)
+	after, err := q.Fetch(within(t), 2)
+	require.NoError(t, err)
+
+	q.mu.Lock()
+	q.acks.scheduled = true // no timer: both go together
+	q.mu.Unlock()
+	require.NoError(t, before[0].Ack(within(t)))
+	require.NoError(t, after[1].Ack(within(t)))
+	require.ErrorIs(t, q.Flush(within(t)), wire.CodeLeaseLost)
+	b.locked(func() {
+		require.Equal(t, map[[2]uint64]bool{{0, 1}: true}, fresh.queues["q"].acked)
+	})
+}
+
 func TestALostConnectionEndsTheLeases(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)

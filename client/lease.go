@@ -20,10 +20,9 @@ const (
 
 // leasing is what the messages of one lease reply share.
 type leasing struct {
-	q         *QueueConsumer
-	b         *binding // of the connection that leased
-	partition uint16
-	since     time.Time
+	origin
+	q     *QueueConsumer
+	since time.Time
 
 	slab []Message // holds the messages
 	buf  *buffer   // holds the bytes that they point to
@@ -271,7 +270,7 @@ func (q *QueueConsumer) messages(b *binding, buf *buffer, l *wire.Leased, limit 
 	if total == 0 {
 		return nil, nil
 	}
-	g := &leasing{q: q, b: b, partition: l.Partition, since: now, buf: buf}
+	g := &leasing{origin: origin{b, l.Partition}, q: q, since: now, buf: buf}
 	slab, leases := q.slab(total), make([]lease, 0, total)
 	ms := make([]*Message, 0, total)
 	walk := cursor{keep: true}
@@ -380,24 +379,17 @@ func (q *QueueConsumer) reportLost(n int) {
 // giveBack returns unhandled messages to the queue, which delivers them again at once. The delivery does not count
 // as an attempt.
 func (q *QueueConsumer) giveBack(ms []*Message) {
-	byBinding := map[*binding]map[uint16][]wire.LeaseRange{}
+	unhandled := settlement{}
 	q.mu.Lock()
 	for _, m := range ms {
-		l := m.lease
-		if l.settled {
-			continue
+		if l := m.lease; !l.settled {
+			q.settleLocked(l)
+			q.acks.unanswered++
+			unhandled.add(l)
 		}
-		q.settleLocked(l)
-		q.acks.unanswered++
-		if byBinding[l.b] == nil {
-			byBinding[l.b] = map[uint16][]wire.LeaseRange{}
-		}
-		byBinding[l.b][l.partition] = appendRange(byBinding[l.b][l.partition], l)
 	}
 	q.mu.Unlock()
-	for b, parts := range byBinding {
-		for p, ranges := range parts {
-			q.send(wire.OpNack, b, p, ranges)
-		}
+	for o, ranges := range unhandled.requests() {
+		q.send(wire.OpNack, o, ranges)
 	}
 }

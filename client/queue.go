@@ -60,7 +60,7 @@ func (c *Client) openQueue(ctx context.Context, s Source, topic string, arrive f
 		c: c, s: s, topic: topic, group: []byte(s.Name), arrive: arrive,
 		asked: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
-	q.acks.byPartition = map[uint16][]wire.LeaseRange{}
+	q.acks.gathered = settlement{}
 	q.ctx, q.cancel = context.WithCancel(c.ctx)
 	if err := q.open(ctx); err != nil {
 		q.cancel()

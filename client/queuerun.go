@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -194,32 +193,28 @@ func (r *queueRun) extendHeld(context.Context) {
 // extendHeld extends all leases that are held, except those older than MaxLease, which it gives up.
 func (q *QueueConsumer) extendHeld() {
 	now := time.Now()
-	parts := map[uint16][]wire.LeaseRange{}
-	var b *binding
+	held := settlement{}
 	q.mu.Lock()
 	q.held.each(func(l *lease) {
 		if now.Sub(l.since) > q.s.MaxLease {
 			q.loseLocked(l)
 			return
 		}
-		b = l.b
-		parts[l.partition] = appendRange(parts[l.partition], l)
+		held.add(l)
 	})
 	q.mu.Unlock()
-	for p, ranges := range parts {
-		for some := range slices.Chunk(mergeRanges(ranges), maxRanges) {
-			q.extend(b, p, some)
-		}
+	for o, ranges := range held.requests() {
+		q.extend(o, ranges)
 	}
 }
 
-func (q *QueueConsumer) extend(b *binding, partition uint16, ranges []wire.LeaseRange) {
+func (q *QueueConsumer) extend(o origin, ranges []wire.LeaseRange) {
 	m := wire.Settle{
-		Handle: b.Handle, Partition: partition, Group: q.group, Ranges: ranges, Ms: delayMs(q.s.Lease),
+		Handle: o.b.Handle, Partition: o.partition, Group: q.group, Ranges: ranges, Ms: delayMs(q.s.Lease),
 	}
-	b.conn.ask(wire.OpExtend, 0, m.Append, func(_ *frame, err error) {
+	o.b.conn.ask(wire.OpExtend, 0, m.Append, func(_ *frame, err error) {
 		if _, cut := lost(err); err != nil && !cut {
-			q.c.report(explain(err, wire.OpExtend, q.topic, int(partition)))
+			q.c.report(explain(err, wire.OpExtend, q.topic, int(o.partition)))
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -19,20 +20,44 @@ const (
 
 // acks gathers acknowledgements, so that one request settles many messages.
 type acks struct {
-	binding     *binding // of the connection that leased the messages
-	byPartition map[uint16][]wire.LeaseRange
-	scheduled   bool   // a timer will send the acknowledgements
-	unanswered  int    // messages whose settlement is gathered or sent, and not answered
-	lost        uint64 // messages that were acknowledged too late
-	told        uint64 // how many of lost were reported by Flush
+	gathered   settlement
+	scheduled  bool   // a timer will send the acknowledgements
+	unanswered int    // messages whose settlement is gathered or sent, and not answered
+	lost       uint64 // messages that were acknowledged too late
+	told       uint64 // how many of lost were reported by Flush
+}
+
+// origin is where messages were leased: a partition of a topic, as a connection knows it. After the topic was
+// deleted and created again, the same connection can have leases of both.
+type origin struct {
+	b         *binding
+	partition uint16
+}
+
+// settlement is a set of leased messages.
+type settlement map[origin][]wire.LeaseRange
+
+func (s settlement) add(l *lease) { s[l.origin] = appendRange(s[l.origin], l) }
+
+// requests returns the messages in pieces that fit in one request. It uses up the settlement.
+func (s settlement) requests() iter.Seq2[origin, []wire.LeaseRange] {
+	return func(yield func(origin, []wire.LeaseRange) bool) {
+		for o, ranges := range s {
+			for some := range slices.Chunk(mergeRanges(ranges), maxRanges) {
+				if !yield(o, some) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // drop discards what was not sent, and returns how many messages that were.
 func (a *acks) drop() (n int) {
-	for _, ranges := range a.byPartition {
+	for _, ranges := range a.gathered {
 		n += countMessages(ranges)
 	}
-	clear(a.byPartition)
+	clear(a.gathered)
 	a.unanswered -= n
 	a.lost += uint64(n)
 	return n
@@ -165,8 +190,7 @@ func (q *QueueConsumer) ackLocked(l *lease) error {
 		return ErrNotLeased
 	}
 	q.settleLocked(l)
-	q.acks.binding = l.b
-	q.acks.byPartition[l.partition] = appendRange(q.acks.byPartition[l.partition], l)
+	q.acks.gathered.add(l)
 	q.acks.unanswered++
 	if !q.acks.scheduled {
 		q.acks.scheduled = true
@@ -182,32 +206,30 @@ func (q *QueueConsumer) flushAcks() {
 	defer q.flushing.Unlock()
 	q.mu.Lock()
 	q.acks.scheduled = false
-	b, parts := q.acks.binding, q.acks.byPartition
-	if len(parts) == 0 {
+	gathered := q.acks.gathered
+	if len(gathered) == 0 {
 		q.mu.Unlock()
 		return
 	}
-	q.acks.byPartition = map[uint16][]wire.LeaseRange{}
+	q.acks.gathered = settlement{}
 	q.mu.Unlock()
-	for p, ranges := range parts {
-		for chunk := range slices.Chunk(mergeRanges(ranges), maxRanges) {
-			q.send(wire.OpAck, b, p, chunk)
-		}
+	for o, ranges := range gathered.requests() {
+		q.send(wire.OpAck, o, ranges)
 	}
 }
 
 // send acknowledges ranges in the background, or gives them back with a nack: nobody handled them. The
 // caller has counted their messages as unanswered.
-func (q *QueueConsumer) send(op wire.Op, b *binding, partition uint16, ranges []wire.LeaseRange) {
-	m := wire.Settle{Handle: b.Handle, Partition: partition, Group: q.group, Ranges: ranges}
+func (q *QueueConsumer) send(op wire.Op, o origin, ranges []wire.LeaseRange) {
+	m := wire.Settle{Handle: o.b.Handle, Partition: o.partition, Group: q.group, Ranges: ranges}
 	n := countMessages(ranges)
 	flags := wire.Flags(0)
 	if op == wire.OpNack {
 		flags = wire.FlagUnhandled
 	}
-	b.conn.ask(op, flags, m.Append, func(f *frame, err error) {
+	o.b.conn.ask(op, flags, m.Append, func(f *frame, err error) {
 		if retryLater(err) {
-			time.AfterFunc(jitter(100*time.Millisecond), func() { q.send(op, b, partition, ranges) })
+			time.AfterFunc(jitter(100*time.Millisecond), func() { q.send(op, o, ranges) })
 			return
 		}
 		var r wire.SettleReply
@@ -216,7 +238,7 @@ func (q *QueueConsumer) send(op wire.Op, b *binding, partition uint16, ranges []
 		}
 		if err != nil {
 			r.Lost = uint32(n)
-			q.c.report(explain(err, op, q.topic, int(partition)))
+			q.c.report(explain(err, op, q.topic, int(o.partition)))
 		}
 		q.answered(op, n, int(r.Lost))
 	})
