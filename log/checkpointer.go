@@ -27,6 +27,7 @@ type plan struct {
 	state  snapshot
 	low    uint64 // the log's lowLsn before the plan
 	writer segmentWriter
+	drop   bool     // nothing is kept of the log but the state, so no file is written; see planDropLocked
 	cut    *cutPlan // nil unless TruncateSuffix made the plan
 	err    error
 }
@@ -216,7 +217,7 @@ func (l *Log) housed() bool { return l.hasDir || len(l.segments) > 0 }
 // directory.
 func (l *Log) writeAll(dirs error) *plan {
 	p := l.plan()
-	if p.err == nil && !l.housed() {
+	if p.err == nil && !p.drop && !l.housed() {
 		p.err = dirs
 	}
 	if p.err == nil {
@@ -338,6 +339,9 @@ func (l *Log) recordLocked() logRecord {
 // amend changes the log's record as the plan says. Of a log that is cut, only chunks from lsn on count.
 func (p *plan) amend(r *logRecord, lsn uint64) {
 	r.filed, r.state = p.target, p.state
+	if p.drop {
+		r.prev, r.active, r.size = p.target, place{}, 0
+	}
 	a := p.writer.active
 	if p.cut != nil {
 		p.cut.floor = lsn
@@ -363,6 +367,9 @@ func (l *Log) plan() *plan {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if p := l.planDropLocked(state); p != nil {
+		return p
+	}
 	return l.planLocked(state)
 }
 
@@ -389,6 +396,29 @@ func (l *Log) planLocked(state snapshot) *plan {
 		p.writer.use(&active)
 	}
 	return p
+}
+
+// planDropLocked returns a plan that drops all entries when all records were purged, and the state has whatever else they
+// hold; otherwise nil. On a disk without a free byte this is how a purge makes space: entries that are not filed yet keep
+// the last segment from being removed, and there is no space to file them.
+func (l *Log) planDropLocked(state snapshot) *plan {
+	covered := len(state.blob) <= maxStateBytes && state.index+1 == l.next.index || l.config.State == nil
+	if !covered || !l.purgedLocked(l.next) || l.prev.offset == l.next.offset {
+		return nil
+	}
+	p := &plan{log: l, target: l.next, state: state, low: l.lowLsn, bytes: l.unfiled, drop: true}
+	l.lowLsn = 0
+	return p
+}
+
+// commitDropLocked makes the drop take effect in memory, after the checkpoint file was replaced.
+func (p *plan) commitDropLocked() {
+	l := p.log
+	for _, s := range l.segments {
+		l.stale = append(l.stale, s.path)
+	}
+	l.segments, l.spoiled, l.trimmed = nil, false, false
+	l.prev = p.target
 }
 
 // file writes the entries to segment files and makes them durable.
@@ -476,6 +506,9 @@ func (p *plan) commit() {
 	if p.cut != nil {
 		p.commitCutLocked()
 		return
+	}
+	if p.drop {
+		p.commitDropLocked()
 	}
 	l.addSegmentsLocked(p.writer.segments)
 	l.filed, l.state = later(l.filed, p.target), p.state

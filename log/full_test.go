@@ -1,6 +1,7 @@
 package log_test
 
 import (
+	"math/rand/v2"
 	"slices"
 	"syscall"
 	"testing"
@@ -41,5 +42,42 @@ func TestAPurgeMakesSpaceOnADiskWithoutAny(t *testing.T) {
 	require.NoError(t, l.TruncatePrefix(records))
 	eventually(t, "space", func() bool { _, _, err := l.Append(data(records, 1, 1000)); return err == nil })
 	require.NoError(t, s.Sync())
+	require.NoError(t, s.Close())
+}
+
+// A partition that never filled a segment has one file, and entries that are not in it. Nothing can be filed on a disk
+// without a free byte, so nothing must have to be.
+func TestAPurgeOfEverythingNeedsNoSpace(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	state := []byte("state")
+	var l *log.Log
+	c := log.Config{State: func() ([]byte, uint64) { return state, l.Positions().NextIndex - 1 }}
+	l = openLog(t, s, identity(1), c)
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	appendN(t, l, 10, 60)
+	_, _, err := l.Append(log.Batch{Kind: wire.KindState, Term: 1, Payload: payload(1, 100)})
+	require.NoError(t, err)
+	require.NoError(t, s.Sync())
+	disk.SetCapacity(disk.Used())
+	require.ErrorIs(t, s.Checkpoint(), syscall.ENOSPC)
+	disk.SetCapacity(disk.Used())
+	require.NoError(t, l.TruncatePrefix(l.Positions().Next))
+	require.Zero(t, l.Stats().Segments)
+	require.NoError(t, l.CheckPlaces())
+	before := l.Positions()
+	s.Drop()
+
+	disk = disk.PowerCut(rand.New(rand.NewPCG(1, 1)))
+	s = openStill(t, disk)
+	require.Equal(t, state, func() []byte { l = openLog(t, s, identity(1), log.Config{}); return l.State() }())
+	after := l.Positions()
+	require.Equal(t, []uint64{before.First, before.Next, before.NextIndex}, []uint64{after.First, after.Next, after.NextIndex})
+	require.Zero(t, s.Stats().Damage)
+	disk.SetCapacity(0)
+	appendN(t, l, 70, 5)
+	require.NoError(t, s.Sync())
+	require.Len(t, readAll(t, l), 5)
 	require.NoError(t, s.Close())
 }

@@ -244,7 +244,7 @@ func TestATopicThatWasRefusedTakesNoName(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// The same for a deletion and other changes: the topic stays as it was, and so does what is stored in it.
+// The same for a deletion and other changes: the topic stays. The deletion removed its messages, to make space for itself.
 func TestATopicWhoseDeletionWasRefusedStays(t *testing.T) {
 	disk := faultfs.New()
 	s, r := faultyRegistry(t, disk)
@@ -283,4 +283,31 @@ func TestNothingIsStoredInATopicWhoseDeletionMayCount(t *testing.T) {
 	code(t, wire.CodeTopicDeleted, topic.Partition(0).Err())
 	r.Close()
 	_ = s.Close() // says that the metadata log is read-only
+}
+
+// A deletion is what an operator tries on a full disk. Its own entry needs space, too: that of what it deletes.
+func TestADeletionMakesTheSpaceThatItNeeds(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("jobs", 2, nil)
+	require.NoError(t, err)
+	for _, p := range topic.Partitions() {
+		for range 100 {
+			_, _, err := p.log.Append(log.Batch{Kind: wire.KindData, Count: 1, Payload: batchOf(t, strings.Repeat("x", 10<<10)).Raw()})
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, s.Checkpoint())
+	space := false
+	disk.Fail(func(op faultfs.Op, name string) error {
+		space = space || op == faultfs.OpRemove && strings.HasSuffix(name, ".seg")
+		if space {
+			return nil
+		}
+		return noCommits(op, name)
+	})
+	require.NoError(t, r.Delete("jobs"))
+	require.Nil(t, r.Topic("jobs"))
+	r.Close()
+	require.NoError(t, s.Close())
 }

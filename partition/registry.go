@@ -456,8 +456,12 @@ func (r *Registry) Delete(name string) error {
 	if err := r.appendChange(change{Deleting: id}); err != nil {
 		return err
 	}
-	flushed := flushError(r.meta.Sync())
-	if flushed != nil && r.keep(t) {
+	flushed := r.meta.Sync()
+	if errors.Is(flushed, log.ErrFull) { // what is to be deleted has to make the space
+		t.empty()
+		flushed = r.meta.Sync()
+	}
+	if flushed = flushError(flushed); flushed != nil && r.keep(t) {
 		return flushed
 	}
 	// Even if the flush failed for good: a restart may find the deletion, so nothing may be stored in the topic any more.
@@ -477,6 +481,19 @@ func (r *Registry) Delete(name string) error {
 	}
 	r.logger.Info("topic deleted", "topic", name)
 	return r.change(change{Deleted: id})
+}
+
+// empty removes all records of the topic, also those that are not visible yet. It needs no space.
+func (t *Topic) empty() {
+	for _, p := range t.Partitions() {
+		if p.log == nil {
+			continue
+		}
+		if err := p.log.TruncatePrefix(p.log.Positions().Next); err != nil {
+			t.registry.logger.Warn("empty a topic that is deleted", "topic", t.name, "partition", p.number, "err", err)
+		}
+		p.truncated()
+	}
 }
 
 // keep puts a topic back into the metadata as it is, after a change of it that could not be flushed. It returns false when
