@@ -23,10 +23,23 @@ func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
 	a.text(w, http.StatusOK, "ok\n")
 }
 
-// failed reports whether all of the storage, including the topic metadata, refuses writes.
+// failed reports whether no partition that is served can be written to after storage failures. The topic metadata may not
+// have noticed yet, because nothing was written to it.
 func (a *admin) failed() bool {
+	served := 0
+	for _, t := range a.srv.registry.Topics() {
+		for _, p := range t.Partitions() {
+			if p.Err() != nil {
+				continue
+			}
+			if p.Failure() == nil {
+				return false
+			}
+			served++
+		}
+	}
 	s := a.srv.store.Stats()
-	return s.Logs > 0 && s.ReadOnly == s.Logs
+	return served > 0 || s.Logs > 0 && s.ReadOnly == s.Logs
 }
 
 // ready fails while the broker is useless to clients. When only a part does not work, the broker stays ready, because

@@ -110,6 +110,8 @@ func TestAFileSystemThatBecomesReadOnly(t *testing.T) {
 		e = p.refused(wire.CodeReadOnly, wire.OpPublish, 0, publishBody(h, 0, batchOf("refused")))
 		require.Equal(t, wire.RetryNever, e.Retry)
 	}
+	answers(t, srv, "/readyz", http.StatusServiceUnavailable, storageFailed)
+	answers(t, srv, "/healthz", http.StatusServiceUnavailable, storageFailed)
 	create := wire.CreateTopic{Topic: "new", Partitions: 1}
 	require.NotZero(t, p.call(wire.OpCreateTopic, 0, create.Append).Flags&wire.FlagError)
 	require.NotZero(t, p.commitTo(hit, "audit", 2).Flags&wire.FlagError)
