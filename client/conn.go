@@ -306,19 +306,27 @@ func (b *batch) appendHead(dst []byte, l *lane, handle uint16, id uint32) []byte
 }
 
 // drain publishes nothing more, and closes the connection once groups have committed what is handled and every request
-// is answered that changes something. Its goroutine ends after commitTime, or with the client.
+// is answered that changes something. Its goroutine ends after settleTime, or with the client. The connection's reader
+// calls it, so no later connection is live before the groups are held.
 func (cn *conn) drain() {
 	cn.mu.Lock()
 	cn.draining = true
 	cn.settling++
 	cn.mu.Unlock()
+	members := cn.c.holdGroups()
 	go func() {
-		cn.c.commitGroups()
+		cn.c.settleGroups(members)
 		cn.mu.Lock()
 		cn.settling--
 		cn.mu.Unlock()
 		cn.closeIfDrained()
 	}()
+}
+
+func (cn *conn) isDraining() bool {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	return cn.draining
 }
 
 var errDrained = errors.New("the broker is shutting down")

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -27,7 +28,9 @@ type groupRun struct {
 	opening map[place]struct{} // partitions that are about to become tasks
 	seen    uint32             // revision of the assignment that tend has seen
 	ready   []*task            // tasks that have something to do and no worker
+	held    atomic.Bool        // no message is begun until the member has joined again; changed under mu
 
+	parked   chan struct{}  // signals that a worker has given back a task while held is set; of capacity 1
 	tendWake chan struct{}  // wakes tend: the assignment or a task has changed; of capacity 1
 	jobs     sync.WaitGroup // goroutines that begin and release tasks for tend
 
@@ -49,12 +52,13 @@ func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {
 // joinGroup returns a member that is joining the group.
 func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, error) {
 	r := &groupRun{
-		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{}, tendWake: make(chan struct{}, 1),
+		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{},
+		tendWake: make(chan struct{}, 1), parked: make(chan struct{}, 1),
 	}
 	r.cursors.New = func() any { return new(cursor) }
 	r.member = c.newMembership(&r.s)
 	r.member.changed, r.member.failed, r.member.working = r.wakeTend, r.stop, r.working
-	r.member.commit = func(ctx context.Context) { r.commit(ctx, r.running()) }
+	r.member.hold, r.member.settle = r.hold, r.settle
 	for _, topic := range s.Topics { // report a missing topic early and clearly
 		if _, err := c.Topic(ctx, topic); err != nil {
 			return nil, err
@@ -117,6 +121,7 @@ func (r *groupRun) giveBack(t *task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t.busy, t.rest = false, nil
+	r.parkedLocked()
 	if t.halted {
 		r.wakeTend()
 		return
@@ -128,6 +133,7 @@ func (r *groupRun) giveBack(t *task) {
 func (r *groupRun) rest(t *task, pause time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.parkedLocked()
 	if t.halted {
 		t.busy = false
 		r.wakeTend()
@@ -158,10 +164,10 @@ func (r *groupRun) take() *task { return r.takeUntil(context.Background()) }
 func (r *groupRun) takeUntil(ctx context.Context) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.ready) == 0 && !r.stoppedLocked() && ctx.Err() == nil {
+	for (len(r.ready) == 0 || r.held.Load()) && !r.stoppedLocked() && ctx.Err() == nil {
 		r.cond.Wait()
 	}
-	if r.stoppedLocked() || len(r.ready) == 0 {
+	if r.stoppedLocked() || len(r.ready) == 0 || r.held.Load() {
 		return nil
 	}
 	t := r.ready[0]
@@ -179,7 +185,7 @@ func (r *groupRun) handle(t *task) time.Duration {
 	if !r.openTask(t) {
 		return 0
 	}
-	for !t.halting.Load() && !r.isStopped() {
+	for !t.halting.Load() && !r.held.Load() && !r.isStopped() {
 		if !t.retrying {
 			ok, err := t.walk.more()
 			if undecodable(err) {

@@ -95,9 +95,9 @@ func (r *groupRun) working() map[place]struct{} {
 // reconcile begins and ends tasks so that they equal the assignment. It returns true when the
 // assignment is new: then the broker should be told soon which partitions are not worked on.
 func (r *groupRun) reconcile(beginning, releasing context.Context) (fresh bool) {
-	now := r.member.current()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.member.current()
 	fresh = now.revision != r.seen
 	r.seen = now.revision
 	var free []*task
@@ -115,6 +115,9 @@ func (r *groupRun) reconcile(beginning, releasing context.Context) (fresh bool) 
 			t.ending = true
 			free = append(free, t)
 		}
+	}
+	if held := now.isHeld(); r.held.Swap(held) && !held { // tasks of other generations are halted by now
+		r.cond.Broadcast()
 	}
 	if len(free) > 0 {
 		r.jobs.Go(func() { r.release(releasing, free) })
@@ -137,6 +140,48 @@ func (r *groupRun) reconcile(beginning, releasing context.Context) (fresh bool) 
 		r.jobs.Go(func() { r.begin(beginning, topic, parts) })
 	}
 	return fresh
+}
+
+// hold makes workers begin no message when the broker stops that gave the member its assignment.
+// The tasks stay, so the member claims their partitions when it joins again; reconcile ends the hold.
+func (r *groupRun) hold() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.member.current().isHeld() {
+		r.held.Store(true)
+	}
+}
+
+// settle commits what is handled, and then what the handlers finish that were running.
+func (r *groupRun) settle(ctx context.Context) {
+	r.commit(ctx, r.running())
+	for r.atHand() > 0 {
+		select {
+		case <-r.parked:
+		case <-ctx.Done():
+			return
+		}
+	}
+	r.commit(ctx, r.running())
+}
+
+// atHand returns how many tasks workers have.
+func (r *groupRun) atHand() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.tasks {
+		if t.busy && t.rest == nil {
+			n++
+		}
+	}
+	return n - len(r.ready)
+}
+
+// parkedLocked tells settle that a worker has given a task back.
+func (r *groupRun) parkedLocked() {
+	if r.held.Load() {
+		signal(r.parked)
+	}
 }
 
 // haltLocked makes a task take no more messages. Its handler may go on for the hand-over time.

@@ -30,7 +30,11 @@ type grant struct {
 type assignment struct {
 	revision uint32
 	parts    map[place]grant
+	from     *conn // where it arrived; nil for the empty one
 }
+
+// isHeld reports whether the broker stops that sent the assignment. The member has to join again before it handles more.
+func (a assignment) isHeld() bool { return a.from != nil && a.from.isDraining() }
 
 // membership keeps one member in its group: it joins, sends heartbeats, joins again on the next
 // connection, and holds the current assignment.
@@ -42,7 +46,8 @@ type membership struct {
 	changed func()                    // called when the assignment has changed; must not block
 	failed  func(error)               // called when reading has become impossible; must not block
 	working func() map[place]struct{} // returns what is being worked on; called without mu
-	commit  func(context.Context)     // commits what is handled
+	hold    func()                    // called when the broker stops; must not block
+	settle  func(context.Context)     // called after hold; commits what is handled
 
 	mu      sync.Mutex // guards the fields below
 	conn    *conn      // where the member joined, or is about to join; nil before the first
@@ -63,19 +68,28 @@ func (c *Client) newMembership(s *Source) *membership {
 	}
 }
 
-// commitTime bounds what commitGroups does.
-const commitTime = time.Second
+// settleTime bounds what settleGroups does.
+const settleTime = time.Second
 
-// commitGroups commits what the members of groups have handled.
-func (c *Client) commitGroups() {
+// holdGroups makes the members of groups handle nothing until they have joined elsewhere. What they handled from now
+// on would be handled again, because a broker that has stopped takes no commits.
+func (c *Client) holdGroups() (members []*membership) {
 	c.mu.Lock()
-	members := slices.Collect(maps.Keys(c.members))
+	members = slices.Collect(maps.Keys(c.members))
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(c.ctx, commitTime)
+	for _, m := range members {
+		m.hold()
+	}
+	return members
+}
+
+// settleGroups commits what members have handled that holdGroups has returned.
+func (c *Client) settleGroups(members []*membership) {
+	ctx, cancel := context.WithTimeout(c.ctx, settleTime)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, m := range members {
-		wg.Go(func() { m.commit(ctx) })
+		wg.Go(func() { m.settle(ctx) })
 	}
 	wg.Wait()
 }
@@ -222,7 +236,7 @@ func (m *membership) assign(cn *conn, f *frame) {
 		cn.fail(fmt.Errorf("%w: %w", ErrProtocol, err))
 		return
 	}
-	next := assignment{revision: a.Revision, parts: map[place]grant{}}
+	next := assignment{revision: a.Revision, parts: map[place]grant{}, from: cn}
 	for _, t := range a.Topics {
 		for _, p := range t.Partitions {
 			next.parts[place{t.Topic, p.Partition}] = grant{p.Generation, p.Paused}

@@ -18,10 +18,11 @@ const finishTime = 5 * time.Second
 // impossible.
 //
 // A message is committed only after its handler has returned, so every message is handled at least
-// once. When the broker announces that it stops, what is handled is committed at once. A message is
-// handled again after a crash, or when the connection is lost before the commit. It is
-// also handled again when the broker restarts just before the run ends: the broker does not know
-// the member any more and refuses the last commit, which is reported to Options.OnError.
+// once. When the broker announces that it stops, no further message is begun until the member has
+// joined again, and what is handled is committed. A message is handled again after a crash, or when
+// the connection is lost before the commit. It is also handled again when the broker restarts just
+// before the run ends: the broker does not know the member any more and refuses the last commit,
+// which is reported to Options.OnError.
 func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	s = s.withDefaults()
 	if err := s.validate(); err != nil {
