@@ -128,9 +128,13 @@ func (v *verdict) look(ctx context.Context, cl *client.Client, l *limits) error 
 		return err
 	}
 	for _, g := range sumGroups(groups, nil) {
-		v.measure("lag_"+g.Topic, "", float64(g.Lag), float64(l.lagWarn), float64(l.lagCrit))
-		v.measure("age_"+g.Topic, "s", g.LagSeconds, l.ageWarn.Seconds(), l.ageCrit.Seconds())
-		v.Message += fmt.Sprintf(", %s on %s is %d messages and %s behind", g.Group, g.Topic, g.Lag, seconds(g.LagSeconds))
+		name := g.Topic
+		if _, ok := v.Values["lag_"+name]; ok { // a group and a queue have the same name
+			name = g.Mode + "_" + name
+		}
+		v.measure("lag_"+name, "", float64(g.Lag), float64(l.lagWarn), float64(l.lagCrit))
+		v.measure("age_"+name, "s", g.LagSeconds, l.ageWarn.Seconds(), l.ageCrit.Seconds())
+		v.Message += fmt.Sprintf(", %s %s on %s is %s and %s behind", g.Mode, g.Group, g.Topic, plural(g.Lag, "message"), seconds(g.LagSeconds))
 	}
 	return nil
 }
@@ -141,7 +145,11 @@ func (c *cli) printVerdict(v *verdict) error {
 	if c.asJSON() {
 		err = c.printJSON(v)
 	} else {
-		_, err = fmt.Fprintf(c.stdout, "RAFKA %s - %s | %s\n", v.State, v.Message, strings.Join(v.perf, " "))
+		line := fmt.Sprintf("RAFKA %s - %s", v.State, v.Message)
+		if len(v.perf) > 0 {
+			line += " | " + strings.Join(v.perf, " ")
+		}
+		_, err = fmt.Fprintln(c.stdout, line)
 	}
 	if err != nil || v.code == stateOK {
 		return err

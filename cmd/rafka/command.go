@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/rafka-mq/rafka/client"
@@ -31,6 +32,7 @@ func (c *cli) runCommand(ctx context.Context, command string, m *client.Message)
 		"RAFKA_ATTEMPT="+strconv.Itoa(m.Attempt),
 	)
 	err := cmd.Run()
+	killGroup(ctx, cmd)
 	took := time.Since(start).Round(time.Millisecond)
 	place := fmt.Sprintf("%s/%d@%d", m.Topic, m.Partition, m.Offset)
 	if err == nil {
@@ -58,14 +60,24 @@ func (c *cli) command(ctx context.Context, command string, m *client.Message) *e
 		"RAFKA_SUBJECT="+m.Subject,
 		"RAFKA_KEY="+string(bytes.ReplaceAll(m.Key, []byte{0}, nil)), // a variable cannot hold a zero byte
 	)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal has to reach what sh runs, not sh alone
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = commandGrace
 	return cmd
 }
 
+// killGroup ends what is left of a command that was interrupted: another worker gets its message.
+func killGroup(ctx context.Context, cmd *exec.Cmd) {
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // most often nothing is left
+	}
+}
+
 // commandOutput runs command for m and returns its output without the last line end.
 func (c *cli) commandOutput(ctx context.Context, command string, m *client.Message) ([]byte, error) {
-	out, err := c.command(ctx, command, m).Output()
+	cmd := c.command(ctx, command, m)
+	out, err := cmd.Output()
+	killGroup(ctx, cmd)
 	if err != nil {
 		return nil, fmt.Errorf("the command failed: %w", err)
 	}

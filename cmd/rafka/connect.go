@@ -78,6 +78,9 @@ func noConnection(server string, err error) *failure {
 	case network != nil && network.Op == "remote error": // an alert of TLS
 		f.hint = "if the broker asks for a certificate: --tls-cert and --tls-key name one"
 	case network != nil, errors.Is(err, context.DeadlineExceeded):
+		if network != nil && !strings.Contains(server, ",") {
+			err = network.Err // it says the address again
+		}
 		f.err = fmt.Errorf("no broker answers at %s: %w", server, err)
 		f.hint = "start a broker with rafka dev, or name another one with --server HOST:PORT"
 	default:

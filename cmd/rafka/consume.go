@@ -131,6 +131,14 @@ func (o *consumption) name() string {
 	return o.group
 }
 
+// mode returns the mode of the group or queue. A group and a queue can have the same name.
+func (o *consumption) mode() string {
+	if o.queue != "" {
+		return "queue"
+	}
+	return "group"
+}
+
 func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s client.Source) error {
 	if _, err := cl.Topic(ctx, o.topic); err != nil {
 		return err
@@ -278,7 +286,7 @@ func leftToDo(ctx context.Context, cl *client.Client, o *consumption, start map[
 	}
 	known := make(map[int]bool)
 	for _, g := range groups {
-		if g.Topic != o.topic {
+		if g.Topic != o.topic || g.Mode != o.mode() {
 			continue
 		}
 		known[g.Partition] = true

@@ -16,7 +16,7 @@ func (c *cli) flagsFromEnv(cmd *cobra.Command) error {
 	var failed error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value, ok := c.env(envName(f.Name))
-		if f.Changed || !ok || f.Name == "help" || injected(f.Name, value) || failed != nil {
+		if f.Changed || !ok || f.Name == "help" || f.Name == "version" || injected(f.Name, value) || c.ofMessage(f.Name) || failed != nil {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, value); err != nil {
@@ -40,4 +40,11 @@ func envName(flag string) string {
 // RAFKA_PORT=tcp://10.0.0.1:4222 in every pod, which is not a port number.
 func injected(flag, value string) bool {
 	return flag == "port" && strings.HasPrefix(value, "tcp://")
+}
+
+// ofMessage reports whether the variable of a flag describes a message: --exec sets RAFKA_KEY and others,
+// which must not become flags of a rafka that the command runs.
+func (c *cli) ofMessage(flag string) bool {
+	_, inExec := c.env("RAFKA_SUBJECT")
+	return inExec && (flag == "topic" || flag == "partition" || flag == "key")
 }

@@ -51,7 +51,7 @@ func TestAConnectionThatFailsIsExplained(t *testing.T) {
 		require.ErrorIs(t, got, err)
 		require.Contains(t, got.hint, hint)
 	}
-	f(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "rafka dev")
+	require.EqualError(t, noConnection("host:1", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), "no broker answers at host:1: connection refused")
 	f(context.DeadlineExceeded, "rafka dev")
 	f(client.ErrProtocol, "is no broker")
 	f(tls.RecordHeaderError{Msg: "first record"}, "without TLS")
