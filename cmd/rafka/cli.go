@@ -73,6 +73,9 @@ func (c *cli) outputAsked(args []string) string {
 	return known
 }
 
+// defaultServer is where commands look for the broker, and where it listens by default.
+const defaultServer = "127.0.0.1:4222"
+
 const rootHelp = `Rafka is a message broker: partitioned, durable logs that are read in order by groups or
 one message at a time by queues.
 
@@ -89,6 +92,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:               "rafka",
 		Short:             "message broker and its tools",
+		Version:           readBuildInfo().Version,
 		Long:              rootHelp,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -96,6 +100,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		RunE:              onlySubcommands,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return c.prepare(cmd) },
 	}
+	root.SetVersionTemplate("rafka {{.Version}}\n")
 	root.SetIn(c.stdin)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
@@ -110,11 +115,31 @@ func (c *cli) rootCommand() *cobra.Command {
 			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, onlySubcommands
 		}
 	}
+	root.InitDefaultVersionFlag()
+	plainFlags(root)
 	return root
 }
 
+// plainBool is a flag that the help shows as --name instead of --name[=true|false].
+type plainBool struct{ pflag.Value }
+
+// plainFlags makes every boolean flag of cmd and its commands a plainBool.
+func plainFlags(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
+	plain := func(f *pflag.Flag) {
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+			f.Value = plainBool{f.Value}
+		}
+	}
+	cmd.Flags().VisitAll(plain)
+	cmd.PersistentFlags().VisitAll(plain)
+	for _, sub := range cmd.Commands() {
+		plainFlags(sub)
+	}
+}
+
 func (c *cli) globalFlags(fs *pflag.FlagSet) {
-	fs.StringVarP(&c.server, "server", "s", "127.0.0.1:4222", "broker: host:port or rafka://host:port; separate several with commas")
+	fs.StringVarP(&c.server, "server", "s", defaultServer, "broker: host:port or rafka://host:port; separate several with commas")
 	fs.StringVarP(&c.output, "output", "o", "table", "output format: table, json or jsonl")
 	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for an answer of the broker")
 	fs.StringVar(&c.user, "user", "", "user to log in as")

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +37,7 @@ func (d *destructive) confirm(c *cli, cmd *cobra.Command, what string) (bool, er
 	}
 	fmt.Fprintf(c.stderr, "%s? [y/N] ", what)
 	answer, err := untilDone(cmd.Context(), func() (string, error) { return bufio.NewReader(c.stdin).ReadString('\n') })
-	if err != nil && answer == "" {
+	if err != nil && !errors.Is(err, io.EOF) { // Ctrl-D is a no
 		return false, fmt.Errorf("read the answer: %w", err)
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {

@@ -39,13 +39,14 @@ func (c *cli) devCommand() *cobra.Command {
 				portFile: portFile,
 				reload:   func() (config.Config, error) { return layered(cmd, devConfig(), "") },
 				note:     "data " + dir + " (deleted on exit)",
-				tips:     []string{"rafka pub orders hello --key alice", "rafka sub orders --from start"},
+				tips:     []string{"pub orders hello --key alice", "sub orders --from start"},
 				banner:   true,
 			})
 		},
 	}
 	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses of the client port and the admin port to this file, one on each line")
 	bindSettings(cmd.Flags(), &flags)
+	hideSharedFlags(cmd)
 	for _, name := range []string{"data", "storage"} {
 		_ = cmd.Flags().MarkHidden(name) // accepted because the environment may set them, but without effect here
 	}

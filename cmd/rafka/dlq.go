@@ -373,9 +373,12 @@ func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, a *
 	if err == nil && len(letters) > 0 {
 		err = flush()
 	}
+	if err != nil && changed == 0 {
+		return err
+	}
 	what := deadChange{Action: a.done, Name: name, Messages: changed}
 	err = cmp.Or(err, c.report(what, "%s %s of %q", a.done, plural(uint64(changed), "dead letter"), name))
-	if err != nil && changed > 0 {
+	if err != nil {
 		fail := explain(err)
 		fail.exit = exitPartly
 		return fail

@@ -192,6 +192,11 @@ func (c *cli) groupMembersCommand() *cobra.Command {
 						rows = append(rows, memberRow{g.Group, m})
 					}
 				}
+				if len(args) > 0 && len(rows) == 0 {
+					if _, err := groupInfos(cmd.Context(), cl, args[0]); err != nil {
+						return err
+					}
+				}
 				return printList(c, rows, []string{"GROUP", "MEMBER", "INSTANCE", "CONNECTION", "AGE", "SILENT", "PARTITIONS"},
 					func(m memberRow) []any {
 						return []any{

@@ -149,13 +149,12 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Short: "check every checksum in a data directory",
 		Long: `Read every file of a data directory, check every checksum, and check that the consumer state in the
 checkpoint can be read. Nothing is changed. The exit code is 1 when there is damage, and when a newer
-version wrote the directory. A torn end of
-the commit log is no damage: after a crash it holds what was never acknowledged as durable, and the
-next start cuts it. Nor is a segment without a footer that has all of its records: a write failed
-behind them and the next segment has what was to be written, or something cleared the footer, whose
-index a broker makes again from the records. These segments are named, and counted as torn. The
-records counted include those of the broker's own topics, and those that
-retention has not removed yet.`,
+version wrote the directory. A torn end of the commit log is no damage: after a crash it holds what was
+never acknowledged as durable, and the next start cuts it. Nor is a segment without a footer that has all
+of its records: a write failed behind them and the next segment has what was to be written, or something
+cleared the footer, whose index a broker makes again from the records. These segments are named, and
+counted as torn. The records counted include those of the broker's own topics, and those that retention
+has not removed yet.`,
 		Args: exactly(1, "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkDataDir(args[0]); err != nil {

@@ -174,7 +174,7 @@ func (c *cli) askOnce(ctx context.Context, cl *client.Client, m *client.Message)
 	if errors.Is(err, client.ErrNoResponders) {
 		return nil, &failure{
 			exit: exitNotFound, name: "NO_RESPONDERS", err: fmt.Errorf("nobody answers on %s", m.Subject),
-			hint: "rafka reply " + m.Subject + " answers",
+			hint: "to answer requests: rafka reply " + m.Subject,
 		}
 	}
 	return answer, err

@@ -46,6 +46,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file; config/rafka.yml documents its keys")
 	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses of the client port and the admin port to this file, one on each line")
 	bindSettings(cmd.Flags(), &flags)
+	hideSharedFlags(cmd)
 	return cmd
 }
 
@@ -54,7 +55,7 @@ type broker struct {
 	portFile string
 	reload   func() (config.Config, error) // reads the configuration again
 	note     string                        // about the data, for the banner
-	tips     []string                      // for the banner
+	tips     []string                      // for the banner: commands of rafka
 	banner   bool                          // print the banner even without a terminal
 }
 
@@ -123,13 +124,21 @@ func writePortFile(path string, addrs []string) error {
 }
 
 func (c *cli) printBanner(cfg config.Config, addrs []string, b broker) {
-	c.sayf("  rafka %s   %s   an acknowledgement means: %s", readBuildInfo().Version, b.note, promise[cfg.Level().String()])
+	line := "  rafka " + readBuildInfo().Version
+	if b.note != "" {
+		line += "   " + b.note
+	}
+	c.sayf("%s   an acknowledgement means: %s", line, promise[cfg.Level().String()])
 	c.sayf("  broker   %s", addrs[0])
 	if len(addrs) > 1 {
 		c.sayf("  metrics  http://%s/metrics", addrs[1])
 	}
+	rafka := "rafka"
+	if addrs[0] != defaultServer {
+		rafka += " -s " + addrs[0]
+	}
 	for _, tip := range b.tips {
-		c.sayf("  try      %s", tip)
+		c.sayf("  try      %s %s", rafka, tip)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -39,12 +40,27 @@ func bindSettings(fs *pflag.FlagSet, cfg *config.Config) {
 	fs.Var(&given{Value: cfg.RetentionSeconds()}, "retention-seconds", "retention-age as a number of seconds")
 }
 
+// clientFlags are the shared flags that say how to connect to a broker. A broker has no use for them: its
+// logins are in its configuration file.
+var clientFlags = []string{"server", "timeout", "user", "password", "token", "nkey"}
+
+// hideSharedFlags leaves the shared flags out of the help of a command that runs a broker.
+func hideSharedFlags(cmd *cobra.Command) {
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })
+		cmd.Parent().HelpFunc()(cmd, args)
+	})
+}
+
 // layered returns base overlaid by the file at path (if any), then by the environment, then by the
 // command line.
 func layered(cmd *cobra.Command, base config.Config, path string) (config.Config, error) {
 	typed := func(name string) bool {
 		f := cmd.Flags().Lookup(name)
 		return f.Changed && f.Annotations[fromEnv] == nil
+	}
+	if i := slices.IndexFunc(clientFlags, typed); i >= 0 {
+		return base, usagef(cmd, "--%s is for commands that connect to a broker; logins are in the configuration file", clientFlags[i])
 	}
 	if typed("listen") && (typed("port") || typed("host")) {
 		return base, usagef(cmd, "--listen says host and port already: leave out --host and --port")

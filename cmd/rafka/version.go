@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -42,9 +43,11 @@ func (c *cli) versionCommand() *cobra.Command {
 		Args:  exactly(0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			b := readBuildInfo()
-			return c.printOne(b, [][2]string{
-				{"rafka", b.Version}, {"revision", b.Revision}, {"go", b.Go}, {"platform", b.Platform},
-			})
+			rows := [][2]string{{"rafka", b.Version}, {"revision", b.Revision}, {"go", b.Go}, {"platform", b.Platform}}
+			if b.Revision == "" { // the compiler was not asked to look
+				rows = slices.Delete(rows, 1, 2)
+			}
+			return c.printOne(b, rows)
 		},
 	}
 }
