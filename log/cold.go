@@ -55,7 +55,7 @@ func (l *Log) ReadCold(c *Chunk, offset, limit uint64, maxBytes int) error {
 			c.Next = offset
 			continue // it was cut, compacted or removed meanwhile
 		}
-		if missing(err) {
+		if err = l.store.checkMissing(err); missing(err) {
 			return l.lost(c, CorruptError{Path: at.seg.path, First: offset, Next: min(at.end.offset, limit), Err: err})
 		}
 		return err

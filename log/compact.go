@@ -208,7 +208,7 @@ func (c *compaction) each(in input, fn func(e *wire.Entry) error) error {
 		return ErrClosed
 	}
 	v, err := l.store.view(in.seg, l.seed, in.end.index)
-	if missing(err) {
+	if err = l.store.checkMissing(err); missing(err) {
 		return c.bar(in.seg)
 	}
 	if err != nil {

@@ -39,6 +39,15 @@ func isGone(lock io.Closer) error {
 	return nil
 }
 
+// checkMissing returns err, unless it says that a file is missing because the whole directory is: then nothing is lost that
+// does not come back with the directory, for example when its file system is mounted again.
+func (s *Store) checkMissing(err error) error {
+	if missing(err) && errors.Is(isGone(s.lock), errGone) {
+		return fmt.Errorf("%w: %s", errGone, err)
+	}
+	return err
+}
+
 // checkDir makes the store read-only when its directory is gone: the files that are open have no names any more, so
 // nothing that is written to them would be found again.
 func (s *Store) checkDir() error {

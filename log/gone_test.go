@@ -40,3 +40,23 @@ func TestAStoreNoticesThatItsDirectoryIsGone(t *testing.T) {
 		})
 	}
 }
+
+// A file system that is unmounted takes no record away: readers that were told so would pass over all of them.
+func TestRecordsOfADirectoryThatIsGoneAreNotLost(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := open(t, log.Options{Dir: dir, MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	s.Forget()
+	require.Eventually(t, func() bool { return os.Rename(dir, dir+".old") == nil }, 10*time.Second, time.Millisecond)
+	var c log.Chunk
+	err := l.ReadCold(&c, 0, l.Positions().Next, 1<<20)
+	require.ErrorContains(t, err, "removed or replaced")
+	require.NotErrorAs(t, err, new(*log.CorruptError))
+	require.Zero(t, l.Stats().Corrupt)
+
+	require.NoError(t, os.Rename(dir+".old", dir))
+	require.Len(t, readAll(t, l), 10)
+	_ = s.Close() // it may be read-only by now
+}

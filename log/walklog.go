@@ -34,6 +34,7 @@ func (l *Log) walk(from uint64, fn func(wire.Entry) bool) error {
 		l.mu.Unlock()
 		if at.seg != nil {
 			more, err := l.walkSegment(at, from, fn)
+			err = l.store.checkMissing(err)
 			switch {
 			case missing(err) && !l.has(at.seg):
 				continue
