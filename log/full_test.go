@@ -81,3 +81,29 @@ func TestAPurgeOfEverythingNeedsNoSpace(t *testing.T) {
 	require.Len(t, readAll(t, l), 5)
 	require.NoError(t, s.Close())
 }
+
+// Records that were purged before they were durable are not there after a power failure, and their offsets are given to
+// others, which were not purged.
+func TestAPurgeOfRecordsThatWereNeverDurable(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	durable := l.Positions().Next
+	appendN(t, l, 10, 10)
+	disk.Fail(noSpace(faultfs.OpSync, "/partitions/"))
+	require.ErrorIs(t, l.TruncatePrefix(l.Positions().Next-1), syscall.ENOSPC)
+	disk.Fail(nil)
+	disk = disk.PowerCut(rand.New(rand.NewPCG(1, 1)))
+	s.Drop()
+
+	s = openStill(t, disk)
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, durable, l.Positions().Next)
+	require.NoError(t, l.CheckPlaces())
+	appendN(t, l, 10, 3)
+	require.NoError(t, s.Sync())
+	require.Len(t, readAll(t, l), 3)
+	require.NoError(t, s.Close())
+}

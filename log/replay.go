@@ -517,6 +517,7 @@ func (r *replay) finish(root *checkpoint) {
 	for _, l := range s.logs {
 		l.mu.Lock()
 		l.found = l.state
+		l.first = min(l.first, l.next.offset) // what was purged and not durable is not there, and its offsets are free
 		l.walNext, l.written, l.durable = l.next, l.next, l.next
 		at, ok := r.again[l]
 		if at = later(at, l.filed); ok && at.index < l.next.index {
