@@ -50,20 +50,27 @@ func (c *Client) commit(ctx context.Context, group string, key commitKey, offset
 // group has not committed are absent. A commit counts from when the broker has taken it, which is
 // before it is durable and Commit returns: if the broker crashes in between, the offset goes back.
 func (c *Client) Committed(ctx context.Context, group, topic string) (map[int]uint64, error) {
+	offsets, _, err := c.committed(ctx, group, topic)
+	return offsets, err
+}
+
+// committed is Committed that also returns the id of the topic.
+func (c *Client) committed(ctx context.Context, group, topic string) (offsets map[int]uint64, id [16]byte, err error) {
 	var r wire.CommittedReply
-	err := c.request(ctx, call{
+	err = c.request(ctx, call{
 		op: wire.OpCommitted, topic: topic, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
+			id = b.ID // of the last attempt, which is answered
 			m := wire.Committed{Handle: b.Handle, Group: group}
 			return m.Append(dst)
 		},
 	}, r.Parse)
 	if err != nil {
-		return nil, err
+		return nil, id, err
 	}
-	offsets := make(map[int]uint64, len(r.Offsets))
+	offsets = make(map[int]uint64, len(r.Offsets))
 	for _, o := range r.Offsets {
 		offsets[int(o.Partition)] = o.Offset
 	}
-	return offsets, nil
+	return offsets, id, nil
 }

@@ -256,15 +256,15 @@ func (r *groupRun) dropLocked(t *task) {
 
 // begin starts to read partitions of one topic, at the group's position.
 func (r *groupRun) begin(ctx context.Context, topic string, parts map[place]grant) {
-	starts, err := r.starts(ctx, topic, parts)
-	if !r.started(ctx, parts, starts, err) {
+	s, err := r.starts(ctx, topic, parts)
+	if !r.started(ctx, parts, s, err) {
 		r.member.beat() // some of them are another member's by now
 	}
 }
 
 // started makes tasks of the partitions that begin looked up. It returns false when some of them
 // are not assigned any more.
-func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts map[place]uint64, err error) (all bool) {
+func (r *groupRun) started(ctx context.Context, parts map[place]grant, s starts, err error) (all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all = true
@@ -279,7 +279,7 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts ma
 			if now.parts[p] != g {
 				all = false
 			} else if !r.stoppedLocked() {
-				r.startLocked(p, g.generation, starts[p], window)
+				r.startLocked(p, g.generation, s, window)
 			}
 		}
 	case ctx.Err() != nil || wire.CodeOf(err) == wire.CodeFenced: // a new assignment will arrive
@@ -297,45 +297,53 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, starts ma
 	return all
 }
 
+// starts is where a group is in partitions of one topic.
+type starts struct {
+	id     [16]byte // of the topic: another one of its name has other messages
+	offset map[place]uint64
+}
+
 // starts returns the position of the group in each partition. Where the group has none, it commits
 // the source's start at once: another member that takes over before the first commit must not start
 // anywhere else, and the broker can report the lag.
-func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]grant) (map[place]uint64, error) {
-	committed, err := r.c.Committed(ctx, r.s.Name, topic)
+func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]grant) (starts, error) {
+	committed, id, err := r.c.committed(ctx, r.s.Name, topic)
 	if err != nil {
-		return nil, err
+		return starts{}, err
 	}
-	starts := make(map[place]uint64, len(parts))
+	s := starts{id: id, offset: make(map[place]uint64, len(parts))}
 	fresh := map[uint32]map[int]uint64{} // by generation
 	for p, g := range parts {
 		n := int(p.partition)
 		if offset, ok := committed[n]; ok {
-			starts[p] = offset
+			s.offset[p] = offset
 			continue
 		}
 		o, err := r.c.offsets(ctx, topic, n, r.s.From, r.s.Name)
 		if err != nil {
-			return nil, err
+			return starts{}, err
 		}
-		starts[p] = o.Offset
+		s.offset[p] = o.Offset
 		if fresh[g.generation] == nil {
 			fresh[g.generation] = map[int]uint64{}
 		}
 		fresh[g.generation][n] = o.Offset
 	}
 	for generation, offsets := range fresh {
-		if err := r.c.commit(ctx, r.s.Name, commitKey{topic: topic, generation: generation}, offsets); err != nil {
-			return nil, err
+		if err := r.c.commit(ctx, r.s.Name, commitKey{topic, id, generation}, offsets); err != nil {
+			return starts{}, err
 		}
 	}
-	return starts, nil
+	return s, nil
 }
 
-func (r *groupRun) startLocked(p place, generation uint32, from uint64, window int) {
+func (r *groupRun) startLocked(p place, generation uint32, s starts, window int) {
+	from := s.offset[p]
 	t := &task{place: p, generation: generation, committed: from}
 	t.done.Store(from)
 	t.ctx, t.cancel = context.WithCancelCause(r.ctx)
 	t.feed = r.c.newFeed(p.topic, window, map[int]uint64{int(p.partition): from}, func(d delivery) { r.arrive(t, d) })
+	t.feed.id, t.feed.known = s.id, true
 	t.part = t.feed.parts[0]
 	r.tasks[p] = t
 	r.jobs.Go(func() {
