@@ -175,6 +175,7 @@ func (p *Partition) commitLocked(groupName string, offset uint64, now time.Time)
 	if err := p.checkRoomLocked(groupName, group.ModeOffsets); err != nil {
 		return 0, err
 	}
+	delete(p.heirs, groupName)
 	before, _ := p.state.Committed(groupName)
 	index, err = p.logLocked(group.AppendCommit(p.command[:0], groupName, offset, now), now)
 	if err == nil && offset > before.Offset {
@@ -238,10 +239,28 @@ func (p *Partition) DropGroup(groupName string, now time.Time) (index uint64, kn
 	if err := p.checkMembersLocked(groupName); err != nil {
 		return 0, true, err
 	}
+	index, err = p.dropLocked(groupName, now)
+	return index, true, err
+}
+
+// dropInherited drops what a new partition has inherited. It keeps a group that is back: it was used here since, or has
+// members.
+func (p *Partition) dropInherited(groupName string, now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, unused := p.heirs[groupName]; !unused || p.checkMembersLocked(groupName) != nil {
+		return nil
+	}
+	_, err := p.dropLocked(groupName, now)
+	return err
+}
+
+func (p *Partition) dropLocked(groupName string, now time.Time) (index uint64, err error) {
+	delete(p.heirs, groupName)
 	if index, err = p.logLocked(group.AppendDrop(nil, groupName), now); err == nil {
 		p.dropped = index
 	}
-	return index, true, err
+	return index, err
 }
 
 // Groups describes every group and queue of the partition. It does not wait for the disk: LagSeconds is 0 when

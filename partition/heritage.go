@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -86,9 +85,16 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.heirs == nil {
+		p.heirs = map[string]struct{}{}
+	}
 	for _, name := range slices.Sorted(maps.Keys(h.queues)) {
-		if q := p.state.Queue(name); q != nil && q.Policy() == h.queues[name] {
+		q := p.state.Queue(name)
+		if q != nil && q.Policy() == h.queues[name] {
 			continue
+		}
+		if q == nil {
+			p.heirs[name] = struct{}{}
 		}
 		if _, err := p.logLocked(group.AppendOpen(nil, name, 0, h.queues[name]), now); err != nil {
 			return err
@@ -102,6 +108,7 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 		if _, err := p.logLocked(group.AppendCommit(nil, name, 0, now), now); err != nil {
 			return err
 		}
+		p.heirs[name] = struct{}{}
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.paused)) {
 		if p.state.Paused(name) {
@@ -152,6 +159,7 @@ func (r *Registry) catchUp(t *Topic, have int, before heritage) error {
 	for {
 		h, now := heritageOf(parts[:have]), r.opts.Now()
 		if h.equal(before) {
+			settleHeirs(parts[have:])
 			return syncAll(parts[have:])
 		}
 		for _, p := range parts[have:] {
@@ -163,14 +171,22 @@ func (r *Registry) catchUp(t *Topic, have int, before heritage) error {
 	}
 }
 
+// settleHeirs forgets what new partitions have inherited: from now on they are like the others.
+func settleHeirs(parts []*Partition) {
+	for _, p := range parts {
+		p.mu.Lock()
+		p.heirs = nil
+		p.mu.Unlock()
+	}
+}
+
 // follow changes p as the other partitions have changed, from before to h.
 func (p *Partition) follow(before, h heritage, now time.Time) error {
 	if p.Err() != nil {
 		return nil // another broker's
 	}
 	for _, name := range slices.Concat(missing(before.queues, h.queues), missing(before.groups, h.groups)) {
-		_, _, err := p.DropGroup(name, now)
-		if err != nil && !errors.Is(err, wire.CodeFenced) { // it has members: it is back
+		if err := p.dropInherited(name, now); err != nil {
 			return err
 		}
 	}

@@ -121,20 +121,39 @@ func TestAddedPartitionsFollowWhatChangesMeanwhile(t *testing.T) {
 	require.Equal(t, 9, p.state.Queue("queue-kept").Policy().MaxDeliveries)
 }
 
-// A group that was dropped while partitions are added, and then came back on a new one, is in use there.
+// A group or queue that was dropped while partitions are added, and then came back on a new one, is in use there.
 func TestAnAddedPartitionKeepsAGroupThatIsBack(t *testing.T) {
-	n := openNode(t, "", Options{})
-	topic, now := n.create("t", 1), time.Now()
-	_, err := topic.Partition(0).Commit("g", 0, 0, now)
-	require.NoError(t, err)
-	parts, inherited, err := n.extend(topic, 2)
-	require.NoError(t, err)
-	_, _, err = topic.Partition(0).DropGroup("g", now)
-	require.NoError(t, err)
-	topic.parts.Store(&parts)
-	parts[1].SetFence("g", 7)
-	require.NoError(t, n.catchUp(topic, 1, inherited))
-	require.True(t, parts[1].Knows("g"))
+	for how, back := range map[string]func(p *Partition, now time.Time) error{
+		"it has members": func(p *Partition, _ time.Time) error { p.SetFence("g", 7); return nil },
+		"a commit":       func(p *Partition, now time.Time) error { _, err := p.Commit("g", 0, 0, now); return err },
+		"a seek":         func(p *Partition, now time.Time) error { _, err := p.Seek("g", 0, now); return err },
+		"a queue": func(p *Partition, now time.Time) error {
+			_, err := p.OpenQueue("g", 0, QueuePolicy{}, now)
+			return err
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			n := openNode(t, "", Options{})
+			topic, now := n.create("t", 1), time.Now()
+			old := topic.Partition(0)
+			if how == "a queue" {
+				_, err := old.OpenQueue("g", 0, QueuePolicy{}, now)
+				require.NoError(t, err)
+			} else {
+				_, err := old.Commit("g", 0, 0, now)
+				require.NoError(t, err)
+			}
+			parts, inherited, err := n.extend(topic, 2)
+			require.NoError(t, err)
+			_, _, err = old.DropGroup("g", now)
+			require.NoError(t, err)
+			topic.parts.Store(&parts)
+			require.NoError(t, back(parts[1], now))
+			require.NoError(t, n.catchUp(topic, 1, inherited))
+			require.True(t, parts[1].Knows("g"))
+			require.Nil(t, parts[1].heirs)
+		})
+	}
 }
 
 func TestAllPartitionsIncludeThoseAddedMeanwhile(t *testing.T) {

@@ -38,11 +38,12 @@ type Partition struct {
 
 	mu      sync.Mutex // guards the fields below; held from append to apply, so that state entries apply in order
 	state   *group.State
-	burying bool     // the burial goroutine has p, or will get it
-	dropped uint64   // index of the last entry that dropped a group, or of the last one that was found at the start
-	command []byte   // scratch space for commands
-	payload []byte   // scratch space for entries
-	keys    []uint64 // scratch space for the hashes of keys
+	burying bool                // the burial goroutine has p, or will get it
+	dropped uint64              // index of the last entry that dropped a group, or of the last one that was found at the start
+	command []byte              // scratch space for commands
+	payload []byte              // scratch space for entries
+	keys    []uint64            // scratch space for the hashes of keys
+	heirs   map[string]struct{} // groups and queues that a new partition has inherited, until a client uses the name here
 
 	seenFirst uint64 // start of the log that state was truncated to; used by the timer goroutine only
 	doubt     bool   // some dead letters may already be in their topics; used by the burial goroutine only

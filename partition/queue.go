@@ -34,6 +34,7 @@ func (p *Partition) openQueue(name string, start uint64, policy QueuePolicy, now
 	if err := p.checkRoomLocked(name, group.ModeQueue); err != nil {
 		return 0, err
 	}
+	delete(p.heirs, name)
 	return p.logLocked(group.AppendOpen(nil, name, start, policy), now)
 }
 
