@@ -12,6 +12,9 @@ import (
 // maxLatest bounds the keys of a partition that latest keeps, at about 60 bytes of memory each.
 const maxLatest = 4 << 20
 
+// maxUnpackKept bounds the scratch space that a partition keeps between look-ups: a small batch may unpack to 64 MiB.
+const maxUnpackKept = 1 << 20
+
 // latest maps every key of a compacted partition to its newest record. The first look-up builds it from the whole log,
 // and every later one adds what was appended since.
 type latest struct {
@@ -63,6 +66,9 @@ func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err err
 	}
 	if err := l.follow(p); err != nil {
 		return 0, false, err
+	}
+	if cap(l.unpack) > maxUnpackKept {
+		l.unpack = nil
 	}
 	offset, ok = l.offsets[digestOf(key)]
 	return offset, ok, nil

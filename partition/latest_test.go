@@ -8,6 +8,7 @@ import (
 
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
 )
 
 // It has replaced the earlier ones of its key, whether Get looked at it in time or not.
@@ -38,4 +39,23 @@ func TestTheLatestOfAKeyIsGoneWhenItsTimeIsOver(t *testing.T) {
 	code(t, wire.CodeKeyNotFound, get())
 	put("again", 0)
 	require.NoError(t, get())
+}
+
+// A kilobyte may unpack to 64 MiB, in every partition.
+func TestALookUpKeepsNoLargeScratchSpace(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("users", 1, "cleanup", "compact").Partition(0)
+	var b wire.BatchBuilder
+	b.Add(wire.Record{Key: []byte("k"), Value: make([]byte, 2*maxUnpackKept)})
+	batch, err := wire.ParseBatch(b.AppendCompressed(nil, wire.CodecZstd, codec.Compress(nil, wire.CodecZstd, b.Records())))
+	require.NoError(t, err)
+	_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
+	require.NoError(t, err)
+	p.Flush(wire.LevelDisk)
+	eventually(t, func() bool { return p.Visible() == p.Next() })
+	var c log.Chunk
+	_, err = p.Latest(&c, []byte("k"))
+	require.NoError(t, err)
+	c.Release()
+	require.Less(t, cap(p.latest.unpack), maxUnpackKept)
 }
