@@ -16,7 +16,9 @@ func TestTheHeapGetsWhatMessagesLeaveOfAContainer(t *testing.T) {
 		t.Helper()
 		require.Equal(t, want<<20, heapLimit(container<<20, messages<<20))
 	}
-	f(256, 56, 180)
+	f(1340, 340, 900)
+	f(256, 64, 168)
+	f(64, 16, 36)
 	f(1024, 1024, 32)
 	f(64, 1024, 32)
 }
