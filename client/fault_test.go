@@ -122,6 +122,7 @@ func TestWhoeverIsNotABrokerIsRecognised(t *testing.T) {
 	refused := wire.AppendError(nil, wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "who are you"))
 	f("INFO {}\r\n"+string(refused), wire.CodeUnauthenticated, "who are you")
 	f(string(refused), wire.CodeUnauthenticated, "hello") // without a greeting
+	f("INFO {}\r\n-ERR 'maximum connections exceeded'\r\n", wire.CodeLimit, "maximum connections exceeded")
 	err := dialScript(t, Options{TLS: &tls.Config{}}, []byte("INFO {}\r\n-ERR 'Unknown Protocol Operation'\r\n"))
 	require.ErrorContains(t, err, "does not use TLS (rafka://127.0.0.1")
 }

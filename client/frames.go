@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -110,6 +111,17 @@ func (fr *frameReader) head() (f wire.Frame, ok bool) {
 		return f, false
 	}
 	return wire.Frame{Op: wire.Op(b[4]), Flags: wire.Flags(b[5]), Correlation: binary.LittleEndian.Uint32(b[6:])}, true
+}
+
+// refusal returns the sentence of a broker that turned the connection away, which it says in text because it
+// does not know yet who is there, or "".
+func (fr *frameReader) refusal() string {
+	line, ok := bytes.CutPrefix(fr.buf[fr.r:fr.w], []byte("-ERR '"))
+	if !ok {
+		return ""
+	}
+	sentence, _, _ := bytes.Cut(line, []byte("'\r\n"))
+	return string(sentence)
 }
 
 // recycle takes back the memory of f, unless own or keep has taken it.

@@ -97,6 +97,9 @@ func (c *Client) hello(ctx context.Context, e endpoint, line *greeted) (*conn, e
 	}
 	wg.Wait()
 	if err != nil {
+		if refusal := cn.frames.refusal(); refusal != "" {
+			return nil, explain(wire.Errorf(wire.CodeLimit, "%s", refusal), wire.OpHello, "", anyPartition)
+		}
 		return nil, c.explainHello(err, e)
 	}
 	if err := cn.onHello(&f); err != nil {

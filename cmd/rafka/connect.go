@@ -73,6 +73,8 @@ func noConnection(server string, err error) *failure {
 		f.hint = "connect without TLS: --server rafka://HOST:PORT, and no --tls-ca, --tls-cert or --tls-key"
 	case errors.Is(err, wire.CodeTLSRequired):
 		f.hint = "connect with TLS: --server rafkas://HOST:PORT; --tls-ca names the authority that signed the broker's certificate"
+	case errors.Is(err, wire.CodeLimit):
+		f.hint = "try again later; max_connections and max_connection_rate are settings of the broker"
 	case distrusted:
 		f.hint = "--tls-ca names the authority that signed the broker's certificate; --server has to name a host that is in it"
 	case network != nil && network.Op == "remote error": // an alert of TLS

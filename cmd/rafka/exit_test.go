@@ -56,6 +56,7 @@ func TestAConnectionThatFailsIsExplained(t *testing.T) {
 	f(client.ErrProtocol, "is no broker")
 	f(tls.RecordHeaderError{Msg: "first record"}, "without TLS")
 	f(wire.Errorf(wire.CodeTLSRequired, "x"), "rafkas://")
+	f(wire.Errorf(wire.CodeLimit, "x"), "max_connections")
 	f(&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}}}, "--tls-ca")
 	f(&net.OpError{Op: "remote error", Err: errors.New("certificate required")}, "--tls-cert")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
 
@@ -47,6 +48,9 @@ func identifyByNKey(o *client.Options, path string) error {
 
 // load returns nil when no file is given; the scheme of the address then decides about TLS.
 func (f *tlsFiles) load() (*tls.Config, error) {
+	if (f.cert == "") != (f.key == "") {
+		return nil, &failure{exit: exitUsage, name: "USAGE", err: errors.New("--tls-cert and --tls-key go together")}
+	}
 	if f.ca == "" && f.cert == "" {
 		return nil, nil //nolint:nilnil // the address decides
 	}
