@@ -128,9 +128,19 @@ func (a *admin) vars(w http.ResponseWriter, _ *http.Request) {
 
 // topic is a topic in /topicz.
 type topic struct {
-	Topic      string               `json:"topic"`
-	Settings   map[string]string    `json:"settings"`
-	Partitions []wire.PartitionInfo `json:"partitions"`
+	Topic      string            `json:"topic"`
+	Settings   map[string]string `json:"settings"`
+	Partitions []topicPart       `json:"partitions"`
+}
+
+// topicPart is a partition in /topicz, with the names of rafka topic info.
+type topicPart struct {
+	Partition int    `json:"partition"`
+	First     uint64 `json:"first"`
+	Next      uint64 `json:"next"`
+	Visible   uint64 `json:"visible"`
+	Bytes     uint64 `json:"bytes"`
+	Status    string `json:"status"`
 }
 
 func (a *admin) topics(w http.ResponseWriter, _ *http.Request) {
@@ -141,7 +151,11 @@ func (a *admin) topics(w http.ResponseWriter, _ *http.Request) {
 		for _, s := range info.Settings {
 			settings[s.Key] = s.Value
 		}
-		list = append(list, topic{Topic: info.Topic, Settings: settings, Partitions: info.Partitions})
+		parts := make([]topicPart, len(info.Partitions))
+		for i, p := range info.Partitions {
+			parts[i] = topicPart{i, p.First, p.Next, p.Visible, p.Bytes, statusNames[p.Status]}
+		}
+		list = append(list, topic{Topic: info.Topic, Settings: settings, Partitions: parts})
 	}
 	a.json(w, list)
 }

@@ -99,7 +99,9 @@ func TestLagIsTold(t *testing.T) {
 	p.call(wire.OpCommit, 0, m.Append)
 	require.Equal(t, 2.0, scrape(t, srv)["rafka_group_lag_messages"])
 	require.Eventually(t, func() bool { return scrape(t, srv)["rafka_group_lag_seconds"] > 0 }, waitLimit, time.Millisecond)
-	_, body := get(t, srv, "/groupz")
+	_, body := get(t, srv, "/metrics")
+	require.Contains(t, body, "\nrafka_group_members{group=\"audit\"} 0\n", "an alert can see that nobody reads")
+	_, body = get(t, srv, "/groupz")
 	var groups []wire.GroupInfo
 	require.NoError(t, json.Unmarshal([]byte(body), &groups))
 	require.Equal(t, uint64(2), groups[0].Lag)
@@ -124,6 +126,7 @@ func TestEveryPageAnswers(t *testing.T) {
 	}
 	_, body := get(t, srv, "/topicz")
 	require.Contains(t, body, `"orders"`)
+	require.Contains(t, body, `"partitions":[{"partition":0,"first":0,"next":0,"visible":0,"bytes":0,"status":"ok"}]`)
 	status, _ := get(t, srv, "/nothing")
 	require.Equal(t, http.StatusNotFound, status)
 	r, err := http.Post("http://"+srv.AdminAddr().String()+"/varz", "text/plain", nil)

@@ -27,8 +27,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	e.gauge("rafka_active_topics", "Topics.", float64(len(s.topics)))
 	e.gauge("rafka_partitions", "Partitions of all topics.", float64(s.partitions))
 	c.topics(e, s.topics)
-	c.groups(e, now)
-	c.members(e)
+	c.members(e, c.groups(e, now))
 	c.suppressed(e)
 }
 

@@ -52,9 +52,9 @@ func (p *partitionSurvey) emit(e *emitter, topic string) {
 }
 
 // groups emits the series of groups and queues, summed over the partitions of a topic, and those of
-// ordered groups by partition.
-func (c collector) groups(e *emitter, now time.Time) {
-	n, offsets := 0, 0
+// ordered groups by partition. It returns the names of the ordered groups.
+func (c collector) groups(e *emitter, now time.Time) map[string]bool {
+	n, offsets, ordered := 0, 0, map[string]bool{}
 	for _, t := range c.srv.registry.Topics() {
 		sums := map[string]*wire.GroupInfo{}
 		for _, p := range t.Partitions() {
@@ -63,6 +63,7 @@ func (c collector) groups(e *emitter, now time.Time) {
 				if g.Mode != "group" {
 					continue
 				}
+				ordered[g.Group] = true
 				if e.room(cutOffsets, offsets) {
 					e.gauge("rafka_group_committed_offset", "Offset to be read next.", float64(g.Offset),
 						"group", g.Group, "topic", g.Topic, "partition", strconv.Itoa(g.Partition))
@@ -77,19 +78,27 @@ func (c collector) groups(e *emitter, now time.Time) {
 			n++
 		}
 	}
+	return ordered
 }
 
-// members emits the series of the groups that have members.
-func (c collector) members(e *emitter) {
+// members emits the series of the members of groups. The names in ordered are those of the groups that have
+// committed something; one without members has zero of them, so that an alert can see it.
+func (c collector) members(e *emitter, ordered map[string]bool) {
 	var groups []group.GroupInfo
 	c.srv.coordinator.ask(func(time.Time) { groups = c.srv.coordinator.group.Groups("") })
 	for i, g := range groups {
+		delete(ordered, g.Group)
 		if !e.room(cutMembers, i) {
 			continue
 		}
 		e.gauge("rafka_group_members", "Members of the group.", float64(len(g.Members)), "group", g.Group)
 		e.counter("rafka_group_rebalances_total", "Changes of the assignment since the group got its first member.",
 			float64(g.Rebalances), "group", g.Group)
+	}
+	for i, name := range slices.Sorted(maps.Keys(ordered)) {
+		if e.room(cutMembers, len(groups)+i) {
+			e.gauge("rafka_group_members", "Members of the group.", 0, "group", name)
+		}
 	}
 }
 
