@@ -15,6 +15,8 @@ type call struct {
 	// id is that of the topic which the request is about, in case there is another one of its name by
 	// then; zero means whichever there is.
 	id [16]byte
+	// broker is the id of the only broker that may answer; zero means any.
+	broker [16]byte
 	// named means that the request uses no handle: its body names the topic, or it concerns none.
 	named bool
 	// body appends the request's body. b is nil when named is set.
@@ -92,6 +94,9 @@ func (c *Client) try(ctx context.Context, r call) (buf *buffer, b *binding, err 
 	if err != nil {
 		return nil, nil, err
 	}
+	if r.broker != ([16]byte{}) && r.broker != cn.hello.ServerID {
+		return nil, nil, errOtherBroker
+	}
 	if !r.named {
 		if b, err = cn.resolve(ctx, r.topic, false); err != nil {
 			return nil, nil, err
@@ -108,6 +113,9 @@ func (c *Client) try(ctx context.Context, r call) (buf *buffer, b *binding, err 
 	})
 	return buf, b, err
 }
+
+// errOtherBroker refuses what concerned a broker that was restarted, or is another one.
+var errOtherBroker error = wire.Errorf(wire.CodeFenced, "the broker was restarted since")
 
 // resolve returns the topic's binding on this connection.
 func (cn *conn) resolve(ctx context.Context, topic string, create bool) (*binding, error) {

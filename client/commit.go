@@ -21,10 +21,8 @@ func (c *Client) Commit(ctx context.Context, group, topic string, offsets map[in
 // commitKey is what the partitions of one commit have in common.
 type commitKey struct {
 	topic string
-	// id is that of the topic whose messages were handled; zero means any topic of that name. A broker
-	// that has lost its data may give out a generation once more, so that alone does not tell them apart.
-	id         [16]byte
-	generation uint32 // in which a member owns the partitions; 0 for who is no member
+	id    [16]byte // of the topic whose messages were handled; zero means any topic of that name
+	tenure
 }
 
 func (c *Client) commit(ctx context.Context, group string, key commitKey, offsets map[int]uint64) error {
@@ -37,7 +35,7 @@ func (c *Client) commit(ctx context.Context, group string, key commitKey, offset
 	}
 	slices.SortFunc(m.Offsets, func(a, b wire.PartitionOffset) int { return cmp.Compare(a.Partition, b.Partition) })
 	_, err := c.do(ctx, call{
-		op: wire.OpCommit, topic: key.topic, id: key.id, partition: anyPartition,
+		op: wire.OpCommit, topic: key.topic, id: key.id, broker: key.broker, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m.Handle = b.Handle
 			return m.Append(dst)

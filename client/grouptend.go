@@ -13,14 +13,14 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// task is the work on one partition under one generation. The worker that took it owns it.
+// task is the work on one partition in one tenure. The worker that took it owns it.
 type task struct {
-	place      place
-	generation uint32
-	feed       *feed
-	part       *part
-	ctx        context.Context // of the handlers
-	cancel     context.CancelCauseFunc
+	place  place
+	tenure tenure
+	feed   *feed
+	part   *part
+	ctx    context.Context // of the handlers
+	cancel context.CancelCauseFunc
 
 	// What follows is guarded by crew.mu.
 	arrived []delivery
@@ -103,7 +103,7 @@ func (r *groupRun) reconcile(beginning, releasing context.Context) (fresh bool) 
 	var free []*task
 	for p, t := range r.tasks {
 		switch g, mine := now.parts[p]; {
-		case mine && g.generation != t.generation: // a seek, or another broker
+		case mine && g.tenure != t.tenure: // a seek, or another broker
 			t.lost = true
 			r.haltLocked(t)
 		case !mine && (t.lost || now.revision == 0):
@@ -116,7 +116,7 @@ func (r *groupRun) reconcile(beginning, releasing context.Context) (fresh bool) 
 			free = append(free, t)
 		}
 	}
-	if held := now.isHeld(); r.held.Swap(held) && !held { // tasks of other generations are halted by now
+	if held := now.isHeld(); r.held.Swap(held) && !held { // tasks of other tenures are halted by now
 		r.cond.Broadcast()
 	}
 	if len(free) > 0 {
@@ -279,7 +279,7 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, s starts,
 			if now.parts[p] != g {
 				all = false
 			} else if !r.stoppedLocked() {
-				r.startLocked(p, g.generation, s, window)
+				r.startLocked(p, g.tenure, s, window)
 			}
 		}
 	case ctx.Err() != nil || wire.CodeOf(err) == wire.CodeFenced: // a new assignment will arrive
@@ -312,7 +312,7 @@ func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]gra
 		return starts{}, err
 	}
 	s := starts{id: id, offset: make(map[place]uint64, len(parts))}
-	fresh := map[uint32]map[int]uint64{} // by generation
+	fresh := map[tenure]map[int]uint64{}
 	for p, g := range parts {
 		n := int(p.partition)
 		if offset, ok := committed[n]; ok {
@@ -324,22 +324,22 @@ func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]gra
 			return starts{}, err
 		}
 		s.offset[p] = o.Offset
-		if fresh[g.generation] == nil {
-			fresh[g.generation] = map[int]uint64{}
+		if fresh[g.tenure] == nil {
+			fresh[g.tenure] = map[int]uint64{}
 		}
-		fresh[g.generation][n] = o.Offset
+		fresh[g.tenure][n] = o.Offset
 	}
-	for generation, offsets := range fresh {
-		if err := r.c.commit(ctx, r.s.Name, commitKey{topic, id, generation}, offsets); err != nil {
+	for tenure, offsets := range fresh {
+		if err := r.c.commit(ctx, r.s.Name, commitKey{topic, id, tenure}, offsets); err != nil {
 			return starts{}, err
 		}
 	}
 	return s, nil
 }
 
-func (r *groupRun) startLocked(p place, generation uint32, s starts, window int) {
+func (r *groupRun) startLocked(p place, during tenure, s starts, window int) {
 	from := s.offset[p]
-	t := &task{place: p, generation: generation, committed: from}
+	t := &task{place: p, tenure: during, committed: from}
 	t.done.Store(from)
 	t.ctx, t.cancel = context.WithCancelCause(r.ctx)
 	t.feed = r.c.newFeed(p.topic, window, map[int]uint64{int(p.partition): from}, func(d delivery) { r.arrive(t, d) })
@@ -431,7 +431,7 @@ func (r *groupRun) store(ctx context.Context, tasks []*task) error {
 	batches := map[commitKey][]*task{}
 	r.mu.Lock()
 	for _, t := range tasks {
-		switch key := (commitKey{t.place.topic, t.feed.topicID(), t.generation}); {
+		switch key := (commitKey{t.place.topic, t.feed.topicID(), t.tenure}); {
 		case t.done.Load() == t.committed:
 		case t.lost:
 			r.forfeitLocked(t)

@@ -20,10 +20,18 @@ type place struct {
 	partition uint16
 }
 
-// grant is an assigned partition, and the generation in which the member owns it.
-type grant struct {
+// tenure names the time in which a member owns partitions; the zero tenure is that of who is no member.
+type tenure struct {
+	// broker is the id of the broker, which every start changes: one that has lost its data, or was restored from a
+	// backup, may give out a generation once more.
+	broker     [16]byte
 	generation uint32
-	paused     bool
+}
+
+// grant is an assigned partition.
+type grant struct {
+	tenure
+	paused bool
 }
 
 // assignment is what a member may work on. It is immutable.
@@ -239,7 +247,7 @@ func (m *membership) assign(cn *conn, f *frame) {
 	next := assignment{revision: a.Revision, parts: map[place]grant{}, from: cn}
 	for _, t := range a.Topics {
 		for _, p := range t.Partitions {
-			next.parts[place{t.Topic, p.Partition}] = grant{p.Generation, p.Paused}
+			next.parts[place{t.Topic, p.Partition}] = grant{tenure{cn.hello.ServerID, p.Generation}, p.Paused}
 		}
 	}
 	m.mu.Lock()
