@@ -209,20 +209,23 @@ func (g *gatherer) settleRest(p *partition.Partition, queue string, err error, n
 }
 
 // giveBack settles leased messages that were not sent, because of err or, when it is nil, because the reply was full. Lost
-// ones become done, and the others can be delivered again.
+// ones become done, and the others can be delivered again. That the others were leased counts as a delivery only when
+// nothing is lost: the next attempt would fail at the same place, and must not do so for ever.
 func giveBack(p *partition.Partition, queue string, leases []group.Lease, err error, now time.Time) {
+	var lost, rest []group.Settle
 	for _, l := range leases {
-		lost, rest := splitLost(l, asWireError(err))
-		for _, s := range []partition.Settlement{
-			{Op: wire.OpAck, Ranges: lost},
-			{Op: wire.OpNack, Ranges: rest, Reason: "not delivered", Unhandled: err == nil},
-		} {
-			if len(s.Ranges) == 0 {
-				continue
-			}
-			// A refused settlement leaves the lease to expire.
-			_, _, _ = p.Settle(queue, s, now)
+		gone, others := splitLost(l, asWireError(err))
+		lost, rest = append(lost, gone...), append(rest, others...)
+	}
+	for _, s := range []partition.Settlement{
+		{Op: wire.OpAck, Ranges: lost},
+		{Op: wire.OpNack, Ranges: rest, Reason: "not delivered", Unhandled: err == nil || len(lost) > 0},
+	} {
+		if len(s.Ranges) == 0 {
+			continue
 		}
+		// A refused settlement leaves the lease to expire.
+		_, _, _ = p.Settle(queue, s, now)
 	}
 }
 
