@@ -426,3 +426,23 @@ func TestDeletingATopicEndsWhatWaitsForIt(t *testing.T) {
 	errorOf(t, wire.CodeTopicDeleted, ended[subID])
 	p.refused(wire.CodeTopicDeleted, wire.OpPublish, 0, publishBody(h, 0, batchOf("x")))
 }
+
+// A client that ends its sending direction is at its end. What it has sent counts, whether it is answered or not.
+func TestWhatAClientSentBeforeItsEndCounts(t *testing.T) {
+	srv := startServer(t, Options{Dir: t.TempDir()})
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	other := login(t, srv)
+	other.resolve("orders")
+	var sent []byte
+	var want []string
+	for i := range 50 {
+		want = append(want, fmt.Sprint(i))
+		sent = append(sent, request1(wire.OpPublish, 0, uint32(i), publishBody(h, 0, batchOf(want[i])))...)
+	}
+	other.write(sent)
+	require.NoError(t, other.conn.(*net.TCPConn).CloseWrite())
+	_, _ = io.Copy(io.Discard, other.r) // until the broker closes
+	require.Eventually(t, func() bool { return len(p.fetchAll(h)) == len(want) }, waitLimit, time.Millisecond)
+	require.Equal(t, want, p.fetchAll(h))
+}
