@@ -340,7 +340,7 @@ func (l *Log) recordLocked() logRecord {
 func (p *plan) amend(r *logRecord, lsn uint64) {
 	r.filed, r.state = p.target, p.state
 	if p.drop {
-		r.prev, r.active, r.size = p.target, place{}, 0
+		r.prev, r.first, r.active, r.size = p.target, max(r.first, p.target.offset), place{}, 0
 	}
 	a := p.writer.active
 	if p.cut != nil {
@@ -398,12 +398,12 @@ func (l *Log) planLocked(state snapshot) *plan {
 	return p
 }
 
-// planDropLocked returns a plan that drops all entries when all records were purged, and the state has whatever else they
-// hold; otherwise nil. On a disk without a free byte this is how a purge makes space: entries that are not filed yet keep
-// the last segment from being removed, and there is no space to file them.
+// planDropLocked returns a plan that drops all entries when all records were purged or are too old, and the state has
+// whatever else they hold; otherwise nil. On a disk without a free byte this is how a purge or retention makes space: entries
+// that are not filed yet keep the last segment from being removed, and there is no space to file them.
 func (l *Log) planDropLocked(state snapshot) *plan {
 	covered := len(state.blob) <= maxStateBytes && state.index+1 == l.next.index || l.config.State == nil
-	if !covered || !l.purgedLocked(l.next) || l.prev.offset == l.next.offset {
+	if !covered || !l.purgedLocked(l.next) && !l.outdatedLocked(l.store.nowMs()) || l.prev.offset == l.next.offset {
 		return nil
 	}
 	p := &plan{log: l, target: l.next, state: state, low: l.lowLsn, bytes: l.unfiled, drop: true}
@@ -419,6 +419,7 @@ func (p *plan) commitDropLocked() {
 	}
 	l.segments, l.spoiled, l.trimmed = nil, false, false
 	l.prev = p.target
+	l.first = max(l.first, p.target.offset)
 }
 
 // file writes the entries to segment files and makes them durable.

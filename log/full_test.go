@@ -5,6 +5,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -106,4 +107,37 @@ func TestAPurgeOfRecordsThatWereNeverDurable(t *testing.T) {
 	require.NoError(t, s.Sync())
 	require.Len(t, readAll(t, l), 3)
 	require.NoError(t, s.Close())
+}
+
+// The same for retention.
+func TestRetentionOfEverythingNeedsNoSpace(t *testing.T) {
+	disk := faultfs.New()
+	begin := time.UnixMilli(1_763_800_000_000)
+	passed := time.Duration(0)
+	o := small(disk)
+	o.SetClock(func() (time.Time, time.Duration) { return begin.Add(passed), passed })
+	s, err := log.OpenStill(o)
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{Retention: log.Retention{Age: time.Hour}})
+	fill := func(n int) {
+		for range n {
+			b := data(0, 1, 500)
+			b.Time = begin.UnixMilli()
+			_, _, err := l.Append(b)
+			require.NoError(t, err)
+		}
+	}
+	fill(10)
+	require.NoError(t, s.Checkpoint())
+	fill(60)
+	require.NoError(t, s.Sync())
+	disk.SetCapacity(disk.Used())
+	require.ErrorIs(t, s.Checkpoint(), syscall.ENOSPC)
+	disk.SetCapacity(disk.Used())
+	passed = 2 * time.Hour
+	require.NoError(t, s.Retain())
+	require.Zero(t, l.Stats().Segments)
+	require.Equal(t, l.Positions().Next, l.Positions().First)
+	require.NoError(t, l.CheckPlaces())
+	s.Drop()
 }

@@ -66,6 +66,12 @@ func (l *Log) expiredLocked(end place, size, held, nowMs int64) bool {
 	return false
 }
 
+// outdatedLocked reports whether every entry is older than retention keeps them.
+func (l *Log) outdatedLocked(nowMs int64) bool {
+	age := l.config.Retention.Age.Milliseconds()
+	return age > 0 && l.next.time+age < nowMs
+}
+
 // retainFilesLocked drops the oldest segments of all logs, as retention says: first from the checkpoint, then their
 // files. The caller holds filing.
 func (s *Store) retainFilesLocked() error {
@@ -101,7 +107,7 @@ func (l *Log) mustFileLocked(nowMs int64) bool {
 	if !l.dirtyLocked() || l.failed != nil {
 		return false
 	}
-	return r.Age > 0 && l.next.time+r.Age.Milliseconds() < nowMs || l.purgedLocked(l.next) ||
+	return l.outdatedLocked(nowMs) || l.purgedLocked(l.next) ||
 		(r.Bytes > 0 || r.Count > 0 || l.config.Compact) && l.unfiled >= l.config.SegmentBytes
 }
 

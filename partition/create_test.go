@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -136,7 +137,7 @@ func TestADeletionThatAFullDiskHeldUp(t *testing.T) {
 	of := uuid.UUID(topic.ID()).String()
 	require.NoError(t, s.Checkpoint())
 	for _, p := range topic.Partitions() {
-		_, _, err := p.log.Append(log.Batch{Kind: wire.KindData, Count: 1, Payload: batchOf(t, "x").Raw()})
+		_, _, err := p.log.Append(log.Batch{Kind: wire.KindData, Count: 1, Time: time.Now().UnixMilli(), Payload: batchOf(t, "x").Raw()})
 		require.NoError(t, err)
 	}
 	require.NoError(t, s.Checkpoint())
@@ -293,7 +294,8 @@ func TestADeletionMakesTheSpaceThatItNeeds(t *testing.T) {
 	require.NoError(t, err)
 	for _, p := range topic.Partitions() {
 		for range 100 {
-			_, _, err := p.log.Append(log.Batch{Kind: wire.KindData, Count: 1, Payload: batchOf(t, strings.Repeat("x", 10<<10)).Raw()})
+			large := batchOf(t, strings.Repeat("x", 10<<10))
+			_, _, _, err := p.Publish(large, time.Now().UnixMilli())
 			require.NoError(t, err)
 		}
 	}
