@@ -402,8 +402,10 @@ func (l *Log) planLocked(state snapshot) *plan {
 // whatever else they hold; otherwise nil. On a disk without a free byte this is how a purge or retention makes space: entries
 // that are not filed yet keep the last segment from being removed, and there is no space to file them.
 func (l *Log) planDropLocked(state snapshot) *plan {
-	covered := len(state.blob) <= maxStateBytes && state.index+1 == l.next.index || l.config.State == nil
-	if !covered || !l.purgedLocked(l.next) && !l.outdatedLocked(l.store.nowMs()) || l.prev.offset == l.next.offset {
+	if state.index >= l.next.index || len(state.blob) > maxStateBytes || !l.coveredLocked(l.next, state) {
+		return nil
+	}
+	if !l.purgedLocked(l.next) && !l.outdatedLocked(l.store.nowMs()) || l.prev.offset == l.next.offset {
 		return nil
 	}
 	p := &plan{log: l, target: l.next, state: state, low: l.lowLsn, bytes: l.unfiled, drop: true}

@@ -141,3 +141,37 @@ func TestRetentionOfEverythingNeedsNoSpace(t *testing.T) {
 	require.NoError(t, l.CheckPlaces())
 	s.Drop()
 }
+
+// Before the owner of a log has opened it, nobody knows what of its state is in no checkpoint.
+func TestEntriesOfALogThatNobodyHasOpenedAreKept(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	covered := uint64(5) // the state lags behind
+	c := log.Config{State: func() ([]byte, uint64) { return []byte("state"), covered }}
+	l := openLog(t, s, identity(1), c)
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	appendN(t, l, 10, 60)
+	_, _, err := l.Append(log.Batch{Kind: wire.KindState, Term: 1, Payload: payload(1, 100)})
+	require.NoError(t, err)
+	require.NoError(t, s.Sync())
+	disk.SetCapacity(disk.Used())
+	require.ErrorIs(t, l.TruncatePrefix(l.Positions().Next), syscall.ENOSPC)
+	s.Drop()
+	disk = disk.Clone()
+	disk.SetCapacity(0)
+
+	s = openStill(t, disk)
+	require.NoError(t, s.Checkpoint())
+	require.NoError(t, s.Retain())
+	l = openLog(t, s, identity(1), c)
+	states := 0
+	require.NoError(t, l.Replay(func(e wire.Entry) error {
+		if e.Kind == wire.KindState {
+			states++
+		}
+		return nil
+	}))
+	require.Equal(t, 1, states)
+	require.NoError(t, s.Close())
+}

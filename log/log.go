@@ -58,6 +58,7 @@ type Log struct {
 
 	mu     sync.Mutex // guards the fields below
 	config Config
+	opened bool  // config is the owner's
 	failed error // why the log refuses appends; nil while it does not
 	closed bool
 	ending bool // the store is closing: appends are refused

@@ -149,7 +149,13 @@ func (l *Log) mayDropLocked(end place, last bool) bool {
 	if last && l.dirtyLocked() {
 		return false
 	}
-	return l.config.State == nil || end.index <= l.state.index+1
+	return l.coveredLocked(end, l.state)
+}
+
+// coveredLocked reports whether the owner's state has whatever stands before end, or the owner has none. Nobody knows that
+// before the owner has opened the log.
+func (l *Log) coveredLocked(end place, state snapshot) bool {
+	return end.index <= state.index+1 || l.opened && l.config.State == nil
 }
 
 // segmentEnd returns where segment i ends, with the time of its last entry.

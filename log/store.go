@@ -229,7 +229,7 @@ func (s *Store) OpenLog(id wire.Identity, c Config) (*Log, error) {
 	s.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.config = c
+	l.config, l.opened = c, true
 	return l, nil
 }
 
