@@ -108,6 +108,24 @@ func TestOnlyTheMessageOfASlowHandlerIsHandledAgain(t *testing.T) {
 	require.Equal(t, 2, k.handled["0@50"])
 }
 
+// A handler that publishes has to wait for the next broker, which does not know the member. So its message is handled
+// again, but no other.
+func TestOnlyTheMessagesOfHandlersThatPublishAreHandledAgain(t *testing.T) {
+	k := newCrew(t, 3, server.Options{Dir: t.TempDir()})
+	for p := range 3 {
+		k.publish(p, 200)
+	}
+	k.run("a", groupOf(hourly), func(ctx context.Context, m *client.Message) error {
+		_, err := k.c.Publish(ctx, &client.Message{Topic: "results", Value: m.Value})
+		return err
+	})
+	k.waitForHandled(100)
+	k.b.Restart()
+	k.waitForHandled(600)
+	_, again := k.count()
+	require.LessOrEqual(t, again, 2, "one for each worker")
+}
+
 // The messages that a program has fetched when the broker stops are committed when it is done with them in time.
 func TestFetchedMessagesAreCommittedWhileTheBrokerStops(t *testing.T) {
 	k := newCrew(t, 3, server.Options{Dir: t.TempDir()})
