@@ -175,3 +175,20 @@ func TestEntriesOfALogThatNobodyHasOpenedAreKept(t *testing.T) {
 	require.Equal(t, 1, states)
 	require.NoError(t, s.Close())
 }
+
+// The states of consumers grow on a full disk, and the checkpoint behind which files are removed has all of them.
+func TestTheReserveOfTheCheckpointLeavesRoomForItToGrow(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	var l *log.Log
+	state := []byte{}
+	l = openLog(t, s, identity(1), log.Config{State: func() ([]byte, uint64) { return state, l.Positions().NextIndex - 1 }})
+	for range 20 {
+		state = append(state, make([]byte, 5<<10)...)
+		appendN(t, l, l.Positions().NextIndex, 1)
+		require.NoError(t, s.Checkpoint())
+		size := len(disk.Bytes("/data/checkpoint"))
+		require.GreaterOrEqual(t, len(disk.Bytes("/data/checkpoint.reserve")), size+size/2)
+	}
+	require.NoError(t, s.Close())
+}

@@ -13,10 +13,10 @@ const (
 	leastRootReserve = 64 << 10
 )
 
-// keepRootReserve makes sure that there is space for a checkpoint, the last of which had size bytes. The caller holds
-// filing.
+// keepRootReserve makes sure that there is space for a checkpoint, the last of which had size bytes. The next one may be
+// larger by half: consumers go on, and their states grow, while the disk is full. The caller holds filing.
 func (s *Store) keepRootReserve(size int64) {
-	if s.rootReserve >= size {
+	if s.rootReserve >= size+size/2 {
 		return
 	}
 	name, want := path.Join(s.options.Dir, rootReserveName), max(leastRootReserve, 2*size)
