@@ -122,11 +122,18 @@ func (cn *conn) resolve(ctx context.Context, topic string, create bool) (*bindin
 	if b := cn.bound(topic); b != nil {
 		return b, nil
 	}
-	buf, err := cn.do(ctx, wire.OpResolve, createFlag(create), resolveBody(topic))
-	if err != nil {
-		return nil, err
+	type result struct {
+		b   *binding
+		err error
 	}
-	return cn.bind(topic, buf.body)
+	done := make(chan result, 1)
+	cn.resolveLater(topic, create, func(b *binding, err error) { done <- result{b, err} })
+	select {
+	case r := <-done:
+		return r.b, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // resolveLater is resolve without waiting. done runs on the connection's reader, or at once.
@@ -175,11 +182,12 @@ func (cn *conn) bind(topic string, body []byte) (*binding, error) {
 	return b, nil
 }
 
-// forget drops a binding that the broker does not accept any more, unless it was renewed meanwhile.
+// forget drops what is known of a topic: b, or what another request was told at the same time. It keeps what is
+// known of a later topic of that name.
 func (cn *conn) forget(b *binding, topic string) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	if cn.topics[topic] == b {
+	if now := cn.topics[topic]; now != nil && now.ID == b.ID {
 		delete(cn.topics, topic)
 	}
 }

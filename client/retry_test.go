@@ -206,3 +206,23 @@ func TestBackoffGrowsToItsLimit(t *testing.T) {
 	}
 	require.LessOrEqual(t, s.backoff(1<<30), time.Second)
 }
+
+// What one request knows of a deleted topic is not taken for news after another one was told so.
+func TestAPublishPassesEveryHandleOfADeletedTopic(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	c := dial(t, b, Options{})
+	m := &Message{Topic: "t", Value: []byte("v")}
+	_, err := c.Publish(within(t), m)
+	require.NoError(t, err)
+	cn := c.conn.Load()
+	cn.forget(cn.bound("t"), "t")
+	_, err = cn.resolve(within(t), "t", false) // as when a consumer asks at the same time as the producer
+	require.NoError(t, err)
+
+	b.remove("t")
+	b.create("t", 1)
+	_, err = c.Publish(within(t), m)
+	require.NoError(t, err)
+	require.Equal(t, []string{"v"}, b.values("t", 0))
+}
