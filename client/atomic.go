@@ -36,8 +36,11 @@ func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, er
 			return Receipt{}, err
 		}
 		l, kind, size, err := t.together(ms)
-		if outdated(err) && t.learn(ctx) {
-			l, kind, size, err = t.together(ms)
+		if outdated(err) {
+			if now := t.learn(ctx); now != nil {
+				t = now
+				l, kind, size, err = t.together(ms)
+			}
 		}
 		if err != nil {
 			return Receipt{}, err
@@ -51,7 +54,9 @@ func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, er
 			p.budget.release(size)
 			continue
 		}
-		return c.await(ctx, name, w)
+		if r, err := c.await(ctx, name, w); !isPlacedElsewhere(err) {
+			return r, err
+		}
 	}
 }
 

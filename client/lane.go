@@ -318,12 +318,12 @@ func (l *lane) answered(b *batch, a answer) {
 	for _, o := range given {
 		why := gone
 		if o.refused != nil {
-			why = l.explain(o, o.refused)
+			why = l.why(o, o.refused, gone)
 		}
 		l.finish(o, answer{err: why})
 	}
 	if !again {
-		a.err = l.explain(b, a.err)
+		a.err = l.why(b, a.err, gone)
 		l.finish(b, a)
 	}
 	if unbound {
@@ -452,6 +452,14 @@ func (l *lane) explain(b *batch, err error) error {
 		return &unknownError{said}
 	}
 	return said
+}
+
+// why is explain for a batch of a lane that may be gone. A stale handle then says less than the reason for that.
+func (l *lane) why(b *batch, err, gone error) error {
+	if stale(err) && !b.uncertain && isPlacedElsewhere(gone) {
+		return gone
+	}
+	return l.explain(b, err)
 }
 
 // finish ends a batch that is in l.ending. The caller holds no lock.

@@ -14,7 +14,7 @@ const keylessRun = 64
 // topic's hash; or the one whose batch is being filled, so that messages without a key travel in
 // few batches.
 func (t *topic) place(m *Message) (*lane, error) {
-	lanes := *t.placing.Load()
+	lanes := *t.lanes.Load()
 	switch {
 	case m.Pinned:
 		if m.Partition < 0 || m.Partition >= len(lanes) {

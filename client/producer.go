@@ -68,12 +68,16 @@ const epochBits = 16
 // still be stored. Other errors are an *Error with the broker's reason, ErrUnknownOutcome when the
 // connection was lost meanwhile, and ErrClosed.
 func (c *Client) Publish(ctx context.Context, m *Message) (Receipt, error) {
-	w := c.producer.waiter()
-	if err := c.publish(ctx, m, w, w.fn); err != nil {
-		c.producer.waiters.Put(w)
-		return Receipt{}, err
+	for {
+		w := c.producer.waiter()
+		if err := c.publish(ctx, m, w, w.fn); err != nil {
+			c.producer.waiters.Put(w)
+			return Receipt{}, err
+		}
+		if r, err := c.await(ctx, m.Topic, w); !isPlacedElsewhere(err) {
+			return r, err
+		}
 	}
-	return c.await(ctx, m.Topic, w)
 }
 
 // await waits for the outcome of what was published with w, and returns w to its pool.
@@ -127,7 +131,9 @@ func (w *waiter) finish(r Receipt, err error) {
 // make.
 //
 // A message waits for the next connection while there is none. When there is none before Close runs
-// out of time, done is called with ErrClosed.
+// out of time, done is called with ErrClosed. When the topic is deleted and created again meanwhile with
+// another number of partitions, the error is wire.CodeTopicDeleted: the partition was chosen for the old
+// one. Publish then chooses again by itself.
 //
 // PublishAsync blocks while Options.MaxBufferedBytes are not answered, and while it asks the broker
 // for a topic that it does not know yet. ctx bounds only these waits. After an error the message is
@@ -149,8 +155,11 @@ func (c *Client) publish(ctx context.Context, m *Message, w *waiter, done func(R
 			return err
 		}
 		l, size, alone, err := t.accept(m)
-		if err != nil && outdated(err) && t.learn(ctx) { // errors.Is is slow for a nil, too
-			l, size, alone, err = t.accept(m)
+		if err != nil && outdated(err) { // errors.Is is slow for a nil, too
+			if now := t.learn(ctx); now != nil {
+				t = now
+				l, size, alone, err = t.accept(m)
+			}
 		}
 		if err != nil {
 			return err

@@ -63,3 +63,55 @@ func TestAClientUsesTheTopicThatOthersMadeAgain(t *testing.T) {
 		require.ErrorIs(t, err, wire.CodeTopicNotFound)
 	})
 }
+
+// A message is placed by the partitions of the topic that stores it, also when the client has placed it by those of
+// an earlier topic before the broker told it so.
+func TestAMessageIsPlacedAgainInAnotherTopic(t *testing.T) {
+	brokers(t, func(t *testing.T, b *servertest.Broker, c *client.Client) {
+		ctx := within(t)
+		other := connect(t, b, client.Options{Dialer: b.Dial})
+		replace := func(partitions int) {
+			require.NoError(t, other.DeleteTopic(ctx, "t"))
+			_, err := other.CreateTopic(ctx, "t", client.TopicOptions{Partitions: partitions})
+			require.NoError(t, err)
+		}
+		where := func(m client.Message) int { // for a client that knows no earlier topic
+			fresh := connect(t, b, client.Options{Dialer: b.Dial})
+			r, err := fresh.Publish(ctx, &m)
+			require.NoError(t, err)
+			return r.Partition
+		}
+		_, err := other.CreateTopic(ctx, "t", client.TopicOptions{Partitions: 1})
+		require.NoError(t, err)
+		m := client.Message{Topic: "t", Key: []byte("alice"), Value: []byte("v")}
+		_, err = c.Publish(ctx, &m)
+		require.NoError(t, err)
+
+		for _, partitions := range []int{16, 3, 1, 15} {
+			replace(partitions)
+			r, err := c.Publish(ctx, &m)
+			require.NoError(t, err)
+			require.Equal(t, where(m), r.Partition)
+		}
+		replace(16)
+		r, err := c.PublishAtomic(ctx, &m, &m)
+		require.NoError(t, err)
+		require.Equal(t, where(m), r.Partition)
+
+		replace(3)
+		done := make(chan error, 1)
+		require.NoError(t, c.PublishAsync(ctx, &m, func(_ client.Receipt, err error) { done <- err }))
+		err = <-done
+		require.ErrorIs(t, err, wire.CodeTopicDeleted)
+		require.NotErrorIs(t, err, client.ErrUnknownOutcome)
+		require.ErrorContains(t, err, "other partitions")
+		r, err = c.Publish(ctx, &m)
+		require.NoError(t, err)
+		require.Equal(t, where(m), r.Partition)
+
+		replace(9)
+		r, err = c.Publish(ctx, &client.Message{Topic: "t", Pinned: true, Partition: 8})
+		require.NoError(t, err)
+		require.Equal(t, 8, r.Partition)
+	})
+}

@@ -19,7 +19,6 @@ type topic struct {
 	binding atomic.Pointer[binding] // nil until the broker has told the handle
 	info    atomic.Pointer[topicInfo]
 	lanes   atomic.Pointer[[]*lane] // one for each partition; only grows
-	placing atomic.Pointer[[]*lane] // the lanes to publish to: fewer than lanes if the topic was created again with fewer partitions
 	sticky  atomic.Uint32           // modulo the number of partitions, the one for messages without a key
 
 	mu   sync.Mutex // held by bind; guards gone
@@ -28,6 +27,7 @@ type topic struct {
 
 // topicInfo is what the producer needs to place and measure messages.
 type topicInfo struct {
+	id         [16]byte // of the topic
 	hash       wire.Hash
 	maxBatch   int // bytes
 	maxMessage int // bytes
@@ -47,20 +47,34 @@ func newTopicInfo(b *binding, maxBatch int) *topicInfo {
 		record = min(record, most)
 	}
 	return &topicInfo{
-		hash: b.Hash, maxBatch: min(maxBatch, frame-frameRoom), maxMessage: record, maxAtomic: frame - frameRoom,
+		id: b.ID, hash: b.Hash, maxBatch: min(maxBatch, frame-frameRoom), maxMessage: record, maxAtomic: frame - frameRoom,
 	}
 }
 
 func newTopic(p *producer, name string) *topic {
 	t := &topic{p: p, name: name}
 	t.lanes.Store(new([]*lane))
-	t.placing.Store(new([]*lane))
 	t.sticky.Store(rand.Uint32())
 	return t
 }
 
-// bind takes the broker's description of the topic and sends what waits.
+// errPlacedElsewhere ends messages whose partition was chosen for a topic that is gone: in the one that has its
+// name now, their keys belong to other partitions. They are not stored.
+var errPlacedElsewhere = wire.Errorf(wire.CodeTopicDeleted, "the topic was deleted and created again with other partitions")
+
+// isPlacedElsewhere reports whether a message was not stored for that reason alone, so it can be placed again.
+func isPlacedElsewhere(err error) bool {
+	e, ok := err.(*Error) //nolint:errorlint // wrapped, it may be stored: the outcome is unknown
+	return ok && e.Err == errPlacedElsewhere
+}
+
+// bind takes the broker's description of the topic and sends what waits. If that is another topic which places
+// keys in other partitions, it drops this one, so that every message is placed again.
 func (t *topic) bind(b *binding) {
+	if t.placesElsewhere(b) {
+		t.p.drop(t, explain(errPlacedElsewhere, wire.OpPublish, t.name, anyPartition))
+		return
+	}
 	t.mu.Lock()
 	lanes := *t.lanes.Load()
 	for len(lanes) < int(b.Partitions) {
@@ -70,13 +84,17 @@ func (t *topic) bind(b *binding) {
 	}
 	t.info.Store(newTopicInfo(b, t.p.c.opts.MaxBatchBytes))
 	t.lanes.Store(&lanes)
-	placing := lanes[:b.Partitions]
-	t.placing.Store(&placing)
 	t.binding.Store(b)
 	t.mu.Unlock()
 	for _, l := range lanes {
 		l.kick()
 	}
+}
+
+// placesElsewhere reports whether b is another topic of the same name, with other partitions.
+func (t *topic) placesElsewhere(b *binding) bool {
+	now := t.info.Load()
+	return now != nil && now.id != b.ID && (now.hash != b.Hash || len(*t.lanes.Load()) != int(b.Partitions))
 }
 
 // drop drops all lanes, also those that a description of the topic adds which is on its way.
@@ -126,24 +144,28 @@ func outdated(err error) bool {
 	return errors.Is(err, wire.CodePartitionNotFound) || errors.Is(err, wire.CodeTooLarge)
 }
 
-// learn asks for the topic again, because it may have been altered. It returns false when the broker
-// did not answer.
-func (t *topic) learn(ctx context.Context) bool {
+// learn asks for the topic again, because it may have been altered. It returns nil when the broker did not answer,
+// and another topic when t was dropped meanwhile.
+func (t *topic) learn(ctx context.Context) *topic {
 	bounded, cancel := t.p.c.bounded(ctx)
 	defer cancel()
 	cn, err := t.p.c.live(bounded)
 	if err != nil {
-		return false
+		return nil
 	}
 	if b := cn.bound(t.name); b != nil {
 		cn.forget(b, t.name)
 	}
 	b, err := cn.resolve(bounded, t.name, false)
 	if err != nil {
-		return false
+		return nil
 	}
 	t.bind(b)
-	return true
+	now, err := t.p.topic(bounded, t.name)
+	if err != nil {
+		return nil
+	}
+	return now
 }
 
 func (t *topic) busy() bool {
@@ -157,7 +179,7 @@ func (t *topic) busy() bool {
 
 // moveOn moves messages without a key to the next partition, if they go to this one.
 func (t *topic) moveOn(partition uint16) {
-	n := uint32(len(*t.placing.Load()))
+	n := uint32(len(*t.lanes.Load()))
 	if now := t.sticky.Load(); now%n == uint32(partition) {
 		t.sticky.CompareAndSwap(now, now+1)
 	}
