@@ -71,6 +71,7 @@ type Server struct {
 	workers sync.WaitGroup // ends when work is closed
 	wg      sync.WaitGroup // goroutines that accept, sweep, serve streams and check logins
 	stop    chan struct{}
+	begun   atomic.Bool // Start or Shutdown was called
 	once    sync.Once
 	stopErr error
 }
@@ -96,12 +97,19 @@ func New(o Options) (*Server, error) {
 	return srv, nil
 }
 
+// ErrStarted is returned by Start when it was called before, or Shutdown was: make another Server.
+var ErrStarted = errors.New("server: started or stopped before")
+
 // Start opens the storage, recovers it and begins to serve. When it returns nil, the broker accepts connections. After an
-// error nothing is left open.
+// error nothing is left open. A Server starts once.
 func (srv *Server) Start() (err error) {
+	if srv.begun.Swap(true) {
+		return ErrStarted
+	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, srv.release(context.Background()))
+			srv.once.Do(func() { srv.stopErr = srv.release(context.Background()) })
+			err = errors.Join(err, srv.stopErr)
 		}
 	}()
 	srv.started = srv.opts.Now()

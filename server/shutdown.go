@@ -9,9 +9,13 @@ import (
 
 // Shutdown stops the broker: it refuses new connections and requests, tells the clients, sends the acknowledgements that
 // wait for the disk, closes the connections and flushes the storage. When ctx ends first, it closes at once; acknowledged
-// messages are safe in any case. Further calls return the result of the first.
+// messages are safe in any case. Further calls return the result of the first. A broker that did not start has nothing
+// to stop.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.once.Do(func() {
+		if !srv.begun.Swap(true) {
+			return
+		}
 		srv.opts.Logger.Info("broker stopping")
 		srv.stopErr = srv.release(ctx)
 	})
