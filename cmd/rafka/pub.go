@@ -263,7 +263,9 @@ func readMessage(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read the message: %w", err)
 	}
 	if len(b) > wire.MaxFrameBytes {
-		return nil, wire.Errorf(wire.CodeTooLarge, "the message is over %d bytes", wire.MaxFrameBytes)
+		f := explain(wire.Errorf(wire.CodeTooLarge, "the message is over %d bytes", wire.MaxFrameBytes))
+		f.hint = "no setting allows larger messages"
+		return nil, f
 	}
 	if b == nil {
 		b = []byte{}

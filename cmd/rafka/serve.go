@@ -158,6 +158,8 @@ func startFailure(err error, cfg config.Config) error {
 		f.hint = "another program listens there: --listen 127.0.0.1:0 takes a free port, --admin off needs none"
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EACCES):
 		f.hint = "see --listen, --admin and --data: the address or the directory is not ours to use"
+	case errors.Is(err, syscall.ENOTDIR):
+		f.hint = "--data names a directory, which is made if it is missing"
 	case errors.Is(err, syscall.EFBIG):
 		f.hint = "the system does not let the broker write files of this size: raise the limit (ulimit -f, or LimitFSIZE of a systemd unit)"
 	case errors.Is(err, log.ErrLocked):
