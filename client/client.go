@@ -89,7 +89,7 @@ func (c *Client) Server() (s Server, up bool) {
 //
 //   - stops every Run and Listener, and waits for their handlers;
 //   - settles and commits what was handled;
-//   - sends what was published, and waits for the answers;
+//   - refuses further publishes, sends what was published, and waits for the answers;
 //   - waits until the broker has received what was sent to subjects;
 //   - closes the connection.
 //
@@ -123,6 +123,7 @@ func (c *Client) finish(ctx context.Context) error {
 	case <-c.done:
 		return nil
 	}
+	c.producer.refuse() // not earlier: handlers publish, too
 	err := c.flushQueues(ctx)
 	return errors.Join(err, c.Flush(ctx), c.flushSent(ctx))
 }

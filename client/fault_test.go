@@ -528,6 +528,42 @@ func TestCloseSendsWhatWasPublished(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 }
 
+// Whatever is published while Close runs is either refused or stored.
+func TestCloseSendsWhatIsPublishedMeanwhile(t *testing.T) {
+	for range 20 {
+		b := startBroker(t)
+		b.create("t", 2)
+		c := dial(t, b, Options{})
+		var stored, failed atomic.Int64
+		done := func(_ Receipt, err error) {
+			if err != nil {
+				failed.Add(1)
+				return
+			}
+			stored.Add(1)
+		}
+		var accepted atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					m := &Message{Topic: "t", Key: []byte(text(i)), Value: []byte("v")}
+					if err := c.PublishAsync(context.Background(), m, done); err != nil {
+						require.ErrorIs(t, err, ErrClosed)
+						return
+					}
+					accepted.Add(1)
+				}
+			})
+		}
+		eventually(t, func() bool { return stored.Load() > 0 })
+		require.NoError(t, c.Close(within(t)))
+		wg.Wait()
+		require.Zero(t, failed.Load())
+		require.Equal(t, accepted.Load(), stored.Load())
+	}
+}
+
 func TestCloseDoesNotWaitLongerThanItsContext(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)

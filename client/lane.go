@@ -52,7 +52,7 @@ func newLane(t *topic, partition uint16, op wire.Op) *lane {
 // looks it up again. A struct in place of the parameters makes PublishAsync 5 ns slower, of 50.
 func (l *lane) add(m *Message, it *wire.ScheduleItem, kind batchKind, size int, alone bool, w *waiter, done func(Receipt, error)) bool {
 	l.mu.Lock()
-	if l.gone != nil {
+	if l.gone != nil || l.p.closing.Load() {
 		l.mu.Unlock()
 		return false
 	}
@@ -120,7 +120,7 @@ func (l *lane) addLocked(m *Message, it *wire.ScheduleItem, kind batchKind, size
 // addAll is add for messages that form one atomic batch, whose outcome w receives.
 func (l *lane) addAll(ms []*Message, kind batchKind, size int, w *waiter) bool {
 	l.mu.Lock()
-	if l.gone != nil {
+	if l.gone != nil || l.p.closing.Load() {
 		l.mu.Unlock()
 		return false
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -30,9 +31,11 @@ type producer struct {
 	// while mu is held for writing, so it is always one of topics.
 	last atomic.Pointer[topic]
 
+	closing atomic.Bool // lanes take no more messages; read while a lane's mu is held
+
 	mu     sync.RWMutex // guards the fields below
 	topics map[string]*topic
-	err    error // why the producer has ended, or nil
+	err    error // why the producer takes no more messages, or nil
 }
 
 func (p *producer) init(c *Client) {
@@ -377,6 +380,16 @@ func (p *producer) drop(t *topic, err error) {
 	}
 	p.mu.Unlock()
 	t.drop(err)
+}
+
+// refuse makes later publishes fail. What was accepted is still sent: whoever takes the mu of a lane after this finds
+// all of it there.
+func (p *producer) refuse() {
+	p.mu.Lock()
+	p.err = cmp.Or(p.err, ErrClosed)
+	p.last.Store(nil)
+	p.mu.Unlock()
+	p.closing.Store(true)
 }
 
 // end ends the producer: all waiting messages, and all later ones, fail with err.
