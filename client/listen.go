@@ -232,9 +232,11 @@ func (l *Listener) next(ms []*Message) []*Message {
 	return ms
 }
 
-// Close stops listening, and waits until the messages that have arrived are handled. When the
-// broker had ended the subscription, Close returns the reason. A handler must not call Close.
+// Close stops listening, and waits until the messages are handled that the broker has sent to the listener. So a
+// service that closes its listeners answers every request that it was given. When the broker had ended the
+// subscription, Close returns the reason. A handler must not call Close.
 func (l *Listener) Close() error {
+	l.drain()
 	l.end(nil)
 	<-l.done
 	l.mu.Lock()
@@ -244,6 +246,35 @@ func (l *Listener) Close() error {
 
 // Done returns a channel that is closed when the listener has ended and its handlers have returned.
 func (l *Listener) Done() <-chan struct{} { return l.done }
+
+// drain has the broker end the subscription. When it returns, all that the broker has sent to the listener has arrived,
+// unless the connection is lost.
+func (l *Listener) drain() {
+	c := l.c
+	c.mu.Lock()
+	delete(c.listeners, l) // the next connection does not begin anew
+	cn := c.conn.Load()
+	c.mu.Unlock()
+	if cn == nil || l.hasEnded() {
+		return
+	}
+	cn.mu.Lock()
+	id, ok := cn.listening[l]
+	cn.mu.Unlock()
+	if !ok {
+		return
+	}
+	ctx, cancel := c.bounded(c.ctx)
+	defer cancel()
+	// The outcome does not matter: a refusal says that there is no subscription.
+	_, _ = cn.do(ctx, wire.OpUnlisten, 0, wire.Unlisten{Subscription: id}.Append)
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if cn.listening[l] == id {
+		delete(cn.listens, id)
+		delete(cn.listening, l)
+	}
+}
 
 func (l *Listener) hasEnded() bool {
 	l.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -268,6 +269,45 @@ func TestCloseHandlesWhatArrived(t *testing.T) {
 	require.EqualValues(t, 20, handled.Load())
 	_, err = c.Listen(within(t), "a", client.ListenOptions{}, nil)
 	require.ErrorIs(t, err, client.ErrClosed)
+}
+
+// A service that stops in an orderly way loses no request: those that it was given it answers, and others get the rest.
+func TestAListenerThatClosesAnswersWhatItWasGiven(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	answer := func(_ context.Context, m *client.Message) ([]byte, error) { return m.Value, nil }
+	o := client.ListenOptions{Queue: "q"}
+	stays := connect(t, b, client.Options{Dialer: b.Dial})
+	_, err := stays.Reply(within(t), "a", o, answer)
+	require.NoError(t, err)
+	stop, end := context.WithCancel(within(t))
+	var asking sync.WaitGroup
+	for range 4 {
+		c := connect(t, b, client.Options{Dialer: b.Dial})
+		asking.Go(func() {
+			for stop.Err() == nil {
+				ctx, cancel := context.WithTimeout(within(t), 5*time.Second)
+				_, err := c.Request(ctx, &client.Message{Subject: "a", Value: []byte("v")})
+				cancel()
+				if err != nil {
+					t.Errorf("a request was not answered: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		c := connect(t, b, client.Options{Dialer: b.Dial})
+		l, err := c.Reply(within(t), "a", o, answer)
+		require.NoError(t, err)
+		_, err = c.Ping(within(t))
+		require.NoError(t, err)
+		if i%2 == 0 {
+			require.NoError(t, l.Close())
+		}
+		require.NoError(t, c.Close(within(t)))
+	}
+	end()
+	asking.Wait()
 }
 
 func TestCloseSendsWhatWasSent(t *testing.T) {
