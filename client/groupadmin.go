@@ -59,7 +59,8 @@ func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions [
 // SeekGroup sets the position of a group on one topic: for each partition, the offset to read next.
 // It returns when the position is durable. A group that does not exist yet will start there.
 // Running members continue from there after the message they are handling; what they had not
-// committed before the seek is not committed any more.
+// committed before the seek is not committed any more. A queue has no position: a seek does not move one of the same
+// name. DeleteGroup makes it begin anew.
 func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	m := wire.SeekGroup{Group: group, Topic: topic}
 	for p, offset := range offsets {
