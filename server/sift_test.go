@@ -2,6 +2,7 @@ package server
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +22,7 @@ func mixed(t *testing.T, p *partition.Partition, passing, size int) {
 	}
 	batch, err := wire.ParseBatch(b.AppendCompressed(nil, wire.CodecZstd, codec.Compress(nil, wire.CodecZstd, b.Records())))
 	require.NoError(t, err)
-	_, _, _, err = p.Publish(&batch, 1)
+	_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
 	require.NoError(t, err)
 }
 

@@ -457,7 +457,7 @@ func TestTextFetchOpensBatches(t *testing.T) {
 	for _, c := range []wire.Codec{wire.CodecNone, wire.CodecZstd} {
 		batch, err := wire.ParseBatch(builder.AppendCompressed(nil, c, codec.Compress(nil, c, builder.Records())))
 		require.NoError(t, err)
-		_, _, _, err = p.Publish(&batch, 1)
+		_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
 		require.NoError(t, err)
 	}
 	peer := b.peer()
@@ -486,7 +486,7 @@ func TestTextPassesWhatCannotBeDecoded(t *testing.T) {
 	for _, raw := range [][]byte{builder.AppendCompressed(nil, wire.CodecS2, []byte("garbage")), builder.Bytes()} {
 		batch, err := wire.ParseBatch(raw)
 		require.NoError(t, err)
-		_, _, _, err = p.Publish(&batch, 1)
+		_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
 		require.NoError(t, err)
 	}
 	peer := b.peer()
