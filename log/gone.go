@@ -43,7 +43,7 @@ func isGone(lock io.Closer) error {
 // does not come back with the directory, for example when its file system is mounted again.
 func (s *Store) checkMissing(err error) error {
 	if missing(err) && errors.Is(isGone(s.lock), errGone) {
-		return fmt.Errorf("%w: %s", errGone, err)
+		return fmt.Errorf("%w: %s", errGone, err.Error()) // not wrapped: nothing is missing then
 	}
 	return err
 }
