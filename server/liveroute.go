@@ -117,7 +117,7 @@ const maxHandoff = 1 << 20
 func (l *loop) handoffTo(to *loop) *handoff {
 	h := l.handoffs[to]
 	if h != nil && len(h.bytes) >= maxHandoff && h.parcels[len(h.parcels)-1].message != l.message {
-		h.post()
+		l.hand(h)
 		h = nil
 	}
 	if h == nil {
@@ -134,19 +134,28 @@ func (l *loop) handoffTo(to *loop) *handoff {
 // sendHandoffs posts the messages of this turn for other loops. It runs before the turn's own output is written, so that a
 // client that gets a PONG can rely on its earlier messages being on their way.
 func (l *loop) sendHandoffs() {
-	for to, h := range l.handoffs {
-		delete(l.handoffs, to)
-		h.post()
-		if to.mailFull() {
-			l.full = to
+	for len(l.handoffs)+len(l.refused) > 0 {
+		for to, h := range l.handoffs {
+			delete(l.handoffs, to)
+			l.hand(h)
+			if to.mailFull() {
+				l.full = to
+			}
+		}
+		refused := l.refused
+		l.refused = nil
+		for _, h := range refused {
+			h.each(l, func(sub *liveSub, m *message) { l.routeOn(sub, m) })
+			h.recycle()
 		}
 	}
 }
 
-func (h *handoff) post() {
+// hand posts a handoff. What a loop refuses that has ended is routed on at the end of the turn.
+func (l *loop) hand(h *handoff) {
 	h.to.mail.Add(int64(len(h.bytes)))
 	if !h.to.post(h) {
-		h.recycle()
+		l.refused = append(l.refused, h)
 	}
 }
 
@@ -168,19 +177,26 @@ func (h *handoff) add(sub *liveSub, m *message, number uint64) {
 
 // run delivers on the other loop.
 func (h *handoff) run(time.Time) {
+	h.each(h.to, func(sub *liveSub, m *message) {
+		if !sub.Value.to.deliver(sub, m) {
+			h.to.routeOn(sub, m)
+		}
+	})
+	h.recycle()
+}
+
+// each calls f on loop l for every message and each of its subscriptions.
+func (h *handoff) each(l *loop, f func(sub *liveSub, m *message)) {
 	bytes, subs := h.bytes, h.subs
 	for i := range h.parcels {
 		p := &h.parcels[i]
-		m := &h.to.routed
+		m := &l.routed
 		*m = p.view(bytes)
 		for _, sub := range subs[:p.subs] {
-			if !sub.Value.to.deliver(sub, m) && sub.Queue() != "" {
-				h.to.routeQueue(sub.Queue(), m)
-			}
+			f(sub, m)
 		}
 		bytes, subs = bytes[p.size:], subs[p.subs:]
 	}
-	h.recycle()
 }
 
 // view returns the parcel's message, which starts at b.
@@ -207,13 +223,17 @@ func (h *handoff) recycle() {
 	handoffs.Put(h)
 }
 
-// routeQueue sends a message to another member of a queue group, because the chosen one has left meanwhile.
-func (l *loop) routeQueue(queue string, m *message) {
+// routeOn sends a message to another member of the queue group of a subscription that did not take it, because it has ended
+// meanwhile.
+func (l *loop) routeOn(sub *liveSub, m *message) {
+	if sub.Queue() == "" {
+		return
+	}
 	l.message++
 	l.matches.Reset()
 	l.srv.live.Match(&l.matches, m.Subject)
 	for i := range l.matches.Groups {
-		if g := &l.matches.Groups[i]; g.Queue == queue {
+		if g := &l.matches.Groups[i]; g.Queue == sub.Queue() {
 			l.sendGroup(g, m)
 		}
 	}
