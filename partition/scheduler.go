@@ -57,6 +57,7 @@ type SchedulerStats struct {
 	Published  uint64 // messages published
 	Lost       uint64 // messages that were unreadable when due, or that the topic refused for good
 	ClockSteps uint64 // steps of the wall clock by more than a second
+	Unread     int    // partitions whose scheduled messages could not be read; that is tried again
 }
 
 // SchedulerStats returns a snapshot of the scheduler's counters.
@@ -64,7 +65,19 @@ func (r *Registry) SchedulerStats() SchedulerStats {
 	sc := r.scheduler
 	return SchedulerStats{
 		Pending: sc.pending.Load(), Published: sc.done.Load(), Lost: sc.lost.Load(), ClockSteps: sc.clock.Steps(),
+		Unread: sc.unread(),
 	}
+}
+
+// unread counts the schedules that could not be read and are tried again. The logs of those that are damaged refuse
+// writes, and are counted with the logs.
+func (sc *scheduler) unread() (n int) {
+	for _, s := range sc.schedules() {
+		if s.failed.Load() != nil && !s.store.log.Stats().ReadOnly {
+			n++
+		}
+	}
+	return n
 }
 
 // reserve counts n more messages, or returns an error when that would be too many.

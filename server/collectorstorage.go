@@ -29,7 +29,8 @@ func (c collector) storage(e *emitter, sum *logSurvey, now time.Time) {
 	e.counter("rafka_storage_damage_total", "Damaged headers, footers, checkpoints and chunks found.", float64(s.Damage))
 	e.counter("rafka_storage_lost_entries_total", "Entries found damaged in the commit log.", float64(s.LostEntries))
 	e.counter("rafka_storage_torn_tails_total", "Torn tails cut when the broker started.", float64(s.TornTails))
-	e.gauge("rafka_storage_read_only_partitions", "Logs that refuse writes after a storage failure, or because of damaged state.", float64(s.ReadOnly))
+	e.gauge("rafka_storage_read_only_partitions", "Logs that refuse writes after a storage failure, or because of damaged or unreadable state.",
+		float64(s.ReadOnly+c.srv.registry.SchedulerStats().Unread))
 	e.gauge("rafka_storage_full", "1 while the disk is full.", boolValue(s.Full))
 	c.memory(e, &s)
 	c.disk(e)
