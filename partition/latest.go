@@ -12,13 +12,19 @@ import (
 // maxLatest bounds the keys of a partition that latest keeps, at about 60 bytes of memory each.
 const maxLatest = 4 << 20
 
+// lookBytes is about how much a look-up reads at once.
+const lookBytes = 4 << 20
+
+// ErrMore is returned by Latest when it has read as much as one call should: the next call goes on there.
+var ErrMore = errors.New("partition: more has to be read to look up a key")
+
 // maxUnpackKept bounds the scratch space that a partition keeps between look-ups: a small batch may unpack to 64 MiB.
 const maxUnpackKept = 1 << 20
 
 // latest maps every key of a compacted partition to its newest record. The first look-up builds it from the whole log,
 // and every later one adds what was appended since.
 type latest struct {
-	mu      sync.Mutex        // guards the fields below; held while the log is read
+	mu      sync.Mutex        // guards the fields below; held while lookBytes of the log are read
 	offsets map[digest]uint64 // offset of the newest record, by the hash of the key
 	next    uint64            // records below were looked at
 	unpack  []byte            // scratch space for compressed batches
@@ -27,7 +33,7 @@ type latest struct {
 // Latest fills c with the entry of the newest visible record of a key, and returns the record's offset. It may wait for
 // the disk, and takes long the first time, so it must not be called on an event loop. The error is a *wire.Error:
 // CodeKeyNotFound when the key has no record or its newest is a tombstone, CodeInvalid when the topic is not compacted,
-// CodeLimit when the partition has too many keys. The caller must Release c.
+// CodeLimit when the partition has too many keys; or it is ErrMore. The caller must Release c.
 func (p *Partition) Latest(c *log.Chunk, key []byte) (offset uint64, err error) {
 	if err := p.Err(); err != nil {
 		return 0, err
@@ -57,7 +63,7 @@ func keyNotFound(p *Partition, key []byte) *wire.Error {
 	return wire.Errorf(wire.CodeKeyNotFound, "%s has no record with key %.80q", p, key)
 }
 
-// find returns the offset of the newest record of a key, and false when there is none.
+// find returns the offset of the newest record of a key, and false when there is none. The error may be ErrMore.
 func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,11 +81,15 @@ func (l *latest) find(p *Partition, key []byte) (offset uint64, ok bool, err err
 }
 
 // follow looks at the records that became visible since the last time. A record past its time to live counts: it has
-// replaced the earlier ones of its key. The caller holds mu.
+// replaced the earlier ones of its key. The error is ErrMore after about lookBytes. The caller holds mu.
 func (l *latest) follow(p *Partition) error {
 	var c log.Chunk
+	read := 0
 	l.next = max(l.next, p.First())
 	for visible := p.Visible(); l.next < visible; visible = p.Visible() {
+		if read >= lookBytes {
+			return ErrMore
+		}
 		err := p.log.ReadCold(&c, l.next, visible, 1<<20) // not Partition.ReadCold, which leaves expired records out
 		if err != nil {
 			err = p.readError(l.next, err)
@@ -90,6 +100,9 @@ func (l *latest) follow(p *Partition) error {
 		}
 		if err != nil {
 			return err
+		}
+		for _, b := range c.Slices {
+			read += len(b)
 		}
 		err = l.noteChunk(&c)
 		moved := c.Next > l.next

@@ -59,3 +59,27 @@ func TestALookUpKeepsNoLargeScratchSpace(t *testing.T) {
 	c.Release()
 	require.Less(t, cap(p.latest.unpack), maxUnpackKept)
 }
+
+// The first look-up reads the whole partition, in steps between which others can read.
+func TestALookUpReadsInSteps(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("users", 1, "cleanup", "compact").Partition(0)
+	for _, key := range []string{"a", "b", "c", "d"} {
+		var b wire.BatchBuilder
+		b.Add(wire.Record{Key: []byte(key), Value: make([]byte, lookBytes/2)})
+		batch, err := wire.ParseBatch(b.Bytes())
+		require.NoError(t, err)
+		_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
+		require.NoError(t, err)
+	}
+	p.Flush(wire.LevelDisk)
+	eventually(t, func() bool { return p.Visible() == p.Next() })
+	var c log.Chunk
+	_, err := p.Latest(&c, []byte("d"))
+	require.ErrorIs(t, err, ErrMore)
+	require.Equal(t, uint64(2), p.latest.next)
+	offset, err := p.Latest(&c, []byte("d"))
+	require.NoError(t, err)
+	c.Release()
+	require.Equal(t, uint64(3), offset)
+}

@@ -8,7 +8,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// get answers with the latest record of a key. It runs on a worker, because the first look-up reads the whole partition.
+// get answers with the latest record of a key. It runs on a worker, because the first look-up reads the whole
+// partition, which it does in steps.
 func (b *binary) get(f wire.Frame, _ time.Time) error {
 	var m wire.Get
 	if err := m.Parse(f.Body); err != nil {

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"errors"
 	"time"
 
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -60,6 +62,8 @@ func (r *coldRead) start() error {
 			defer c.Release()
 			switch {
 			case b.s.closed:
+			case errors.Is(err, partition.ErrMore): // behind what waits, so that it does not hold up other reads
+				r.retry(now)
 			case err != nil:
 				b.fail(r.op, r.correlation, asWireError(err))
 			default:
@@ -74,7 +78,7 @@ func (r *coldRead) start() error {
 	return err
 }
 
-// retry is called when the peer has read, or another read of the session ended.
+// retry is called when the peer has read, another read of the session ended, or this one is not complete.
 func (r *coldRead) retry(time.Time) {
 	err := error(nil)
 	if r.b.cold >= maxCold {
