@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -477,7 +479,8 @@ func TestTextFetchOpensBatches(t *testing.T) {
 
 // FETCH says where to go on behind a batch that nobody can open, and LEASE goes on behind it by itself.
 func TestTextPassesWhatCannotBeDecoded(t *testing.T) {
-	b := newTextBroker(t, Options{})
+	var said bytes.Buffer
+	b := newTextBroker(t, Options{Logger: slog.New(slog.NewTextHandler(&said, nil))})
 	b.topic("jobs")
 	p := b.srv.registry.Topic("jobs").Partition(0)
 	var builder wire.BatchBuilder
@@ -497,6 +500,7 @@ func TestTextPassesWhatCannotBeDecoded(t *testing.T) {
 	list, err := p.Pending(nil, "crew", 0, 10)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), list[0].First, "what is lost is done")
+	require.Regexp(t, `level=WARN msg="messages of a queue are lost to damage" partition=jobs/0 queue=crew err=.*\[0, 2\)`, said.String())
 }
 
 // picky lets everybody do one action to one name. A rule that denies everything else must name it.

@@ -103,6 +103,10 @@ func (t *text) showLeases(p *partition.Partition, queue string, leases []group.L
 		show := shower{p: p, verb: "LEASED", limit: math.MaxInt, bytes: math.MaxInt}
 		err = errors.Join(err, show.leased(&g))
 		return func(now time.Time) error {
+			if errors.Is(err, wire.CodeCorruptRange) { // a worker of the other protocol is told, and reports it
+				t.s.loop.srv.opts.Logger.Warn("messages of a queue are lost to damage",
+					"partition", p.String(), "queue", queue, "err", err)
+			}
 			err := g.settleRest(p, queue, err, now)
 			for _, l := range g.sent {
 				for i := range uint64(l.Count) {
