@@ -235,6 +235,29 @@ func (q *Queue) ReleaseOwner(owner uint64, now time.Time) {
 	}
 }
 
+// Rewind corrects what a clock that was ahead left behind: a lease that would end later than any that begins now gets the
+// policy's lease, and a redelivery that would be due later than any that is asked for now is due at once. Nothing is
+// logged: after a restart the same is done again.
+func (q *Queue) Rewind(now time.Time) {
+	lease, wait := after(now, MaxLease), ms(now)+int64(maxWait)
+	var late []run
+	for r := range q.runs.each {
+		switch {
+		case r.leased() && r.deadline > lease:
+			r.deadline = after(now, q.policy.Lease)
+		case r.waiting() && r.due > wait:
+			r.due = ms(now)
+		default:
+			continue
+		}
+		late = append(late, r)
+	}
+	for _, r := range late {
+		whole, _ := q.runs.find(r.first, probe{})
+		q.set(whole, r)
+	}
+}
+
 // Expiry returns the earliest deadline of all leases, when PlanExpire has something to do, and false when
 // nothing is leased.
 func (q *Queue) Expiry() (time.Time, bool) { return moment(q.runs.summary().deadline) }

@@ -365,3 +365,24 @@ func TestReturnedMessagesAreAsTheyWere(t *testing.T) {
 	apply(t, s, 0)(q.PlanNack(nil, settle(0, 2, 2), 0, "failed", t0))
 	require.Equal(t, 2, q.Stats().Dead)
 }
+
+// A clock that was ahead for a moment must not keep messages for as long as it was ahead.
+func TestRewindEndsWhatAClockAheadBegan(t *testing.T) {
+	s, q := openQueue(t, Policy{Lease: time.Minute, MaxDeliveries: 9})
+	ahead := t0.AddDate(70, 0, 0)
+	leased := q.Lease(nil, 2, 10, 0, 1, ahead)
+	require.Len(t, leased, 1)
+	apply(t, s, 0)(q.PlanNack(nil, settle(0, 1, 1), time.Hour, "", ahead))
+	require.NotEmpty(t, q.Lease(nil, 1, 3, MaxLease, 1, t0)) // offset 2, with the right clock
+	apply(t, s, 0)(q.PlanNack(nil, settle(2, 1, 1), MaxDelay, "", t0))
+	require.NotEmpty(t, q.Lease(nil, 1, 4, MaxLease, 1, t0)) // offset 3
+	require.Empty(t, q.Lease(nil, 9, 4, 0, 1, t0))
+
+	q.Rewind(t0)
+	require.Equal(t, []Lease{{0, 1, 2}}, q.Lease(nil, 9, 4, 0, 1, t0))
+	cmd, n := q.PlanExpire(nil, t0.Add(time.Minute-time.Millisecond))
+	require.Zero(t, n)
+	require.Nil(t, cmd)
+	_, n = q.PlanExpire(nil, t0.Add(time.Minute))
+	require.Equal(t, 2, n, "0, which was leased again, and 1")
+}

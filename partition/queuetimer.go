@@ -26,6 +26,7 @@ type queueTimer struct {
 	mu         sync.Mutex // guards partitions
 	partitions map[*Partition]struct{}
 	scan       []*Partition // reused by run
+	last       time.Time    // wall clock of the last tick; used by run
 }
 
 func newQueueTimer(now func() time.Time) queueTimer {
@@ -84,7 +85,13 @@ func (t *queueTimer) nap(timer *time.Timer, stop <-chan struct{}) (stopped bool)
 // tick looks at every partition once, and reports whether one needs another look before a rest would be over.
 func (t *queueTimer) tick() (soon bool) {
 	now := t.now()
+	wall := now.Round(0)
+	back := t.last.IsZero() || t.last.Sub(wall) > maxStep // it may have gone back while the broker was stopped
+	t.last = wall
 	for _, p := range t.alive() {
+		if back {
+			p.rewind(now)
+		}
 		next, ok := p.tick(now)
 		soon = soon || ok && next.Before(now.Add(t.rest+timerInterval))
 	}
@@ -118,6 +125,15 @@ func (p *Partition) tick(now time.Time) (next time.Time, ok bool) {
 		p.moved()
 	}
 	return next, !next.IsZero()
+}
+
+// rewind corrects the queues after the wall clock went back.
+func (p *Partition) rewind(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.state.Queues() {
+		q.Rewind(now)
+	}
 }
 
 // expire expires leases, and reports whether an expiry or redelivery was due. next is when the next one is due, or zero

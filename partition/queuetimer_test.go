@@ -101,3 +101,41 @@ func TestTheTimerNapsBesideWhatNobodyWantsAgain(t *testing.T) {
 	require.False(t, timer.tick())
 	require.Equal(t, 2, fired)
 }
+
+// A wall clock that was ahead for a moment hides no message of a queue for as long as it was ahead.
+func TestAQueueSurvivesAClockThatWasAhead(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+		n := openNode(t, t.TempDir(), Options{Now: clock.Now})
+		p := n.create("jobs", 1).Partition(0)
+		publish(t, p, "a")
+		_, err := p.OpenQueue("q", 0, QueuePolicy{MaxDeliveries: 9}, clock.Now())
+		require.NoError(t, err)
+		n.Registry.Close() // the test is the timer
+		const years = 70 * 365 * 24 * time.Hour
+		clock.add(years)
+		n.timer.tick()
+		got, err := p.Lease(nil, "q", 1, 0, 1, clock.Now())
+		require.NoError(t, err)
+		require.Len(t, got, 1)
+		nack := Settlement{Op: wire.OpNack, Ranges: []group.Settle{{First: 0, Count: 1, Attempt: 1}}, Delay: time.Minute}
+		_, _, err = p.Settle("q", nack, clock.Now())
+		require.NoError(t, err)
+		clock.add(-years)
+		if restarted {
+			require.NoError(t, n.store.Close())
+			n.open()
+			p = n.Topic("jobs").Partition(0)
+		} else {
+			n.timer.tick()
+		}
+		eventually(t, func() bool {
+			got, err := p.Lease(nil, "q", 1, 0, 1, clock.Now())
+			return err == nil && len(got) == 1
+		})
+		if !restarted {
+			require.NoError(t, n.store.Close())
+			n.Registry = nil
+		}
+	}
+}
