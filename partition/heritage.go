@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -170,6 +171,31 @@ func (r *Registry) catchUp(t *Topic, have int, before heritage) error {
 		before = h
 	}
 }
+
+// endGrowth is catchUp and then notes, without a wait for the disk, that the growth in rec is finished.
+func (r *Registry) endGrowth(t *Topic, rec *record, before heritage) error {
+	if err := r.catchUp(t, rec.Before, before); err != nil {
+		return err
+	}
+	done := *rec
+	done.Before = 0
+	return r.appendChange(change{Put: &done})
+}
+
+// resumeGrowth gives new partitions what a crash kept them from taking over. Groups and queues that they have stay: nobody
+// knows any more whether they were used there. When that fails, as it may on a full disk, the next start tries again.
+func (r *Registry) resumeGrowth(t *Topic, rec *record) {
+	parts := t.Partitions()
+	err := errUnserved
+	if !slices.ContainsFunc(parts, func(p *Partition) bool { return p.damaged }) {
+		err = r.endGrowth(t, rec, heritageOf(parts[rec.Before:]))
+	}
+	if err != nil {
+		r.logger.Warn("new partitions may lack groups of the others", "topic", t.name, "err", err)
+	}
+}
+
+var errUnserved = errors.New("partition: not every partition is served")
 
 // settleHeirs forgets what new partitions have inherited: from now on they are like the others.
 func settleHeirs(parts []*Partition) {

@@ -1,10 +1,13 @@
 package partition
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 func TestAnAddedPartitionTakesOverWhoConsumesAllOthers(t *testing.T) {
@@ -154,6 +157,50 @@ func TestAnAddedPartitionKeepsAGroupThatIsBack(t *testing.T) {
 			require.Nil(t, parts[1].heirs)
 		})
 	}
+}
+
+// The broker dies when the topic has its new partitions, and they do not have what came meanwhile.
+func TestAnInterruptedGrowthIsFinishedAtTheStart(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	topic, now := n.create("t", 1), time.Now()
+	old := topic.Partition(0)
+	must := func(_ uint64, err error) {
+		t.Helper()
+		require.NoError(t, err)
+	}
+	must(old.Pause("resumed", true, now))
+	parts, _, err := n.extend(topic, 2)
+	require.NoError(t, err)
+	must(old.Commit("group", 0, 0, now))
+	must(old.OpenQueue("queue", 0, QueuePolicy{MaxDeliveries: 3}, now))
+	must(old.Pause("resumed", false, now))
+	must(parts[1].Commit("used", 0, 0, now))
+	rec := recordOf(topic.id, "t", 2, *topic.Config())
+	rec.Before = 1
+	require.NoError(t, n.change(change{Put: rec}))
+	n.reopen()
+	p := n.Topic("t").Partition(1)
+	require.True(t, p.Knows("group") && p.HasQueue("queue") && p.Knows("used"))
+	require.False(t, p.Paused("resumed"))
+	_, _, err = p.DropGroup("group", now) // later, a partition may differ from the others
+	require.NoError(t, err)
+	n.reopen()
+	require.False(t, n.Topic("t").Partition(1).Knows("group"))
+}
+
+func TestAGrowthIsNotedUntilItIsFinished(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	n.create("t", 1)
+	_, err := n.Alter("t", 3, nil)
+	require.NoError(t, err)
+	var noted []int
+	require.NoError(t, n.meta.Replay(func(e wire.Entry) error {
+		var c change
+		require.NoError(t, json.Unmarshal(e.Payload[4:], &c))
+		noted = append(noted, c.Put.Before)
+		return nil
+	}))
+	require.Equal(t, []int{0, 1, 0}, noted)
 }
 
 func TestAllPartitionsIncludeThoseAddedMeanwhile(t *testing.T) {

@@ -29,6 +29,7 @@ type record struct {
 	Partitions int               `json:"partitions"`
 	Settings   map[string]string `json:"settings"`
 	Deleting   bool              `json:"deleting,omitempty"`
+	Before     int               `json:"before,omitempty"` // partitions before a growth that may be unfinished; 0: none is
 }
 
 // metadata is the state of the metadata log.

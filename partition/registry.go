@@ -163,6 +163,9 @@ func (r *Registry) load() error {
 		}
 		topics[t.name] = t
 		r.partitions += rec.Partitions
+		if rec.Before > 0 {
+			r.resumeGrowth(t, rec)
+		}
 	}
 	r.byName.Store(&topics)
 	r.rebind()
@@ -391,10 +394,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	}
 	have := len(t.Partitions())
 	partitions = cmp.Or(partitions, have)
-	if partitions < have {
-		return nil, wire.Errorf(wire.CodeInvalid, "topic %q has %d partitions; they can only grow", name, have)
-	}
-	if err := r.checkPartitions(have, partitions); err != nil {
+	if err := r.checkGrowth(t, partitions); err != nil {
 		return nil, err
 	}
 	if err := checkSubjects(*r.byName.Load(), r.bound.Load().topics, name, &c); err != nil {
@@ -404,7 +404,11 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := r.change(change{Put: recordOf(t.id, name, partitions, c)}); err != nil {
+	rec := recordOf(t.id, name, partitions, c)
+	if partitions > have {
+		rec.Before = have
+	}
+	if err := r.change(change{Put: rec}); err != nil {
 		r.keep(t)
 		return nil, err
 	}
@@ -413,7 +417,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if partitions > have {
 		t.parts.Store(&parts)
 		r.partitions += partitions - have
-		if err := r.catchUp(t, have, inherited); err != nil {
+		if err := r.endGrowth(t, rec, inherited); err != nil {
 			return t, err
 		}
 	}
@@ -582,6 +586,15 @@ func (r *Registry) checkPartitions(have, want int) error {
 		return wire.Errorf(wire.CodeLimit, "the broker has room for %d partitions; this would make %d", r.opts.MaxPartitions, total)
 	}
 	return nil
+}
+
+// checkGrowth refuses to give t want partitions when it has more, or when that is over a limit. The caller holds mu.
+func (r *Registry) checkGrowth(t *Topic, want int) error {
+	have := len(t.Partitions())
+	if want < have {
+		return wire.Errorf(wire.CodeInvalid, "topic %q has %d partitions; they can only grow", t.name, have)
+	}
+	return r.checkPartitions(have, want)
 }
 
 // MaxLevel returns the highest durability this broker can reach.
