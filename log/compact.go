@@ -42,9 +42,11 @@ func (s *Store) Compact() error {
 	defer s.compacting.Unlock()
 	var errs []error
 	for _, l := range s.openLogs() {
-		if err := l.compact(); err != nil && !errors.Is(err, errBarred) && !errors.Is(err, ErrClosed) {
-			errs = append(errs, fmt.Errorf("compact %s: %w", l.dir(), err))
+		err := l.compact()
+		if err == nil || errors.Is(err, errBarred) || errors.Is(err, errReplaced) || errors.Is(err, ErrClosed) {
+			continue
 		}
+		errs = append(errs, fmt.Errorf("compact %s: %w", l.dir(), err))
 	}
 	return errors.Join(errs...)
 }
@@ -201,7 +203,8 @@ func (c *compaction) open(e *wire.Entry) (wire.Batch, bool) {
 	return batch, true
 }
 
-// each calls fn for the entries of a segment. With damage it returns errBarred and bars the segment.
+// each calls fn for the entries of a segment. With damage it returns errBarred and bars the segment. The error is
+// errReplaced when the segment is gone.
 func (c *compaction) each(in input, fn func(e *wire.Entry) error) error {
 	l := c.log
 	if l.store.stopping() {
@@ -209,6 +212,9 @@ func (c *compaction) each(in input, fn func(e *wire.Entry) error) error {
 	}
 	v, err := l.store.view(in.seg, l.seed, in.end.index)
 	if err = l.store.checkMissing(err); missing(err) {
+		if l.dropped(in.seg) {
+			return errReplaced
+		}
 		return c.bar(in.seg)
 	}
 	if err != nil {
@@ -230,6 +236,14 @@ func (c *compaction) each(in input, fn func(e *wire.Entry) error) error {
 			return err
 		}
 	}
+}
+
+// dropped reports whether a purge has removed the segment, or the log was deleted.
+func (l *Log) dropped(seg *segment) bool {
+	l.mu.Lock()
+	closed := l.closed
+	l.mu.Unlock()
+	return closed || !l.has(seg)
 }
 
 func (c *compaction) bar(seg *segment) error {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -38,6 +39,7 @@ type compacted struct {
 	all  []keyed // by offset
 
 	memory int64 // budget; 0 for a small one
+	logger *slog.Logger
 }
 
 const tombstoneAge = time.Hour
@@ -52,6 +54,7 @@ func (c *compacted) open() {
 	o := small(c.disk)
 	o.Now = func() time.Time { return c.now }
 	o.MemoryBytes = cmp.Or(c.memory, o.MemoryBytes)
+	o.Logger = c.logger
 	c.fs = &openingFS{FS: c.disk}
 	o.FS = c.fs
 	s, err := log.OpenStill(o)
@@ -445,6 +448,32 @@ func (f *openingFS) Open(name string, write, create bool) (log.File, error) {
 		hook()
 	}
 	return file, err
+}
+
+// Segments that a purge or a deletion removes during a pass are not damaged.
+func TestWhatIsRemovedDuringACompactionIsNoDamage(t *testing.T) {
+	for _, remove := range []func(c *compacted) error{
+		func(c *compacted) error { return c.l.TruncatePrefix(c.l.Positions().Next) },
+		func(c *compacted) error { return c.s.RemoveLog(c.l.Identity()) },
+	} {
+		var said bytes.Buffer
+		c := newCompacted(t)
+		for i := range 300 {
+			c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), fmt.Sprint("value ", i, string(make([]byte, 60))))
+		}
+		require.NoError(t, c.s.Close())
+		c.logger = slog.New(slog.NewTextHandler(&said, nil))
+		c.open()
+		removed := false
+		c.fs.hook = func() {
+			removed = true
+			require.NoError(t, remove(c))
+		}
+		require.NoError(t, c.s.Compact())
+		require.True(t, removed)
+		require.NotContains(t, said.String(), "damaged")
+		c.s.Drop()
+	}
 }
 
 // A broker dies during a compaction, and the next one compacts again while a checkpoint is made: what

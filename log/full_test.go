@@ -3,6 +3,7 @@ package log_test
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -191,4 +192,68 @@ func TestTheReserveOfTheCheckpointLeavesRoomForItToGrow(t *testing.T) {
 		require.GreaterOrEqual(t, len(disk.Bytes("/data/checkpoint.reserve")), size+size/2)
 	}
 	require.NoError(t, s.Close())
+}
+
+// renamingFS calls a hook before every renaming of a checkpoint.
+type renamingFS struct {
+	log.FS
+	hook func()
+}
+
+func (f *renamingFS) Rename(from, to string) error {
+	if hook := f.hook; hook != nil && strings.HasSuffix(to, "/checkpoint") {
+		f.hook = nil
+		hook()
+	}
+	return f.FS.Rename(from, to)
+}
+
+// What is appended while everything before is dropped stays, whatever its level.
+func TestAnAppendDuringAPurgeOfEverythingStays(t *testing.T) {
+	for _, level := range []wire.Level{wire.LevelMemory, wire.LevelOS, wire.LevelDisk} {
+		for _, killed := range []bool{false, true} {
+			disk := faultfs.New()
+			fs := &renamingFS{FS: disk}
+			o := small(disk)
+			o.FS = fs
+			s, err := log.OpenStill(o)
+			require.NoError(t, err)
+			l := openLog(t, s, identity(1), log.Config{})
+			appendN(t, l, 0, 50)
+			require.NoError(t, s.Checkpoint())
+			appendN(t, l, 50, 20)
+			l.Flush(wire.LevelOS)
+			s.Round()
+			purged := l.Positions().Next
+			fs.hook = func() {
+				appendN(t, l, 70, 9)
+				if level > wire.LevelMemory {
+					l.Flush(level)
+					s.Round()
+				}
+			}
+			require.NoError(t, l.TruncatePrefix(purged))
+			require.Nil(t, fs.hook)
+			require.NoError(t, l.CheckPlaces())
+			require.Len(t, readAll(t, l), 9)
+			if !killed {
+				require.NoError(t, s.Checkpoint())
+				require.Len(t, readAll(t, l), 9)
+			}
+			s.Drop()
+			disk = disk.Clone()
+			if level == wire.LevelDisk || !killed {
+				disk = disk.PowerCut(rand.New(rand.NewPCG(1, 1)))
+			}
+			s, err = log.OpenStill(small(disk))
+			require.NoError(t, err)
+			l = openLog(t, s, identity(1), log.Config{})
+			require.Equal(t, purged, l.Positions().First)
+			if level > wire.LevelMemory || !killed {
+				require.Len(t, readAll(t, l), 9)
+			}
+			require.Zero(t, s.Stats().Damage)
+			s.Drop()
+		}
+	}
 }
