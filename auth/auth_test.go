@@ -219,6 +219,22 @@ func TestWrongConfigurationsAreRefused(t *testing.T) {
 	}
 }
 
+func TestErrorsDoNotShowSeeds(t *testing.T) {
+	key, err := nkeys.CreateUser()
+	require.NoError(t, err)
+	seed, err := key.Seed()
+	require.NoError(t, err)
+	private, err := key.PrivateKey()
+	require.NoError(t, err)
+	for _, secret := range []string{string(seed), string(seed[:20]), string(private)} {
+		for _, u := range []User{{NKey: secret}, {NKey: secret, Name: "u", Password: "p"}} {
+			_, err := New(Config{Users: []User{u}})
+			require.ErrorContains(t, err, "the public key belongs here")
+			require.NotContains(t, err.Error(), secret)
+		}
+	}
+}
+
 func TestRenew(t *testing.T) {
 	c := Config{Token: "t", Users: []User{{Name: "a", Password: "1"}, {Name: "b", Password: "1"}, {Name: "c", Password: "1"}}}
 	p := policy(t, c)

@@ -124,6 +124,8 @@ func (u *User) key() string {
 
 func (u *User) validate() error {
 	switch {
+	case isSeed(u.NKey):
+		return errors.New("auth: an nkey of a user is a seed, which is secret: the public key belongs here, it begins with U")
 	case u.NKey != "" && (u.Name != "" || u.Password != ""):
 		return fmt.Errorf("auth: user %q has an nkey: it takes no name and no password", u.key())
 	case u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey):
@@ -137,6 +139,11 @@ func (u *User) validate() error {
 		return fmt.Errorf("auth: user %q: %w", u.Name, err)
 	}
 	return u.Permissions.validate(fmt.Sprintf("user %q", u.key()))
+}
+
+// isSeed reports whether nkey looks like a private key, also a damaged one: no error may show it.
+func isSeed(nkey string) bool {
+	return strings.HasPrefix(nkey, "S") || strings.HasPrefix(nkey, "P")
 }
 
 func (p *Permissions) validate(whose string) error {
