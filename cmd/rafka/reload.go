@@ -22,21 +22,34 @@ func secure(o *server.Options, cfg config.Config) (err error) {
 	return err
 }
 
+// signals are those that a running broker serves. It catches them from its start to its end, because each of
+// them ends a process that does not. Each has a channel of its own: one that finds its channel full is lost,
+// which does no harm to a SIGHUP behind another, but must not happen to a SIGUSR2.
+type signals struct{ hangup, lame chan os.Signal }
+
+func catchSignals() signals {
+	sg := signals{hangup: make(chan os.Signal, 1), lame: make(chan os.Signal, 1)}
+	signal.Notify(sg.hangup, syscall.SIGHUP)
+	signal.Notify(sg.lame, syscall.SIGUSR2)
+	return sg
+}
+
+func (sg signals) release() {
+	signal.Stop(sg.hangup)
+	signal.Stop(sg.lame)
+}
+
 // untilEnd serves signals until ctx ends or a lame duck is done: SIGHUP reads the configuration again,
 // SIGUSR2 makes the broker a lame duck.
-func untilEnd(ctx context.Context, s *server.Server, cfg config.Config, logger *slog.Logger, again func() (config.Config, error)) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+func untilEnd(ctx context.Context, sg signals, s *server.Server, cfg config.Config, logger *slog.Logger, again func() (config.Config, error)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case sig := <-signals:
-			if sig == syscall.SIGUSR2 {
-				s.LameDuck(ctx, cfg.Server.LameGrace, cfg.Server.LameDuck)
-				return
-			}
+		case <-sg.lame:
+			s.LameDuck(ctx, cfg.Server.LameGrace, cfg.Server.LameDuck)
+			return
+		case <-sg.hangup:
 			reload(s, cfg, logger, again)
 		}
 	}

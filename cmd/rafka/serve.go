@@ -61,6 +61,8 @@ type broker struct {
 
 // serve runs a broker until ctx ends, and stops it in order.
 func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
+	caught := catchSignals()
+	defer caught.release()
 	logger := c.newLogger(cfg.Log)
 	for _, w := range cfg.Warnings() {
 		logger.Warn("configuration", "err", w)
@@ -84,7 +86,7 @@ func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
 	if b.banner || c.errTTY {
 		c.printBanner(cfg, addrs, b)
 	}
-	untilEnd(ctx, s, cfg, logger, b.reload)
+	untilEnd(ctx, caught, s, cfg, logger, b.reload)
 	return stop(s, logger)
 }
 

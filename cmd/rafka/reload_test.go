@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/config"
+	"github.com/rafka-mq/rafka/server"
+)
+
+func inMemory() config.Config {
+	cfg := config.Default()
+	cfg.Storage.Type = config.StorageMemory
+	cfg.Server.Listen, cfg.Server.Admin = "127.0.0.1:0", "off"
+	cfg.Server.LameGrace, cfg.Server.LameDuck = time.Millisecond, time.Millisecond
+	return cfg
+}
+
+// A SIGUSR2 that comes during a reload, behind another SIGHUP, was lost.
+func TestManyHangupsHideNoLameDuck(t *testing.T) {
+	cfg := inMemory()
+	s, err := server.New(serverOptions(cfg, nil))
+	require.NoError(t, err)
+	require.NoError(t, s.Start())
+	sg := catchSignals()
+	defer sg.release()
+	reloading, goOn, ended := make(chan bool, 10), make(chan bool), make(chan bool)
+	again := func() (config.Config, error) {
+		reloading <- true
+		<-goOn
+		return cfg, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		defer close(ended)
+		untilEnd(ctx, sg, s, cfg, slog.New(slog.DiscardHandler), again)
+	}()
+	raise := func(sig syscall.Signal) { require.NoError(t, syscall.Kill(syscall.Getpid(), sig)) }
+	raise(syscall.SIGHUP)
+	<-reloading
+	raise(syscall.SIGHUP)
+	require.Eventually(t, func() bool { return len(sg.hangup) == 1 }, readyTimeout, time.Millisecond)
+	raise(syscall.SIGUSR2)
+	require.Eventually(t, func() bool { return len(sg.lame) == 1 }, readyTimeout, time.Millisecond)
+	close(goOn)
+	select {
+	case <-ended:
+	case <-time.After(readyTimeout):
+		t.Error("the broker did not become a lame duck")
+	}
+	require.NoError(t, s.Shutdown(context.Background()))
+}
+
+// raiseAt sends SIGHUP to this process when the log says that the broker starts, and that it stops.
+type raiseAt struct {
+	io.Writer
+	raised int
+}
+
+func (r *raiseAt) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("broker started")) || bytes.Contains(b, []byte("broker stopping")) {
+		r.raised++
+		_ = syscall.Kill(syscall.Getpid(), syscall.SIGHUP)
+		time.Sleep(10 * time.Millisecond) // it ends the process if nobody catches it
+	}
+	return len(b), nil
+}
+
+// A SIGHUP that comes before the broker is ready, or while it stops, ended the process.
+func TestAHangupAtStartAndStopEndsNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	log := &raiseAt{}
+	reloads := 0
+	c := &cli{stdout: io.Discard, stderr: log}
+	err := c.serve(ctx, inMemory(), broker{reload: func() (config.Config, error) {
+		reloads++
+		cancel()
+		return inMemory(), nil
+	}})
+	require.NoError(t, err)
+	require.Equal(t, 2, log.raised)
+	require.Equal(t, 1, reloads)
+}
