@@ -89,7 +89,7 @@ func (c *Client) Server() (s Server, up bool) {
 //
 //   - stops every Run and Listener, and waits for their handlers;
 //   - settles and commits what was handled;
-//   - refuses further publishes, sends what was published, and waits for the answers;
+//   - refuses further publishes and sends to subjects, sends what was published, and waits for the answers;
 //   - waits until the broker has received what was sent to subjects;
 //   - closes the connection.
 //

@@ -267,6 +267,36 @@ func TestADroppedTopicTakesNoMessagesInLaterPartitions(t *testing.T) {
 	}
 }
 
+// Flush waits for the callbacks of a topic that the client has just dropped. Dropped topics are not kept after that.
+func TestFlushWaitsForADroppedTopic(t *testing.T) {
+	for _, m := range []Message{{Topic: "t"}, {Topic: "t", Delay: time.Hour}} {
+		b := startBroker(t)
+		b.create("t", 1)
+		c := dial(t, b, Options{Linger: time.Hour})
+		running, release, dropped := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		require.NoError(t, c.PublishAsync(within(t), &m, func(_ Receipt, err error) {
+			require.ErrorIs(t, err, wire.CodeTopicDeleted)
+			close(running)
+			<-release
+		}))
+		old, err := c.producer.topic(within(t), "t")
+		require.NoError(t, err)
+		go func() {
+			defer close(dropped)
+			c.producer.drop(old, errOtherTopic)
+		}()
+		<-running
+		soon, cancel := context.WithTimeout(within(t), 20*time.Millisecond)
+		require.ErrorIs(t, c.Flush(soon), context.DeadlineExceeded)
+		cancel()
+		close(release)
+		require.NoError(t, c.Flush(within(t)))
+		<-dropped
+		c.producer.drop(old, errOtherTopic)
+		require.Empty(t, c.producer.ending)
+	}
+}
+
 func TestASilentConnectionIsReplaced(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)
@@ -561,6 +591,37 @@ func TestCloseSendsWhatIsPublishedMeanwhile(t *testing.T) {
 		wg.Wait()
 		require.Zero(t, failed.Load())
 		require.Equal(t, accepted.Load(), stored.Load())
+	}
+}
+
+// Whatever is sent to a subject while Close runs is either refused or reaches the broker.
+func TestCloseSendsWhatIsSentMeanwhile(t *testing.T) {
+	for range 20 {
+		b := startBroker(t)
+		var arrived, accepted atomic.Int64
+		b.setHook(func(_ *fakeConn, f wire.Frame) bool {
+			if f.Op == wire.OpSend {
+				arrived.Add(1)
+			}
+			return f.Op == wire.OpSend
+		})
+		c := dial(t, b, Options{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					if err := c.Send(context.Background(), &Message{Subject: "s", Value: []byte("v")}); err != nil {
+						require.ErrorIs(t, err, ErrClosed)
+						return
+					}
+					accepted.Add(1)
+				}
+			})
+		}
+		eventually(t, func() bool { return arrived.Load() > 0 })
+		require.NoError(t, c.Close(within(t)))
+		wg.Wait()
+		require.Equal(t, accepted.Load(), arrived.Load())
 	}
 }
 

@@ -504,6 +504,17 @@ func (l *lane) busy() bool {
 	return l.open != nil || len(l.queue) > 0 || later != nil && later.busy()
 }
 
+// ended reports whether the lane was dropped, and the callbacks of all its messages have returned.
+func (l *lane) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone == nil || l.open != nil || len(l.queue)+len(l.flight)+len(l.ending) > 0 {
+		return false
+	}
+	later := l.later.Load()
+	return later == nil || later.ended()
+}
+
 // drop ends everything that was not sent, and refuses more. Batches in flight still get their
 // answers.
 func (l *lane) drop(err error) {

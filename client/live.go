@@ -54,6 +54,9 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 		if id, ok := cn.send(ctx, flags, m, header, refused); ok {
 			return cn, id, nil
 		}
+		if c.producer.closing.Load() {
+			return nil, 0, ErrClosed
+		}
 		if ctx.Err() != nil {
 			return nil, 0, context.Cause(ctx)
 		}
@@ -82,15 +85,15 @@ func (c *Client) awaitReplaced(ctx context.Context, cn *conn) {
 	}
 }
 
-// send queues a message, once there is room. ok is false when the connection or ctx ended first. A
-// message without a refused callback has the id 0, and the writer is told to write it.
+// send queues a message, once there is room. ok is false when the connection or ctx ended first, or
+// Close has begun to wait for what was sent before. A message without a refused callback has the id 0, and the writer is told to write it.
 func (cn *conn) send(ctx context.Context, flags wire.Flags, m *Message, header []byte, refused func(error)) (id uint32, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	if cn.out.size() >= maxUnsent {
 		cn.awaitRoomLocked(ctx)
 	}
-	if cn.err != nil || ctx.Err() != nil {
+	if cn.err != nil || ctx.Err() != nil || cn.c.producer.closing.Load() {
 		return 0, false
 	}
 	if refused != nil {

@@ -31,11 +31,12 @@ type producer struct {
 	// while mu is held for writing, so it is always one of topics.
 	last atomic.Pointer[topic]
 
-	closing atomic.Bool // lanes take no more messages; read while a lane's mu is held
+	closing atomic.Bool // lanes and connections take no more messages; read while their mu is held
 
 	mu     sync.RWMutex // guards the fields below
 	topics map[string]*topic
-	err    error // why the producer takes no more messages, or nil
+	ending []*topic // dropped topics whose last callbacks may not have returned
+	err    error    // why the producer takes no more messages, or nil
 }
 
 func (p *producer) init(c *Client) {
@@ -265,7 +266,7 @@ func (t *topic) tooLarge(what string, is, limit int) error {
 // call is answered. The outcomes go to the callbacks; Flush returns only the context's error.
 func (c *Client) Flush(ctx context.Context) error {
 	f := newFlush()
-	for _, t := range c.producer.all() {
+	for _, t := range c.producer.unfinished() {
 		for _, l := range *t.lanes.Load() {
 			l.waitFor(f)
 		}
@@ -358,6 +359,13 @@ func (p *producer) all() []*topic {
 	return slices.Collect(maps.Values(p.topics))
 }
 
+// unfinished returns all topics that may have messages without an answer.
+func (p *producer) unfinished() []*topic {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return slices.AppendSeq(slices.Clone(p.ending), maps.Values(p.topics))
+}
+
 // refreshEvery is how often the producer describes its topics again, to learn about new partitions.
 const refreshEvery = 30 * time.Second
 
@@ -374,16 +382,18 @@ func (p *producer) refresh(cn *conn) {
 // drop forgets a topic. Its waiting messages end with err.
 func (p *producer) drop(t *topic, err error) {
 	p.mu.Lock()
+	p.ending = slices.DeleteFunc(p.ending, (*topic).ended)
 	if p.topics[t.name] == t {
 		delete(p.topics, t.name)
+		p.ending = append(p.ending, t)
 		p.last.Store(nil)
 	}
 	p.mu.Unlock()
 	t.drop(err)
 }
 
-// refuse makes later publishes fail. What was accepted is still sent: whoever takes the mu of a lane after this finds
-// all of it there.
+// refuse makes later publishes fail. What was accepted is still sent: whoever takes the mu of a lane or a
+// connection after this finds all of it there.
 func (p *producer) refuse() {
 	p.mu.Lock()
 	p.err = cmp.Or(p.err, ErrClosed)

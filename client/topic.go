@@ -108,6 +108,16 @@ func (t *topic) drop(err error) {
 	}
 }
 
+// ended reports whether the topic was dropped, and the callbacks of all its messages have returned.
+func (t *topic) ended() bool {
+	for _, l := range *t.lanes.Load() {
+		if !l.ended() {
+			return false
+		}
+	}
+	return true
+}
+
 // rebind asks for the handle again, because the broker does not accept that of b any more.
 func (t *topic) rebind(b *binding) {
 	b.conn.forget(b, t.name)
