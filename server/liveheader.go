@@ -52,12 +52,13 @@ func parseTTL(v string) (time.Duration, error) {
 }
 
 // parseHeader parses a NATS header block. The header keyHeader becomes the record's key. Lines that are no header are
-// ignored.
+// ignored. They end with CR LF or, as a person types them and as NATS clients read them, with LF.
 func parseHeader(block []byte) (key []byte, headers wire.Headers, err error) {
-	_, rest, _ := bytes.Cut(block, crlf)
+	_, rest, _ := bytes.Cut(block, crlf[1:])
 	for len(rest) > 0 {
 		var line []byte
-		line, rest, _ = bytes.Cut(rest, crlf)
+		line, rest, _ = bytes.Cut(rest, crlf[1:])
+		line = bytes.TrimSuffix(line, crlf[:1])
 		name, value, ok := bytes.Cut(line, []byte{':'})
 		if !ok || len(name) == 0 {
 			continue

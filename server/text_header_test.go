@@ -33,6 +33,14 @@ func TestHeaderBlocks(t *testing.T) {
 	require.Equal(t, "NATS/1.0\r\nrafka-key-base64: YQ0KSW5qZWN0ZWQ6IDE=\r\nok: 1  rafka-key: stolen\r\n\r\n", string(appendHeader(nil, &rec)))
 }
 
+// The key and the message id of somebody whose lines end with LF were ignored.
+func TestHeaderLinesMayEndWithLF(t *testing.T) {
+	key, headers, err := parseHeader([]byte("NATS/1.0\nrafka-key: alice\nNats-Msg-Id: 7\r\nA: b\n\n"))
+	require.NoError(t, err)
+	require.Equal(t, "alice", string(key))
+	require.Equal(t, wire.Headers{}.Append("Nats-Msg-Id", []byte("7")).Append("A", []byte("b")), headers)
+}
+
 // A broker without headers cannot tell a requester that nobody got its request.
 func TestNoRespondersWithoutHeaders(t *testing.T) {
 	b := newTextBroker(t, Options{NoHeaders: true})
