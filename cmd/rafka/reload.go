@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -20,6 +21,20 @@ func secure(o *server.Options, cfg config.Config) (err error) {
 	}
 	o.TLS.Config, err = cfg.TLS.LoadTLS()
 	return err
+}
+
+// warnOfCertificate logs that no client accepts the broker's certificate now. It is a warning only: the clock of
+// this machine may be wrong, and a certificate that is valid soon is better than none.
+func warnOfCertificate(logger *slog.Logger, cfg *tls.Config, now time.Time) {
+	if cfg == nil || len(cfg.Certificates) == 0 || cfg.Certificates[0].Leaf == nil {
+		return
+	}
+	switch leaf := cfg.Certificates[0].Leaf; {
+	case now.After(leaf.NotAfter):
+		logger.Warn("the certificate in tls.cert has expired: clients refuse it", "not_after", leaf.NotAfter)
+	case now.Before(leaf.NotBefore):
+		logger.Warn("the certificate in tls.cert is not valid yet: clients refuse it", "not_before", leaf.NotBefore)
+	}
 }
 
 // signals are those that a running broker serves. It catches them from its start to its end, because each of
@@ -66,6 +81,7 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 			err = s.SetTLS(o.TLS.Config)
 		}
 		if err == nil {
+			warnOfCertificate(logger, o.TLS.Config, start)
 			s.SetAuth(o.Auth)
 			s.SetMaxConnections(fresh.Limits.Connections)
 			s.SetMaxConnectionRate(fresh.Limits.ConnectionRate)

@@ -3,8 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"io"
 	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -88,4 +96,46 @@ func TestAHangupAtStartAndStopEndsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, log.raised)
 	require.Equal(t, 1, reloads)
+}
+
+// certificate writes a certificate that is valid from one time to the other, and its key.
+func certificate(t *testing.T, cert, key string, from, to time.Time) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: to}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	require.NoError(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
+}
+
+func TestACertificateThatNobodyAcceptsIsLogged(t *testing.T) {
+	cfg := inMemory()
+	dir := t.TempDir()
+	cfg.TLS.Cert, cfg.TLS.Key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	now := time.Now()
+	certificate(t, cfg.TLS.Cert, cfg.TLS.Key, now.Add(-48*time.Hour), now.Add(-24*time.Hour))
+	var log bytes.Buffer
+	c := &cli{stdout: io.Discard, stderr: &log}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, c.serve(ctx, cfg, broker{}))
+	require.Contains(t, log.String(), "has expired")
+
+	log.Reset()
+	certificate(t, cfg.TLS.Cert, cfg.TLS.Key, now.Add(-time.Hour), now.Add(24*time.Hour))
+	require.NoError(t, c.serve(ctx, cfg, broker{}))
+	require.NotContains(t, log.String(), "the certificate in tls.cert")
+
+	log.Reset()
+	o := serverOptions(cfg, nil)
+	require.NoError(t, secure(&o, cfg))
+	s, err := server.New(o)
+	require.NoError(t, err)
+	certificate(t, cfg.TLS.Cert, cfg.TLS.Key, now.Add(24*time.Hour), now.Add(48*time.Hour))
+	reload(s, cfg, slog.New(slog.NewTextHandler(&log, nil)), func() (config.Config, error) { return cfg, nil })
+	require.Contains(t, log.String(), "is not valid yet")
 }

@@ -72,6 +72,7 @@ func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
 	if err := secure(&o, cfg); err != nil {
 		return &failure{exit: exitUsage, name: "INVALID_CONFIG", err: err}
 	}
+	warnOfCertificate(logger, o.TLS.Config, time.Now())
 	s, err := server.New(o)
 	if err != nil {
 		return startFailure(err, cfg)
