@@ -16,8 +16,9 @@ const maxKeptOut = 4 << 20
 
 // conn is one connection that has logged in. It ends with the first error; the client then opens
 // another one. Three goroutines serve it: the reader dispatches what arrives, the writer sends
-// everything that was queued during its previous write, and the prober pings the broker. A caller that waits for an answer writes
-// its request itself; when nothing else is expected, it also reads the answer (see attend.go).
+// everything that was queued during its previous write, and the prober pings the broker. A caller that
+// waits for an answer writes its request itself; when nothing else is expected, it also reads the
+// answer (see attend.go).
 type conn struct {
 	c      *Client
 	nc     net.Conn

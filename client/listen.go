@@ -270,10 +270,7 @@ func (l *Listener) drain() {
 	_, _ = cn.do(ctx, wire.OpUnlisten, 0, wire.Unlisten{Subscription: id}.Append)
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	if cn.listening[l] == id {
-		delete(cn.listens, id)
-		delete(cn.listening, l)
-	}
+	cn.forgetListenerLocked(l)
 }
 
 func (l *Listener) hasEnded() bool {
@@ -308,15 +305,19 @@ func (l *Listener) end(err error) {
 func (cn *conn) unlisten(l *Listener) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	id, ok := cn.listening[l]
-	if !ok {
-		return
-	}
-	delete(cn.listens, id)
-	delete(cn.listening, l)
-	if cn.err != nil {
+	id, ok := cn.forgetListenerLocked(l)
+	if !ok || cn.err != nil {
 		return
 	}
 	cn.enqueueLocked(wire.OpUnlisten, 0, wire.Unlisten{Subscription: id}.Append, func(*frame, error) {})
 	cn.wakeWriter()
+}
+
+// forgetListenerLocked makes the connection ignore messages to a subscription, and returns its id.
+func (cn *conn) forgetListenerLocked(l *Listener) (id uint32, ok bool) {
+	if id, ok = cn.listening[l]; ok {
+		delete(cn.listens, id)
+		delete(cn.listening, l)
+	}
+	return id, ok
 }

@@ -86,7 +86,8 @@ func (c *Client) awaitReplaced(ctx context.Context, cn *conn) {
 }
 
 // send queues a message, once there is room. ok is false when the connection or ctx ended first, or
-// Close has begun to wait for what was sent before. A message without a refused callback has the id 0, and the writer is told to write it.
+// Close has begun to wait for what was sent before. A message without a refused callback has the id 0,
+// and the writer is told to write it.
 func (cn *conn) send(ctx context.Context, flags wire.Flags, m *Message, header []byte, refused func(error)) (id uint32, ok bool) {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()

@@ -399,8 +399,8 @@ func (l *Log) planLocked(state snapshot) *plan {
 }
 
 // planDropLocked returns a plan that drops all entries when all records were purged or are too old, and the state has
-// whatever else they hold; otherwise nil. On a disk without a free byte this is how a purge or retention makes space: entries
-// that are not filed yet keep the last segment from being removed, and there is no space to file them.
+// whatever else they hold; otherwise nil. On a disk without a free byte this is how a purge or retention makes space:
+// entries that are not filed yet keep the last segment from being removed, and there is no space to file them.
 func (l *Log) planDropLocked(state snapshot) *plan {
 	if state.index >= l.next.index || len(state.blob) > maxStateBytes || !l.coveredLocked(l.next, state) {
 		return nil
