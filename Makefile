@@ -8,7 +8,7 @@
 # make conformance  fetches the nats command line tool, nats.js and nats.py, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make bench-peers  builds nats-server and nsqd, measures the broker beside them and Redis, ROUNDS times,
-#                   and writes docs/peers.md with its plots
+#                   and writes their tables and plots into the documents
 # make bench-nats   the part of it that nats-server and the broker do with NATS clients
 # make bench-compare REF=main~1  compares the micro-benchmarks with those of another commit
 # make scale        measures what partitions, connections, subscribers, sizes and a backlog cost as they grow
@@ -83,7 +83,7 @@ scale: build
 soak: build
 	bin/rafka bench soak --duration $(SOAK) --write docs/benchmarks.md
 
-PEERS = bin/tools/peers --rounds $(ROUNDS) --json docs/plots/peers.json --write docs/peers.md --plots docs/plots
+PEERS = bin/tools/peers --rounds $(ROUNDS) --json docs/plots/peers.json --write docs/benchmarks.md,docs/peers.md,README.md --plots docs/plots
 
 peers: build
 	cd bench/peers && $(GO) build -o $(CURDIR)/bin/tools/ . github.com/nats-io/nats-server/v2 \

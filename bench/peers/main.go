@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,12 +29,12 @@ func main() {
 
 // options are the options of the command line.
 type options struct {
-	plan     plan
-	dirs     string // to search for programs, separated by colons
-	from     string // file of samples to report instead of measuring; "" to measure
-	file     string // file to read samples from and save them to; "" for none
-	document string // document to write the report into; "" for none
-	plots    string // directory to draw the charts into; "" for none
+	plan  plan
+	dirs  string // to search for programs, separated by colons
+	from  string // file of samples to report instead of measuring; "" to measure
+	file  string // file to read samples from and save them to; "" for none
+	write string // documents to write the report into, separated by commas; "" for none
+	plots string // directory to draw the charts into; "" for none
 }
 
 func parseOptions() (o options, err error) {
@@ -45,7 +46,7 @@ func parseOptions() (o options, err error) {
 	flag.BoolVar(&o.plan.targets, "targets", false, "measure only the scenarios and systems that have targets")
 	flag.StringVar(&o.from, "from", "", "report the samples in this file instead of measuring")
 	flag.StringVar(&o.file, "json", "", "save the samples to this file; samples of other scenarios and systems in it stay")
-	flag.StringVar(&o.document, "write", "", "write the tables into this document, between its 'bench peers' marks")
+	flag.StringVar(&o.write, "write", "", "write the tables into these documents, separated by commas, between their 'bench peers' marks")
 	flag.StringVar(&o.plots, "plots", "", "draw the charts into this directory")
 	flag.Parse()
 	var err2 error
@@ -72,9 +73,11 @@ func run() error {
 		return err
 	}
 	fmt.Print(r.report())
-	if o.document != "" {
-		if err := r.write(o.document); err != nil {
-			return err
+	if o.write != "" {
+		for _, document := range strings.Split(o.write, ",") {
+			if err := r.write(document); err != nil {
+				return err
+			}
 		}
 	}
 	if o.plots != "" {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 )
@@ -48,16 +47,44 @@ var sections = []section{
 	{title: "The nats bench tool, messages a second", scenarios: "nats bench", figure: "rate"},
 }
 
-// report returns the samples as Markdown tables, in the form of docs/peers.md.
+// report returns everything that was measured as Markdown.
 func (r *results) report() string {
+	return r.targets() + "\n" + r.tables()
+}
+
+// origin says in a line where the figures of some of the samples are from.
+func (r *results) origin(of func(sample) bool) string {
+	return fmt.Sprintf("%s. Medians of %s.\n", r.Machine, r.rounds(of))
+}
+
+// targets returns the tables of targets, with charts of throughput and of latency.
+func (r *results) targets() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. Medians of %s.\n\n", r.Machine, r.rounds())
-	if t := r.targetTable(nativeTargets()); t != "" {
-		fmt.Fprintf(&b, "### Targets\n\n%s\n", t)
+	b.WriteString(r.origin(func(s sample) bool { return neededByTarget(s.Scenario, s.System) }))
+	for _, part := range []struct{ title, table string }{
+		{"Targets", r.targetTable(nativeTargets())},
+		{"Targets with NATS clients", r.targetTable(natsTargets())},
+	} {
+		if part.table != "" {
+			fmt.Fprintf(&b, "\n### %s\n\n%s", part.title, part.table)
+		}
 	}
-	if t := r.targetTable(natsTargets()); t != "" {
-		fmt.Fprintf(&b, "### Targets with NATS clients\n\n%s\n", t)
+	charts := r.charts()
+	for _, c := range []struct{ title, file string }{
+		{"Acknowledged publish, messages a second", "peers-publish.svg"},
+		{"Open loop at 50,000 messages a second, latency", "peers-latency-50k.svg"},
+	} {
+		if charts[c.file] != nil {
+			fmt.Fprintf(&b, "\n![%s](plots/%s)\n", c.title, c.file)
+		}
 	}
+	return b.String()
+}
+
+// tables returns the tables of all scenarios.
+func (r *results) tables() string {
+	var b strings.Builder
+	b.WriteString(r.origin(func(sample) bool { return true }) + "\n")
 	charts, title := r.charts(), ""
 	for _, s := range sections {
 		names := r.names(s.scenarios)
@@ -97,11 +124,13 @@ func (r *results) names(prefix string) (names []string) {
 	return names
 }
 
-// rounds returns the number of rounds as text, such as "2 to 5 alternating rounds".
-func (r *results) rounds() string {
+// rounds returns the number of rounds of some of the samples as text, such as "2 to 5 alternating rounds".
+func (r *results) rounds(of func(sample) bool) string {
 	counts := map[[2]string]int{}
 	for _, s := range r.Samples {
-		counts[[2]string{s.Scenario, s.System}]++
+		if of(s) {
+			counts[[2]string{s.Scenario, s.System}]++
+		}
 	}
 	low, high := 0, 0
 	for _, n := range counts {
@@ -121,33 +150,4 @@ func alternating(rounds int) string {
 		return "1 round"
 	}
 	return fmt.Sprintf("%d alternating rounds", rounds)
-}
-
-// The program replaces what is between these lines of a document.
-const (
-	beginMark = "<!-- begin: bench peers -->\n"
-	endMark   = "<!-- end: bench peers -->\n"
-)
-
-// replaceBetween returns the document with text between its marks. It fails if a mark is missing.
-func replaceBetween(document, text string) (string, error) {
-	before, rest, ok := strings.Cut(document, beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
-	if !ok || !ok2 {
-		return "", fmt.Errorf("the document lacks the lines %q and %q, in this order", strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
-	}
-	return before + beginMark + text + endMark + after, nil
-}
-
-// write writes the report into the document of that file name, between its marks.
-func (r *results) write(name string) error {
-	document, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	text, err := replaceBetween(string(document), r.report())
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return os.WriteFile(name, []byte(text), 0o644)
 }

@@ -31,27 +31,13 @@ func TestTargetsAreJudgedByTheRatio(t *testing.T) {
 	require.Equal(t, "<= 0.5 x", less.String())
 }
 
-func TestTheReportIsWrittenBetweenItsMarks(t *testing.T) {
-	document := "before\n" + beginMark + "old\n" + endMark + "after\n"
-	once, err := replaceBetween(document, "new\n")
-	require.NoError(t, err)
-	require.Equal(t, "before\n"+beginMark+"new\n"+endMark+"after\n", once)
-	twice, err := replaceBetween(once, "new\n")
-	require.NoError(t, err)
-	require.Equal(t, once, twice)
-	for _, broken := range []string{"", beginMark, endMark, endMark + beginMark} {
-		_, err := replaceBetween(broken, "new\n")
-		require.Error(t, err)
-	}
-}
-
 func TestTheReportHasATableForWhatWasMeasured(t *testing.T) {
 	r := results{Machine: "a machine", Samples: []sample{
 		rate("queue consume with ack, 128 B", "redis", 300_000),
 		{Scenario: "open loop, 10 k msg/s, 128 B", System: "nsq", Figures: figures{"deliver p50": 10}, Note: "falls behind"},
 	}}
 	report := r.report()
-	require.Contains(t, report, "a machine. Medians of 1 round.")
+	require.Contains(t, report, "a machine. Medians of 1 round.\n")
 	require.Contains(t, report, "### Queue, consumed and acknowledged messages a second\n\n![Queue, consumed and acknowledged messages a second](plots/peers-queue.svg)\n\n|  | Redis, no AOF |\n| --- | --- |\n| queue consume with ack, 128 B | 300 k |\n")
 	require.Contains(t, report, "| NSQ, memory | - | - | - | - | 10 | - | - | - | falls behind |\n")
 	require.NotContains(t, report, "Fire-and-forget")
