@@ -207,6 +207,12 @@ func TestWrongConfigurationsAreRefused(t *testing.T) {
 		{"is there twice", Config{User: "u", Password: "p", Users: []User{{Name: "u"}}}},
 		{"is malformed", Config{Users: []User{{Name: "u", Password: "$argon2id$v=19$m=1"}}}},
 		{"is malformed", Config{Token: "$2a$10$short"}},
+		{"looks like a hash of the kind $6$", Config{Users: []User{{Name: "u", Password: "$6$c2FsdA$c29tZXRoaW5n"}}}},
+		{"looks like a hash of the kind $argon2i$", Config{Token: "$argon2i$v=19$m=8,t=1,p=1$c2FsdA$c29tZXRoaW5n"}},
+		{"looks like a hash of the kind $2z$", Config{Token: "$2z$10$vI8aWBnW3fID.ZQ4/zo1G.q1lRps.9cGLcZEiGDMVr5yUP1KUOYTa"}},
+		{"too long to check", Config{Token: "$2a$17$vI8aWBnW3fID.ZQ4/zo1G.q1lRps.9cGLcZEiGDMVr5yUP1KUOYTa"}},
+		{"too long to check", Config{Token: "$argon2id$v=19$m=1048577,t=1,p=1$c2FsdHNhbHQ$c29tZXRoaW5nc29tZXRoaW5n"}},
+		{"too long to check", Config{Token: "$argon2id$v=19$m=1048576,t=5,p=1$c2FsdHNhbHQ$c29tZXRoaW5nc29tZXRoaW5n"}},
 		{"not a user", Config{Token: "t", NoAuthUser: "x"}},
 		{"not a public user nkey", Config{Users: []User{{NKey: "UABC"}}}},
 		{"no name", Config{Users: []User{{NKey: "UABC", Name: "u"}}}},
@@ -267,6 +273,17 @@ func TestWarnings(t *testing.T) {
 	require.Empty(t, c.Warnings())
 	c.Users = append(c.Users, User{Name: "b", Password: "x"})
 	require.Len(t, c.Warnings(), 1)
+}
+
+// Secrets that only begin with a dollar are plain text, and so are hashes at the bounds.
+func TestSecretsThatAreAccepted(t *testing.T) {
+	for _, secret := range []string{
+		"$", "$ecret", "$6$", "$US $5 $10", "a$6$b$c", "$$a$b", "$UP$a$b", "$2a$16$vI8aWBnW3fID.ZQ4/zo1G.q1lRps.9cGLcZEiGDMVr5yUP1KUOYTa",
+		"$argon2id$v=19$m=1048576,t=4,p=1$c2FsdHNhbHQ$c29tZXRoaW5nc29tZXRoaW5n",
+		"$argon2id$v=19$m=8,t=500000,p=1$c2FsdHNhbHQ$c29tZXRoaW5nc29tZXRoaW5n",
+	} {
+		require.NoError(t, checkSecret(secret), secret)
+	}
 }
 
 func FuzzHash(f *testing.F) {

@@ -20,13 +20,20 @@ const (
 	bcryptCost = 10
 	// maxSecret is the largest size of a secret in bytes.
 	maxSecret = 1024
-	// Bounds for the parameters of argon2id hashes, so that no check takes all memory or time of the broker.
+	// Bounds for the parameters of hashes: with the largest ones a check takes a few seconds. Two checks run at a time,
+	// so a few logins that take longer would keep everybody out.
+	maxBcryptCost  = 16
 	maxArgonMemory = 1 << 20 // KiB
-	maxArgonTime   = 64
+	maxArgonWork   = 4 << 20 // KiB times passes
 )
 
-// errHash is returned for a secret that begins like a hash and is not a valid one.
-var errHash = errors.New("the hash of the password is malformed")
+var (
+	// errHash is returned for a secret that begins like a hash and is not a valid one.
+	errHash = errors.New("the hash of the password is malformed")
+	// errCostly is returned for a valid hash that is beyond the bounds.
+	errCostly = fmt.Errorf("the hash of the password would take too long to check: bcrypt may have a cost of %d, argon2id %d GiB and %d passes",
+		maxBcryptCost, maxArgonMemory>>20, maxArgonWork/maxArgonMemory)
+)
 
 // isHash reports whether a configured secret is a hash.
 func isHash(secret string) bool {
@@ -44,15 +51,32 @@ func checkSecret(secret string) error {
 	case len(secret) > maxSecret:
 		return fmt.Errorf("a password of over %d bytes", maxSecret)
 	case isBcrypt(secret):
-		if _, err := bcrypt.Cost([]byte(secret)); err != nil {
+		cost, err := bcrypt.Cost([]byte(secret))
+		if err != nil {
 			return errHash
+		}
+		if cost > maxBcryptCost {
+			return errCostly
 		}
 	case strings.HasPrefix(secret, argon2idPrefix):
 		if _, err := parseArgon2id(secret); err != nil {
 			return err
 		}
+	case hashKind(secret) != "":
+		return fmt.Errorf("the password looks like a hash of the kind %s, which no login could match: rafka passwd makes hashes that the broker knows",
+			hashKind(secret))
 	}
 	return nil
+}
+
+// hashKind returns how a secret in the form of a hash begins, such as "$6$", or "" for others. The form is that of
+// crypt(3): a kind and at least two more parts.
+func hashKind(secret string) string {
+	parts := strings.SplitN(secret, "$", 4)
+	if len(parts) < 4 || parts[0] != "" || parts[1] == "" || strings.Trim(parts[1], "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return ""
+	}
+	return "$" + parts[1] + "$"
 }
 
 // matches compares what a client sent with a configured secret. The time does not depend on where
@@ -90,8 +114,11 @@ func parseArgon2id(s string) (h argon2id, err error) {
 	sum, sumErr := base64.RawStdEncoding.DecodeString(parts[5])
 	h.salt, h.sum = salt, sum
 	if saltErr != nil || sumErr != nil || len(salt) < 8 || len(sum) < 16 || len(sum) > 64 ||
-		h.time == 0 || h.time > maxArgonTime || h.threads == 0 || h.memory > maxArgonMemory {
+		h.time == 0 || h.threads == 0 {
 		return h, errHash
+	}
+	if h.memory > maxArgonMemory || uint64(h.memory)*uint64(h.time) > maxArgonWork {
+		return h, errCostly
 	}
 	return h, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -193,5 +194,24 @@ func (f *file) syntax(err error) error {
 	if !ok || e.GetToken() == nil {
 		return &FileError{Path: f.path, Reason: err.Error()}
 	}
-	return f.refuse(e.GetToken(), e.GetMessage())
+	return f.refuse(e.GetToken(), reason(e))
+}
+
+// reason returns the message of an error, in words that do not need Go's types.
+func reason(err yaml.Error) string {
+	switch e := err.(type) {
+	case *yaml.UnexpectedNodeTypeError:
+		if e.Expected == ast.SequenceType {
+			return "a list is expected here"
+		}
+		return "keys and values are expected here"
+	case *yaml.TypeError:
+		if e.DstType.Kind() == reflect.Int {
+			return "a whole number is expected here"
+		}
+		return "one plain value is expected here"
+	case *yaml.OverflowError:
+		return "this number is too large"
+	}
+	return err.GetMessage()
 }

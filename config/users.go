@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
+
+	"github.com/goccy/go-yaml"
 
 	"github.com/rafka-mq/rafka/auth"
 )
@@ -57,7 +60,7 @@ func (p *patterns) UnmarshalYAML(decode func(any) error) error {
 	}
 	var one string
 	if err := decode(&one); err != nil {
-		return errors.New("a subject or a list of subjects is expected here")
+		return expected("a subject or a list of subjects is expected here", err)
 	}
 	*p = patterns{one}
 	return nil
@@ -78,7 +81,7 @@ func (r *rule) UnmarshalYAML(decode func(any) error) error {
 		Deny  patterns `yaml:"deny"`
 	}
 	if err := decode(&both); err != nil {
-		return err
+		return expected("a subject, a list of subjects, or {allow: …, deny: …} is expected here", err)
 	}
 	r.Allow, r.Deny = both.Allow, both.Deny
 	return nil
@@ -101,7 +104,7 @@ func (r *responses) UnmarshalYAML(decode func(any) error) error {
 		Expires string `yaml:"expires"`
 	}
 	if err := decode(&how); err != nil {
-		return err
+		return expected("true, false, or limits such as {max: 1, expires: 2m} are expected here", err)
 	}
 	r.on, r.max = true, how.Max
 	if d, err := time.ParseDuration(how.Expires); err == nil && d < 0 { // in NATS a negative duration means no limit
@@ -112,6 +115,17 @@ func (r *responses) UnmarshalYAML(decode func(any) error) error {
 		}
 	}
 	return nil
+}
+
+// expected replaces an error about the kind of a value, which the decoder words for Go programmers, and keeps its place.
+func expected(what string, err error) error {
+	if e, ok := errors.AsType[*yaml.UnexpectedNodeTypeError](err); ok {
+		return &yaml.SyntaxError{Message: what, Token: e.Token}
+	}
+	if e, ok := errors.AsType[*yaml.TypeError](err); ok && e.DstType.Kind() == reflect.String {
+		return &yaml.SyntaxError{Message: what, Token: e.Token}
+	}
+	return err
 }
 
 // users returns the logins that the configuration has so far.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -112,6 +114,29 @@ func TestAnswersWithoutALimit(t *testing.T) {
 	require.Equal(t, &auth.Responses{Max: -1, TTL: -1}, got.Auth.Users[0].Permissions.Responses)
 	_, err = parse(t, `users: [{user: a, password: x, permissions: {allow_responses: {expires: soon}}}]`)
 	require.ErrorContains(t, err, "expires")
+}
+
+// A value of the wrong kind is named in words that need no Go, with its place.
+func TestWrongKindsOfLogins(t *testing.T) {
+	f := func(yml, want string) {
+		t.Helper()
+		_, err := parse(t, yml)
+		e, ok := errors.AsType[*FileError](err)
+		require.True(t, ok, err)
+		require.Equal(t, want, fmt.Sprintf("%d:%d %s", e.Line, e.Column, e.Reason))
+	}
+	permissions := func(s string) string { return "users:\n- user: a\n  permissions:\n    " + s + "\n" }
+	const responses = "true, false, or limits such as {max: 1, expires: 2m} are expected here"
+	f(permissions("allow_responses: 5"), "4:22 "+responses)
+	f(permissions("allow_responses: [max]"), "4:22 "+responses)
+	f(permissions("allow_responses: {max: x}"), "4:28 a whole number is expected here")
+	f(permissions("allow_responses: {max: 99999999999999999999}"), "4:28 this number is too large")
+	f(permissions("publish: {allow: {a: b}}"), "4:22 a subject or a list of subjects is expected here")
+	f(permissions("publish: [[a]]"), "4:14 a subject, a list of subjects, or {allow: …, deny: …} is expected here")
+	f(permissions("publish: {deny: [[a]]}"), "4:21 a subject or a list of subjects is expected here")
+	f("users: x\n", "1:8 a list is expected here")
+	f("users: [x]\n", "1:9 keys and values are expected here")
+	f("users: [{user: [x]}]\n", "1:16 one plain value is expected here")
 }
 
 func TestSecurityAgainstEachOther(t *testing.T) {
