@@ -17,7 +17,7 @@ import (
 func (t *text) publish(m *message, now time.Time) {
 	l := t.s.loop
 	if !t.s.mayPublish(m.Subject) {
-		t.fail(`Permissions Violation for Publish to "` + string(m.Subject) + `"`)
+		t.forbidPublish(m.Subject)
 		return
 	}
 	var stored stored
@@ -82,7 +82,7 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 		return s, false
 	}
 	if len(m.Reply) > 0 && !t.s.mayPublish(m.Reply) {
-		t.fail(`Permissions Violation for Publish to "` + string(m.Reply) + `"`) // the ack would go there
+		t.forbidPublish(m.Reply) // the ack would go there
 		return s, false
 	}
 	s, err := t.s.loop.storeMessage(topic, m, now)

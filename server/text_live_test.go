@@ -554,6 +554,13 @@ func TestTextVerbsAskWhetherTheyMay(t *testing.T) {
 	}
 }
 
+// Names in an error are quoted as nats-server quotes them.
+func TestTextQuotesNamesThatAreForbidden(t *testing.T) {
+	p := newTextBroker(t, Options{Auth: picky(t, ActionPublish, "jobs")}).peer()
+	require.Equal(t, `-ERR 'Permissions Violation for Publish to "a\"b\\\xffé"'`, p.ask("PUB a\"b\\\xffé 0\r\n"))
+	require.Equal(t, `-ERR 'Permissions Violation for Subscription to "a\"b" using queue "q\xff"'`, p.ask("SUB a\"b q\xff 1"))
+}
+
 // A topic's acknowledgement goes only where the publisher could have written himself.
 func TestTextAckNeedsTheRightToItsSubject(t *testing.T) {
 	b := newTextBroker(t, Options{Auth: picky(t, ActionPublish, "jobs")})

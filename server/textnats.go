@@ -275,12 +275,18 @@ func (t *text) subscribe(args []byte) {
 	t.ok()
 }
 
+// forbidSubscription says that a user may not subscribe. Names are quoted as nats-server quotes them, here and in
+// forbidPublish: bytes that are not UTF-8 would end the Python client.
 func (t *text) forbidSubscription(pattern, queue string) {
-	reason := `Permissions Violation for Subscription to "` + pattern + `"`
+	reason := "Permissions Violation for Subscription to " + strconv.Quote(pattern)
 	if queue != "" {
-		reason += ` using queue "` + queue + `"`
+		reason += " using queue " + strconv.Quote(queue)
 	}
 	t.fail(reason)
+}
+
+func (t *text) forbidPublish(subject []byte) {
+	t.fail("Permissions Violation for Publish to " + strconv.Quote(string(subject)))
 }
 
 func (t *text) unsubscribe(args []byte) {
