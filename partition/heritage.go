@@ -172,6 +172,18 @@ func (r *Registry) catchUp(t *Topic, have int, before heritage) error {
 	}
 }
 
+// finishGrowth finishes the growth in rec, if there is one, and with it an earlier one that failed. The caller holds mu.
+func (r *Registry) finishGrowth(t *Topic, rec *record, before heritage) error {
+	if t.before > 0 {
+		r.resumeGrowth(t, rec)
+		return nil
+	}
+	if t.before = rec.Before; t.before == 0 {
+		return nil
+	}
+	return r.endGrowth(t, rec, before)
+}
+
 // endGrowth is catchUp and then notes, without a wait for the disk, that the growth in rec is finished.
 func (r *Registry) endGrowth(t *Topic, rec *record, before heritage) error {
 	if err := r.catchUp(t, rec.Before, before); err != nil {
@@ -179,11 +191,16 @@ func (r *Registry) endGrowth(t *Topic, rec *record, before heritage) error {
 	}
 	done := *rec
 	done.Before = 0
-	return r.appendChange(change{Put: &done})
+	if err := r.appendChange(change{Put: &done}); err != nil {
+		return err
+	}
+	t.before = 0
+	return nil
 }
 
-// resumeGrowth gives new partitions what a crash kept them from taking over. Groups and queues that they have stay: nobody
-// knows any more whether they were used there. When that fails, as it may on a full disk, the next start tries again.
+// resumeGrowth gives new partitions what a crash or a failure kept them from taking over. Groups and queues that they have
+// stay: nobody knows any more whether they were used there. When that fails, as it may on a full disk, the next change of
+// the topic or the next start tries again.
 func (r *Registry) resumeGrowth(t *Topic, rec *record) {
 	parts := t.Partitions()
 	err := errUnserved

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -186,6 +187,46 @@ func TestAnInterruptedGrowthIsFinishedAtTheStart(t *testing.T) {
 	require.NoError(t, err)
 	n.reopen()
 	require.False(t, n.Topic("t").Partition(1).Knows("group"))
+}
+
+// Adding partitions fails after the topic has them. Whatever changes the topic next finishes it.
+func TestAFailedGrowthIsFinishedByTheNextChange(t *testing.T) {
+	for how, change := range map[string]func(n *node) (*Topic, error){
+		"a setting":       func(n *node) (*Topic, error) { return n.Alter("t", 0, []wire.Setting{{Key: "retention", Value: "9d"}}) },
+		"more partitions": func(n *node) (*Topic, error) { return n.Alter("t", 3, nil) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			n := openNode(t, t.TempDir(), Options{})
+			topic, now := n.create("t", 1), time.Now()
+			parts, _, err := n.extend(topic, 2)
+			require.NoError(t, err)
+			_, err = topic.Partition(0).Commit("group", 0, 0, now)
+			require.NoError(t, err)
+			topic.parts.Store(&parts)
+			topic.before = 1
+			require.True(t, n.keep(topic)) // a change that fails does not forget it, either
+			require.Equal(t, 1, n.data.Topics[uuid.UUID(topic.id).String()].Before)
+
+			topic, err = change(n)
+			require.NoError(t, err)
+			for _, p := range topic.Partitions() {
+				require.True(t, p.Knows("group"), p)
+			}
+			require.Zero(t, topic.before)
+			require.Zero(t, n.data.Topics[uuid.UUID(topic.id).String()].Before)
+		})
+	}
+}
+
+// A partition that is not served keeps the growth unfinished, whatever else changes.
+func TestAChangeOfASettingDoesNotForgetAnUnfinishedGrowth(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	topic := n.create("t", 2)
+	topic.before = 1
+	topic.Partition(0).damaged = true
+	_, err := n.Alter("t", 0, []wire.Setting{{Key: "retention", Value: "9d"}})
+	require.NoError(t, err)
+	require.Equal(t, 1, n.data.Topics[uuid.UUID(topic.id).String()].Before)
 }
 
 func TestAGrowthIsNotedUntilItIsFinished(t *testing.T) {

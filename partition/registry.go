@@ -205,6 +205,7 @@ func (r *Registry) openTopic(id uuid.UUID, rec *record) (*Topic, error) {
 		return nil, err
 	}
 	t := r.newTopic(id, rec.Name, &c)
+	t.before = rec.Before
 	return t, r.grow(t, rec.Partitions)
 }
 
@@ -405,7 +406,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 		return nil, err
 	}
 	rec := recordOf(t.id, name, partitions, c)
-	if partitions > have {
+	if rec.Before = t.before; rec.Before == 0 && partitions > have {
 		rec.Before = have
 	}
 	if err := r.change(change{Put: rec}); err != nil {
@@ -417,9 +418,9 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if partitions > have {
 		t.parts.Store(&parts)
 		r.partitions += partitions - have
-		if err := r.endGrowth(t, rec, inherited); err != nil {
-			return t, err
-		}
+	}
+	if err := r.finishGrowth(t, rec, inherited); err != nil {
+		return t, err
 	}
 	if raised {
 		return t, syncAll(parts)
@@ -504,7 +505,9 @@ func (t *Topic) empty() {
 // that is impossible, because the storage of the metadata has failed. On a full disk both entries are written when there
 // is space. A restart that finds only the first one loses nothing: whatever was stored later is behind both.
 func (r *Registry) keep(t *Topic) bool {
-	return r.appendChange(change{Put: recordOf(t.id, t.name, len(t.Partitions()), *t.Config())}) == nil
+	rec := recordOf(t.id, t.name, len(t.Partitions()), *t.Config())
+	rec.Before = t.before
+	return r.appendChange(change{Put: rec}) == nil
 }
 
 // removeLogs removes the logs of a topic's partitions and their companion logs.

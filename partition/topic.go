@@ -16,6 +16,8 @@ type Topic struct {
 	config   atomic.Pointer[Config]
 	parts    atomic.Pointer[[]*Partition]
 	deleted  atomic.Bool
+
+	before int // record.Before; guarded by Registry.mu
 }
 
 // Name returns the topic's name.
