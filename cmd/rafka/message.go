@@ -15,7 +15,7 @@ import (
 type message struct {
 	Topic       string   `json:"topic"`
 	Partition   int      `json:"partition"`
-	Offset      uint64   `json:"offset"`
+	Offset      *uint64  `json:"offset,omitempty"` // nil for a message that is scheduled
 	Time        string   `json:"time"`
 	Key         *string  `json:"key"`
 	KeyBase64   *string  `json:"key_base64,omitempty"`
@@ -58,7 +58,7 @@ func asJSON(m *client.Message) any {
 
 func newMessage(m *client.Message) message {
 	out := message{
-		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Time: m.Time.UTC().Format(jsonTime),
+		Topic: m.Topic, Partition: m.Partition, Offset: &m.Offset, Time: m.Time.UTC().Format(jsonTime),
 		Subject: m.Subject, Attempt: m.Attempt,
 	}
 	out.Key, out.KeyBase64 = textOrBase64(m.Key)

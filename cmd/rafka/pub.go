@@ -49,25 +49,32 @@ type publication struct {
 
 // receipt is what rafka pub prints as JSON.
 type receipt struct {
-	Topic     string `json:"topic"`
-	Partition int    `json:"partition"`
-	Offset    uint64 `json:"offset"`
-	Schedule  uint64 `json:"schedule,omitempty"` // id of a scheduled message, which has no Offset
-	Level     string `json:"durability"`
-	Duplicate bool   `json:"duplicate,omitempty"`
+	Topic     string  `json:"topic"`
+	Partition int     `json:"partition"`
+	Offset    *uint64 `json:"offset,omitempty"`   // nil when it is not known: at level none, and of a scheduled message
+	Schedule  uint64  `json:"schedule,omitempty"` // id of a scheduled message
+	Level     string  `json:"durability"`
+	Duplicate bool    `json:"duplicate,omitempty"`
 }
 
 func newReceipt(r client.Receipt) receipt {
-	return receipt{
-		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Schedule: r.Schedule, Level: r.Level.String(), Duplicate: r.Duplicate,
+	out := receipt{
+		Topic: r.Topic, Partition: r.Partition, Schedule: r.Schedule, Level: r.Level.String(), Duplicate: r.Duplicate,
 	}
+	if r.Schedule == 0 && r.Level != wire.LevelNone {
+		out.Offset = &r.Offset
+	}
+	return out
 }
 
 func (r receipt) String() string {
 	if r.Schedule != 0 {
 		return scheduleName(r.Topic, r.Partition, r.Schedule)
 	}
-	s := fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset)
+	s := fmt.Sprintf("%s/%d", r.Topic, r.Partition)
+	if r.Offset != nil {
+		s += fmt.Sprintf("@%d", *r.Offset)
+	}
 	if r.Duplicate {
 		s += " duplicate"
 	}
@@ -81,7 +88,7 @@ func (c *cli) pubCommand() *cobra.Command {
 		Aliases: []string{"publish"},
 		Short:   "publish one message, or every line of a stream",
 		Long: `Publish VALUE, the content of a file, or the content of stdin, and print where it was stored as
-topic/partition@offset. With --lines every line is a message, and the count is printed on stderr. With
+topic/partition@offset, or topic/partition at durability none. With --lines every line is a message, and the count is printed on stderr. With
 --atomic all lines are stored together, or none is.
 
 With --delay, --at or --cron the broker publishes the message later. The output is then

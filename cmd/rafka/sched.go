@@ -42,14 +42,14 @@ func parseScheduleName(s string) (topic string, partition int, id uint64, err er
 
 // schedRow is a scheduled message as JSON.
 type schedRow struct {
-	Name      string `json:"name"`
-	Topic     string `json:"topic"`
-	Partition int    `json:"partition"`
-	ID        uint64 `json:"id"`
-	Due       string `json:"due"`
-	Cron      string `json:"cron,omitempty"`
-	Zone      string `json:"time_zone,omitempty"`
-	Message   any    `json:"message"`
+	Name      string  `json:"name"`
+	Topic     string  `json:"topic"`
+	Partition int     `json:"partition"`
+	ID        uint64  `json:"id"`
+	Due       string  `json:"due"`
+	Cron      string  `json:"cron,omitempty"`
+	Zone      string  `json:"time_zone,omitempty"`
+	Message   message `json:"message"`
 
 	in    time.Duration
 	key   string
@@ -62,6 +62,7 @@ func newSchedRow(s *client.Scheduled) schedRow {
 		Due: s.Due.UTC().Format(jsonTime), Cron: s.Cron, Zone: s.Zone, Message: newMessage(&s.Message),
 		in: time.Until(s.Due), key: "-", bytes: len(s.Value),
 	}
+	r.Message.Offset = nil // it gets one when it is published
 	if s.Key != nil {
 		r.key = printable(s.Key)
 	}
