@@ -283,3 +283,10 @@ func (l *Log) SetConfig(c Config) {
 	defer l.mu.Unlock()
 	l.config = c
 }
+
+// Config returns the configuration that holds: with the defaults in the place of zeros, and within the limits.
+func (l *Log) Config() Config {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.config
+}

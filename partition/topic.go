@@ -60,9 +60,23 @@ func (t *Topic) Partition(number uint16) *Partition {
 	return nil
 }
 
+// effective returns the configuration with the sizes and ages of segments that hold: the logs choose those that are not set,
+// and limit the others.
+func (t *Topic) effective() Config {
+	c := *t.Config()
+	for _, p := range t.Partitions() {
+		if p.log != nil {
+			holds := p.log.Config()
+			c.SegmentBytes, c.SegmentAge = holds.SegmentBytes, holds.SegmentAge
+			break
+		}
+	}
+	return c
+}
+
 // Info describes the topic to clients.
 func (t *Topic) Info() wire.TopicInfo {
-	info := wire.TopicInfo{Topic: t.name, ID: t.id, Settings: t.Config().Settings()}
+	info := wire.TopicInfo{Topic: t.name, ID: t.id, Settings: t.effective().Settings()}
 	for _, p := range t.Partitions() {
 		info.Partitions = append(info.Partitions, p.Info())
 	}
