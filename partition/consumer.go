@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
@@ -70,6 +72,22 @@ func CheckState(id wire.Identity, blob []byte) error {
 		return err
 	}
 	return newer(new(Partition).restore(blob))
+}
+
+// TopicNames returns the names of the topics by their ids. blob is the snapshot of the metadata log, the one with the zero
+// identity, in a checkpoint.
+func TopicNames(blob []byte) (map[[16]byte]string, error) {
+	m, err := parseMetadata(blob)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[[16]byte]string, len(m.Topics))
+	for _, t := range m.Topics {
+		if id, err := uuid.Parse(t.ID); err == nil {
+			names[id] = t.Name
+		}
+	}
+	return names, nil
 }
 
 // newer makes group.ErrVersion a log.ErrVersion, too: to who opens a data directory it makes no difference which of its

@@ -24,6 +24,7 @@ type item struct {
 	Pos       int64  `json:"pos"`
 	Bytes     int64  `json:"bytes"`
 	Topic     string `json:"topic,omitempty"` // the topic's id
+	Name      string `json:"name,omitempty"`  // the topic's name, if the checkpoint has it
 	Partition uint32 `json:"partition,omitempty"`
 	First     uint64 `json:"first,omitempty"`
 	Next      uint64 `json:"next,omitempty"`
@@ -67,6 +68,9 @@ func (o item) String() string {
 	if o.Topic != "" {
 		s += fmt.Sprintf("  %s/%d", o.Topic, o.Partition)
 	}
+	if o.Name != "" {
+		s += fmt.Sprintf(" (%s)", o.Name)
+	}
 	if o.Next > 0 || o.Index > 0 {
 		s += fmt.Sprintf("  offsets [%d, %d) index %d", o.First, o.Next, o.Index)
 	}
@@ -91,7 +95,8 @@ func (c *cli) inspectCommand() *cobra.Command {
 		Use:   "inspect DIR",
 		Short: "print what is inside the files of a data directory",
 		Long: `Print the checkpoint, the segments and the commit log of a data directory, and with --entries every
-entry in them. Nothing is changed or locked. While a broker uses the directory, the output may be
+entry in them. Topics have their names if the checkpoint has them: it lacks those that were created just
+before a broker was killed. Nothing is changed or locked. While a broker uses the directory, the output may be
 incomplete.`,
 		Example: "  rafka inspect ./data\n  rafka inspect ./data --entries -o jsonl",
 		Args:    exactly(1, "DIR"),
@@ -99,7 +104,7 @@ incomplete.`,
 			if err := checkDataDir(args[0]); err != nil {
 				return err
 			}
-			all := []item{}
+			all, names := []item{}, topicNames(args[0])
 			for it, err := range log.Inspect(args[0]) {
 				if err != nil {
 					return unreadable(err)
@@ -107,7 +112,9 @@ incomplete.`,
 				if it.Kind == log.ItemEntry && !entries {
 					continue
 				}
-				switch o := newItem(it); c.output {
+				o := newItem(it)
+				o.Name = names[it.Identity.Topic]
+				switch c.output {
 				case "json":
 					all = append(all, o)
 				case "jsonl":
@@ -247,6 +254,20 @@ func damagedStates(dir string) (list []item, err error) {
 		}
 	}
 	return list, nil
+}
+
+// topicNames returns the names of the topics in the checkpoint by their ids, or nil.
+func topicNames(dir string) map[[16]byte]string {
+	for it, err := range log.Inspect(dir) {
+		if err != nil || it.Kind != log.ItemCheckpoint && it.Kind != log.ItemLog {
+			break // the checkpoint has ended, files follow
+		}
+		if it.Kind == log.ItemLog && it.Identity == (wire.Identity{}) {
+			names, _ := partition.TopicNames(it.State) // ids are shown anyway
+			return names
+		}
+	}
+	return nil
 }
 
 // checkDataDir returns an error unless dir is a data directory.

@@ -6,10 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -98,4 +101,32 @@ func TestVerifyDoesNotCallANewerFormatDamaged(t *testing.T) {
 			require.Empty(t, out.String())
 		})
 	}
+}
+
+// Topics have their names in the output of rafka inspect, beside their ids.
+func TestInspectNamesTopics(t *testing.T) {
+	dir := t.TempDir()
+	s, err := log.Open(log.Options{Dir: dir, MemoryBytes: 1 << 20})
+	require.NoError(t, err)
+	r, err := partition.Open(s, true, partition.Options{})
+	require.NoError(t, err)
+	topic, err := r.Create("orders", 2, nil)
+	require.NoError(t, err)
+	_, err = topic.Partition(1).Commit("audit", 0, 0, time.Now())
+	require.NoError(t, err)
+	r.Close()
+	require.NoError(t, s.Close())
+
+	inspect := func(output string) string {
+		t.Helper()
+		var out bytes.Buffer
+		c := newCLI(nil, &out, nil, func(string) (string, bool) { return "", false })
+		cmd := c.inspectCommand()
+		c.output = output
+		require.NoError(t, cmd.RunE(cmd, []string{dir}))
+		return out.String()
+	}
+	id := uuid.UUID(topic.ID()).String()
+	require.Contains(t, inspect("table"), "  "+id+"/1 (orders)")
+	require.Contains(t, inspect("jsonl"), `"topic":"`+id+`","name":"orders","partition":1`)
 }
