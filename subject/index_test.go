@@ -268,6 +268,27 @@ func BenchmarkMatch(b *testing.B) {
 			insert(x, fmt.Sprintf("orders.%d.other", i), "", 1)
 		}
 	}, "orders.eu-123.paid")
+	for _, n := range []int{1000, 10_000} {
+		b.Run(fmt.Sprintf("nothing for %d subjects", n), func(b *testing.B) {
+			x := NewIndex[int]()
+			for i := range 1000 {
+				insert(x, fmt.Sprintf("orders.%d.other", i), "", 1)
+			}
+			var m Matches[int]
+			var all [][]byte
+			for i := range n {
+				all = append(all, fmt.Appendf(nil, "orders.eu-%d.paid", i*7919%n))
+			}
+			i := 0
+			for b.Loop() {
+				m.Reset()
+				x.Match(&m, all[i])
+				if i++; i == n {
+					i = 0
+				}
+			}
+		})
+	}
 	f("wildcards", func(x *Index[int]) {
 		for _, p := range []string{"orders.*.paid", "orders.>", "*.eu.*"} {
 			insert(x, p, "", 1)

@@ -68,7 +68,7 @@ func (x *Index[V]) walk(m *Matches[V], n *node[V], rest []byte) {
 		token, after, goesOn := cut(rest)
 		next := b.any.Load()
 		if t := b.children.Load(); t != nil {
-			if child := t.find(&x.hash, token); child != nil && leads(child.label, rest) {
+			if child := t.find(&x.hash, token); child != nil && (len(child.label) == len(token) || leads(child.label, rest)) {
 				x.fork(m, next, after, goesOn)
 				next = child
 				goesOn = len(child.label) < len(rest)
@@ -84,16 +84,6 @@ func (x *Index[V]) walk(m *Matches[V], n *node[V], rest []byte) {
 		}
 		n, rest = next, after
 	}
-}
-
-// cut is bytes.Cut at the first dot, for tokens, which are short.
-func cut(s []byte) (token, after []byte, goesOn bool) {
-	for i, c := range s {
-		if c == '.' {
-			return s[:i], s[i+1:], true
-		}
-	}
-	return s, nil, false
 }
 
 // leads reports whether subject starts with the tokens of label.

@@ -44,18 +44,6 @@ func validToken(token []byte) bool {
 	return len(token) > 0
 }
 
-// whole reports whether no token of s is empty. A subject with an empty token matches nothing.
-func whole(s []byte) bool {
-	last := byte('.')
-	for _, c := range s {
-		if c == '.' && last == '.' {
-			return false
-		}
-		last = c
-	}
-	return last != '.'
-}
-
 // Match reports whether pattern matches subject. For many patterns use an Index.
 func Match(pattern, subject []byte) bool {
 	if !whole(subject) || !whole(pattern) {
