@@ -41,9 +41,35 @@ func TestAPurgeMakesSpaceOnADiskWithoutAny(t *testing.T) {
 		require.ErrorIs(t, s.Checkpoint(), syscall.ENOSPC)
 		disk.SetCapacity(disk.Used())
 	}
-	require.NoError(t, l.TruncatePrefix(records))
+	require.NoError(t, l.TruncatePrefix(560)) // for the round that waits, a file of the commit log, its reserve and a segment
 	eventually(t, "space", func() bool { _, _, err := l.Append(data(records, 1, 1000)); return err == nil })
 	require.NoError(t, s.Sync())
+	require.NoError(t, s.Close())
+}
+
+// A purge is done when its start is durable and its files are gone, even if others take the space before the log can file
+// the rest.
+func TestAPurgeWhoseSpaceOthersTake(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 300)
+	require.NoError(t, s.Checkpoint())
+	segments, middle := l.Stats().Segments, l.Positions().Next/2
+	appendN(t, l, 300, 10)
+	require.NoError(t, s.Sync())
+	next := l.Positions().Next
+	disk.Fail(noSpace(faultfs.OpWrite, "/partitions/"))
+	require.NoError(t, l.TruncatePrefix(middle))
+	require.Less(t, l.Stats().Segments, segments)
+	disk.Fail(nil)
+	s.Drop()
+
+	s = openStill(t, disk.PowerCut(rand.New(rand.NewPCG(1, 1))))
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, []uint64{middle, next}, []uint64{l.Positions().First, l.Positions().Next})
+	require.NoError(t, l.CheckPlaces())
+	readAll(t, l)
 	require.NoError(t, s.Close())
 }
 

@@ -220,7 +220,7 @@ func (s *Store) readHeader(name string) (headerInfo, error) {
 
 // TruncatePrefix removes all records below offset, which becomes the start of the log. A file is deleted when all its
 // records are removed. TruncatePrefix waits for the disk. The error is ErrOutOfRange for an offset above Next, and that
-// of the checkpoint when the new start is not durable.
+// of the checkpoint when the new start is not durable, or when the disk is too full to remove a file.
 func (l *Log) TruncatePrefix(offset uint64) error {
 	s := l.store
 	s.filing.Lock()
@@ -245,7 +245,24 @@ func (l *Log) TruncatePrefix(offset uint64) error {
 	if isFull(err) { // there is space where the files were
 		err = l.dropPurgedLocked()
 	}
+	if isFull(err) && !s.rootChanged && !l.keepsPurged() { // others took the space: what is left is filed later
+		return nil
+	}
 	return err
+}
+
+// keepsPurged reports whether a file is left, all records of which were purged.
+func (l *Log) keepsPurged() bool {
+	l.mu.Lock()
+	segments := l.segments
+	l.mu.Unlock()
+	if len(segments) == 0 {
+		return false
+	}
+	end, err := l.segmentEnd(segments, 0)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return err != nil || l.purgedLocked(end)
 }
 
 // dropPurgedLocked files the log and removes what was purged. On a full disk it may remove files although it returns an
