@@ -208,7 +208,7 @@ func (l *Log) memoryIndexAt(ms int64) (uint64, bool) {
 	}
 	i, _ := slices.BinarySearchFunc(l.slabs, ms, func(s *slab, x int64) int { return cmp.Compare(s.end.time, x) })
 	s := l.slabs[min(i, n-1)]
-	return markBefore(s.marks, s.start.index, ms), true
+	return max(l.prev.index, markBefore(s.marks, s.start.index, ms)), true // the slab may begin with what was purged
 }
 
 // fileIndexAt is memoryIndexAt for entries in segments.
