@@ -17,7 +17,7 @@ type Batch struct {
 	Kind    wire.Kind
 	Count   uint32 // records; 0 unless Kind is wire.KindData
 	Term    uint64 // 1 without a cluster
-	Time    int64  // append time in ms since 1970; raised to that of the entry before when it is lower
+	Time    int64  // append time in ms since 1970; raised to that of the entry before when it is lower and a record is left
 	Head    []byte // bytes in front of Payload that begin with the checksum of both; usually nil
 	Payload []byte // an encoded batch, or the output of wire.AppendPayload; Append copies it
 	Index   uint64 // the index that the entry must get; 0 for any
@@ -123,13 +123,22 @@ func (l *Log) Append(b Batch) (base, index uint64, err error) {
 	}
 	st := wire.Stamp{
 		Length: uint32(size), Kind: b.Kind, Count: b.Count, Term: b.Term,
-		Index: l.next.index, BaseOffset: l.next.offset, Time: max(b.Time, l.next.time),
+		Index: l.next.index, BaseOffset: l.next.offset, Time: l.appendTimeLocked(b.Time),
 	}
 	entry := s.mem[s.used : s.used+st.Size()]
 	copy(entry[wire.StampBytes+copy(entry[wire.StampBytes:], b.Head):], b.Payload)
 	st.Put(entry, l.seed)
 	l.addLocked(s, &st)
 	return st.BaseOffset, st.Index, nil
+}
+
+// appendTimeLocked returns the time of the next entry. It is not before that of any record that can be read. With none, time
+// starts again: so a purge ends what a clock did that was ahead.
+func (l *Log) appendTimeLocked(ms int64) int64 {
+	if l.first == l.next.offset {
+		return ms
+	}
+	return max(ms, l.next.time)
 }
 
 // refuseLocked returns why b cannot be appended now, or nil.

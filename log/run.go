@@ -19,7 +19,7 @@ func (l *Log) AppendRun(run []Data, term uint64, timeMs int64) (base uint64, n i
 		return base, 0, err
 	}
 	l.ready = true
-	st := wire.Stamp{Kind: wire.KindData, Term: term, Time: max(timeMs, l.next.time)}
+	st := wire.Stamp{Kind: wire.KindData, Term: term, Time: l.appendTimeLocked(timeMs)}
 	stamps := wire.NewStampRun(l.seed)
 	for n < len(run) {
 		if size := len(run[n].Payload); size < 4 || size > wire.MaxFrameBytes {
