@@ -59,6 +59,8 @@ func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, 
 	r.member = c.newMembership(&r.s)
 	r.member.changed, r.member.failed, r.member.working = r.wakeTend, r.stop, r.working
 	r.member.hold, r.member.settle = r.hold, r.settle
+	ctx, cancel := c.opening(ctx)
+	defer cancel()
 	for _, topic := range s.Topics { // report a missing topic early and clearly
 		if _, err := c.Topic(ctx, topic); err != nil {
 			return nil, err

@@ -71,7 +71,9 @@ func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h 
 		c.runs.Done()
 		close(l.done)
 	}()
-	if err := l.start(ctx); err != nil {
+	opening, cancel := c.opening(ctx)
+	defer cancel()
+	if err := l.start(opening); err != nil {
 		l.end(nil)
 		return nil, err
 	}

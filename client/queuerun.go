@@ -37,6 +37,8 @@ func (c *Client) runQueue(ctx context.Context, s Source, h Handler) error {
 }
 
 func (r *queueRun) open(ctx context.Context) error {
+	ctx, cancel := r.c.opening(ctx)
+	defer cancel()
 	for _, topic := range r.s.Topics {
 		q, err := r.c.openQueue(ctx, r.s, topic, r.wake)
 		if err != nil {

@@ -51,6 +51,17 @@ func (c *Client) beginRun() bool {
 	return true
 }
 
+// opening returns a context for what a run needs before it begins: it ends with ctx, or when the client begins to
+// close, which would otherwise wait for a broker as long as the run does.
+func (c *Client) opening(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.open, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
 // crew is the workers of a Run, and when they stop. Whoever has work for them calls wake.
 type crew struct {
 	c      *Client
