@@ -16,7 +16,7 @@ type Subscription struct {
 	From       Position // default: the start
 	Group      string   // whose committed offsets From refers to, if any
 	// CreditBytes bounds what the broker sends ahead, over all partitions. Each partition gets at
-	// least 64 KiB. Default 8 MiB.
+	// least 64 KiB and at most 1 GiB. Default 8 MiB.
 	CreditBytes int
 	// Filter selects messages by their headers, at the broker. Default: all messages.
 	Filter wire.Filter
@@ -25,6 +25,7 @@ type Subscription struct {
 const (
 	defaultCredit = 8 << 20
 	leastCredit   = 64 << 10
+	mostCredit    = 1 << 30 // fits the wire format, also with what arrives beyond it
 )
 
 // Consumer is a stream of messages for which the broker stores no position. Messages of one

@@ -54,7 +54,7 @@ type delivery struct {
 
 // newFeed returns a feed that will read from the given offset in each partition.
 func (c *Client) newFeed(topic string, window int, from map[int]uint64, sink func(delivery)) *feed {
-	f := &feed{c: c, topic: topic, window: window, sink: sink}
+	f := &feed{c: c, topic: topic, window: min(window, mostCredit), sink: sink}
 	for p, off := range from {
 		f.parts = append(f.parts, &part{f: f, partition: uint16(p), next: off, pauser: newPauser()})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -87,7 +88,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 		return Fetched{}, badFilter(wire.OpFetch, r.Topic)
 	}
 	if _, ok := ctx.Deadline(); !ok {
-		bounded, cancel := context.WithTimeout(ctx, r.MaxWait+c.opts.RequestTimeout)
+		bounded, cancel := context.WithTimeout(ctx, r.MaxWait+min(c.opts.RequestTimeout, math.MaxInt64-r.MaxWait))
 		defer cancel()
 		ctx = bounded
 	}
@@ -132,7 +133,7 @@ func (c *Client) fetchOnce(ctx context.Context, r *FetchRequest, from Position) 
 			b = bd
 			m := wire.Fetch{
 				Handle: bd.Handle, Partition: uint16(r.Partition), From: from.wire(),
-				MinBytes: uint32(r.MinBytes), MaxBytes: uint32(r.MaxBytes), MaxWaitMs: waitMs(r.MaxWait),
+				MinBytes: uint32(min(r.MinBytes, math.MaxInt32)), MaxBytes: uint32(min(r.MaxBytes, math.MaxInt32)), MaxWaitMs: waitMs(r.MaxWait),
 				Filter: r.Filter,
 			}
 			return m.Append(dst)

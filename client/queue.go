@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -94,7 +95,7 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 			m := wire.OpenQueue{
 				Handle: b.Handle, Group: q.s.Name, Start: q.s.From.wire(), LeaseMs: policyMs(q.s.Lease),
 				BackoffMinMs: policyMs(q.s.BackoffMin), BackoffMaxMs: policyMs(q.s.BackoffMax),
-				MaxDeliveries: uint32(q.s.MaxDeliveries), DeadLetter: q.s.DeadLetter,
+				MaxDeliveries: uint32(min(q.s.MaxDeliveries, math.MaxInt32)), DeadLetter: q.s.DeadLetter,
 			}
 			return m.Append(dst)
 		},
@@ -120,7 +121,7 @@ func (q *QueueConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error
 		if len(ms) > 0 || err != nil {
 			return ms, err
 		}
-		q.want = max(q.want, min(limit, maxPrefetch))
+		q.want = max(q.want, min(limit, mostAhead))
 		q.ask()
 		if err := q.waitLocked(ctx); err != nil {
 			return nil, err

@@ -25,8 +25,8 @@ type Source struct {
 	// committed offset. Default: the start.
 	From Position
 	// BackoffMin and BackoffMax bound the pause before a message is handled again after a failure.
-	// The pause doubles with every attempt. Default for groups 100 ms and 30 s, for queues the
-	// broker's.
+	// The pause doubles with every attempt. BackoffMax counts as BackoffMin if it is less. Default
+	// for groups 100 ms and 30 s, for queues the broker's.
 	BackoffMin, BackoffMax time.Duration
 	// MaxDeliveries is the number of attempts after which a message is given up. Default for
 	// groups: no limit; for queues the broker's.
@@ -51,7 +51,7 @@ type Source struct {
 	// CommitInterval is how often a group commits its progress. Default 1 s.
 	CommitInterval time.Duration
 	// CreditBytes bounds what the broker sends ahead to a member of a group, over all its
-	// partitions. Each partition gets at least 64 KiB. Default 8 MiB.
+	// partitions. Each partition gets at least 64 KiB and at most 1 GiB. Default 8 MiB.
 	CreditBytes int
 
 	// Middleware wraps the handler; the first one is the outermost. Use it for logs, traces,
@@ -63,7 +63,7 @@ type Source struct {
 	// wait. It is a property of the queue: the client that opened the queue last decides.
 	OrderByKey bool
 	// Lease is how long a worker of a queue owns a message before the broker delivers it to
-	// another. Run extends the lease while the message waits or is handled. Default 30 s.
+	// another. Run extends the lease while the message waits or is handled. Default 30 s, at most 12 h.
 	Lease time.Duration
 	// MaxLease bounds how long Run extends a lease. A handler that takes longer loses its message,
 	// and its context ends. Default 15 min, or Lease if that is longer.
@@ -71,7 +71,8 @@ type Source struct {
 	// Prefetch is how many messages of a queue Run leases ahead. Thousands suit handlers that take
 	// microseconds; one for each worker suits handlers that take minutes. When a process is killed,
 	// that was an attempt for what it had leased ahead, too. Default 32 for each worker, but at most
-	// 1000, and one for each worker when MaxDeliveries is 1 or 2.
+	// 1000, and one for each worker when MaxDeliveries is 1 or 2. Limit 65,535, to which more is
+	// lowered.
 	Prefetch int
 }
 
@@ -89,7 +90,11 @@ func Queue(name string, topics ...string) Source {
 // a session timeout.
 const DefaultSessionTimeout = 10 * time.Second
 
-const maxPrefetch = 1000
+const (
+	mostAhead   = 1000           // unless a program wants more
+	maxPrefetch = 1<<16 - 1      // what a broker leases at once
+	maxLease    = 12 * time.Hour // what a broker lowers a lease to, so it has to be extended before
+)
 
 // fewDeliveries is up to how many MaxDeliveries the kill of a process matters to what it had leased ahead: a second one
 // makes a dead letter of a message that no handler has seen.
@@ -102,15 +107,18 @@ func (s Source) withDefaults() Source {
 	set(&s.CommitInterval, time.Second)
 	set(&s.CreditBytes, defaultCredit)
 	set(&s.Lease, 30*time.Second)
+	s.Lease = min(s.Lease, maxLease)
 	set(&s.MaxLease, max(15*time.Minute, s.Lease))
 	ahead := 32
 	if s.MaxDeliveries > 0 && s.MaxDeliveries <= fewDeliveries {
 		ahead = 1
 	}
-	set(&s.Prefetch, min(maxPrefetch, ahead*s.Workers))
+	set(&s.Prefetch, min(mostAhead, ahead*s.Workers))
+	s.Prefetch = min(s.Prefetch, maxPrefetch)
 	if !s.queue {
 		set(&s.BackoffMin, 100*time.Millisecond)
-		set(&s.BackoffMax, max(30*time.Second, s.BackoffMin))
+		set(&s.BackoffMax, 30*time.Second)
+		s.BackoffMax = max(s.BackoffMax, s.BackoffMin)
 	}
 	return s
 }
