@@ -640,6 +640,28 @@ func TestAcknowledgementsStayWithTheTopicThatWasLeased(t *testing.T) {
 	})
 }
 
+func TestASecondAcknowledgementIsNotALateOne(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.fill("t", 0, 1, texts(2)...)
+	c := dial(t, b, Options{})
+	q, err := c.OpenQueue(within(t), Queue("q", "t"))
+	require.NoError(t, err)
+	ms, err := q.Fetch(within(t), 2)
+	require.NoError(t, err)
+	require.Len(t, ms, 2)
+	require.NoError(t, ms[0].Ack(within(t)))
+	require.NoError(t, q.Flush(within(t)))
+	b.cut()
+	eventually(t, func() bool { return !ms[0].lease.b.conn.alive() })
+	require.ErrorIs(t, ms[0].Ack(within(t)), ErrNotLeased)
+	require.ErrorIs(t, ms[0].Nack(within(t), 0), ErrNotLeased)
+	require.Zero(t, q.Lost())
+	require.ErrorIs(t, ms[1].Extend(within(t)), wire.CodeLeaseLost)
+	require.ErrorIs(t, ms[1].Ack(within(t)), wire.CodeLeaseLost)
+	require.EqualValues(t, 1, q.Lost())
+}
+
 func TestALostConnectionEndsTheLeases(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)

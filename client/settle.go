@@ -103,7 +103,8 @@ func mergeRanges(ranges []wire.LeaseRange) []wire.LeaseRange {
 // Ack marks a message from a queue as done. It returns at once: acknowledgements are sent together,
 // within milliseconds, and QueueConsumer.Flush waits for the answers. The context is not used. The
 // error is ErrNotLeased when the message was settled before or did not come from a queue, and
-// wire.CodeLeaseLost when the connection that leased it is lost.
+// wire.CodeLeaseLost when the connection that leased it is lost, or Run has extended the lease for
+// Source.MaxLease.
 func (m *Message) Ack(context.Context) error {
 	if m.lease == nil {
 		return ErrNotLeased
@@ -145,22 +146,27 @@ func (m *Message) settle(ctx context.Context, op wire.Op, ms int32, reason strin
 	}
 	q := l.q
 	q.mu.Lock()
-	settled, live := l.settled, q.liveLocked(l)
-	if live && !settled && op != wire.OpExtend {
+	err := q.refuseLocked(op, l)
+	if err == nil && op != wire.OpExtend {
 		q.settleLocked(l)
 	}
 	q.mu.Unlock()
-	if !live {
-		return q.leaseLost(op, l)
-	}
-	if settled {
-		return ErrNotLeased
+	if err != nil {
+		return err
 	}
 	return q.settleNow(ctx, op, l, ms, reason)
 }
 
-// liveLocked reports whether the connection that leased l is still up.
-func (q *QueueConsumer) liveLocked(l *lease) bool { return l.b.conn.alive() }
+// refuseLocked returns why l cannot be settled, or nil.
+func (q *QueueConsumer) refuseLocked(op wire.Op, l *lease) error {
+	switch {
+	case l.settled && !l.gone:
+		return ErrNotLeased
+	case l.gone || !l.b.conn.alive():
+		return q.leaseLost(op, l)
+	}
+	return nil
+}
 
 // settleLocked marks l as settled.
 func (q *QueueConsumer) settleLocked(l *lease) {
@@ -181,13 +187,12 @@ func (q *QueueConsumer) ack(l *lease) error {
 }
 
 func (q *QueueConsumer) ackLocked(l *lease) error {
-	if !q.liveLocked(l) {
-		l.settled = true
-		q.acks.lost++
-		return q.leaseLost(wire.OpAck, l)
-	}
-	if l.settled {
-		return ErrNotLeased
+	if err := q.refuseLocked(wire.OpAck, l); err != nil {
+		if wire.CodeOf(err) == wire.CodeLeaseLost {
+			q.loseLocked(l)
+			q.acks.lost++
+		}
+		return err
 	}
 	q.settleLocked(l)
 	q.acks.gathered.add(l)
