@@ -36,6 +36,8 @@ type DeadLetter struct {
 	Reason          string    // of the last failure
 	Attempts        int       // how often it was delivered
 	First, Last     time.Time // the first and the last failure
+
+	storedIn [16]byte // the id of its dead-letter topic; zero means whichever has the name
 }
 
 // newDeadLetter reads the headers that describe the failure. It returns nil for any other message.
@@ -162,7 +164,12 @@ func (c *Client) deadRange(ctx context.Context, topic string, partition int, r w
 			if m.Offset < next || m.Offset >= end {
 				continue
 			}
-			if d := newDeadLetter(m); d != nil && !yield(d, nil) {
+			d := newDeadLetter(m)
+			if d == nil {
+				continue
+			}
+			d.storedIn = f.topicID
+			if !yield(d, nil) {
 				return false
 			}
 		}
@@ -272,15 +279,17 @@ func (d *DeadLetter) original(partitions int) *Message {
 }
 
 // DiscardDead removes dead letters from the list of DeadLetters for good. The messages stay in the
-// dead-letter topic until its retention removes them.
+// dead-letter topic until its retention removes them. The error is wire.CodeTopicDeleted when that topic was
+// deleted and created again: the dead letters of the new one stay in its list.
 func (c *Client) DiscardDead(ctx context.Context, letters ...*DeadLetter) error {
 	type source struct { // the topic and partition that the dead letters are stored in
 		topic     string
+		id        [16]byte
 		partition int
 	}
 	bySource := map[source][]wire.PendingRange{}
 	for _, d := range letters {
-		from := source{d.Topic, d.Partition}
+		from := source{d.Topic, d.storedIn, d.Partition}
 		ranges := bySource[from]
 		if n := len(ranges); n > 0 && ranges[n-1].First+ranges[n-1].Count == d.Offset {
 			ranges[n-1].Count++
@@ -289,7 +298,7 @@ func (c *Client) DiscardDead(ctx context.Context, letters ...*DeadLetter) error 
 		bySource[from] = append(ranges, wire.PendingRange{First: d.Offset, Count: 1})
 	}
 	for from, ranges := range bySource {
-		if _, err := c.Discard(ctx, from.topic, DeadLetterQueue, from.partition, ranges); err != nil {
+		if _, err := c.discard(ctx, from.topic, from.id, DeadLetterQueue, from.partition, ranges); err != nil {
 			return err
 		}
 	}

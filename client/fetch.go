@@ -39,8 +39,9 @@ type Fetched struct {
 	Visible  uint64 // the end of what can be read now
 	Next     uint64 // where to read next
 
-	client *Client // nil when there is nothing to release
-	body   *buffer
+	topicID [16]byte
+	client  *Client // nil when there is nothing to release
+	body    *buffer
 }
 
 // Release lets later fetches use the memory of the messages, which reads a backlog about twice as
@@ -151,7 +152,7 @@ func (c *Client) readFetched(r *FetchRequest, buf *buffer, b *binding, from Posi
 	if err := e.Parse(buf.body); err != nil {
 		return Fetched{}, fmt.Errorf("fetch %s/%d: %w: %w", r.Topic, r.Partition, ErrProtocol, err)
 	}
-	f := Fetched{First: e.First, Visible: e.Visible, Next: e.Next, client: c, body: buf}
+	f := Fetched{First: e.First, Visible: e.Visible, Next: e.Next, topicID: b.ID, client: c, body: buf}
 	skip := e.First
 	if from.kind == fromOffset {
 		skip = from.value

@@ -33,13 +33,18 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 // could not be marked, because a worker holds them or they were done before. Of each range only
 // First and Count are used.
 func (c *Client) Discard(ctx context.Context, topic, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
+	return c.discard(ctx, topic, [16]byte{}, queue, partition, ranges)
+}
+
+// discard is Discard on the topic with an id; zero means whichever has the name.
+func (c *Client) discard(ctx context.Context, topic string, id [16]byte, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
 	if err := checkPartition(wire.OpDiscard, topic, partition); err != nil {
 		return 0, err
 	}
 	for some := range slices.Chunk(splitRanges(ranges), maxRanges) {
 		var r wire.SettleReply
 		err := c.request(ctx, call{
-			op: wire.OpDiscard, topic: topic, partition: partition,
+			op: wire.OpDiscard, topic: topic, id: id, partition: partition,
 			body: func(dst []byte, b *binding) []byte {
 				m := wire.Settle{Handle: b.Handle, Partition: uint16(partition), Group: []byte(queue), Ranges: some}
 				return m.Append(dst)

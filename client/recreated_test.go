@@ -115,3 +115,40 @@ func TestAMessageIsPlacedAgainInAnotherTopic(t *testing.T) {
 		require.Equal(t, 8, r.Partition)
 	})
 }
+
+// Dead letters of a topic that is gone do not stand for those of the next topic of its name.
+func TestDeadLettersBelongToTheirTopic(t *testing.T) {
+	brokers(t, func(t *testing.T, _ *servertest.Broker, c *client.Client) {
+		ctx := within(t)
+		_, err := c.CreateTopic(ctx, "t", client.TopicOptions{})
+		require.NoError(t, err)
+		letters := func() (letters []*client.DeadLetter) {
+			for d, err := range c.DeadLetters(ctx, "t.q.dlq") {
+				require.NoError(t, err)
+				letters = append(letters, d)
+			}
+			return letters
+		}
+		q, err := c.OpenQueue(ctx, client.Queue("q", "t"))
+		require.NoError(t, err)
+		reject := func() []*client.DeadLetter {
+			_, err := c.Publish(ctx, &client.Message{Topic: "t"})
+			require.NoError(t, err)
+			ms, err := q.Fetch(ctx, 1)
+			require.NoError(t, err)
+			require.NoError(t, ms[0].Reject(ctx, "bad"))
+			require.Eventually(t, func() bool {
+				_, err := c.Topic(ctx, "t.q.dlq")
+				return err == nil && len(letters()) == 1
+			}, 10*time.Second, time.Millisecond)
+			return letters()
+		}
+		first := reject()
+		require.NoError(t, c.DeleteTopic(ctx, "t.q.dlq"))
+		second := reject()
+		require.ErrorIs(t, c.DiscardDead(ctx, first...), wire.CodeTopicDeleted)
+		require.Len(t, letters(), 1)
+		require.NoError(t, c.DiscardDead(ctx, second...))
+		require.Empty(t, letters())
+	})
+}
