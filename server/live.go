@@ -51,10 +51,10 @@ func (s *session) mayReceive(sub *liveSub, m *message) bool {
 	return true
 }
 
-// noResponder tells a requester that nobody got its request.
-func (l *loop) noResponder(requester receiver, m *message) {
-	if sub := l.waiting(requester, m.Reply); sub != nil {
-		requester.nobody(sub, m)
+// noResponder tells the asker of a message that nobody got it.
+func (l *loop) noResponder(m *message) {
+	if sub := l.waiting(m.asker, m.Reply); sub != nil {
+		m.asker.nobody(sub, m)
 	}
 }
 
@@ -138,9 +138,11 @@ func (b *binary) sendLive(f wire.Frame, now time.Time) error {
 			return nil
 		}
 	}
-	answered := l.serveSystem(b, m)
-	if l.route(m) == 0 && topic == nil && !answered && len(m.Reply) > 0 && f.Flags&wire.FlagNoResponders != 0 {
-		l.noResponder(b, m)
+	if answered := l.serveSystem(b, m); topic == nil && !answered && len(m.Reply) > 0 && f.Flags&wire.FlagNoResponders != 0 {
+		m.asker = b
+	}
+	if l.route(m) == 0 && m.asker != nil {
+		l.noResponder(m)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ type message struct {
 	wire.Live
 	later bool     // it was scheduled, so nobody gets it now
 	from  receiver // session whose own subscriptions do not get the message; nil for none
+	asker receiver // session that is told when nobody gets the message; nil for none
 }
 
 // newMessage returns a message without headers.
@@ -25,7 +27,7 @@ func newMessage(subject, payload []byte) *message {
 // copying it, because such a copy waits for the stores.
 func (l *loop) nextRouted() *message {
 	m := &l.routed
-	m.later, m.from = false, nil
+	m.later, m.from, m.asker = false, nil, nil
 	return m
 }
 
@@ -105,7 +107,7 @@ type parcel struct {
 	subject, reply, header int    // sizes of the parts, which stand in bytes in this order
 	size                   int    // of all parts and the payload
 	subs                   int    // how many of the next subscriptions in subs get it
-	from                   receiver
+	from, asker            receiver
 }
 
 // handoffs is a pool. loop.handoffTo takes from it, and the other loop puts back when it has run the handoff.
@@ -167,7 +169,7 @@ func (h *handoff) add(sub *liveSub, m *message, number uint64) {
 	}
 	h.parcels = append(h.parcels, parcel{
 		message: number, subject: len(m.Subject), reply: len(m.Reply), header: len(m.Header),
-		size: len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Payload), subs: 1, from: m.from,
+		size: len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Payload), subs: 1, from: m.from, asker: m.asker,
 	})
 	h.bytes = append(h.bytes, m.Subject...)
 	h.bytes = append(h.bytes, m.Reply...)
@@ -208,7 +210,7 @@ func (p *parcel) view(b []byte) message {
 	}
 	payload := p.size - p.subject - p.reply - p.header
 	live := wire.Live{Subject: cut(p.subject), Reply: cut(p.reply), Header: cut(p.header), Payload: cut(payload)}
-	return message{Live: live, from: p.from}
+	return message{Live: live, from: p.from, asker: p.asker}
 }
 
 // recycle empties the handoff and puts it back in the pool.
@@ -224,17 +226,31 @@ func (h *handoff) recycle() {
 }
 
 // routeOn sends a message to another member of the queue group of a subscription that did not take it, because it has ended
-// meanwhile.
+// meanwhile. If no subscription is left that could have it, the asker is told.
 func (l *loop) routeOn(sub *liveSub, m *message) {
-	if sub.Queue() == "" {
+	if sub.Queue() == "" && m.asker == nil {
 		return
 	}
 	l.message++
 	l.matches.Reset()
 	l.srv.live.Match(&l.matches, m.Subject)
 	for i := range l.matches.Groups {
-		if g := &l.matches.Groups[i]; g.Queue == sub.Queue() {
+		if g := &l.matches.Groups[i]; sub.Queue() != "" && g.Queue == sub.Queue() {
 			l.sendGroup(g, m)
 		}
 	}
+	if m.asker != nil && len(l.matches.Subs)+len(l.matches.Groups) == 0 {
+		l.tellAsker(m)
+	}
+}
+
+// tellAsker tells the session that sent a request from another loop that nobody got it.
+func (l *loop) tellAsker(m *message) {
+	home := m.asker.at().loop
+	if home == l {
+		l.noResponder(m)
+		return
+	}
+	unheard := &message{Live: wire.Live{Subject: bytes.Clone(m.Subject), Reply: bytes.Clone(m.Reply)}, asker: m.asker}
+	home.post(jobFunc(func(time.Time) { home.noResponder(unheard) }))
 }

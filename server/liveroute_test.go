@@ -23,7 +23,9 @@ func (c *catcher) deliver(sub *liveSub, m *message) bool {
 	return true
 }
 
-func (c *catcher) nobody(*liveSub, *message) {}
+func (c *catcher) nobody(_ *liveSub, m *message) {
+	c.got = append(c.got, "nobody for "+string(m.Subject))
+}
 
 // A TLS connection has a loop of its own, which ends with it. Messages that are on their way to it then go to the others of
 // the queue group.
@@ -47,4 +49,45 @@ func TestWhatAnEndedLoopDoesNotTakeGoesToOthersOfTheGroup(t *testing.T) {
 	here.sendHandoffs()
 	require.Equal(t, []string{"1", "2"}, stays.got)
 	require.Zero(t, there.mail.Load())
+}
+
+// When the only one who could answer a request ends while it is on the way, the requester is told, as if there had been
+// nobody at the start.
+func TestARequesterLearnsThatTheOnlyResponderEnded(t *testing.T) {
+	srv := startServer(t, Options{})
+	here, there := newLoop(srv), newLoop(srv)
+	here.ring, there.ring = func() {}, func() {}
+	subscribe := func(l *loop, pattern, queue string) (*catcher, *liveSub) {
+		c := &catcher{s: &session{loop: l}}
+		return c, srv.live.Insert([]byte(pattern), []byte(queue), nil, live{to: c})
+	}
+	asker, _ := subscribe(here, "_INBOX.*", "")
+	request := func(subject string) {
+		m := newMessage([]byte(subject), nil)
+		m.Reply, m.asker = []byte("_INBOX.1"), asker
+		require.Equal(t, 1, here.route(m))
+	}
+	_, grouped := subscribe(there, "jobs", "q")
+	_, plain := subscribe(there, "time", "")
+	_, leaves := subscribe(there, "both", "q")
+	_, quits := subscribe(there, "gone", "q")
+	request("jobs")
+	request("time")
+	request("both")
+	srv.live.Remove(grouped)
+	srv.live.Remove(plain)
+	srv.live.Remove(leaves)
+	late, _ := subscribe(here, "both", "other")
+	here.sendHandoffs()
+	there.runInbox(time.Now())
+	require.Empty(t, asker.got, "it is told on its own loop")
+	here.runInbox(time.Now())
+	require.Equal(t, []string{"nobody for jobs", "nobody for time"}, asker.got, "somebody listens to both")
+	require.Empty(t, late.got)
+
+	request("gone")
+	srv.live.Remove(quits)
+	there.finish(time.Now())
+	here.sendHandoffs()
+	require.Equal(t, []string{"nobody for jobs", "nobody for time", "nobody for gone"}, asker.got)
 }

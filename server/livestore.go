@@ -36,15 +36,16 @@ func (t *text) publish(m *message, now time.Time) {
 		m.from = t
 	}
 	l.turn.sent.add(1, len(m.Payload))
-	answered := l.serveSystem(t, m)
+	if answered := l.serveSystem(t, m); t.noResponders && topic == nil && !answered && len(m.Reply) > 0 {
+		m.asker = t
+	}
 	receivers := l.route(m)
 	t.allowance -= receivers * deliverWork
 	switch {
-	case len(m.Reply) == 0:
-	case topic != nil:
+	case topic != nil && len(m.Reply) > 0:
 		l.awaitStored(stored, m, &t.held, now)
-	case receivers == 0 && !answered && t.noResponders:
-		l.noResponder(t, m)
+	case receivers == 0 && m.asker != nil:
+		l.noResponder(m)
 	}
 }
 
