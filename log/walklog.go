@@ -175,8 +175,8 @@ func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
 }
 
 // OffsetAt returns the offset of the first record that was appended at ms (milliseconds since 1970) or later, but not
-// below the start of the log. When there is none, it returns the next offset. The append times of records that can be read never go back. It may wait
-// for the disk.
+// below the start of the log. When there is none, it returns the next offset. The append times of records that can be read
+// never go back. It may wait for the disk.
 func (l *Log) OffsetAt(ms int64) (uint64, error) {
 	p := l.Positions()
 	from, ok := l.memoryIndexAt(ms)
