@@ -190,6 +190,11 @@ func TestRefusedFilesMarkTheLine(t *testing.T) {
 	f("limits:\n  record_bytes: 8MiB\n", 2, 17, `outside 1 to 8387584 bytes`, "8MiB")
 	f("retention:\n  count: -1\n", 2, 10, `not a whole number of 0 or more`, "-1")
 	f("server:\n  port: 1\n  port: 2\n", 3, 3, `already defined`, "port: 2")
+	f("port: 1\nserver:\n  port: 2\n", 3, 3, `port and server.port are the same setting`, "port: 2")
+	f("max_subs: 1\nmax_subscriptions: 2\n", 2, 1, `max_subs and max_subscriptions are the same setting`, "max_subscriptions")
+	f("server:\n  port: &p 1\n", 2, 9, `anchors, aliases and tags`, "&p")
+	f("server: &s\n  port: 1\n", 1, 9, `anchors, aliases and tags`, "&s")
+	f("server:\n  port: !!int 1\n", 2, 9, `anchors, aliases and tags`, "!!int")
 	f("server: [\n", 1, 9, `not found`, "[")
 	f("server:\n  port: 1\n---\nserver:\n  port: 2\n", 4, 7, `a second document`, "server:")
 }
@@ -203,7 +208,18 @@ func TestUnreadableFiles(t *testing.T) {
 	e, ok := errors.AsType[*FileError](c.Load(big))
 	require.True(t, ok)
 	require.Zero(t, e.Line)
-	require.Contains(t, e.Error(), "too many")
+	require.Contains(t, e.Error(), "is too much")
+
+	dir := t.TempDir()
+	e, ok = errors.AsType[*FileError](c.Load(dir))
+	require.True(t, ok)
+	require.Equal(t, dir+": cannot be read: is a directory", e.Error())
+}
+
+func TestAMarkOfTheByteOrderIsNoPartOfTheFirstKey(t *testing.T) {
+	c, err := parse(t, "\ufefflog:\r\n  level: debug\r\n")
+	require.NoError(t, err)
+	require.Equal(t, "debug", c.Log.Level)
 }
 
 func TestSettingsAgainstEachOther(t *testing.T) {

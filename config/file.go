@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 
@@ -35,23 +37,35 @@ func (e *FileError) Error() string {
 // Load reads the file at path into c. Keys that are absent keep their values. For a file that is
 // not valid, Load returns a *FileError and leaves c unchanged.
 func (c *Config) Load(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	if info.Size() > maxFileBytes {
-		return &FileError{Path: path, Reason: fmt.Sprintf("%d bytes are too many for a configuration file", info.Size())}
+	var b []byte
+	if err == nil {
+		defer func() { _ = file.Close() }()
+		b, err = io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 	}
-	b, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
+		return &FileError{Path: path, Reason: cannotRead(err)}
 	}
-	return c.parse(path, b)
+	if len(b) > maxFileBytes {
+		return &FileError{Path: path, Reason: "more than 1 MiB is too much for a configuration file"}
+	}
+	return c.parse(path, bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))) // editors on Windows write that mark
+}
+
+// cannotRead returns why a file cannot be read, without its name.
+func cannotRead(err error) string {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		err = e.Err
+	}
+	return "cannot be read: " + err.Error()
 }
 
 func (c *Config) parse(path string, b []byte) error {
 	loaded := *c
-	f := file{path: path, settings: make(map[string]Setting), sections: make(map[string]bool)}
+	f := file{path: path, settings: make(map[string]Setting), sections: make(map[string]bool), given: make(map[string]string)}
 	for _, s := range loaded.Settings() {
 		f.add(s)
 	}
@@ -78,8 +92,9 @@ type file struct {
 	path     string
 	settings map[string]Setting
 	sections map[string]bool
-	blocks   map[string]any // where to decode keys whose values are not scalars
-	keys     []string       // all keys and sections, for suggestions
+	blocks   map[string]any    // where to decode keys whose values are not scalars
+	keys     []string          // all keys and sections, for suggestions
+	given    map[string]string // settings that the file has set so far, and by which of their names
 }
 
 func (f *file) add(s Setting) {
@@ -135,7 +150,12 @@ func (f *file) section(prefix string, n ast.Node) error {
 func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	tok := kv.Key.GetToken()
 	key := prefix + tok.Value
+	written := key
 	_, plain := kv.Value.(ast.ScalarNode)
+	_, block := f.blocks[key]
+	if t := kv.Value.Type(); !block && (t == ast.AnchorType || t == ast.AliasType || t == ast.TagType) {
+		return f.refuse(kv.Value.GetToken(), "YAML's anchors, aliases and tags have no meaning here")
+	}
 	if _, both := aliases[key]; f.sections[key] && (!both || !plain) {
 		return f.section(key+".", kv.Value)
 	}
@@ -149,6 +169,10 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	if !ok {
 		return f.refuse(tok, unknown(key, f.keys))
 	}
+	if other, twice := f.given[key]; twice {
+		return f.refuse(tok, fmt.Sprintf("%s and %s are the same setting", other, written))
+	}
+	f.given[key] = written
 	if kv.Value.Type() == ast.NullType {
 		return nil
 	}
