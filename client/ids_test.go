@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -73,6 +74,31 @@ func TestMessagesOfOneIDAreStoredOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Messages without a key go to one partition if they have one id, whichever client sends them.
+func TestAnIDWithoutAKeyIsStoredOnceOfAllPartitions(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0"}})
+	stored, partitions := 0, map[int]bool{}
+	for range 4 {
+		c := connect(t, b, client.Options{})
+		_, err := c.CreateTopic(within(t), "t", client.TopicOptions{
+			Partitions: 8, Settings: []wire.Setting{{Key: "dedupe_window", Value: "1h"}},
+		})
+		if !errors.Is(err, wire.CodeTopicExists) {
+			require.NoError(t, err)
+		}
+		for i := range 30 {
+			r, err := c.Publish(within(t), &client.Message{Topic: "t", ID: fmt.Sprint(i), Value: []byte("v")})
+			require.NoError(t, err)
+			if !r.Duplicate {
+				stored++
+			}
+			partitions[r.Partition] = true
+		}
+	}
+	require.Equal(t, 30, stored)
+	require.Greater(t, len(partitions), 4)
 }
 
 func TestAnAtomicBatchIsStoredAsAWholeOrNotAtAll(t *testing.T) {

@@ -19,8 +19,9 @@ type Header struct {
 type Message struct {
 	// Topic is set by the producer, and by the client on received messages.
 	Topic string
-	// Key chooses the partition: messages with the same key stay in order. nil means no key; the
-	// message may go to any partition. Set by the producer, at most wire.MaxKeyBytes.
+	// Key chooses the partition: messages with the same key stay in order. nil means no key: the ID
+	// chooses the partition and, without an ID, the message may go to any. Set by the producer, at most
+	// wire.MaxKeyBytes.
 	Key []byte
 	// Value is the payload. On a compacted topic nil is a tombstone, which deletes the key; an empty
 	// value is not. Set by the producer.
@@ -43,8 +44,8 @@ type Message struct {
 	// producer, and not on received messages.
 	Pinned bool
 	// ID identifies the message on a topic with a dedupe window: when several messages with one ID
-	// are published within the window, by any producer, only the first is stored. Set by the
-	// producer, at most wire.MaxMessageID bytes. It travels as the header wire.HeaderID.
+	// are published to a partition within the window, by any producer, only the first is stored. Set by
+	// the producer, at most wire.MaxMessageID bytes. It travels as the header wire.HeaderID.
 	ID string
 	// TTL is how long the message is delivered, counted from its storage by the broker's clock, in
 	// whole milliseconds. 0 means as long as the topic keeps it. Set by the producer.

@@ -10,9 +10,9 @@ import (
 // hundred lines would end up in one partition.
 const keylessRun = 64
 
-// place chooses the lane of a message: that of the pinned partition; that of its key, by the
-// topic's hash; or the one whose batch is being filled, so that messages without a key travel in
-// few batches.
+// place chooses the lane of a message: that of the pinned partition; that of its key or, without one,
+// of its ID, by the topic's hash; or the one whose batch is being filled, so that messages without a
+// key travel in few batches. A partition knows only the IDs of its own messages.
 func (t *topic) place(m *Message) (*lane, error) {
 	lanes := *t.lanes.Load()
 	switch {
@@ -26,6 +26,8 @@ func (t *topic) place(m *Message) (*lane, error) {
 		return lanes[keyhash.Partition(t.info.Load().hash, m.Key, len(lanes))], nil
 	case len(lanes) == 1:
 		return lanes[0], nil
+	case m.ID != "":
+		return lanes[keyhash.Partition(t.info.Load().hash, []byte(m.ID), len(lanes))], nil
 	}
 	return lanes[t.sticky.Load()%uint32(len(lanes))], nil
 }
