@@ -283,23 +283,27 @@ func (p *Partition) dropLocked(groupName string, now time.Time) (index uint64, e
 
 // Groups describes every group and queue of the partition. It does not wait for the disk: LagSeconds is 0 when
 // the oldest message that is not done is on the disk only.
-func (p *Partition) Groups(now time.Time) []wire.GroupInfo { return p.describe(p.Read, now) }
+func (p *Partition) Groups(now time.Time) []wire.GroupInfo { return p.describe(p.log.Read, now) }
 
 // GroupsCold is Groups with every LagSeconds filled in. It may wait for the disk, so it must not be called on an
 // event loop.
-func (p *Partition) GroupsCold(now time.Time) []wire.GroupInfo { return p.describe(p.ReadCold, now) }
+func (p *Partition) GroupsCold(now time.Time) []wire.GroupInfo {
+	return p.describe(p.log.ReadCold, now)
+}
 
 // AppendTimeCold returns when the record at offset was appended, or the zero time when it is unreadable. It may wait
 // for the disk, so it must not be called on an event loop.
-func (p *Partition) AppendTimeCold(offset uint64) time.Time { return appendTime(p.ReadCold, offset) }
+func (p *Partition) AppendTimeCold(offset uint64) time.Time {
+	return p.appendTime(p.log.ReadCold, offset)
+}
 
-// readFunc is Read or ReadCold of a partition.
-type readFunc func(c *log.Chunk, offset uint64, maxBytes int) error
+// logRead is Read or ReadCold of a log.
+type logRead func(c *log.Chunk, offset, limit uint64, maxBytes int) error
 
-func appendTime(read readFunc, offset uint64) time.Time {
+func (p *Partition) appendTime(read logRead, offset uint64) time.Time {
 	var c log.Chunk
 	defer c.Release()
-	if read(&c, offset, 1) != nil || len(c.Slices) == 0 {
+	if read(&c, offset, p.Visible(), 1) != nil || len(c.Slices) == 0 {
 		return time.Time{}
 	}
 	e, _, err := wire.ViewEntry(c.Slices[0])
@@ -309,7 +313,7 @@ func appendTime(read readFunc, offset uint64) time.Time {
 	return time.UnixMilli(e.Time)
 }
 
-func (p *Partition) describe(read readFunc, now time.Time) []wire.GroupInfo {
+func (p *Partition) describe(read logRead, now time.Time) []wire.GroupInfo {
 	if p.log == nil {
 		return nil
 	}
@@ -319,7 +323,7 @@ func (p *Partition) describe(read readFunc, now time.Time) []wire.GroupInfo {
 		if g.Lag == 0 {
 			continue
 		}
-		if at := appendTime(read, max(g.Offset, p.First())); !at.IsZero() {
+		if at := p.appendTime(read, max(g.Offset, p.First())); !at.IsZero() {
 			g.LagSeconds = max(0, now.Sub(at).Seconds())
 		}
 	}

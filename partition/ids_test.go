@@ -310,4 +310,11 @@ func TestRecordsAreDeliveredForTheirTimeToLive(t *testing.T) {
 	now.advance(time.Hour)
 	require.Equal(t, []string{"for ever"}, values(t, p, 0))
 	require.Equal(t, uint64(5), p.Stats().Expired)
+
+	// Looking at a group delivers nothing. What has expired in front of it is still to be passed over.
+	_, err := p.Commit("g", 0, 0, now.read())
+	require.NoError(t, err)
+	p.Groups(now.read())
+	require.InDelta(t, 3601, p.GroupsCold(now.read())[0].LagSeconds, 0.1)
+	require.Equal(t, uint64(5), p.Stats().Expired)
 }

@@ -39,7 +39,7 @@ func (p *Partition) leaseOrderedLocked(dst []group.Lease, q *group.Queue, limit 
 			return leasesOr(dst, had, ErrKeys)
 		}
 		var err error
-		if p.keys, err = p.readKeys(p.keys[:0], from, p.Read, false); err != nil {
+		if p.keys, err = p.readKeys(p.keys[:0], from, p.read, false); err != nil {
 			return leasesOr(dst, had, err)
 		}
 		q.LearnKeys(from, p.keys)
@@ -71,7 +71,7 @@ func (p *Partition) LearnKeys(name string) error {
 	if !ok {
 		return nil
 	}
-	keys, err := p.readKeys(nil, from, p.ReadCold, true)
+	keys, err := p.readKeys(nil, from, p.readCold, true)
 	if err != nil {
 		return err
 	}
@@ -98,6 +98,9 @@ func (p *Partition) wantsKeys(name string, visible uint64) (from uint64, ok bool
 	}
 	return q.WantsKeys(visible)
 }
+
+// readFunc is read or readCold of a partition.
+type readFunc func(c *log.Chunk, offset uint64, maxBytes int) error
 
 // readKeys appends a hash of the key of every record from an offset on: at least one, and whole entries. Records that
 // are damaged or removed count as records without a key; a worker that leases them finds out. With blocking, readKeys

@@ -302,6 +302,11 @@ func (p *Partition) keepVisible() {
 // left out; c.Next is behind them, even when none is left. The error is log.ErrCold when the entries are
 // no longer in memory, for which there is ReadCold, and otherwise a *wire.Error. The caller must Release c.
 func (p *Partition) Read(c *log.Chunk, offset uint64, maxBytes int) error {
+	return p.countExpired(c, p.read(c, offset, maxBytes))
+}
+
+// read is Read for what is not delivered.
+func (p *Partition) read(c *log.Chunk, offset uint64, maxBytes int) error {
 	if err := p.log.Read(c, offset, p.Visible(), maxBytes); err != nil {
 		return p.readError(offset, err)
 	}
@@ -312,6 +317,11 @@ func (p *Partition) Read(c *log.Chunk, offset uint64, maxBytes int) error {
 // ReadCold is Read for entries that may be on the disk only. It waits for the disk, so it must not be
 // called on an event loop.
 func (p *Partition) ReadCold(c *log.Chunk, offset uint64, maxBytes int) error {
+	return p.countExpired(c, p.readCold(c, offset, maxBytes))
+}
+
+// readCold is ReadCold for what is not delivered.
+func (p *Partition) readCold(c *log.Chunk, offset uint64, maxBytes int) error {
 	if err := p.log.ReadCold(c, offset, p.Visible(), maxBytes); err != nil {
 		return p.readError(offset, err)
 	}
@@ -329,7 +339,14 @@ func (p *Partition) dropExpired(c *log.Chunk) {
 		batch, err := wire.ViewBatch(e.Payload)
 		return err != nil || batch.TTL() == 0 || e.Time+batch.TTL() > now
 	})
-	p.expired.Add(uint64(c.Dropped))
+}
+
+// countExpired counts the records that a read has left out, and returns its error.
+func (p *Partition) countExpired(c *log.Chunk, err error) error {
+	if err == nil {
+		p.expired.Add(uint64(c.Dropped))
+	}
+	return err
 }
 
 // CountDelivered adds to the partition's delivery counters.
