@@ -35,7 +35,7 @@ func (d *destructive) confirm(c *cli, cmd *cobra.Command, what string) (bool, er
 			hint: cmd.CommandPath() + " --yes does it without asking; --dry-run only shows what would be done",
 		}
 	}
-	fmt.Fprintf(c.stderr, "%s? [y/N] ", what)
+	fmt.Fprintf(c.stderr, "%s? [y/N] ", harmless(what))
 	answer, err := untilDone(cmd.Context(), func() (string, error) { return bufio.NewReader(c.stdin).ReadString('\n') })
 	if err != nil && !errors.Is(err, io.EOF) { // Ctrl-D is a no
 		return false, fmt.Errorf("read the answer: %w", err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -116,16 +115,17 @@ func (c *cli) reportFailure(f *failure) {
 	text := strings.Replace(f.err.Error(), f.name+": ", "", 1)   // the name is printed in front
 	text = strings.Replace(": "+text, ": client: ", ": ", 1)[2:] // the name of the package means nothing here
 	if c.output == "json" || c.output == "jsonl" {
-		_ = json.NewEncoder(c.stderr).Encode(map[string]any{
+		b, _ := encodeJSON(map[string]any{
 			"error": map[string]any{"code": f.name, "message": text, "detail": f.detail, "hint": f.hint, "exit": f.exit},
-		})
+		}, false) // strings and a number always encode
+		_, _ = c.stderr.Write(b)
 		return
 	}
-	fmt.Fprintf(c.stderr, "%s %s: %s\n", c.red("error"), f.name, text)
+	fmt.Fprintf(c.stderr, "%s %s: %s\n", c.red("error"), f.name, harmless(text))
 	if f.detail != "" {
-		fmt.Fprintln(c.stderr, f.detail)
+		fmt.Fprintln(c.stderr, harmless(f.detail))
 	}
 	if f.hint != "" {
-		fmt.Fprintf(c.stderr, "  %s\n", f.hint)
+		fmt.Fprintf(c.stderr, "  %s\n", harmless(f.hint))
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"github.com/spf13/cobra"
 
 	"github.com/rafka-mq/rafka/client"
@@ -40,6 +41,6 @@ func (c *cli) printValue(m *client.Message) error {
 	if c.asJSON() {
 		return c.printJSON(newMessage(m))
 	}
-	_, err := c.stdout.Write(append(m.Value[:len(m.Value):len(m.Value)], '\n'))
+	_, err := fmt.Fprintf(c.stdout, "%s\n", c.onTerminal(m.Value))
 	return err
 }

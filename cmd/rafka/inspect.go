@@ -122,7 +122,7 @@ incomplete.`,
 						return err
 					}
 				default:
-					fmt.Fprintln(c.stdout, o)
+					fmt.Fprintln(c.stdout, harmless(o.String()))
 				}
 			}
 			if c.output == "json" {

@@ -155,7 +155,7 @@ func (c *cli) request(ctx context.Context, cl *client.Client, p *publication, va
 		if c.asJSON() {
 			err = out.write(answer, true)
 		} else {
-			_, err = fmt.Fprintf(c.stdout, "%s\n", answer.Value)
+			_, err = fmt.Fprintf(c.stdout, "%s\n", c.onTerminal(answer.Value))
 		}
 		if err != nil {
 			return err

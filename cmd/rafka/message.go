@@ -121,7 +121,7 @@ func (w *messageWriter) flush() error {
 func (w *messageWriter) text(m *client.Message) {
 	place := m.Topic + "/" + strconv.Itoa(m.Partition) + "@" + strconv.FormatUint(m.Offset, 10)
 	if m.Topic == "" {
-		place = m.Subject
+		place = harmless(m.Subject)
 	}
 	key := "-"
 	if m.Key != nil {

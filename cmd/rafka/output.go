@@ -37,7 +37,7 @@ func encodeJSON(v any, indent bool) ([]byte, error) {
 	if err := e.Encode(v); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	return escapeC1(b.Bytes()), nil
 }
 
 // report says on stderr what was done. With JSON output it prints v on stdout instead, on one line: a command can do
@@ -73,7 +73,13 @@ func printList[T any](c *cli, rows []T, header []string, cells func(T) []any) er
 	}
 	t := c.table(header)
 	for _, r := range rows {
-		t.AppendRow(cells(r))
+		row := cells(r)
+		for i, cell := range row {
+			if s, ok := cell.(string); ok {
+				row[i] = oneLine(s)
+			}
+		}
+		t.AppendRow(row)
 	}
 	_, err := fmt.Fprintln(c.stdout, t.Render())
 	return err
@@ -89,7 +95,7 @@ func (c *cli) printOne(v any, pairs [][2]string) error {
 		width = max(width, len(p[0]))
 	}
 	for _, p := range pairs {
-		if _, err := fmt.Fprintf(c.stdout, "%-*s  %s\n", width, p[0], p[1]); err != nil {
+		if _, err := fmt.Fprintf(c.stdout, "%-*s  %s\n", width, p[0], oneLine(p[1])); err != nil {
 			return err
 		}
 	}
@@ -127,7 +133,9 @@ func (c *cli) escape(tty bool, code, s string) string {
 }
 
 // sayf prints a line for the person on stderr.
-func (c *cli) sayf(format string, args ...any) { fmt.Fprintf(c.stderr, format+"\n", args...) }
+func (c *cli) sayf(format string, args ...any) {
+	fmt.Fprintln(c.stderr, harmless(fmt.Sprintf(format, args...)))
+}
 
 // textOrBase64 returns b as text if it is UTF-8, and else as base64. The other result is nil; both
 // are nil for a nil b.
