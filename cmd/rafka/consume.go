@@ -223,7 +223,12 @@ func (w *worker) handle(ctx context.Context, m *client.Message) error {
 
 func (w *worker) work(ctx context.Context, m *client.Message) error {
 	if w.o.command != "" {
-		return w.c.runCommand(ctx, w.o.command, m)
+		err := w.c.runCommand(ctx, w.o.command, m)
+		if err != nil && readerGone(w.c.stdout) { // every command that prints fails: that is no fault of its message
+			w.stop(errNoReader)
+			return context.Canceled
+		}
+		return err
 	}
 	if err := w.out.write(m, true); err != nil { // no message can be printed: that is no fault of this one
 		w.stop(err)
@@ -231,6 +236,8 @@ func (w *worker) work(ctx context.Context, m *client.Message) error {
 	}
 	return nil
 }
+
+var errNoReader = errors.New("nobody reads the output any more")
 
 // donePoll is how often --exit-on-end looks whether anything is left to do.
 const donePoll = 50 * time.Millisecond

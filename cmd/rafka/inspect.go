@@ -122,7 +122,9 @@ incomplete.`,
 						return err
 					}
 				default:
-					fmt.Fprintln(c.stdout, harmless(o.String()))
+					if _, err := fmt.Fprintln(c.stdout, harmless(o.String())); err != nil {
+						return err
+					}
 				}
 			}
 			if c.output == "json" {

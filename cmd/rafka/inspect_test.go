@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,6 +128,12 @@ func TestInspectNamesTopics(t *testing.T) {
 		return out.String()
 	}
 	id := uuid.UUID(topic.ID()).String()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err == nil { // Linux
+		cmd := newCLI(nil, full, nil, func(string) (string, bool) { return "", false }).inspectCommand()
+		require.ErrorIs(t, cmd.RunE(cmd, []string{dir}), syscall.ENOSPC)
+		require.NoError(t, full.Close())
+	}
 	require.Contains(t, inspect("table"), "  "+id+"/1 (orders)")
 	require.Contains(t, inspect("jsonl"), `"topic":"`+id+`","name":"orders","partition":1`)
 }

@@ -88,8 +88,8 @@ func (c *cli) pubCommand() *cobra.Command {
 		Aliases: []string{"publish"},
 		Short:   "publish one message, or every line of a stream",
 		Long: `Publish VALUE, the content of a file, or the content of stdin, and print where it was stored as
-topic/partition@offset, or topic/partition at durability none. With --lines every line is a message, and the count is printed on stderr. With
---atomic all lines are stored together, or none is.
+topic/partition@offset, or topic/partition at durability none. With --lines every line is a message, and
+the count is printed on stderr. With --atomic all lines are stored together, or none is.
 
 With --delay, --at or --cron the broker publishes the message later. The output is then
 topic/partition#id, the name by which rafka sched shows and cancels the message.`,
@@ -263,6 +263,13 @@ func untilDone[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	}
 }
 
+// tooLarge returns the error for what is larger than a frame.
+func tooLarge(what string) error {
+	f := explain(wire.Errorf(wire.CodeTooLarge, "%s is over %d bytes", what, wire.MaxFrameBytes))
+	f.hint = "no setting allows larger messages"
+	return f
+}
+
 // readMessage reads one message. It stops at a size that no broker accepts.
 func readMessage(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, wire.MaxFrameBytes+1))
@@ -270,9 +277,7 @@ func readMessage(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read the message: %w", err)
 	}
 	if len(b) > wire.MaxFrameBytes {
-		f := explain(wire.Errorf(wire.CodeTooLarge, "the message is over %d bytes", wire.MaxFrameBytes))
-		f.hint = "no setting allows larger messages"
-		return nil, f
+		return nil, tooLarge("the message")
 	}
 	if b == nil {
 		b = []byte{}

@@ -164,7 +164,7 @@ func (c *cli) eachLine(ctx context.Context, r io.Reader, fn func(line []byte) er
 		if errors.Is(err, bufio.ErrBufferFull) {
 			long = append(long, part...)
 			if len(long) > wire.MaxFrameBytes {
-				return wire.Errorf(wire.CodeTooLarge, "a line is over %d bytes", wire.MaxFrameBytes)
+				return tooLarge("a line")
 			}
 			continue
 		}

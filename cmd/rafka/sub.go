@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,7 +136,7 @@ func (c *cli) read(ctx context.Context, cl *client.Client, r *reading) error {
 	} else {
 		err = c.follow(ctx, cl, r, emit)
 	}
-	err = errors.Join(ended(ctx, err, r.limit > 0), out.flush())
+	err = cmp.Or(ended(ctx, err, r.limit > 0), out.flush())
 	if n > 0 || err == nil || ctx.Err() != nil { // otherwise reading failed at once
 		c.sayf("%d read, nothing committed", n)
 	}

@@ -68,7 +68,8 @@ var rules = map[string]rule{
 		theirs: []string{
 			"github.com/google/uuid",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/dustin/go-humanize",
-			"github.com/jedib0t/go-pretty/v6", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/nats-io/nkeys",
+			"github.com/jedib0t/go-pretty/v6", "github.com/schollz/progressbar/v3", "golang.org/x/term", "golang.org/x/sys",
+			"github.com/nats-io/nkeys",
 		},
 	},
 
