@@ -16,6 +16,9 @@ import (
 // it to the topic. It never creates a topic, because a subject may be an inbox.
 func (t *text) publish(m *message, now time.Time) {
 	l := t.s.loop
+	if t.pedantic && !subject.Literal(m.Subject) {
+		t.fail(errPublishTo)
+	}
 	if !t.s.mayPublish(m.Subject) {
 		t.forbidPublish(m.Subject)
 		return
@@ -27,9 +30,6 @@ func (t *text) publish(m *message, now time.Time) {
 		if stored, ok = t.store(topic, m, now); !ok {
 			return
 		}
-	}
-	if t.pedantic && !subject.Literal(m.Subject) {
-		t.fail(errPublishTo)
 	}
 	t.ok()
 	if !t.echo {

@@ -561,6 +561,14 @@ func TestTextQuotesNamesThatAreForbidden(t *testing.T) {
 	require.Equal(t, `-ERR 'Permissions Violation for Subscription to "a\"b" using queue "q\xff"'`, p.ask("SUB a\"b q\xff 1"))
 }
 
+// As in nats-server, a pedantic client learns both what is wrong with a subject and that it may not publish to it.
+func TestTextSaysThatAForbiddenSubjectIsInvalid(t *testing.T) {
+	b := newTextBroker(t, Options{Auth: picky(t, ActionPublish, "jobs")})
+	out, _ := b.play("CONNECT {\"verbose\":false,\"pedantic\":true}\r\nPUB a.* 0\r\n\r\nPUB b 0\r\n\r\n")
+	require.Equal(t, "-ERR 'Invalid Publish Subject'\r\n-ERR 'Permissions Violation for Publish to \"a.*\"'\r\n"+
+		"-ERR 'Permissions Violation for Publish to \"b\"'\r\n", out)
+}
+
 // A topic's acknowledgement goes only where the publisher could have written himself.
 func TestTextAckNeedsTheRightToItsSubject(t *testing.T) {
 	b := newTextBroker(t, Options{Auth: picky(t, ActionPublish, "jobs")})
