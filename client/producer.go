@@ -366,14 +366,17 @@ func (p *producer) unfinished() []*topic {
 	return slices.AppendSeq(slices.Clone(p.ending), maps.Values(p.topics))
 }
 
-// refreshEvery is how often the producer describes its topics again, to learn about new partitions.
+// refreshEvery is how often topics are described again, to learn about new partitions.
 const refreshEvery = 30 * time.Second
 
-// refresh describes the topics again that are bound on cn. Their old handles stay in use meanwhile.
+// refresh describes the topics again that are bound on cn: those of the producer now, whose old handles stay in
+// use meanwhile, and others with their next request.
 func (p *producer) refresh(cn *conn) {
+	cn.mu.Lock()
+	clear(cn.topics)
+	cn.mu.Unlock()
 	for _, t := range p.all() {
 		if b := t.binding.Load(); b != nil && b.conn == cn {
-			cn.forget(b, t.name)
 			t.resolve(cn, false)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/keyhash"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
@@ -471,6 +472,34 @@ func TestNewPartitionsAreFound(t *testing.T) {
 		_, err := c.Publish(within(t), &Message{Topic: "t", Partition: 1, Pinned: true})
 		return err == nil
 	})
+}
+
+func TestAGetFindsNewPartitions(t *testing.T) {
+	b := startBroker(t)
+	topic := b.create("t", 1)
+	asked := make(chan uint16, 1)
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op != wire.OpGet {
+			return false
+		}
+		var m wire.Get
+		require.NoError(t, m.Parse(f.Body))
+		c.fail(f, wire.Errorf(wire.CodeKeyNotFound, ""))
+		asked <- m.Partition
+		return true
+	})
+	c := dial(t, b, Options{})
+	key := []byte("a key of the second partition")
+	get := func() uint16 {
+		_, err := c.Get(within(t), "t", key)
+		require.ErrorIs(t, err, wire.CodeKeyNotFound)
+		return <-asked
+	}
+	require.Zero(t, get())
+	b.locked(func() { topic.parts = append(topic.parts, &fakePart{changed: make(chan struct{})}) })
+	require.Equal(t, 1, keyhash.Partition(topic.hash, key, 2))
+	c.producer.refresh(c.conn.Load())
+	require.EqualValues(t, 1, get())
 }
 
 func TestFireAndForgetFindsATopicThatWasMadeAgain(t *testing.T) {
