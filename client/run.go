@@ -13,9 +13,9 @@ const finishTime = 5 * time.Second
 
 // Run reads the source and calls h for every message. It ends when ctx ends, h returns ErrStop, the
 // client is closed, or reading has become impossible, for example because the topic was deleted. It
-// then waits for the running handlers, and commits or acknowledges what they finished. It returns
-// nil after ErrStop, ErrClosed after Close, the cause of ctx, or the reason why reading is
-// impossible.
+// then waits for the running handlers, and commits or acknowledges what they finished, for at most 5
+// seconds if the broker does not answer. It returns nil after ErrStop, ErrClosed after Close, the
+// cause of ctx, or the reason why reading is impossible.
 //
 // A message is committed only after its handler has returned, so every message is handled at least
 // once. When the broker announces that it stops, no further message is begun until the member has
