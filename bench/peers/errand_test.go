@@ -13,6 +13,7 @@ import (
 // TestMain makes the test binary a driver, too: errands are sent to the program that sends them.
 func TestMain(m *testing.M) {
 	drive()
+	live()
 	os.Exit(m.Run())
 }
 

@@ -21,6 +21,7 @@ import (
 
 func main() {
 	drive()
+	live()
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)

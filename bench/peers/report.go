@@ -45,6 +45,10 @@ var sections = []section{
 	{title: "Many subjects over the NATS protocol, messages a second", scenarios: "publish to 10,000 subjects", figure: "rate"},
 	{scenarios: "publish beside", figure: "rate"},
 	{title: "The nats bench tool, messages a second", scenarios: "nats bench", figure: "rate"},
+	{title: "A quiet connection alone, p99 in microseconds", scenarios: quietBeside, figure: "alone p99"},
+	{title: "The same beside a neighbour, p50 in microseconds", scenarios: quietBeside, figure: "beside p50"},
+	{title: "The same, p99 in microseconds", scenarios: quietBeside, figure: "beside p99"},
+	{title: "The same on an idle server beside, p99 in microseconds", scenarios: quietBeside, figure: "idle p99"},
 }
 
 // report returns everything that was measured as Markdown.
@@ -64,6 +68,7 @@ func (r *results) targets() string {
 	for _, part := range []struct{ title, table string }{
 		{"Targets", r.targetTable(nativeTargets())},
 		{"Targets with NATS clients", r.targetTable(natsTargets())},
+		{"Targets beside a bad neighbour", r.targetTable(neighbourTargets())},
 	} {
 		if part.table != "" {
 			fmt.Fprintf(&b, "\n### %s\n\n%s", part.title, part.table)

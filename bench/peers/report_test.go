@@ -53,7 +53,7 @@ func TestScenariosSystemsTargetsAndSectionsFitTogether(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	for _, want := range append(nativeTargets(), natsTargets()...) {
+	for _, want := range allTargets() {
 		for _, f := range []figure{want.ours, want.peer} {
 			require.Contains(t, has[f.scenario], f.system, f.scenario)
 		}

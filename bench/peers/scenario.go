@@ -35,7 +35,7 @@ func scenarios() []scenario {
 	var all []scenario
 	for _, family := range [][]scenario{
 		sendScenarios(), publishScenarios(), deliverScenarios(), fetchScenarios(), queueScenarios(), roundTripScenarios(),
-		openLoopScenarios(), memoryScenarios(), startScenarios(), subjectScenarios(), commandScenarios(),
+		openLoopScenarios(), memoryScenarios(), startScenarios(), subjectScenarios(), commandScenarios(), neighbourScenarios(),
 	} {
 		all = append(all, family...)
 	}

@@ -67,12 +67,20 @@ func (r *results) targetTable(all []target) string {
 			met = "yes"
 		}
 		t.add(want.what, want.unit, nameOf(want.ours.system)+": "+ours.text(want.ours.name),
-			nameOf(want.peer.system)+": "+theirs.text(want.peer.name), fmt.Sprintf("%.2f", v/w), want.String(), met)
+			want.peerName()+": "+theirs.text(want.peer.name), fmt.Sprintf("%.2f", v/w), want.String(), met)
 	}
 	if len(t.rows) == 1 {
 		return ""
 	}
 	return t.String()
+}
+
+// peerName returns the name of the other system, or that of the figure if Rafka is compared with itself.
+func (t *target) peerName() string {
+	if t.peer.system == t.ours.system {
+		return t.peer.name
+	}
+	return nameOf(t.peer.system)
 }
 
 // nameOf returns the name of the system with an id, or the id if there is none.

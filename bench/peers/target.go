@@ -32,6 +32,9 @@ func (t *target) String() string {
 	return fmt.Sprintf(">= %g x", t.bound)
 }
 
+// allTargets returns all targets.
+func allTargets() []target { return slices.Concat(nativeTargets(), natsTargets(), neighbourTargets()) }
+
 // bounds are the bounds of the same figure against several peers.
 type bounds []struct {
 	system string // id of the peer
@@ -40,7 +43,7 @@ type bounds []struct {
 
 // neededByTarget reports whether a target needs a system in a scenario.
 func neededByTarget(scenario, system string) bool {
-	return slices.ContainsFunc(append(nativeTargets(), natsTargets()...), func(t target) bool {
+	return slices.ContainsFunc(allTargets(), func(t target) bool {
 		return t.ours.scenario == scenario && (t.ours.system == system || t.peer.system == system)
 	})
 }
@@ -128,4 +131,17 @@ func natsTargets() []target {
 	l.less("memory per idle connection", "KB", figure{idleConnections, ours, "KB"}, bounds{{peer, 0.3}})
 	l.less("memory per subscription", "B", figure{subscriptionsName, ours, "B"}, bounds{{peer, 0.3}})
 	return l
+}
+
+// neighbourTargets returns the targets for a quiet connection: it is its own peer, before it has a neighbour.
+func neighbourTargets() (all []target) {
+	const ours = "rafka-nats"
+	for _, n := range neighbours {
+		name := quietBeside + n.name
+		all = append(all, target{
+			what: "p99 beside " + n.name, unit: "us", bound: 1.2, less: true,
+			ours: figure{name, ours, "beside p99"}, peer: figure{name, ours, "alone p99"},
+		})
+	}
+	return all
 }
