@@ -413,3 +413,20 @@ func TestEveryPublishHasOneOutcomeOverRestarts(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(stored), len(acked)+unknown)
 }
+
+// A batch that is larger than what may be unanswered at once is sent alone.
+func TestABatchLargerThanWhatMayBeUnanswered(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir(), MaxInFlightBytes: 1 << 10}})
+	c := connect(t, b, client.Options{})
+	const n = 100
+	value := make([]byte, 5<<10)
+	for range n {
+		require.NoError(t, c.PublishAsync(within(t), &client.Message{Topic: "t", Value: value}, func(_ client.Receipt, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		}))
+	}
+	require.NoError(t, c.Flush(within(t)))
+	require.Len(t, stored(t, c, "t", 0), n)
+}

@@ -49,7 +49,8 @@ type Options struct {
 	// MaxConnectionRate bounds the new connections per second; after a quiet second as many may come at
 	// once. Connections over the limit are told so and closed. Default 0: no limit.
 	MaxConnectionRate int
-	// MaxInFlightBytes bounds a connection's publishes that wait for durability. Default 64 MiB.
+	// MaxInFlightBytes bounds a connection's publishes that wait for durability. One alone may be larger. Default
+	// 64 MiB.
 	MaxInFlightBytes int
 	// MaxPendingBytes bounds the output that a client has not read; over it the connection is closed.
 	// Default 64 MiB.

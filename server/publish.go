@@ -95,7 +95,7 @@ func (b *binary) admit(handle, number uint16, flags wire.Flags, size int) (a adm
 	if a.level, a.quiet, err = b.publishLevel(wire.Level(flags&wire.FlagLevel), a.config.Level); err != nil {
 		return a, err
 	}
-	if b.held+size > b.s.loop.srv.opts.MaxInFlightBytes {
+	if b.held > 0 && b.held+size > b.s.loop.srv.opts.MaxInFlightBytes { // one may be larger: it has to be sent some time
 		return a, wire.Errorf(wire.CodeBusy, "%d bytes of this connection wait for the disk", b.held)
 	}
 	if b.s.loop.draining {
