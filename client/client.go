@@ -65,7 +65,7 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.open, c.stopOpen = context.WithCancel(c.ctx)
 	c.producer.init(c)
-	cn, err := c.connect(ctx)
+	cn, _, err := c.connect(ctx)
 	if err != nil {
 		c.stop()
 		return nil, err
@@ -198,7 +198,7 @@ func (c *Client) redial() *conn {
 		if sleep(c.ctx, jitter(pause)) != nil {
 			return nil
 		}
-		cn, err := c.connect(c.ctx)
+		cn, isPermanent, err := c.connect(c.ctx)
 		if err == nil {
 			c.up(cn)
 			return cn
@@ -207,7 +207,7 @@ func (c *Client) redial() *conn {
 			return nil
 		}
 		c.report(err)
-		if permanent(err) {
+		if isPermanent {
 			c.mu.Lock()
 			c.err = err
 			c.mu.Unlock()

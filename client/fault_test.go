@@ -400,6 +400,40 @@ func TestANoticeDrainsTheConnection(t *testing.T) {
 	require.Equal(t, 2, b.count(wire.OpHello))
 }
 
+// Of several brokers one that refuses the login does not stand for the others, even if those are down for the moment.
+func TestALoginThatOneBrokerRefusesIsTriedAtTheOthers(t *testing.T) {
+	refusing, b := startBroker(t), startBroker(t)
+	refusing.setHook(func(c *fakeConn, f wire.Frame) bool {
+		c.fail(f, wire.Errorf(wire.CodeUnauthenticated, "login refused"))
+		return true
+	})
+	var down atomic.Bool
+	failed := make(chan error, 100)
+	c, err := Dial(within(t), refusing.addr()+","+b.addr(), Options{
+		ReconnectMin: time.Millisecond, ReconnectMax: time.Millisecond,
+		OnError: func(err error) {
+			select {
+			case failed <- err:
+			default:
+			}
+		},
+		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
+			if addr == b.addr() && down.Load() {
+				return nil, errors.New("down")
+			}
+			return dialTCP(ctx, addr)
+		},
+	})
+	require.NoError(t, err)
+	down.Store(true)
+	b.cut()
+	require.ErrorIs(t, <-failed, wire.CodeUnauthenticated)
+	down.Store(false)
+	_, err = c.Ping(within(t))
+	require.NoError(t, err)
+	require.NoError(t, c.Close(within(t)))
+}
+
 func TestALoginThatIsRefusedForGoodEndsTheClient(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)

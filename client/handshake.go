@@ -21,22 +21,24 @@ const Version = "0.1.0"
 const maxHelloReply = 4 << 10
 
 // connect dials the brokers in turn, starting with the one at c.nextEndpoint, and returns the first
-// connection that logged in. The error joins those of all attempts.
-func (c *Client) connect(ctx context.Context) (*conn, error) {
+// connection that logged in. The error joins those of all attempts; it is permanent when all of them are.
+func (c *Client) connect(ctx context.Context) (cn *conn, isPermanent bool, err error) {
 	var errs []error
+	isPermanent = true
 	for range c.endpoints {
 		e := c.endpoints[c.nextEndpoint%len(c.endpoints)]
 		cn, err := c.login(ctx, e)
 		if err == nil {
-			return cn, nil
+			return cn, false, nil
 		}
 		c.nextEndpoint++
+		isPermanent = isPermanent && permanent(err)
 		errs = append(errs, fmt.Errorf("connect to %s: %w", e.addr, err))
-		if ctx.Err() != nil || permanent(err) {
+		if ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, errors.Join(errs...)
+	return nil, isPermanent, errors.Join(errs...)
 }
 
 // permanent reports whether another login cannot succeed either.

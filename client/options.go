@@ -68,8 +68,8 @@ type Options struct {
 	// for the next connection, and only Close ends that. Default 30 s.
 	RequestTimeout time.Duration
 	// ReconnectMin and ReconnectMax bound the pause between attempts to reconnect. The pause
-	// doubles with every attempt and is randomized. Attempts end only with Close, or when the
-	// broker rejects the login. Default 50 ms and 5 s.
+	// doubles with every attempt and is randomized. Attempts end only with Close, or when every
+	// broker of the address rejects the login. Default 50 ms and 5 s.
 	ReconnectMin, ReconnectMax time.Duration
 	// PingInterval is how often the client pings the broker. A connection on which nothing arrived
 	// since the previous ping is closed and dialled again. Default 10 s, or less when the broker's
