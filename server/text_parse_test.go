@@ -99,6 +99,7 @@ func TestTextParserRules(t *testing.T) {
 	lives("PUB foo..bar 0\r\n\r\n", "-ERR 'Invalid Publish Subject'\r\n+OK\r\n")
 	lives("PUB foo.* 0\r\n\r\nPING\r\n", "-ERR 'Invalid Publish Subject'\r\n+OK\r\nPONG\r\n")
 	lives("CONNECT {}\r\n", "+OK\r\n")
+	lives("CONNECT{\"verbose\":false}\r\nINFO{}\r\nSUB foo{ {\r\nPUB foo{ 0\r\n\r\nPING\r\n", "MSG foo{ { 0\r\n\r\nPONG\r\n")
 	lives(program+"SUB foo.* 1\r\nPUB foo.* 1\r\nx\r\nPING\r\n", "-ERR 'Invalid Publish Subject'\r\nMSG foo.* 1 1\r\nx\r\nPONG\r\n")
 	lives(`CONNECT {"verbose":false,"pedantic":false}`+"\r\nSUB foo.x 1\r\nPUB foo.* 1\r\nx\r\nPUB foo..x 1\r\nx\r\nPING\r\n", "PONG\r\n")
 	lives(`connect {"verbose":false,"echo":false}`+"\r\nSUB foo 1\r\nPUB foo 0\r\n\r\nPING\r\n", "PONG\r\n")

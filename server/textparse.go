@@ -215,11 +215,12 @@ func upper(dst, verb []byte) []byte {
 	return dst
 }
 
-// cutVerb splits a line into the verb and its arguments, both without blanks around them.
+// cutVerb splits a line into the verb and its arguments, both without blanks around them. As in nats-server, JSON needs no
+// blank before it.
 func cutVerb(line []byte) (verb, args []byte) {
 	line = trimBlanks(line)
 	i := 0
-	for i < len(line) && !isBlank(line[i]) {
+	for i < len(line) && !isBlank(line[i]) && line[i] != '{' {
 		i++
 	}
 	return line[:i], trimBlanks(line[i:])
