@@ -171,7 +171,6 @@ func (o *Options) setDefaults() {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 5*time.Minute)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
 	o.SlowTimeout = cmp.Or(o.SlowTimeout, 10*time.Second)
-	o.TLS.Timeout = cmp.Or(o.TLS.Timeout, 2*time.Second)
 	o.RefusalDelay = cmp.Or(o.RefusalDelay, 50*time.Millisecond)
 	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, math.MaxInt)
 	o.MaxControlLine = cmp.Or(o.MaxControlLine, 4096)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ import (
 
 // errTLSRequired is the error that NATS clients get.
 const errTLSRequired = "Secure Connection - TLS Required"
+
+// defaultTLSTimeout is nats-server's.
+const defaultTLSTimeout = 2 * time.Second
 
 // tlsHandshake is the first byte of a TLS connection.
 const tlsHandshake = 0x16
@@ -52,8 +56,8 @@ func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 // firstByte greets the peer, before or after its first byte as TLSOptions.First says, and returns that byte without
 // consuming it.
 func (srv *Server) firstByte(conn net.Conn, s *session) (byte, error) {
-	o := &srv.opts.TLS
-	patience := o.Timeout
+	o, timeout := &srv.opts.TLS, time.Duration(srv.tlsTimeout.Load())
+	patience := timeout
 	if o.Mixed && srv.policy.Load().Open() {
 		patience = srv.opts.IdleTimeout // a person may be typing
 	}
@@ -68,7 +72,7 @@ func (srv *Server) firstByte(conn net.Conn, s *session) (byte, error) {
 		}
 	}
 	s.greeted = true
-	if err := conn.SetWriteDeadline(time.Now().Add(o.Timeout)); err != nil {
+	if err := conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, err
 	}
 	if _, err := conn.Write(srv.appendInfo(nil, s, conn)); err != nil {
@@ -110,7 +114,7 @@ func peekByte(conn net.Conn, wait time.Duration) (byte, error) {
 
 // handshake performs the TLS handshake.
 func (srv *Server) handshake(conn net.Conn) (*tls.Conn, error) {
-	if err := conn.SetDeadline(time.Now().Add(srv.opts.TLS.Timeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Duration(srv.tlsTimeout.Load()))); err != nil {
 		return nil, err
 	}
 	t := tls.Server(conn, srv.tls.Load())
@@ -140,4 +144,9 @@ func (srv *Server) SetTLS(c *tls.Config) error {
 	}
 	srv.tls.Store(c)
 	return nil
+}
+
+// SetTLSTimeout changes how long new connections have to begin and finish TLS. 0 means two seconds.
+func (srv *Server) SetTLSTimeout(d time.Duration) {
+	srv.tlsTimeout.Store(int64(cmp.Or(d, defaultTLSTimeout)))
 }

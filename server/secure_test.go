@@ -226,6 +226,14 @@ func TestSetTLSReplacesTheCertificate(t *testing.T) {
 	require.Error(t, srv.SetTLS(nil))
 }
 
+func TestSetTLSTimeoutAppliesToNewConnections(t *testing.T) {
+	a := newAuthority(t)
+	srv := startServer(t, Options{TLS: TLSOptions{Config: a.server(), Timeout: time.Nanosecond}})
+	require.Error(t, flushNATS(srv, nats.Secure(a.client())))
+	srv.SetTLSTimeout(0)
+	require.NoError(t, flushNATS(srv, nats.Secure(a.client())))
+}
+
 // The greeting says what is asked of clients now.
 func TestSetTLSChangesTheGreeting(t *testing.T) {
 	a := newAuthority(t)

@@ -65,7 +65,8 @@ type Server struct {
 	stopping  bool
 	enrolling sync.WaitGroup // connections that are being given to a loop; none is added once stopping is set
 
-	tls atomic.Pointer[tls.Config] // the current one; nil for no TLS
+	tls        atomic.Pointer[tls.Config] // the current one; nil for no TLS
+	tlsTimeout atomic.Int64               // nanoseconds that a new connection has to begin and finish TLS
 
 	work    chan func()
 	workers sync.WaitGroup // ends when work is closed
@@ -94,6 +95,7 @@ func New(o Options) (*Server, error) {
 	srv.coordinator = newCoordinator(srv)
 	srv.policy.Store(o.Auth)
 	srv.tls.Store(o.TLS.Config)
+	srv.SetTLSTimeout(o.TLS.Timeout)
 	return srv, nil
 }
 

@@ -70,7 +70,7 @@ func untilEnd(ctx context.Context, sg signals, s *server.Server, cfg config.Conf
 	}
 }
 
-// reload applies what may change while the broker runs: users, certificates, the number of
+// reload applies what may change while the broker runs: users, certificates, the time for TLS, the number of
 // connections and how fast they may come. A configuration that is not valid changes nothing.
 func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func() (config.Config, error)) {
 	start := time.Now()
@@ -82,6 +82,7 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 		}
 		if err == nil {
 			warnOfCertificate(logger, o.TLS.Config, start)
+			s.SetTLSTimeout(fresh.TLS.Timeout)
 			s.SetAuth(o.Auth)
 			s.SetMaxConnections(fresh.Limits.Connections)
 			s.SetMaxConnectionRate(fresh.Limits.ConnectionRate)
@@ -106,8 +107,8 @@ func effective(old, fresh config.Config) config.Config {
 
 // reloadable are the keys that take effect without a restart, when the configuration is read again.
 var reloadable = map[string]bool{
-	"tls.cert": true, "tls.key": true, "tls.ca": true, "tls.verify": true, "limits.connections": true,
-	"limits.connection_rate": true,
+	"tls.cert": true, "tls.key": true, "tls.ca": true, "tls.verify": true, "tls.timeout": true,
+	"limits.connections": true, "limits.connection_rate": true,
 }
 
 // changedKeys returns the keys whose values differ and that take effect only after a restart.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -138,4 +140,32 @@ func TestACertificateThatNobodyAcceptsIsLogged(t *testing.T) {
 	certificate(t, cfg.TLS.Cert, cfg.TLS.Key, now.Add(24*time.Hour), now.Add(48*time.Hour))
 	reload(s, cfg, slog.New(slog.NewTextHandler(&log, nil)), func() (config.Config, error) { return cfg, nil })
 	require.Contains(t, log.String(), "is not valid yet")
+}
+
+// A broker without time for TLS greets nobody.
+func TestAReloadChangesTheTimeForTLS(t *testing.T) {
+	cfg := inMemory()
+	dir := t.TempDir()
+	cfg.TLS.Cert, cfg.TLS.Key, cfg.TLS.Timeout = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), time.Nanosecond
+	certificate(t, cfg.TLS.Cert, cfg.TLS.Key, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	o := serverOptions(cfg, nil)
+	require.NoError(t, secure(&o, cfg))
+	s, err := server.New(o)
+	require.NoError(t, err)
+	require.NoError(t, s.Start())
+	greeting := func() string {
+		conn, err := net.Dial("tcp", s.Addr().String())
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		return line
+	}
+	require.Empty(t, greeting())
+	fresh := cfg
+	fresh.TLS.Timeout = time.Hour
+	var log bytes.Buffer
+	reload(s, cfg, slog.New(slog.NewTextHandler(&log, nil)), func() (config.Config, error) { return fresh, nil })
+	require.Contains(t, greeting(), "INFO {")
+	require.NotContains(t, log.String(), "needs a restart")
+	require.NoError(t, s.Shutdown(context.Background()))
 }
