@@ -31,7 +31,7 @@ var (
 	// errHash is returned for a secret that begins like a hash and is not a valid one.
 	errHash = errors.New("the hash of the password is malformed")
 	// errCostly is returned for a valid hash that is beyond the bounds.
-	errCostly = fmt.Errorf("the hash of the password would take too long to check: bcrypt may have a cost of %d, argon2id %d GiB and %d passes",
+	errCostly = fmt.Errorf("the hash of the password would take too long to check: bcrypt may have a cost of up to %d, argon2id up to %d GiB and %d passes",
 		maxBcryptCost, maxArgonMemory>>20, maxArgonWork/maxArgonMemory)
 )
 
@@ -63,8 +63,7 @@ func checkSecret(secret string) error {
 			return err
 		}
 	case hashKind(secret) != "":
-		return fmt.Errorf("the password looks like a hash of the kind %s, which no login could match: rafka passwd makes hashes that the broker knows",
-			hashKind(secret))
+		return fmt.Errorf("the password looks like a hash of the kind %s: the broker knows bcrypt and argon2id, as rafka passwd prints them", hashKind(secret))
 	}
 	return nil
 }
