@@ -43,7 +43,7 @@ func (s *Store) Compact() error {
 	var errs []error
 	for _, l := range s.openLogs() {
 		err := l.compact()
-		if err == nil || errors.Is(err, errBarred) || errors.Is(err, errReplaced) || errors.Is(err, ErrClosed) {
+		if err == nil || errors.Is(err, errBarred) || errors.Is(err, errReplaced) || errors.Is(err, ErrClosed) || l.removed() {
 			continue
 		}
 		errs = append(errs, fmt.Errorf("compact %s: %w", l.dir(), err))
@@ -211,14 +211,8 @@ func (c *compaction) each(in input, fn func(e *wire.Entry) error) error {
 		return ErrClosed
 	}
 	v, err := l.store.view(in.seg, l.seed, in.end.index)
-	if err = l.store.checkMissing(err); missing(err) {
-		if l.dropped(in.seg) {
-			return errReplaced
-		}
-		return c.bar(in.seg)
-	}
 	if err != nil {
-		return err
+		return c.unreadable(in.seg, err)
 	}
 	defer l.store.views.release(v)
 	w := walker{file: v.file, seed: l.seed, pos: v.data, end: v.end, index: in.seg.start.index, bound: in.end.index}
@@ -238,12 +232,23 @@ func (c *compaction) each(in input, fn func(e *wire.Entry) error) error {
 	}
 }
 
-// dropped reports whether a purge has removed the segment, or the log was deleted.
-func (l *Log) dropped(seg *segment) bool {
+// unreadable returns why a pass ends that cannot open a segment. If its file is missing although nobody has removed it, it
+// is damaged.
+func (c *compaction) unreadable(seg *segment, err error) error {
+	switch err = c.log.store.checkMissing(err); {
+	case !missing(err):
+		return err
+	case c.log.removed() || !c.log.has(seg): // deleted, or purged
+		return errReplaced
+	}
+	return c.bar(seg)
+}
+
+// removed reports whether the log was deleted.
+func (l *Log) removed() bool {
 	l.mu.Lock()
-	closed := l.closed
-	l.mu.Unlock()
-	return closed || !l.has(seg)
+	defer l.mu.Unlock()
+	return l.closed
 }
 
 func (c *compaction) bar(seg *segment) error {

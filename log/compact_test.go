@@ -435,13 +435,18 @@ func TestADamagedSegmentIsNotCompacted(t *testing.T) {
 	require.Equal(t, 1, lost)
 }
 
-// openingFS calls a hook once, behind the opening of an output of compaction.
+// openingFS calls before, if it is set, before it opens a file, and a hook once, behind the opening of an output of
+// compaction.
 type openingFS struct {
 	log.FS
-	hook func()
+	before func()
+	hook   func()
 }
 
 func (f *openingFS) Open(name string, write, create bool) (log.File, error) {
+	if f.before != nil {
+		f.before()
+	}
 	file, err := f.FS.Open(name, write, create)
 	if hook := f.hook; hook != nil && strings.HasSuffix(name, ".compact") {
 		f.hook = nil
@@ -450,29 +455,35 @@ func (f *openingFS) Open(name string, write, create bool) (log.File, error) {
 	return file, err
 }
 
-// Segments that a purge or a deletion removes during a pass are not damaged.
+// Segments that a purge or a deletion removes during a pass are not damaged, and the pass has not failed.
 func TestWhatIsRemovedDuringACompactionIsNoDamage(t *testing.T) {
 	for _, remove := range []func(c *compacted) error{
 		func(c *compacted) error { return c.l.TruncatePrefix(c.l.Positions().Next) },
 		func(c *compacted) error { return c.s.RemoveLog(c.l.Identity()) },
 	} {
-		var said bytes.Buffer
-		c := newCompacted(t)
-		for i := range 300 {
-			c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), fmt.Sprint("value ", i, string(make([]byte, 60))))
+		for at, removed := 0, true; removed; at++ { // before each file that the pass opens
+			var said bytes.Buffer
+			c := newCompacted(t)
+			for i := range 300 {
+				c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), fmt.Sprint("value ", i, string(make([]byte, 60))))
+			}
+			require.NoError(t, c.s.Close())
+			c.logger = slog.New(slog.NewTextHandler(&said, nil))
+			c.open()
+			left := at
+			removed = false
+			c.fs.before = func() {
+				if left--; left == -1 {
+					removed = true
+					require.NoError(t, remove(c))
+				}
+			}
+			require.NoError(t, c.s.Compact(), at)
+			c.fs.before = nil
+			require.NotContains(t, said.String(), "damaged", at)
+			c.s.Drop()
+			require.True(t, removed || at > 3, "the pass opens %d files", at)
 		}
-		require.NoError(t, c.s.Close())
-		c.logger = slog.New(slog.NewTextHandler(&said, nil))
-		c.open()
-		removed := false
-		c.fs.hook = func() {
-			removed = true
-			require.NoError(t, remove(c))
-		}
-		require.NoError(t, c.s.Compact())
-		require.True(t, removed)
-		require.NotContains(t, said.String(), "damaged")
-		c.s.Drop()
 	}
 }
 

@@ -29,7 +29,7 @@ func (w *compactWriter) create(first *segment) error {
 	s := w.c.log.store
 	f, err := s.options.FS.Open(first.path, false, false)
 	if err != nil {
-		return err
+		return w.c.unreadable(first, err)
 	}
 	h, err := readSegmentHeader(f)
 	_ = f.Close() // read only
