@@ -313,3 +313,45 @@ func TestADeletionMakesTheSpaceThatItNeeds(t *testing.T) {
 	r.Close()
 	require.NoError(t, s.Close())
 }
+
+// Nor does a lower retention need more space than it makes. When that is not enough, the topic keeps its retention.
+func TestALowerRetentionMakesTheSpaceThatItNeeds(t *testing.T) {
+	for _, enough := range []bool{true, false} {
+		disk := faultfs.New()
+		s, r := faultyRegistry(t, disk)
+		topic, err := r.Create("jobs", 2, pairs("segment_bytes", "65536"))
+		require.NoError(t, err)
+		for _, p := range topic.Partitions() {
+			for range 100 {
+				_, _, _, err := p.Publish(batchOf(t, strings.Repeat("x", 10<<10)), time.Now().UnixMilli())
+				require.NoError(t, err)
+			}
+		}
+		require.NoError(t, s.Checkpoint())
+		space := false
+		disk.Fail(func(op faultfs.Op, name string) error {
+			space = space || enough && op == faultfs.OpRemove && strings.HasSuffix(name, ".seg")
+			writes := op == faultfs.OpWrite || op == faultfs.OpAllocate
+			if !space && writes && !strings.Contains(name, "checkpoint") { // which has space of its own
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		_, err = r.Alter("jobs", 0, pairs("retention", "9d"))
+		code(t, wire.CodeStorage, err)
+		require.Zero(t, topic.Partition(0).First(), "a higher retention removes nothing")
+		_, err = r.Alter("jobs", 0, pairs("retention_count", "10"))
+		if !enough {
+			code(t, wire.CodeStorage, err)
+			require.Zero(t, topic.Config().Retention.Count)
+			require.Zero(t, topic.Partition(0).log.Config().Retention.Count)
+		} else {
+			require.NoError(t, err)
+			require.Equal(t, int64(10), topic.Config().Retention.Count)
+		}
+		require.NotZero(t, topic.Partition(0).First())
+		disk.Fail(nil)
+		r.Close()
+		require.NoError(t, s.Close())
+	}
+}

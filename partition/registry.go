@@ -409,7 +409,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if rec.Before = t.before; rec.Before == 0 && partitions > have {
 		rec.Before = have
 	}
-	if err := r.change(change{Put: rec}); err != nil {
+	if err := r.put(t, rec, &c); err != nil {
 		r.keep(t)
 		return nil, err
 	}
@@ -426,6 +426,44 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 		return t, syncAll(parts)
 	}
 	return t, nil
+}
+
+// put makes rec, which has the configuration c, the metadata of t, and waits until it is on the disk. A full disk may have
+// room for it only when a lower retention has removed what it no longer keeps.
+func (r *Registry) put(t *Topic, rec *record, c *Config) error {
+	if err := r.appendChange(change{Put: rec}); err != nil {
+		return err
+	}
+	before, parts := t.Config(), t.Partitions()
+	flushed := r.meta.Sync()
+	if errors.Is(flushed, log.ErrFull) && isLower(c.Retention, before.Retention) {
+		lower := *before
+		lower.Retention = c.Retention
+		t.configure(&lower, parts)
+		t.retain()
+		if flushed = r.meta.Sync(); flushed != nil {
+			t.configure(before, parts)
+		}
+	}
+	return flushError(flushed)
+}
+
+// isLower reports whether a keeps less than b by any of the limits.
+func isLower(a, b log.Retention) bool {
+	return a.Age > 0 && (b.Age == 0 || a.Age < b.Age) || a.Bytes > 0 && (b.Bytes == 0 || a.Bytes < b.Bytes) ||
+		a.Count > 0 && (b.Count == 0 || a.Count < b.Count)
+}
+
+// retain enforces retention at once. It needs no space.
+func (t *Topic) retain() {
+	for _, p := range t.Partitions() {
+		if p.log == nil {
+			continue
+		}
+		if err := p.log.TruncatePrefix(p.First()); err != nil { // removes nothing itself, and then what retention says
+			t.registry.logger.Warn("enforce a lower retention on a full disk", "topic", t.name, "partition", p.number, "err", err)
+		}
+	}
 }
 
 // configure gives t and its partitions another configuration. It reports whether that raises the level: then what is
