@@ -78,7 +78,7 @@ var hints = map[wire.Code]string{
 	wire.CodeTopicExists:       "rafka topic edit TOPIC changes an existing topic",
 	wire.CodeStorageFull:       "free space on the broker's disk; it then accepts writes again by itself",
 	wire.CodeReadOnly:          "the broker's disk failed: see the broker's log, replace the disk, and restart the broker",
-	wire.CodeTooLarge:          "to allow larger messages on the topic: rafka topic edit TOPIC --set max_record_bytes=4MiB",
+	wire.CodeTooLarge:          "messages may be larger with: rafka topic edit TOPIC --set max_record_bytes=4MiB; other limits are fixed",
 	wire.CodeShutdown:          "try again when the broker has restarted",
 	wire.CodeBusy:              "try again later, or with less at a time",
 }
