@@ -187,7 +187,7 @@ func (c *Config) Validate() error {
 // minMemoryBytes is the least memory for messages that a broker starts with.
 const minMemoryBytes = 1 << 20
 
-// Warnings returns a sentence about each setting that is accepted but does less than it seems to.
+// Warnings returns a sentence about each setting that is accepted but does less, or lets others do more, than it seems to.
 func (c *Config) Warnings() []string {
 	var w []string
 	if c.Broker.ReplicationFactor > 1 {
@@ -198,6 +198,10 @@ func (c *Config) Warnings() []string {
 		c.Broker.DefaultTopicPartitions != c.Broker.TotalPartitions {
 		w = append(w, fmt.Sprintf("broker.default_topic_partitions is %d, but broker.total_partitions is %d: "+
 			"new topics get %d", c.Broker.DefaultTopicPartitions, c.Broker.TotalPartitions, c.Broker.TotalPartitions))
+	}
+	if a := c.Server.Admin; a != "off" && a != "" && !c.Server.Insecure && !isLoopback(a) {
+		w = append(w, fmt.Sprintf("server.admin is %s and has no login: everybody who reaches it can read metrics, "+
+			"the names of topics and clients, and profiles", a))
 	}
 	return append(w, c.Auth.Warnings()...)
 }

@@ -244,6 +244,22 @@ func TestSettingsAgainstEachOther(t *testing.T) {
 	f("storage.memory_bytes is 1024, but the least is 1MiB", func(c *Config) { c.Storage.MemoryBytes = 1024 })
 }
 
+func TestAnAdminServerThatOthersReachIsAWarning(t *testing.T) {
+	f := func(admin string, insecure bool, want int) {
+		t.Helper()
+		c := Default()
+		c.Server.Admin, c.Server.Insecure = admin, insecure
+		require.Len(t, c.Warnings(), want, admin)
+	}
+	for _, admin := range []string{Default().Server.Admin, "off", "127.0.0.1:0", "localhost:1", "[::1]:1"} {
+		f(admin, false, 0)
+	}
+	for _, admin := range []string{":8222", "0.0.0.0:8222", "[::]:1", "10.0.0.1:1"} {
+		f(admin, false, 1)
+		f(admin, true, 0)
+	}
+}
+
 func TestLevelFollowsTheStorage(t *testing.T) {
 	c := Default()
 	require.Equal(t, wire.LevelDisk, c.Level())
