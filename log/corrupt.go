@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"path"
+	"slices"
 )
 
 var errMissing = errors.New("entries are missing")
@@ -35,6 +36,14 @@ func (l *Log) noteLost(r lostRange) bool {
 			return false
 		}
 	}
+	// A read that began in the middle of damage has found a part of it: the whole takes its place.
+	l.corrupt = slices.DeleteFunc(l.corrupt, func(k lostRange) bool {
+		if k.next <= r.first || r.next <= k.first {
+			return false
+		}
+		r = lostRange{min(k.first, r.first), max(k.next, r.next)}
+		return true
+	})
 	if len(l.corrupt) < maxRanges {
 		l.corrupt = append(l.corrupt, r)
 	}

@@ -361,3 +361,42 @@ func TestTruncatedFilesNeverPanic(t *testing.T) {
 		}
 	}
 }
+
+// A reader that begins in the middle of damage finds a part of it. The records are lost once all the same.
+func TestDamageThatIsFoundInPartsCountsOnce(t *testing.T) {
+	disk := faultfs.New()
+	s := open(t, small(disk))
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range 3 {
+		_, _, err := l.Append(data(uint64(i), 10, 500))
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Close())
+	for _, name := range disk.Names() {
+		if strings.HasSuffix(name, ".seg") {
+			b := disk.Bytes(name)
+			b[700] ^= 1 // in the second entry
+			disk.SetBytes(name, b)
+		}
+	}
+	s = open(t, small(disk))
+	l = openLog(t, s, identity(1), log.Config{})
+	lost := func() uint64 { return l.Stats().Lost }
+	for _, step := range []struct{ read, first, next, lost uint64 }{
+		{15, 15, 20, 5}, {17, 17, 20, 5}, {12, 12, 20, 8}, {10, 10, 20, 10}, {11, 11, 20, 10},
+	} {
+		var c log.Chunk
+		err := l.ReadCold(&c, step.read, 30, 1)
+		c.Release()
+		e, ok := errors.AsType[*log.CorruptError](err)
+		require.True(t, ok, "%d: %v", step.read, err)
+		require.Equal(t, []uint64{step.first, step.next}, []uint64{e.First, e.Next})
+		require.Equal(t, step.lost, lost())
+	}
+	require.Equal(t, 1, l.Stats().Corrupt)
+	require.NoError(t, l.TruncatePrefix(14))
+	require.Equal(t, uint64(6), lost())
+	require.NoError(t, l.TruncatePrefix(25))
+	require.Zero(t, lost(), "they are not stored any more")
+	s.Drop()
+}

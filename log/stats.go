@@ -77,7 +77,7 @@ func (l *Log) Stats() LogStats {
 		st.Bytes += s.size
 	}
 	for _, r := range l.corrupt {
-		st.Lost += r.next - r.first
+		st.Lost += max(r.next, l.first) - max(r.first, l.first) // the others are not stored any more
 	}
 	switch {
 	case len(l.segments) > 0:
