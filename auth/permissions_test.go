@@ -80,3 +80,18 @@ func TestWhoMayPublish(t *testing.T) {
 	f(list("foo.bar"), nil, "foo.*", false)
 	f(list("a"), nil, "a..b", false)
 }
+
+// A client may publish to what is not a subject. Nobody gets that, but whoever may publish nothing may not do that either.
+func TestWhoMayPublishNothing(t *testing.T) {
+	f := func(rights *Permissions, to string, want bool) {
+		t.Helper()
+		p := policy(t, Config{Users: []User{{Name: "u", Password: "p", Permissions: rights}}})
+		require.Equal(t, want, accepted(t, p, "u", Credentials{User: "u", Password: "p"}).MayPublish([]byte(to)), to)
+	}
+	for _, to := range []string{"a", "a..b", "a.", ".a"} {
+		f(&Permissions{Publish: Rule{Deny: []string{">"}}}, to, false)
+		f(&Permissions{Responses: &Responses{}}, to, false)
+		f(&Permissions{Publish: Rule{Allow: []string{"b"}}}, to, false)
+		f(&Permissions{Publish: Rule{Deny: []string{"b"}}}, to, true)
+	}
+}

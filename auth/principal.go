@@ -189,10 +189,10 @@ func (p *Principal) Responses() *Responses {
 }
 
 // allows reports whether s is allowed. Deny overrides allow, and an empty allow allows everything
-// else.
+// else. A denied > also denies what is not a subject, such as a..b, which no pattern matches.
 func (p *patterns) allows(s []byte) bool {
 	for _, e := range p.deny {
-		if subject.Match(e.pattern, s) {
+		if string(e.pattern) == ">" || subject.Match(e.pattern, s) {
 			return false
 		}
 	}
