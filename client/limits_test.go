@@ -17,7 +17,7 @@ func TestTheLargestCreditIsLarge(t *testing.T) {
 	b.create("t", 1)
 	b.fill("t", 0, 1, texts(3)...)
 	c := dial(t, b, Options{})
-	for _, credit := range []int{math.MinInt, 0, math.MaxUint32 + 1, math.MaxInt} {
+	for _, credit := range []int{math.MinInt, 0, manyTimes32Bits, math.MaxInt} {
 		k, err := c.Subscribe(within(t), Subscription{Topic: "t", CreditBytes: credit})
 		require.NoError(t, err)
 		require.Equal(t, texts(3), read(t, k, 3))
@@ -39,14 +39,17 @@ func TestTheLargestFetchIsLarge(t *testing.T) {
 		}
 		return false
 	})
-	for _, size := range []int{math.MaxUint32 + 1, math.MaxInt} {
+	for _, size := range []int{manyTimes32Bits, math.MaxInt} {
 		_, err := c.Fetch(t.Context(), FetchRequest{Topic: "t", MinBytes: size, MaxBytes: size, MaxWait: time.Millisecond})
 		require.NoError(t, err)
 		m := <-asked
-		require.EqualValues(t, math.MaxInt32, m.MinBytes)
-		require.EqualValues(t, math.MaxInt32, m.MaxBytes)
+		require.EqualValues(t, min(size, math.MaxInt32), m.MinBytes)
+		require.EqualValues(t, min(size, math.MaxInt32), m.MaxBytes)
 	}
 }
+
+// manyTimes32Bits is a number whose lower 32 bits are 0, if an int is larger.
+const manyTimes32Bits = math.MaxInt/2 + 1
 
 func TestTheLargestPolicyIsLarge(t *testing.T) {
 	b := startBroker(t)
@@ -62,10 +65,10 @@ func TestTheLargestPolicyIsLarge(t *testing.T) {
 		return false
 	})
 	s := Queue("q", "t")
-	s.MaxDeliveries = math.MaxUint32 + 1
+	s.MaxDeliveries = manyTimes32Bits
 	q, err := c.OpenQueue(within(t), s)
 	require.NoError(t, err)
-	require.EqualValues(t, math.MaxInt32, (<-asked).MaxDeliveries)
+	require.EqualValues(t, min(manyTimes32Bits, math.MaxInt32), (<-asked).MaxDeliveries)
 	require.NoError(t, q.Close(within(t)))
 }
 
