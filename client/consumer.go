@@ -53,6 +53,9 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 	if !s.Filter.Valid() {
 		return nil, badFilter(wire.OpSubscribe, s.Topic)
 	}
+	if err := s.From.checkGroup(wire.OpSubscribe, s.Topic, s.Group); err != nil {
+		return nil, err
+	}
 	from, err := c.origins(ctx, s.Topic, s.Partitions, s.From, s.Group)
 	if err != nil {
 		return nil, err

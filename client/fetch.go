@@ -88,6 +88,9 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	if !r.Filter.Valid() {
 		return Fetched{}, badFilter(wire.OpFetch, r.Topic)
 	}
+	if err := r.From.checkGroup(wire.OpFetch, r.Topic, r.Group); err != nil {
+		return Fetched{}, err
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		bounded, cancel := context.WithTimeout(ctx, r.MaxWait+min(c.opts.RequestTimeout, math.MaxInt64-r.MaxWait))
 		defer cancel()

@@ -72,6 +72,23 @@ func TestTheLargestPolicyIsLarge(t *testing.T) {
 	require.NoError(t, q.Close(within(t)))
 }
 
+func TestOptionsThatContradictEachOtherAreRefused(t *testing.T) {
+	_, err := Dial(within(t), "", Options{ProducerName: "me", NoIdempotence: true})
+	require.ErrorContains(t, err, "ProducerName")
+
+	c := dial(t, startBroker(t), Options{})
+	s := Group("g", "t", "u")
+	s.DeadLetter = "u"
+	require.ErrorContains(t, c.Run(within(t), s, nil), "DeadLetter")
+	for _, p := range []Position{Committed(), AfterCommitted(1), BeforeCommitted(1)} {
+		_, err = c.Subscribe(within(t), Subscription{Topic: "t", From: p})
+		require.ErrorContains(t, err, "needs a group")
+		require.ErrorIs(t, err, wire.CodeInvalid)
+		_, err = c.Fetch(within(t), FetchRequest{Topic: "t", From: p})
+		require.ErrorContains(t, err, "needs a group")
+	}
+}
+
 func TestASourceKnowsTheLimitsOfTheBroker(t *testing.T) {
 	s := Source{queue: true, Lease: 40 * time.Hour, Prefetch: math.MaxInt}.withDefaults()
 	require.Equal(t, 12*time.Hour, s.Lease, "it is extended before it ends")

@@ -54,7 +54,8 @@ type Message struct {
 	// ten years. Receipt.Schedule identifies the message until then. Set by the producer, and not
 	// on received messages, like At, Cron and Zone.
 	Delay time.Duration
-	// At makes the broker publish the message at that time. A time in the past means now.
+	// At makes the broker publish the message at that time, at most ten years ahead. A time in the past
+	// means now; one before 1970 is refused.
 	At time.Time
 	// Cron makes the broker publish the message repeatedly, until it is cancelled. It has five
 	// fields, or is @hourly and the like. Only one of Delay, At and Cron may be set.

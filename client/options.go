@@ -54,9 +54,10 @@ type Options struct {
 	// NoIdempotence sends messages without numbers. By default they are numbered: a message whose
 	// answer was lost with the connection is sent again, and the broker stores it once.
 	NoIdempotence bool
-	// ProducerName reserves a name for one publishing client at a time: of the clients with the
-	// same name only the one that was dialled last may publish, and the others get wire.CodeFenced.
-	// Default: none.
+	// ProducerName reserves a name for one publishing client at a time. Once the one that was dialled
+	// last, by the clocks of the clients, has published to a partition, the others get wire.CodeFenced
+	// there; the same goes for what they schedule. Messages at wire.LevelNone are not checked. It
+	// excludes NoIdempotence. Default: none.
 	ProducerName string
 	// NoAutoCreate makes a publish to a missing topic fail. By default the topic is created, if the
 	// broker allows it.
@@ -147,6 +148,8 @@ func (o *Options) validate() error {
 		return errors.New("client: NKey and SignNonce must be set together")
 	case o.MaxInFlight > maxNumberedInFlight && !o.NoIdempotence:
 		return errors.New("client: MaxInFlight is over 8: set NoIdempotence too, since the broker remembers only 8 batches of a producer")
+	case o.ProducerName != "" && o.NoIdempotence:
+		return errors.New("client: ProducerName needs numbered messages: do not set NoIdempotence too")
 	case o.ReconnectMin < 0 || o.ReconnectMax < o.ReconnectMin:
 		return errors.New("client: ReconnectMin must not be negative, nor greater than ReconnectMax")
 	case !o.Level.Valid() || o.Codec > wire.CodecLZ4:

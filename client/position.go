@@ -235,6 +235,15 @@ func (p Position) wire() wire.Position {
 	return wire.Position{Kind: wire.PositionFirst}
 }
 
+// checkGroup refuses a position that refers to what a group has committed when no group is named.
+func (p Position) checkGroup(op wire.Op, topic, group string) error {
+	if group != "" || p.wire().Kind != wire.PositionCommitted {
+		return nil
+	}
+	we := wire.Errorf(wire.CodeInvalid, "the position %q needs a group", p)
+	return &Error{Op: op.String(), Topic: topic, Partition: anyPartition, Err: we}
+}
+
 // offset returns the offset that p means, given the broker's answer to p.wire().
 func (p Position) offset(r wire.OffsetsReply) uint64 {
 	switch p.kind {

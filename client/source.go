@@ -31,7 +31,7 @@ type Source struct {
 	// MaxDeliveries is the number of attempts after which a message is given up. Default for
 	// groups: no limit; for queues the broker's.
 	MaxDeliveries int
-	// DeadLetter is the topic for messages that were given up or rejected. Default for queues
+	// DeadLetter is the topic for messages that were given up or rejected, not one of Topics. Default for queues
 	// "<topic>.<queue>.dlq"; for groups none: such messages are skipped, and reported to
 	// Options.OnError.
 	DeadLetter string
@@ -131,6 +131,8 @@ func (s *Source) validate() error {
 		return errors.New("client: Workers, MaxDeliveries, Prefetch and CreditBytes of a source must not be negative")
 	case s.BackoffMin < 0, s.BackoffMax < 0, s.Lease < 0, s.MaxLease < 0, s.CommitInterval < 0:
 		return errors.New("client: BackoffMin, BackoffMax, Lease, MaxLease and CommitInterval of a source must not be negative")
+	case s.DeadLetter != "" && slices.Contains(s.Topics, s.DeadLetter):
+		return fmt.Errorf("client: DeadLetter is %q, which the source reads: dead letters would come back for ever", s.DeadLetter)
 	case s.OrderByKey && !s.queue:
 		return errors.New("client: OrderByKey is for queues; a group keeps the order of whole partitions")
 	case s.SessionTimeout < 100*time.Millisecond || s.SessionTimeout > 30*time.Minute:
