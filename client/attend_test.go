@@ -55,7 +55,11 @@ func TestCallersReadTheirOwnAnswers(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, f.Messages, 102)
 	require.Equal(t, texts(102), b.values("t", 0))
-	require.Greater(t, cn.lentTurns(), before)
+	eventually(t, func() bool { // on a busy machine an answer may be there before its caller waits for it
+		_, err := c.Ping(within(t))
+		require.NoError(t, err)
+		return cn.lentTurns() > before
+	})
 }
 
 // What nobody waits for by himself is read by the reader, also when it had lent its turn.
