@@ -379,7 +379,7 @@ func TestDamageThatIsFoundInPartsCountsOnce(t *testing.T) {
 			disk.SetBytes(name, b)
 		}
 	}
-	s = open(t, small(disk))
+	s = openStill(t, disk)
 	l = openLog(t, s, identity(1), log.Config{})
 	lost := func() uint64 { return l.Stats().Lost }
 	for _, step := range []struct{ read, first, next, lost uint64 }{

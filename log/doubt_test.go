@@ -155,5 +155,6 @@ func TestASpareWhoseFlushFindsNoSpace(t *testing.T) {
 		_ = s.Sync() // it finds no space in the end
 	}
 	require.False(t, spared(disk))
-	s.Drop()
+	disk.Fail(nil)
+	require.NoError(t, s.Close())
 }
