@@ -41,8 +41,12 @@ type bounds []struct {
 	bound  float64
 }
 
-// neededByTarget reports whether a target needs a system in a scenario.
+// neededByTarget reports whether a target, or the summary, needs a system in a scenario: what stands in one table should be
+// from one run.
 func neededByTarget(scenario, system string) bool {
+	if slices.ContainsFunc(summaryRows, func(r summaryRow) bool { return r.scenario == scenario && slices.Contains(r.systems, system) }) {
+		return true
+	}
 	return slices.ContainsFunc(allTargets(), func(t target) bool {
 		return t.ours.scenario == scenario && (t.ours.system == system || t.peer.system == system)
 	})
