@@ -138,6 +138,25 @@ func (c *Client) Offsets(ctx context.Context, topic string, partition int, p Pos
 	return c.offsets(ctx, topic, partition, p, "")
 }
 
+// OffsetsOf is Offsets for several partitions, which are asked about at the same time. Its answers are in the order of
+// the partitions.
+func (c *Client) OffsetsOf(ctx context.Context, topic string, partitions []int, p Position) ([]wire.OffsetsReply, error) {
+	return c.offsetsOf(ctx, topic, partitions, p, "")
+}
+
+// offsetsOf is OffsetsOf for positions that depend on what group has committed.
+func (c *Client) offsetsOf(ctx context.Context, topic string, partitions []int, p Position, group string) ([]wire.OffsetsReply, error) {
+	replies := make([]wire.OffsetsReply, len(partitions))
+	err := together(len(partitions), func(i int) (err error) {
+		replies[i], err = c.offsets(ctx, topic, partitions[i], p, group)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return replies, nil
+}
+
 // offsets is Offsets for positions that depend on what group has committed.
 func (c *Client) offsets(ctx context.Context, topic string, partition int, p Position, group string) (r wire.OffsetsReply, err error) {
 	if err := checkPartition(wire.OpOffsets, topic, partition); err != nil {

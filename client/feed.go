@@ -312,13 +312,13 @@ func (c *Client) origins(ctx context.Context, topic string, partitions []int, p 
 			partitions = append(partitions, i)
 		}
 	}
+	replies, err := c.offsetsOf(ctx, topic, partitions, p, group)
+	if err != nil {
+		return nil, err
+	}
 	from := make(map[int]uint64, len(partitions))
-	for _, i := range partitions {
-		o, err := c.offsets(ctx, topic, i, p, group)
-		if err != nil {
-			return nil, err
-		}
-		from[i] = o.Offset
+	for i, o := range replies {
+		from[partitions[i]] = o.Offset
 	}
 	return from, nil
 }

@@ -41,12 +41,14 @@ func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions [
 	if err != nil {
 		return nil, err
 	}
+	partitions = slices.Sorted(slices.Values(partitions))
+	replies, err := c.offsetsOf(ctx, topic, partitions, to, group)
+	if err != nil {
+		return nil, err
+	}
 	moves := make([]Move, 0, len(partitions))
-	for _, p := range slices.Sorted(slices.Values(partitions)) {
-		o, err := c.offsets(ctx, topic, p, to, group)
-		if err != nil {
-			return nil, err
-		}
+	for i, o := range replies {
+		p := partitions[i]
 		m := Move{Partition: p, From: o.First, To: o.Offset}
 		if offset, ok := committed[p]; ok {
 			m.Known, m.From = true, offset

@@ -312,22 +312,28 @@ func (r *groupRun) starts(ctx context.Context, topic string, parts map[place]gra
 		return starts{}, err
 	}
 	s := starts{id: id, offset: make(map[place]uint64, len(parts))}
-	fresh := map[tenure]map[int]uint64{}
-	for p, g := range parts {
+	var unknown []int
+	for p := range parts {
 		n := int(p.partition)
 		if offset, ok := committed[n]; ok {
 			s.offset[p] = offset
 			continue
 		}
-		o, err := r.c.offsets(ctx, topic, n, r.s.From, r.s.Name)
-		if err != nil {
-			return starts{}, err
-		}
+		unknown = append(unknown, n)
+	}
+	replies, err := r.c.offsetsOf(ctx, topic, unknown, r.s.From, r.s.Name)
+	if err != nil {
+		return starts{}, err
+	}
+	fresh := map[tenure]map[int]uint64{}
+	for i, o := range replies {
+		p := place{topic, uint16(unknown[i])}
 		s.offset[p] = o.Offset
-		if fresh[g.tenure] == nil {
-			fresh[g.tenure] = map[int]uint64{}
+		during := parts[p].tenure
+		if fresh[during] == nil {
+			fresh[during] = map[int]uint64{}
 		}
-		fresh[g.tenure][n] = o.Offset
+		fresh[during][unknown[i]] = o.Offset
 	}
 	for tenure, offsets := range fresh {
 		if err := r.c.commit(ctx, r.s.Name, commitKey{topic, id, tenure}, offsets); err != nil {

@@ -266,16 +266,19 @@ func startOffsets(ctx context.Context, cl *client.Client, o *consumption, from c
 	if err != nil {
 		return nil, err
 	}
-	start := make(map[int]uint64)
+	var mine []int
 	for p, state := range info.Partitions {
-		if state.Status == wire.StatusForeign {
-			continue
+		if state.Status != wire.StatusForeign {
+			mine = append(mine, p)
 		}
-		r, err := cl.Offsets(ctx, o.topic, p, from)
-		if err != nil {
-			return nil, err
-		}
-		start[p] = r.Offset
+	}
+	replies, err := cl.OffsetsOf(ctx, o.topic, mine, from)
+	if err != nil {
+		return nil, err
+	}
+	start := make(map[int]uint64, len(mine))
+	for i, r := range replies {
+		start[mine[i]] = r.Offset
 	}
 	return start, nil
 }

@@ -244,17 +244,21 @@ func planPurge(ctx context.Context, cl *client.Client, topic string, only uint16
 	if only != wire.AnyPartition && int(only) >= len(info.Partitions) {
 		return nil, fmt.Errorf("topic %s has %s: %w", topic, plural(uint64(len(info.Partitions)), "partition"), wire.CodePartitionNotFound)
 	}
-	var cuts []cut
+	var mine []int
 	for p, state := range info.Partitions {
-		if only != wire.AnyPartition && p != int(only) || state.Status == wire.StatusForeign {
-			continue
+		if (only == wire.AnyPartition || p == int(only)) && state.Status != wire.StatusForeign {
+			mine = append(mine, p)
 		}
-		o, err := cl.Offsets(ctx, topic, p, before)
-		if err != nil {
-			return nil, err
-		}
-		if o.Offset > state.First {
-			cuts = append(cuts, cut{partition: p, before: o.Offset, messages: o.Offset - state.First})
+	}
+	replies, err := cl.OffsetsOf(ctx, topic, mine, before)
+	if err != nil {
+		return nil, err
+	}
+	var cuts []cut
+	for i, o := range replies {
+		p := mine[i]
+		if first := info.Partitions[p].First; o.Offset > first {
+			cuts = append(cuts, cut{partition: p, before: o.Offset, messages: o.Offset - first})
 		}
 	}
 	return cuts, nil
