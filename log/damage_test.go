@@ -400,3 +400,138 @@ func TestDamageThatIsFoundInPartsCountsOnce(t *testing.T) {
 	require.Zero(t, lost(), "they are not stored any more")
 	s.Drop()
 }
+
+// filedDisk returns a disk with entries in segments only, the last of which is not sealed.
+func filedDisk(t *testing.T) (disk *faultfs.Disk, segments []string, all []wire.Entry) {
+	t.Helper()
+	disk = faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 60)
+	require.NoError(t, s.Checkpoint())
+	all = readAll(t, l)
+	s.Drop()
+	for _, name := range disk.Names() {
+		if path.Ext(name) == ".seg" {
+			segments = append(segments, name)
+		}
+	}
+	require.Greater(t, len(segments), 1)
+	return disk, segments, all
+}
+
+// The last segment has no footer: without a checkpoint its entries are found one by one.
+func TestWithoutACheckpointTheLastSegmentKeepsItsEntries(t *testing.T) {
+	disk, _, all := filedDisk(t)
+	disk.Delete("/data/checkpoint")
+	for _, name := range commitFiles(disk) {
+		disk.Delete(name)
+	}
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, all, readAll(t, l))
+	require.NoError(t, s.Close())
+}
+
+func TestASegmentThatWasCutKeepsWhatIsLeft(t *testing.T) {
+	disk, segments, all := filedDisk(t)
+	last := segments[len(segments)-1]
+	b := disk.Bytes(last)
+	disk.SetBytes(last, b[:end(b)-1]) // the last byte of its last entry
+	s, l, got, lost := survivors(t, disk, identity(1))
+	require.Positive(t, s.Stats().Damage)
+	require.Len(t, got, len(all)-1)
+	require.Len(t, lost, 1)
+	require.Equal(t, all[len(all)-1].BaseOffset, lost[0].First)
+	require.Equal(t, all[len(all)-1].NextOffset(), l.Positions().Next)
+	require.NoError(t, s.Close())
+}
+
+// TestNothingIsWrittenBehindAFooter deletes the last segment. The one before is sealed, and stays so when the checkpoint
+// was replaced and the store started again.
+func TestNothingIsWrittenBehindAFooter(t *testing.T) {
+	disk, segments, all := filedDisk(t)
+	disk.Delete(segments[len(segments)-1])
+	before := disk.Bytes(segments[len(segments)-2])
+	s := openStill(t, disk)
+	appendN(t, openLog(t, s, identity(2), log.Config{}), 0, 1)
+	require.NoError(t, s.Checkpoint())
+	s.Drop()
+	s = openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, all[len(all)-1].NextOffset(), l.Positions().Next)
+	appendN(t, l, 60, 10)
+	require.NoError(t, s.Checkpoint())
+	require.Equal(t, before, disk.Bytes(segments[len(segments)-2]))
+	s.Drop()
+	s, _, got, lost := survivors(t, disk, identity(1))
+	require.Len(t, lost, 1)
+	require.Len(t, got, len(all)+10-int(all[len(all)-1].Index+1-indexBehind(all, lost[0].First)))
+	require.NoError(t, s.Close())
+}
+
+// indexBehind returns the index of the first entry that starts at offset or behind.
+func indexBehind(all []wire.Entry, offset uint64) uint64 {
+	for _, e := range all {
+		if e.BaseOffset >= offset {
+			return e.Index
+		}
+	}
+	return all[len(all)-1].Index + 1
+}
+
+// A damaged copy of the checkpoint costs nothing, but it is damage: the next one may hit the other copy.
+func TestDamageInEitherCopyOfTheCheckpointIsReported(t *testing.T) {
+	disk, _, all := filedDisk(t)
+	b := disk.Bytes("/data/checkpoint")
+	for _, pos := range []int{30, len(b)/2 + 30} {
+		flipped := disk.Clone()
+		bad := append([]byte(nil), b...)
+		bad[pos] ^= 1
+		flipped.SetBytes("/data/checkpoint", bad)
+		s, _, got, lost := survivors(t, flipped, identity(1))
+		require.Equal(t, uint64(1), s.Stats().Damage, pos)
+		require.Len(t, got, len(all))
+		require.Empty(t, lost)
+		require.NoError(t, s.Close())
+	}
+}
+
+// The checkpoint names the commit log file that was written to when it was made.
+func TestAMissingCommitFileThatTheCheckpointNeedsIsReported(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Sync())
+	require.NoError(t, s.Checkpoint())
+	appendN(t, l, 10, 10)
+	require.NoError(t, s.Sync())
+	s.Drop()
+	names := commitFiles(disk)
+	require.Len(t, names, 1)
+	disk.Delete(names[0])
+	s, _, got, _ := survivors(t, disk, identity(1))
+	require.Equal(t, uint64(1), s.Stats().Damage)
+	require.Len(t, got, 10)
+	require.NoError(t, s.Close())
+}
+
+// A start knows what the commit log has lost: nobody has to read it first.
+func TestWhatTheCommitLogLostIsKnownAtOnce(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 3)
+	require.NoError(t, s.Sync())
+	appendN(t, l, 3, 1) // its chunk says that the one before is durable
+	require.NoError(t, s.Sync())
+	s.Drop()
+	tearChunk(t, disk, identity(1), 0)
+	s = openStill(t, disk)
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, uint64(1), s.Stats().LostEntries)
+	require.Equal(t, 1, l.Stats().Corrupt)
+	require.Equal(t, uint64(1), l.Stats().Lost)
+	require.NoError(t, s.Close())
+}

@@ -102,3 +102,13 @@ func (l *Log) CheckPlaces() error {
 	}
 	return nil
 }
+
+// DirOf returns the name of a log's directory.
+func DirOf(id wire.Identity) string { return logDir(id) }
+
+// Quiet reports whether the flusher waits for nothing but to be woken: it has written a mark.
+func (s *Store) Quiet() bool {
+	s.round.Lock()
+	defer s.round.Unlock()
+	return len(s.wake) == 0 && !s.timed.Load() && s.commits.marked == s.commits.lsn
+}

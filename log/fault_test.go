@@ -582,3 +582,22 @@ func TestTooManyOpenFilesPassByThemselves(t *testing.T) {
 	require.Len(t, readAll(t, l), int(l.Positions().NextIndex)-1)
 	require.NoError(t, s.Close())
 }
+
+// A store without writers has no round that would find space again.
+func TestAQuietStoreHealsFromAFullDisk(t *testing.T) {
+	disk := faultfs.New()
+	o := small(disk)
+	o.Hurry(time.Millisecond)
+	o.CheckpointInterval = time.Hour
+	s := open(t, o)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 20)
+	require.NoError(t, s.Sync())
+	eventually(t, "quiet", s.Quiet)
+	disk.Fail(noSpace(faultfs.OpSync, "/partitions/"))
+	require.ErrorIs(t, s.Checkpoint(), syscall.ENOSPC)
+	require.True(t, s.Stats().Full)
+	disk.Fail(nil)
+	eventually(t, "healed", func() bool { return !s.Stats().Full })
+	require.NoError(t, s.Close())
+}

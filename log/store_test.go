@@ -2,6 +2,7 @@ package log_test
 
 import (
 	"math/rand/v2"
+	"path"
 	"testing"
 	"time"
 
@@ -530,4 +531,30 @@ func TestSyncOfOneLogLeavesTheOthersAlone(t *testing.T) {
 	appendN(t, l, 0, 3)
 	require.NoError(t, l.Sync(), "nothing can be durable")
 	s.Drop()
+}
+
+// TestARemovedLogStaysRemoved removes a log whose entries are in the commit log, which another log still needs.
+func TestARemovedLogStaysRemoved(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	a, b := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	appendN(t, a, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	appendN(t, b, 0, 10)
+	require.NoError(t, b.Sync())
+	appendN(t, a, 10, 10)
+	require.NoError(t, a.Sync())
+	require.NoError(t, s.RemoveLog(identity(1)))
+	require.Equal(t, []wire.Identity{identity(2)}, s.Logs())
+	for _, name := range disk.Names() {
+		require.NotContains(t, name, path.Base(log.DirOf(identity(1))), "its files are gone")
+	}
+	for range 3 { // each start writes what was not durable for certain again
+		s.Drop()
+		disk = disk.Clone()
+		s = openStill(t, disk)
+		require.Equal(t, []wire.Identity{identity(2)}, s.Logs())
+		require.Len(t, readAll(t, openLog(t, s, identity(2), log.Config{})), 10)
+	}
+	require.NoError(t, s.Close())
 }
