@@ -135,6 +135,28 @@ func (c *compacted) check() map[uint64]keyed {
 	return got
 }
 
+// segments returns the paths of the segment files.
+func (c *compacted) segments() (names []string) {
+	for _, name := range c.disk.Names() {
+		if strings.HasSuffix(name, ".seg") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// sealed returns the number of segments with an intact footer.
+func (c *compacted) sealed() (n int) {
+	c.t.Helper()
+	for it, err := range log.InspectFS(c.disk, "/data") {
+		require.NoError(c.t, err)
+		if it.Kind == log.ItemSegment && it.Sealed {
+			n++
+		}
+	}
+	return n
+}
+
 func has(got map[uint64]keyed, offset uint64) bool {
 	_, ok := got[offset]
 	return ok
@@ -157,6 +179,9 @@ func TestCompactionKeepsTheLatestOfEveryKey(t *testing.T) {
 	after := c.l.Stats()
 	require.Less(t, after.Bytes, before.Bytes/3)
 	require.Less(t, after.Segments, before.Segments)
+	require.Equal(t, before.Bytes-after.Bytes, c.s.Stats().Reclaimed)
+	require.Len(t, c.segments(), after.Segments, "its files replace the others")
+	require.Equal(t, after.Segments-1, c.sealed())
 	got := c.check()
 	require.Less(t, len(got), 100, "the active segment is left as it is")
 	require.False(t, has(got, 0))
@@ -399,18 +424,45 @@ func TestPowerCutsDuringCompaction(t *testing.T) {
 	}
 }
 
+// TestDamageKeepsTombstones damages a segment that holds a record and not its deletion. Compaction leaves the segment as it
+// is, so the deletion has to stay, too, however old it is.
+func TestDamageKeepsTombstones(t *testing.T) {
+	c := newCompacted(t)
+	fill := func(n int) {
+		for i := range n {
+			c.append(wire.CodecNone, 0, fmt.Sprint("filler-", i%5), string(bytes.Repeat([]byte{'x'}, 100)))
+		}
+	}
+	c.append(wire.CodecNone, 0, "gone", "value")
+	fill(40)
+	c.append(wire.CodecNone, 0, "gone", "")
+	deleted := uint64(len(c.all) - 1)
+	fill(80)
+	require.NoError(t, c.s.Close())
+	name := c.segments()[0]
+	b := bytes.Clone(c.disk.Bytes(name))
+	b[len(b)/2] ^= 0x40
+	c.disk.SetBytes(name, b)
+
+	c.open()
+	c.now = c.now.Add(2 * tombstoneAge)
+	for range 3 { // the first pass finds the damage
+		fill(40)
+		c.compact()
+	}
+	require.Less(t, c.l.Stats().Segments, 7)
+	got := c.read(deleted)
+	require.True(t, has(got, deleted))
+	require.False(t, has(got, deleted+1))
+}
+
 func TestADamagedSegmentIsNotCompacted(t *testing.T) {
 	c := newCompacted(t)
 	for i := range 300 {
 		c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), fmt.Sprint("value ", i, string(make([]byte, 60))))
 	}
 	require.NoError(t, c.s.Close())
-	var segments []string
-	for _, name := range c.disk.Names() {
-		if len(name) > 4 && name[len(name)-4:] == ".seg" && bytes.Contains([]byte(name), []byte("partitions")) {
-			segments = append(segments, name)
-		}
-	}
+	segments := c.segments()
 	require.Greater(t, len(segments), 4)
 	b := bytes.Clone(c.disk.Bytes(segments[2]))
 	b[len(b)/2] ^= 0x40

@@ -433,6 +433,48 @@ func TestWithoutACheckpointTheLastSegmentKeepsItsEntries(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Without a checkpoint, what was purged stays so as far as files went, and the owner gets the newest state of a header.
+func TestWithoutACheckpointALogBeginsWithItsFirstSegment(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	var l *log.Log
+	c := log.Config{State: func() ([]byte, uint64) {
+		return []byte("a state of 33 bytes, not aligned."), l.Positions().NextIndex - 1
+	}}
+	l = openLog(t, s, identity(1), c)
+	for i := range uint64(3) {
+		appendN(t, l, i*60, 60)
+		require.NoError(t, s.Checkpoint())
+	}
+	require.NoError(t, l.TruncatePrefix(l.Positions().Next/2))
+	want := l.Positions()
+	require.Greater(t, want.FirstIndex, uint64(1))
+	all := readAll(t, l)
+	s.Drop()
+	disk.Delete("/data/checkpoint")
+	for _, name := range commitFiles(disk) {
+		disk.Delete(name)
+	}
+
+	s = openStill(t, disk)
+	l = openLog(t, s, identity(1), log.Config{})
+	got := l.Positions()
+	require.Equal(t, []uint64{want.FirstIndex, want.NextIndex, want.Next}, []uint64{got.FirstIndex, got.NextIndex, got.Next})
+	require.LessOrEqual(t, got.First, want.First)
+	require.Positive(t, got.First)
+	require.Equal(t, "a state of 33 bytes, not aligned.", string(l.State()))
+	require.Equal(t, all, readFrom(t, l, want.First, want.Next))
+	_, _, err := l.Append(data(180, 1, 10))
+	require.NoError(t, err)
+	require.NoError(t, s.Checkpoint())
+	s.Drop()
+	s = openStill(t, disk)
+	l = openLog(t, s, identity(1), log.Config{})
+	require.Equal(t, all, readFrom(t, l, want.First, want.Next))
+	require.Equal(t, want.NextIndex+1, l.Positions().NextIndex)
+	require.NoError(t, s.Close())
+}
+
 func TestASegmentThatWasCutKeepsWhatIsLeft(t *testing.T) {
 	disk, segments, all := filedDisk(t)
 	last := segments[len(segments)-1]

@@ -601,3 +601,26 @@ func TestAQuietStoreHealsFromAFullDisk(t *testing.T) {
 	eventually(t, "healed", func() bool { return !s.Stats().Full })
 	require.NoError(t, s.Close())
 }
+
+// After a failed flush, what was written before goes to a new file, together with what the next round has. That is durable
+// when the name of the file is, not before.
+func TestARoundIsDurableWhenTheNameOfItsFileIs(t *testing.T) {
+	for op, nth := range map[faultfs.Op]int{faultfs.OpRename: 1, faultfs.OpSyncDir: 2} { // the file is created with the first
+		disk := faultfs.New()
+		s := openStill(t, disk)
+		l, other := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+		appendN(t, l, 0, 10)
+		disk.Fail(failOn(faultfs.OpSync, "/commit/0000000000000001", 2)) // the first is of the new file
+		l.Flush(wire.LevelDisk)
+		s.Round()
+		require.True(t, l.Stats().ReadOnly)
+		appendN(t, other, 0, 10)
+		other.Flush(wire.LevelDisk)
+		disk.Fail(failOn(op, "/commit", nth))
+		s.Round()
+		disk.Fail(nil)
+		require.Equal(t, uint64(1), other.Positions().DurableIndex, op)
+		require.True(t, other.Stats().ReadOnly, op)
+		s.Drop()
+	}
+}

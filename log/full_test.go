@@ -2,6 +2,7 @@ package log_test
 
 import (
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -93,6 +94,9 @@ func TestAPurgeOfEverythingNeedsNoSpace(t *testing.T) {
 	disk.SetCapacity(disk.Used())
 	require.NoError(t, l.TruncatePrefix(l.Positions().Next))
 	require.Zero(t, l.Stats().Segments)
+	for _, name := range disk.Names() {
+		require.NotEqual(t, ".seg", path.Ext(name), "the files are gone")
+	}
 	require.NoError(t, l.CheckPlaces())
 	before := l.Positions()
 	s.Drop()
