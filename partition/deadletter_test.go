@@ -112,3 +112,54 @@ func TestADeadLetterThatCannotBeDecodedIsLost(t *testing.T) {
 	require.Equal(t, 2, strings.Count(lines.String(), "dead letters lost"), "once for each batch: %s", &lines)
 	require.Contains(t, lines.String(), "topic=jobs partition=0 offset=2")
 }
+
+// The headers of a record are left out when they and those of a dead letter are too large together.
+func TestADeadLetterWithTooManyHeadersLosesItsOwn(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	var b wire.BatchBuilder
+	b.Add(wire.Record{Value: []byte("v"), Headers: wire.Headers(nil).Append("h", make([]byte, wire.MaxHeaderBytes-100)), Time: 1})
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	rejected(t, p, &batch)
+	eventually(t, func() bool { return p.Groups(time.Now())[0].Dead == 0 })
+	got := records(t, n.Topic("dead").Partition(0), 0)
+	require.Len(t, got, 1)
+	require.Equal(t, "v", string(got[0].Value))
+	_, ok := got[0].Headers.Get("h")
+	require.False(t, ok)
+	name, _ := got[0].Headers.Get(HeaderDeadTopic)
+	require.Equal(t, "jobs", string(name))
+}
+
+// A partition asks for a burial once, however many messages die meanwhile: it holds its lock when it asks.
+func TestDeathsDuringABurialHoldNobodyUp(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{MaxPartitions: 2})
+	p := n.create("jobs", 1).Partition(0)
+	const messages = 50
+	for range messages {
+		publish(t, p, "a")
+	}
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{DeadLetter: "dead"}, time.Now())
+	require.NoError(t, err)
+	lease(t, p, messages)
+	done := make(chan error)
+	go func() {
+		for i := range uint64(messages) {
+			s := Settlement{Op: wire.OpReject, Ranges: []group.Settle{{First: i, Count: 1, Attempt: 1}}}
+			if _, _, err := p.Settle("workers", s, time.Now()); err != nil {
+				done <- err
+				return
+			}
+		}
+		close(done)
+	}()
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "a settlement waits for the burial")
+	}
+	eventually(t, func() bool { return p.Groups(time.Now())[0].Dead == 0 })
+	require.Len(t, values(t, n.Topic("dead").Partition(0), 0), messages)
+}

@@ -259,3 +259,37 @@ func TestAllPartitionsIncludeThoseAddedMeanwhile(t *testing.T) {
 		break
 	}
 }
+
+// What is removed before a topic grows is what an earlier attempt has left of it, not the partitions of others.
+func TestAGrowthLeavesOtherTopicsAlone(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	other := n.create("other", 3)
+	for _, p := range other.Partitions() {
+		publish(t, p, "a")
+	}
+	n.create("t", 1)
+	_, err := n.Alter("t", 3, nil)
+	require.NoError(t, err)
+	for _, p := range other.Partitions() {
+		publish(t, p, "b")
+	}
+	n.reopen()
+	for _, p := range n.Topic("other").Partitions() {
+		require.Equal(t, []string{"a", "b"}, values(t, p, 0))
+	}
+}
+
+// The clock drives a queue that a new partition has inherited, too.
+func TestAnInheritedQueueTakesBackItsLeases(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	topic := n.create("jobs", 1)
+	policy := QueuePolicy{Lease: time.Millisecond, BackoffMin: time.Millisecond, MaxDeliveries: 1}
+	_, err := topic.Partition(0).OpenQueue("workers", 0, policy, time.Now())
+	require.NoError(t, err)
+	topic, err = n.Alter("jobs", 2, nil)
+	require.NoError(t, err)
+	p := topic.Partition(1)
+	publish(t, p, "a")
+	require.Len(t, lease(t, p, 1), 1)
+	eventually(t, func() bool { return p.Stats().DeadLettered == 1 }) // nobody asks for it again
+}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // A pause that is sent again must not be answered before the first one is durable.
@@ -19,4 +21,46 @@ func TestAPauseThatChangesNothingIsAsDurableAsTheOneBefore(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, index, again)
 	}
+}
+
+// So must a drop of a group that is gone, also when the first one was before the end of the broker.
+func TestADropThatChangesNothingIsAsDurableAsTheOneBefore(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	_, err := p.Commit("workers", 0, 0, time.Now())
+	require.NoError(t, err)
+	drop := func(want bool) uint64 {
+		t.Helper()
+		index, known, err := p.DropGroup("workers", time.Now())
+		require.NoError(t, err)
+		require.Equal(t, want, known)
+		return index
+	}
+	index := drop(true)
+	require.Equal(t, p.log.Positions().NextIndex-1, index)
+	require.Equal(t, index, drop(false))
+	n.reopen()
+	p = n.Topic("jobs").Partition(0)
+	require.Equal(t, index, drop(false))
+	require.NoError(t, p.log.Sync())
+	require.True(t, p.Reached(index, wire.LevelDisk))
+}
+
+// And so must a member's commit that comes late.
+func TestALateCommitIsAsDurableAsTheOneBefore(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	publish(t, p, "a", "b", "c")
+	const generation = 7
+	p.SetFence("workers", generation)
+	index, err := p.Commit("workers", 3, generation, time.Now())
+	require.NoError(t, err)
+	late, err := p.Commit("workers", 2, generation, time.Now())
+	require.NoError(t, err)
+	require.Equal(t, index, late)
+	c, ok := p.Committed("workers")
+	require.True(t, ok)
+	require.Equal(t, uint64(3), c.Offset)
+	require.False(t, c.At.IsZero())
+	require.Equal(t, c.At, p.Groups(time.Now())[0].CommittedAt)
 }

@@ -307,6 +307,33 @@ func TestAHigherLevelTakesBackNothingThatWasVisible(t *testing.T) {
 	require.Equal(t, uint64(3), p.Visible(), "the new level counts for what comes")
 }
 
+// What was visible at the lower level stays so before anything has flushed it.
+func TestWhatWasVisibleStaysSoUntilItIsFlushed(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	topic := n.create("orders", 1, "durability", "memory")
+	p := topic.Partition(0)
+	publish(t, p, "a", "b", "c")
+	c, err := topic.Config().With(pairs("durability", "disk"))
+	require.NoError(t, err)
+	require.True(t, topic.configure(&c, topic.Partitions()))
+	require.Equal(t, uint64(3), p.Visible())
+}
+
+// Retention would remove the latest records of keys that nobody has written for long.
+func TestACompactedTopicKeepsTheLatestRecordsForEver(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	kv := []string{"retention", "1h", "retention_bytes", "5000", "retention_count", "7"}
+	topic := n.create("orders", 1, append(kv, "cleanup", "compact")...)
+	for range 2 {
+		require.Equal(t, log.Retention{}, topic.Partition(0).log.Config().Retention)
+		n.reopen()
+		topic = n.Topic("orders")
+	}
+	_, err := n.Alter("orders", 0, pairs("cleanup", "delete"))
+	require.NoError(t, err)
+	require.Equal(t, log.Retention{Age: time.Hour, Bytes: 5000, Count: 7}, topic.Partition(0).log.Config().Retention)
+}
+
 func lease(t *testing.T, p *Partition, n int) []group.Lease {
 	t.Helper()
 	l, err := p.Lease(nil, "workers", n, 0, 1, time.Now())
@@ -379,8 +406,10 @@ func TestDeadLettersGoToTheirTopicWithTheReason(t *testing.T) {
 	require.Equal(t, "workers", header(got[0], HeaderDeadGroup))
 	require.Equal(t, "smtp timeout", header(got[1], HeaderDeadReason))
 	require.Equal(t, "1", header(got[1], HeaderDeadAttempts))
-	_, err = time.Parse(time.RFC3339Nano, header(got[1], HeaderDeadLast))
-	require.NoError(t, err)
+	for _, name := range []string{HeaderDeadFirst, HeaderDeadLast} {
+		_, err = time.Parse(time.RFC3339Nano, header(got[1], name))
+		require.NoError(t, err)
+	}
 	n.reopen()
 	require.Empty(t, lease(t, n.Topic("jobs").Partition(0), 10), "dead letters are done")
 	require.Equal(t, uint64(2), dead().Partition(0).Visible(), "and are not buried twice")
@@ -609,10 +638,12 @@ func TestTheLimitOfPartitionsCountsThoseThatExist(t *testing.T) {
 	}
 	n.create("a", 4)
 	n.create("b", 3)
-	_, err := n.Alter("b", 6, nil)
-	require.NoError(t, err)
+	for _, partitions := range []int{4, 6} {
+		_, err := n.Alter("b", partitions, nil)
+		require.NoError(t, err)
+	}
 	full()
-	_, err = n.Alter("a", 5, nil)
+	_, err := n.Alter("a", 5, nil)
 	require.ErrorIs(t, err, wire.CodeLimit)
 	n.reopen()
 	full()

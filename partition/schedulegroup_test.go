@@ -172,6 +172,19 @@ func TestAGroupIsPublishedApartWhenOneOfItIsRefused(t *testing.T) {
 	}
 }
 
+// The companion log keeps the messages of a group until all of what was published of it is durable.
+func TestAGroupThatIsPublishedApartIsWaitedForToItsEnd(t *testing.T) {
+	_, _, p := scheduleNode(t, t.TempDir(), "disk")
+	_, _, _, err := p.Publish(withIDs(t, wire.Producer{}, "c"), p.ScheduleTime().UnixMilli())
+	require.NoError(t, err)
+	batch := withIDs(t, wire.Producer{ID: SchedulerID}, "a", "b", "d")
+	p.producers.mu.Lock()
+	index, err := p.publishApart(batch, 0, p.ScheduleTime().UnixMilli())
+	p.producers.mu.Unlock()
+	require.NoError(t, err)
+	require.Equal(t, p.log.Positions().NextIndex-1, index)
+}
+
 // What is left of groups is copied when the rest of their surroundings is done.
 func TestWhatIsLeftOfGroupsIsCopiedForward(t *testing.T) {
 	n, f, p := scheduleNode(t, t.TempDir(), "memory")
