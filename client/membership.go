@@ -63,7 +63,10 @@ type membership struct {
 	sub     uint32    // names the membership on conn
 	waiting bool      // a join or heartbeat is in progress
 	again   bool      // send another heartbeat after it
-	asked   time.Time // when it was sent
+	asked   time.Time // when the first of them was sent that is not answered
+	sent    time.Time // when the last one was sent
+	seen    motion    // of conn
+	moved   time.Time // when conn was last seen to move
 	heard   time.Time // when the broker last answered
 	now     assignment
 	ended   bool
@@ -126,6 +129,7 @@ func (m *membership) resume(cn *conn) {
 		return
 	}
 	m.conn, m.sub, m.joined, m.waiting, m.again = cn, 0, false, false, false
+	m.seen, m.moved = motion{}, time.Now()
 	m.joinLocked(working)
 }
 
@@ -135,7 +139,7 @@ func (m *membership) joinLocked(working map[place]struct{}) {
 		Group: m.s.Name, Member: m.id, Instance: m.s.Instance, Topics: m.s.Topics,
 		SessionMs: waitMs(m.s.SessionTimeout), HandoverMs: waitMs(m.s.HandoverTimeout), Claims: byTopic(working),
 	}
-	m.waiting, m.asked = true, time.Now()
+	m.sentLocked()
 	id, _ := cn.enqueue(wire.OpJoinGroup, 0, j.Append, func(f *frame, err error) { m.answered(cn, f, err, true) },
 		func(id uint32) {
 			delete(cn.members, m.sub)
@@ -161,8 +165,17 @@ func byTopic(places map[place]struct{}) []wire.TopicPartitions {
 	return list
 }
 
+// sentLocked notes that a join or heartbeat is about to be sent.
+func (m *membership) sentLocked() {
+	m.sent = time.Now()
+	if !m.waiting {
+		m.waiting, m.asked = true, m.sent
+	}
+}
+
 // beat sends a heartbeat, which also tells the broker what the member has released. While a join or
-// heartbeat is in progress, it is sent after that one.
+// heartbeat is in progress, it is sent after that one. But a heartbeat does not wait for longer than the interval: on a
+// slow network the answer may take as long as the session.
 func (m *membership) beat() {
 	m.mu.Lock()
 	seen := m.now
@@ -174,7 +187,7 @@ func (m *membership) beat() {
 	switch {
 	case m.ended || cn == nil:
 		return
-	case m.waiting:
+	case m.waiting && (!m.joined || time.Since(m.sent) < m.every*3/4):
 		m.again = true
 		return
 	case !m.joined:
@@ -187,7 +200,7 @@ func (m *membership) beat() {
 		}
 	}
 	h := wire.Heartbeat{Group: m.s.Name, Member: m.id, Revision: seen.revision, Busy: byTopic(working)}
-	m.waiting, m.asked = true, time.Now()
+	m.sentLocked()
 	cn.ask(wire.OpHeartbeat, 0, h.Append, func(f *frame, err error) { m.answeredLater(cn, f, err) })
 }
 
@@ -272,11 +285,16 @@ func (m *membership) current() assignment {
 	return m.now
 }
 
-// check ends the connection when the broker has left two heartbeats unanswered.
+// check ends the connection when the broker has left two heartbeats unanswered. On one that moves the answers may be
+// behind other data, so they get three sessions of time.
 func (m *membership) check() {
 	m.mu.Lock()
 	cn, waited := m.conn, time.Since(m.asked)
-	stuck := cn != nil && m.waiting && waited > 2*m.every
+	if cn != nil && cn.moves(&m.seen) {
+		m.moved = time.Now()
+	}
+	silent := min(waited, time.Since(m.moved)) > 2*m.every || waited > 3*m.s.SessionTimeout
+	stuck := cn != nil && m.waiting && silent
 	m.mu.Unlock()
 	if stuck {
 		m.c.stalled(Stall{What: "heartbeat", For: waited})

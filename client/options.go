@@ -73,8 +73,10 @@ type Options struct {
 	// broker of the address rejects the login. Default 50 ms and 5 s.
 	ReconnectMin, ReconnectMax time.Duration
 	// PingInterval is how often the client pings the broker. A connection on which nothing arrived
-	// since the previous ping is closed and dialled again. Default 10 s, or less when the broker's
-	// idle timeout demands it.
+	// since the previous ping is closed and dialled again, so a broker that vanishes is noticed after
+	// one to two intervals. While more than 64 KiB of output are on their way and get fewer, the
+	// answer gets more time: the network is slow. Default 10 s, or less when the broker's idle
+	// timeout demands it.
 	PingInterval time.Duration
 
 	// OnConnect is called after every login. This hook and those below run on the client's

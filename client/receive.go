@@ -265,7 +265,7 @@ func (cn *conn) abandon() {
 }
 
 // probeLoop pings the broker at an interval. A connection on which nothing arrived since the last
-// ping is dead.
+// ping is dead, unless that ping is still waiting behind other output that moves.
 func (cn *conn) probeLoop() {
 	every := cn.c.opts.PingInterval
 	if idle := time.Duration(cn.hello.IdleMs) * time.Millisecond; idle > 0 {
@@ -274,19 +274,20 @@ func (cn *conn) probeLoop() {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	next := time.Now().Add(refreshEvery)
+	var seen motion
+	cn.moves(&seen)
 	for {
 		if time.Now().After(next) {
 			next = time.Now().Add(refreshEvery)
 			cn.c.producer.refresh(cn)
 		}
-		before := cn.line.reads.Load()
 		cn.ask(wire.OpPing, 0, nil, func(*frame, error) {})
 		select {
 		case <-tick.C:
 		case <-cn.down:
 			return
 		}
-		if cn.line.reads.Load() == before {
+		if !cn.moves(&seen) {
 			cn.c.stalled(Stall{What: "ping", For: every})
 			cn.fail(fmt.Errorf("no answer to a ping within %v", every))
 			return
