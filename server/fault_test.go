@@ -237,6 +237,34 @@ func TestAPeerThatNeverReadsIsCutOff(t *testing.T) {
 	alive(t, srv)
 }
 
+// TestASlowNetworkIsNoPeerThatNeverReads reads so little at a time that the kernel takes no more output for several times
+// the timeout.
+func TestASlowNetworkIsNoPeerThatNeverReads(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux says what a socket keeps")
+	}
+	srv := startServer(t, Options{SlowTimeout: 500 * time.Millisecond})
+	writer := login(t, srv)
+	h := writer.resolve("orders").Handle
+	value := strings.Repeat("v", 1<<20-100)
+	for range 16 {
+		writer.publish(h, 0, value)
+	}
+	p := login(t, srv)
+	require.NoError(t, p.conn.(*net.TCPConn).SetReadBuffer(64<<10))
+	p.resolve("orders")
+	sub := wire.Subscribe{Handle: h, From: wire.Position{Kind: wire.PositionFirst}, Credit: 1 << 31}
+	_, err := p.conn.Write(request1(wire.OpSubscribe, 0, 3, sub.Append))
+	require.NoError(t, err)
+	buf := make([]byte, 16<<10)
+	for range 100 {
+		_, err := io.ReadFull(p.conn, buf)
+		require.NoError(t, err)
+		time.Sleep(30 * time.Millisecond) // so slow is the network
+	}
+	require.Zero(t, srv.metrics.slowConsumers.Load())
+}
+
 func heapInUse() int64 {
 	runtime.GC()
 	var m runtime.MemStats

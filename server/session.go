@@ -69,6 +69,7 @@ type session struct {
 	lastRead  time.Time
 	stuckAt   time.Time // since when the peer reads nothing of its pending output
 	stuckRead int64     // what it had read by then
+	stuckKept int32     // what the kernel kept for it at the last look
 	unread    int       // pending output at the last look, as counted in Server.unread
 }
 
@@ -276,6 +277,18 @@ func (s *session) checkPending(now time.Time) {
 	}
 }
 
+// checkKept notes that a peer reads when the kernel keeps less for it. The kernel takes more output only once a third of
+// its buffer is free, and that is megabytes: over 1 Mbit/s it takes longer than Options.SlowTimeout.
+func (s *session) checkKept(now time.Time) {
+	c, ok := s.t.(interface{ Fd() int })
+	if !ok || s.stuckAt.IsZero() {
+		return
+	}
+	if kept := keptOutput(c.Fd()); kept != s.stuckKept {
+		s.stuckKept, s.stuckAt = kept, now
+	}
+}
+
 // countUnread notes the session's part of Server.unread.
 func (s *session) countUnread(pending int) {
 	if pending != s.unread {
@@ -297,6 +310,7 @@ func (s *session) checkTimeouts(now time.Time) {
 		return
 	}
 	s.checkPending(now)
+	s.checkKept(now)
 	o := &s.loop.srv.opts
 	quiet := now.Sub(s.lastRead)
 	switch {
