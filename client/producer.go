@@ -224,15 +224,18 @@ func (t *topic) accept(m *Message) (l *lane, size int, alone bool, err error) {
 // refusal for its size affects no other message. It refuses what cannot be stored, for the same
 // reason.
 func (t *topic) measure(m *Message) (size int, alone bool, err error) {
-	headers := 0
+	headers, pairs := 0, len(m.Headers)
 	for i := range m.Headers {
-		headers += len(m.Headers[i].Name) + len(m.Headers[i].Value) + 2*3
+		headers += len(m.Headers[i].Name) + len(m.Headers[i].Value)
 	}
 	if m.ID != "" {
-		headers += len(wire.HeaderID) + len(m.ID) + 2*3
+		headers, pairs = headers+len(wire.HeaderID)+len(m.ID), pairs+1
 	}
+	content := len(m.Key) + len(m.Value) + headers
+	headers += pairs * 2 * 3 // their lengths
 	payload := len(m.Key) + len(m.Value) + headers + len(m.Subject)
-	limit := t.info.Load().maxMessage
+	info := t.info.Load()
+	limit := info.maxMessage
 	switch {
 	case len(m.Key) > wire.MaxKeyBytes:
 		return 0, false, t.tooLarge("key", len(m.Key), wire.MaxKeyBytes)
@@ -240,8 +243,10 @@ func (t *topic) measure(m *Message) (size int, alone bool, err error) {
 		return 0, false, t.tooLarge("headers", headers, wire.MaxHeaderBytes)
 	case len(m.Subject) > wire.MaxSubjectBytes:
 		return 0, false, t.tooLarge("subject", len(m.Subject), wire.MaxSubjectBytes)
-	case payload > limit:
-		return 0, false, t.tooLarge("message", payload, limit)
+	case content > limit:
+		return 0, false, t.tooLarge("message", content, limit)
+	case payload > info.maxAtomic: // what is around the content has to fit the frame, too
+		return 0, false, t.tooLarge("message", payload, info.maxAtomic)
 	case len(m.ID) > wire.MaxMessageID:
 		return 0, false, t.tooLarge("message id", len(m.ID), wire.MaxMessageID)
 	case !m.Level.Valid():

@@ -22,7 +22,7 @@ type Config struct {
 	SegmentBytes int64
 	// SegmentAge is the age at which a segment is sealed. 0 means the store's default.
 	SegmentAge time.Duration
-	// MaxRecord is the size of the largest record in bytes, with its key and headers.
+	// MaxRecord is how many bytes the key, headers and value of a record have at most.
 	MaxRecord int
 	// Hash chooses the partition of a key.
 	Hash wire.Hash
@@ -36,10 +36,6 @@ type Config struct {
 	// topic's own name, and "none" no subject.
 	Subjects string
 }
-
-// maxRecordLimit is the largest MaxRecord. It leaves room in a frame for the headers of the frame and the batch, and for
-// those of a dead letter: 984 bytes with the longest names and reason.
-const maxRecordLimit = wire.MaxFrameBytes - 1<<10
 
 // DefaultConfig returns the configuration of a topic without settings: level disk, kept for seven days.
 func DefaultConfig() Config {
@@ -74,7 +70,7 @@ var settings = []setting{
 		"max_record_bytes", func(c *Config) string { return strconv.Itoa(c.MaxRecord) },
 		func(c *Config, v string) error {
 			var n int64
-			err := setBytes(&n, v, 1, maxRecordLimit)
+			err := setBytes(&n, v, 1, wire.MaxRecordBytes)
 			c.MaxRecord = int(n)
 			return err
 		},

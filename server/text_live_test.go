@@ -716,3 +716,20 @@ func TestFirstPongIsFollowedByConnectInfo(t *testing.T) {
 	f(`,"protocol":0`, false)
 	f("", false)
 }
+
+// A topic stores every payload that INFO allows, with headers, and on a subject that is stored with the record.
+func TestTextPublishOfTheLargestPayload(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("orders", wire.Setting{Key: "subjects", Value: "orders.>"})
+	p := b.program("SUB in 1")
+	most := b.srv.maxPayload()
+	header := "NATS/1.0\r\nrafka-key: alice\r\nA: b\r\nA: c\r\n\r\n"
+	f := func(offset int, publish string) {
+		t.Helper()
+		p.feed(publish)
+		want := fmt.Sprintf(`{"topic":"orders","partition":0,"offset":%d,"level":"memory"}`, offset)
+		require.Equal(t, fmt.Sprintf("MSG in 1 %d\r\n%s\r\n", len(want), want), p.take())
+	}
+	f(0, fmt.Sprintf("PUB orders.eu.paid in %d\r\n%s\r\n", most, strings.Repeat("x", most)))
+	f(1, fmt.Sprintf("HPUB orders.eu.paid in %d %d\r\n%s%s\r\n", len(header), most, header, strings.Repeat("x", most-len(header))))
+}

@@ -264,8 +264,8 @@ func (r *RecordReader) Next(rec *Record) (bool, error) {
 }
 
 // Validate checks the records of a batch from a producer: there are exactly Count, all are well formed, and
-// none has more than maxRecord bytes. It does not open a compressed batch, which its readers check. It
-// refuses a batch that is marked as compacted. The error is ErrBatch or ErrRecordTooLarge.
+// none has more than maxRecord bytes of key, headers and value. It does not open a compressed batch, which its
+// readers check. It refuses a batch that is marked as compacted. The error is ErrBatch or ErrRecordTooLarge.
 func (b *Batch) Validate(maxRecord int) error {
 	if b.Thinned() {
 		return ErrBatch
@@ -279,7 +279,7 @@ func (b *Batch) Validate(maxRecord int) error {
 		if !ok || body[0] != 0 && !validRecord(body) {
 			return ErrBatch
 		}
-		if len(body) > maxRecord {
+		if len(body) > maxRecord && (len(body) > MaxRecordBytes || contentLen(body) > maxRecord) {
 			return ErrRecordTooLarge
 		}
 		rest = next
@@ -318,6 +318,18 @@ func validRecord(b []byte) bool {
 	}
 	var r Record
 	return r.parse(b, 0) && !r.Removed
+}
+
+// contentLen returns the size of the key, headers and value in the body of a valid record. Its subject, and what
+// separates the fields, do not count: a NATS client may send as much as INFO says, to any subject.
+func contentLen(body []byte) int {
+	var r Record
+	r.parse(body, 0)
+	n := len(r.Key) + len(r.Value)
+	for name, value := range r.Headers.All() {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 // Cut appends to dst a batch of the records [from, to) of b, which must not be compressed, and returns the

@@ -472,3 +472,36 @@ func BenchmarkAdd(b *testing.B) {
 	add("record", func(to *BatchBuilder) { to.Add(Record{Value: value}) })
 	add("plain", func(to *BatchBuilder) { to.AddPlain(nil, value) })
 }
+
+// The limit of a record counts the key, the headers and the value. What separates them, the time and the subject
+// are the protocol's.
+func TestRecordLimitCountsContent(t *testing.T) {
+	f := func(content int, r Record) {
+		t.Helper()
+		for _, second := range []bool{false, true} { // a batch of one record has a way of its own
+			var b BatchBuilder
+			b.Add(r)
+			if second {
+				b.Add(Record{Value: []byte("v")})
+			}
+			_, ok := PlainBatch(b.Bytes(), content-1)
+			require.False(t, ok)
+			batch, err := ParseBatch(b.Bytes())
+			require.NoError(t, err)
+			require.NoError(t, batch.Validate(content))
+			require.ErrorIs(t, batch.Validate(content-1), ErrRecordTooLarge)
+		}
+	}
+	value := bytes.Repeat([]byte("v"), 1000)
+	f(1000, Record{Value: value})
+	f(1003, Record{Key: []byte("key"), Value: value})
+	f(1007, Record{Headers: Headers{}.Append("a", []byte("b")).Append("name", []byte("c")), Value: value})
+	f(1000, Record{Time: 5, Subject: []byte("orders.eu"), Value: value})
+	f(3, Record{Key: []byte("key")})
+
+	var b BatchBuilder // no limit lets a record outgrow a frame
+	b.Add(Record{Value: make([]byte, MaxRecordBytes)})
+	batch, err := ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	require.ErrorIs(t, batch.Validate(MaxRecordBytes), ErrRecordTooLarge)
+}

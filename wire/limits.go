@@ -11,6 +11,9 @@ const (
 	MaxHelloBytes = 4 << 10
 	// DefaultMaxRecordBytes is the default limit of one record's key, value and headers together.
 	DefaultMaxRecordBytes = 1 << 20
+	// MaxRecordBytes bounds an encoded record, and so what a topic's limit may be. It leaves room in a frame for the
+	// headers of the frame and the batch, and for those of a dead letter: 984 bytes with the longest names and reason.
+	MaxRecordBytes = MaxFrameBytes - 1<<10
 	// MaxTopicName is the longest topic name in bytes; it also fits a file name.
 	MaxTopicName = 255
 	// MaxGroupName is the longest group name in bytes.
