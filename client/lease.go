@@ -153,6 +153,33 @@ func (q *QueueConsumer) missingLocked() int {
 	return max(0, missing)
 }
 
+// growLocked leases more ahead when the workers of a Run had nothing to do while the answer travelled that brought so
+// many of the messages asked for, although the one before it also brought all: otherwise a distant broker allows
+// only Source.Prefetch messages in each round trip.
+func (q *QueueConsumer) growLocked(asked, brought int) {
+	dry := q.full && len(q.ready) == 0
+	q.full = brought == asked
+	if dry && q.full && q.renews && q.s.grows {
+		q.want = min(2*q.want, mostAhead)
+	}
+}
+
+// aheadTime is how long a message may be ready until workers count as too slow for more than Source.Prefetch.
+const aheadTime = time.Second
+
+// shrinkLocked undoes growLocked when messages wait for workers. It returns what is too much then, which other
+// consumers can have.
+func (q *QueueConsumer) shrinkLocked(now time.Time) (surplus []*Message) {
+	if q.want <= q.s.Prefetch || len(q.ready) == 0 || now.Sub(q.ready[0].lease.since) < aheadTime {
+		return nil
+	}
+	q.want = q.s.Prefetch
+	keep := min(len(q.ready), q.want)
+	surplus = slices.Clone(q.ready[keep:])
+	q.ready = q.ready[:keep:keep]
+	return surplus
+}
+
 // canGoOn reports whether leasing may succeed later. It first repairs what it can.
 func (q *QueueConsumer) canGoOn(err error) bool {
 	if q.ctx.Err() != nil {
@@ -241,6 +268,7 @@ func (q *QueueConsumer) body(f *frame) *buffer {
 // onLeased ends a claim of n messages and takes the messages that it brought.
 func (q *QueueConsumer) onLeased(n int, ms []*Message) {
 	q.mu.Lock()
+	q.growLocked(n, len(ms))
 	q.claimedLocked(n, len(ms))
 	closed := q.closed
 	if !closed && len(ms) > 0 {

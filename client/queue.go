@@ -32,6 +32,7 @@ type QueueConsumer struct {
 	asking   int        // messages requested and not received
 	leases   int        // lease requests in progress
 	several  bool       // the last request brought more than one message
+	full     bool       // the last request brought all that it asked for
 	renews   bool       // the consumer belongs to a Run, which extends leases
 	ready    []*Message
 	changed  chan struct{} // closed and replaced when ready, acks, closed or err changed

@@ -192,10 +192,15 @@ func (r *queueRun) extendHeld(context.Context) {
 	}
 }
 
-// extendHeld extends all leases that are held, except those older than MaxLease, which it gives up.
+// extendHeld extends all leases that are held, except those older than MaxLease, which it gives up, and those that
+// slow workers should leave to others.
 func (q *QueueConsumer) extendHeld() {
 	now := time.Now()
 	held := settlement{}
+	q.mu.Lock()
+	surplus := q.shrinkLocked(now)
+	q.mu.Unlock()
+	q.giveBack(surplus)
 	q.mu.Lock()
 	q.held.each(func(l *lease) {
 		if now.Sub(l.since) > q.s.MaxLease {

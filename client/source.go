@@ -17,6 +17,7 @@ type Source struct {
 	Name   string // the name of the group or queue
 	Topics []string
 	queue  bool
+	grows  bool // Prefetch is the default, so Run raises it while that is too little
 
 	// Workers is how many handlers run at once. In a group, the messages of one partition are
 	// always handled one after the other. Default 1.
@@ -70,9 +71,10 @@ type Source struct {
 	MaxLease time.Duration
 	// Prefetch is how many messages of a queue Run leases ahead. Thousands suit handlers that take
 	// microseconds; one for each worker suits handlers that take minutes. When a process is killed,
-	// that was an attempt for what it had leased ahead, too. Default 32 for each worker, but at most
-	// 1000, and one for each worker when MaxDeliveries is 1 or 2. Limit 65,535, to which more is
-	// lowered.
+	// that was an attempt for what it had leased ahead, too. Default 32 for each worker, and up to 1000 in
+	// all while the workers handle what is leased ahead faster than the broker's next answer arrives, as
+	// over a long distance; one for each worker when MaxDeliveries is 1 or 2. Limit 65,535, to which more
+	// is lowered.
 	Prefetch int
 }
 
@@ -113,6 +115,7 @@ func (s Source) withDefaults() Source {
 	if s.MaxDeliveries > 0 && s.MaxDeliveries <= fewDeliveries {
 		ahead = 1
 	}
+	s.grows = s.grows || s.Prefetch == 0 && ahead > 1
 	set(&s.Prefetch, min(mostAhead, ahead*s.Workers))
 	s.Prefetch = min(s.Prefetch, maxPrefetch)
 	if !s.queue {
