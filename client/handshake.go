@@ -21,13 +21,17 @@ const Version = "0.1.0"
 const maxHelloReply = 4 << 10
 
 // connect dials the brokers in turn, starting with the one at c.nextEndpoint, and returns the first
-// connection that logged in. The error joins those of all attempts; it is permanent when all of them are.
+// connection that logged in. All of it takes at most Options.RequestTimeout, which the brokers share: one that does not
+// answer at all leaves time for the others. The error joins those of all attempts; it is permanent when all of them are.
 func (c *Client) connect(ctx context.Context) (cn *conn, isPermanent bool, err error) {
 	var errs []error
 	isPermanent = true
-	for range c.endpoints {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
+	defer cancel()
+	end, _ := ctx.Deadline()
+	for i := range c.endpoints {
 		e := c.endpoints[c.nextEndpoint%len(c.endpoints)]
-		cn, err := c.login(ctx, e)
+		cn, err := c.login(ctx, e, time.Until(end)/time.Duration(len(c.endpoints)-i))
 		if err == nil {
 			return cn, false, nil
 		}
@@ -52,8 +56,8 @@ func permanent(err error) bool {
 
 // login opens one connection. It sends its first bytes at once, and skips the greeting when that
 // arrives.
-func (c *Client) login(ctx context.Context, e endpoint) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
+func (c *Client) login(ctx context.Context, e endpoint, timeout time.Duration) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	nc, err := c.opts.Dialer(ctx, e.addr)
 	if err != nil {
