@@ -18,12 +18,13 @@ type board struct {
 	c      *Coordinator
 	now    time.Time
 	topics map[string]int
+	ids    map[string]byte // counts how often a topic was made again
 	last   uint32
 	fences map[Fence]Fence // by group and partition
 }
 
 func newBoard(t testing.TB) *board {
-	b := &board{t: t, now: t0, topics: map[string]int{}, fences: map[Fence]Fence{}}
+	b := &board{t: t, now: t0, topics: map[string]int{}, ids: map[string]byte{}, fences: map[Fence]Fence{}}
 	b.c = b.coordinator()
 	return b
 }
@@ -31,7 +32,7 @@ func newBoard(t testing.TB) *board {
 func (b *board) coordinator() *Coordinator {
 	return NewCoordinator(func(name string) (Topic, bool) {
 		n, ok := b.topics[name]
-		t := Topic{ID: [16]byte{byte(len(name))}}
+		t := Topic{ID: [16]byte{byte(len(name)), b.ids[name]}}
 		for i := range n {
 			t.Partitions = append(t.Partitions, uint16(i))
 		}
@@ -272,6 +273,66 @@ func TestTopicsThatGrowOrGoAreNoticed(t *testing.T) {
 	require.True(t, b.fences[Fence{Group: "g", Partition: Partition{"bb", 0}}].Open)
 }
 
+// Commits to a topic that was deleted are not commits to the one that has its name.
+func TestATopicThatWasMadeAgainIsAnotherTopic(t *testing.T) {
+	b := newBoard(t)
+	b.topics["a"] = 2
+	b.join("m1", "a")
+	before, _ := b.c.Assignment("g", "m1")
+	b.ids["a"]++
+	b.c.Refresh(b.now)
+	require.Equal(t, []string{"m1"}, b.settle())
+	require.Equal(t, []string{"a/0", "a/1"}, b.has("m1"))
+	now, _ := b.c.Assignment("g", "m1")
+	for i := range now.Partitions {
+		require.Greater(t, now.Partitions[i].Generation, before.Partitions[i].Generation)
+	}
+}
+
+// When the last member that subscribes to a topic is gone, clients that are no members may commit there.
+func TestATopicWithoutSubscribersIsOpen(t *testing.T) {
+	for name, gone := range map[string]func(b *board){
+		"left": func(b *board) { require.NoError(t, b.c.Leave("g", "m2", b.now)) },
+		"silent": func(b *board) {
+			b.now = b.now.Add(DefaultSession / 2)
+			require.NoError(t, b.c.Heartbeat("g", "m1", 0, nil, b.now))
+			b.now = b.now.Add(DefaultSession / 2)
+			b.c.Expire(b.now)
+		},
+	} {
+		b := newBoard(t)
+		b.topics["a"], b.topics["b"] = 1, 1
+		b.join("m1", "a")
+		b.join("m2", "b")
+		require.Equal(t, []string{"b/0"}, b.has("m2"), name)
+		gone(b)
+		b.settle()
+		require.Equal(t, []string{"a/0"}, b.has("m1"), name)
+		require.True(t, b.fences[Fence{Group: "g", Partition: Partition{"b", 0}}].Open, name)
+	}
+}
+
+// An earlier deadline does not make the coordinator forget the later ones.
+func TestTheHandoverTimeoutIsKnownBehindOtherDeadlines(t *testing.T) {
+	b := newBoard(t)
+	b.topics["a"] = 2
+	join := func(member string, session time.Duration) {
+		t.Helper()
+		require.NoError(t, b.c.Join(Join{Group: "g", Member: member, Topics: []string{"a"}, Session: session}, b.now))
+		b.settle()
+	}
+	join("m1", MaxSession)
+	join("m2", MaxSession)
+	end := b.now.Add(DefaultHandover)
+	join("m3", DefaultSession) // has nothing, and is silent
+	b.pass(DefaultSession)
+	at, ok := b.c.Due()
+	require.True(t, ok)
+	require.Equal(t, end, at)
+	b.pass(end.Sub(b.now))
+	require.Len(t, b.has("m2"), 1)
+}
+
 func TestMembersGetTheTopicsTheySubscribeTo(t *testing.T) {
 	b := newBoard(t)
 	b.topics["a"], b.topics["b"], b.topics["c"] = 2, 2, 1
@@ -302,6 +363,9 @@ func TestASeekRenewsTheGenerationsOfTheHolders(t *testing.T) {
 	require.Greater(t, now.Partitions[0].Generation, before.Partitions[0].Generation)
 	b.c.Touch("g")
 	require.Equal(t, []string{"m1", "m2"}, b.settle())
+	touched, _ := b.c.Assignment("g", "m1")
+	require.Greater(t, touched.Revision, now.Revision, "or a member would take it for the one that it has")
+	require.Equal(t, now.Partitions, touched.Partitions)
 	b.c.Touch("nobody")
 	require.Empty(t, b.settle())
 }

@@ -172,7 +172,6 @@ func (o *order) leave(offset uint64) (first uint64, changed bool) {
 	}
 	o.links.at(before).next = next
 	if c.tail == offset {
-		o.links.at(before).next = 0
 		o.chains[key] = chain{head: c.head, tail: before}
 	}
 	return 0, false

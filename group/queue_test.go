@@ -386,3 +386,35 @@ func TestRewindEndsWhatAClockAheadBegan(t *testing.T) {
 	_, n = q.PlanExpire(nil, t0.Add(time.Minute))
 	require.Equal(t, 2, n, "0, which was leased again, and 1")
 }
+
+// A dead letter waits for its burial, not for a time.
+func TestRewindLeavesDeadLettersAlone(t *testing.T) {
+	s, q := openQueue(t, Policy{})
+	q.Lease(nil, 1, 1, 0, 1, t0)
+	apply(t, s, 0)(q.PlanReject(nil, settle(0, 1, 1), "no", t0))
+	q.Rewind(t0)
+	_, ok := q.Deadline()
+	require.False(t, ok)
+	require.Empty(t, q.Lease(nil, 1, 1, 0, 1, t0))
+	require.Equal(t, 1, q.Stats().Dead)
+}
+
+// A restart may find more messages open than a queue may have in flight: those behind the last one that was settled.
+func TestAQueueThatTracksTooManyLeasesNothingFresh(t *testing.T) {
+	s, q := openQueue(t, Policy{})
+	require.NoError(t, s.Apply(appendAck(t, MaxInFlight+10)))
+	require.Len(t, q.Lease(nil, MaxInFlight, MaxInFlight+100, 0, 1, t0), 1)
+	require.Equal(t, []Lease{{MaxInFlight, 10, 1}}, q.Lease(nil, 100, MaxInFlight+100, 0, 1, t0), "no fresh ones")
+	require.Equal(t, MaxInFlight+10, q.Stats().InFlight)
+}
+
+// appendAck returns the command that acknowledges one message.
+func appendAck(t *testing.T, offset uint64) []byte {
+	t.Helper()
+	_, q := openQueue(t, Policy{})
+	q.runs.append(run{first: offset, count: 1, attempts: 1, deadline: ms(t0) + 1000})
+	q.next = offset + 1
+	cmd, lost := q.PlanAck(nil, settle(offset, 1, 1))
+	require.Zero(t, lost)
+	return cmd
+}
