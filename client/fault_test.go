@@ -814,3 +814,26 @@ func TestLargeFramesAreReadInPlace(t *testing.T) {
 	rest := n + wire.HeaderBytes - smallRead
 	require.Equal(t, []int{readBytes, n + wire.HeaderBytes - readBytes, smallRead, rest, smallRead, rest, smallRead, rest, smallRead, rest}, src.asked)
 }
+
+// A numbered publish is sent again after a reconnect. When none comes, it ends all the same.
+func TestAPublishThatWasCutEndsWithoutAReconnect(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op != wire.OpPublish {
+			return false
+		}
+		_ = b.ln.Close()
+		_ = c.nc.Close()
+		return true
+	})
+	c := dial(t, b, Options{RequestTimeout: time.Second})
+	ended := make(chan error, 1)
+	require.NoError(t, c.PublishAsync(within(t), &Message{Topic: "t", Value: []byte("v")}, func(_ Receipt, err error) { ended <- err }))
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, ErrUnknownOutcome)
+	case <-within(t).Done():
+		require.Fail(t, "nobody is told")
+	}
+}

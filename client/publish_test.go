@@ -706,3 +706,25 @@ func TestErrorsSayWhatWhereAndWhy(t *testing.T) {
 	require.NoError(t, explain(nil, wire.OpFetch, "t", 0))
 	require.Equal(t, "client: connection lost: x", fmt.Sprint(&lostError{reason: errors.New("x")}))
 }
+
+func TestABrokerThatStaysBusyIsNotTriedForEver(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op == wire.OpPublish {
+			c.fail(f, wire.Errorf(wire.CodeBusy, "later"))
+		}
+		return f.Op == wire.OpPublish
+	})
+	c := dial(t, b, Options{RequestTimeout: time.Second})
+	ended := make(chan error, 1)
+	require.NoError(t, c.PublishAsync(within(t), &Message{Topic: "t", Value: []byte("v")}, func(_ Receipt, err error) { ended <- err }))
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, wire.CodeBusy)
+		require.NotErrorIs(t, err, ErrUnknownOutcome)
+	case <-within(t).Done():
+		require.Fail(t, "it is tried for ever")
+	}
+	require.Greater(t, b.count(wire.OpPublish), 1)
+}
