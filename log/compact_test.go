@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -454,6 +455,77 @@ func TestDamageKeepsTombstones(t *testing.T) {
 	got := c.read(deleted)
 	require.True(t, has(got, deleted))
 	require.False(t, has(got, deleted+1))
+}
+
+// A segment that was compacted is not scanned by the next pass, which finds damage only when it copies it.
+func TestDamageThatACopyFindsCostsOnlyItself(t *testing.T) {
+	c := newCompacted(t)
+	fill := func(keys int) {
+		for i := range 150 {
+			c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%keys), string(bytes.Repeat([]byte{'x'}, 100)))
+		}
+	}
+	fill(40)
+	c.compact()
+	fill(5)
+	require.NoError(t, c.s.Close())
+	name := c.segments()[0]
+	b := bytes.Clone(c.disk.Bytes(name))
+	b[1000] ^= 0x40
+	c.disk.SetBytes(name, b)
+	c.open()
+	want := c.intact()
+	require.Greater(t, len(want), 30)
+	c.compact()
+	got := c.intact()
+	for key, at := range c.latest() {
+		require.Equal(t, has(want, at), has(got, at), key)
+	}
+}
+
+// intact is read behind every damage.
+func (c *compacted) intact() map[uint64]keyed {
+	c.t.Helper()
+	got := map[uint64]keyed{}
+	var chunk log.Chunk
+	for from, next := uint64(0), c.l.Positions().Next; from < next; {
+		var damage *log.CorruptError
+		if err := c.l.ReadCold(&chunk, from, next, 1); errors.As(err, &damage) {
+			from = damage.Next
+			continue
+		}
+		end := chunk.Next
+		chunk.Release()
+		for _, e := range readFrom(c.t, c.l, from, end) {
+			batch, err := wire.ParseBatch(e.Payload)
+			require.NoError(c.t, err)
+			at := e.BaseOffset
+			for r, err := range batch.Records() {
+				require.NoError(c.t, err)
+				if !r.Removed {
+					got[at] = c.all[at]
+				}
+				at++
+			}
+		}
+		from = end
+	}
+	return got
+}
+
+// The old files stay until the name of the new one is durable.
+func TestCompactionRemovesNothingBeforeItsFileIsDurable(t *testing.T) {
+	c := newCompacted(t)
+	for i := range 300 {
+		c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), string(bytes.Repeat([]byte{'x'}, 100)))
+	}
+	require.NoError(t, c.s.Checkpoint())
+	before := c.segments()
+	c.disk.Fail(failOn(faultfs.OpSyncDir, "/partitions/", 1))
+	require.Error(t, c.s.Compact())
+	c.disk.Fail(nil)
+	require.Subset(t, c.segments(), before)
+	c.check()
 }
 
 func TestADamagedSegmentIsNotCompacted(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -428,8 +429,113 @@ func TestWithoutACheckpointTheLastSegmentKeepsItsEntries(t *testing.T) {
 		disk.Delete(name)
 	}
 	s := openStill(t, disk)
+	require.Equal(t, uint64(1), s.Stats().Damage)
 	l := openLog(t, s, identity(1), log.Config{})
 	require.Equal(t, all, readAll(t, l))
+	require.NoError(t, s.Close())
+}
+
+// A checkpoint with no intact copy is as good as none.
+func TestACheckpointWithTwoDamagedCopiesIsLost(t *testing.T) {
+	disk, _, all := filedDisk(t)
+	b := append([]byte(nil), disk.Bytes("/data/checkpoint")...)
+	b[30] ^= 1
+	b[len(b)/2+40] ^= 1
+	disk.SetBytes("/data/checkpoint", b)
+	for range 2 {
+		s := openStill(t, disk)
+		require.Equal(t, uint64(1), s.Stats().Damage)
+		require.Equal(t, all, readAll(t, openLog(t, s, identity(1), log.Config{})))
+		s.Drop()
+		disk = disk.Clone()
+	}
+}
+
+// Nothing is left of a chunk that was durable: it costs its own entries, not those behind.
+func TestAChunkWithoutAnIntactHeaderCostsOnlyItself(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range uint64(4) {
+		appendN(t, l, 3*i, 3)
+		require.NoError(t, s.Sync())
+	}
+	all := readAll(t, l)
+	s.Drop()
+	nth := 0
+	for it, err := range log.InspectFS(disk, "/data") {
+		require.NoError(t, err)
+		if it.Kind != log.ItemChunk || it.Identity != identity(1) {
+			continue
+		}
+		if nth++; nth == 2 {
+			b := append([]byte(nil), disk.Bytes("/data/"+it.Path)...)
+			for i := it.Pos; i < it.Pos+it.Bytes; i++ {
+				b[i] = 0xaa
+			}
+			disk.SetBytes("/data/"+it.Path, b)
+		}
+	}
+	s, l, got, lost := survivors(t, disk, identity(1))
+	require.Equal(t, uint64(1), s.Stats().Damage)
+	require.Zero(t, s.Stats().TornTails)
+	require.Len(t, got, len(all)-3)
+	require.Equal(t, []uint64{all[3].BaseOffset, all[5].NextOffset()}, []uint64{lost[0].First, lost[len(lost)-1].Next})
+	require.Equal(t, all[len(all)-1].NextOffset(), l.Positions().Next)
+	require.NoError(t, s.Close())
+}
+
+// brokenReads fails to read the files whose paths hold part.
+type brokenReads struct {
+	log.FS
+	part string
+}
+
+func (f *brokenReads) Open(name string, write, create bool) (log.File, error) {
+	file, err := f.FS.Open(name, write, create)
+	if err == nil && f.part != "" && strings.Contains(name, f.part) {
+		return brokenRead{file}, nil
+	}
+	return file, err
+}
+
+type brokenRead struct{ log.File }
+
+func (brokenRead) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
+
+// A disk that cannot read for now has lost nothing: a start fails, and so does a read, and both work later.
+func TestAReadThatFailsIsNoDamage(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 20)
+	require.NoError(t, s.Checkpoint())
+	appendN(t, l, 20, 20)
+	require.NoError(t, s.Sync())
+	want := readAll(t, l)
+	s.Drop()
+	before := disk.Clone()
+
+	o, broken := small(disk), &brokenReads{FS: disk}
+	o.FS = broken
+	for _, part := range []string{"/data/checkpoint", "/commit/"} {
+		broken.part = part
+		_, err := log.OpenStill(o)
+		require.ErrorIs(t, err, syscall.EIO, part)
+	}
+	broken.part = "/partitions/"
+	s, err := log.OpenStill(o)
+	require.NoError(t, err)
+	l = openLog(t, s, identity(1), log.Config{})
+	var c log.Chunk
+	require.ErrorIs(t, l.ReadCold(&c, 0, l.Positions().Next, 1<<20), syscall.EIO)
+	require.Zero(t, l.Stats().Corrupt)
+	s.Drop()
+	for _, name := range before.Names() {
+		require.Equal(t, before.Bytes(name), disk.Bytes(name), name)
+	}
+	s = openStill(t, disk)
+	require.Equal(t, want, readAll(t, openLog(t, s, identity(1), log.Config{})))
 	require.NoError(t, s.Close())
 }
 

@@ -605,7 +605,8 @@ func TestAQuietStoreHealsFromAFullDisk(t *testing.T) {
 // After a failed flush, what was written before goes to a new file, together with what the next round has. That is durable
 // when the name of the file is, not before.
 func TestARoundIsDurableWhenTheNameOfItsFileIs(t *testing.T) {
-	for op, nth := range map[faultfs.Op]int{faultfs.OpRename: 1, faultfs.OpSyncDir: 2} { // the file is created with the first
+	// The file is created with the first flush, of itself and of its directory.
+	for op, nth := range map[faultfs.Op]int{faultfs.OpRename: 1, faultfs.OpSyncDir: 2, faultfs.OpSync: 2} {
 		disk := faultfs.New()
 		s := openStill(t, disk)
 		l, other := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})

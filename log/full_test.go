@@ -105,7 +105,8 @@ func TestAPurgeOfEverythingNeedsNoSpace(t *testing.T) {
 	s = openStill(t, disk)
 	require.Equal(t, state, func() []byte { l = openLog(t, s, identity(1), log.Config{}); return l.State() }())
 	after := l.Positions()
-	require.Equal(t, []uint64{before.First, before.Next, before.NextIndex}, []uint64{after.First, after.Next, after.NextIndex})
+	require.Equal(t, []uint64{before.First, before.Next, before.FirstIndex, before.NextIndex},
+		[]uint64{after.First, after.Next, after.FirstIndex, after.NextIndex})
 	require.Zero(t, s.Stats().Damage)
 	disk.SetCapacity(0)
 	appendN(t, l, 70, 5)

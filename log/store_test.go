@@ -2,7 +2,8 @@ package log_test
 
 import (
 	"math/rand/v2"
-	"path"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -533,27 +534,37 @@ func TestSyncOfOneLogLeavesTheOthersAlone(t *testing.T) {
 	s.Drop()
 }
 
-// TestARemovedLogStaysRemoved removes a log whose entries are in the commit log, which another log still needs.
+// TestARemovedLogStaysRemoved removes logs whose entries are in the commit log, which another log still needs. The files
+// of the last one cannot be removed before the end of the process.
 func TestARemovedLogStaysRemoved(t *testing.T) {
 	disk := faultfs.New()
 	s := openStill(t, disk)
-	a, b := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
+	a, b, c := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{}), openLog(t, s, identity(3), log.Config{})
 	appendN(t, a, 0, 10)
+	appendN(t, c, 0, 10)
 	require.NoError(t, s.Checkpoint())
 	appendN(t, b, 0, 10)
 	require.NoError(t, b.Sync())
-	appendN(t, a, 10, 10)
-	require.NoError(t, a.Sync())
-	require.NoError(t, s.RemoveLog(identity(1)))
-	require.Equal(t, []wire.Identity{identity(2)}, s.Logs())
-	for _, name := range disk.Names() {
-		require.NotContains(t, name, path.Base(log.DirOf(identity(1))), "its files are gone")
+	for _, l := range []*log.Log{a, c} {
+		appendN(t, l, 10, 10)
+		require.NoError(t, l.Sync())
 	}
+	left := func(l *log.Log) bool {
+		return slices.ContainsFunc(disk.Names(), func(name string) bool { return strings.Contains(name, log.DirOf(l.Identity())) })
+	}
+	require.NoError(t, s.RemoveLog(identity(1)))
+	require.False(t, left(a), "its files are gone")
+	disk.Fail(failOn(faultfs.OpRemove, "/partitions/", 1))
+	require.Error(t, s.RemoveLog(identity(3)))
+	disk.Fail(nil)
+	require.True(t, left(c))
+	require.Equal(t, []wire.Identity{identity(2)}, s.Logs())
 	for range 3 { // each start writes what was not durable for certain again
 		s.Drop()
 		disk = disk.Clone()
 		s = openStill(t, disk)
 		require.Equal(t, []wire.Identity{identity(2)}, s.Logs())
+		require.False(t, left(c))
 		require.Len(t, readAll(t, openLog(t, s, identity(2), log.Config{})), 10)
 	}
 	require.NoError(t, s.Close())
