@@ -96,3 +96,58 @@ func TestASourceKnowsTheLimitsOfTheBroker(t *testing.T) {
 	s = Source{BackoffMin: 10 * time.Second, BackoffMax: time.Second}.withDefaults()
 	require.Equal(t, 10*time.Second, s.BackoffMax, "as for a queue")
 }
+
+// Whatever a record will hold counts: what is measured too small is refused together with the messages beside it.
+func TestAMessageIsMeasuredAsItIsStored(t *testing.T) {
+	var to topic
+	to.info.Store(&topicInfo{maxMessage: 1000, maxAtomic: 1010})
+	header := func(n int) []Header { return []Header{{Name: "name", Value: make([]byte, n)}} }
+	for name, c := range map[string]struct {
+		m    Message
+		want int
+	}{
+		"nothing":           {Message{}, 0},
+		"a key":             {Message{Key: make([]byte, 7)}, 7},
+		"a value":           {Message{Value: make([]byte, 7)}, 7},
+		"a subject":         {Message{Subject: "a.b"}, 3},
+		"an id":             {Message{ID: "abc"}, len(wire.HeaderID) + 3 + 6},
+		"a header":          {Message{Headers: header(5)}, 4 + 5 + 6},
+		"all":               {Message{Key: make([]byte, 1), Value: make([]byte, 2), Subject: "s", ID: "i", Headers: header(3)}, 4 + len(wire.HeaderID) + 1 + 6 + 4 + 3 + 6},
+		"just small enough": {Message{Key: make([]byte, 500), Value: make([]byte, 500), Subject: "subject.10"}, 1010},
+	} {
+		size, alone, err := to.measure(&c.m)
+		require.NoError(t, err, name)
+		require.Equal(t, c.want+messageBytes, size, name)
+		require.Equal(t, size > 1000, alone, name)
+	}
+	for name, m := range map[string]Message{
+		"a value":    {Value: make([]byte, 1001)},
+		"together":   {Key: make([]byte, 500), Value: make([]byte, 501)},
+		"headers":    {Headers: header(997)},
+		"an id":      {Value: make([]byte, 1000), ID: "i"},
+		"no content": {Value: make([]byte, 1000), Subject: "subject.011"},
+	} {
+		_, _, err := to.measure(&m)
+		require.ErrorIs(t, err, wire.CodeTooLarge, name)
+	}
+	to.info.Store(&topicInfo{maxMessage: 2 * wire.MaxHeaderBytes, maxAtomic: 2 * wire.MaxHeaderBytes})
+	m := Message{ID: "i", Headers: header(wire.MaxHeaderBytes - 10 - len(wire.HeaderID) - 7)}
+	_, _, err := to.measure(&m)
+	require.NoError(t, err)
+	m.ID = "ii"
+	_, _, err = to.measure(&m)
+	require.ErrorIs(t, err, wire.CodeTooLarge)
+}
+
+// What was settled and not sent when its connection is lost is neither sent on another one nor waited for.
+func TestAcknowledgementsThatWereNotSentAreLost(t *testing.T) {
+	a := acks{gathered: settlement{}, unanswered: 5} // two of them were sent
+	for _, offset := range []uint64{3, 4, 9} {
+		a.gathered.add(&lease{leasing: &leasing{origin: origin{partition: 1}}, offset: offset, attempt: 1})
+	}
+	require.Equal(t, 3, a.drop())
+	require.Empty(t, a.gathered)
+	require.Equal(t, 2, a.unanswered)
+	require.Equal(t, uint64(3), a.lost)
+	require.Zero(t, a.drop())
+}

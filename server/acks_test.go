@@ -73,3 +73,33 @@ func TestRequestsWaitForAPeerThatReadsLater(t *testing.T) {
 		require.Greater(t, len(f.Body), 1<<20-100)
 	}
 }
+
+// A connection may have so many bytes waiting for the disk. What is over that is refused, and may be sent again.
+func TestAConnectionMayHaveSoManyBytesInFlight(t *testing.T) {
+	srv := startServer(t, Options{Dir: t.TempDir(), MaxInFlightBytes: 1000})
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	var burst []byte
+	const n = 10
+	for i := range uint32(n) {
+		burst = append(burst, request1(wire.OpPublish, 0, 1000+i, publishBody(h, 0, batchOf(strings.Repeat("v", 600))))...)
+	}
+	p.write(burst)
+	stored, busy := 0, 0
+	for stored+busy < n {
+		f := p.read()
+		if f.Flags&wire.FlagError != 0 {
+			var e wire.Error
+			require.NoError(t, e.Parse(f.Body))
+			require.Equal(t, wire.CodeBusy, e.Code)
+			busy++
+			continue
+		}
+		var reply wire.PublishReply
+		require.NoError(t, reply.Parse(f.Body, f.Flags))
+		stored += 1 + int(reply.Extra)
+	}
+	require.Positive(t, busy)
+	require.Positive(t, stored)
+	p.publish(h, 0, strings.Repeat("v", 2000)) // one alone may be larger
+}

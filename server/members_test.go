@@ -389,3 +389,22 @@ func TestManyMembersComeToRest(t *testing.T) {
 		return true
 	}, waitLimit, time.Millisecond)
 }
+
+// A generation is never given twice, also not by the next start, which begins behind those that were reserved.
+func TestGenerationsStayWithinWhatIsReserved(t *testing.T) {
+	srv := startServer(t, Options{})
+	co, last := srv.coordinator, uint32(0)
+	co.ask(func(time.Time) {
+		for range 2*generationBlock + 1 {
+			next := co.generation()
+			if next <= last {
+				t.Errorf("%d behind %d", next, last)
+				return
+			}
+			last = next
+		}
+	})
+	first, err := srv.registry.Generations(1)
+	require.NoError(t, err)
+	require.Greater(t, first, last)
+}
