@@ -31,6 +31,7 @@ type conn struct {
 	written atomic.Uint64 // how many bytes of the stream the kernel took; changed by whoever has writing
 	direct  *directWrite  // nil when only the writer can write; used by whoever has writing
 	line    *greeted      // counts reads, for probeLoop
+	trip    atomic.Int64  // see roundTrip
 
 	refreshed time.Time // when a failure last refreshed all topics; the reader's
 	heard     heard     // the reader's

@@ -39,7 +39,8 @@ type Options struct {
 	// Codec compresses the batches that this client publishes. Default: no compression.
 	Codec wire.Codec
 	// Linger is how long a batch waits for more messages. Default 0: a batch is sent when it is
-	// full, or as soon as no other batch of its partition is in flight.
+	// full, or as soon as no other batch of its partition is in flight. With a round trip to the broker
+	// of 8 ms or more it waits for at most an eighth of that.
 	Linger time.Duration
 	// MaxBatchBytes bounds the size of a batch; a larger message is sent in a batch of its own.
 	// Default 256 KiB, at most 4 MiB.

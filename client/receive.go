@@ -264,6 +264,20 @@ func (cn *conn) abandon() {
 	cn.c.inbox.lost(cn)
 }
 
+// ping asks for an answer, and notes how long it takes.
+func (cn *conn) ping() {
+	start := time.Now()
+	cn.ask(wire.OpPing, 0, nil, func(_ *frame, err error) {
+		took := time.Since(start)
+		if before := cn.roundTrip(); err == nil && (before == 0 || took < before) {
+			cn.trip.Store(int64(took))
+		}
+	})
+}
+
+// roundTrip returns the shortest round trip of a ping so far, or 0 before the first.
+func (cn *conn) roundTrip() time.Duration { return time.Duration(cn.trip.Load()) }
+
 // probeLoop pings the broker at an interval. A connection on which nothing arrived since the last
 // ping is dead, unless that ping is still waiting behind other output that moves.
 func (cn *conn) probeLoop() {
@@ -281,7 +295,7 @@ func (cn *conn) probeLoop() {
 			next = time.Now().Add(refreshEvery)
 			cn.c.producer.refresh(cn)
 		}
-		cn.ask(wire.OpPing, 0, nil, func(*frame, error) {})
+		cn.ping()
 		select {
 		case <-tick.C:
 		case <-cn.down:
