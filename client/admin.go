@@ -6,6 +6,8 @@ import (
 	"math"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -144,14 +146,21 @@ func (c *Client) OffsetsOf(ctx context.Context, topic string, partitions []int, 
 	return c.offsetsOf(ctx, topic, partitions, p, "")
 }
 
+// mostOffsets bounds the requests of one OffsetsOf that are in progress, and so its goroutines.
+const mostOffsets = 64
+
 // offsetsOf is OffsetsOf for positions that depend on what group has committed.
 func (c *Client) offsetsOf(ctx context.Context, topic string, partitions []int, p Position, group string) ([]wire.OffsetsReply, error) {
 	replies := make([]wire.OffsetsReply, len(partitions))
-	err := together(len(partitions), func(i int) (err error) {
-		replies[i], err = c.offsets(ctx, topic, partitions[i], p, group)
-		return err
-	})
-	if err != nil {
+	requests, ctx := errgroup.WithContext(ctx)
+	requests.SetLimit(mostOffsets)
+	for i, n := range partitions {
+		requests.Go(func() (err error) {
+			replies[i], err = c.offsets(ctx, topic, n, p, group)
+			return err
+		})
+	}
+	if err := requests.Wait(); err != nil {
 		return nil, err
 	}
 	return replies, nil

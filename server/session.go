@@ -284,9 +284,11 @@ func (s *session) checkKept(now time.Time) {
 	if !ok || s.stuckAt.IsZero() {
 		return
 	}
-	if kept := keptOutput(c.Fd()); kept != s.stuckKept {
-		s.stuckKept, s.stuckAt = kept, now
+	kept := keptOutput(c.Fd())
+	if kept < s.stuckKept {
+		s.stuckAt = now
 	}
+	s.stuckKept = kept
 }
 
 // countUnread notes the session's part of Server.unread.

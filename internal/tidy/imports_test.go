@@ -49,7 +49,8 @@ var rules = map[string]rule{
 		ours: []string{"wire", "wire/codec", "wire/keyhash", "internal/loopback"},
 		theirs: []string{
 			"github.com/cespare/xxhash/v2", "github.com/google/uuid",
-			"golang.org/x/sys", // what a socket has not delivered
+			"golang.org/x/sync", // several requests at a time
+			"golang.org/x/sys",  // what a socket has not delivered
 		},
 	},
 	"bench/plot": {},

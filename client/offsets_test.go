@@ -3,7 +3,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"errors"
 	"sync"
 	"testing"
 
@@ -61,34 +60,4 @@ func TestManyPartitionsAreAskedAboutAtOnce(t *testing.T) {
 	require.Len(t, ends, parts)
 
 	require.NoError(t, c.Run(within(t), Group("g", "t"), func(context.Context, *Message) error { return ErrStop }))
-}
-
-func TestTogetherReturnsTheFirstErrorInOrder(t *testing.T) {
-	const n = 3 * mostTogether
-	var mu sync.Mutex
-	called := map[int]int{}
-	count := func(i int) error {
-		mu.Lock()
-		defer mu.Unlock()
-		called[i]++
-		return nil
-	}
-	require.NoError(t, together(0, count))
-	require.NoError(t, together(n, count))
-	require.Len(t, called, n)
-	for i, times := range called {
-		require.Equal(t, 1, times, "call %d", i)
-	}
-
-	first, second := errors.New("first"), errors.New("second")
-	both := make(chan struct{})
-	err := together(2, func(i int) error {
-		if i == 0 {
-			<-both
-			return first
-		}
-		close(both)
-		return second
-	})
-	require.Equal(t, first, err)
 }
