@@ -126,7 +126,10 @@ func (l *Log) Append(b Batch) (base, index uint64, err error) {
 		Index: l.next.index, BaseOffset: l.next.offset, Time: l.appendTimeLocked(b.Time),
 	}
 	entry := s.mem[s.used : s.used+st.Size()]
-	copy(entry[wire.StampBytes+copy(entry[wire.StampBytes:], b.Head):], b.Payload)
+	payload := entry[wire.StampBytes:]
+	if copyIn(payload[copy(payload, b.Head):], b.Payload) {
+		streamFence()
+	}
 	st.Put(entry, l.seed)
 	l.addLocked(s, &st)
 	return st.BaseOffset, st.Index, nil

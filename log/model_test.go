@@ -195,17 +195,21 @@ func (m *modelLog) note(b log.Batch) {
 
 func (m *model) appendRun(ml *modelLog) {
 	batches := make([]log.Batch, 1+m.rng.IntN(40))
-	run := make([]log.Data, len(batches))
+	var run log.Run
 	now := data(m.seq, 1, 8).Time
 	for i := range batches {
-		batches[i] = data(m.seq, 1+m.rng.Uint32N(5), 20+m.rng.IntN(2000))
+		size := 20 + m.rng.IntN(2000)
+		if m.rng.IntN(8) == 0 {
+			size *= 8 // large ones are copied in another way
+		}
+		batches[i] = data(m.seq, 1+m.rng.Uint32N(5), size)
 		batches[i].Time = now
-		run[i] = log.Data{Payload: batches[i].Payload, Count: batches[i].Count}
+		run.Payloads, run.Counts = append(run.Payloads, batches[i].Payload), append(run.Counts, batches[i].Count)
 		m.seq++
 	}
 	base, n, err := ml.log.AppendRun(run, 1, now)
 	if err == nil {
-		require.Len(m.t, run, n)
+		require.Len(m.t, run.Payloads, n)
 	} else if !errors.Is(err, log.ErrReadOnly) && !errors.Is(err, log.ErrFull) {
 		require.NoError(m.t, err)
 	}

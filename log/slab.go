@@ -65,9 +65,17 @@ type slab struct {
 
 // noteLocked adds the entry at pos to the sparse index if it is due.
 func (s *slab) noteLocked(st *wire.Stamp, pos int) {
-	if markDue(s.marks, int64(pos), markBytes) {
+	if pos >= s.markDueAt() {
 		s.marks = append(s.marks, markOf(st, int64(pos)))
 	}
+}
+
+// markDueAt returns the position from which on an entry gets a mark.
+func (s *slab) markDueAt() int {
+	if n := len(s.marks); n > 0 {
+		return int(s.marks[n-1].pos) + markBytes
+	}
+	return 0
 }
 
 func (s *slab) hold() { s.refs.Add(1) }

@@ -87,7 +87,7 @@ func TestAPurgeEndsWhatAClockDidThatWasAhead(t *testing.T) {
 				l = openLog(t, s, identity(1), log.Config{})
 			}
 			add(now, wire.KindState)
-			base, n, err := l.AppendRun([]log.Data{{Payload: payload(1, 100), Count: 1}}, 1, now)
+			base, n, err := l.AppendRun(log.Run{Payloads: [][]byte{payload(1, 100)}, Counts: []uint32{1}}, 1, now)
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
 			add(now+1, wire.KindData)

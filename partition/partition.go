@@ -211,14 +211,14 @@ func (p *Partition) append(b *wire.Batch, nowMs int64) (base, index uint64, err 
 // live, for a topic that is not compacted. It appends them in order under one lock. It returns the offset
 // of the first record and how many batches were appended; err, a *wire.Error, says why the one after
 // those was not.
-func (p *Partition) PublishRun(run []log.Data, nowMs int64) (base uint64, n int, err error) {
+func (p *Partition) PublishRun(run log.Run, nowMs int64) (base uint64, n int, err error) {
 	if p.log == nil {
 		return 0, 0, p.Err()
 	}
 	base, n, err = p.log.AppendRun(run, term, nowMs)
 	size := 0
-	for _, d := range run[:n] {
-		size += len(d.Payload)
+	for _, p := range run.Payloads[:n] {
+		size += len(p)
 	}
 	p.publishedBytes.Add(uint64(size))
 	if p.topic.Config().Level <= wire.LevelMemory {

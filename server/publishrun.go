@@ -24,8 +24,8 @@ type publishRun struct {
 	target    uint32               // handle and partition, as encoded in a body
 	level     wire.Level
 	maxRecord int
-	next      uint32 // correlation id of the publish that continues it
-	items     []log.Data
+	next      uint32  // correlation id of the publish that continues it
+	batches   log.Run // views of the input
 	bytes     int
 	records   int
 }
@@ -39,37 +39,92 @@ func (r *publishRun) lead(f wire.Frame, p *partition.Partition, level wire.Level
 	r.op = uint16(f.Op) | uint16(f.Flags)<<8
 	r.target = encoding.LittleEndian.Uint32(f.Body)
 	r.next = f.Correlation + 1
-	r.items, r.bytes, r.records = r.items[:0], 0, 0
+	r.reset()
+}
+
+// reset removes the batches from the run.
+func (r *publishRun) reset() {
+	clear(r.batches.Payloads)
+	r.batches.Payloads, r.batches.Counts = r.batches.Payloads[:0], r.batches.Counts[:0]
+	r.bytes, r.records = 0, 0
 }
 
 // runOverhead is the size of a publish frame without its batch.
 const runOverhead = wire.HeaderBytes + 4
 
-// take splits the next frame off in and adds it to the run, if it continues the run.
-func (r *publishRun) take(in []byte) (rest []byte, ok bool) {
-	if len(in) < runOverhead {
-		return in, false
+// shortBatch is the size of a batch up to which its checksum is checked together with those of others.
+const shortBatch = 256
+
+// take splits the frames that continue the run off in and adds them to it, until it is full. It leaves the checksums of
+// short batches to checkSums.
+func (r *publishRun) take(in []byte) (rest []byte) {
+	le := encoding.LittleEndian
+	payloads, counts := r.batches.Payloads, r.batches.Counts
+	op, target, next, at := r.op, r.target, r.next, 0
+	bytes, records := r.bytes, r.records
+	for len(payloads) < maxRun && bytes < runBytes && len(in)-at >= runOverhead {
+		h := (*[runOverhead]byte)(in[at:])
+		size := uint64(le.Uint32(h[:])) + 4
+		if size > uint64(len(in)-at) || size < runOverhead ||
+			le.Uint16(h[4:]) != op || le.Uint32(h[6:]) != next || le.Uint32(h[10:]) != target {
+			break
+		}
+		end := at + int(size)
+		batch := in[at+runOverhead : end : end]
+		count, ok := uint32(1), wire.PlainValue(batch) && len(batch) <= r.maxRecord
+		if !ok {
+			if count, ok = r.check(batch); !ok {
+				break
+			}
+		}
+		payloads, counts = append(payloads, batch), append(counts, count)
+		bytes += len(batch)
+		records += int(count)
+		next++
+		at = end
 	}
-	size := uint64(encoding.LittleEndian.Uint32(in)) + 4
-	if size > uint64(len(in)) || size < runOverhead || size > wire.MaxFrameBytes ||
-		encoding.LittleEndian.Uint16(in[4:]) != r.op ||
-		encoding.LittleEndian.Uint32(in[6:]) != r.next ||
-		encoding.LittleEndian.Uint32(in[10:]) != r.target {
-		return in, false
-	}
-	batch := in[runOverhead:size:size]
-	count, ok := wire.PlainBatch(batch, r.maxRecord)
-	if !ok {
-		return in, false
-	}
-	r.items = append(r.items, log.Data{Payload: batch, Count: count})
-	r.bytes += len(batch)
-	r.records += int(count)
-	r.next++
-	return in[size:], true
+	r.batches.Payloads, r.batches.Counts = payloads, counts
+	r.next, r.bytes, r.records = next, bytes, records
+	return in[at:]
 }
 
-func (r *publishRun) full() bool { return len(r.items) >= maxRun || r.bytes >= runBytes }
+// check reports whether a batch can be part of the run, if its checksum is right, and how many records it has.
+func (r *publishRun) check(batch []byte) (count uint32, ok bool) {
+	if len(batch) > wire.MaxFrameBytes-runOverhead ||
+		len(batch) > shortBatch && !wire.PayloadOK(batch) { // first, because it reads all, which the processor foresees
+		return 0, false
+	}
+	return wire.PlainBatch(batch, r.maxRecord)
+}
+
+// checkSums removes the first batch whose checksum is wrong, and all behind it. It returns the size of their frames.
+func (r *publishRun) checkSums() (removed int) {
+	p := r.batches.Payloads
+	n := 0
+	for n < len(p) {
+		end := n
+		for end < len(p) && len(p[end]) <= shortBatch {
+			end++
+		}
+		if n += wire.PayloadsOK(p[n:end]); n < end {
+			break
+		}
+		n++ // a long one
+	}
+	for i := n; i < len(p); i++ {
+		r.bytes -= len(p[i])
+		r.records -= int(r.batches.Counts[i])
+		r.next--
+		removed += runOverhead + len(p[i])
+	}
+	if removed > 0 {
+		clear(p[n:])
+		r.batches.Payloads, r.batches.Counts = p[:n], r.batches.Counts[:n]
+	}
+	return removed
+}
+
+func (r *publishRun) full() bool { return len(r.batches.Payloads) >= maxRun || r.bytes >= runBytes }
 
 // follow publishes the frames at the start of in that continue the last publish, and returns the rest. It must be called
 // directly after dispatch, so that no other connection continues the run.
@@ -78,10 +133,12 @@ func (b *binary) follow(in []byte, now time.Time) (rest []byte) {
 	if r.p == nil {
 		return in
 	}
-	for ok := true; ok; {
-		if in, ok = r.take(in); !ok || r.full() {
-			b.publishRun(r, now)
-		}
+	for more := true; more; {
+		behind := r.take(in)
+		removed := r.checkSums()
+		more = removed == 0 && r.full()
+		in = in[len(in)-len(behind)-removed:]
+		b.publishRun(r, now)
 	}
 	r.p = nil
 	return in
@@ -89,25 +146,25 @@ func (b *binary) follow(in []byte, now time.Time) (rest []byte) {
 
 // publishRun appends the collected batches and answers them.
 func (b *binary) publishRun(r *publishRun, now time.Time) {
-	if len(r.items) == 0 {
+	all := len(r.batches.Payloads)
+	if all == 0 {
 		return
 	}
-	base, n, err := r.p.PublishRun(r.items, now.UnixMilli())
-	first := r.next - uint32(len(r.items))
+	base, n, err := r.p.PublishRun(r.batches, now.UnixMilli())
+	first := r.next - uint32(all)
 	turn := &b.s.loop.turn
-	turn.requested += uint64(len(r.items))
+	turn.requested += uint64(all)
 	turn.publishes += uint64(n)
-	for _, d := range r.items[n:] {
-		r.records -= int(d.Count)
-		r.bytes -= len(d.Payload)
+	for i := n; i < all; i++ {
+		r.records -= int(r.batches.Counts[i])
+		r.bytes -= len(r.batches.Payloads[i])
 	}
 	turn.published.add(r.records, r.bytes)
 	if n > 0 {
 		b.acknowledge(r.p, first, uint32(n), base, uint64(r.records), r.level)
 	}
-	for i := n; i < len(r.items); i++ {
+	for i := n; i < all; i++ {
 		b.fail(wire.OpPublish, first+uint32(i), asWireError(err))
 	}
-	clear(r.items) // they are views of the input
-	r.items, r.bytes, r.records = r.items[:0], 0, 0
+	r.reset()
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,20 +82,25 @@ func (b *bench) loggedIn(t *testing.T, id uint64, topics ...string) (*session, *
 // once and frame by frame.
 func TestPublishesThatComeTogetherAreServedAsOneByOne(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	damaged := batchOf("damaged")
+	long := strings.Repeat("long", 50)
+	damaged, damagedLong := batchOf("damaged"), batchOf(long)
 	damaged[len(damaged)-1] ^= 1
+	damagedLong[len(damagedLong)-1] ^= 1
 	var large wire.BatchBuilder
 	large.Add(wire.Record{Value: make([]byte, 2<<20)})
-	batches := [][]byte{batchOf("one"), batchOf("two", "three"), batchOf("x"), damaged, large.Bytes()}
+	batches := [][]byte{
+		batchOf("one"), batchOf("two", "three"), batchOf("x"), batchOf(long), batchOf(long, "x"),
+		damaged, damagedLong, large.Bytes(),
+	}
 	var frames [][]byte
 	id := uint32(100)
 	for range 3000 {
 		batch := batches[0]
 		switch n := rng.IntN(100); {
 		case n < 30:
-			batch = batches[1+rng.IntN(2)]
+			batch = batches[1+rng.IntN(4)]
 		case n < 32:
-			batch = batches[3+rng.IntN(2)]
+			batch = batches[5+rng.IntN(3)]
 		}
 		flags, handle, part := wire.Flags(0), uint16(0), uint16(0)
 		switch rng.IntN(60) {

@@ -273,6 +273,9 @@ func (b *Batch) Validate(maxRecord int) error {
 	if b.Codec() != CodecNone {
 		return nil
 	}
+	if plainRecords(b.records, b.count, maxRecord) {
+		return nil
+	}
 	rest := b.records
 	for range b.count {
 		body, next, ok := splitRecord(rest)
@@ -291,7 +294,7 @@ func (b *Batch) Validate(maxRecord int) error {
 }
 
 // splitRecord splits off a record's body, at least one byte. It has a fast path for lengths of one and two
-// bytes, because it runs once for every record that is published.
+// bytes, because it runs once for every record that is read.
 func splitRecord(b []byte) (body, rest []byte, ok bool) {
 	if len(b) < 2 {
 		return nil, nil, false

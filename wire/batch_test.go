@@ -297,23 +297,60 @@ func TestPlainBatch(t *testing.T) {
 	one := append([]byte(nil), b.Bytes()...)
 	b.Add(Record{Key: []byte("key"), Value: []byte("value")})
 	two := append([]byte(nil), b.Bytes()...)
-	for i, raw := range [][]byte{one, two} {
+	for range 200 {
+		b.Add(Record{Value: bytes.Repeat([]byte("v"), 90)})
+	}
+	for i, raw := range [][]byte{one, two, b.Bytes()} {
 		n, ok := PlainBatch(raw, 100)
 		require.True(t, ok)
-		require.Equal(t, uint32(i+1), n)
+		require.Equal(t, []uint32{1, 2, 202}[i], n)
+		require.Equal(t, i == 0, PlainValue(raw))
 		_, ok = PlainBatch(raw, 5)
 		require.False(t, ok, "a record of 6 bytes and more")
 		for at := range raw {
-			damaged := append([]byte(nil), raw...)
-			damaged[at] ^= 1
-			_, ok = PlainBatch(damaged, 100)
-			require.False(t, ok, "byte %d", at)
 			_, ok = PlainBatch(raw[:at], 100)
 			require.False(t, ok, "cut at %d", at)
+			require.False(t, PlainValue(raw[:at]), "cut at %d", at)
 		}
 	}
 	_, ok := PlainBatch(fullBatch(), 100)
 	require.False(t, ok, "it has optional fields")
+	require.False(t, PlainValue(fullBatch()))
+}
+
+func TestPlainValueIsAPlainBatch(t *testing.T) {
+	for n := range 300 {
+		var b BatchBuilder
+		b.Add(Record{Value: make([]byte, n)})
+		raw := b.Bytes()
+		require.Equal(t, n <= 126, PlainValue(raw), "%d bytes", n)
+		for at := 4; at < 8; at++ {
+			for bit := range 8 {
+				raw[at] ^= 1 << bit
+				if PlainValue(raw) {
+					_, ok := PlainBatch(raw, 1000)
+					require.True(t, ok, "byte %d, bit %d", at, bit)
+				}
+				raw[at] ^= 1 << bit
+			}
+		}
+	}
+}
+
+func TestPayloadsOK(t *testing.T) {
+	var all [][]byte
+	for n := range 40 {
+		all = append(all, AppendPayload(nil, bytes.Repeat([]byte{7}, n)))
+	}
+	require.Equal(t, len(all), PayloadsOK(all))
+	require.Zero(t, PayloadsOK(nil))
+	for i, p := range all {
+		for at := range p {
+			p[at] ^= 4
+			require.Equal(t, i, PayloadsOK(all), "byte %d of %d", at, i)
+			p[at] ^= 4
+		}
+	}
 }
 
 func FuzzBatch(f *testing.F) {
@@ -327,12 +364,13 @@ func FuzzBatch(f *testing.F) {
 		}
 		batch, err := ParseBatch(b)
 		count, plain := PlainBatch(b, MaxFrameBytes)
+		require.True(t, plain || !PlainValue(b))
 		if err != nil {
 			require.False(t, plain)
 			return
 		}
 		valid := batch.Validate(MaxFrameBytes) == nil
-		require.Equal(t, valid && b[4] == 0, plain, "PlainBatch and Validate disagree")
+		require.True(t, !plain || valid && b[4] == 0, "PlainBatch and Validate disagree")
 		require.True(t, !plain || count == batch.Count())
 		n, whole, removed := uint32(0), true, batch.Thinned()
 		for r, err := range batch.Records() {

@@ -3,7 +3,7 @@ package wire
 import "github.com/rafka-mq/rafka/wire/crc32c"
 
 // StampBytes is the size of the broker's stamp in front of every entry's payload.
-const StampBytes = 48
+const StampBytes = crc32c.HeadBytes
 
 // Kind says what the payload of an entry is. Only data has records. Other kinds, except KindGap, have a
 // count of 0, so that users see consecutive offsets.
@@ -77,13 +77,13 @@ func (s *Stamp) Size() int { return StampBytes + int(s.Length) }
 // Put writes the stamp to b[:StampBytes]. The payload must already be behind it in b. seed is the partition's
 // Identity.Seed.
 func (s *Stamp) Put(b []byte, seed uint32) {
-	s.putFields(b)
+	s.PutFields(b)
 	le.PutUint32(b[0:], stampChecksum(b, seed))
 }
 
-// putFields writes everything but the checksum.
-func (s *Stamp) putFields(b []byte) {
-	_ = b[StampBytes+3]
+// PutFields is Put without the checksum; see SealStamps.
+func (s *Stamp) PutFields(b []byte) {
+	_ = b[StampBytes-1]
 	le.PutUint32(b[4:], s.Length)
 	b[8] = byte(s.Kind)
 	b[9] = s.Flags
@@ -94,6 +94,10 @@ func (s *Stamp) putFields(b []byte) {
 	le.PutUint64(b[32:], s.BaseOffset)
 	le.PutUint64(b[40:], uint64(s.Time))
 }
+
+// SealStamps adds the checksums to the stamps of the entries that fill b, one directly behind the other, which is faster
+// than one by one.
+func SealStamps(b []byte, seed uint32) { crc32c.SealHeads(b, seed) }
 
 func stampChecksum(b []byte, seed uint32) uint32 {
 	return crc32c.Update(seed, b[4:StampBytes+4])

@@ -10,9 +10,30 @@
 // arm64 hash/crc32 reads unaligned words and needs no help.
 package crc32c
 
-import "hash/crc32"
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Checksum returns the checksum of b.
 func Checksum(b []byte) uint32 { return Update(0, b) }
+
+// updateOneByOne is UpdateEach for any processor.
+func updateOneByOne(sums []uint32, bufs [][]byte, skip int) {
+	for i, b := range bufs {
+		sums[i] = Update(sums[i], b[skip:])
+	}
+}
+
+// HeadBytes is the size of the heads that SealHeads looks for.
+const HeadBytes = 48
+
+// sealOneByOne is SealHeads for any processor.
+func sealOneByOne(b []byte, seed uint32) {
+	for len(b) > 0 {
+		binary.LittleEndian.PutUint32(b, Update(seed, b[4:HeadBytes+4]))
+		b = b[HeadBytes+binary.LittleEndian.Uint32(b[4:]):]
+	}
+}

@@ -1,6 +1,7 @@
 package crc32c
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -49,6 +50,42 @@ func TestChecksumsAreJoined(t *testing.T) {
 			require.Equal(t, Checksum(b[:n]), is, "%d of %d", at, n)
 		}
 	}
+}
+
+func TestSumsOfManyAreThoseOfEach(t *testing.T) {
+	b := random(300)
+	for _, skip := range []int{0, 4} {
+		var bufs [][]byte
+		var sums, want []uint32
+		for n := skip; n < 200; n++ {
+			bufs = append(bufs, b[n%9:n%9+n])
+			sums = append(sums, uint32(n)*0x9e3779b9)
+			want = append(want, Update(sums[len(sums)-1], b[n%9+skip:n%9+n]))
+		}
+		sums = append(sums, 7)
+		UpdateEach(sums, bufs, skip)
+		require.Equal(t, append(want, 7), sums)
+		UpdateEach(sums, nil, skip)
+		require.Equal(t, append(want, 7), sums)
+	}
+}
+
+func TestHeadsAreSealed(t *testing.T) {
+	var b []byte
+	var at []int
+	for n := 4; n < 200; n++ {
+		at = append(at, len(b))
+		piece := random(HeadBytes + n)
+		binary.LittleEndian.PutUint32(piece[4:], uint32(n))
+		b = append(b, piece...)
+	}
+	want := append([]byte(nil), b...)
+	for _, pos := range at {
+		binary.LittleEndian.PutUint32(want[pos:], Update(77, want[pos+4:pos+HeadBytes+4]))
+	}
+	SealHeads(b, 77)
+	require.Equal(t, want, b)
+	SealHeads(nil, 77)
 }
 
 func FuzzUpdate(f *testing.F) {

@@ -34,6 +34,35 @@ func Update(sum uint32, b []byte) uint32 {
 	return crc32.Update(sum, castagnoli, b)
 }
 
+// UpdateEach is Update for each of sums and what is behind the first skip bytes of the buffer with the same index. For
+// buffers of up to a hundred bytes it is faster than Update one by one. Every buffer has at least skip bytes.
+func UpdateEach(sums []uint32, bufs [][]byte, skip int) {
+	switch {
+	case len(bufs) == 0:
+	case hasCRC32:
+		updateEach(sums[:len(bufs)], bufs, skip)
+	default:
+		updateOneByOne(sums, bufs, skip)
+	}
+}
+
+//go:noescape
+func updateEach(sums []uint32, bufs [][]byte, skip int)
+
+// SealHeads sets the checksums of pieces that fill b, one directly behind the other. Each has a head of HeadBytes: its
+// checksum, 4 bytes; the size of the rest of the piece, which is at least 4, in 4 bytes; and 40 others. The checksum is that
+// of something with the checksum seed, the rest of the head, and the 4 bytes behind it.
+func SealHeads(b []byte, seed uint32) {
+	if hasCRC32 {
+		sealHeads(b, seed)
+	} else {
+		sealOneByOne(b, seed)
+	}
+}
+
+//go:noescape
+func sealHeads(b []byte, seed uint32)
+
 // updateShort is Update with the processor's CRC instruction, 8 bytes at a time without alignment.
 //
 //go:noescape

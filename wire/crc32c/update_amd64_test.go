@@ -12,5 +12,7 @@ func TestTheSumIsTheSameWithoutInstructions(t *testing.T) {
 		hasFold, hasCRC32 = has[0] && fold, has[1] && short
 		TestTheSumIsThatOfHashCRC32(t)
 		TestKnownSums(t)
+		TestSumsOfManyAreThoseOfEach(t)
+		TestHeadsAreSealed(t)
 	}
 }
