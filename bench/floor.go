@@ -23,7 +23,7 @@ import (
 //
 //	sink        reads frames of N bytes and sends one acknowledgement per read, with blocking calls
 //	source      answers each fetch with N bytes of entries, always the same ones, with blocking calls
-//	cold-source is a source that goes round 128 MiB of entries, more than the processor's caches hold
+//	cold-source is a source that goes round 64 MiB of entries, more than the processor's caches hold
 //	gnet-echo   echoes what it receives, on gnet with one event loop
 //	net-echo    echoes what it receives, with one goroutine per connection
 func Floor(kind, size string, out io.Writer) error {
