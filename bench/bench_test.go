@@ -14,6 +14,7 @@ import (
 	"github.com/rafka-mq/rafka/client"
 	"github.com/rafka-mq/rafka/server"
 	"github.com/rafka-mq/rafka/server/servertest"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 func load(t *testing.T, b *servertest.Broker) Load {
@@ -42,6 +43,51 @@ func TestEveryLoadCountsWhatItDid(t *testing.T) {
 	r, err := PubSub(t.Context(), l)
 	require.NoError(t, err)
 	require.Equal(t, uint64(1500), r.Messages)
+}
+
+func TestADurationEndsThePublishing(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	l := load(t, b)
+	l.Messages, l.Duration, l.Rate = 0, 50*time.Millisecond, 1000 // so the last one is due after 49 ms
+	r, err := Publish(t.Context(), l)
+	require.NoError(t, err)
+	require.LessOrEqual(t, r.Messages, uint64(50))
+
+	l.Readers = 3
+	r, err = PubSub(t.Context(), l)
+	require.NoError(t, err)
+	require.Positive(t, r.Messages)
+	require.Zero(t, r.Messages%3, "every subscriber receives everything")
+	require.LessOrEqual(t, r.Messages, uint64(150))
+}
+
+func TestSubscribersEndWhenThePublishingFails(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	l := load(t, b)
+	l.Size = 2 << 20 // larger than a message may be
+	_, err := PubSub(t.Context(), l)
+	require.ErrorIs(t, err, wire.CodeTooLarge)
+}
+
+func TestClientsWithOneMessageInFlightShareTheMessages(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	l := load(t, b)
+	l.Messages, l.Clients, l.Keys, l.Partitions = 10, 4, 2, 1
+	r, err := RoundTrip(t.Context(), l)
+	require.NoError(t, err)
+	require.Equal(t, uint64(10), r.Messages)
+	require.NotNil(t, r.Latency)
+
+	c, err := client.Dial(t.Context(), b.Addr, l.Options)
+	require.NoError(t, err)
+	defer func() { _ = c.Close(t.Context()) }()
+	f, err := c.Fetch(t.Context(), client.FetchRequest{Topic: l.Topic})
+	require.NoError(t, err)
+	keys := map[string]int{}
+	for _, m := range f.Messages {
+		keys[string(m.Key)]++
+	}
+	require.Equal(t, map[string]int{"key-0": 6, "key-1": 4}, keys) // clients with 3, 3, 2 and 2 messages
 }
 
 func TestAQueueIsReadAsOftenAsAsked(t *testing.T) {
@@ -75,10 +121,10 @@ func TestAnOpenLoopCountsFromTheDueTime(t *testing.T) {
 func TestDurableLoadsReachTheDisk(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{Server: server.Options{Dir: t.TempDir()}})
 	l := load(t, b)
-	l.Clients, l.Messages = 4, 100
+	l.Clients, l.Messages = 4, 101
 	r, err := Durable(t.Context(), l)
 	require.NoError(t, err)
-	require.Equal(t, uint64(100), r.Messages)
+	require.Equal(t, uint64(101), r.Messages)
 }
 
 func TestMediansAndVerdicts(t *testing.T) {

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -21,8 +19,8 @@ type Load struct {
 	Topic      string         // default "rafka-bench"; created when missing
 	Size       int            // of a message's value, in bytes; default 128
 	Messages   int            // how many to publish or read; default 1,000,000 unless Duration is set
-	Duration   time.Duration  // how long to publish, instead of Messages; FetchAll, Subscribe, PubSub and Queue ignore it
-	Rate       int            // messages per second of all clients, as an open loop; default: as fast as the broker accepts them
+	Duration   time.Duration  // how long to publish, instead of Messages; FetchAll, Subscribe and Queue ignore it
+	Rate       int            // messages per second of all clients, as an open loop; Durable ignores it; default: as fast as the broker accepts them
 	Clients    int            // publishing connections; default 1
 	Readers    int            // subscribers of PubSub, workers of Queue; default 1
 	Partitions int            // of the topic if it is created; default 1
@@ -130,193 +128,4 @@ func (l *Load) connect(ctx context.Context) (*client.Client, error) {
 		return nil, errors.Join(err, c.Close(ctx))
 	}
 	return c, nil
-}
-
-// Publish publishes from l.Clients connections, waits for every acknowledgement, and returns the rate. It
-// returns latencies only for an open loop: see Load.Rate.
-func Publish(ctx context.Context, l Load) (Result, error) {
-	l.setDefaults()
-	p := newPublishing(&l)
-	took, err := p.run(ctx)
-	r := newResult("publish", total(p.acked), l.Size, took)
-	r.Latency, r.Late = p.latencies(), p.late.Load()
-	return r, err
-}
-
-// publishing is the state of Publish.
-type publishing struct {
-	l     *Load
-	acked []paddedCount         // messages, by client
-	sent  []paddedCount         // messages, by client
-	late  atomic.Uint64         // messages sent over a millisecond after they were due
-	rec   *recorder             // used by open loops only: in a closed loop it would measure the client's own queue
-	fail  atomic.Pointer[error] // the first error, or nil
-}
-
-// paddedCount is a counter with a cache line of its own: on a shared one, the goroutines that send and
-// receive would slow each other down.
-type paddedCount struct {
-	n atomic.Uint64
-	_ [56]byte
-}
-
-func total(counts []paddedCount) (n uint64) {
-	for i := range counts {
-		n += counts[i].n.Load()
-	}
-	return n
-}
-
-func newPublishing(l *Load) *publishing {
-	return &publishing{
-		l: l, rec: newRecorder(), acked: make([]paddedCount, l.Clients), sent: make([]paddedCount, l.Clients),
-	}
-}
-
-func (p *publishing) latencies() *Latency {
-	if p.l.Rate == 0 {
-		return nil
-	}
-	return p.rec.latency()
-}
-
-// run publishes and returns the time until the last acknowledgement.
-func (p *publishing) run(ctx context.Context) (time.Duration, error) {
-	clients := make([]*client.Client, p.l.Clients)
-	for i := range clients {
-		c, err := p.l.connect(ctx)
-		if err != nil {
-			return 0, err
-		}
-		clients[i] = c
-		defer func() { _ = c.Close(ctx) }() // publish has flushed it
-	}
-	errs := make([]error, len(clients))
-	start := time.Now()
-	var wg sync.WaitGroup
-	for i, c := range clients {
-		wg.Go(func() { errs[i] = p.publish(ctx, c, i, start) })
-	}
-	wg.Wait()
-	took := time.Since(start)
-	p.l.Progress(1)
-	if f := p.fail.Load(); f != nil {
-		errs = append(errs, *f)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return took, err
-	}
-	if sent, acked := total(p.sent), total(p.acked); acked != sent {
-		return took, fmt.Errorf("%d messages were sent, but %d acknowledged", sent, acked)
-	}
-	return took, nil
-}
-
-// publish publishes one client's share of the messages and waits for their acknowledgements.
-func (p *publishing) publish(ctx context.Context, c *client.Client, worker int, start time.Time) error {
-	m := &client.Message{Topic: p.l.Topic, Value: make([]byte, p.l.Size), Delay: p.l.Delay}
-	keys := make([][]byte, p.l.Keys)
-	for i := range keys {
-		keys[i] = fmt.Append(nil, "key-", i)
-	}
-	done := func(_ client.Receipt, err error) {
-		if err != nil {
-			p.recordError(err)
-			return
-		}
-		p.acked[worker].n.Add(1)
-	}
-	share := p.l.Messages / p.l.Clients
-	if worker < p.l.Messages%p.l.Clients {
-		share++
-	}
-	for n := 0; (share > 0 || p.l.Duration > 0) && p.fail.Load() == nil; n++ {
-		if p.l.Duration > 0 && n%64 == 0 && time.Since(start) >= p.l.Duration || p.l.Duration == 0 && n >= share {
-			break
-		}
-		if n%8192 == 0 && worker == 0 {
-			p.progress(n, share, start)
-		}
-		callback := done
-		if p.l.Rate > 0 {
-			callback = p.timed(p.wait(n, start), done)
-		}
-		if len(keys) > 0 {
-			m.Key = keys[n%len(keys)]
-		}
-		if err := c.PublishAsync(ctx, m, callback); err != nil {
-			return err
-		}
-		p.sent[worker].n.Add(1)
-	}
-	return c.Flush(ctx)
-}
-
-// recordError keeps the first error. It is a function of its own because it moves err to the heap, which
-// a message without an error should not pay for.
-func (p *publishing) recordError(err error) { p.fail.CompareAndSwap(nil, &err) }
-
-// progress reports the share of the first client, which stands for all.
-func (p *publishing) progress(n, share int, start time.Time) {
-	if p.l.Duration > 0 {
-		p.l.Progress(min(1, time.Since(start).Seconds()/p.l.Duration.Seconds()))
-		return
-	}
-	p.l.Progress(float64(n) / float64(share))
-}
-
-// wait sleeps until the n-th message of a client is due, and returns when that was.
-func (p *publishing) wait(n int, start time.Time) time.Time {
-	due := start.Add(time.Duration(float64(n) * float64(p.l.Clients) / float64(p.l.Rate) * float64(time.Second)))
-	switch ahead := time.Until(due); {
-	case ahead > 0:
-		time.Sleep(ahead)
-	case ahead < -time.Millisecond:
-		p.late.Add(1)
-	}
-	return due
-}
-
-// timed returns a callback that records the latency from due, then calls done.
-func (p *publishing) timed(due time.Time, done func(client.Receipt, error)) func(client.Receipt, error) {
-	return func(r client.Receipt, err error) {
-		p.rec.record(time.Since(due))
-		done(r, err)
-	}
-}
-
-// RoundTrip publishes one message after the other and returns the latencies from publish to
-// acknowledgement. By default it publishes 10,000. With a Rate it is an open loop like Publish.
-func RoundTrip(ctx context.Context, l Load) (Result, error) {
-	if l.Messages == 0 && l.Duration == 0 {
-		l.Messages = 10_000
-	}
-	l.setDefaults()
-	if l.Rate > 0 {
-		r, err := Publish(ctx, l)
-		r.What = "latency"
-		return r, err
-	}
-	c, err := l.connect(ctx)
-	if err != nil {
-		return Result{}, err
-	}
-	defer func() { _ = c.Close(ctx) }()
-	rec := newRecorder()
-	m := &client.Message{Topic: l.Topic, Value: make([]byte, l.Size)}
-	start, n := time.Now(), 0
-	for ; l.Messages > 0 && n < l.Messages || l.Duration > 0 && time.Since(start) < l.Duration; n++ {
-		at := time.Now()
-		if _, err := c.Publish(ctx, m); err != nil {
-			return Result{}, err
-		}
-		rec.record(time.Since(at))
-		if n%256 == 0 && l.Messages > 0 {
-			l.Progress(float64(n) / float64(l.Messages))
-		}
-	}
-	l.Progress(1)
-	r := newResult("latency", uint64(n), l.Size, time.Since(start))
-	r.Latency = rec.latency()
-	return r, nil
 }

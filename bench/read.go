@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
+	"math"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rafka-mq/rafka/client"
-	"github.com/rafka-mq/rafka/wire"
 )
 
 // FetchAll reads a topic from its start to its end with fetches, and returns the rate. It fails when
@@ -108,57 +108,53 @@ func Subscribe(ctx context.Context, l Load) (Result, error) {
 	}
 	defer k.Close()
 	start := time.Now()
-	got, bytes, err := receive(ctx, k, want, nil)
-	if err != nil {
+	s := newSubscriber(k)
+	if err := s.receive(ctx, want); err != nil {
 		return Result{}, err
 	}
 	l.Progress(1)
-	r := newResult("subscribe", got, 0, time.Since(start))
-	r.Bytes, r.BytesPerSecond = bytes, float64(bytes)/r.Seconds
+	r := newResult("subscribe", s.got, 0, time.Since(start))
+	r.Bytes, r.BytesPerSecond = s.bytes, float64(s.bytes)/r.Seconds
 	return r, nil
 }
 
-// receive reads n messages, and fails when offsets of a partition are not consecutive. It calls each,
-// unless that is nil, for every message. It returns how many messages and bytes of values it read.
-func receive(ctx context.Context, k *client.Consumer, n uint64, each func()) (got, bytes uint64, err error) {
-	next := map[int]uint64{}
-	for got < n {
-		m, err := k.Next(ctx)
+// subscriber reads the messages of a consumer and checks that their offsets are consecutive.
+type subscriber struct {
+	k          *client.Consumer
+	next       map[int]uint64 // offset by partition, of those that something came from
+	got, bytes uint64         // messages, and bytes of their values
+}
+
+func newSubscriber(k *client.Consumer) *subscriber { return &subscriber{k: k, next: map[int]uint64{}} }
+
+// receive goes on until n messages have been read in all.
+func (s *subscriber) receive(ctx context.Context, n uint64) error {
+	for s.got < n {
+		m, err := s.k.Next(ctx)
 		if err != nil {
-			return got, bytes, err
+			return err
 		}
-		if want, ok := next[m.Partition]; ok && m.Offset != want {
-			return got, bytes, fmt.Errorf("%s/%d: offset %d: expected %d", m.Topic, m.Partition, m.Offset, want)
+		if want, ok := s.next[m.Partition]; ok && m.Offset != want {
+			return fmt.Errorf("%s/%d: offset %d: expected %d", m.Topic, m.Partition, m.Offset, want)
 		}
-		next[m.Partition] = m.Offset + 1
-		got++
-		bytes += uint64(len(m.Value))
-		if each != nil {
-			each()
-		}
+		s.next[m.Partition] = m.Offset + 1
+		s.got++
+		s.bytes += uint64(len(m.Value))
 	}
-	return got, bytes, nil
+	return nil
 }
 
 // PubSub publishes while l.Readers subscribers receive every message, and returns the rate of deliveries
 // to all of them together.
 func PubSub(ctx context.Context, l Load) (Result, error) {
-	if l.Messages == 0 {
-		l.Messages = 1_000_000
-	}
-	l.Duration = 0 // the readers need to know the number of messages
 	l.setDefaults()
 	c, err := l.connect(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = c.Close(ctx) }()
-	var delivered atomic.Uint64
-	errs := make([]error, l.Readers)
-	var wg sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for i := range l.Readers {
+	subscribers := make([]*subscriber, l.Readers)
+	for i := range subscribers {
 		rc, err := client.Dial(ctx, l.Server, l.Options)
 		if err != nil {
 			return Result{}, err
@@ -168,59 +164,42 @@ func PubSub(ctx context.Context, l Load) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		wg.Go(func() {
-			_, _, errs[i] = receive(ctx, k, uint64(l.Messages), func() { delivered.Add(1) })
-			k.Close()
-		})
+		defer k.Close()
+		subscribers[i] = newSubscriber(k)
 	}
 	start := time.Now()
-	if _, err := Publish(ctx, l); err != nil {
+	published, err := publishTo(ctx, l, subscribers)
+	if err != nil {
 		return Result{}, err
 	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return Result{}, err
+	delivered := uint64(0)
+	for _, s := range subscribers {
+		delivered += s.got
 	}
-	return newResult(fmt.Sprintf("publish to %d subscribers", l.Readers), delivered.Load(), l.Size, time.Since(start)), nil
+	r := newResult(fmt.Sprintf("publish to %d subscribers", l.Readers), delivered, l.Size, time.Since(start))
+	r.Late = published.Late
+	return r, nil
 }
 
-// Durable publishes at level disk from l.Clients connections, default 16, each with one message in
-// flight, and returns the rate and the latencies. By default it takes 5 seconds.
-func Durable(ctx context.Context, l Load) (Result, error) {
-	if l.Messages == 0 && l.Duration == 0 {
-		l.Duration = 5 * time.Second
-	}
-	if l.Clients == 0 {
-		l.Clients = 16
-	}
-	l.Level = wire.LevelDisk
-	l.setDefaults()
-	rec := newRecorder()
-	var acked atomic.Uint64
-	errs := make([]error, l.Clients)
-	var wg sync.WaitGroup
-	start := time.Now()
-	for i := range l.Clients {
-		c, err := l.connect(ctx)
-		if err != nil {
-			return Result{}, err
-		}
-		defer func() { _ = c.Close(ctx) }()
-		wg.Go(func() {
-			m := &client.Message{Topic: l.Topic, Value: make([]byte, l.Size)}
-			for n := 0; l.Duration > 0 && time.Since(start) < l.Duration || l.Duration == 0 && n < l.Messages/l.Clients; n++ {
-				at := time.Now()
-				if _, errs[i] = c.Publish(ctx, m); errs[i] != nil {
-					return
-				}
-				rec.record(time.Since(at))
-				acked.Add(1)
+// publishTo publishes until every subscriber has all that was published. How much that is is not known before the
+// publishing ends, so until then they read whatever comes.
+func publishTo(ctx context.Context, l Load, subscribers []*subscriber) (published Result, err error) {
+	all, ctx := errgroup.WithContext(ctx)
+	publishing, ended := context.WithCancel(ctx)
+	defer ended()
+	all.Go(func() (err error) {
+		defer ended()
+		published, err = Publish(ctx, l)
+		return err
+	})
+	for _, s := range subscribers {
+		all.Go(func() error {
+			if err := s.receive(publishing, math.MaxUint64); !errors.Is(err, context.Canceled) {
+				return err
 			}
+			return s.receive(ctx, published.Messages)
 		})
 	}
-	wg.Wait()
-	l.Progress(1)
-	r := newResult("durable publish", acked.Load(), l.Size, time.Since(start))
-	r.Latency = rec.latency()
-	return r, errors.Join(errs...)
+	err = all.Wait()
+	return published, err
 }

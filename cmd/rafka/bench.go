@@ -21,7 +21,7 @@ import (
 
 const benchExample = `  rafka bench pub --msgs 1000000 --size 128
   rafka bench pub --rate 50000 --duration 10s        # open loop: latency counts from the due time
-  rafka bench pubsub --readers 4
+  rafka bench pubsub --readers 4 --duration 5s
   rafka bench durable --clients 16 --duration 5s
   rafka bench fetch --msgs 1000000
   rafka bench queue --readers 16 --keys 10000 --order-by-key
@@ -34,21 +34,30 @@ const benchExample = `  rafka bench pub --msgs 1000000 --size 128
 type benchKind struct {
 	name, short string
 	run         func(context.Context, bench.Load) (bench.Result, error)
-	readers     int  // default of --readers
-	reads       bool // it reads what the topic holds; publishing is not timed, and there is no --duration
-	paced       bool // it can publish at a rate
+	flags       string // names of the flags that have an effect on it
+	clients     int    // default of --clients
+	readers     int    // default of --readers
+	most        string // what the help says of the default of --msgs
 }
 
+// The flags of what publishes, and of what reads and publishes only what the topic lacks.
+const (
+	publishFlags = "topic size msgs duration clients keys partitions codec"
+	readFlags    = "topic size msgs keys partitions codec"
+)
+
 var benchKinds = []benchKind{
-	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, 1, false, true},
-	{"sub", "receive a topic from its start by push", bench.Subscribe, 1, true, false},
-	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, 1, true, false},
-	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, 16, true, false},
-	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, 1, false, true},
-	{"fanout", "pubsub with 10 subscribers", bench.PubSub, 10, false, true},
-	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, 1, false, true},
-	{"durable", "publish at level disk from many clients, one message in flight each", bench.Durable, 1, false, false},
+	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, publishFlags + " durability rate delay", 1, 0, million},
+	{"sub", "receive a topic from its start by push", bench.Subscribe, readFlags, 1, 0, ""},
+	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, readFlags, 1, 0, ""},
+	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, readFlags + " readers order-by-key", 1, 16, ""},
+	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, publishFlags + " durability rate readers", 1, 1, million},
+	{"fanout", "pubsub with 10 subscribers", bench.PubSub, publishFlags + " durability rate readers", 1, 10, million},
+	{"latency", "publish one message after the other, or at a rate", bench.RoundTrip, publishFlags + " durability rate", 1, 0, "default 10,000 unless --duration is given"},
+	{"durable", "publish at level disk from many clients, one message in flight each", bench.Durable, publishFlags, 16, 0, "default what 5s allow"},
 }
+
+const million = "default 1,000,000 unless --duration is given"
 
 func (c *cli) benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -94,32 +103,34 @@ func (c *cli) benchLoad(k benchKind) *cobra.Command {
 			return c.printBench(r)
 		},
 	}
-	k.flags(cmd.Flags(), &l, &words)
+	k.addFlags(cmd.Flags(), &l, &words)
 	return cmd
 }
 
-func (k *benchKind) flags(f *pflag.FlagSet, l *bench.Load, words *loadWords) {
+// addFlags adds the flags that have an effect on k.
+func (k *benchKind) addFlags(to *pflag.FlagSet, l *bench.Load, words *loadWords) {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	size, keys, msgs := "bytes of a message, with units (1KiB)", "number of different keys; 0: messages without a key", "number of messages; "+k.most
+	if strings.HasPrefix(k.flags, readFlags) {
+		msgs = "publish messages until the topic has this many, then read all of it; default 1,000,000"
+		size, keys = "bytes of a message that is published, with units (1KiB)", "number of different keys of what is published; 0: messages without a key"
+	}
 	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
-	f.StringVar(&words.size, "size", "128", "bytes of a message, with units (1KiB)")
-	count := "number of messages; default 1,000,000"
-	if !k.reads {
-		count += " unless --duration is given"
-		f.DurationVarP(&l.Duration, "duration", "d", 0, "measure for this long, instead of a number of messages")
-	}
-	f.IntVarP(&l.Messages, "msgs", "n", 0, count)
-	if k.paced {
-		f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on schedule even when the broker is slow; 0: as fast as possible")
-	}
-	if k.name == "pub" {
-		f.DurationVar(&l.Delay, "delay", 0, "schedule the messages this far in the future")
-	}
-	f.IntVar(&l.Clients, "clients", 0, "number of publishing connections")
+	f.StringVar(&words.size, "size", "128", size)
+	f.IntVarP(&l.Messages, "msgs", "n", 0, msgs)
+	f.DurationVarP(&l.Duration, "duration", "d", 0, "publish for this long, instead of a number of messages")
+	f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on schedule even when the broker is slow; 0: as fast as possible")
+	f.DurationVar(&l.Delay, "delay", 0, "schedule the messages this far in the future")
+	f.IntVar(&l.Clients, "clients", k.clients, "number of publishing connections")
 	f.IntVar(&l.Readers, "readers", k.readers, "number of subscribers, or of workers of a queue")
-	f.IntVar(&l.Keys, "keys", 0, "number of different keys; 0: messages without a key")
-	f.BoolVar(&l.OrderByKey, "order-by-key", false, "queue: deliver the messages of one key one after the other")
+	f.IntVar(&l.Keys, "keys", 0, keys)
+	f.BoolVar(&l.OrderByKey, "order-by-key", false, "deliver the messages of one key one after the other")
 	f.IntVar(&l.Partitions, "partitions", 1, "number of partitions of the topic, if it is created")
 	f.StringVar(&words.level, "durability", "default", "wait for at least: memory, os or disk")
-	f.StringVar(&words.codec, "codec", "none", "compress with none, s2, zstd or lz4")
+	f.StringVar(&words.codec, "codec", "none", "compress what is published with none, s2, zstd or lz4")
+	for _, name := range strings.Fields(k.flags) {
+		to.AddFlag(f.Lookup(name))
+	}
 }
 
 // loadWords are the flags of a load that are parsed when all are known.
@@ -134,6 +145,9 @@ func (w *loadWords) parse(cmd *cobra.Command, l *bench.Load) error {
 	l.Size = int(n)
 	if min(l.Messages, l.Rate, l.Clients, l.Readers, l.Keys, l.Partitions) < 0 || min(l.Duration, l.Delay) < 0 {
 		return usagef(cmd, "a number below 0 is not possible")
+	}
+	if l.Messages > 0 && l.Duration > 0 {
+		return usagef(cmd, "--msgs and --duration both say when to end: leave out one")
 	}
 	if l.Level, err = wire.ParseLevel(w.level); err != nil {
 		return usagef(cmd, "--durability %s: %v", w.level, err)

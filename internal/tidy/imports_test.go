@@ -57,7 +57,7 @@ var rules = map[string]rule{
 	"bench": {
 		ours: []string{"wire", "wire/codec", "client", "server", "bench/plot", "internal/loopback"},
 		theirs: []string{
-			"github.com/panjf2000/gnet/v2", "golang.org/x/sys",
+			"github.com/panjf2000/gnet/v2", "golang.org/x/sync", "golang.org/x/sys",
 			"github.com/HdrHistogram/hdrhistogram-go", "github.com/dustin/go-humanize",
 			"github.com/schollz/progressbar/v3", "github.com/jedib0t/go-pretty/v6",
 			"github.com/spf13/cobra", "github.com/spf13/pflag",
