@@ -442,12 +442,13 @@ func (p *plan) write() error {
 	if err := p.log.removeJunk(); err != nil {
 		return err
 	}
+	if err := p.continueActive(); err != nil {
+		return err
+	}
 	if w.active == nil {
 		if err := p.log.store.makeLogDirs([]*Log{p.log}); err != nil {
 			return err
 		}
-	} else if err := p.log.store.indexActive(w.active, p.log.seed); err != nil {
-		return err
 	}
 	for _, sp := range p.spans {
 		if err := w.write(sp); err != nil {
@@ -455,6 +456,25 @@ func (p *plan) write() error {
 		}
 	}
 	return w.file.StartOut()
+}
+
+// continueActive prepares the active segment, if there is one, for what is written behind its end. If it cannot be read,
+// which may pass, the entries go to a new one: nothing failed that anybody waits for.
+func (p *plan) continueActive() error {
+	w, l := &p.writer, p.log
+	if w.active == nil {
+		return nil
+	}
+	err := l.store.indexActive(w.active, l.seed)
+	if err == nil || isShort(err) || missing(err) || errors.Is(err, ErrVersion) {
+		return err
+	}
+	l.store.logger.Warn("segment cannot be read: entries go to a new one", "path", w.active.path, "err", err)
+	w.active, w.segments = nil, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spoiled = true
+	return nil
 }
 
 func (p *plan) release() {

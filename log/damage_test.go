@@ -485,24 +485,6 @@ func TestAChunkWithoutAnIntactHeaderCostsOnlyItself(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// brokenReads fails to read the files whose paths hold part.
-type brokenReads struct {
-	log.FS
-	part string
-}
-
-func (f *brokenReads) Open(name string, write, create bool) (log.File, error) {
-	file, err := f.FS.Open(name, write, create)
-	if err == nil && f.part != "" && strings.Contains(name, f.part) {
-		return brokenRead{file}, nil
-	}
-	return file, err
-}
-
-type brokenRead struct{ log.File }
-
-func (brokenRead) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
-
 // A disk that cannot read for now has lost nothing: a start fails, and so does a read, and both work later.
 func TestAReadThatFailsIsNoDamage(t *testing.T) {
 	disk := faultfs.New()
@@ -516,21 +498,27 @@ func TestAReadThatFailsIsNoDamage(t *testing.T) {
 	s.Drop()
 	before := disk.Clone()
 
-	o, broken := small(disk), &brokenReads{FS: disk}
-	o.FS = broken
+	breakReads := func(part string) {
+		disk.FailReads(func(op faultfs.Op, name string) error {
+			if op == faultfs.OpRead && strings.Contains(name, part) {
+				return syscall.EIO
+			}
+			return nil
+		})
+	}
 	for _, part := range []string{"/data/checkpoint", "/commit/"} {
-		broken.part = part
-		_, err := log.OpenStill(o)
+		breakReads(part)
+		_, err := log.OpenStill(small(disk))
 		require.ErrorIs(t, err, syscall.EIO, part)
 	}
-	broken.part = "/partitions/"
-	s, err := log.OpenStill(o)
-	require.NoError(t, err)
+	breakReads("/partitions/")
+	s = openStill(t, disk)
 	l = openLog(t, s, identity(1), log.Config{})
 	var c log.Chunk
 	require.ErrorIs(t, l.ReadCold(&c, 0, l.Positions().Next, 1<<20), syscall.EIO)
 	require.Zero(t, l.Stats().Corrupt)
 	s.Drop()
+	disk.FailReads(nil)
 	for _, name := range before.Names() {
 		require.Equal(t, before.Bytes(name), disk.Bytes(name), name)
 	}

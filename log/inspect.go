@@ -103,8 +103,11 @@ func (in *inspector) checkpoint() error {
 			return err
 		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errCheckpoint), errors.Is(err, ErrVersion), missing(err):
 		return in.damage(checkpointName, 0, err)
+	case err != nil:
+		return err
 	}
 	if damaged {
 		if err := in.damage(checkpointName, 0, errCheckpoint); err != nil {
@@ -216,7 +219,10 @@ func (in *inspector) segment(id wire.Identity, name string, seg *segment, bound 
 	it := Item{Kind: ItemSegment, Path: name, Identity: id, First: seg.start.offset, Index: seg.start.index, Bytes: size}
 	w := walker{file: f, seed: id.Seed(), pos: segmentHeader, end: size, index: seg.start.index, bound: bound, zero: true}
 	info, footer := readFooter(f, size)
-	if footer == nil {
+	switch {
+	case footer != nil && !tells(footer):
+		return footer
+	case footer == nil:
 		it.Sealed, it.Next, w.end = true, info.next.offset, info.dataEnd
 	}
 	r, known := in.active[id]
@@ -259,6 +265,8 @@ func (in *inspector) header(id wire.Identity, name string, f File, w *walker) er
 	switch {
 	case errors.Is(err, ErrVersion):
 		return in.damage(name, 0, err)
+	case err != nil && !tells(err):
+		return err
 	case err != nil || h.id != id:
 		return in.damage(name, 0, errSegmentHeader)
 	}

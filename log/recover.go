@@ -266,9 +266,9 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	}
 	s.logger.Warn("checkpoint is lost: using all segments", "path", l.dir())
 	s.logs[id] = l
-	l.prev = l.segments[0].start
-	if h, err := s.readHeader(l.segments[0].path); err == nil {
-		l.prev = h.start
+	var err error
+	if l.prev, err = l.startOf(l.segments[0]); err != nil {
+		return err
 	}
 	l.first = l.prev.offset
 	end, err := l.salvageLast()
@@ -277,8 +277,11 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	}
 	l.filed, l.next, l.walNext, l.written, l.durable = end, end, end, end, end
 	for i := len(l.segments) - 1; i >= 0; i-- {
-		h, err := s.readHeader(l.segments[i].path)
-		if err == nil && h.state.index < end.index {
+		h, ok, err := s.readHeader(l.segments[i].path)
+		if err != nil {
+			return err
+		}
+		if ok && h.state.index < end.index {
 			l.state = h.state
 			break
 		}
@@ -306,6 +309,8 @@ func (l *Log) salvageLast() (place, error) {
 	}
 	info, footErr := readFooter(f, last.size)
 	switch {
+	case headErr != nil && !tells(headErr), footErr != nil && !tells(footErr):
+		return place{}, errors.Join(headErr, footErr)
 	case errors.Is(headErr, ErrVersion), errors.Is(footErr, ErrVersion): // damaged, it would be cut
 		return place{}, fmt.Errorf("open %s: %w", last.path, ErrVersion)
 	case footErr == nil:

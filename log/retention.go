@@ -139,8 +139,7 @@ func (l *Log) dropHead(nowMs int64) error {
 	if n == 0 {
 		return nil
 	}
-	l.dropSegments(segments, n)
-	return nil
+	return l.dropSegments(segments, n)
 }
 
 // mayDropLocked reports whether the segment that ends at end is not needed to rebuild the owner's state. The last segment
@@ -169,7 +168,7 @@ func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
 		return end, nil
 	}
 	v, err := l.store.view(at.seg, l.seed, at.bound)
-	if missing(err) {
+	if err = l.store.checkMissing(err); missing(err) {
 		return end, nil
 	}
 	if err != nil {
@@ -181,14 +180,12 @@ func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
 }
 
 // dropSegments removes the first n segments from the log.
-func (l *Log) dropSegments(segments []*segment, n int) {
+func (l *Log) dropSegments(segments []*segment, n int) error {
 	var start place
 	if n < len(segments) {
-		start = segments[n].start
-		if segments[n].data == 0 {
-			if h, err := l.store.readHeader(segments[n].path); err == nil {
-				start = h.start
-			}
+		var err error
+		if start, err = l.startOf(segments[n]); err != nil {
+			return err
 		}
 	}
 	l.mu.Lock()
@@ -207,15 +204,33 @@ func (l *Log) dropSegments(segments []*segment, n int) {
 		l.popSlabLocked()
 	}
 	l.store.rootChanged = true
+	return nil
 }
 
-func (s *Store) readHeader(name string) (headerInfo, error) {
-	f, err := s.options.FS.Open(name, false, false)
-	if err != nil {
-		return headerInfo{}, err
+// startOf returns where a segment starts, with what its header says about the entry before.
+func (l *Log) startOf(seg *segment) (place, error) {
+	if seg.start.term != 0 {
+		return seg.start, nil
 	}
-	defer f.Close()
-	return readSegmentHeader(f)
+	h, ok, err := l.store.readHeader(seg.path)
+	if !ok {
+		return seg.start, err
+	}
+	return h.start, nil
+}
+
+// readHeader returns the header of a segment, and false when it cannot be used: it is damaged or missing, or of a newer
+// version. The error is one of reading.
+func (s *Store) readHeader(name string) (h headerInfo, ok bool, err error) {
+	f, err := s.options.FS.Open(name, false, false)
+	if err == nil {
+		h, err = readSegmentHeader(f)
+		_ = f.Close() // read only
+	}
+	if err = s.checkMissing(err); missing(err) || tells(err) {
+		return h, false, nil
+	}
+	return h, err == nil, err
 }
 
 // TruncatePrefix removes all records below offset, which becomes the start of the log. A file is deleted when all its

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"strconv"
 	"strings"
@@ -184,10 +185,22 @@ type headerInfo struct {
 	state   snapshot
 }
 
-// readSegmentHeader reads and checks a header. The error is errSegmentHeader for damage.
+// tells reports whether an error of readSegmentHeader or readFooter tells what the file holds. Any other is one of reading,
+// which may work a moment later: nothing follows from it for the file.
+func tells(err error) bool {
+	for _, known := range []error{errSegmentHeader, errFooter, errNoFooter, ErrVersion} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// readSegmentHeader reads and checks a header. The error is errSegmentHeader for damage, also when the file ends before;
+// see tells.
 func readSegmentHeader(f File) (headerInfo, error) {
 	var fixed [segmentHeader]byte
-	if err := readFull(f, fixed[:], 0); err != nil {
+	if err := readPart(f, fixed[:], 0, errSegmentHeader); err != nil {
 		return headerInfo{}, err
 	}
 	total := int64(le.Uint32(fixed[36:]))
@@ -197,7 +210,7 @@ func readSegmentHeader(f File) (headerInfo, error) {
 		return headerInfo{}, errSegmentHeader
 	}
 	b := make([]byte, total)
-	if err := readFull(f, b, 0); err != nil {
+	if err := readPart(f, b, 0, errSegmentHeader); err != nil {
 		return headerInfo{}, err
 	}
 	if !checksumAt(b, 12) {
@@ -260,13 +273,13 @@ func appendFooter(dst []byte, f footerInfo) []byte {
 }
 
 // readFooter reads and checks the footer of a file of the given size. The error is errFooter for damage, and errNoFooter
-// when the file was not sealed: nothing at its end says that it was.
+// when the file was not sealed: nothing at its end says that it was. See tells.
 func readFooter(f File, size int64) (footerInfo, error) {
 	var t [footerTrailer]byte
 	if size < segmentHeader+footerTrailer {
 		return footerInfo{}, errNoFooter
 	}
-	if err := readFull(f, t[:], size-footerTrailer); err != nil {
+	if err := readPart(f, t[:], size-footerTrailer, errFooter); err != nil {
 		return footerInfo{}, err
 	}
 	count := int64(le.Uint32(t[16:]))
@@ -278,7 +291,7 @@ func readFooter(f File, size int64) (footerInfo, error) {
 		return footerInfo{}, errFooter
 	}
 	b := make([]byte, size-begin)
-	if err := readFull(f, b, begin); err != nil {
+	if err := readPart(f, b, begin, errFooter); err != nil {
 		return footerInfo{}, err
 	}
 	if !checksumAt(b, int(count*markSize)+12) {
@@ -302,6 +315,15 @@ func readFooter(f File, size int64) (footerInfo, error) {
 		}
 	}
 	return info, nil
+}
+
+// readPart is readFull for a part of a file: damaged is the error when the file ends before.
+func readPart(f File, b []byte, pos int64, damaged error) error {
+	err := readFull(f, b, pos)
+	if errors.Is(err, io.EOF) {
+		return damaged
+	}
+	return err
 }
 
 // readFull reads exactly len(b) bytes; the end of the file before that is an error.

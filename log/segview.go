@@ -129,47 +129,55 @@ func (s *Store) view(seg *segment, seed uint32, bound uint64) (*segmentView, err
 	return s.views.add(k, v), nil
 }
 
-// loadView finds out where the entries are. Header and footer are derived from what else is known
-// when they are damaged.
+// loadView finds out where the entries are. Header and footer are derived from what else is known when they are damaged,
+// but not when they could not be read. It reports damage when nothing can fail any more, because who fails tries again.
 func (s *Store) loadView(f File, seg *segment, seed uint32, bound uint64) (*segmentView, error) {
 	v := &segmentView{path: seg.path, file: f, data: seg.data, end: seg.size, next: seg.end, first: seg.first}
+	var header error
 	if v.data == 0 {
-		h, err := readSegmentHeader(f)
-		if v.data = h.data; err != nil {
-			if errors.Is(err, ErrVersion) {
-				return nil, err
-			}
-			v.data = segmentHeader // the walk finds the first entry
-			s.reportDamage(seg.path, 0, err)
+		var h headerInfo
+		if h, header = readSegmentHeader(f); header != nil && !errors.Is(header, errSegmentHeader) {
+			return nil, header
 		}
+		v.data = max(h.data, segmentHeader) // without a header, the walk finds the first entry
 	}
 	if seg.indexed {
 		v.marks = seg.marks
-		return v, nil
+	} else if err := s.indexView(v, seg, seed, bound); err != nil {
+		return nil, err
 	}
+	if header != nil {
+		s.reportDamage(seg.path, 0, header)
+	}
+	return v, nil
+}
+
+// indexView sets the marks and the end of a view: from the footer, or else from the entries.
+func (s *Store) indexView(v *segmentView, seg *segment, seed uint32, bound uint64) error {
 	damaged := false
 	if bound != 0 {
-		info, err := readFooter(f, seg.size)
-		if err == nil {
+		info, err := readFooter(v.file, seg.size)
+		switch damaged = errors.Is(err, errFooter); {
+		case err == nil:
 			v.marks, v.end, v.next, v.first = info.marks, info.dataEnd, info.next, info.first
-			return v, nil
-		}
-		if errors.Is(err, ErrVersion) {
-			return nil, err
-		}
-		if damaged = !errors.Is(err, errNoFooter); damaged {
-			s.reportDamage(seg.path, seg.size, err)
+			return nil
+		case !damaged && !errors.Is(err, errNoFooter):
+			return err
 		}
 	}
-	err := v.index(seed, seg.start.index, bound)
+	if err := v.index(seed, seg.start.index, bound); err != nil || bound == 0 {
+		return err
+	}
+	if damaged {
+		s.reportDamage(seg.path, seg.size, errFooter)
+	}
 	switch {
-	case err != nil || bound == 0:
 	case v.next.index < bound:
 		s.reportDamage(seg.path, seg.size, errNoFooter)
 	case !damaged:
 		s.noteUnsealed(seg.path, v.end)
 	}
-	return v, err
+	return nil
 }
 
 // noteUnsealed logs, once, that a segment has its last entry but no footer: a write failed behind, or something cleared

@@ -219,8 +219,11 @@ func (l *Log) shorten(at location, index uint64) (*segment, place, error) {
 	short.cuts = l.cuts + 1
 	w := walker{file: v.file, seed: l.seed, pos: v.data, end: v.end}
 	end := at.seg.start
-	if h, err := readSegmentHeader(v.file); err == nil {
+	switch h, err := readSegmentHeader(v.file); {
+	case err == nil:
 		end = h.start
+	case !tells(err):
+		return nil, place{}, err
 	}
 	short.size = v.data
 	for _, m := range v.marks {

@@ -121,7 +121,11 @@ func (w *walker) resync() (step, bool, error) {
 			if i+wire.StampBytes+4 > len(b) {
 				break
 			}
-			if w.whole(b[i:], pos+int64(i)) {
+			whole, err := w.whole(b[i:], pos+int64(i))
+			if err != nil {
+				return step{}, false, err
+			}
+			if whole {
 				w.pos, s.end = pos+int64(i), pos+int64(i)
 				return s, true, nil
 			}
@@ -137,17 +141,18 @@ func (w *walker) resync() (step, bool, error) {
 
 // whole reports whether there is an intact entry at pos. It reads the payload from the file when b does not hold all of
 // it.
-func (w *walker) whole(b []byte, pos int64) bool {
+func (w *walker) whole(b []byte, pos int64) (bool, error) {
 	if !w.fits(b, pos) {
-		return false
+		return false, nil
 	}
 	var st wire.Stamp
 	st.View(b)
 	if len(b) >= st.Size() {
-		return wire.PayloadOK(b[wire.StampBytes:st.Size()])
+		return wire.PayloadOK(b[wire.StampBytes:st.Size()]), nil
 	}
 	payload := make([]byte, st.Length)
-	return readFull(w.file, payload, pos+wire.StampBytes) == nil && wire.PayloadOK(payload)
+	err := readFull(w.file, payload, pos+wire.StampBytes)
+	return err == nil && wire.PayloadOK(payload), err
 }
 
 func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

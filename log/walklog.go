@@ -96,19 +96,21 @@ func (l *Log) State() []byte {
 }
 
 // Replay calls fn for every intact entry behind the last one in State, in order, so that the owner can rebuild its state.
-// The entry is valid during the call. Call Replay once, before the first append; Config.State is not called before it
-// has returned. Replay stops at the first error of fn and returns it.
+// The entry is valid during the call. Call Replay once, before the first append, and again after an error; Config.State
+// is not called before it has succeeded. Replay stops at the first error of fn and returns it.
 func (l *Log) Replay(fn func(e wire.Entry) error) error {
 	l.mu.Lock()
 	from := max(l.found.index+1, l.prev.index)
 	l.mu.Unlock()
-	defer l.replayed()
 	var failed error
 	err := l.walk(from, func(e wire.Entry) bool {
 		failed = fn(e)
 		return failed == nil
 	})
-	return errors.Join(failed, err)
+	if err = errors.Join(failed, err); err == nil {
+		l.replayed()
+	}
+	return err
 }
 
 // replayed notes that the owner has rebuilt its state.

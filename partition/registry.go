@@ -258,15 +258,15 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 	return p, r.reopenSchedule(p)
 }
 
-// setAside makes a partition unusable because the state of its consumers or producers is unreadable. Without
+// setAside makes a partition unusable because the state of its consumers or producers cannot be read. Without
 // that state messages would be delivered again or not at all, and others stored twice. The files stay as they
 // are, and the other partitions are served.
 func (p *Partition) setAside(err error) {
 	p.damaged = true
 	p.state = group.New()
 	p.log.Refuse(err)
-	p.fail(wire.Errorf(wire.CodeReadOnly, "%s is not served: its consumer state is damaged: %v", p, err))
-	p.topic.registry.logger.Error("partition is not served: its consumer state is damaged",
+	p.fail(wire.Errorf(wire.CodeReadOnly, "%s is not served: its consumer state cannot be read: %v", p, err))
+	p.topic.registry.logger.Error("partition is not served: its consumer state cannot be read",
 		"topic", p.topic.name, "partition", p.number, "err", err)
 }
 

@@ -71,7 +71,7 @@ func (a *admin) degraded() string {
 		}
 		switch {
 		case p.Err() != nil:
-			fmt.Fprintf(&lines, "degraded: %s is not served: its consumer state is damaged\n", p)
+			fmt.Fprintf(&lines, "degraded: %s is not served: its consumer state cannot be read\n", p)
 		case p.Failure() != nil:
 			fmt.Fprintf(&lines, "degraded: %s is read-only after a storage failure\n", p)
 		default:
@@ -85,7 +85,7 @@ func (a *admin) degraded() string {
 }
 
 // readOnly returns the partitions that refuse writes after a storage failure, and those that refuse everything because
-// their state is damaged or who cannot read what is scheduled.
+// their state cannot be read or who cannot read what is scheduled.
 func (a *admin) readOnly() (list []*partition.Partition) {
 	for _, t := range a.srv.registry.Topics() {
 		for _, p := range t.Partitions() {

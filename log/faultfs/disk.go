@@ -44,7 +44,8 @@ const (
 	OpAllocate Op = "allocate"
 	OpRename   Op = "rename"
 	OpRemove   Op = "remove"
-	OpOpen     Op = "open"
+	OpOpen     Op = "open" // of a file that is created, or any with FailReads
+	OpRead     Op = "read"
 )
 
 // pageBytes is the unit in which unsynced bytes survive a power cut or not.
@@ -108,6 +109,7 @@ type Disk struct {
 	crashAt  int   // the call at which power fails; 0 is never
 	dead     bool
 	fail     func(op Op, name string) error
+	failRead func(op Op, name string) error
 	short    bool
 
 	pauses pauses
@@ -127,6 +129,23 @@ func (d *Disk) Fail(f func(op Op, name string) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fail = f
+}
+
+// FailReads is Fail for what changes nothing: OpRead, and OpOpen of files that are only read.
+func (d *Disk) FailReads(f func(op Op, name string) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failRead = f
+}
+
+// readLocked decides whether an operation that changes nothing fails.
+func (d *Disk) readLocked(op Op, name string) error {
+	if d.failRead != nil {
+		if err := d.failRead(op, name); err != nil {
+			return &fs.PathError{Op: string(op), Path: name, Err: err}
+		}
+	}
+	return nil
 }
 
 // ShortWrites makes every second write of more than one byte stop half way without an error.
@@ -343,6 +362,10 @@ func (d *Disk) Open(name string, write, create bool) (log.File, error) {
 		}
 		n = newNode(nil)
 		d.renameLocked("", name, n)
+	} else if !write {
+		if err := d.readLocked(OpOpen, name); err != nil {
+			return nil, err
+		}
 	}
 	return &file{disk: d, node: n, name: name, writable: write}, nil
 }
@@ -529,6 +552,9 @@ type file struct {
 func (f *file) ReadAt(b []byte, pos int64) (int, error) {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
+	if err := f.disk.readLocked(OpRead, f.name); err != nil {
+		return 0, err
+	}
 	if pos >= int64(len(f.node.now)) {
 		return 0, io.EOF
 	}
