@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -560,6 +561,40 @@ func TestADeadLetterIsNotBuriedTwice(t *testing.T) {
 			n.close()
 		}
 	}
+}
+
+// A burial that cannot store one dead letter finds those that it has stored when it tries again.
+func TestABurialThatFailsHalfWayBuriesNothingTwice(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("jobs", 1).Partition(0)
+	graves := n.create("dead", 2)
+	open, shut := graves.Place([]byte("k-a")), graves.Partition(1)
+	if open == shut {
+		shut = graves.Partition(0)
+	}
+	second := "b"
+	for graves.Place([]byte("k-"+second)) != shut {
+		second += "b"
+	}
+	publish(t, p, "a", second)
+	_, err := p.OpenQueue("workers", 0, QueuePolicy{DeadLetter: "dead"}, time.Now())
+	require.NoError(t, err)
+	lease(t, p, 2)
+	n.Registry.Close() // nobody else buries
+	settle(t, p, Settlement{Op: wire.OpReject, Ranges: []group.Settle{{First: 0, Count: 2, Attempt: 1}}})
+	shut.log.Refuse(errors.New("broken"))
+	for range 3 {
+		code(t, wire.CodeReadOnly, p.bury())
+		require.NoError(t, open.log.Sync())
+		require.Equal(t, []string{"a"}, values(t, open, 0))
+	}
+	require.NoError(t, n.store.Close())
+	n.Registry = nil
+	n.open()
+	eventually(t, func() bool { return n.Topic("jobs").Partition(0).Groups(time.Now())[0].Dead == 0 })
+	graves = n.Topic("dead")
+	got := append(values(t, graves.Partition(0), 0), values(t, graves.Partition(1), 0)...)
+	require.ElementsMatch(t, []string{"a", second}, got)
 }
 
 func TestExpiredLeasesWakeWorkers(t *testing.T) {
