@@ -313,8 +313,8 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 			root.logs = append(root.logs, r)
 		}
 	}
-	root.logs = slices.DeleteFunc(root.logs, func(r logRecord) bool { // never filed: not worth a record
-		return r.filed.index <= firstIndex && r.floor <= root.floor
+	root.logs = slices.DeleteFunc(root.logs, func(r logRecord) bool { // never filed, nor purged: not worth a record
+		return r.filed.index <= firstIndex && r.floor <= root.floor && r.first == 0
 	})
 	s.round.Lock()
 	root.lsn, root.file, root.open = s.commits.lsn, s.commits.next, s.commits.newest(root.floor)

@@ -74,6 +74,30 @@ func TestAPurgeWhoseSpaceOthersTake(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// The start of a log that was never filed is durable, too, when TruncatePrefix returns nil.
+func TestAPurgeOfALogWithoutAFile(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 20)
+	require.NoError(t, s.Sync())
+	middle, next := l.Positions().Next/2, l.Positions().Next
+	disk.Fail(noSpace(faultfs.OpWrite, "/partitions/"))
+	require.NoError(t, l.TruncatePrefix(middle))
+	require.Zero(t, l.Stats().Segments)
+	disk.Fail(nil)
+	for range 2 { // the second start has the checkpoint of the first
+		s.Drop()
+		s = openStill(t, disk.PowerCut(rand.New(rand.NewPCG(1, 1))))
+		l = openLog(t, s, identity(1), log.Config{})
+		require.Equal(t, []uint64{middle, next}, []uint64{l.Positions().First, l.Positions().Next})
+		require.NoError(t, l.CheckPlaces())
+		require.NotEmpty(t, readAll(t, l))
+		require.NoError(t, s.Checkpoint())
+	}
+	require.NoError(t, s.Close())
+}
+
 // A partition that never filled a segment has one file, and entries that are not in it. Nothing can be filed on a disk
 // without a free byte, so nothing must have to be.
 func TestAPurgeOfEverythingNeedsNoSpace(t *testing.T) {
