@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 func (c *cli) schedCommand() *cobra.Command {
@@ -87,29 +90,9 @@ func (c *cli) schedListCommand() *cobra.Command {
 				return usagef(cmd, "no number can be negative")
 			}
 			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
-				topics := args
-				if len(args) == 0 {
-					infos, err := cl.Topics(cmd.Context())
-					if err != nil {
-						return err
-					}
-					for _, t := range infos {
-						topics = append(topics, t.Topic)
-					}
-				}
-				var rows []schedRow
-				for _, topic := range topics {
-					for s, err := range cl.Schedules(cmd.Context(), topic, partition) {
-						if err != nil {
-							return err
-						}
-						if rows = append(rows, newSchedRow(s)); len(rows) == limit {
-							break
-						}
-					}
-					if limit > 0 && len(rows) >= limit {
-						break
-					}
+				rows, err := schedRows(cmd.Context(), cl, args, partition, limit)
+				if err != nil {
+					return err
 				}
 				return printList(c, rows, []string{"NAME", "DUE-IN", "DUE", "CRON", "KEY", "BYTES"}, func(r schedRow) []any {
 					spec := r.Cron
@@ -124,6 +107,71 @@ func (c *cli) schedListCommand() *cobra.Command {
 	cmd.Flags().IntVarP(&limit, "count", "n", 100, "at most this many; 0 for all")
 	cmd.Flags().IntVarP(&partition, "partition", "p", client.AllPartitions, "only those of this partition")
 	return cmd
+}
+
+// schedRows returns up to limit scheduled messages, those of the topic that names holds or of all topics. A limit of 0
+// is none.
+func schedRows(ctx context.Context, cl *client.Client, names []string, partition, limit int) ([]schedRow, error) {
+	places, err := schedPlaces(ctx, cl, names, partition)
+	if err != nil {
+		return nil, err
+	}
+	var rows []schedRow
+	found := make([][]schedRow, len(places))
+	err = inOrder(ctx, len(places), func(ctx context.Context, i int) error {
+		for s, err := range cl.Schedules(ctx, places[i].Topic, places[i].Partition) {
+			if err != nil {
+				return err
+			}
+			if found[i] = append(found[i], newSchedRow(s)); len(found[i]) == limit {
+				break
+			}
+		}
+		return nil
+	}, func(i int, err error) error {
+		rows = append(rows, found[i]...)
+		found[i] = nil
+		if limit > 0 && len(rows) >= limit {
+			rows = rows[:limit]
+			return errEnough // what failed after these is not asked for
+		}
+		return err
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return rows, err
+}
+
+// schedPlaces returns the partitions of which schedRows lists the messages, in the order of the list.
+func schedPlaces(
+	ctx context.Context, cl *client.Client, names []string, partition int,
+) ([]wire.MemberPartition, error) {
+	var infos []wire.TopicInfo
+	var err error
+	switch {
+	case len(names) == 0:
+		infos, err = cl.Topics(ctx)
+	case partition == client.AllPartitions:
+		infos = make([]wire.TopicInfo, 1)
+		infos[0], err = cl.Topic(ctx, names[0])
+	default:
+		infos = []wire.TopicInfo{{Topic: names[0]}}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var places []wire.MemberPartition
+	for _, t := range infos {
+		if partition != client.AllPartitions {
+			places = append(places, wire.MemberPartition{Topic: t.Topic, Partition: partition})
+			continue
+		}
+		for p := range t.Partitions {
+			places = append(places, wire.MemberPartition{Topic: t.Topic, Partition: p})
+		}
+	}
+	return places, nil
 }
 
 func (c *cli) schedShowCommand() *cobra.Command {

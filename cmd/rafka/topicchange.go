@@ -226,10 +226,11 @@ func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic
 	if err != nil || !ok {
 		return err
 	}
-	for _, k := range cuts {
-		if err := cl.PurgeTopic(cmd.Context(), topic, k.partition, k.before); err != nil {
-			return err
-		}
+	err = inOrder(cmd.Context(), len(cuts), func(ctx context.Context, i int) error {
+		return cl.PurgeTopic(ctx, topic, cuts[i].partition, cuts[i].before)
+	}, func(_ int, err error) error { return err })
+	if err != nil {
+		return err
 	}
 	return c.report(topicChange{Action: "purged", Topic: topic, Messages: total},
 		"removed %s from topic %q", plural(total, "message"), topic)
