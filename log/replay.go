@@ -127,7 +127,12 @@ func (r *replay) list(known bool) error {
 		}
 	}
 	r.sort()
-	return nil
+	if len(c.spares) == 0 {
+		return nil
+	}
+	// A process that was killed may have renamed them a moment ago; see recycle. Under its old name, a spare that has the
+	// header of a new file would make chunks of others not count before they are written again.
+	return c.fs.SyncDir(c.dir)
 }
 
 // sort puts the files in the order of their numbers.
