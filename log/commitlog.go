@@ -382,28 +382,31 @@ func (c *commitLog) recycle(floor, keep uint64) error {
 	if len(c.older) > 0 && c.short() {
 		most = 0
 	}
-	kept := c.older[:0]
+	var kept []commitFile
 	for _, f := range c.older {
 		if f.end > floor || f.file == keep {
 			kept = append(kept, f)
 			continue
 		}
 		name, err := c.retire(f, most-len(c.spares)-len(spares))
-		if name != "" {
+		errs = append(errs, err)
+		switch {
+		case err != nil && !missing(err): // the next checkpoint tries again
+			kept = append(kept, f)
+		case name != "":
 			spares = append(spares, spare{name: name, written: f.written})
 		}
-		errs = append(errs, err)
 	}
-	if len(kept) < len(c.older) {
-		// Before a spare is written to, its new name must be durable: it must not come back under the old one.
-		err := c.fs.SyncDir(c.dir)
-		if err == nil {
-			c.spares = append(c.spares, spares...)
-		}
-		errs = append(errs, err)
-	}
-	clear(c.older[len(kept):])
+	changed := len(kept) < len(c.older)
 	c.older = kept
+	if !changed {
+		return errors.Join(errs...)
+	}
+	c.spares = append(c.spares, spares...)
+	// Before a spare is written to, its new name must be durable: it must not come back under the old one.
+	if err := c.fs.SyncDir(c.dir); err != nil {
+		errs = append(errs, err, c.dropSpares(0))
+	}
 	return errors.Join(errs...)
 }
 
