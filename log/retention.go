@@ -168,15 +168,30 @@ func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
 		return end, nil
 	}
 	v, err := l.store.view(at.seg, l.seed, at.bound)
-	if err = l.store.checkMissing(err); missing(err) {
-		return end, nil
-	}
-	if err != nil {
+	if err = l.store.checkMissing(err); err != nil && !missing(err) {
 		return end, err
 	}
-	end.time = v.next.time
-	l.store.views.release(v)
+	if err == nil {
+		end.time = v.next.time
+		l.store.views.release(v)
+	}
+	if end.time == 0 { // it is missing, or holds nothing intact
+		end.time, err = l.timeBehind(segments, i)
+		return end, err
+	}
 	return end, nil
+}
+
+// timeBehind returns a time that no entry of segment i is behind, from what follows the segment.
+func (l *Log) timeBehind(segments []*segment, i int) (int64, error) {
+	for _, next := range segments[i+1:] {
+		if start, err := l.startOf(next); err != nil || start.time != 0 {
+			return start.time, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.filed.time, nil
 }
 
 // dropSegments removes the first n segments from the log.

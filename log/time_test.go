@@ -105,3 +105,71 @@ func TestAPurgeEndsWhatAClockDidThatWasAhead(t *testing.T) {
 		}
 	}
 }
+
+// A segment that is missing, or holds nothing intact, does not hide what others have.
+func TestATimeIsFoundBesideLostSegments(t *testing.T) {
+	base := faultfs.New()
+	s := openStill(t, base)
+	l := openLog(t, s, identity(1), log.Config{})
+	for i := range int64(90) {
+		b := data(uint64(i), 1, 900)
+		b.Time = 1000 + 10*i
+		_, _, err := l.Append(b)
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Checkpoint())
+	s.Drop()
+	segments := segmentFiles(base)
+	require.Greater(t, len(segments), 4)
+	lose := map[string]func(disk *faultfs.Disk, name string){
+		"missing": func(disk *faultfs.Disk, name string) { disk.Delete(name) },
+		"zeros":   func(disk *faultfs.Disk, name string) { disk.SetBytes(name, make([]byte, len(disk.Bytes(name)))) },
+	}
+	for how, lose := range lose {
+		for from := range segments {
+			for to := from + 1; to <= len(segments); to++ {
+				disk := base.Clone()
+				for _, name := range segments[from:to] {
+					lose(disk, name)
+				}
+				s, l, got, _ := survivors(t, disk, identity(1))
+				for ms := int64(995); ms < 1910; ms += 5 {
+					want := l.Positions().Next
+					for _, e := range got {
+						if e.Time >= ms {
+							want = min(want, e.BaseOffset)
+						}
+					}
+					at, err := l.OffsetAt(ms)
+					require.NoError(t, err)
+					require.Equal(t, want, at, "%s: segments %d to %d, %d ms", how, from, to, ms)
+				}
+				s.Drop()
+			}
+		}
+	}
+}
+
+// Retention by age keeps a lost segment for as long as its neighbours: what is left of it may be of use.
+func TestALostSegmentIsNotOld(t *testing.T) {
+	o := small(faultfs.New())
+	disk := o.FS.(*faultfs.Disk)
+	o.Now = func() time.Time { return time.UnixMilli(3000) }
+	s, err := log.OpenStill(o)
+	require.NoError(t, err)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 60) // at 1000 ms
+	require.NoError(t, s.Checkpoint())
+	s.Drop()
+	name := segmentFiles(disk)[0]
+	disk.SetBytes(name, make([]byte, len(disk.Bytes(name))))
+	s, err = log.OpenStill(o)
+	require.NoError(t, err)
+	l = openLog(t, s, identity(1), log.Config{Retention: log.Retention{Age: 2500 * time.Millisecond}})
+	require.NoError(t, s.Retain())
+	require.Zero(t, l.Positions().First)
+	l.SetConfig(log.Config{Retention: log.Retention{Age: 1500 * time.Millisecond}})
+	require.NoError(t, s.Retain())
+	require.Equal(t, l.Positions().Next, l.Positions().First)
+	require.NoError(t, s.Close())
+}
