@@ -141,6 +141,9 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 		return errReplaced
 	case first.end == 0:
 		damage.Pos, damage.Next = v.end, min(at.end.offset, limit)
+		if size, err := v.file.Size(); err == nil && size < v.end {
+			damage.Pos, damage.Err = size, errShort
+		}
 		return l.lost(c, damage)
 	case e.BaseOffset > offset:
 		damage.Next = min(e.BaseOffset, limit)
@@ -178,7 +181,7 @@ func (l *Log) readOn(c *Chunk, v *segmentView, offset, limit uint64, maxBytes in
 // readAt reads size bytes at a position of the segment and takes the intact entries in them.
 func (l *Log) readAt(c *Chunk, v *segmentView, pos, size int64, limit uint64, maxBytes int) error {
 	c.buffer = getBuffer(int(min(size, v.end-pos)))
-	if err := readFull(v.file, *c.buffer, pos); err != nil {
+	if err := readEntries(v.file, *c.buffer, pos); err != nil {
 		c.Release()
 		return err
 	}

@@ -1,9 +1,11 @@
 package log_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"path"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -670,4 +672,47 @@ func TestWhatTheCommitLogLostIsKnownAtOnce(t *testing.T) {
 	require.Equal(t, 1, l.Stats().Corrupt)
 	require.Equal(t, uint64(1), l.Stats().Lost)
 	require.NoError(t, s.Close())
+}
+
+// A segment that somebody cuts short while it is open is damaged from there on, as it would be after a restart.
+func TestASegmentThatIsCutWhileItIsOpen(t *testing.T) {
+	base, segments, all := filedDisk(t)
+	for _, name := range []string{segments[0], segments[len(segments)-1]} {
+		for size := int64(0); size < int64(end(base.Bytes(name))); size += 499 {
+			disk := base.Clone()
+			s := openStill(t, disk)
+			l := openLog(t, s, identity(1), log.Config{})
+			require.Len(t, readAll(t, l), len(all))
+			f, err := disk.Open(name, true, false)
+			require.NoError(t, err)
+			require.NoError(t, f.Truncate(size))
+
+			_, _, want, _ := survivors(t, disk.Clone(), identity(1))
+			lost := uint64(0)
+			got := map[uint64]wire.Entry{}
+			var c log.Chunk
+			for at := uint64(0); at < l.Positions().Next; at = c.Next {
+				err := l.ReadCold(&c, at, l.Positions().Next, 4<<10)
+				if bad, ok := errors.AsType[*log.CorruptError](err); ok {
+					require.Equal(t, name, bad.Path)
+					require.LessOrEqual(t, bad.Pos, size)
+					lost += bad.Next - bad.First
+				} else {
+					require.NoError(t, err)
+				}
+				for _, e := range entries(t, identity(1), &c) {
+					e.Payload = bytes.Clone(e.Payload)
+					got[e.Index] = e
+				}
+				c.Release()
+			}
+			require.True(t, reflect.DeepEqual(want, got), "%s cut to %d: %d entries, not %d", name, size, len(got), len(want))
+			require.Equal(t, lost, l.Stats().Lost)
+			require.NoError(t, s.Compact())
+			s.Drop()
+			r, err := log.VerifyFS(disk, "/data")
+			require.NoError(t, err)
+			require.NotEmpty(t, r.Damage)
+		}
+	}
 }

@@ -326,6 +326,17 @@ func readPart(f File, b []byte, pos int64, damaged error) error {
 	return err
 }
 
+// readEntries is readFull for a part of a file that should have entries. When somebody cut the file short meanwhile, what
+// is missing reads as zeros: no entry is intact there, so it counts as damage.
+func readEntries(f File, b []byte, pos int64) error {
+	n, err := f.ReadAt(b, pos)
+	if n == len(b) || errors.Is(err, io.EOF) {
+		clear(b[n:])
+		return nil
+	}
+	return fmt.Errorf("read %d bytes at %d: %w", len(b), pos, err)
+}
+
 // readFull reads exactly len(b) bytes; the end of the file before that is an error.
 func readFull(f File, b []byte, pos int64) error {
 	n, err := f.ReadAt(b, pos)

@@ -42,7 +42,7 @@ func (w *walker) bytes(pos int64, n int) ([]byte, error) {
 			w.window = make([]byte, size)
 		}
 		w.window, w.base = w.window[:size], pos
-		if err := readFull(w.file, w.window, pos); err != nil {
+		if err := readEntries(w.file, w.window, pos); err != nil {
 			w.window = w.window[:0]
 			return nil, err
 		}
@@ -151,7 +151,7 @@ func (w *walker) whole(b []byte, pos int64) (bool, error) {
 		return wire.PayloadOK(b[wire.StampBytes:st.Size()]), nil
 	}
 	payload := make([]byte, st.Length)
-	err := readFull(w.file, payload, pos+wire.StampBytes)
+	err := readEntries(w.file, payload, pos+wire.StampBytes)
 	return err == nil && wire.PayloadOK(payload), err
 }
 
