@@ -584,10 +584,7 @@ func (l *Log) removeJunk() error {
 // removeStale removes segment files and directories that the checkpoint on the disk no longer needs.
 func (s *Store) removeStale() error {
 	var errs []error
-	for _, dir := range s.gone {
-		errs = append(errs, s.removeDir(dir))
-	}
-	s.gone = nil
+	s.gone = s.discard(s.gone, s.removeDir, &errs)
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
 		stale := l.stale
@@ -600,10 +597,29 @@ func (s *Store) removeStale() error {
 			continue
 		}
 		s.views.forget(func(name string) bool { return slices.Contains(stale, name) })
-		for _, name := range stale {
-			errs = append(errs, removeQuietly(s.options.FS, name))
-		}
-		errs = append(errs, s.options.FS.SyncDir(path.Dir(stale[0])))
+		left := s.discard(stale, func(name string) error { return removeQuietly(s.options.FS, name) }, &errs)
+		l.mu.Lock()
+		l.stale = append(l.stale, left...)
+		l.mu.Unlock()
+		errs = append(errs, s.options.FS.SyncDir(l.dir()))
 	}
 	return errors.Join(errs...)
+}
+
+// discard calls remove for each name, and returns those for which that failed: the next checkpoint tries again. It adds
+// only the first error about a name to errs, because later callers want something else.
+func (s *Store) discard(names []string, remove func(name string) error, errs *[]error) (left []string) {
+	for _, name := range names {
+		err := remove(name)
+		if err == nil {
+			delete(s.stuck, name)
+			continue
+		}
+		left = append(left, name)
+		if !s.stuck[name] {
+			s.stuck[name] = true
+			*errs = append(*errs, err)
+		}
+	}
+	return left
 }

@@ -138,7 +138,7 @@ func (s *Store) restore(r *logRecord) {
 	s.logs[r.id] = l
 }
 
-// findSegments lists the directories of the logs. It deletes those of removed logs. A directory that the checkpoint does
+// findSegments lists the directories of the logs. It deletes those of removed logs, as far as possible. A directory that the checkpoint does
 // not know is salvaged when the checkpoint was lost, and otherwise an orphan.
 func (s *Store) findSegments(removed []tombstone, known bool) error {
 	dir := path.Join(s.options.Dir, partitionsDir)
@@ -161,7 +161,7 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 		case l != nil:
 			l.adopt(files)
 		case slices.ContainsFunc(removed, func(t tombstone) bool { return t.id == id }):
-			err = s.removeDir(path.Join(dir, d.Name))
+			s.gone = append(s.gone, path.Join(dir, d.Name))
 		case known:
 			s.orphan(id, files)
 		default:
@@ -173,6 +173,9 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 	}
 	for _, l := range s.logs {
 		l.checkActive()
+	}
+	if err := s.removeStale(); err != nil {
+		s.logger.Warn("remove what was deleted", "err", err)
 	}
 	return nil
 }

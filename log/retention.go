@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"path"
+	"slices"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -308,7 +309,8 @@ func (l *Log) dropPurgedLocked() error {
 }
 
 // RemoveLog deletes a log with all its entries. It returns nil when that is durable. With an error, for example on a full
-// disk, the log is gone for this process all the same, and the next checkpoint completes the deletion.
+// disk, the log is gone for this process all the same, and the next checkpoint completes the deletion. Before a log of
+// the same identity is opened again, RemoveLog must have returned nil.
 func (s *Store) RemoveLog(id wire.Identity) error {
 	s.filing.Lock()
 	defer s.filing.Unlock()
@@ -316,18 +318,22 @@ func (s *Store) RemoveLog(id wire.Identity) error {
 	l := s.logs[id]
 	delete(s.logs, id)
 	s.mu.Unlock()
-	if l == nil {
+	dir := path.Join(s.options.Dir, partitionsDir, logDir(id))
+	if l == nil && !slices.Contains(s.gone, dir) {
 		return nil
 	}
-	l.close()
-	if s.memoryOnly() {
-		return nil
+	if l != nil {
+		l.close()
+		if s.memoryOnly() {
+			return nil
+		}
+		s.round.Lock() // from here on no chunk of this log is written
+		s.removed = append(s.removed, tombstone{id: id, lsn: s.commits.lsn})
+		s.round.Unlock()
+		s.gone = append(s.gone, dir)
 	}
-	s.round.Lock() // from here on no chunk of this log is written
-	s.removed = append(s.removed, tombstone{id: id, lsn: s.commits.lsn})
-	s.round.Unlock()
+	delete(s.stuck, dir)
 	s.rootChanged = true
-	s.gone = append(s.gone, l.dir())
 	return s.checkpointLocked(func(*Log) bool { return false })
 }
 

@@ -60,8 +60,9 @@ type Store struct {
 	rootChanged bool       // the checkpoint file has to be replaced
 	rootReserve int64      // size of the file that keeps space for a checkpoint; 0 when it is not known to exist
 	removed     []tombstone
-	gone        []string // directories of removed logs, to remove after the next checkpoint
-	broken      error    // why there are no more checkpoints
+	gone        []string        // directories of removed logs, to remove after the next checkpoint
+	stuck       map[string]bool // files and directories that could not be removed so far
+	broken      error           // why there are no more checkpoints
 
 	round   sync.Mutex // held during a round; guards the fields below
 	commits *commitLog
@@ -124,7 +125,7 @@ func openStill(o Options) (*Store, error) {
 	s := &Store{
 		options: o, logger: o.Logger, pool: newSlabPool(o.MemoryBytes, o.Poison), due: newDueClock(o.Now),
 		wake: make(chan struct{}, 1), checkpoints: make(chan struct{}, 1), stop: make(chan struct{}),
-		logs: make(map[wire.Identity]*Log),
+		logs: make(map[wire.Identity]*Log), stuck: make(map[string]bool),
 	}
 	if o.clock != nil {
 		s.due.read = o.clock

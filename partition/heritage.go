@@ -123,19 +123,14 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 }
 
 // extend opens new partitions until the topic has n, and returns all of them when what they inherit is on the disk.
-// It does not publish them. It first removes what an earlier attempt left behind that did not reach the metadata.
+// It does not publish them. It first removes what earlier attempts left behind that did not reach the metadata.
 func (r *Registry) extend(t *Topic, n int) (parts []*Partition, h heritage, err error) {
 	old := t.Partitions()
 	if n == len(old) {
 		return old, h, nil
 	}
-	for _, id := range r.store.Logs() {
-		if number := id.Partition &^ companion; id.Topic == t.id && number >= uint32(len(old)) {
-			if err := r.store.RemoveLog(id); err != nil {
-				return nil, h, wire.Errorf(wire.CodeStorage, "remove what is left of partition %d: %v", number, err)
-			}
-			delete(r.companions, id)
-		}
+	if err := r.removeLeftovers(t, len(old), n); err != nil {
+		return nil, h, err
 	}
 	h, now := heritageOf(old), r.opts.Now()
 	parts = slices.Clone(old)
@@ -150,6 +145,25 @@ func (r *Registry) extend(t *Topic, n int) (parts []*Partition, h heritage, err 
 		parts = append(parts, p)
 	}
 	return parts, h, syncAll(parts[len(old):])
+}
+
+// removeLeftovers removes what earlier attempts to give t more than have partitions left behind, and does not return nil
+// before nothing is left of those below n: not even a directory whose removal has failed.
+func (r *Registry) removeLeftovers(t *Topic, have, n int) error {
+	left := slices.DeleteFunc(r.store.Logs(), func(id wire.Identity) bool {
+		return id.Topic != t.id || id.Partition&^companion < uint32(have)
+	})
+	for i := have; i < n; i++ {
+		id := wire.Identity{Topic: t.id, Partition: uint32(i)}
+		left = append(left, id, companionID(id))
+	}
+	for _, id := range left {
+		if err := r.store.RemoveLog(id); err != nil {
+			return wire.Errorf(wire.CodeStorage, "remove what is left of partition %d: %v", id.Partition&^companion, err)
+		}
+		delete(r.companions, id)
+	}
+	return nil
 }
 
 // catchUp gives the new partitions, which are those from number have on, what changed on the others since extend.

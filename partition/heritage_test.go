@@ -2,12 +2,16 @@ package partition
 
 import (
 	"encoding/json"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -276,6 +280,55 @@ func TestAGrowthLeavesOtherTopicsAlone(t *testing.T) {
 	n.reopen()
 	for _, p := range n.Topic("other").Partitions() {
 		require.Equal(t, []string{"a", "b"}, values(t, p, 0))
+	}
+}
+
+// A partition that is made again does not lose its files to the removal of what an earlier attempt left, which has failed.
+func TestAGrowthAfterAFailedRemovalKeepsItsMessages(t *testing.T) {
+	for _, part := range []string{"/checkpoint", "/partitions/"} { // the removal is not durable, or files stay
+		disk := faultfs.New()
+		o := log.Options{FS: disk, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20}
+		s, err := log.Open(o)
+		require.NoError(t, err)
+		r, err := Open(s, true, Options{})
+		require.NoError(t, err)
+		topic, err := r.Create("t", 1, nil)
+		require.NoError(t, err)
+		id := topic.Partition(0).Identity()
+		id.Partition = 1
+		l, err := s.OpenLog(id, log.Config{})
+		require.NoError(t, err)
+		_, _, err = l.Append(log.Batch{Kind: wire.KindState, Term: term, Payload: wire.AppendPayload(nil, []byte{1})})
+		require.NoError(t, err)
+		require.NoError(t, s.Checkpoint())
+
+		disk.Fail(func(op faultfs.Op, name string) error {
+			if (op == faultfs.OpWrite || op == faultfs.OpRemove) && strings.Contains(name, part) {
+				return syscall.EIO
+			}
+			return nil
+		})
+		_, err = r.Alter("t", 2, nil)
+		require.Error(t, err)
+		_, err = r.Alter("t", 2, nil)
+		require.Error(t, err)
+		disk.Fail(nil)
+		topic, err = r.Alter("t", 2, nil)
+		require.NoError(t, err)
+		publish(t, topic.Partition(1), "a", "b")
+		for range 2 {
+			require.NoError(t, s.Checkpoint())
+			r.Close()
+			require.NoError(t, s.Close())
+			s, err = log.Open(o)
+			require.NoError(t, err)
+			r, err = Open(s, true, Options{})
+			require.NoError(t, err)
+			require.Equal(t, []string{"a", "b"}, values(t, r.Topic("t").Partition(1), 0))
+			require.Zero(t, s.Stats().Damage)
+		}
+		r.Close()
+		require.NoError(t, s.Close())
 	}
 }
 
