@@ -457,6 +457,24 @@ func (l *Log) Refuse(err error) {
 	l.found, l.ready = snapshot{}, false
 }
 
+// Suspend makes the log refuse appends until Resume, because its owner could not read the log's state for now. The owner
+// may call Replay again. Meanwhile the stored state stays as it is, and Config.State is not called.
+func (l *Log) Suspend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unread = true
+}
+
+// Resume ends what Suspend began, when the owner has the state that Replay has read. It returns why the log is read-only
+// all the same, or nil.
+func (l *Log) Resume() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unread = false
+	l.replayedLocked()
+	return l.failed
+}
+
 // fail makes the log read-only.
 func (l *Log) fail(err error) {
 	l.mu.Lock()

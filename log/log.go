@@ -60,6 +60,7 @@ type Log struct {
 	config Config
 	opened bool  // config is the owner's
 	failed error // why the log refuses appends; nil while it does not
+	unread bool  // the owner could not read its state, and tries again; see Suspend
 	closed bool
 	ending bool // the store is closing: appends are refused
 
@@ -149,7 +150,7 @@ func (l *Log) refuseLocked(b *Batch) error {
 	switch {
 	case l.closed || l.ending:
 		return ErrClosed
-	case l.failed != nil:
+	case l.failed != nil || l.unread:
 		return ErrReadOnly
 	case l.cutting:
 		return ErrBusy

@@ -443,3 +443,36 @@ func TestRetentionDropsNothingOfADirectoryThatIsGone(t *testing.T) {
 	require.Len(t, readAll(t, l), 60)
 	require.NoError(t, s.Close())
 }
+
+// While its owner cannot read its state, a log refuses appends and keeps the stored state, until the owner says that it has
+// what the replay read.
+func TestASuspendedLogWaitsForItsOwner(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{State: func() ([]byte, uint64) { return []byte("old"), 1 }})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	s.Drop()
+
+	s = openStill(t, disk)
+	asked := 0
+	l = openLog(t, s, identity(1), log.Config{State: func() ([]byte, uint64) { asked++; return []byte("new"), 5 }})
+	l.Suspend()
+	require.NoError(t, l.Replay(func(wire.Entry) error { return nil }))
+	require.NoError(t, l.TruncatePrefix(1)) // with a checkpoint
+	require.Zero(t, asked)
+	require.Equal(t, "old", string(l.State()))
+	_, _, err := l.Append(data(1, 1, 10))
+	require.ErrorIs(t, err, log.ErrReadOnly)
+	require.True(t, l.Stats().ReadOnly)
+	require.Equal(t, 1, s.Stats().ReadOnly)
+	require.NoError(t, l.Resume())
+	require.False(t, l.Stats().ReadOnly)
+	appendN(t, l, 10, 1)
+	require.NoError(t, s.Checkpoint())
+	require.NotZero(t, asked)
+	s.Drop()
+	s = openStill(t, disk)
+	require.Equal(t, "new", string(openLog(t, s, identity(1), log.Config{}).State()))
+	require.NoError(t, s.Close())
+}

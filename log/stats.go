@@ -5,7 +5,7 @@ import "time"
 // StoreStats are the counters of a store since it was opened, and its current figures.
 type StoreStats struct {
 	Logs           int
-	ReadOnly       int    // logs that refuse appends after a storage failure
+	ReadOnly       int    // logs that refuse appends after a storage failure, or because their owner cannot read them
 	Full           bool   // the disk is full, so data is refused
 	MemoryUsed     int64  // bytes of slabs in use
 	MemoryPeak     int64  // highest value of MemoryUsed
@@ -33,7 +33,7 @@ func (s *Store) Stats() StoreStats {
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
 		st.Logs++
-		if l.failed != nil {
+		if l.failed != nil || l.unread {
 			st.ReadOnly++
 		}
 		l.mu.Unlock()
@@ -60,7 +60,7 @@ type LogStats struct {
 	Corrupt  int       // distinct ranges of lost records that were found
 	Lost     uint64    // records in those ranges
 	ReadOnly bool
-	Err      error // why it is read-only
+	Err      error // the failure that made it read-only
 	Full     bool  // the disk is full, so data is refused
 }
 
@@ -71,7 +71,7 @@ func (l *Log) Stats() LogStats {
 	st := LogStats{
 		Bytes: l.unfiled, Entries: l.next.index - l.prev.index, Records: l.next.offset - l.first,
 		Segments: len(l.segments), Unfiled: l.unfiled, Corrupt: len(l.corrupt),
-		ReadOnly: l.failed != nil, Err: l.failed, Full: l.store.full.Load(),
+		ReadOnly: l.failed != nil || l.unread, Err: l.failed, Full: l.store.full.Load(),
 	}
 	for _, s := range l.segments {
 		st.Bytes += s.size

@@ -97,7 +97,8 @@ func (l *Log) State() []byte {
 
 // Replay calls fn for every intact entry behind the last one in State, in order, so that the owner can rebuild its state.
 // The entry is valid during the call. Call Replay once, before the first append, and again after an error; Config.State
-// is not called before it has succeeded. Replay stops at the first error of fn and returns it.
+// is not called before it has succeeded, and after Suspend not before Resume. Replay stops at the first error of fn and
+// returns it.
 func (l *Log) Replay(fn func(e wire.Entry) error) error {
 	l.mu.Lock()
 	from := max(l.found.index+1, l.prev.index)
@@ -107,17 +108,20 @@ func (l *Log) Replay(fn func(e wire.Entry) error) error {
 		failed = fn(e)
 		return failed == nil
 	})
-	if err = errors.Join(failed, err); err == nil {
-		l.replayed()
+	if err = errors.Join(failed, err); err != nil {
+		return err
 	}
-	return err
-}
-
-// replayed notes that the owner has rebuilt its state.
-func (l *Log) replayed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.found, l.ready = snapshot{}, true
+	l.replayedLocked()
+	return nil
+}
+
+// replayedLocked notes that the owner has rebuilt its state. A suspended log waits for the owner to say so.
+func (l *Log) replayedLocked() {
+	if !l.unread {
+		l.found, l.ready = snapshot{}, true
+	}
 }
 
 // Prev returns index and term of the entry in front of the first stored one, or 0 and 0 when the log still has its first

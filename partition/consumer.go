@@ -35,12 +35,17 @@ func (p *Partition) replay() error {
 		return err
 	}
 	p.state.TruncatePrefix(p.First())
+	return nil
+}
+
+// beginLocked lets the goroutines of the registry work on the state that was replayed.
+func (p *Partition) beginLocked() {
 	for _, q := range p.state.Queues() {
 		p.topic.registry.timer.add(p)
 		p.doubt = p.doubt || q.Stats().Dead > 0
 		p.buryLaterLocked(q)
 	}
-	return nil
+	p.dropped = p.log.Positions().NextIndex - 1 // not all of it may be durable
 }
 
 // restore replaces the state by a snapshot. An empty blob means that there is none.

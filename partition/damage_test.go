@@ -154,16 +154,17 @@ func TestAScheduleThatCannotBeReadIsSetAside(t *testing.T) {
 	}
 }
 
-// unreadableFS is a disk whose files of scheduled messages cannot be read for a while.
+// unreadableFS is a disk some files of which cannot be read for a while: those with part in their paths.
 type unreadableFS struct {
 	*faultfs.Disk
+	part    string
 	bad     atomic.Bool
 	refused atomic.Int64
 }
 
 func (f *unreadableFS) Open(name string, write, create bool) (log.File, error) {
 	file, err := f.Disk.Open(name, write, create)
-	if err != nil || !strings.Contains(name, "-2147483648/") {
+	if err != nil || !strings.Contains(name, f.part) {
 		return file, err
 	}
 	return &unreadableFile{file, f}, nil
@@ -204,7 +205,7 @@ func (f *unreadableFS) schedule(t *testing.T, clock *fakeTime) {
 
 // A failure of the device passes, and so does what it keeps from being read.
 func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
-	disk := &unreadableFS{Disk: faultfs.New()}
+	disk := &unreadableFS{Disk: faultfs.New(), part: "-2147483648/"}
 	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
 	disk.schedule(t, clock)
 	disk.bad.Store(true)
@@ -230,7 +231,7 @@ func TestAScheduleIsReadWhenThatIsPossible(t *testing.T) {
 
 // A message that the system fails to read when it is due is published later.
 func TestAScheduledMessageIsReadWhenThatIsPossible(t *testing.T) {
-	disk := &unreadableFS{Disk: faultfs.New()}
+	disk := &unreadableFS{Disk: faultfs.New(), part: "-2147483648/"}
 	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
 	disk.schedule(t, clock)
 	s, r := disk.start(t, clock)

@@ -218,7 +218,7 @@ func (r *Registry) endGrowth(t *Topic, rec *record, before heritage) error {
 func (r *Registry) resumeGrowth(t *Topic, rec *record) {
 	parts := t.Partitions()
 	err := errUnserved
-	if !slices.ContainsFunc(parts, func(p *Partition) bool { return p.damaged }) {
+	if !slices.ContainsFunc(parts, func(p *Partition) bool { return p.damaged.Load() }) {
 		err = r.endGrowth(t, rec, heritageOf(parts[rec.Before:]))
 	}
 	if err != nil {

@@ -227,7 +227,7 @@ func TestAChangeOfASettingDoesNotForgetAnUnfinishedGrowth(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
 	topic := n.create("t", 2)
 	topic.before = 1
-	topic.Partition(0).damaged = true
+	topic.Partition(0).damaged.Store(true)
 	_, err := n.Alter("t", 0, []wire.Setting{{Key: "retention", Value: "9d"}})
 	require.NoError(t, err)
 	require.Equal(t, 1, n.data.Topics[uuid.UUID(topic.id).String()].Before)

@@ -21,7 +21,8 @@ type Partition struct {
 	id     wire.Identity
 	log    *log.Log // nil when another broker owns the partition
 
-	damaged bool // the stored state of consumers and producers is unreadable; failure says why
+	damaged atomic.Bool // the stored state of consumers and producers is unreadable; failure says why
+	passing bool        // that was a failure of reading when the partition was opened
 
 	opened uint64 // next offset when the partition was opened
 
@@ -82,7 +83,7 @@ func (p *Partition) Err() error {
 	if p.log == nil {
 		return p.topic.registry.notOwner(p)
 	}
-	if f := p.failure.Load(); f != nil && (p.damaged || f.Code == wire.CodeTopicDeleted) {
+	if f := p.failure.Load(); f != nil && (p.damaged.Load() || f.Code == wire.CodeTopicDeleted) {
 		return f
 	}
 	return nil
@@ -461,8 +462,8 @@ func (p *Partition) appendError(err error) *wire.Error {
 	case errors.Is(err, log.ErrBusy):
 		return wire.Errorf(wire.CodeBusy, "%s: the disk is behind, send again later", p)
 	case errors.Is(err, log.ErrReadOnly):
-		if p.damaged {
-			return p.failure.Load()
+		if f := p.failure.Load(); f != nil && p.damaged.Load() {
+			return f
 		}
 		return wire.Errorf(wire.CodeReadOnly, "%s refuses writes after a storage failure; reads go on", p)
 	case errors.Is(err, log.ErrClosed):

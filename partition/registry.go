@@ -122,6 +122,9 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	r.wg.Go(func() { r.timer.run(r.stop) })
 	r.wg.Go(r.runBurials)
 	r.wg.Go(func() { r.scheduler.run(r.stop) })
+	if unread := r.unread(); len(unread) > 0 {
+		r.wg.Go(func() { r.readUnread(unread) })
+	}
 	return r, nil
 }
 
@@ -254,20 +257,8 @@ func (r *Registry) openPartition(t *Topic, number int) (*Partition, error) {
 		p.setAside(err)
 		return p, nil
 	}
-	p.dropped = l.Positions().NextIndex - 1 // not all of it may be durable
+	p.beginLocked() // nobody else has it yet
 	return p, r.reopenSchedule(p)
-}
-
-// setAside makes a partition unusable because the state of its consumers or producers cannot be read. Without
-// that state messages would be delivered again or not at all, and others stored twice. The files stay as they
-// are, and the other partitions are served.
-func (p *Partition) setAside(err error) {
-	p.damaged = true
-	p.state = group.New()
-	p.log.Refuse(err)
-	p.fail(wire.Errorf(wire.CodeReadOnly, "%s is not served: its consumer state cannot be read: %v", p, err))
-	p.topic.registry.logger.Error("partition is not served: its consumer state cannot be read",
-		"topic", p.topic.name, "partition", p.number, "err", err)
 }
 
 // reopenSchedule opens the partition's companion log if there is one. The scheduler's goroutine reads it later.

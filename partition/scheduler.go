@@ -14,7 +14,7 @@ const (
 	maxNap = 100 * time.Millisecond
 	// fireGroup is how many partitions publish together: they share one wait for the disk.
 	fireGroup = 16
-	// loadRetry is the pause after a schedule could not be read.
+	// loadRetry is the pause after a schedule, or the state of a partition, could not be read.
 	loadRetry = 10 * time.Second
 	// tidyEvery is how often space of companion logs is given back.
 	tidyEvery = time.Second
