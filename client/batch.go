@@ -26,6 +26,7 @@ type batch struct {
 	builder wire.BatchBuilder
 	done    []func(Receipt, error) // a callback or nil for each message; may end early
 	size    int                    // bytes taken from the budget
+	ahead   int                    // those of them that messages to come may use
 	due     bool                   // it has lingered long enough
 
 	sealed   bool

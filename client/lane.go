@@ -36,6 +36,7 @@ type lane struct {
 	usual   int           // size of the latest sealed batch, in bytes
 
 	later atomic.Pointer[lane] // the lane of scheduled messages; nil before the first one; set under mu
+	roomy atomic.Bool          // the open batch may have room ahead; set under mu
 }
 
 func newLane(t *topic, partition uint16, op wire.Op) *lane {
@@ -97,7 +98,8 @@ func transmit(cn *conn, w *waiter) {
 func (l *lane) addLocked(m *Message, it *wire.ScheduleItem, kind batchKind, size int, alone bool, done func(Receipt, error)) {
 	// A batch with an ID that the broker knows is split. Only numbered batches stay in order then.
 	alone = alone || it == nil && kind.ids && (l.stream.ID == 0 || kind.level == wire.LevelNone)
-	if l.open != nil && (alone || !l.open.fits(size, l.topic.info.Load().maxBatch, kind)) {
+	limit := l.topic.info.Load().maxBatch
+	if l.open != nil && (alone || !l.open.fits(size, limit, kind)) {
 		l.closeOpenLocked()
 	}
 	if l.open == nil {
@@ -112,9 +114,11 @@ func (l *lane) addLocked(m *Message, it *wire.ScheduleItem, kind batchKind, size
 	switch {
 	case alone:
 		l.closeOpenLocked()
+		return
 	case l.open.count()%keylessRun == 0:
 		l.topic.moveOn(l.partition)
 	}
+	l.takeAheadLocked(limit)
 }
 
 // addAll is add for messages that form one atomic batch, whose outcome w receives.
@@ -151,14 +155,18 @@ func (m *Message) isPlain() bool {
 // addToOpenLocked copies m into the open batch.
 func (l *lane) addToOpenLocked(m *Message) {
 	if m.isPlain() {
-		l.open.builder.AddPlain(m.Key, m.Value)
-		if l.codec == wire.CodecNone {
-			l.open.builder.SumAhead()
-		}
+		l.addPlainLocked(m)
 		return
 	}
 	l.headers = m.appendHeaders(l.headers[:0])
 	l.open.builder.Add(m.record(l.headers))
+}
+
+func (l *lane) addPlainLocked(m *Message) {
+	l.open.builder.AddPlain(m.Key, m.Value)
+	if l.codec == wire.CodecNone {
+		l.open.builder.SumAhead()
+	}
 }
 
 // record returns m as it is stored, with its encoded headers.
@@ -230,6 +238,7 @@ func (l *lane) closeOpenLocked() {
 	l.usual = l.open.builder.Size()
 	l.queue = append(l.queue, l.open)
 	l.open = nil
+	l.roomy.Store(false)
 	l.topic.moveOn(l.partition)
 }
 

@@ -26,6 +26,7 @@ type producer struct {
 	batches batchPool
 	waiters sync.Pool
 	stream  wire.Producer // the start of every lane's numbering
+	usual   batchKind     // of messages with only a key and a value
 
 	// last is the topic of the latest publish. It is set while mu is held for reading, and cleared
 	// while mu is held for writing, so it is always one of topics.
@@ -47,6 +48,7 @@ func (p *producer) init(c *Client) {
 	p.waiters.New = func() any { return newWaiter() }
 	p.topics = map[string]*topic{}
 	p.stream = newStream(&c.opts)
+	p.usual = c.kindOf(&Message{})
 }
 
 // newStream returns the identity under which the client's messages are numbered: a random one, or
@@ -143,6 +145,9 @@ func (w *waiter) finish(r Receipt, err error) {
 // for a topic that it does not know yet. ctx bounds only these waits. After an error the message is
 // not sent; it is an *Error, ErrClosed or the context's error.
 func (c *Client) PublishAsync(ctx context.Context, m *Message, done func(Receipt, error)) error {
+	if t := c.producer.last.Load(); t != nil && t.name == m.Topic && ctx.Err() == nil && t.join(m, done) {
+		return nil
+	}
 	return c.publish(ctx, m, nil, done)
 }
 
