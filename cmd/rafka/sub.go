@@ -32,7 +32,6 @@ type reading struct {
 	topic     string
 	from      string
 	between   client.Range
-	start     client.Position // where the current partition starts
 	partition int
 	limit     int
 	forTime   time.Duration
@@ -221,8 +220,8 @@ func ownedPartitions(ctx context.Context, cl *client.Client, r *reading) ([]int,
 	return owned, nil
 }
 
-// readToEnd fetches every partition from the start of the range to its end, or to what is visible
-// now.
+// readToEnd reads every partition from the start of the range to its end, or to what is visible now. What is read first
+// of the next partitions is fetched while one is printed.
 func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit func(*client.Message, bool) error) error {
 	info, err := cl.Topic(ctx, r.topic)
 	if err != nil {
@@ -231,71 +230,104 @@ func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit
 	if r.partition >= len(info.Partitions) {
 		return fmt.Errorf("topic %s has %d partitions: %w", r.topic, len(info.Partitions), wire.CodePartitionNotFound)
 	}
-	for p, state := range info.Partitions {
-		if r.partition >= 0 && p != r.partition || state.Status == wire.StatusForeign {
-			continue
+	var passes []*pass
+	for n, state := range info.Partitions {
+		if (r.partition < 0 || n == r.partition) && state.Status != wire.StatusForeign {
+			passes = append(passes, &pass{partition: n, first: state.First, end: state.Visible})
 		}
-		first, end, err := r.bounds(ctx, cl, p, &state)
-		if err == nil && first < end {
-			err = c.readPartition(ctx, cl, r, p, end, emit)
-		}
+	}
+	return inOrder(ctx, len(passes), func(ctx context.Context, i int) error {
+		return passes[i].begin(ctx, cl, r)
+	}, func(i int, err error) error {
+		p := passes[i]
+		passes[i] = nil // what it fetched is garbage once it is printed
 		if err != nil {
 			return err
 		}
+		return c.readPartition(ctx, cl, r, p, emit)
+	})
+}
+
+// pass reads one partition up to an offset.
+type pass struct {
+	partition  int
+	first, end uint64
+	from       client.Position // of the next fetch
+
+	fetched client.Fetched // what the last fetch returned
+	err     error
+}
+
+// begin finds out what is to be read, and fetches the first of it.
+func (p *pass) begin(ctx context.Context, cl *client.Client, r *reading) error {
+	if err := p.bound(ctx, cl, r); err != nil || p.first >= p.end {
+		return err
 	}
+	p.fetch(ctx, cl, r, aheadBytes)
 	return nil
 }
 
-// bounds returns the offsets between which a partition is read. A range is cut to what exists.
-func (r *reading) bounds(ctx context.Context, cl *client.Client, p int, state *wire.PartitionInfo) (first, end uint64, err error) {
-	first, end = state.First, state.Visible
-	r.start = r.between.From
+// aheadBytes bounds what is fetched of a partition before its turn: on a slow link, the answer that is printed first
+// may come after those of mostAhead-1 others.
+const aheadBytes = 256 << 10
+
+func (p *pass) fetch(ctx context.Context, cl *client.Client, r *reading, most int) {
+	p.fetched, p.err = cl.Fetch(ctx, client.FetchRequest{
+		Topic: r.topic, Partition: p.partition, From: p.from, Filter: r.filter, MaxBytes: most,
+	})
+}
+
+// bound sets what is to be read. A range is cut to what exists.
+func (p *pass) bound(ctx context.Context, cl *client.Client, r *reading) error {
+	p.from = r.between.From
 	if !r.between.Bounded {
-		return first, end, nil
+		return nil
 	}
 	at := func(pos client.Position) (uint64, error) {
-		o, err := cl.Offsets(ctx, r.topic, p, pos)
+		o, err := cl.Offsets(ctx, r.topic, p.partition, pos)
 		if errors.Is(err, wire.CodeOffsetOutOfRange) {
-			return end, nil
+			return p.end, nil
 		}
-		return min(max(o.Offset, first), end), err
+		return min(max(o.Offset, p.first), p.end), err
 	}
 	from, err := at(r.between.From)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	end, err = at(r.between.To)
-	r.start = client.At(from)
-	return from, end, err
+	end, err := at(r.between.To)
+	p.first, p.end, p.from = from, end, client.At(from)
+	return err
 }
 
-func (c *cli) readPartition(ctx context.Context, cl *client.Client, r *reading, p int, end uint64, emit func(*client.Message, bool) error) error {
-	from := r.start
-	for {
-		f, err := cl.Fetch(ctx, client.FetchRequest{Topic: r.topic, Partition: p, From: from, Filter: r.filter})
-		if next, ok := c.skipped(err); ok {
-			from = client.At(next)
-			if next >= end {
+// readPartition prints what p has fetched, and fetches and prints the rest.
+func (c *cli) readPartition(ctx context.Context, cl *client.Client, r *reading, p *pass, emit func(*client.Message, bool) error) error {
+	for next := p.first; next < p.end; {
+		damagedTo, damaged := c.skipped(p.err)
+		if p.err != nil && !damaged {
+			return p.err
+		}
+		for i := range p.fetched.Messages {
+			m := &p.fetched.Messages[i]
+			if m.Offset >= p.end {
 				return nil
 			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for i := range f.Messages {
-			m := &f.Messages[i]
-			if m.Offset >= end {
-				return nil
-			}
-			if err := emit(m, i == len(f.Messages)-1); err != nil {
+			if err := emit(m, i == len(p.fetched.Messages)-1); err != nil {
 				return err
 			}
 		}
-		if f.Next >= end || len(f.Messages) == 0 {
+		switch {
+		case damaged:
+			next = damagedTo
+		case len(p.fetched.Messages) == 0:
 			return nil
+		default:
+			next = p.fetched.Next
+			p.fetched.Release()
 		}
-		from = client.At(f.Next)
-		f.Release()
+		if next < p.end {
+			p.from = client.At(next)
+			p.fetch(ctx, cl, r, 0)
+		}
 	}
+	return nil
 }

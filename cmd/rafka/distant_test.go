@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/server/servertest"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// distant is a broker behind a proxy that passes requests of some kinds on only when as many of them have arrived as are
+// to be sent at once. So a command that waits for an answer before it sends the next request times out.
+type distant struct {
+	*servertest.Broker
+	addr string
+
+	mu     sync.Mutex
+	gather map[wire.Op]int // how many there are still to come
+	seen   map[wire.Op]int
+	wait   map[wire.Op][]byte
+}
+
+func startDistant(t *testing.T) *distant {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	d := &distant{Broker: servertest.Start(t, servertest.Options{}), addr: ln.Addr().String()}
+	d.expect(map[wire.Op]int{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			far, err := d.Dial(context.Background(), "")
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			all.Go(func() {
+				_, _ = io.Copy(near, far)
+				_ = near.Close()
+			})
+			all.Go(func() {
+				d.forward(far, near)
+				_ = far.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		all.Wait()
+	})
+	return d
+}
+
+// expect sets how many requests of each kind come at once. It forgets what was seen before.
+func (d *distant) expect(gather map[wire.Op]int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gather, d.seen, d.wait = gather, map[wire.Op]int{}, map[wire.Op][]byte{}
+}
+
+func (d *distant) count(op wire.Op) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen[op]
+}
+
+// forward passes on what a client sends.
+func (d *distant) forward(far io.Writer, near io.Reader) {
+	if _, err := io.CopyN(far, near, wire.PrefaceBytes); err != nil {
+		return
+	}
+	var have []byte
+	some := make([]byte, 4<<10)
+	for {
+		n, err := near.Read(some)
+		if err != nil {
+			return
+		}
+		have = append(have, some[:n]...)
+		for {
+			f, rest, _, ok, err := wire.NextFrame(have, wire.MaxFrameBytes)
+			if err != nil {
+				return
+			}
+			if !ok {
+				break
+			}
+			if _, err := far.Write(d.pass(f.Op, have[:len(have)-len(rest)])); err != nil {
+				return
+			}
+			have = rest
+		}
+	}
+}
+
+// pass returns what may be sent now that a request has arrived.
+func (d *distant) pass(op wire.Op, frame []byte) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen[op]++
+	d.wait[op] = append(d.wait[op], frame...)
+	if d.gather[op]--; d.gather[op] > 0 {
+		return nil
+	}
+	out := d.wait[op]
+	d.wait[op] = nil
+	return out
+}
+
+// client returns a client that does not go through the proxy.
+func (d *distant) client(t *testing.T) *client.Client {
+	c, err := client.Dial(t.Context(), d.Addr, client.Options{Dialer: d.Dial})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close(context.Background())) })
+	return c
+}
+
+// rafka runs a command against the proxy.
+func (d *distant) rafka(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var out, errs bytes.Buffer
+	c := newCLI(strings.NewReader(""), &out, &errs, func(string) (string, bool) { return "", false })
+	code = c.run(ctx, append([]string{"-s", d.addr}, args...))
+	return code, out.String(), errs.String()
+}
+
+func (d *distant) topic(t *testing.T, c *client.Client, name string, partitions int) {
+	_, err := c.CreateTopic(t.Context(), name, client.TopicOptions{Partitions: partitions})
+	require.NoError(t, err)
+	for p := range partitions {
+		for _, value := range []string{"a", "b"} {
+			_, err := c.Publish(t.Context(), &client.Message{Topic: name, Partition: p, Pinned: true, Value: []byte(value)})
+			require.NoError(t, err)
+		}
+	}
+}
+
+func TestManyPartitionsAreReadAtOnce(t *testing.T) {
+	d := startDistant(t)
+	d.topic(t, d.client(t), "t", mostAhead)
+
+	d.expect(map[wire.Op]int{wire.OpFetch: mostAhead})
+	code, out, said := d.rafka(t, "sub", "t", "--from", "start", "--exit-on-end", "-o", "raw")
+	require.Zero(t, code, said)
+	require.Equal(t, strings.Repeat("a\nb\n", mostAhead), out)
+	require.Equal(t, mostAhead, d.count(wire.OpFetch))
+
+	d.expect(map[wire.Op]int{wire.OpFetch: mostAhead, wire.OpOffsets: mostAhead})
+	code, out, said = d.rafka(t, "sub", "t", "--from", "start:+1", "-o", "raw")
+	require.Zero(t, code, said)
+	require.Equal(t, strings.Repeat("a\n", mostAhead), out)
+}
+
+func TestWhatIsReadAheadOfAPartitionIsNotAllOfIt(t *testing.T) {
+	d := startDistant(t)
+	c := d.client(t)
+	d.topic(t, c, "t", 2)
+	large := bytes.Repeat([]byte("x"), aheadBytes)
+	for p := range 2 {
+		_, err := c.Publish(t.Context(), &client.Message{Topic: "t", Partition: p, Pinned: true, Value: large})
+		require.NoError(t, err)
+	}
+	code, out, said := d.rafka(t, "sub", "t", "--from", "start", "--exit-on-end", "-o", "raw")
+	require.Zero(t, code, said)
+	require.True(t, out == strings.Repeat("a\nb\n"+string(large)+"\n", 2))
+	require.Equal(t, 4, d.count(wire.OpFetch))
+}
