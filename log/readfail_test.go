@@ -255,10 +255,13 @@ func TestAStartWithoutACheckpointWhoseReadFails(t *testing.T) {
 	everyRead(t, func(t *testing.T, nth int, cause error) (reached bool) {
 		disk := disk.Clone()
 		var got start
+		starts := 0
 		reached = withReads(t, disk, nth, cause, func() (err error) {
+			starts++
 			got, err = find(t, disk)
 			return err
 		})
+		require.Equal(t, reached, starts == 2, "no start goes on with what it could read")
 		require.Equal(t, want, got)
 		return reached
 	})
@@ -279,6 +282,8 @@ func TestASegmentThatCannotBeReadIsNotWrittenTo(t *testing.T) {
 		appendN(t, l, 5, 5)
 		reached = withReads(t, disk, nth, cause, s.Checkpoint)
 		require.False(t, l.Stats().ReadOnly)
+		fresh := reached && cause == syscall.EIO // too few open files pass, and the segment stays the last one
+		require.Equal(t, fresh, len(segmentFiles(disk)) == 2)
 		appendN(t, l, 10, 5)
 		require.NoError(t, s.Checkpoint())
 		want := readAll(t, l)
@@ -353,6 +358,26 @@ func TestATruncationWhoseReadFails(t *testing.T) {
 	})
 }
 
+// The header of a segment says which term was before it. A cut needs that when what the segment keeps is damaged.
+func TestATruncationBehindDamageWhoseReadFails(t *testing.T) {
+	base, segments, _ := filedDisk(t)
+	var offset, at uint64
+	_, err := fmt.Sscanf(filepath.Base(segments[1]), "%d-%d.seg", &offset, &at)
+	require.NoError(t, err)
+	base = rot(base, segments[1], 96) // the stamp of its first entry
+	everyRead(t, func(t *testing.T, nth int, cause error) (reached bool) {
+		disk := base.Clone()
+		s := openStill(t, disk)
+		l := openLog(t, s, identity(1), log.Config{})
+		reached = withReads(t, disk, nth, cause, func() error { return l.TruncateSuffix(at + 1) })
+		term, err := l.Term(at)
+		require.NoError(t, err)
+		require.Equal(t, uint64(1), term)
+		require.NoError(t, s.Close())
+		return reached
+	})
+}
+
 // A pass of compaction that cannot read ends, and the next one does all of it.
 func TestACompactionWhoseReadFails(t *testing.T) {
 	base := newCompacted(t)
@@ -415,33 +440,35 @@ func TestAReplayThatFailsKeepsTheState(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// A file system that is unmounted makes no segment old.
+// A file system that is unmounted makes no segment old, and none that retention drops is dropped without its successor's
+// header.
 func TestRetentionDropsNothingOfADirectoryThatIsGone(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	o := log.Options{Dir: dir, MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20, SegmentBytes: 16 << 10}
-	s, err := log.OpenStill(o)
-	require.NoError(t, err)
-	c := log.Config{Retention: log.Retention{Age: time.Since(time.UnixMilli(0)) - time.Hour}}
-	l := openLog(t, s, identity(1), c)
-	for i := range uint64(60) {
-		b := data(i, 1, 900)
-		b.Time = time.Now().UnixMilli()
-		_, _, err := l.Append(b)
+	for _, limit := range []log.Retention{{Age: time.Since(time.UnixMilli(0)) - time.Hour}, {Bytes: 10 << 10}} {
+		dir := filepath.Join(t.TempDir(), "data")
+		o := log.Options{Dir: dir, MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20, SegmentBytes: 16 << 10}
+		s, err := log.OpenStill(o)
 		require.NoError(t, err)
+		l := openLog(t, s, identity(1), log.Config{})
+		for i := range uint64(60) {
+			b := data(i, 1, 900)
+			b.Time = time.Now().UnixMilli()
+			_, _, err := l.Append(b)
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Checkpoint())
+		s.Drop()
+		s, err = log.OpenStill(o)
+		require.NoError(t, err)
+		l = openLog(t, s, identity(1), log.Config{Retention: limit})
+		require.NoError(t, os.Rename(dir, dir+".old"))
+		require.NoError(t, s.Retain())
+		_, err = l.OffsetAt(1)
+		require.ErrorContains(t, err, "removed or replaced")
+		require.NoError(t, os.Rename(dir+".old", dir))
+		require.Zero(t, l.Positions().First)
+		require.Len(t, readAll(t, l), 60)
+		require.NoError(t, s.Close())
 	}
-	require.NoError(t, s.Checkpoint())
-	s.Drop()
-	s, err = log.OpenStill(o)
-	require.NoError(t, err)
-	l = openLog(t, s, identity(1), c)
-	require.NoError(t, os.Rename(dir, dir+".old"))
-	require.NoError(t, s.Retain())
-	_, err = l.OffsetAt(1)
-	require.ErrorContains(t, err, "removed or replaced")
-	require.NoError(t, os.Rename(dir+".old", dir))
-	require.Zero(t, l.Positions().First)
-	require.Len(t, readAll(t, l), 60)
-	require.NoError(t, s.Close())
 }
 
 // While its owner cannot read its state, a log refuses appends and keeps the stored state, until the owner says that it has
