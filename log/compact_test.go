@@ -388,7 +388,7 @@ func TestPowerCutsDuringCompaction(t *testing.T) {
 			c := &compacted{t: t, disk: base.disk.Clone(), now: base.now, all: base.all}
 			c.open()
 			if fault == "cut" {
-				c.disk.CrashAt(c.disk.Calls() + call)
+				c.disk.CrashAt(call)
 			} else {
 				left := call
 				c.disk.Fail(func(faultfs.Op, string) error {

@@ -1,0 +1,157 @@
+package partition
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// twoTopics returns a disk with topics "changed" and "other", as a kill leaves it. They have two partitions each. Each partition has 20 messages, half of which are in segments, and a
+// group that has committed offset 3.
+func twoTopics(t *testing.T) *faultfs.Disk {
+	t.Helper()
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	var parts []*Partition
+	for _, name := range []string{"changed", "other"} {
+		topic, err := r.Create(name, 2, nil)
+		require.NoError(t, err)
+		parts = append(parts, topic.Partitions()...)
+	}
+	for _, p := range parts {
+		publish(t, p, numbered(p, 0, 10)...)
+		_, err := p.Commit("g", 3, 0, time.Now())
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Checkpoint())
+	for _, p := range parts {
+		publish(t, p, numbered(p, 10, 20)...)
+	}
+	killed := disk.Clone()
+	r.Close()
+	require.NoError(t, s.Close())
+	return killed
+}
+
+// numbered returns messages that say where they are, at offsets [first, next).
+func numbered(p *Partition, first, next uint64) (list []string) {
+	for offset := first; offset < next; offset++ {
+		list = append(list, fmt.Sprint(p, "@", offset))
+	}
+	return list
+}
+
+// topicState is what a change of a topic may change.
+type topicState struct {
+	parts int    // 0: the topic is gone
+	first uint64 // of each of the first two partitions, as far as the change came to it
+}
+
+// requireTopics checks both topics. With done the change was answered.
+func requireTopics(t *testing.T, r *Registry, after topicState, done bool) {
+	t.Helper()
+	require.NotNil(t, r.Topic("other"))
+	for _, topic := range r.Topics() {
+		want := []topicState{{2, 0}}
+		if topic.Name() == "changed" {
+			want = append(want, topicState{2, after.first}, after)
+		}
+		for _, p := range topic.Partitions() {
+			require.True(t, p.Knows("g"), "%s", p)
+			got := topicState{len(topic.Partitions()), p.First()}
+			if p.Number() >= 2 {
+				continue
+			}
+			require.Contains(t, want, got)
+			require.True(t, !done || topic.Name() == "other" || got == after)
+			require.Equal(t, numbered(p, got.first, 20), values(t, p, got.first))
+			committed, _ := p.Committed("g")
+			require.Equal(t, uint64(3), committed.Offset)
+		}
+	}
+	require.True(t, r.Topic("changed") == nil || after.parts > 0 || !done)
+	require.True(t, r.Topic("changed") != nil || after.parts == 0)
+}
+
+// goOn grows what is left of the changed topic, and publishes to all partitions. That survives the next starts, too.
+func goOn(t *testing.T, disk *faultfs.Disk) {
+	t.Helper()
+	s, r := faultyRegistry(t, disk)
+	if r.Topic("changed") != nil {
+		_, err := r.Alter("changed", 4, nil)
+		require.NoError(t, err)
+	}
+	for _, topic := range r.Topics() {
+		for _, p := range topic.Partitions() {
+			require.True(t, p.Knows("g"), "%s", p)
+			publish(t, p, "new")
+		}
+	}
+	require.NoError(t, s.Checkpoint())
+	for range 2 {
+		r.Close()
+		require.NoError(t, s.Close())
+		s, r = faultyRegistry(t, disk)
+		for _, topic := range r.Topics() {
+			for _, p := range topic.Partitions() {
+				all := values(t, p, p.First())
+				require.Len(t, all, int(p.Next()-p.First()))
+				require.Equal(t, "new", all[len(all)-1])
+			}
+		}
+		require.Zero(t, s.Stats().Damage)
+	}
+	r.Close()
+	require.NoError(t, s.Close())
+}
+
+// A power cut between any two steps of a change leaves the topic as it was or as it is to be, and others as they are.
+func TestPowerCutsDuringChangesOfTopics(t *testing.T) {
+	base := twoTopics(t)
+	for name, c := range map[string]struct {
+		change func(s *log.Store, r *Registry) error
+		after  topicState
+	}{
+		"delete": {func(_ *log.Store, r *Registry) error { return r.Delete("changed") }, topicState{0, 0}},
+		"grow": {func(_ *log.Store, r *Registry) error {
+			_, err := r.Alter("changed", 4, nil)
+			return err
+		}, topicState{4, 0}},
+		"purge": {func(_ *log.Store, r *Registry) error {
+			return r.Purge("changed", wire.AnyPartition, 15)
+		}, topicState{2, 15}},
+		"purge all": {func(_ *log.Store, r *Registry) error {
+			return r.Purge("changed", wire.AnyPartition, 20)
+		}, topicState{2, 20}},
+		"file": {func(s *log.Store, _ *Registry) error { return s.Checkpoint() }, topicState{2, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for call, alive := 1, false; !alive; call++ {
+				disk := base.Clone()
+				s, r := faultyRegistry(t, disk)
+				disk.CrashAt(call)
+				err := c.change(s, r)
+				alive = !disk.Dead()
+				cut := disk.PowerCut(rand.New(rand.NewPCG(1, uint64(call))))
+				r.Close()
+				_ = s.Close() // the disk may be gone
+				for range 2 { // and again after what the first start has done
+					s, r = faultyRegistry(t, cut)
+					requireTopics(t, r, c.after, err == nil)
+					require.Zero(t, s.Stats().Damage)
+					require.Zero(t, s.Stats().LostEntries)
+					r.Close()
+					require.NoError(t, s.Close())
+				}
+				goOn(t, cut)
+			}
+		})
+	}
+}
