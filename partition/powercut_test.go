@@ -13,8 +13,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// twoTopics returns a disk with topics "changed" and "other", as a kill leaves it. They have two partitions each. Each partition has 20 messages, half of which are in segments, and a
-// group that has committed offset 3.
+// twoTopics returns a disk with topics "changed" and "other", as a kill leaves it. They have two partitions each. Each
+// partition has 20 messages, half of which are in segments, and a group that has committed offset 3.
 func twoTopics(t *testing.T) *faultfs.Disk {
 	t.Helper()
 	disk := faultfs.New()
