@@ -67,7 +67,8 @@ func (r *Registry) reread(p *Partition) (done bool) {
 	case p.topic.deleted.Load():
 	case err != nil:
 		p.log.Refuse(err)
-		r.logger.Error("the consumer state of a partition is damaged", "topic", p.topic.name, "partition", p.number, "err", err)
+		r.logger.Error("the consumer state of a partition is damaged",
+			"topic", p.topic.name, "partition", p.number, "err", err)
 	default:
 		r.serve(p, fresh)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// unreadPartition returns a disk with a topic whose partition 0 has committed offset 2 of a group, in a segment that a
-// start has to read, and cannot. A message is scheduled there, too. damaged says that the segment has a state entry that
+// unreadPartition returns a disk with a topic whose partition 0 has committed offset 2 of a group, in a segment that
+// a start has to read, and cannot. A message is scheduled there, too. damaged says that the segment has a state entry that
 // nobody understands, behind the commit.
 func unreadPartition(t *testing.T, clock *fakeTime, damaged bool) *unreadableFS {
 	t.Helper()
@@ -161,7 +161,8 @@ func TestAServedPartitionHasAllOfItsState(t *testing.T) {
 	require.NoError(t, err)
 	send := func(p *Partition) (known []bool) {
 		t.Helper()
-		for _, batch := range []*wire.Batch{withIDs(t, wire.Producer{}, "a"), withIDs(t, wire.Producer{ID: 7, Epoch: 1}, "b")} {
+		plain, sequenced := withIDs(t, wire.Producer{}, "a"), withIDs(t, wire.Producer{ID: 7, Epoch: 1}, "b")
+		for _, batch := range []*wire.Batch{plain, sequenced} {
 			_, _, duplicate, err := p.Publish(batch, clock.Now().UnixMilli())
 			require.NoError(t, err)
 			known = append(known, duplicate)
