@@ -7,8 +7,9 @@ const (
 	streamFrom = 4 << 10
 	// cacheLine is what the processor reads and writes at once.
 	cacheLine = 64
-	// wordsMost is the size of a payload up to which copying it word by word beats a call of copy.
-	wordsMost = 64
+	// shortLeast and shortMost are the sizes of payloads that are copied word by word, which beats a call of copy.
+	shortLeast = 8
+	shortMost  = 64
 )
 
 // copyIn copies a payload to its place in a slab, and reports whether it was streamed; see streamFence. The memory of

@@ -14,7 +14,7 @@ func TestPayloadsAreCopiedWholeAndNothingElse(t *testing.T) {
 		src[i] = byte(1 + rand.IntN(255))
 	}
 	sizes := []int{streamFrom - 1, streamFrom, streamFrom + 1, streamFrom + 63, streamFrom + 64, 2*streamFrom + 7}
-	for n := range 2 * wordsMost {
+	for n := range 2 * shortMost {
 		sizes = append(sizes, n)
 	}
 	mem := make([]byte, len(src)+2*cacheLine)
@@ -22,7 +22,7 @@ func TestPayloadsAreCopiedWholeAndNothingElse(t *testing.T) {
 		for at := range cacheLine + 1 {
 			clear(mem)
 			from := src[at : at+n]
-			if dst := mem[at : at+n : at+n]; n >= 8 && n <= wordsMost {
+			if dst := mem[at : at+n : at+n]; n >= shortLeast && n <= shortMost {
 				copyWords(dst, from)
 			} else if copyIn(dst, from) {
 				streamFence()

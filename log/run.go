@@ -40,6 +40,13 @@ func (l *Log) fillLocked(s *slab, payloads [][]byte, counts []uint32, st *wire.S
 	st.Index, st.BaseOffset = l.next.index, l.next.offset
 	for n < len(payloads) {
 		payload := payloads[n]
+		short := len(payload) >= shortLeast && len(payload) <= shortMost
+		if short {
+			if many, at := fillShort(s.mem, used, due, payloads[n:], counts[n:], st); many > 0 {
+				n, used = n+many, at
+				continue
+			}
+		}
 		end := used + wire.StampBytes + len(payload)
 		if end > len(s.mem) || len(payload) < 4 {
 			break
@@ -51,7 +58,7 @@ func (l *Log) fillLocked(s *slab, payloads [][]byte, counts []uint32, st *wire.S
 		}
 		entry := s.mem[used:end]
 		st.PutFields(entry)
-		if dst := entry[wire.StampBytes:]; len(payload) >= 8 && len(payload) <= wordsMost {
+		if dst := entry[wire.StampBytes:]; short {
 			copyWords(dst, payload) // here, because a call takes as long
 		} else {
 			streamed = copyIn(dst, payload) || streamed

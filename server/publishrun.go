@@ -2,6 +2,7 @@ package server
 
 import (
 	encoding "encoding/binary"
+	"math"
 	"time"
 
 	"github.com/rafka-mq/rafka/log"
@@ -39,6 +40,9 @@ func (r *publishRun) lead(f wire.Frame, p *partition.Partition, level wire.Level
 	r.op = uint16(f.Op) | uint16(f.Flags)<<8
 	r.target = encoding.LittleEndian.Uint32(f.Body)
 	r.next = f.Correlation + 1
+	if r.batches.Payloads == nil {
+		r.batches.Payloads, r.batches.Counts = make([][]byte, 0, maxRun), make([]uint32, 0, maxRun)
+	}
 	r.reset()
 }
 
@@ -58,6 +62,7 @@ const shortBatch = 256
 // take splits the frames that continue the run off in and adds them to it, until it is full. It leaves the checksums of
 // short batches to checkSums.
 func (r *publishRun) take(in []byte) (rest []byte) {
+	in = r.takeShort(in)
 	le := encoding.LittleEndian
 	payloads, counts := r.batches.Payloads, r.batches.Counts
 	op, target, next, at := r.op, r.target, r.next, 0
@@ -71,11 +76,9 @@ func (r *publishRun) take(in []byte) (rest []byte) {
 		}
 		end := at + int(size)
 		batch := in[at+runOverhead : end : end]
-		count, ok := uint32(1), wire.PlainValue(batch) && len(batch) <= r.maxRecord
+		count, ok := r.check(batch)
 		if !ok {
-			if count, ok = r.check(batch); !ok {
-				break
-			}
+			break
 		}
 		payloads, counts = append(payloads, batch), append(counts, count)
 		bytes += len(batch)
@@ -86,6 +89,37 @@ func (r *publishRun) take(in []byte) (rest []byte) {
 	r.batches.Payloads, r.batches.Counts = payloads, counts
 	r.next, r.bytes, r.records = next, bytes, records
 	return in[at:]
+}
+
+// takeShort is take for batches of one record with a short value, the most common of the small ones. It is a loop of its
+// own, because the compiler then keeps most of what it needs in registers.
+func (r *publishRun) takeShort(in []byte) (rest []byte) {
+	const least, most = runOverhead + wire.PlainValueLeast, runOverhead + wire.PlainValueMost
+	le := encoding.LittleEndian
+	n := len(r.batches.Payloads)
+	room := min(maxRun, n+math.MaxUint32-int(r.next)) // up to where the correlation id wraps around
+	payloads, counts := r.batches.Payloads[:room], r.batches.Counts[:room]
+	longest := uint(min(most, runOverhead+r.maxRecord))
+	start := uint64(r.op) | uint64(r.next)<<16 | uint64(r.target)<<48 // of a frame, behind its size
+	high := uint16(r.target >> 16)
+	all := len(in)
+	for n < len(payloads) && n < len(counts) && len(in) >= least {
+		size := uint(le.Uint32(in)) + 4
+		if size > uint(len(in)) || size > longest || size < least ||
+			le.Uint64(in[4:]) != start || le.Uint16(in[12:]) != high || !wire.PlainValue(in[runOverhead:size]) {
+			break
+		}
+		payloads[n], counts[n] = in[runOverhead:size:size], 1
+		in = in[size:]
+		start += 1 << 16
+		n++
+	}
+	more := n - len(r.batches.Payloads)
+	r.batches.Payloads, r.batches.Counts = payloads[:n], counts[:n]
+	r.next += uint32(more)
+	r.bytes += all - len(in) - more*runOverhead
+	r.records += more
+	return in
 }
 
 // check reports whether a batch can be part of the run, if its checksum is right, and how many records it has.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -145,6 +146,27 @@ func TestPublishesThatComeTogetherAreServedAsOneByOne(t *testing.T) {
 	require.Len(t, together, len(frames))
 	for id, answer := range together { // a range tells the offset of its first publish only
 		require.Contains(t, oneByOne[id], answer, "publish %d", id)
+	}
+}
+
+// The id of the last publish before it wraps around must not count into the target of the one behind it.
+func TestARunEndsWhereTheCorrelationIDWrapsAround(t *testing.T) {
+	for _, handle := range []uint16{0, 1} {
+		b, srv := newBench(t, Options{})
+		s, out := b.loggedIn(t, 2, "orders", "other")
+		var turn []byte
+		for i := range 10 {
+			at := uint16(0)
+			if i >= 5 {
+				at = handle
+			}
+			turn = append(turn, request1(wire.OpPublish, 0, math.MaxUint32-4+uint32(i), publishBody(at, 0, batchOf("x")))...)
+		}
+		s.receive(turn, b.now)
+		b.l.endTurn(b.now)
+		require.Equal(t, uint64(10-5*handle), srv.registry.Topic("orders").Partition(0).Next())
+		require.Equal(t, uint64(5*handle), srv.registry.Topic("other").Partition(0).Next())
+		require.Len(t, out.answers(t), 10)
 	}
 }
 

@@ -16,6 +16,12 @@ func PlainBatch(raw []byte, maxRecord int) (count uint32, ok bool) {
 	return uint32(n), plainRecords(records, uint32(n), maxRecord)
 }
 
+// PlainValueLeast and PlainValueMost bound the size of a batch that PlainValue recognizes.
+const (
+	PlainValueLeast = minBatch + 2
+	PlainValueMost  = minBatch + 1 + 0x7f
+)
+
 // PlainValue reports whether raw is a batch of one record with a value of at most 126 bytes and nothing else. It is a fast
 // form of PlainBatch for the most common small batches.
 func PlainValue(raw []byte) bool {
