@@ -57,7 +57,8 @@ func (c *Client) schedulesOf(ctx context.Context, topic string, partition int, y
 				return false
 			}
 		}
-		if len(list.Items) == 0 {
+		whole := m.AfterID == 0 && uint64(len(list.Items)) == list.Total // of later lists, Total does not tell
+		if len(list.Items) == 0 || whole {
 			return true
 		}
 		last := list.Items[len(list.Items)-1]
