@@ -3,7 +3,10 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -26,8 +29,18 @@ type Move struct {
 // PlanSeek says how a seek to a position would move a group in the given partitions of a topic; nil
 // means all partitions. It changes nothing; pass the result to SeekGroup.
 func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions []int, to Position) ([]Move, error) {
-	info, err := c.Topic(ctx, topic)
-	if err != nil {
+	var info wire.TopicInfo
+	var committed map[int]uint64
+	both, asking := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		info, err = c.Topic(asking, topic)
+		return err
+	})
+	both.Go(func() (err error) {
+		committed, err = c.Committed(asking, group, topic)
+		return err
+	})
+	if err := both.Wait(); err != nil {
 		return nil, err
 	}
 	if partitions == nil {
@@ -36,10 +49,6 @@ func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions [
 				partitions = append(partitions, p)
 			}
 		}
-	}
-	committed, err := c.Committed(ctx, group, topic)
-	if err != nil {
-		return nil, err
 	}
 	partitions = slices.Sorted(slices.Values(partitions))
 	replies, err := c.offsetsOf(ctx, topic, partitions, to, group)
@@ -65,11 +74,11 @@ func (c *Client) PlanSeek(ctx context.Context, group, topic string, partitions [
 // name. DeleteGroup makes it begin anew.
 func (c *Client) SeekGroup(ctx context.Context, group, topic string, offsets map[int]uint64) error {
 	m := wire.SeekGroup{Group: group, Topic: topic}
-	for p, offset := range offsets {
+	for _, p := range slices.Sorted(maps.Keys(offsets)) {
 		if err := checkPartition(wire.OpSeekGroup, topic, p); err != nil {
 			return err
 		}
-		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: offset})
+		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: offsets[p]})
 	}
 	return c.named(ctx, call{op: wire.OpSeekGroup}, topic, m.Append, nil)
 }

@@ -61,3 +61,27 @@ func TestManyPartitionsAreAskedAboutAtOnce(t *testing.T) {
 
 	require.NoError(t, c.Run(within(t), Group("g", "t"), func(context.Context, *Message) error { return ErrStop }))
 }
+
+func TestTheOffsetsOfASeekAreInOrder(t *testing.T) {
+	const parts = 64
+	b := startBroker(t)
+	asked := make(chan wire.SeekGroup, 1)
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		var m wire.SeekGroup
+		if f.Op != wire.OpSeekGroup || m.Parse(f.Body) != nil {
+			return false
+		}
+		asked <- m
+		c.reply(f, 0, nil)
+		return true
+	})
+	c := dial(t, b, Options{})
+	offsets := map[int]uint64{}
+	var want []wire.PartitionOffset
+	for p := range parts {
+		offsets[p] = uint64(2 * p)
+		want = append(want, wire.PartitionOffset{Partition: uint16(p), Offset: uint64(2 * p)})
+	}
+	require.NoError(t, c.SeekGroup(within(t), "g", "t", offsets))
+	require.Equal(t, want, (<-asked).Offsets)
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -177,4 +178,44 @@ func TestWhatIsReadAheadOfAPartitionIsNotAllOfIt(t *testing.T) {
 	require.Zero(t, code, said)
 	require.True(t, out == strings.Repeat("a\nb\n"+string(large)+"\n", 2))
 	require.Equal(t, 4, d.count(wire.OpFetch))
+}
+
+func TestAGroupIsMovedOnAllItsTopicsAtOnce(t *testing.T) {
+	d := startDistant(t)
+	c := d.client(t)
+	for _, name := range []string{"c", "a", "b"} {
+		d.topic(t, c, name, 2)
+		require.NoError(t, c.SeekGroup(t.Context(), "g", name, map[int]uint64{0: 1, 1: 1}))
+	}
+	d.expect(map[wire.Op]int{
+		wire.OpCommitted: 3, wire.OpDescribeTopic: 3, wire.OpOffsets: 6, wire.OpSeekGroup: 3,
+	})
+	code, out, said := d.rafka(t, "group", "seek", "g", "--to", "start", "--yes", "-o", "jsonl")
+	require.Zero(t, code, said)
+	row := `{"group":"g","topic":"%s","partition":%d,"from":1,"to":0}` + "\n"
+	want := ""
+	for _, name := range []string{"a", "b", "c"} {
+		want += fmt.Sprintf(row, name, 0) + fmt.Sprintf(row, name, 1)
+	}
+	require.Equal(t, want, out)
+}
+
+func TestWhereAGroupWasMovedIsSaidWhenATopicFails(t *testing.T) {
+	d := startDistant(t)
+	c := d.client(t)
+	var rows []seekRow
+	for _, name := range []string{"c", "a", "b"} {
+		d.topic(t, c, name, 1)
+		rows = append(rows, seekRow{"g", name, 0, 0, 2})
+	}
+	rows[2].To = 3 // as if messages had gone since the plan was made
+	err := newCLI(nil, nil, nil, nil).moveGroup(t.Context(), c, "g", rows)
+	require.ErrorIs(t, err, wire.CodeOffsetOutOfRange)
+	require.ErrorContains(t, err, `group "g" was moved on a, c only: `)
+	require.Equal(t, exitPartly, explain(err).exit)
+	for name, want := range map[string]map[int]uint64{"a": {0: 2}, "b": {}, "c": {0: 2}} {
+		at, err := c.Committed(t.Context(), "g", name)
+		require.NoError(t, err)
+		require.Equal(t, want, at)
+	}
 }

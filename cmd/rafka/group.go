@@ -113,11 +113,7 @@ func (c *cli) groupListCommand() *cobra.Command {
 		Use: "ls", Aliases: []string{"list"}, Short: "list groups and queues with their lag", Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withClient(cmd.Context(), client.Options{}, func(cl *client.Client) error {
-				infos, err := cl.Groups(cmd.Context(), "")
-				if err != nil {
-					return err
-				}
-				members, err := cl.Members(cmd.Context(), "")
+				infos, members, err := groupsAndMembers(cmd.Context(), cl, "")
 				if err != nil {
 					return err
 				}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -87,36 +90,57 @@ func (c *cli) seek(cmd *cobra.Command, cl *client.Client, s *seek, group string,
 	if err != nil || !ok {
 		return err
 	}
-	topics := map[string]map[int]uint64{}
-	for _, r := range rows {
-		if topics[r.Topic] == nil {
-			topics[r.Topic] = map[int]uint64{}
-		}
-		topics[r.Topic][r.Partition] = r.To
-	}
-	for topic, offsets := range topics {
-		if err := cl.SeekGroup(cmd.Context(), group, topic, offsets); err != nil {
-			return err
-		}
+	if err := c.moveGroup(cmd.Context(), cl, group, rows); err != nil {
+		return err
 	}
 	c.sayf("moved group %q to %s", group, to)
 	return nil
 }
 
+// moveGroup moves a group on all its topics at once. If some of them fail, the error says where it was moved.
+func (c *cli) moveGroup(ctx context.Context, cl *client.Client, group string, rows []seekRow) error {
+	offsets := map[string]map[int]uint64{}
+	for _, r := range rows {
+		if offsets[r.Topic] == nil {
+			offsets[r.Topic] = map[int]uint64{}
+		}
+		offsets[r.Topic][r.Partition] = r.To
+	}
+	topics := slices.Sorted(maps.Keys(offsets))
+	var moved []string
+	var failed []error
+	_ = inOrder(ctx, len(topics), func(ctx context.Context, i int) error {
+		return cl.SeekGroup(ctx, group, topics[i], offsets[topics[i]])
+	}, func(i int, err error) error {
+		if err != nil {
+			failed = append(failed, err)
+		} else {
+			moved = append(moved, topics[i])
+		}
+		return nil
+	})
+	if len(moved) == 0 || len(failed) == 0 {
+		return errors.Join(failed...)
+	}
+	err := fmt.Errorf("group %q was moved on %s only: %w", group, strings.Join(moved, ", "), errors.Join(failed...))
+	if ctx.Err() != nil { // nothing else is said of an interruption
+		c.sayf("%v", err)
+	}
+	return &failure{exit: exitPartly, name: "PARTLY_DONE", err: err}
+}
+
 // planSeek returns how every partition of the group would move. The group must be known on the
 // topics, so that a misspelt name changes nothing.
 func planSeek(ctx context.Context, cl *client.Client, topic, group string, partition uint16, to client.Position) ([]seekRow, error) {
-	if topic != "" {
-		if _, err := cl.Topic(ctx, topic); err != nil {
-			return nil, err
-		}
-	}
 	topics, err := topicsOf(ctx, cl, group)
 	if err != nil {
 		return nil, err
 	}
 	if topic != "" {
 		if !slices.Contains(topics, topic) {
+			if _, err := cl.Topic(ctx, topic); err != nil {
+				return nil, err
+			}
 			return nil, fmt.Errorf("group %q does not read topic %q: %w", group, topic, wire.CodeGroupNotFound)
 		}
 		topics = []string{topic}
@@ -126,14 +150,18 @@ func planSeek(ctx context.Context, cl *client.Client, topic, group string, parti
 		only = []int{int(partition)}
 	}
 	var rows []seekRow
-	for _, t := range topics {
-		moves, err := cl.PlanSeek(ctx, group, t, only, to)
-		if err != nil {
-			return nil, refusedSeek(err)
+	moves := make([][]client.Move, len(topics))
+	err = inOrder(ctx, len(topics), func(ctx context.Context, i int) (err error) {
+		moves[i], err = cl.PlanSeek(ctx, group, topics[i], only, to)
+		return err
+	}, func(i int, err error) error {
+		for _, m := range moves[i] {
+			rows = append(rows, seekRow{group, topics[i], m.Partition, m.From, m.To})
 		}
-		for _, m := range moves {
-			rows = append(rows, seekRow{group, t, m.Partition, m.From, m.To})
-		}
+		return err
+	})
+	if err != nil {
+		return nil, refusedSeek(err)
 	}
 	return rows, nil
 }
@@ -150,11 +178,7 @@ func refusedSeek(err error) error {
 
 // topicsOf returns the topics on which a group has committed or has members.
 func topicsOf(ctx context.Context, cl *client.Client, group string) ([]string, error) {
-	infos, err := cl.Groups(ctx, group)
-	if err != nil {
-		return nil, err
-	}
-	members, err := cl.Members(ctx, group)
+	infos, members, err := groupsAndMembers(ctx, cl, group)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +193,7 @@ func topicsOf(ctx context.Context, cl *client.Client, group string) ([]string, e
 	}
 	switch {
 	case len(topics) > 0:
+		slices.Sort(topics)
 		return topics, nil
 	case queue:
 		return nil, &failure{
@@ -177,4 +202,23 @@ func topicsOf(ctx context.Context, cl *client.Client, group string) ([]string, e
 		}
 	}
 	return nil, missingGroup(wire.CodeGroupNotFound, group)
+}
+
+// groupsAndMembers asks for both at once.
+func groupsAndMembers(ctx context.Context, cl *client.Client, group string) ([]wire.GroupInfo, []wire.GroupMembers, error) {
+	var infos []wire.GroupInfo
+	var members []wire.GroupMembers
+	asks := []func(context.Context) error{
+		func(ctx context.Context) (err error) {
+			infos, err = cl.Groups(ctx, group)
+			return err
+		},
+		func(ctx context.Context) (err error) {
+			members, err = cl.Members(ctx, group)
+			return err
+		},
+	}
+	err := inOrder(ctx, len(asks), func(ctx context.Context, i int) error { return asks[i](ctx) },
+		func(_ int, err error) error { return err })
+	return infos, members, err
 }
