@@ -138,8 +138,8 @@ func (s *Store) restore(r *logRecord) {
 	s.logs[r.id] = l
 }
 
-// findSegments lists the directories of the logs. It deletes those of removed logs, as far as possible. A directory that the checkpoint does
-// not know is salvaged when the checkpoint was lost, and otherwise an orphan.
+// findSegments lists the directories of the logs. It deletes those of removed logs, as far as possible. A directory that
+// the checkpoint does not know is salvaged when the checkpoint was lost, and otherwise an orphan.
 func (s *Store) findSegments(removed []tombstone, known bool) error {
 	dir := path.Join(s.options.Dir, partitionsDir)
 	dirs, err := s.options.FS.ReadDir(dir)
