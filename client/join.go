@@ -43,14 +43,15 @@ func (l *lane) join(m *Message, limit int, done func(Receipt, error)) bool {
 	return true
 }
 
-// takeAheadLocked takes room for more messages like those in the open batch.
+// takeAheadLocked takes room for more messages like those in the open batch, unless it still has about half of
+// that: others do not use it, and shall not take a few bytes each.
 func (l *lane) takeAheadLocked(limit int) {
 	b := l.open
 	if l.op != wire.OpPublish || b.count() < aheadFrom || b.batchKind != l.p.usual {
 		return
 	}
 	more := min(b.size/aheadShare, limit-b.builder.Size()) - b.ahead
-	if more > 0 && l.p.budget.try(more) {
+	if more > b.ahead && l.p.budget.try(more) {
 		b.ahead += more
 		b.size += more
 		l.roomy.Store(true)
