@@ -182,11 +182,16 @@ func (l *Log) roomLocked(n int) (*slab, error) {
 	if l.store.memoryOnly() {
 		// The timer alone is too slow: a busy log can fill the whole budget between two ticks.
 		l.retainMemoryLocked(l.store.nowMs())
-		if len(l.slabs) == 0 { // no checkpoint counts the logs, and the timer is too slow here, too
-			l.store.pool.fit(int(l.store.holders.Add(1)), 0)
-		}
 	}
-	s := l.store.pool.take(l.classLocked(n))
+	if len(l.slabs) == 0 && (l.store.memoryOnly() || l.store.replaying) {
+		// No checkpoint counts the logs here, and the timer is too slow, too.
+		l.store.pool.fit(int(l.store.holders.Add(1)), 0)
+	}
+	take := l.store.pool.take
+	if len(l.slabs) == 0 && l.store.replaying {
+		take = l.store.pool.takeBare
+	}
+	s := take(l.classLocked(n))
 	if s == nil && n <= slabBytes[classSmall] {
 		s = l.store.pool.take(classSmall) // what is left of the budget
 	}

@@ -3,6 +3,7 @@ package log
 import (
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -118,4 +119,27 @@ func TestSmallSlabsAreUnmappedOneByOne(t *testing.T) {
 		s.release()
 		require.Nil(t, s.mem)
 	}
+}
+
+func TestBareSlabsStayWithinTheBudget(t *testing.T) {
+	size := slabBytes[classSmall]
+	const most = bareSlabs + 3
+	p := newSlabPool(int64(most*size), false)
+	t.Cleanup(p.close)
+	var held []*slab
+	for range most {
+		s := p.takeBare(classSmall)
+		require.NotNil(t, s)
+		assert.Len(t, s.mem, size)
+		assert.Zero(t, s.mem[size-1])
+		s.mem[size-1] = 1
+		held = append(held, s)
+		assert.LessOrEqual(t, p.mapped, p.budget)
+	}
+	assert.Nil(t, p.takeBare(classSmall))
+	for _, s := range held {
+		assert.Equal(t, byte(1), s.mem[size-1], "shared with another slab")
+		s.release()
+	}
+	assert.NotNil(t, p.take(classSmall))
 }

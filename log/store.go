@@ -38,7 +38,7 @@ type Store struct {
 	unsealed sync.Map      // paths of segments without a footer that were logged
 	walBytes atomic.Int64  // commitLog.bytes, for Stats
 
-	holders   atomic.Int64 // logs of a memory-only store with slabs: as counted last, and those that got one since
+	holders   atomic.Int64 // logs with slabs, of a memory-only store or in a replay: as counted last, and those since
 	lastRound atomic.Int64 // bytes of the last round
 	timed     atomic.Bool  // the flusher's timer runs, to write a mark when the store is quiet
 
