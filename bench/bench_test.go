@@ -178,3 +178,22 @@ func TestReopeningChecksWhatIsThere(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+func TestAWaitForAMessageThatIsDueLaterEndsWithItsContext(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	l := load(t, b)
+	l.Rate, l.Clients = 1, 60 // so the second message of each client is due after a minute
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := Publish(ctx, l)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	case <-time.After(20 * time.Second):
+		t.Fatal("the load goes on")
+	}
+}

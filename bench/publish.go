@@ -167,7 +167,11 @@ func (p *publishing) send(ctx context.Context, c *client.Client, m *client.Messa
 		done(r, err)
 		return err
 	case p.l.Rate > 0:
-		done = p.timed(p.wait(n, start), done)
+		due, err := p.wait(ctx, n, start)
+		if err != nil {
+			return err
+		}
+		done = p.timed(due, done)
 	}
 	return c.PublishAsync(ctx, m, done)
 }
@@ -202,16 +206,26 @@ func (p *publishing) due(n int, start time.Time) time.Time {
 	return start.Add(time.Duration(float64(n) * float64(p.l.Clients) / float64(p.l.Rate) * float64(time.Second)))
 }
 
-// wait sleeps until the n-th message of a client is due, and returns when that was.
-func (p *publishing) wait(n int, start time.Time) time.Time {
+// farAhead is how long before a message is due waiting for it can be interrupted. A sleep is cheaper, and so short that
+// nobody notices.
+const farAhead = 100 * time.Millisecond
+
+// wait sleeps until the n-th message of a client is due, and returns when that was. It fails when ctx ends.
+func (p *publishing) wait(ctx context.Context, n int, start time.Time) (time.Time, error) {
 	due := p.due(n, start)
 	switch ahead := time.Until(due); {
+	case ahead > farAhead:
+		select {
+		case <-ctx.Done():
+			return due, ctx.Err()
+		case <-time.After(ahead):
+		}
 	case ahead > 0:
 		time.Sleep(ahead)
 	case ahead < -time.Millisecond:
 		p.late.Add(1)
 	}
-	return due
+	return due, nil
 }
 
 // timed returns a callback that records the latency from due, then calls done.

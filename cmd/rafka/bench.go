@@ -70,7 +70,9 @@ func (c *cli) benchCommand() *cobra.Command {
 	for _, k := range benchKinds {
 		cmd.AddCommand(c.benchLoad(k))
 	}
-	cmd.AddCommand(c.benchCompare(), c.benchScale(), c.benchSoak(), c.benchFloor())
+	for _, own := range []*cobra.Command{c.benchCompare(), c.benchScale(), c.benchSoak(), c.benchFloor()} {
+		cmd.AddCommand(connectsNowhere(own, "this one starts its own"))
+	}
 	return cmd
 }
 
@@ -143,8 +145,11 @@ func (w *loadWords) parse(cmd *cobra.Command, l *bench.Load) error {
 		return usagef(cmd, "--size %s is not between 1 and 1MiB", w.size)
 	}
 	l.Size = int(n)
-	if min(l.Messages, l.Rate, l.Clients, l.Readers, l.Keys, l.Partitions) < 0 || min(l.Duration, l.Delay) < 0 {
-		return usagef(cmd, "a number below 0 is not possible")
+	if err := positive(cmd, "msgs", "duration", "clients", "readers", "partitions"); err != nil {
+		return err
+	}
+	if min(l.Rate, l.Keys) < 0 || l.Delay < 0 {
+		return usagef(cmd, "--rate, --keys and --delay cannot be negative")
 	}
 	if l.Messages > 0 && l.Duration > 0 {
 		return usagef(cmd, "--msgs and --duration both say when to end: leave out one")
@@ -198,6 +203,9 @@ func (c *cli) benchCompare() *cobra.Command {
 		Short: "measure this program beside the floors, in alternating rounds",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := positive(cmd, "rounds", "duration", "round-trips", "syncs"); err != nil {
+				return err
+			}
 			cfg.Progress = func(done, total int, what string) { c.sayf("%d/%d  %s", done+1, total, what) }
 			r, err := bench.Compare(cmd.Context(), cfg)
 			if err != nil {
@@ -229,6 +237,9 @@ func (c *cli) benchScale() *cobra.Command {
 		Short: "measure the cost of more partitions, connections, subscribers, bytes and backlog",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := positive(cmd, "rounds", "duration", "round-trips", "most"); err != nil {
+				return err
+			}
 			cfg.Progress = func(what string) { c.sayf("%s", what) }
 			r, err := bench.Scale(cmd.Context(), cfg)
 			if err != nil {
@@ -277,6 +288,9 @@ func (c *cli) benchSoak() *cobra.Command {
 		Short: "run a broker under a mixed load for a long time, and check that nothing grows",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := positive(cmd, "duration", "interval", "share"); err != nil {
+				return err
+			}
 			cfg.Progress = func(s bench.SoakSample) {
 				c.sayf("%4.0f s  %.0f msg/s published, %.0f delivered  %.0f MB  GC %.1f %%  publish to ack p99 %.0f us, to deliver %.0f us",
 					s.At, s.Published, s.Delivered, s.Resident, 100*s.GCShare, s.AckP99, s.ReadP99)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -162,6 +163,26 @@ func (c *cli) prepare(cmd *cobra.Command) error {
 	}
 	if c.timeout <= 0 {
 		return usagef(cmd, "timeout %v is not positive", c.timeout)
+	}
+	return nil
+}
+
+// positive checks that of the flags in names those that were given are numbers or durations above 0: zero, which means
+// the default in options, would not do what it says.
+func positive(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		f := cmd.Flags().Lookup(name)
+		if f == nil || !f.Changed {
+			continue
+		}
+		value := f.Value.String()
+		n, err := strconv.ParseFloat(value, 64)
+		if d, _ := time.ParseDuration(value); err != nil {
+			n = float64(d)
+		}
+		if !(n > 0) { // not a number is not positive
+			return usagef(cmd, "--%s %s is not above 0; leave it out for the default", name, value)
+		}
 	}
 	return nil
 }

@@ -4,9 +4,10 @@ import "github.com/spf13/cobra"
 
 // commands returns all commands, in the order of the help. Cobra adds completion and help.
 func (c *cli) commands() []*cobra.Command {
+	const readsFiles = "this one reads files"
 	return []*cobra.Command{
-		c.serveCommand(),
-		c.devCommand(),
+		connectsNowhere(c.serveCommand(), "logins are in the configuration file"),
+		connectsNowhere(c.devCommand(), "this one is a broker, which lets everybody in"),
 		c.pubCommand(),
 		c.subCommand(),
 		c.getCommand(),
@@ -19,9 +20,9 @@ func (c *cli) commands() []*cobra.Command {
 		c.schedCommand(),
 		c.checkCommand(),
 		c.benchCommand(),
-		c.inspectCommand(),
-		c.verifyCommand(),
-		c.passwdCommand(),
-		c.versionCommand(),
+		connectsNowhere(c.inspectCommand(), readsFiles),
+		connectsNowhere(c.verifyCommand(), readsFiles),
+		connectsNowhere(c.passwdCommand(), "this one only makes a hash"),
+		connectsNowhere(c.versionCommand(), "this one speaks only of itself"),
 	}
 }

@@ -46,7 +46,6 @@ func (c *cli) devCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses of the client port and the admin port to this file, one on each line")
 	bindSettings(cmd.Flags(), &flags)
-	hideSharedFlags(cmd)
 	for _, name := range []string{"data", "storage"} {
 		_ = cmd.Flags().MarkHidden(name) // accepted because the environment may set them, but without effect here
 	}

@@ -46,7 +46,6 @@ func (c *cli) serveCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file; config/rafka.yml documents its keys")
 	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses of the client port and the admin port to this file, one on each line")
 	bindSettings(cmd.Flags(), &flags)
-	hideSharedFlags(cmd)
 	return cmd
 }
 

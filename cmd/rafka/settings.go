@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -40,16 +39,35 @@ func bindSettings(fs *pflag.FlagSet, cfg *config.Config) {
 	fs.Var(&given{Value: cfg.RetentionSeconds()}, "retention-seconds", "retention-age as a number of seconds")
 }
 
-// clientFlags are the shared flags that say how to connect to a broker. A broker has no use for them: its
-// logins are in its configuration file.
-var clientFlags = []string{"server", "timeout", "user", "password", "token", "nkey"}
+// clientFlags are the shared flags that say how to connect to a broker.
+var clientFlags = []string{"server", "timeout", "user", "password", "token", "nkey", "tls-ca", "tls-cert", "tls-key"}
 
-// hideSharedFlags leaves the shared flags out of the help of a command that runs a broker.
-func hideSharedFlags(cmd *cobra.Command) {
-	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })
-		cmd.Parent().HelpFunc()(cmd, args)
-	})
+// connectsNowhere hides the flags for connecting to a broker from a command that has no use for them, and refuses them
+// when they are typed: the reason says what the command does instead.
+func connectsNowhere(cmd *cobra.Command, reason string) *cobra.Command {
+	fs := cmd.Flags()
+	var hidden []string
+	for _, name := range clientFlags {
+		if fs.Lookup(name) != nil {
+			continue // a broker has files of TLS, too
+		}
+		shorthand := ""
+		if name == "server" {
+			shorthand = "s"
+		}
+		fs.StringP(name, shorthand, "", "") // takes the place of the shared flag
+		fs.Lookup(name).Hidden = true
+		hidden = append(hidden, name)
+	}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for _, name := range hidden {
+			if f := cmd.Flags().Lookup(name); f.Changed && f.Annotations[fromEnv] == nil {
+				return usagef(cmd, "--%s is for commands that connect to a broker; %s", name, reason)
+			}
+		}
+		return nil
+	}
+	return cmd
 }
 
 // layered returns base overlaid by the file at path (if any), then by the environment, then by the
@@ -58,9 +76,6 @@ func layered(cmd *cobra.Command, base config.Config, path string) (config.Config
 	typed := func(name string) bool {
 		f := cmd.Flags().Lookup(name)
 		return f.Changed && f.Annotations[fromEnv] == nil
-	}
-	if i := slices.IndexFunc(clientFlags, typed); i >= 0 {
-		return base, usagef(cmd, "--%s is for commands that connect to a broker; logins are in the configuration file", clientFlags[i])
 	}
 	if typed("listen") && (typed("port") || typed("host")) {
 		return base, usagef(cmd, "--listen says host and port already: leave out --host and --port")
