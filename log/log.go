@@ -165,6 +165,7 @@ func (l *Log) refuseLocked(b *Batch) error {
 // addLocked adds the entry that was written at s.used to the log.
 func (l *Log) addLocked(s *slab, st *wire.Stamp) {
 	s.noteLocked(st, s.used)
+	s.mixed = s.mixed || st.Kind != wire.KindData || st.BaseOffset != s.end.offset
 	s.used += st.Size()
 	l.next = after(st)
 	s.end = l.next

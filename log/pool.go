@@ -238,7 +238,7 @@ func (p *slabPool) put(s *slab) {
 			copy(s.mem[n:], s.mem[:n])
 		}
 	}
-	s.used, s.sealed, s.marks = 0, false, s.marks[:0]
+	s.used, s.sealed, s.mixed, s.marks = 0, false, false, s.marks[:0]
 	s.start, s.end = place{}, place{}
 	p.mu.Lock()
 	defer p.mu.Unlock()

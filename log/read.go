@@ -3,6 +3,7 @@ package log
 import (
 	"cmp"
 	"slices"
+	"sort"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -32,6 +33,7 @@ type Chunk struct {
 type view struct {
 	mem   []byte // up to used
 	marks []mark
+	mixed bool
 }
 
 // Release gives the bytes back. The Chunk can then be read into again without allocating.
@@ -117,7 +119,7 @@ func (l *Log) holdLocked(c *Chunk, offset uint64, maxBytes int) {
 		s := l.slabs[j]
 		s.hold()
 		c.slabs = append(c.slabs, s)
-		c.views = append(c.views, view{mem: s.mem[:s.used:s.used], marks: s.marks})
+		c.views = append(c.views, view{mem: s.mem[:s.used:s.used], marks: s.marks, mixed: s.mixed})
 		if j >= i {
 			if budget -= s.used; budget < 0 {
 				break
@@ -145,7 +147,8 @@ func (c *Chunk) collect(v *view, offset, limit uint64, maxBytes int, poison bool
 			c.flush(v.mem, from, pos)
 			return false
 		default:
-			if from < 0 {
+			opens := from < 0
+			if opens {
 				if len(c.Slices) == maxSlices {
 					return false
 				}
@@ -153,11 +156,29 @@ func (c *Chunk) collect(v *view, offset, limit uint64, maxBytes int, poison bool
 			}
 			c.Bytes += st.Size()
 			c.Next = st.NextOffset()
+			if opens && !v.mixed {
+				end = c.leap(v.marks, end, limit, maxBytes)
+			}
 		}
 		pos = end
 	}
 	c.flush(v.mem, from, pos)
 	return true
+}
+
+// leap adds the entries from pos up to the last mark that limit and maxBytes allow, and returns its position, or pos when
+// there is none behind it. It looks at none of them, because to load each stamp takes longer than all the rest of a read.
+func (c *Chunk) leap(marks []mark, pos int, limit uint64, maxBytes int) int {
+	i := sort.Search(len(marks), func(i int) bool {
+		return marks[i].offset > limit || int(marks[i].pos)-pos > maxBytes-c.Bytes
+	})
+	if i == 0 || int(marks[i-1].pos) <= pos {
+		return pos
+	}
+	end := int(marks[i-1].pos)
+	c.Bytes += end - pos
+	c.Next = marks[i-1].offset
+	return end
 }
 
 func (c *Chunk) wants(st *wire.Stamp, limit uint64, maxBytes int) bool {

@@ -58,6 +58,7 @@ type slab struct {
 	seq    uint64 // number in the order in which slabs were handed out
 	used   int
 	sealed bool // no entry is appended any more
+	mixed  bool // not all entries are data with consecutive offsets
 	start  place
 	end    place
 	marks  []mark
