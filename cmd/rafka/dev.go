@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -19,8 +18,10 @@ func (c *cli) devCommand() *cobra.Command {
 	var portFile string
 	flags := devConfig()
 	cmd := &cobra.Command{
-		Use:     "dev",
-		Short:   "run a throw-away broker whose data is deleted when it ends",
+		Use:   "dev",
+		Short: "run a throw-away broker whose data is deleted when it ends",
+		Long: `Run a broker for trying things out. Its data is in a directory of its own below $TMPDIR, and is deleted
+when it ends; if it is killed, the next rafka dev of the same user deletes it.`,
 		Example: devExample,
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -28,17 +29,18 @@ func (c *cli) devCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir, err := os.MkdirTemp("", "rafka-dev-")
+			c.removeDead()
+			dir, err := newDevDir()
 			if err != nil {
 				return fmt.Errorf("make a data directory: %w", err)
 			}
-			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-			cfg.Storage.Dir = dir
+			defer func() { err = errors.Join(err, dir.remove()) }()
+			cfg.Storage.Dir = dir.data()
 			cfg.Storage.Type = config.StorageFile
 			return c.serve(cmd.Context(), cfg, broker{
 				portFile: portFile,
 				reload:   func() (config.Config, error) { return layered(cmd, devConfig(), "") },
-				note:     "data " + dir + " (deleted on exit)",
+				note:     "data " + dir.data() + " (deleted on exit)",
 				tips:     []string{"pub orders hello --key alice", "sub orders --from start"},
 				banner:   true,
 			})
