@@ -37,7 +37,7 @@ type inbox struct {
 	next    uint64
 	waiting map[string]*question // by reply subject
 
-	starting sync.Mutex // guards started and l, and is held while started becomes true
+	starting gate // guards started and l, and is held while started becomes true
 	started  bool
 }
 
@@ -104,8 +104,10 @@ func replyError(m *Message) error {
 // start subscribes to the inbox unless that is done. It does so again when the broker has ended the
 // subscription, for example because a permission was withdrawn for a while.
 func (in *inbox) start(ctx context.Context, c *Client) error {
-	in.starting.Lock()
-	defer in.starting.Unlock()
+	if err := in.starting.enter(ctx); err != nil {
+		return err
+	}
+	defer in.starting.leave()
 	if in.started && !in.l.hasEnded() {
 		return nil
 	}

@@ -60,7 +60,7 @@ func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	c := &Client{
 		opts: o, endpoints: ends, done: make(chan struct{}), changed: make(chan struct{}),
 		feeds: map[*feed]struct{}{}, queues: map[*QueueConsumer]struct{}{}, members: map[*membership]struct{}{},
-		listeners: map[*Listener]struct{}{},
+		listeners: map[*Listener]struct{}{}, inbox: inbox{starting: newGate()},
 	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.open, c.stopOpen = context.WithCancel(c.ctx)

@@ -34,8 +34,8 @@ type groupRun struct {
 	tendWake chan struct{}  // wakes tend: the assignment or a task has changed; of capacity 1
 	jobs     sync.WaitGroup // goroutines that begin and release tasks for tend
 
-	progress sync.Mutex // held during a commit; guards forfeit
-	forfeit  *place     // of progress that was lost and that Commit has not reported, or nil
+	progress gate   // held during a commit; guards forfeit
+	forfeit  *place // of progress that was lost and that Commit has not reported, or nil
 }
 
 func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {
@@ -53,7 +53,7 @@ func (c *Client) runGroup(ctx context.Context, s Source, h Handler) error {
 func (c *Client) joinGroup(ctx context.Context, cr *crew, s Source) (*groupRun, error) {
 	r := &groupRun{
 		crew: cr, s: s, tasks: map[place]*task{}, opening: map[place]struct{}{},
-		tendWake: make(chan struct{}, 1), parked: make(chan struct{}, 1),
+		tendWake: make(chan struct{}, 1), parked: make(chan struct{}, 1), progress: newGate(),
 	}
 	r.cursors.New = func() any { return new(cursor) }
 	r.member = c.newMembership(&r.s)

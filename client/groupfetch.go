@@ -18,7 +18,7 @@ type GroupConsumer struct {
 	left   chan struct{} // closed when the member has left the group
 	err    error         // why it left; valid once left is closed
 
-	mu     sync.Mutex // held by Fetch and Commit; guards the fields below
+	mu     sync.Mutex // guards the fields below; not held while Fetch or Commit waits
 	hand   *task      // the task whose messages the last Fetch returned, or nil
 	next   uint64     // the offset after the last of those messages
 	memory []byte     // holds the bytes of returned messages; its rest is for the next ones
@@ -73,9 +73,7 @@ func (g *GroupConsumer) wait() {
 // after Source.HandoverTimeout. The error is the context's, ErrClosed, or the reason why the broker
 // will send no more messages.
 func (g *GroupConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.settleLocked()
+	g.settle()
 	stop := context.AfterFunc(ctx, g.r.wake)
 	defer stop()
 	for {
@@ -83,8 +81,7 @@ func (g *GroupConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error
 		if t == nil {
 			break
 		}
-		if ms := g.readLocked(t, max(1, limit)); len(ms) > 0 {
-			g.hand, g.next = t, ms[len(ms)-1].Offset+1
+		if ms := g.read(t, max(1, limit)); len(ms) > 0 {
 			return ms, nil
 		}
 		g.r.giveBack(t)
@@ -112,6 +109,29 @@ func (g *GroupConsumer) settleLocked() {
 		g.hand = nil
 		g.r.giveBack(t)
 	}
+}
+
+// settle is settleLocked.
+func (g *GroupConsumer) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.settleLocked()
+}
+
+// read takes messages of the open delivery in hand. It returns none when the run has stopped: the task may belong to
+// its end then.
+func (g *GroupConsumer) read(t *task, limit int) []*Message {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.r.isStopped() {
+		return nil
+	}
+	ms := g.readLocked(t, limit)
+	if len(ms) > 0 {
+		g.settleLocked() // what another Fetch has returned meanwhile
+		g.hand, g.next = t, ms[len(ms)-1].Offset+1
+	}
+	return ms
 }
 
 // readLocked copies messages of the open delivery. It returns none at the end of the delivery, and
@@ -178,13 +198,14 @@ func (g *GroupConsumer) keepLocked(b []byte) []byte {
 // is gone, and there may be another one of that name. After any other error it is committed later.
 func (g *GroupConsumer) Commit(ctx context.Context) error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.r.isStopped() {
+		g.mu.Unlock()
 		return g.reason()
 	}
 	tasks := g.r.all() // before one of them is given back and may end
 	g.settleLocked()
-	return errors.Join(g.r.store(ctx, tasks), g.r.takeForfeit())
+	g.mu.Unlock() // the end of the run commits what is done, too
+	return errors.Join(g.r.store(ctx, tasks), g.r.takeForfeit(ctx))
 }
 
 // Close commits what is done and leaves the group. The messages that the last Fetch returned are

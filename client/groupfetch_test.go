@@ -261,3 +261,28 @@ func TestWhatOpenGroupRefuses(t *testing.T) {
 	_, err = c.OpenGroup(within(t), client.Group("g", "nowhere"))
 	require.ErrorIs(t, err, wire.CodeTopicNotFound)
 }
+
+// A Commit does not wait for the Fetch of another goroutine, which may take for ever.
+func TestACommitDoesNotWaitForAFetch(t *testing.T) {
+	brokers(t, func(t *testing.T, _ *servertest.Broker, c *client.Client) {
+		_, err := c.Publish(within(t), &client.Message{Topic: "t"})
+		require.NoError(t, err)
+		g := fetcher(t, c, func(s *client.Source) { s.CommitInterval = time.Hour })
+		fetch(t, g, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() {
+			_, err := g.Fetch(ctx, 1)
+			done <- err
+		}()
+		require.Eventually(t, func() bool { // until the Fetch has marked the message as done
+			require.NoError(t, g.Commit(within(t)))
+			offsets, err := c.Committed(within(t), "g", "t")
+			require.NoError(t, err)
+			return offsets[0] == 1
+		}, 10*time.Second, time.Millisecond)
+		require.Empty(t, done)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}

@@ -402,8 +402,8 @@ func (r *groupRun) commit(ctx context.Context, tasks []*task) {
 
 // forfeitAll notes the tasks that end with progress which they could not commit.
 func (r *groupRun) forfeitAll(tasks []*task) {
-	r.progress.Lock()
-	defer r.progress.Unlock()
+	_ = r.progress.enter(context.Background())
+	defer r.progress.leave()
 	for _, t := range tasks {
 		if t.done.Load() != t.committed {
 			r.forfeitLocked(t)
@@ -417,10 +417,13 @@ func (r *groupRun) forfeitLocked(t *task) {
 	r.forfeit = &t.place
 }
 
-// takeForfeit returns an error if progress was forfeited since it was last called.
-func (r *groupRun) takeForfeit() error {
-	r.progress.Lock()
-	defer r.progress.Unlock()
+// takeForfeit returns an error if progress was forfeited since it was last called. When ctx ends first, that is left
+// for the next call.
+func (r *groupRun) takeForfeit(ctx context.Context) error {
+	if r.progress.enter(ctx) != nil {
+		return nil
+	}
+	defer r.progress.leave()
 	p := r.forfeit
 	if p == nil {
 		return nil
@@ -432,8 +435,10 @@ func (r *groupRun) takeForfeit() error {
 // store commits the progress of tasks since the last commit, except those that are lost. When a
 // commit is refused because one of its partitions was lost, it commits each partition by itself.
 func (r *groupRun) store(ctx context.Context, tasks []*task) error {
-	r.progress.Lock()
-	defer r.progress.Unlock()
+	if err := r.progress.enter(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	defer r.progress.leave()
 	batches := map[commitKey][]*task{}
 	r.mu.Lock()
 	for _, t := range tasks {
