@@ -118,7 +118,7 @@ func (s *session) describe(c *Connection, now time.Time) {
 }
 
 func (b *binary) describe(c *Connection) {
-	c.Protocol, c.InFlight, c.Waiting, c.Subscriptions = "binary", b.held, b.waits, len(b.subs)
+	c.Protocol, c.InFlight, c.Waiting, c.Subscriptions = "binary", b.held, len(b.polls), len(b.subs)
 }
 
 func (t *text) describe(c *Connection) {

@@ -27,7 +27,7 @@ type binary struct {
 	seats       map[seatKey]struct{}     // members of groups that joined on this connection
 	blocked     []request                // requests that wait for the peer to read earlier replies
 	listenBytes int                      // memory of listens
-	waits       int                      // long polls and waiting leases
+	polls       map[*poll]struct{}       // long polls and waiting leases
 	held        int                      // bytes of publishes that wait for durability
 	cold        int                      // reads with the workers
 
@@ -300,6 +300,9 @@ func (b *binary) ended(now time.Time) {
 	b.part, b.pooled = nil, nil
 	for _, sub := range b.subs {
 		sub.end()
+	}
+	for q := range b.polls {
+		q.end()
 	}
 	for _, sub := range b.listens {
 		b.dropListen(sub)

@@ -85,7 +85,7 @@ func (r *fetchRequest) escaped() *fetchRequest {
 }
 
 func (r *fetchRequest) poll(now time.Time) error {
-	q := &poll{b: r.b}
+	q := &poll{b: r.b, parts: []*partition.Partition{r.p}}
 	serve := func(least int) bool {
 		if r.b.s.blocked() {
 			return r.b.later(r) == nil // answered when the peer has read
@@ -96,13 +96,13 @@ func (r *fetchRequest) poll(now time.Time) error {
 		}
 		return done || err != nil
 	}
-	q.try = func(time.Time) bool { return serve(r.minBytes) }
+	q.try = func([]*partition.Partition, time.Time) bool { return serve(r.minBytes) }
 	q.last = func(time.Time) { serve(0) }
 	q.fail = func(err error) {
 		q.end()
 		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
 	}
-	return q.start([]*partition.Partition{r.p}, r.deadline, now)
+	return q.start(r.deadline, now)
 }
 
 // retry is called when the peer has read.

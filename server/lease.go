@@ -60,15 +60,9 @@ func (b *binary) lease(f wire.Frame, now time.Time) error {
 // endOthers answers the connection's waiting leases of the queue, and then r itself, without messages. A worker that
 // ends asks for this, so that the messages it gives back do not come to itself.
 func (r *leaseRequest) endOthers(now time.Time) {
-	for _, p := range r.parts {
-		w := r.b.s.loop.watches[p]
-		if w == nil {
-			continue
-		}
-		for _, q := range slices.Clone(w.polls) {
-			if q.b == r.b && q.queue == r.group {
-				q.expire(now)
-			}
+	for q := range r.b.polls {
+		if q.queue == r.group && slices.ContainsFunc(r.parts, func(p *partition.Partition) bool { return slices.Contains(q.parts, p) }) {
+			q.expire(now)
 		}
 	}
 	r.reply(r.parts[0], nil, nil)
@@ -105,9 +99,9 @@ func (r *leaseRequest) retry(now time.Time) {
 
 func (r *leaseRequest) start(now time.Time) error {
 	r.next = int(r.b.s.loop.srv.leaseTurn.Add(1) % uint64(len(r.parts)))
-	q := &poll{b: r.b, queue: r.group}
-	q.try = func(now time.Time) bool {
-		done, err := r.take(now)
+	q := &poll{b: r.b, queue: r.group, parts: r.parts}
+	q.try = func(some []*partition.Partition, now time.Time) bool {
+		done, err := r.take(some, now)
 		if err != nil {
 			r.b.fail(wire.OpLease, r.correlation, asWireError(err))
 		}
@@ -118,13 +112,13 @@ func (r *leaseRequest) start(now time.Time) error {
 		q.end()
 		r.b.fail(wire.OpLease, r.correlation, asWireError(err))
 	}
-	return q.start(r.parts, r.deadline, now)
+	return q.start(r.deadline, now)
 }
 
-// take leases from the first partition that has messages, and answers.
-func (r *leaseRequest) take(now time.Time) (done bool, err error) {
-	for i := range r.parts {
-		p := r.parts[(r.next+i)%len(r.parts)]
+// take leases from the first of some partitions that has messages, and answers.
+func (r *leaseRequest) take(some []*partition.Partition, now time.Time) (done bool, err error) {
+	for i := range some {
+		p := some[(r.next+i)%len(some)]
 		limit := min(r.messages, p.FitsIn(r.bytes))
 		own := &r.b.s.loop.scratch.leased
 		*own, err = p.Lease((*own)[:0], r.group, limit, r.lease, r.b.s.id, now)

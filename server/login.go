@@ -2,7 +2,6 @@ package server
 
 import (
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/auth"
@@ -157,14 +156,9 @@ func (b *binary) reconsider(time.Time) {
 			sub.fail(asWireError(err))
 		}
 	}
-	for p, w := range b.s.loop.watches {
-		for _, q := range slices.Clone(w.polls) {
-			if q.b != b || q.done {
-				continue
-			}
-			if err := b.allowed(ActionConsume, p.Topic().Name()); err != nil {
-				q.fail(err)
-			}
+	for q := range b.polls {
+		if err := b.allowed(ActionConsume, q.parts[0].Topic().Name()); err != nil {
+			q.fail(err)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -304,10 +303,10 @@ func (l *loop) drainSessions(grace time.Duration, now time.Time) int {
 		}
 	}
 	for _, w := range l.watches {
-		for _, q := range slices.Clone(w.polls) {
+		w.polls.each(func(q *poll) {
 			q.end()
 			q.last(now)
-		}
+		})
 	}
 	return l.pending
 }

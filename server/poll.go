@@ -1,7 +1,6 @@
 package server
 
 import (
-	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/partition"
@@ -12,52 +11,52 @@ import (
 // with the watch of every partition it could be answered from.
 type poll struct {
 	timed
-	b       *binary
-	queue   string // of a lease
-	watches []*watch
-	try     func(now time.Time) bool // answers when it can; reports whether it did
-	last    func(now time.Time)      // answers with what there is
-	fail    func(err error)          // answers with an error and ends the poll
-	started bool
+	b     *binary
+	queue string                                                // of a lease
+	parts []*partition.Partition                                // of one topic
+	try   func(some []*partition.Partition, now time.Time) bool // answers from some of parts when it can; reports whether it did
+	last  func(now time.Time)                                   // answers with what there is
+	fail  func(err error)                                       // answers with an error and ends the poll
+	done  bool
 }
 
 // start tries at once and else waits until deadline for one of the partitions to move.
-func (q *poll) start(ps []*partition.Partition, deadline, now time.Time) error {
-	if q.try(now) {
+func (q *poll) start(deadline, now time.Time) error {
+	if q.try(q.parts, now) {
 		return nil
 	}
-	if !deadline.After(now) || q.b.s.loop.draining {
+	b, l := q.b, q.b.s.loop
+	if !deadline.After(now) || l.draining {
 		q.last(now)
 		return nil
 	}
-	if q.b.waits >= maxWaits {
+	if len(b.polls) >= maxWaits {
 		return wire.Errorf(wire.CodeLimit, "%d requests of this connection wait for records", maxWaits)
 	}
-	q.b.waits++
-	q.started = true
-	q.at, q.expire = deadline, func(now time.Time) { q.end(); q.last(now) }
-	l := q.b.s.loop
-	l.timers.add(&q.timed)
-	for _, p := range ps {
-		w := l.watch(p)
-		idle := w.idle()
-		w.polls = append(w.polls, q)
-		q.watches = append(q.watches, w)
-		if idle {
-			w.watcher.Arm()
-		}
+	if b.polls == nil {
+		b.polls = map[*poll]struct{}{}
 	}
-	l.post(&retryPoll{q}) // records that came before the watchers were armed
+	b.polls[q] = struct{}{}
+	q.at, q.expire = deadline, func(now time.Time) { q.end(); q.last(now) }
+	l.timers.add(&q.timed)
+	var armed []*partition.Partition
+	for _, p := range q.parts {
+		w := l.watch(p)
+		if w.idle() {
+			w.watcher.Arm()
+			armed = append(armed, p)
+		}
+		w.polls.add(q)
+	}
+	if len(armed) > 0 {
+		l.post(jobFunc(func(now time.Time) { q.again(armed, now) })) // records that came before the watchers were armed
+	}
 	return nil
 }
 
-// retryPoll tries a poll once more.
-type retryPoll struct{ q *poll }
-
-func (r *retryPoll) run(now time.Time) { r.q.again(now) }
-
-func (q *poll) again(now time.Time) {
-	if !q.done && (q.b.s.closed || q.try(now)) {
+// again tries once more to answer from some of the partitions.
+func (q *poll) again(some []*partition.Partition, now time.Time) {
+	if !q.done && (q.b.s.closed || q.try(some, now)) {
 		q.end()
 	}
 }
@@ -68,23 +67,19 @@ func (q *poll) end() {
 		return
 	}
 	q.done = true
-	if q.started {
-		q.b.waits--
+	if _, waits := q.b.polls[q]; !waits {
+		return
 	}
-	for _, w := range q.watches {
-		w.polls = slices.DeleteFunc(w.polls, func(o *poll) bool { return o == q })
+	delete(q.b.polls, q)
+	l := q.b.s.loop
+	l.timers.remove(&q.timed)
+	for _, p := range q.parts {
+		l.watches[p].polls.left()
 	}
 }
 
-// runPolls tries everything that waits for the partition.
-func (w *watch) runPolls(now time.Time) {
-	if len(w.polls) == 0 {
-		return
-	}
-	for _, q := range slices.Clone(w.polls) {
-		q.again(now)
-	}
-}
+// over reports whether the poll was answered, or nobody is left to be answered.
+func (q *poll) over() bool { return q.done }
 
 func waitOf(ms uint32) time.Duration {
 	return time.Duration(min(ms, wire.MaxWaitMs)) * time.Millisecond

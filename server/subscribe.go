@@ -73,7 +73,7 @@ func (sub *subscription) start(offset uint64, _ time.Time) error {
 	sub.cursor = offset
 	b.subs[sub.correlation] = sub
 	sub.w = b.s.loop.watch(sub.p)
-	sub.w.subs = append(sub.w.subs, sub)
+	sub.w.subs.add(sub)
 	b.s.loop.srv.metrics.subscriptions.Add(1)
 	b.replyTo(wire.OpSubscribe, sub.correlation, 0, wire.SubscribeReply{Offset: offset}.Append)
 	sub.w.watcher.Arm()
@@ -224,13 +224,17 @@ func (sub *subscription) fail(e *wire.Error) {
 // ended reports whether nobody receives any more.
 func (sub *subscription) ended() bool { return sub.w == nil || sub.b.s.closed }
 
+// over reports whether end was called.
+func (sub *subscription) over() bool { return sub.w == nil }
+
 // end takes the subscription from its watch.
 func (sub *subscription) end() {
-	if sub.w == nil {
+	w := sub.w
+	if w == nil {
 		return
 	}
-	sub.w.drop(sub)
 	sub.w = nil
+	w.subs.left()
 	sub.b.s.loop.srv.metrics.subscriptions.Add(-1)
 }
 

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// timed is something that has to happen at a time, unless it is done before.
+// timed is something that has to happen at a time, unless it is removed before.
 type timed struct {
 	at     time.Time
-	done   bool
 	expire func(now time.Time)
+	place  int // in the heap, from 1; 0 when it is not there
 }
 
 // timerHeap is a heap of what a loop has to do later, the earliest on top.
@@ -19,13 +19,23 @@ type timedSlice []*timed
 
 func (t timedSlice) Len() int           { return len(t) }
 func (t timedSlice) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
-func (t timedSlice) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-func (t *timedSlice) Push(x any)        { *t = append(*t, x.(*timed)) }
+func (t timedSlice) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].place, t[j].place = i+1, j+1
+}
+
+func (t *timedSlice) Push(x any) {
+	w := x.(*timed)
+	*t = append(*t, w)
+	w.place = len(*t)
+}
+
 func (t *timedSlice) Pop() any {
 	old := *t
 	last := old[len(old)-1]
 	old[len(old)-1] = nil
 	*t = old[:len(old)-1]
+	last.place = 0
 	return last
 }
 
@@ -33,19 +43,21 @@ func (t *timerHeap) add(w *timed) { heap.Push(&t.h, w) }
 
 // pop removes and returns one that is due, or nil when there is none.
 func (t *timerHeap) pop(now time.Time) *timed {
-	for len(t.h) > 0 && (t.h[0].done || !t.h[0].at.After(now)) {
-		if w := heap.Pop(&t.h).(*timed); !w.done {
-			return w
-		}
+	if len(t.h) == 0 || t.h[0].at.After(now) {
+		return nil
 	}
-	return nil
+	return heap.Pop(&t.h).(*timed)
 }
 
-// next returns when the next one is due. It drops those that are done.
-func (t *timerHeap) next() (time.Time, bool) {
-	for len(t.h) > 0 && t.h[0].done {
-		heap.Pop(&t.h)
+// remove removes one, unless it is gone.
+func (t *timerHeap) remove(w *timed) {
+	if w.place > 0 {
+		heap.Remove(&t.h, w.place-1)
 	}
+}
+
+// next returns when the next one is due.
+func (t *timerHeap) next() (time.Time, bool) {
 	if len(t.h) == 0 {
 		return time.Time{}, false
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/partition"
@@ -14,16 +13,16 @@ type watch struct {
 	p       *partition.Partition
 	watcher *partition.Watcher
 	acks    [2]ackQueue // those that wait for the kernel, and for the device
-	subs    []*subscription
-	pushing bool // push iterates over subs
-	polls   []*poll
+	subs    waiters[*subscription]
+	polls   waiters[*poll]
+	own     [1]*partition.Partition // p
 }
 
 // watch returns the loop's watch of p.
 func (l *loop) watch(p *partition.Partition) *watch {
 	w := l.watches[p]
 	if w == nil {
-		w = &watch{loop: l, p: p}
+		w = &watch{loop: l, p: p, own: [1]*partition.Partition{p}}
 		w.watcher = partition.NewWatcher(func() { l.post(w) })
 		l.watches[p] = w
 		p.Watch(w.watcher)
@@ -33,7 +32,7 @@ func (l *loop) watch(p *partition.Partition) *watch {
 
 // idle reports whether nothing waits.
 func (w *watch) idle() bool {
-	return len(w.subs) == 0 && len(w.polls) == 0 && w.acks[0].len() == 0 && w.acks[1].len() == 0
+	return w.subs.len() == 0 && w.polls.len() == 0 && w.acks[0].len() == 0 && w.acks[1].len() == 0
 }
 
 // end stops watching.
@@ -47,8 +46,8 @@ func (w *watch) run(now time.Time) {
 	w.loop.clock = now
 	w.watcher.Arm()
 	w.releaseAcks()
-	w.push()
-	w.runPolls(now)
+	w.subs.each((*subscription).push) // a write to a peer that is gone can end a subscription meanwhile
+	w.polls.each(func(q *poll) { q.again(w.own[:], now) })
 	if w.idle() {
 		return
 	}
@@ -57,31 +56,10 @@ func (w *watch) run(now time.Time) {
 	}
 }
 
-// push pushes entries to all subscriptions. A write to a peer that is gone can end a subscription meanwhile.
-func (w *watch) push() {
-	w.pushing = true
-	defer func() { w.pushing = false }()
-	for _, sub := range w.subs {
-		sub.push()
-	}
-}
-
-// drop removes a subscription.
-func (w *watch) drop(sub *subscription) {
-	if w.pushing { // do not change the list that push iterates over
-		w.subs = slices.Clone(w.subs)
-	}
-	w.subs = slices.DeleteFunc(w.subs, func(o *subscription) bool { return o == sub })
-}
-
 // endAll ends what waits for a partition that is gone.
 func (w *watch) endAll(err error) {
-	for _, sub := range slices.Clone(w.subs) {
-		sub.fail(asWireError(err))
-	}
-	for _, q := range slices.Clone(w.polls) {
-		q.fail(err)
-	}
+	w.subs.each(func(sub *subscription) { sub.fail(asWireError(err)) })
+	w.polls.each(func(q *poll) { q.fail(err) })
 }
 
 // await makes a wait until its entry has reached its level.
