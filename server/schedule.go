@@ -192,7 +192,7 @@ func (l *loop) routeFired(t *partition.Topic, raw []byte) {
 			return
 		}
 		subject := rec.Subject
-		if len(subject) == 0 {
+		if len(subject) == 0 || l.srv.registry.Bound(subject) != t { // what its publisher may do with another is not known
 			subject = []byte(t.Name())
 		}
 		m := l.nextRouted()

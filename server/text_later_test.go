@@ -58,3 +58,22 @@ func TestTextClientsScheduleWithHeaders(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, pending)
 }
+
+// Who may publish to a topic may not send to other subjects, by way of a record that names one and is published later.
+func TestAScheduledRecordGoesToSubjectsOfItsTopicOnly(t *testing.T) {
+	srv := startServer(t, Options{})
+	_, err := srv.registry.Create("orders", 1, []wire.Setting{{Key: "subjects", Value: "orders.*"}})
+	require.NoError(t, err)
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	listener := login(t, srv)
+	all := listener.listen(">", "")
+	for subject, want := range map[string]string{"orders.eu": "orders.eu", "": "orders", "secret": "orders", "_INBOX.1": "orders"} {
+		var b wire.BatchBuilder
+		b.Add(wire.Record{Value: []byte("v"), Subject: []byte(subject)})
+		m := wire.Schedule{Handle: h, Items: []wire.ScheduleItem{{Kind: wire.ScheduleDelay, Batch: b.Bytes()}}}
+		f := p.call(wire.OpSchedule, 0, m.Append)
+		require.Zero(t, f.Flags&wire.FlagError, "%q", f.Body)
+		require.Equal(t, want+`  "" v`, listener.message(all))
+	}
+}
