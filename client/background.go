@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"time"
 )
@@ -35,6 +36,47 @@ func (g gate) enter(ctx context.Context) error {
 }
 
 func (g gate) leave() { <-g }
+
+// mostAsked bounds the requests of ahead that are in progress or whose answers wait, and so their memory.
+const mostAsked = 16
+
+// ahead calls ask for 0 up to n, up to mostAsked at the same time, and yields what it returns in that order. When the
+// iteration ends early, their context ends.
+func ahead[T any](ctx context.Context, n int, ask func(ctx context.Context, i int) (T, error)) iter.Seq2[T, error] {
+	type answer struct {
+		value T
+		err   error
+	}
+	return func(yield func(T, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		var asking sync.WaitGroup
+		defer asking.Wait()
+		defer cancel()
+		answers := make([]answer, n)
+		came := make([]chan struct{}, n)
+		begin := func(i int) {
+			came[i] = make(chan struct{})
+			asking.Go(func() {
+				defer close(came[i])
+				answers[i].value, answers[i].err = ask(ctx, i)
+			})
+		}
+		for i := range min(n, mostAsked) {
+			begin(i)
+		}
+		for i := range n {
+			<-came[i]
+			a := answers[i]
+			answers[i] = answer{}
+			if !yield(a.value, a.err) {
+				return
+			}
+			if next := i + mostAsked; next < n {
+				begin(next)
+			}
+		}
+	}
+}
 
 // repeat calls do at an interval until ctx ends or stop is called. stop waits for a call in progress.
 func repeat(ctx context.Context, every time.Duration, do func(context.Context)) (stop func()) {

@@ -19,7 +19,8 @@ type Scheduled struct {
 }
 
 // Schedules iterates over the scheduled messages of one partition of a topic, or of AllPartitions.
-// Those of one partition come in the order in which they are due. An error ends the iteration.
+// Those of one partition come in the order in which they are due. Several partitions are asked about at the same time.
+// An error ends the iteration.
 func (c *Client) Schedules(ctx context.Context, topic string, partition int) iter.Seq2[*Scheduled, error] {
 	return func(yield func(*Scheduled, error) bool) {
 		first, next := partition, partition+1
@@ -31,18 +32,24 @@ func (c *Client) Schedules(ctx context.Context, topic string, partition int) ite
 			}
 			first, next = 0, len(info.Partitions)
 		}
-		for p := first; p < next; p++ {
-			if !c.schedulesOf(ctx, topic, p, yield) {
+		lists := ahead(ctx, next-first, func(ctx context.Context, i int) (wire.ScheduleList, error) {
+			return c.schedules(ctx, topic, first+i, wire.Schedules{Limit: wire.MaxScheduleList})
+		})
+		p := first
+		for list, err := range lists {
+			if !c.schedulesOf(ctx, topic, p, list, err, yield) {
 				return
 			}
+			p++
 		}
 	}
 }
 
-func (c *Client) schedulesOf(ctx context.Context, topic string, partition int, yield func(*Scheduled, error) bool) bool {
-	m := wire.Schedules{Limit: wire.MaxScheduleList}
-	for {
-		list, err := c.schedules(ctx, topic, partition, m)
+// schedulesOf yields the scheduled messages of one partition, of which the first list, or why there is none, is known.
+func (c *Client) schedulesOf(
+	ctx context.Context, topic string, partition int, list wire.ScheduleList, err error, yield func(*Scheduled, error) bool,
+) bool {
+	for whole := uint64(len(list.Items)) == list.Total; ; whole = false { // of later lists, Total does not tell
 		if err != nil {
 			yield(nil, err)
 			return false
@@ -57,12 +64,13 @@ func (c *Client) schedulesOf(ctx context.Context, topic string, partition int, y
 				return false
 			}
 		}
-		whole := m.AfterID == 0 && uint64(len(list.Items)) == list.Total // of later lists, Total does not tell
 		if len(list.Items) == 0 || whole {
 			return true
 		}
 		last := list.Items[len(list.Items)-1]
-		m.AfterDue, m.AfterID = last.Due, last.ID
+		list, err = c.schedules(ctx, topic, partition, wire.Schedules{
+			Limit: wire.MaxScheduleList, AfterDue: last.Due, AfterID: last.ID,
+		})
 	}
 }
 
