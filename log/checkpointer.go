@@ -558,7 +558,8 @@ func (l *Log) addSegmentsLocked(segments []*segment) {
 	l.spoiled, l.trimmed = false, true
 }
 
-// removeJunk removes files that never counted. The caller holds filing.
+// removeJunk removes files that do not count. What compaction has put in the place of some of them has its name for good
+// first: a process that was killed may not have flushed it. The caller holds filing.
 func (l *Log) removeJunk() error {
 	l.mu.Lock()
 	junk := l.junk
@@ -567,6 +568,9 @@ func (l *Log) removeJunk() error {
 		return nil
 	}
 	f := l.store.options.FS
+	if err := f.SyncDir(l.dir()); err != nil {
+		return err
+	}
 	for _, name := range junk {
 		if err := removeQuietly(f, name); err != nil {
 			return err

@@ -257,17 +257,22 @@ func (m *model) readSome(ml *modelLog) {
 	}
 }
 
-// restart opens what after left of the disk. Entries that were promised must be there, and what is
-// there must be a prefix of what was appended.
-func (m *model) restart(after func() *faultfs.Disk, promised func(p log.Positions) uint64) {
+// restart kills the process, and with power cuts the power. Entries that were promised must be there, and what is there
+// must be a prefix of what was appended.
+func (m *model) restart(power bool) {
 	floors := make([]uint64, len(m.logs))
 	for i, ml := range m.logs {
-		floors[i] = min(promised(ml.log.Positions()), ml.cut)
+		p := ml.log.Positions()
+		floors[i] = p.WrittenIndex
+		if power {
+			floors[i] = p.DurableIndex
+		}
+		floors[i] = min(floors[i], ml.cut)
 		ml.cut = math.MaxUint64
 	}
-	old, disk := m.store, after()
+	old, disk := m.store, m.after(m.disk, power)
 	_ = old.Close() // on a disk that nobody looks at any more
-	m.disk = disk
+	m.disk = m.interrupted(disk, power)
 	o := small(m.disk)
 	o.Logger = slog.New(slog.NewTextHandler(m.t.Output(), nil))
 	s := open(m.t, o)
@@ -292,9 +297,26 @@ func (m *model) restart(after func() *faultfs.Disk, promised func(p log.Position
 	m.open()
 }
 
-func written(p log.Positions) uint64 { return p.WrittenIndex }
+// after returns what a kill or a power cut leaves of a disk.
+func (m *model) after(disk *faultfs.Disk, power bool) *faultfs.Disk {
+	if power {
+		return disk.PowerCut(m.rng)
+	}
+	return disk.Clone()
+}
 
-func durable(p log.Positions) uint64 { return p.DurableIndex }
+// interrupted begins a few starts, each of which ends as the process before did.
+func (m *model) interrupted(disk *faultfs.Disk, power bool) *faultfs.Disk {
+	for range m.rng.IntN(3) {
+		disk.CrashAt(1 + m.rng.IntN(40))
+		if s, err := log.OpenStill(small(disk)); err == nil {
+			m.tolerate(s.Checkpoint())
+			s.Drop()
+		}
+		disk = m.after(disk, power && m.rng.IntN(2) == 0)
+	}
+	return disk
+}
 
 // eachSeed runs a model with n seeds.
 func eachSeed(t *testing.T, n uint64, run func(m *model)) {
@@ -325,7 +347,7 @@ func TestModelWithKills(t *testing.T) {
 			for range 1 + m.rng.IntN(80) {
 				m.step()
 			}
-			m.restart(m.disk.Clone, written)
+			m.restart(false)
 		}
 	})
 }
@@ -336,7 +358,7 @@ func TestModelWithPowerCuts(t *testing.T) {
 			for range 1 + m.rng.IntN(80) {
 				m.step()
 			}
-			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
+			m.restart(true)
 		}
 	})
 }
@@ -365,11 +387,7 @@ func TestModelWithFailingCalls(t *testing.T) {
 				m.step()
 			}
 			m.disk.Fail(nil)
-			if m.rng.IntN(2) == 0 {
-				m.restart(m.disk.Clone, written)
-			} else {
-				m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
-			}
+			m.restart(m.rng.IntN(2) == 0)
 		}
 	})
 }
@@ -382,7 +400,7 @@ func TestModelWithPowerCutsAtEveryCall(t *testing.T) {
 			for range 60 {
 				m.step()
 			}
-			m.restart(func() *faultfs.Disk { return m.disk.PowerCut(m.rng) }, durable)
+			m.restart(true)
 		}
 	})
 }

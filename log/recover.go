@@ -1,10 +1,13 @@
 package log
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
+	"syscall"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -74,6 +77,9 @@ func (s *Store) readRoot() (root checkpoint, known bool, err error) {
 			return root, false, err
 		}
 		if fresh {
+			if err := flushAbove(f, dir); err != nil {
+				return root, false, err
+			}
 			root = checkpoint{floor: 1, lsn: 1, file: 1, created: s.nowMs()}
 			_, err := root.write(f, dir)
 			return root, true, err
@@ -111,17 +117,23 @@ func (s *Store) makeDirs() error {
 // makeAll creates a directory and those above it.
 func makeAll(f FS, dir string) error {
 	err := f.MakeDir(dir)
-	if !missing(err) {
-		return err
+	if parent := path.Dir(dir); missing(err) && parent != dir {
+		return cmp.Or(makeAll(f, parent), f.MakeDir(dir))
 	}
-	parent := path.Dir(dir)
-	if parent == dir {
-		return err
+	return err
+}
+
+// flushAbove makes the name of a directory durable, and those of all directories above it: this process may have created
+// them, or one that was killed before it came here. One above that the process may not read, or whose file system knows no
+// flush of directories, was there before.
+func flushAbove(f FS, dir string) error {
+	for parent := path.Dir(dir); parent != dir; dir, parent = parent, path.Dir(parent) {
+		err := f.SyncDir(parent)
+		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EINVAL) {
+			return err
+		}
 	}
-	if err := makeAll(f, parent); err != nil {
-		return err
-	}
-	return errors.Join(f.MakeDir(dir), f.SyncDir(parent))
+	return nil
 }
 
 // restore creates a log from its record in the checkpoint.
@@ -269,7 +281,10 @@ func (s *Store) salvage(id wire.Identity, files []DirEntry) error {
 	}
 	s.logger.Warn("checkpoint is lost: using all segments", "path", l.dir())
 	s.logs[id] = l
-	var err error
+	err := s.options.FS.SyncDir(l.dir()) // a process that was killed may have named them a moment ago
+	if err != nil {
+		return err
+	}
 	if l.prev, err = l.startOf(l.segments[0]); err != nil {
 		return err
 	}
@@ -341,8 +356,8 @@ func (l *Log) salvageLast() (place, error) {
 // writeAgain overwrites size bytes of a file with themselves and makes them durable. A flush alone is not enough: after
 // a failed one, the kernel may consider bytes clean that never reached the device. For the reason given for
 // segmentWriter.open it writes past the page cache.
-func writeAgain(fs FS, f File, name string, size int64) error {
-	direct, err := fs.OpenDirect(name)
+func writeAgain(disk FS, f File, name string, size int64) error {
+	direct, err := disk.OpenDirect(name)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@
 // ext4: it writes to reserved blocks, does not note that they have content now, and believes it has.
 // PowerCut returns the disk as it could be after a power failure: every byte that was not synced may
 // be old or new, and of the names that were not synced those before a random moment are as they were
-// changed. The rest of a Disk's life is deterministic: the same calls with the same seed do the same.
+// changed, or any of them. What is in a directory whose own name was not synced is gone. The rest of a Disk's life is deterministic: the same calls with the same seed do the same.
 // Jitter makes the order of concurrent calls a matter of chance.
 package faultfs
 
@@ -263,7 +263,8 @@ func (d *Disk) settle() {
 
 // PowerCut returns a disk as it could be after the power failed now. Each page that was not synced
 // is the old or the new one, and a page under way may be torn, as rng says. Creations, renames and
-// removals that were not synced count up to one of them, as a journal that was cut off has them.
+// removals that were not synced count up to one of them, as a journal that was cut off has them, or any of
+// them does, as without a journal.
 func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -272,17 +273,25 @@ func (d *Disk) PowerCut(rng *rand.Rand) *Disk {
 		c.dirs[name] = true
 	}
 	kept := maps.Clone(d.durable)
-	for _, r := range d.renames[:rng.IntN(len(d.renames)+1)] {
-		if c.dirs[path.Dir(r.from)] || c.dirs[path.Dir(r.to)] {
+	journal, end := rng.IntN(2) == 0, rng.IntN(len(d.renames)+1)
+	for i, r := range d.renames {
+		if journal && i < end || !journal && rng.IntN(2) == 0 {
 			r.apply(kept)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(kept)) {
-		c.files[name] = kept[name].afterCut(rng)
+		if c.reaches(path.Dir(name)) {
+			c.files[name] = kept[name].afterCut(rng)
+		}
 	}
 	c.settle()
 	c.pauses.inherit(&d.pauses)
 	return c
+}
+
+// reaches reports whether dir and all directories above it exist.
+func (d *Disk) reaches(dir string) bool {
+	return d.dirs[dir] && (dir == "/" || d.reaches(path.Dir(dir)))
 }
 
 func (n *node) afterCut(rng *rand.Rand) *node {
