@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -111,14 +112,35 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.globalFlags(root.PersistentFlags())
 	root.AddCommand(c.commands()...)
 	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
-		if cmd.Name() == "completion" { // cobra's own shows its help and succeeds, whatever the shell
-			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, onlySubcommands
-		}
+		mendCobra(cmd)
 	}
 	root.InitDefaultVersionFlag()
 	plainFlags(root)
+	c.completeValues(root)
 	return root
+}
+
+// mendCobra changes commands that cobra makes: they succeed whatever their arguments are.
+func mendCobra(cmd *cobra.Command) {
+	switch cmd.Name() {
+	case "completion":
+		cmd.Short = "print a script that completes commands in a shell"
+		cmd.Args, cmd.RunE = cobra.ArbitraryArgs, onlySubcommands
+		for _, shell := range cmd.Commands() {
+			shell.Args = exactly(0, "")
+		}
+	case "help":
+		cmd.Short = "show the help of a command"
+		cmd.Run, cmd.RunE = nil, func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) == 0 {
+				return cmp.Or(err, of.Help())
+			}
+			return onlySubcommands(of, rest)
+		}
+	}
 }
 
 // plainBool is a flag that the help shows as --name instead of --name[=true|false].

@@ -102,11 +102,19 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if o.queue != "" && strings.HasPrefix(o.from, "committed") {
 		return client.Source{}, usagef(cmd, "from: a queue has not committed anything; it starts at a message")
 	}
-	if o.workers < 1 || o.limit < 0 || o.forTime < 0 || o.lease < 0 || o.session < 0 || o.maxDeliveries < 0 {
-		return client.Source{}, usagef(cmd, "--workers is at least 1, and no number can be negative")
+	if err := positive(cmd, "workers", "count", "for"); err != nil {
+		return client.Source{}, err
 	}
-	if o.orderByKey && o.queue == "" {
-		return client.Source{}, usagef(cmd, "--order-by-key is for queues; a group keeps the order of whole partitions")
+	if o.lease < 0 || o.session < 0 || o.maxDeliveries < 0 {
+		return client.Source{}, usagef(cmd, "--lease, --session-timeout and --max-deliveries cannot be negative")
+	}
+	if o.queue == "" {
+		err = refuse(cmd, "queues; a group hands out partitions, and keeps their order", "lease", "max-deliveries", "dead-letter", "order-by-key")
+	} else {
+		err = refuse(cmd, "groups; a queue has workers, and no members", "instance", "session-timeout")
+	}
+	if err != nil {
+		return client.Source{}, err
 	}
 	s := client.Group(o.group, o.topic)
 	s.Instance, s.SessionTimeout = o.instance, o.session

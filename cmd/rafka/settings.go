@@ -60,14 +60,19 @@ func connectsNowhere(cmd *cobra.Command, reason string) *cobra.Command {
 		hidden = append(hidden, name)
 	}
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		for _, name := range hidden {
-			if f := cmd.Flags().Lookup(name); f.Changed && f.Annotations[fromEnv] == nil {
-				return usagef(cmd, "--%s is for commands that connect to a broker; %s", name, reason)
-			}
-		}
-		return nil
+		return refuse(cmd, "commands that connect to a broker; "+reason, hidden...)
 	}
 	return cmd
+}
+
+// refuse fails if one of the flags in names was typed, which is for something else. The environment is for all commands.
+func refuse(cmd *cobra.Command, isFor string, names ...string) error {
+	for _, name := range names {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Annotations[fromEnv] == nil {
+			return usagef(cmd, "--%s is for %s", name, isFor)
+		}
+	}
+	return nil
 }
 
 // layered returns base overlaid by the file at path (if any), then by the environment, then by the

@@ -102,10 +102,7 @@ func (r *reading) prepare(cmd *cobra.Command) error {
 	if !r.live && r.queue != "" {
 		return usagef(cmd, "--queue needs --live; rafka consume --queue shares the messages of a topic")
 	}
-	if r.limit < 0 || r.forTime < 0 {
-		return usagef(cmd, "--count and --for cannot be negative")
-	}
-	return nil
+	return positive(cmd, "count", "for")
 }
 
 // read prints messages until enough are read or ctx ends, and then prints their number.
