@@ -29,6 +29,11 @@ func (c *cli) withClient(ctx context.Context, o client.Options, fn func(cl *clie
 	// Close in order even when a signal has ended the context.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
+	if errors.Is(err, context.DeadlineExceeded) {
+		cancel() // what did not come in time is not waited for again
+		_ = cl.Close(closing)
+		return err
+	}
 	return errors.Join(err, cl.Close(closing))
 }
 

@@ -51,7 +51,7 @@ func (c *cli) listen(ctx context.Context, cl *client.Client, r *reading) error {
 	c.sayf("listening on %s", r.topic)
 	<-l.Done()
 	err = cmp.Or(ended(ctx, cmp.Or(l.Close(), context.Cause(ctx)), r.limit > 0), out.flush())
-	c.sayf("%d messages", n.Load())
+	c.sayf("%s", plural(uint64(n.Load()), "message"))
 	return err
 }
 

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
 	"github.com/rafka-mq/rafka/client"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -30,8 +28,12 @@ func (c *cli) pubAtomic(ctx context.Context, cl *client.Client, p *publication) 
 		ms = append(ms, m)
 		return err
 	})
-	if err != nil || len(ms) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(ms) == 0 {
+		c.sayf("published 0 messages to %s: there are no lines", p.topic)
+		return nil
 	}
 	asking, cancel := c.asking(ctx)
 	defer cancel()
@@ -39,7 +41,7 @@ func (c *cli) pubAtomic(ctx context.Context, cl *client.Client, p *publication) 
 	if err != nil {
 		return err
 	}
-	c.sayf("published %s messages to %s as one batch in %s", humanize.Comma(int64(len(ms))), p.topic, time.Since(start).Round(time.Millisecond))
+	c.sayf("published %s to %s as one batch in %s", plural(uint64(len(ms)), "message"), p.topic, time.Since(start).Round(time.Millisecond))
 	if c.asJSON() {
 		return c.printJSON(newReceipt(r))
 	}

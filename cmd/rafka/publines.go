@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/rafka-mq/rafka/client"
@@ -28,15 +27,31 @@ type tally struct {
 	printing sync.Mutex // held during writes, to keep receipts in order; taken before mu
 
 	mu       sync.Mutex // guards the fields below
+	pending  int        // sent, and not answered yet
 	stored   int
 	failed   int
 	first    error  // the first failure
 	receipts []byte // encoded receipts that are not printed yet
 }
 
+// send publishes m, and counts it until done counts its outcome.
+func (t *tally) send(ctx context.Context, cl *client.Client, m *client.Message) error {
+	t.mu.Lock()
+	t.pending++
+	t.mu.Unlock()
+	err := cl.PublishAsync(ctx, m, t.done)
+	if err != nil {
+		t.mu.Lock()
+		t.pending--
+		t.mu.Unlock()
+	}
+	return err
+}
+
 func (t *tally) done(r client.Receipt, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.pending--
 	if err != nil {
 		t.failLocked(err)
 		return
@@ -114,7 +129,7 @@ func (p *publication) send(ctx context.Context, cl *client.Client, line []byte, 
 		t.fail(err)
 		return nil
 	}
-	if err := cl.PublishAsync(ctx, m, t.done); err != nil {
+	if err := t.send(ctx, cl, m); err != nil {
 		if wire.CodeOf(err) == wire.CodeInternal && !errors.Is(err, wire.CodeInternal) {
 			return err // not a refusal of this message: the client is closed, or ctx has ended
 		}
@@ -142,7 +157,10 @@ func (p *publication) lineMessage(line []byte) (*client.Message, error) {
 func (t *tally) report(topic string, took time.Duration, err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.c.sayf("published %s messages to %s in %s", humanize.Comma(int64(t.stored)), topic, took.Round(time.Millisecond))
+	t.c.sayf("published %s to %s in %s", plural(uint64(t.stored), "message"), topic, took.Round(time.Millisecond))
+	if t.pending > 0 {
+		t.c.sayf("sent %s more without an answer: whether they are stored is not known", plural(uint64(t.pending), "message"))
+	}
 	switch {
 	case t.failed == 0:
 		return err

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/rafka-mq/rafka/client"
@@ -118,7 +118,7 @@ func plural(n uint64, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return strconv.FormatUint(n, 10) + " " + what + "s"
+	return humanize.Comma(int64(n)) + " " + what + "s"
 }
 
 // topicChange is what was taken away, as JSON.
