@@ -61,7 +61,8 @@ func (b *binary) lease(f wire.Frame, now time.Time) error {
 // ends asks for this, so that the messages it gives back do not come to itself.
 func (r *leaseRequest) endOthers(now time.Time) {
 	for q := range r.b.polls {
-		if q.queue == r.group && slices.ContainsFunc(r.parts, func(p *partition.Partition) bool { return slices.Contains(q.parts, p) }) {
+		shared := func(p *partition.Partition) bool { return slices.Contains(q.parts, p) }
+		if q.queue == r.group && slices.ContainsFunc(r.parts, shared) {
 			q.expire(now)
 		}
 	}

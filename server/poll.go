@@ -14,7 +14,7 @@ type poll struct {
 	b     *binary
 	queue string                                                // of a lease
 	parts []*partition.Partition                                // of one topic
-	try   func(some []*partition.Partition, now time.Time) bool // answers from some of parts when it can; reports whether it did
+	try   func(some []*partition.Partition, now time.Time) bool // answers from some of parts if it can, and reports that
 	last  func(now time.Time)                                   // answers with what there is
 	fail  func(err error)                                       // answers with an error and ends the poll
 	done  bool
