@@ -16,6 +16,9 @@ import (
 	"github.com/rafka-mq/rafka/bench/plot"
 )
 
+// ErrInvalid is returned by Compare, Scale and Soak when their options make no sense.
+var ErrInvalid = errors.New("bench: these options measure nothing")
+
 // Config configures Compare. The user sets it; zero fields mean the defaults.
 type Config struct {
 	// Rounds is how often each figure and its floor are measured. Default 5.
@@ -90,6 +93,9 @@ func Compare(ctx context.Context, c Config) (r Report, err error) {
 			chosen = append(chosen, s)
 			r.Figures = append(r.Figures, Figure{Name: s.Name, Unit: s.Unit, Target: s.Target})
 		}
+	}
+	if len(chosen) == 0 {
+		return Report{}, fmt.Errorf("%w: no figure has %q in its name", ErrInvalid, c.Only)
 	}
 	defer func() {
 		for _, s := range chosen {

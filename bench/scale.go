@@ -123,6 +123,9 @@ func Scale(ctx context.Context, c ScaleConfig) (ScaleReport, error) {
 		}
 		r.Axes = append(r.Axes, measured)
 	}
+	if len(r.Axes) == 0 {
+		return r, fmt.Errorf("%w: no table has %q in its name", ErrInvalid, c.Only)
+	}
 	return r, nil
 }
 

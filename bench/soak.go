@@ -35,10 +35,10 @@ func (c *SoakConfig) setDefaults() (err error) {
 	c.Interval = cmp.Or(c.Interval, c.Duration/20)
 	c.Share = cmp.Or(c.Share, 0.5)
 	if c.Duration < 8*c.Interval {
-		return fmt.Errorf("bench: a duration of %v is too short for intervals of %v: it must be at least 8 intervals", c.Duration, c.Interval)
+		return fmt.Errorf("%w: a duration of %v is too short for intervals of %v: it must be at least 8 intervals", ErrInvalid, c.Duration, c.Interval)
 	}
 	if c.Share <= 0 || c.Share > 1 {
-		return fmt.Errorf("bench: the share is %v: it must be above 0 and at most 1", c.Share)
+		return fmt.Errorf("%w: the share is %v: it must be above 0 and at most 1", ErrInvalid, c.Share)
 	}
 	if c.Progress == nil {
 		c.Progress = func(SoakSample) {}

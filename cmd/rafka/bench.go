@@ -209,7 +209,7 @@ func (c *cli) benchCompare() *cobra.Command {
 			cfg.Progress = func(done, total int, what string) { c.sayf("%d/%d  %s", done+1, total, what) }
 			r, err := bench.Compare(cmd.Context(), cfg)
 			if err != nil {
-				return err
+				return benchFailure(cmd, err)
 			}
 			if err := writeBetweenMarkers(write, "rafka bench compare", r.Markdown()); err != nil {
 				return err
@@ -243,7 +243,7 @@ func (c *cli) benchScale() *cobra.Command {
 			cfg.Progress = func(what string) { c.sayf("%s", what) }
 			r, err := bench.Scale(cmd.Context(), cfg)
 			if err != nil {
-				return err
+				return benchFailure(cmd, err)
 			}
 			err = writeBetweenMarkers(write, "rafka bench scale", r.Markdown())
 			if err := errors.Join(err, writeCharts(write, r.Charts())); err != nil {
@@ -261,6 +261,14 @@ func (c *cli) benchScale() *cobra.Command {
 	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
 	f.StringVar(&write, "write", "", "also write the tables into this Markdown file, between its markers, and charts into plots beside it")
 	return cmd
+}
+
+// benchFailure returns err as a mistake on the command line if it is one.
+func benchFailure(cmd *cobra.Command, err error) error {
+	if errors.Is(err, bench.ErrInvalid) {
+		return usagef(cmd, "%v", err)
+	}
+	return err
 }
 
 // writeCharts writes charts into the folder plots beside the file; "" writes nothing.
@@ -297,7 +305,7 @@ func (c *cli) benchSoak() *cobra.Command {
 			}
 			r, err := bench.Soak(cmd.Context(), cfg)
 			if err != nil {
-				return err
+				return benchFailure(cmd, err)
 			}
 			if err := writeBetweenMarkers(write, "rafka bench soak", r.Markdown()); err != nil {
 				return err

@@ -52,8 +52,9 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(context.Cause(ctx), errInterrupted) && errors.Is(err, context.Canceled) {
-		err = errInterrupted
+	interrupted := errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted)
+	if errors.Is(context.Cause(ctx), errInterrupted) && interrupted {
+		err = errInterrupted // rather than what else it may hold
 	}
 	f := explain(err)
 	if !c.asJSON() {

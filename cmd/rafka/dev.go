@@ -25,6 +25,9 @@ when it ends; if it is killed, the next rafka dev of the same user deletes it.`,
 		Example: devExample,
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := refuse(cmd, "rafka serve; this broker has its own data, which is deleted when it ends", "data", "storage"); err != nil {
+				return err
+			}
 			cfg, err := layered(cmd, devConfig(), "")
 			if err != nil {
 				return err
@@ -49,7 +52,7 @@ when it ends; if it is killed, the next rafka dev of the same user deletes it.`,
 	cmd.Flags().StringVar(&portFile, "port-file", "", "write the addresses of the client port and the admin port to this file, one on each line")
 	bindSettings(cmd.Flags(), &flags)
 	for _, name := range []string{"data", "storage"} {
-		_ = cmd.Flags().MarkHidden(name) // accepted because the environment may set them, but without effect here
+		_ = cmd.Flags().MarkHidden(name) // the environment may set them for rafka serve
 	}
 	return cmd
 }

@@ -118,10 +118,8 @@ func (f *deadFilter) flags(cmd *cobra.Command, limit int) {
 
 func (f *deadFilter) prepare(cmd *cobra.Command) error {
 	f.hasKey = cmd.Flags().Changed("key")
-	for _, h := range f.headers {
-		if name, _, ok := strings.Cut(h, "="); !ok || name == "" {
-			return usagef(cmd, "header %q is not name=value", h)
-		}
+	if err := checkHeaders(cmd, f.headers); err != nil {
+		return err
 	}
 	if f.limit < 0 {
 		return usagef(cmd, "--count cannot be negative")

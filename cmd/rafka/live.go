@@ -119,7 +119,7 @@ func (c *cli) reqCommand() *cobra.Command {
 		Annotations: map[string]string{"raw": "yes"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.topic, p.hasKey = args[0], cmd.Flags().Changed("key")
-			if err := p.checkHeaders(cmd); err != nil {
+			if err := checkHeaders(cmd, p.headers); err != nil {
 				return err
 			}
 			if count < 1 {

@@ -180,11 +180,12 @@ func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options
 	if err := p.moment.prepare(cmd, p.live, p.atomic); err != nil {
 		return o, err
 	}
-	return o, p.checkHeaders(cmd)
+	return o, checkHeaders(cmd, p.headers)
 }
 
-func (p *publication) checkHeaders(cmd *cobra.Command) error {
-	for _, h := range p.headers {
+// checkHeaders checks that headers are name=value.
+func checkHeaders(cmd *cobra.Command, headers []string) error {
+	for _, h := range headers {
 		if name, _, ok := strings.Cut(h, "="); !ok || name == "" {
 			return usagef(cmd, "header %q is not name=value", h)
 		}

@@ -20,7 +20,7 @@ func (c *cli) pubAtomic(ctx context.Context, cl *client.Client, p *publication) 
 	start := time.Now()
 	var ms []*client.Message
 	size := 0
-	err = c.eachLine(ctx, in, func(line []byte) error {
+	err = eachLine(ctx, in, func(line []byte) error {
 		if size += len(line); size > wire.MaxFrameBytes {
 			return wire.Errorf(wire.CodeTooLarge, "lines that are stored together have at most %d bytes", wire.MaxFrameBytes)
 		}

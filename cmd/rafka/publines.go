@@ -102,16 +102,7 @@ func (c *cli) pubLines(ctx context.Context, cl *client.Client, p *publication) e
 	start := time.Now()
 	bar := c.progress(in, "publish")
 	t := &tally{c: c}
-	read := make(chan error, 1)
-	go func() {
-		read <- c.eachLine(ctx, bar.reader(in), func(line []byte) error { return p.send(ctx, cl, line, t) })
-	}()
-	var readErr error
-	select {
-	case readErr = <-read:
-	case <-ctx.Done(): // the goroutine may be blocked reading a terminal or a pipe; it ends with the process
-		readErr = ctx.Err()
-	}
+	readErr := eachLine(ctx, bar.reader(in), func(line []byte) error { return p.send(ctx, cl, line, t) })
 	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
 	flushErr := cl.Flush(flushing)
@@ -173,8 +164,14 @@ func (t *tally) report(topic string, took time.Duration, err error) error {
 	}, err)
 }
 
-// eachLine calls fn for every line, without its line end. The line is valid until fn returns.
-func (c *cli) eachLine(ctx context.Context, r io.Reader, fn func(line []byte) error) error {
+// eachLine calls fn for every line, without its line end. The line is valid until fn returns. When ctx ends, eachLine
+// returns at once, and fn may be called once more.
+func eachLine(ctx context.Context, r io.Reader, fn func(line []byte) error) error {
+	_, err := untilDone(ctx, func() (none struct{}, err error) { return none, scanLines(ctx, r, fn) })
+	return err
+}
+
+func scanLines(ctx context.Context, r io.Reader, fn func(line []byte) error) error {
 	b := bufio.NewReaderSize(r, lineBuffer)
 	var long []byte // the start of a line that is larger than the buffer
 	for {

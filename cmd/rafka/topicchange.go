@@ -167,7 +167,10 @@ func eachName(names []string, fn func(name string) error) error {
 			failed = append(failed, err)
 		}
 	}
-	if len(failed) == 0 || len(names) == 1 || len(failed) == len(names) {
+	switch {
+	case len(names) == 1 && len(failed) == 1:
+		return failed[0]
+	case len(failed) == 0 || len(failed) == len(names):
 		return errors.Join(failed...)
 	}
 	return &failure{
