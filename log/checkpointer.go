@@ -101,7 +101,7 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 	unfiled := sum(dirty)
 	plans, errs := s.fileLogs(which)
 	if len(plans) == 0 && !s.rootChanged {
-		return errors.Join(errs...)
+		return errors.Join(append(errs, s.removeStale())...)
 	}
 	if err := s.replaceRoot(plans, lsn); err != nil {
 		for _, p := range plans {
@@ -585,7 +585,8 @@ func (l *Log) removeJunk() error {
 	return nil
 }
 
-// removeStale removes segment files and directories that the checkpoint on the disk no longer needs.
+// removeStale removes segment files and directories that the checkpoint on the disk no longer needs. The caller holds
+// filing.
 func (s *Store) removeStale() error {
 	var errs []error
 	s.gone = s.discard(s.gone, s.removeDir, &errs)
@@ -605,7 +606,9 @@ func (s *Store) removeStale() error {
 		l.mu.Lock()
 		l.stale = append(l.stale, left...)
 		l.mu.Unlock()
-		errs = append(errs, s.options.FS.SyncDir(l.dir()))
+		if len(left) < len(stale) {
+			errs = append(errs, s.options.FS.SyncDir(l.dir()))
+		}
 	}
 	return errors.Join(errs...)
 }

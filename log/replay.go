@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path"
 	"slices"
@@ -182,8 +183,14 @@ func (r *replay) load(file *replayFile) ([]byte, error) {
 		}
 	}
 	b := r.buf[:file.reach]
-	if err := readFull(f, b, 0); err != nil {
+	n, err := f.ReadAt(b, 0)
+	if n < len(b) && !errors.Is(err, io.EOF) {
 		return nil, err
+	}
+	if n < len(b) { // somebody cuts it short
+		r.store.reportDamage(path.Join(c.dir, file.name), int64(n), errShort)
+		clear(b[n:])
+		file.size = int64(n)
 	}
 	r.loaded = file
 	return b, nil
@@ -192,7 +199,7 @@ func (r *replay) load(file *replayFile) ([]byte, error) {
 // readReach returns how much to read of a commit log file of size bytes, and whether the end of the file was cut off.
 func readReach(f File, number uint64, size int64) (reach int64, short bool, err error) {
 	head := make([]byte, min(size, commitDataPos))
-	if err := readFull(f, head, 0); err != nil {
+	if err := readEntries(f, head, 0); err != nil {
 		return 0, false, err
 	}
 	reach = reachOf(head, number, size)

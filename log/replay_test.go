@@ -1,7 +1,12 @@
 package log_test
 
 import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
 	"math/rand/v2"
+	"path"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -156,4 +161,58 @@ func tearChunk(t *testing.T, disk *faultfs.Disk, id wire.Identity, nth int) {
 		}
 	}
 	require.Fail(t, "no chunk")
+}
+
+// shrinkingFS cuts commit log files short once a start has seen their size.
+type shrinkingFS struct {
+	log.FS
+	size int64
+}
+
+func (f *shrinkingFS) Open(name string, write, create bool) (log.File, error) {
+	file, err := f.FS.Open(name, write, create)
+	if err != nil || write || path.Ext(name) != ".log" {
+		return file, err
+	}
+	return &shortFile{file, f.size}, nil
+}
+
+type shortFile struct {
+	log.File
+	size int64
+}
+
+func (f *shortFile) ReadAt(b []byte, pos int64) (int, error) {
+	n, err := f.File.ReadAt(b[:max(0, min(int64(len(b)), f.size-pos))], pos)
+	if err == nil && n < len(b) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// A commit log file that is cut short while a start reads it is damaged from there on.
+func TestACommitFileThatShrinksWhileItIsRead(t *testing.T) {
+	for _, size := range []int64{100, 4 << 10, 9000} {
+		disk := faultfs.New()
+		s := openStill(t, disk)
+		l := openLog(t, s, identity(1), log.Config{})
+		appendN(t, l, 0, 40)
+		require.NoError(t, s.Sync())
+		want := readAll(t, l)
+		s.Drop()
+		var out bytes.Buffer
+		o := small(disk)
+		o.FS, o.Logger = &shrinkingFS{disk, size}, slog.New(slog.NewTextHandler(&out, nil))
+		s, err := log.OpenStill(o)
+		require.NoError(t, err)
+		require.Positive(t, s.Stats().Damage)
+		require.Contains(t, out.String(), fmt.Sprintf("path=%s pos=%d ", commitFiles(disk)[0], size))
+		got := readAll(t, openLog(t, s, identity(1), log.Config{}))
+		require.Equal(t, size > 4<<10, len(got) > 0)
+		require.Less(t, len(got), len(want))
+		for i := range got {
+			require.Equal(t, want[i], got[i])
+		}
+		s.Drop()
+	}
 }

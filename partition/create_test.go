@@ -355,3 +355,37 @@ func TestALowerRetentionMakesTheSpaceThatItNeeds(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 }
+
+// A deletion that could not remove the files is finished when that works again.
+func TestADeletionThatFailedIsFinishedLater(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("gone", 1, nil)
+	require.NoError(t, err)
+	publish(t, topic.Partition(0), "a")
+	require.NoError(t, s.Checkpoint())
+	disk.Fail(func(op faultfs.Op, name string) error {
+		if op == faultfs.OpRemove && strings.Contains(name, "/partitions/") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	require.Error(t, r.Delete("gone"))
+	r.finishDeletions()
+	require.Len(t, r.data.Topics, 1)
+	again, err := r.Create("gone", 1, nil)
+	require.NoError(t, err)
+	publish(t, again.Partition(0), "b")
+	disk.Fail(nil)
+	r.finishDeletions()
+	for range 2 { // and after the next start
+		require.Len(t, r.data.Topics, 1)
+		require.Equal(t, []string{"b"}, values(t, r.Topic("gone").Partition(0), 0))
+		require.NotContains(t, s.Logs(), topic.Partition(0).Identity())
+		r.Close()
+		require.NoError(t, s.Close())
+		s, r = faultyRegistry(t, disk)
+	}
+	r.Close()
+	require.NoError(t, s.Close())
+}

@@ -214,7 +214,7 @@ func (r *Registry) endGrowth(t *Topic, rec *record, before heritage) error {
 
 // resumeGrowth gives new partitions what a crash or a failure kept them from taking over. Groups and queues that they have
 // stay: nobody knows any more whether they were used there. When that fails, as it may on a full disk, the next change of
-// the topic or the next start tries again.
+// the topic or the next start tries again, and so does a partition that is served again.
 func (r *Registry) resumeGrowth(t *Topic, rec *record) {
 	parts := t.Partitions()
 	err := errUnserved

@@ -122,9 +122,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	r.wg.Go(func() { r.timer.run(r.stop) })
 	r.wg.Go(r.runBurials)
 	r.wg.Go(func() { r.scheduler.run(r.stop) })
-	if unread := r.unread(); len(unread) > 0 {
-		r.wg.Go(func() { r.readUnread(unread) })
-	}
+	r.wg.Go(func() { r.retry(r.unread()) })
 	return r, nil
 }
 
@@ -176,8 +174,39 @@ func (r *Registry) load() error {
 	return nil
 }
 
-// finishDeletion removes what a crash left of a deleted topic. When that fails, as it may on a full disk, the next
-// start tries again; the topic stays invisible.
+// retry tries again what could not be done, until the registry closes: to read the state of partitions, and to finish
+// deletions.
+func (r *Registry) retry(unread []*Partition) {
+	tick := time.NewTicker(loadRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-tick.C:
+		}
+		unread = slices.DeleteFunc(unread, r.reread)
+		r.finishDeletions()
+	}
+}
+
+// finishDeletions finishes the deletions that have failed. Nothing is removed before the mark of a deletion is durable.
+func (r *Registry) finishDeletions() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dataMu.Lock()
+	left := slices.DeleteFunc(slices.Collect(maps.Values(r.data.Topics)), func(rec *record) bool { return !rec.Deleting })
+	r.dataMu.Unlock()
+	if len(left) == 0 || r.meta.Sync() != nil {
+		return
+	}
+	for _, rec := range left {
+		r.finishDeletion(uuid.MustParse(rec.ID), rec)
+	}
+}
+
+// finishDeletion removes what a crash or a failure left of a deleted topic. When that fails, as it may on a full disk,
+// retry tries again; the topic stays invisible.
 func (r *Registry) finishDeletion(id uuid.UUID, rec *record) {
 	err := r.removeLogs(id, rec.Partitions)
 	if err == nil {
@@ -534,9 +563,14 @@ func (t *Topic) empty() {
 // that is impossible, because the storage of the metadata has failed. On a full disk both entries are written when there
 // is space. A restart that finds only the first one loses nothing: whatever was stored later is behind both.
 func (r *Registry) keep(t *Topic) bool {
+	return r.appendChange(change{Put: t.record()}) == nil
+}
+
+// record returns the metadata record of the topic as it is. The caller holds Registry.mu.
+func (t *Topic) record() *record {
 	rec := recordOf(t.id, t.name, len(t.Partitions()), *t.Config())
 	rec.Before = t.before
-	return r.appendChange(change{Put: rec}) == nil
+	return rec
 }
 
 // removeLogs removes the logs of a topic's partitions and their companion logs.

@@ -1,9 +1,6 @@
 package partition
 
 import (
-	"slices"
-	"time"
-
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -36,20 +33,6 @@ func (r *Registry) unread() (list []*Partition) {
 		}
 	}
 	return list
-}
-
-// readUnread tries to read the state of partitions until all are served or the registry closes.
-func (r *Registry) readUnread(list []*Partition) {
-	tick := time.NewTicker(loadRetry)
-	defer tick.Stop()
-	for len(list) > 0 {
-		select {
-		case <-r.stop:
-			return
-		case <-tick.C:
-		}
-		list = slices.DeleteFunc(list, r.reread)
-	}
 }
 
 // reread tries again to read the state of a partition that was set aside, and then serves it. It returns false when
@@ -93,4 +76,7 @@ func (r *Registry) serve(p, fresh *Partition) {
 		r.logger.Error("open what is scheduled", "topic", p.topic.name, "partition", p.number, "err", err)
 	}
 	r.logger.Info("partition is served: its consumer state could be read", "topic", p.topic.name, "partition", p.number)
+	if p.topic.before > 0 {
+		r.resumeGrowth(p.topic, p.topic.record())
+	}
 }

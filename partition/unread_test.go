@@ -199,3 +199,27 @@ func TestAServedPartitionHasAllOfItsState(t *testing.T) {
 	r.Close()
 	require.NoError(t, s.Close())
 }
+
+// A growth that was not finished because a partition was not served is finished when it is.
+func TestAnUnfinishedGrowthGoesOnWhenThePartitionIsServed(t *testing.T) {
+	clock := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	disk := unreadPartition(t, clock, false)
+	disk.bad.Store(false)
+	s, r := disk.start(t, clock)
+	rec := r.Topic("jobs").record()
+	rec.Before = 1
+	require.NoError(t, r.change(change{Put: rec}))
+	r.Close()
+	require.NoError(t, s.Close())
+	disk.bad.Store(true)
+	s, r = disk.start(t, clock)
+	topic := r.Topic("jobs")
+	require.Equal(t, 1, topic.before)
+	require.False(t, topic.Partition(1).Knows("g"))
+	disk.bad.Store(false)
+	require.True(t, r.reread(topic.Partition(0)))
+	require.True(t, topic.Partition(1).Knows("g"))
+	require.Zero(t, topic.before)
+	r.Close()
+	require.NoError(t, s.Close())
+}

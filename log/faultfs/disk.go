@@ -8,7 +8,8 @@
 // ext4: it writes to reserved blocks, does not note that they have content now, and believes it has.
 // PowerCut returns the disk as it could be after a power failure: every byte that was not synced may
 // be old or new, and of the names that were not synced those before a random moment are as they were
-// changed, or any of them. What is in a directory whose own name was not synced is gone. The rest of a Disk's life is deterministic: the same calls with the same seed do the same.
+// changed, or any of them. What is in a directory whose own name was not synced is gone. The rest of a
+// Disk's life is deterministic: the same calls with the same seed do the same.
 // Jitter makes the order of concurrent calls a matter of chance.
 package faultfs
 
