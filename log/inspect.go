@@ -423,6 +423,12 @@ func (in *inspector) commitFile(name, number string) error {
 			return err
 		}
 	}
+	known := in.floor > 0 || in.expected > 1 // without a checkpoint the first file may be any
+	if known && h.first > in.expected && h.abandon > in.expected {
+		if err := in.damage(name, 0, errMissing); err != nil { // the end of the file before, or a whole file
+			return err
+		}
+	}
 	in.expected = max(in.expected, h.first)
 	chunks(b, h.file, func(it chunkItem) bool {
 		err = in.chunk(name, h.file, &it)
