@@ -112,7 +112,21 @@ func goOn(t *testing.T, disk *faultfs.Disk) {
 	require.NoError(t, s.Close())
 }
 
-// A power cut between any two steps of a change leaves the topic as it was or as it is to be, and others as they are.
+// cutDuringStart returns what a power cut in the middle of the start behind a kill leaves.
+func cutDuringStart(killed *faultfs.Disk, rng *rand.Rand) *faultfs.Disk {
+	killed.CrashAt(1 + rng.IntN(40))
+	if s, err := log.Open(log.Options{FS: killed, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20}); err == nil {
+		if r, err := Open(s, true, Options{}); err == nil {
+			_ = s.Checkpoint() // the disk may be gone, here and below
+			r.Close()
+		}
+		_ = s.Close()
+	}
+	return killed.PowerCut(rng)
+}
+
+// A power cut between any two steps of a change leaves the topic as it was or as it is to be, and others as they are. So
+// does a kill there that is followed by a power cut during the next start.
 func TestPowerCutsDuringChangesOfTopics(t *testing.T) {
 	base := twoTopics(t)
 	for name, c := range map[string]struct {
@@ -139,9 +153,13 @@ func TestPowerCutsDuringChangesOfTopics(t *testing.T) {
 				disk.CrashAt(call)
 				err := c.change(s, r)
 				alive = !disk.Dead()
-				cut := disk.PowerCut(rand.New(rand.NewPCG(1, uint64(call))))
+				rng := rand.New(rand.NewPCG(1, uint64(call)))
+				cut, killed := disk.PowerCut(rng), disk.Clone()
 				r.Close()
 				_ = s.Close() // the disk may be gone
+				if call%2 == 0 {
+					cut = cutDuringStart(killed, rng)
+				}
 				for range 2 { // and again after what the first start has done
 					s, r = faultyRegistry(t, cut)
 					requireTopics(t, r, c.after, err == nil)
