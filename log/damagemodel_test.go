@@ -64,7 +64,8 @@ func TestModelOfDamagedDirectories(t *testing.T) {
 	commits := commitFiles(base)
 	newest := commits[len(commits)-1] // what it loses at its end leaves no trace
 	for _, name := range base.Names() {
-		if ext := path.Ext(name); name != newest && (ext == ".log" || ext == ".seg" || strings.HasSuffix(name, "/checkpoint")) {
+		ext := path.Ext(name)
+		if name != newest && (ext == ".log" || ext == ".seg" || strings.HasSuffix(name, "/checkpoint")) {
 			names = append(names, name)
 		}
 	}

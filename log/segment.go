@@ -326,8 +326,8 @@ func readPart(f File, b []byte, pos int64, damaged error) error {
 	return err
 }
 
-// readEntries is readFull for a part of a file that should have entries or chunks. When somebody cut the file short meanwhile, what
-// is missing reads as zeros: no entry is intact there, so it counts as damage.
+// readEntries is readFull for a part of a file that should have entries or chunks. When somebody cut the file short
+// meanwhile, what is missing reads as zeros: no entry is intact there, so it counts as damage.
 func readEntries(f File, b []byte, pos int64) error {
 	n, err := f.ReadAt(b, pos)
 	if n == len(b) || errors.Is(err, io.EOF) {

@@ -115,7 +115,8 @@ func goOn(t *testing.T, disk *faultfs.Disk) {
 // cutDuringStart returns what a power cut in the middle of the start behind a kill leaves.
 func cutDuringStart(killed *faultfs.Disk, rng *rand.Rand) *faultfs.Disk {
 	killed.CrashAt(1 + rng.IntN(40))
-	if s, err := log.Open(log.Options{FS: killed, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20}); err == nil {
+	s, err := log.Open(log.Options{FS: killed, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
+	if err == nil {
 		if r, err := Open(s, true, Options{}); err == nil {
 			_ = s.Checkpoint() // the disk may be gone, here and below
 			r.Close()
@@ -125,8 +126,8 @@ func cutDuringStart(killed *faultfs.Disk, rng *rand.Rand) *faultfs.Disk {
 	return killed.PowerCut(rng)
 }
 
-// A power cut between any two steps of a change leaves the topic as it was or as it is to be, and others as they are. So
-// does a kill there that is followed by a power cut during the next start.
+// A power cut between any two steps of a change leaves the topic as it was or as it is to be, and others as they are.
+// So does a kill there that is followed by a power cut during the next start.
 func TestPowerCutsDuringChangesOfTopics(t *testing.T) {
 	base := twoTopics(t)
 	for name, c := range map[string]struct {
