@@ -129,7 +129,8 @@ func newScheduled(topic string, partition int, it *wire.ScheduleInfo) (*Schedule
 	return s, nil
 }
 
-// CancelScheduled cancels scheduled messages of one partition by their ids. It returns how many of
+// CancelScheduled cancels scheduled messages of one partition by their ids. The ids belong to the topic: in another one
+// that has its name by now, they may be those of other messages. CancelScheduled returns how many of
 // them were not waiting any more: those are published, or about to be. The error is wire.CodeBusy
 // when a recurring message could not be published all the time, because the disk is full.
 // When an answer is lost with its connection, the request is sent again, and messages that the first
