@@ -76,7 +76,7 @@ var hints = map[wire.Code]string{
 	wire.CodeGroupNotFound:     "rafka group ls lists the groups and queues",
 	wire.CodeNotOwner:          "connect to the broker that owns the partition: the one whose --partition is this number",
 	wire.CodeTopicExists:       "rafka topic edit TOPIC changes an existing topic",
-	wire.CodeStorageFull:       "free space on the broker's disk; it then accepts writes again by itself",
+	wire.CodeStorageFull:       "free space on the broker's disk, or retain less if it stores in memory; then it accepts writes again",
 	wire.CodeReadOnly:          "the broker's disk failed: see the broker's log, replace the disk, and restart the broker",
 	wire.CodeTooLarge:          "messages may be larger with: rafka topic edit TOPIC --set max_record_bytes=4MiB; other limits are fixed",
 	wire.CodeShutdown:          "try again when the broker has restarted",
