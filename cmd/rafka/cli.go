@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,9 @@ func isTerminal(stream any) bool {
 func (c *cli) run(ctx context.Context, args []string) int {
 	root := c.rootCommand()
 	root.SetArgs(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		c.completeValues(root) // only then: to go through all flags takes longer than many commands
+	}
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -118,8 +122,12 @@ func (c *cli) rootCommand() *cobra.Command {
 		mendCobra(cmd)
 	}
 	root.InitDefaultVersionFlag()
-	plainFlags(root)
-	c.completeValues(root)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		cmd.InitDefaultHelpFlag()
+		plainFlags(cmd)
+		help(cmd, args)
+	})
 	return root
 }
 
@@ -147,19 +155,15 @@ func mendCobra(cmd *cobra.Command) {
 // plainBool is a flag that the help shows as --name instead of --name[=true|false].
 type plainBool struct{ pflag.Value }
 
-// plainFlags makes every boolean flag of cmd and its commands a plainBool.
+// plainFlags makes every boolean flag of cmd a plainBool.
 func plainFlags(cmd *cobra.Command) {
-	cmd.InitDefaultHelpFlag()
 	plain := func(f *pflag.Flag) {
 		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
 			f.Value = plainBool{f.Value}
 		}
 	}
 	cmd.Flags().VisitAll(plain)
-	cmd.PersistentFlags().VisitAll(plain)
-	for _, sub := range cmd.Commands() {
-		plainFlags(sub)
-	}
+	cmd.InheritedFlags().VisitAll(plain)
 }
 
 func (c *cli) globalFlags(fs *pflag.FlagSet) {
