@@ -15,13 +15,16 @@ func (b *binary) seekGroup(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.readable(m.Group, []string{m.Topic}); err != nil {
+	if err := partition.CheckGroup(m.Group); err != nil {
+		return err
+	}
+	t, err := b.readableTopic(m.Topic)
+	if err != nil {
 		return err
 	}
 	if len(m.Offsets) == 0 {
 		return wire.Errorf(wire.CodeInvalid, "a seek without offsets")
 	}
-	t := b.s.loop.srv.registry.Topic(m.Topic)
 	seen := map[uint16]bool{}
 	for _, o := range m.Offsets {
 		p := t.Partition(o.Partition)

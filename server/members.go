@@ -62,14 +62,23 @@ func (b *binary) readable(groupName string, topics []string) error {
 		return err
 	}
 	for _, name := range topics {
-		if err := b.allowed(ActionConsume, name); err != nil {
+		if _, err := b.readableTopic(name); err != nil {
 			return err
-		}
-		if b.s.loop.srv.registry.Topic(name) == nil {
-			return b.s.loop.srv.registry.NotFound(name)
 		}
 	}
 	return nil
+}
+
+// readableTopic returns a topic that the user may read.
+func (b *binary) readableTopic(name string) (*partition.Topic, error) {
+	if err := b.allowed(ActionConsume, name); err != nil {
+		return nil, err
+	}
+	t := b.s.loop.srv.registry.Topic(name)
+	if t == nil {
+		return nil, b.s.loop.srv.registry.NotFound(name)
+	}
+	return t, nil
 }
 
 // seated refuses requests about members that did not join on this connection.

@@ -408,3 +408,31 @@ func TestGenerationsStayWithinWhatIsReserved(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, first, last)
 }
+
+// A topic may be deleted at any moment of a seek.
+func TestSeekBesideADeletion(t *testing.T) {
+	bench, srv := newBench(t, Options{})
+	seek := wire.SeekGroup{Group: "g", Topic: "brief", Offsets: []wire.PartitionOffset{{Partition: 9}}}
+	f := wire.Frame{Op: wire.OpSeekGroup, Body: seek.Append(nil)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 3000 {
+			if _, err := srv.registry.Create("brief", 1, nil); err != nil {
+				t.Error(err)
+			}
+			if err := srv.registry.Delete("brief"); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	b := bench.s.proto.(*binary)
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+		require.Error(t, b.seekGroup(f, bench.now))
+	}
+}
