@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/subject"
@@ -16,6 +17,13 @@ type message struct {
 	later bool     // it was scheduled, so nobody gets it now
 	from  receiver // session whose own subscriptions do not get the message; nil for none
 	asker receiver // session that is told when nobody gets the message; nil for none
+	asked *asked   // set with an asker when the message goes to other loops
+}
+
+// asked is a request that is on its way to subscriptions of other loops.
+type asked struct {
+	by   receiver
+	open atomic.Int64 // subscriptions that took it or still may; at 0 the asker is told
 }
 
 // newMessage returns a message without headers.
@@ -27,7 +35,7 @@ func newMessage(subject, payload []byte) *message {
 // copying it, because such a copy waits for the stores.
 func (l *loop) nextRouted() *message {
 	m := &l.routed
-	m.later, m.from, m.asker = false, nil, nil
+	m.later, m.from, m.asker, m.asked = false, nil, nil, nil
 	return m
 }
 
@@ -49,6 +57,9 @@ func (l *loop) route(m *message) (receivers int) {
 		if l.sendGroup(&l.matches.Groups[i], m) {
 			receivers++
 		}
+	}
+	if m.asked != nil { // before the handoffs are posted
+		m.asked.open.Add(int64(receivers))
 	}
 	if l.late {
 		l.late = false
@@ -107,7 +118,8 @@ type parcel struct {
 	subject, reply, header int    // sizes of the parts, which stand in bytes in this order
 	size                   int    // of all parts and the payload
 	subs                   int    // how many of the next subscriptions in subs get it
-	from, asker            receiver
+	from                   receiver
+	asked                  *asked
 }
 
 // handoffs is a pool. loop.handoffTo takes from it, and the other loop puts back when it has run the handoff.
@@ -167,9 +179,12 @@ func (h *handoff) add(sub *liveSub, m *message, number uint64) {
 		h.parcels[n-1].subs++
 		return
 	}
+	if m.asker != nil && m.asked == nil {
+		m.asked = &asked{by: m.asker}
+	}
 	h.parcels = append(h.parcels, parcel{
 		message: number, subject: len(m.Subject), reply: len(m.Reply), header: len(m.Header),
-		size: len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Payload), subs: 1, from: m.from, asker: m.asker,
+		size: len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Payload), subs: 1, from: m.from, asked: m.asked,
 	})
 	h.bytes = append(h.bytes, m.Subject...)
 	h.bytes = append(h.bytes, m.Reply...)
@@ -210,7 +225,11 @@ func (p *parcel) view(b []byte) message {
 	}
 	payload := p.size - p.subject - p.reply - p.header
 	live := wire.Live{Subject: cut(p.subject), Reply: cut(p.reply), Header: cut(p.header), Payload: cut(payload)}
-	return message{Live: live, from: p.from, asker: p.asker}
+	m := message{Live: live, from: p.from, asked: p.asked}
+	if p.asked != nil {
+		m.asker = p.asked.by
+	}
+	return m
 }
 
 // recycle empties the handoff and puts it back in the pool.
@@ -226,22 +245,25 @@ func (h *handoff) recycle() {
 }
 
 // routeOn sends a message to another member of the queue group of a subscription that did not take it, because it has ended
-// meanwhile. If no subscription is left that could have it, the asker is told.
+// meanwhile. The asker of a request that none of its subscriptions took is told once.
 func (l *loop) routeOn(sub *liveSub, m *message) {
-	if sub.Queue() == "" && m.asker == nil {
-		return
+	taken := sub.Queue() != "" && l.sendOther(sub.Queue(), m)
+	if !taken && m.asked != nil && m.asked.open.Add(-1) == 0 {
+		l.tellAsker(m)
 	}
+}
+
+// sendOther sends a message to a member of a queue group that is still there.
+func (l *loop) sendOther(queue string, m *message) (taken bool) {
 	l.message++
 	l.matches.Reset()
 	l.srv.live.Match(&l.matches, m.Subject)
 	for i := range l.matches.Groups {
-		if g := &l.matches.Groups[i]; sub.Queue() != "" && g.Queue == sub.Queue() {
-			l.sendGroup(g, m)
+		if g := &l.matches.Groups[i]; g.Queue == queue && l.sendGroup(g, m) {
+			return true
 		}
 	}
-	if m.asker != nil && len(l.matches.Subs)+len(l.matches.Groups) == 0 {
-		l.tellAsker(m)
-	}
+	return false
 }
 
 // tellAsker tells the session that sent a request from another loop that nobody got it.

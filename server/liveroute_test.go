@@ -82,12 +82,69 @@ func TestARequesterLearnsThatTheOnlyResponderEnded(t *testing.T) {
 	there.runInbox(time.Now())
 	require.Empty(t, asker.got, "it is told on its own loop")
 	here.runInbox(time.Now())
-	require.Equal(t, []string{"nobody for jobs", "nobody for time"}, asker.got, "somebody listens to both")
+	told := []string{"nobody for jobs", "nobody for time", "nobody for both"}
+	require.Equal(t, told, asker.got, "who came later did not get it")
 	require.Empty(t, late.got)
 
 	request("gone")
 	srv.live.Remove(quits)
 	there.finish(time.Now())
 	here.sendHandoffs()
-	require.Equal(t, []string{"nobody for jobs", "nobody for time", "nobody for gone"}, asker.got)
+	require.Equal(t, append(told, "nobody for gone"), asker.got)
+}
+
+// When several who could answer end while a request is on the way, the requester is told once, and not at all when one
+// of them has got it.
+func TestARequesterLearnsOnceThatNobodyGotTheRequest(t *testing.T) {
+	srv := startServer(t, Options{})
+	here, there, elsewhere := newLoop(srv), newLoop(srv), newLoop(srv)
+	for _, l := range []*loop{here, there, elsewhere} {
+		l.ring = func() {}
+	}
+	subscribe := func(l *loop, pattern, queue string) (*catcher, *liveSub) {
+		c := &catcher{s: &session{loop: l}}
+		return c, srv.live.Insert([]byte(pattern), []byte(queue), nil, live{to: c})
+	}
+	asker, _ := subscribe(here, "_INBOX.*", "")
+	request := func() {
+		m := newMessage([]byte("time"), nil)
+		m.Reply, m.asker = []byte("_INBOX.1"), asker
+		here.route(m)
+		here.sendHandoffs()
+	}
+	_, one := subscribe(there, "time", "")
+	_, two := subscribe(there, "*", "")
+	_, three := subscribe(elsewhere, "time", "")
+	_, four := subscribe(elsewhere, "time", "q")
+	request()
+	for _, sub := range []*liveSub{one, two, three, four} {
+		srv.live.Remove(sub)
+	}
+	there.runInbox(time.Now())
+	elsewhere.runInbox(time.Now())
+	here.runInbox(time.Now())
+	require.Equal(t, []string{"nobody for time"}, asker.got)
+
+	for _, home := range []*loop{here, there} {
+		taker, took := subscribe(home, "time", "")
+		_, leaves := subscribe(elsewhere, "time", "")
+		request()
+		there.runInbox(time.Now())
+		srv.live.Remove(took)
+		srv.live.Remove(leaves)
+		elsewhere.runInbox(time.Now())
+		here.runInbox(time.Now())
+		require.Len(t, taker.got, 1)
+		require.Len(t, asker.got, 1, "it was taken")
+	}
+	_, leaves := subscribe(there, "time", "q")
+	other, _ := subscribe(elsewhere, "time", "q")
+	request()
+	srv.live.Remove(leaves)
+	there.runInbox(time.Now())
+	there.sendHandoffs()
+	elsewhere.runInbox(time.Now())
+	here.runInbox(time.Now())
+	require.Len(t, other.got, 1, "of the group")
+	require.Len(t, asker.got, 1)
 }
