@@ -13,8 +13,10 @@ type binary struct {
 	s       *session
 	ready   bool    // the hello was accepted
 	begun   bool    // the preface was read
+	yields  bool    // a turn for backlog will come
 	part    []byte  // the start of a frame whose rest has not arrived; its capacity is at least the whole frame
-	backlog []byte  // input that arrived while the login was checked
+	backlog []byte  // input that waits: for the check of the login, or for the next turn
+	done    int     // bytes of backlog that were processed
 	need    int     // size of the frame in part; 0 while unknown
 	pooled  *buffer // owner of part's memory; nil when that is not pooled
 
@@ -48,14 +50,23 @@ func newBinary(s *session) *binary {
 	return &binary{s: s}
 }
 
-// feed consumes in: the preface, then frames. The start of a frame whose rest is missing goes to a buffer of exactly the
-// frame's size.
+// feed consumes in: the preface, then frames. What does not fit in this turn waits.
 func (b *binary) feed(in []byte, now time.Time) {
-	for len(in) > 0 && !b.s.closed {
-		if b.s.judging {
-			b.wait(in)
-			return
-		}
+	if len(b.backlog) == 0 {
+		in = in[b.run(in, now):]
+	}
+	if len(in) > 0 && !b.s.closed {
+		b.wait(in)
+	}
+}
+
+// run processes input until the login must be checked or the turn is over, and returns how much it processed. The start of
+// a frame whose rest is missing goes to a buffer of exactly the frame's size.
+func (b *binary) run(in []byte, now time.Time) (used int) {
+	all := len(in)
+	turn := binaryTurn{loop: b.s.loop}
+	b.s.loop.unmeasured = 0
+	for len(in) > 0 && !b.s.closed && !b.s.judging && turn.goesOn() {
 		if !b.begun {
 			in = b.feedPreface(in)
 			continue
@@ -67,25 +78,43 @@ func (b *binary) feed(in []byte, now time.Time) {
 		f, rest, need, ok, err := wire.NextFrame(in, b.limit())
 		if err != nil {
 			b.refuseFrame(in, err)
-			return
+			return all
 		}
 		if !ok {
 			b.keep(in, need)
-			return
+			return all
 		}
 		b.dispatch(f, now)
 		in = b.follow(rest, now)
 	}
+	return all - len(in)
 }
 
-// wait keeps what the peer sends while its login is checked.
+// wait keeps input for later. While the login is not checked, there must not be much.
 func (b *binary) wait(in []byte) {
-	if len(b.backlog)+len(in) > maxStranger {
-		b.fail(wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "over %d bytes before the reply to hello", maxStranger))
+	limit := maxBacklog
+	if b.s.judging {
+		limit = maxStranger
+	}
+	switch waits := len(b.backlog) - b.done + len(in); {
+	case waits <= limit:
+	case b.s.judging:
+		b.fail(wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "over %d bytes before the reply to hello", limit))
+		b.s.close()
+		return
+	default: // only a driver that cannot pause reading gets here
+		b.notice(wire.CodeLimit, 0, "too much was sent while requests wait")
 		b.s.close()
 		return
 	}
+	if b.backlog == nil && len(in) > smallBacklog {
+		b.backlog = b.s.loop.backlog.take(len(in))
+	}
 	b.backlog = append(b.backlog, in...)
+	if !b.s.judging {
+		b.s.setFull(true)
+		b.yield()
+	}
 }
 
 // limit returns the size of the largest frame in bytes, which is small before the login.
@@ -184,6 +213,7 @@ func (b *binary) dispatch(f wire.Frame, now time.Time) {
 		return
 	}
 	b.s.loop.turn.requests++
+	b.s.loop.unmeasured += workOf(f.Op)
 	spec := &operations[f.Op]
 	switch {
 	case spec.handle == nil:
@@ -297,7 +327,7 @@ func (b *binary) later(r request) error {
 // ended releases what the connection held: subscriptions, leases and memberships.
 func (b *binary) ended(now time.Time) {
 	putBuffer(b.pooled)
-	b.part, b.pooled = nil, nil
+	b.part, b.pooled, b.backlog = nil, nil, nil
 	for _, sub := range b.subs {
 		sub.end()
 	}

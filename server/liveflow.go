@@ -109,12 +109,24 @@ func (l *loop) relieve(now time.Time) {
 		f.held = !s.gone && now.Before(f.until) && (f.by != nil && f.by.crowded.Load() || f.full != nil && f.full.mailFull())
 		if !f.held {
 			l.readAgain(s)
-			if t, ok := s.proto.(*text); ok && len(t.backlog) > 0 {
-				t.yield()
-			}
+			s.goOnLater()
 		}
 		return f.held
 	})
+}
+
+// goOnLater makes a session continue the input that waits.
+func (s *session) goOnLater() {
+	switch p := s.proto.(type) {
+	case *text:
+		if len(p.backlog) > 0 {
+			p.yield()
+		}
+	case *binary:
+		if len(p.backlog) > 0 {
+			p.yield()
+		}
+	}
 }
 
 // keep removes the sessions from the list for which f is false.

@@ -31,6 +31,7 @@ func (l *loop) routeBatch(topic *partition.Topic, batch *wire.Batch) {
 	if !l.routes(topic) {
 		return
 	}
+	l.unmeasured += requestWork
 	in := l.interestIn(topic)
 	plain, err := openLive(batch)
 	if err != nil {

@@ -87,6 +87,8 @@ type loop struct {
 	builder  wire.BatchBuilder // for records from live messages
 	header   []byte            // header of a record that is being routed
 	scratch  scratch
+
+	unmeasured int // work of binary requests since the clock was looked at; see binaryTurn
 }
 
 // scratch is memory that the handlers of binary sessions reuse. A handler may use it until it returns.
