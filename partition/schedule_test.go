@@ -382,6 +382,23 @@ func TestAMissingScheduleIsAnsweredWhenItsCancelIsDurable(t *testing.T) {
 	require.Equal(t, index, again)
 }
 
+// While a log refuses what is due, the scheduler rests between its attempts.
+func TestTheSchedulerRestsWhileALogRefuses(t *testing.T) {
+	f := &fakeTime{now: time.UnixMilli(1_763_800_000_000)}
+	sc := newScheduler(&Options{Now: f.Now})
+	s := &schedule{all: sc}
+	s.earliest.Store(f.Now().Add(-time.Second).UnixMilli())
+	s.loaded.Store(true)
+	s.retryAt = f.Now().Add(fireRetry)
+	sc.add(s)
+	wait, any := sc.idle()
+	require.True(t, any)
+	require.Equal(t, fireRetry, wait)
+	f.add(fireRetry)
+	wait, _ = sc.idle()
+	require.Zero(t, wait)
+}
+
 func TestThereIsALimitOfScheduledMessages(t *testing.T) {
 	n := openNode(t, "", Options{MaxScheduled: 2})
 	p := n.create("jobs", 1).Partition(0)

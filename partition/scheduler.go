@@ -142,30 +142,31 @@ func (sc *scheduler) run(stop <-chan struct{}) {
 // idle returns how long to sleep, and false when only a ring can bring work.
 func (sc *scheduler) idle() (wait time.Duration, any bool) {
 	now := sc.clock.Now()
+	wait = maxNap
 	for _, s := range sc.schedules() {
-		switch {
-		case s.unread():
-			any = true
-		case len(s.stuck) > 0:
-			return min(maxNap, max(0, s.retryAt.Sub(now))), true
-		case len(s.waiting) > 0:
-			any = true
+		at, ok := s.nextTurn()
+		if ok {
+			wait = min(wait, max(0, at.Sub(now)))
 		}
+		any = any || ok || s.unread() || len(s.waiting) > 0
 	}
-	due := sc.next()
-	if due == noDue {
-		return maxNap, any
-	}
-	return min(maxNap, max(0, time.UnixMilli(due).Sub(now))), true
+	return wait, any
 }
 
-// next returns when the earliest message of all schedules is due, or noDue.
-func (sc *scheduler) next() int64 {
-	due := int64(noDue)
-	for _, s := range sc.schedules() {
-		due = min(due, s.earliest.Load())
+// nextTurn returns when there is something to publish, and false when nothing waits. What was refused is tried again after
+// a pause.
+func (s *schedule) nextTurn() (at time.Time, ok bool) {
+	if len(s.stuck) > 0 {
+		return s.retryAt, true
 	}
-	return due
+	due := s.earliest.Load()
+	if due == noDue {
+		return at, false
+	}
+	if at = time.UnixMilli(due); at.Before(s.retryAt) {
+		at = s.retryAt
+	}
+	return at, true
 }
 
 func (sc *scheduler) schedules() []*schedule {
