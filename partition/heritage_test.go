@@ -332,6 +332,27 @@ func TestAGrowthAfterAFailedRemovalKeepsItsMessages(t *testing.T) {
 	}
 }
 
+// A deletion takes along what a growth that failed has left: nobody else would remove it.
+func TestADeletionRemovesWhatAFailedGrowthLeft(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("t", 1, nil)
+	require.NoError(t, err)
+	for _, number := range []uint32{1, 1 | companion} {
+		id := topic.Partition(0).Identity()
+		id.Partition = number
+		l, err := s.OpenLog(id, log.Config{})
+		require.NoError(t, err)
+		_, _, err = l.Append(log.Batch{Kind: wire.KindState, Term: term, Payload: wire.AppendPayload(nil, []byte{1})})
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Checkpoint())
+	require.NoError(t, r.Delete("t"))
+	require.Equal(t, []wire.Identity{{}}, s.Logs())
+	r.Close()
+	require.NoError(t, s.Close())
+}
+
 // The clock drives a queue that a new partition has inherited, too.
 func TestAnInheritedQueueTakesBackItsLeases(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})

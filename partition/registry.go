@@ -573,17 +573,22 @@ func (t *Topic) record() *record {
 	return rec
 }
 
-// removeLogs removes the logs of a topic's partitions and their companion logs.
+// removeLogs removes the logs of a topic's partitions and their companion logs, and what a growth that failed left behind.
 func (r *Registry) removeLogs(id [16]byte, partitions int) error {
-	var errs []error
+	ids := slices.DeleteFunc(r.store.Logs(), func(l wire.Identity) bool {
+		return l.Topic != id || l.Partition&^companion < uint32(partitions)
+	})
 	for i := range partitions {
 		if r.opts.Total > 0 && i != r.opts.Own {
 			continue
 		}
-		for _, log := range []wire.Identity{{Topic: id, Partition: uint32(i)}, {Topic: id, Partition: uint32(i) | companion}} {
-			if err := r.store.RemoveLog(log); err != nil {
-				errs = append(errs, fmt.Errorf("remove partition %d: %w", i, err))
-			}
+		main := wire.Identity{Topic: id, Partition: uint32(i)}
+		ids = append(ids, main, companionID(main))
+	}
+	var errs []error
+	for _, l := range ids {
+		if err := r.store.RemoveLog(l); err != nil {
+			errs = append(errs, fmt.Errorf("remove partition %d: %w", l.Partition&^companion, err))
 		}
 	}
 	return errors.Join(errs...)
