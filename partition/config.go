@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -144,6 +145,9 @@ func setLevel(c *Config, v string) error {
 
 // setDuration accepts Go durations, days ("7d"), and days before a Go duration ("1d12h"): 0, or 1 s to 100 years.
 func setDuration(d *time.Duration, v string) error {
+	if v == "" {
+		return errors.New("the value is empty; a duration is such as 90s, 12h or 7d")
+	}
 	parse := v
 	days := int64(0)
 	if i := strings.IndexByte(v, 'd'); i > 0 {
@@ -192,7 +196,7 @@ func setBytes(n *int64, v string, low, high int64) error {
 	}
 	i, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || i < 0 || i > high/unit || i*unit < low {
-		return fmt.Errorf("%q is not a number from %d to %d", v, low, high)
+		return fmt.Errorf("%q is not a whole number from %d to %d, alone or with KiB, MiB or GiB", v, low, high)
 	}
 	*n = i * unit
 	return nil

@@ -721,3 +721,20 @@ func TestAWatcherOfANewQueueMayLookAtThePartition(t *testing.T) {
 	eventually(t, func() bool { return len(found) == 1 })
 	require.True(t, <-found)
 }
+
+// What is wrong with a value of a setting is said, and what is right.
+func TestValuesOfSettingsThatAreRefused(t *testing.T) {
+	for _, s := range DefaultConfig().Settings() {
+		_, err := DefaultConfig().With(pairs(s.Key, ""))
+		if s.Key == "subjects" { // it means the topic's own name
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, code(t, wire.CodeInvalid, err), s.Key)
+	}
+	_, err := DefaultConfig().With(pairs("retention", ""))
+	require.ErrorContains(t, err, "is empty")
+	_, err = DefaultConfig().With(pairs("retention_bytes", "1.5GiB"))
+	require.ErrorContains(t, err, "whole number")
+	require.ErrorContains(t, err, "GiB")
+}
