@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 
@@ -239,7 +240,10 @@ func readReaching(f FS, name string, reach func(file File, size int64) (int64, e
 		return nil, err
 	}
 	b := make([]byte, size)
-	return b, readFull(file, b, 0)
+	if err = readFull(file, b, 0); errors.Is(err, io.EOF) { // which does not name the file
+		err = fmt.Errorf("%s became shorter while it was read: %w", name, err)
+	}
+	return b, err
 }
 
 // missing reports whether an error means that there is no such file.

@@ -313,7 +313,7 @@ func (c *commitLog) start(n int64) error {
 		f, err = c.prepare(from, room)
 	}
 	if err != nil {
-		return err
+		return c.giveBack(from, written, err)
 	}
 	c.next++
 	c.name = commitName(h.file) + commitExt

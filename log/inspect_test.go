@@ -3,7 +3,10 @@ package log_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"io"
 	"log/slog"
+	"path"
 	"strings"
 	"syscall"
 	"testing"
@@ -233,4 +236,45 @@ func TestADirectoryThatHeldNothingIsNotDamaged(t *testing.T) {
 	r, err = log.VerifyFS(disk, "/data")
 	require.NoError(t, err)
 	require.NotEmpty(t, r.Damage)
+}
+
+// cuttingFS is a file system on which somebody cuts a file while it is read.
+type cuttingFS struct {
+	log.FS
+	name string
+}
+
+func (f *cuttingFS) Open(name string, write, create bool) (log.File, error) {
+	file, err := f.FS.Open(name, write, create)
+	if err == nil && path.Base(name) == f.name {
+		file = cutFile{file}
+	}
+	return file, err
+}
+
+type cutFile struct{ log.File }
+
+func (f cutFile) ReadAt(b []byte, pos int64) (int, error) {
+	if len(b) <= 100 { // of a header
+		return f.File.ReadAt(b, pos)
+	}
+	n, err := f.File.ReadAt(b[:len(b)/2], pos)
+	return n, errors.Join(err, io.EOF)
+}
+
+// In a directory in use a file may become shorter while it is read: the error names it.
+func TestVerifyNamesAFileThatShrinks(t *testing.T) {
+	disk := faultfs.New()
+	s, err := log.OpenStill(small(disk))
+	require.NoError(t, err)
+	defer s.Drop()
+	appendN(t, openLog(t, s, identity(1), log.Config{}), 0, 5)
+	require.NoError(t, s.Checkpoint())
+	appendN(t, openLog(t, s, identity(1), log.Config{}), 5, 5)
+	require.NoError(t, s.Sync())
+	for _, name := range []string{"/data/checkpoint", commitFiles(disk)[0]} {
+		_, err := log.VerifyFS(&cuttingFS{disk, path.Base(name)}, "/data")
+		require.ErrorIs(t, err, io.EOF)
+		require.ErrorContains(t, err, name)
+	}
 }

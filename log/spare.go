@@ -42,6 +42,14 @@ func (c *commitLog) source(n int64) (from string, room, written int64) {
 	return path.Join(c.dir, commitName(c.next)+tempExt), max(c.size, n), 0
 }
 
+// giveBack keeps a spare that was taken with source and could not be opened, and returns why. Nothing was done to it.
+func (c *commitLog) giveBack(from string, written int64, err error) error {
+	if name := path.Base(from); isShort(err) && path.Ext(name) == spareExt {
+		c.spares = append(c.spares, spare{name: name, written: written})
+	}
+	return err
+}
+
 // runSpares keeps spares ready until the store closes.
 func (s *Store) runSpares() {
 	quiet := time.NewTicker(sparesQuiet)

@@ -2,8 +2,15 @@ package log_test
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"path"
+	"slices"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,4 +73,50 @@ func TestASpareOfAKilledBrokerLosesNothing(t *testing.T) {
 			return
 		}
 	}
+}
+
+// shortFS is a file system for a process that has too many files open when somebody opens a spare.
+type shortFS struct {
+	log.FS
+	short atomic.Bool
+}
+
+func (f *shortFS) Open(name string, write, create bool) (log.File, error) {
+	if f.short.Load() && path.Ext(name) == ".spare" {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+	}
+	return f.FS.Open(name, write, create)
+}
+
+// A spare that could not be opened because too many files are open is used later.
+func TestASpareThatCannotBeOpenedIsUsedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := faultfs.New()
+		files := &shortFS{FS: disk}
+		o := small(disk)
+		o.FS = files
+		s := open(t, o)
+		l := openLog(t, s, identity(1), log.Config{})
+		fill := func(done func() bool) {
+			for n := 0; !done(); n++ {
+				require.Less(t, n, 100)
+				appendN(t, l, l.Positions().Next, 10)
+				_ = s.Sync() // it is tried again
+				synctest.Wait()
+			}
+		}
+		fill(func() bool { return len(commitFiles(disk)) == 3 })
+		require.NoError(t, s.Checkpoint())
+		spares := spareFiles(disk)
+		require.NotEmpty(t, spares)
+		files.short.Store(true)
+		fill(func() bool { return s.Sync() != nil })
+		require.Equal(t, spares, spareFiles(disk))
+		files.short.Store(false)
+		time.Sleep(time.Second)
+		fill(func() bool {
+			return !slices.ContainsFunc(spareFiles(disk), func(name string) bool { return slices.Contains(spares, name) })
+		})
+		require.NoError(t, s.Close())
+	})
 }
