@@ -282,7 +282,7 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, s starts,
 				r.startLocked(p, g.tenure, s, window)
 			}
 		}
-	case ctx.Err() != nil || wire.CodeOf(err) == wire.CodeFenced: // a new assignment will arrive
+	case ctx.Err() != nil || superseded(err): // a new assignment will arrive
 	case retryLater(err) || errors.Is(err, ErrConnectionLost) || errors.Is(err, context.DeadlineExceeded):
 		r.c.report(err)
 	default:
@@ -295,6 +295,13 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, s starts,
 	}
 	r.wakeTend()
 	return all
+}
+
+// superseded reports whether err means that an assignment does not hold any more: another member has the partitions, or
+// another topic has the name and does not have them.
+func superseded(err error) bool {
+	code := wire.CodeOf(err)
+	return code == wire.CodeFenced || code == wire.CodePartitionNotFound
 }
 
 // starts is where a group is in partitions of one topic.

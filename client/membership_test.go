@@ -149,3 +149,22 @@ func TestAFencedCommitConcernsItsPartitionOnly(t *testing.T) {
 	<-ran
 	b.locked(func() { require.Zero(t, topic.committed["g"][1]) })
 }
+
+// A member that begins on partitions which the next topic of the name does not have goes on with its next assignment.
+func TestAMemberOutlivesPartitionsOfAnEarlierTopic(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.fill("t", 0, 1, texts(1)...)
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op != wire.OpOffsets {
+			return false
+		}
+		b.setHook(nil)
+		c.fail(f, wire.Errorf(wire.CodePartitionNotFound, "topic %q has no such partition", "t"))
+		return true
+	})
+	s := Group("g", "t")
+	s.SessionTimeout = 100 * time.Millisecond
+	err := dial(t, b, Options{}).Run(within(t), s, func(context.Context, *Message) error { return ErrStop })
+	require.NoError(t, err)
+}
