@@ -32,10 +32,10 @@ import (
 // number of bytes in either direction, by being cut or by falling silent.
 type flaky struct {
 	net.Listener
-	to string
 	wg sync.WaitGroup
 
 	mu    sync.Mutex // guards the fields below
+	to    string     // "" for a broker that does not answer
 	rng   *rand.Rand
 	wild  bool
 	lines map[net.Conn]struct{}
@@ -73,6 +73,14 @@ func (f *flaky) cut() {
 	}
 }
 
+// lead ends all connections; those that come now go to another broker.
+func (f *flaky) lead(to string) {
+	f.mu.Lock()
+	f.to = to
+	f.mu.Unlock()
+	f.cut()
+}
+
 // calm ends all connections; those that come now hold.
 func (f *flaky) calm() {
 	f.mu.Lock()
@@ -92,14 +100,21 @@ func (f *flaky) fate() (after int, silent bool) {
 }
 
 func (f *flaky) connect(near net.Conn) {
-	far, err := net.Dial("tcp", f.to)
+	f.mu.Lock()
+	to := f.to
+	f.mu.Unlock()
+	far, err := net.Dial("tcp", to)
 	if err != nil {
 		_ = near.Close()
 		return
 	}
 	f.mu.Lock()
 	f.lines[near], f.lines[far] = struct{}{}, struct{}{}
+	led := f.to != to
 	f.mu.Unlock()
+	if led {
+		_, _ = near.Close(), far.Close()
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.carry(near, far) })
 	wg.Go(func() { f.carry(far, near) })
@@ -499,8 +514,8 @@ func (s *saga) trouble(restarts bool) {
 
 func (s *saga) read(c *client.Client, topic string, p int) func(yield func(*client.Message) bool) {
 	return func(yield func(*client.Message) bool) {
-		for at := uint64(0); ; {
-			f, err := c.Fetch(s.calm, client.FetchRequest{Topic: topic, Partition: p, From: client.At(at)})
+		for from := client.Start(); ; {
+			f, err := c.Fetch(s.calm, client.FetchRequest{Topic: topic, Partition: p, From: from})
 			if err != nil {
 				s.failf("read: %v", err)
 				return
@@ -510,9 +525,10 @@ func (s *saga) read(c *client.Client, topic string, p int) func(yield func(*clie
 					return
 				}
 			}
-			if at = f.Next; at >= f.Visible {
+			if f.Next >= f.Visible {
 				return
 			}
+			from = client.At(f.Next)
 		}
 	}
 }
