@@ -164,7 +164,7 @@ func TestRefusedFilesMarkTheLine(t *testing.T) {
 	f("port: 1\nhttp_port: 8222\n", 2, 1, `"http_port" is a key of nats-server: write server.admin: 127.0.0.1:8222`, "http_port")
 	f("port = 1\n", 1, 1, `the file is YAML: key: value`, "port = 1")
 	f("authorization {\n  user: a\n}\n", 1, 1, `the file is YAML: key: value`, "authorization {")
-	f("users:\n  - user: a\n    passwd: b\n", 3, 5, `unknown field "passwd"`, "passwd: b")
+	f("users:\n  - user: a\n    passwd: b\n", 3, 5, `unknown field "passwd"`, "passwd: …")
 	f("users: 1\n", 1, 8, `a list is expected here`, "users: 1")
 	f("users:\n  - user: a\n    permissions:\n      publish:\n        alow: x\n", 5, 9, `unknown field "alow"`, "alow: x")
 	f("authorization:\n  usr: a\n", 2, 3, `unknown key "authorization.usr"`, "usr: a")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"regexp"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -65,7 +66,7 @@ func cannotRead(err error) string {
 
 func (c *Config) parse(path string, b []byte) error {
 	loaded := *c
-	f := file{path: path, settings: make(map[string]Setting), sections: make(map[string]bool), given: make(map[string]string)}
+	f := file{path: path, settings: make(map[string]Setting), sections: make(map[string]bool), given: make(map[any]string)}
 	for _, s := range loaded.Settings() {
 		f.add(s)
 	}
@@ -87,14 +88,16 @@ func (c *Config) parse(path string, b []byte) error {
 	return nil
 }
 
+const noAnchors = "YAML's anchors, aliases and tags have no meaning here"
+
 // file is a configuration file that is being read.
 type file struct {
 	path     string
 	settings map[string]Setting
 	sections map[string]bool
-	blocks   map[string]any    // where to decode keys whose values are not scalars
-	keys     []string          // all keys and sections, for suggestions
-	given    map[string]string // settings that the file has set so far, and by which of their names
+	blocks   map[string]any // where to decode keys whose values are not scalars
+	keys     []string       // all keys and sections, for suggestions
+	given    map[any]string // what the file has set so far, by key or by place, and by which of its names
 }
 
 func (f *file) add(s Setting) {
@@ -154,12 +157,15 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	_, plain := kv.Value.(ast.ScalarNode)
 	_, block := f.blocks[key]
 	if t := kv.Value.Type(); !block && (t == ast.AnchorType || t == ast.AliasType || t == ast.TagType) {
-		return f.refuse(kv.Value.GetToken(), "YAML's anchors, aliases and tags have no meaning here")
+		return f.refuse(kv.Value.GetToken(), noAnchors)
 	}
 	if _, both := aliases[key]; f.sections[key] && (!both || !plain) {
 		return f.section(key+".", kv.Value)
 	}
 	if block, ok := f.blocks[key]; ok {
+		if err := f.once(tok, block, written); err != nil {
+			return err
+		}
 		return f.decode(kv.Value, block)
 	}
 	if name, ok := aliases[key]; ok {
@@ -169,10 +175,9 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	if !ok {
 		return f.refuse(tok, unknown(key, f.keys))
 	}
-	if other, twice := f.given[key]; twice {
-		return f.refuse(tok, fmt.Sprintf("%s and %s are the same setting", other, written))
+	if err := f.once(tok, key, written); err != nil {
+		return err
 	}
-	f.given[key] = written
 	if kv.Value.Type() == ast.NullType {
 		return nil
 	}
@@ -182,6 +187,15 @@ func (f *file) pair(prefix string, kv *ast.MappingValueNode) error {
 	if err := s.Value.Set(kv.Value.GetToken().Value); err != nil {
 		return f.refuse(kv.Value.GetToken(), fmt.Sprintf("%s: %v", key, err))
 	}
+	return nil
+}
+
+// once refuses a setting that the file has set already, by another of its names.
+func (f *file) once(tok *token.Token, setting any, written string) error {
+	if other, twice := f.given[setting]; twice {
+		return f.refuse(tok, fmt.Sprintf("%s and %s are the same setting", other, written))
+	}
+	f.given[setting] = written
 	return nil
 }
 
@@ -200,9 +214,16 @@ func (f *file) refuse(tok *token.Token, reason string) error {
 	var p printer.Printer
 	return &FileError{
 		Path: f.path, Line: tok.Position.Line, Column: tok.Position.Column,
-		Reason: reason, Excerpt: p.PrintErrorToken(tok, false),
+		Reason: reason, Excerpt: withoutSecrets(p.PrintErrorToken(tok, false)),
 	}
 }
+
+// secretValue matches what follows the key of a password, a token or an nkey, also of a mistyped one, up to the end of
+// the line: what is not YAML tells no better where a secret ends.
+var secretValue = regexp.MustCompile(`(?i)((?:pas|pw|tok|secret|nkey)[\w-]*["']?[ \t]*[:=][ \t]*)\S.*`)
+
+// withoutSecrets hides them in lines of a file: what is shown on stderr ends in the logs of a service.
+func withoutSecrets(lines string) string { return secretValue.ReplaceAllString(lines, "$1…") }
 
 // notYAML adds to a FileError what the file should look like. People come with the files of other programs.
 func (f *file) notYAML(err error) error {
@@ -225,8 +246,11 @@ func (f *file) syntax(err error) error {
 func reason(err yaml.Error) string {
 	switch e := err.(type) {
 	case *yaml.UnexpectedNodeTypeError:
-		if e.Expected == ast.SequenceType {
+		switch e.Expected {
+		case ast.SequenceType:
 			return "a list is expected here"
+		case ast.StringType:
+			return "one plain value is expected here"
 		}
 		return "keys and values are expected here"
 	case *yaml.TypeError:

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/rafka-mq/rafka/auth"
 )
@@ -15,19 +17,39 @@ import (
 // users holds the logins of a file, in the form of the file. They may also be in a block called
 // authorization, as in NATS.
 type users struct {
-	user, password, token string
+	user, password, token plain
 	list                  []userEntry
 	nkeys                 []userEntry
 	defaults              optional
-	noAuthUser            string
+	noAuthUser            plain
+}
+
+// plain is a value as it is written: what YAML takes for a number, such as the password 0123, is text here.
+type plain string
+
+// UnmarshalYAML reads any scalar.
+func (p *plain) UnmarshalYAML(n ast.Node) error {
+	switch n := n.(type) {
+	case *ast.NullNode:
+		*p = ""
+	case *ast.LiteralNode:
+		*p = plain(n.Value.Value)
+	case *ast.TagNode:
+		return p.UnmarshalYAML(n.Value)
+	case ast.ScalarNode:
+		*p = plain(n.GetToken().Value)
+	default:
+		return &yaml.UnexpectedNodeTypeError{Actual: n.Type(), Expected: ast.StringType, Token: n.GetToken()}
+	}
+	return nil
 }
 
 // userEntry is an element of users or nkeys.
 type userEntry struct {
-	User        string       `yaml:"user"`
-	Password    string       `yaml:"password"`
-	Pass        string       `yaml:"pass"` // as in NATS: the same
-	NKey        string       `yaml:"nkey"`
+	User        plain        `yaml:"user"`
+	Password    plain        `yaml:"password"`
+	Pass        plain        `yaml:"pass"` // as in NATS: the same
+	NKey        plain        `yaml:"nkey"`
 	Permissions *permissions `yaml:"permissions"`
 }
 
@@ -53,16 +75,19 @@ type patterns []string
 
 // UnmarshalYAML reads either form.
 func (p *patterns) UnmarshalYAML(decode func(any) error) error {
-	var list []string
+	var list []plain
 	if decode(&list) == nil {
-		*p = list
+		*p = nil
+		for _, one := range list {
+			*p = append(*p, string(one))
+		}
 		return nil
 	}
-	var one string
+	var one plain
 	if err := decode(&one); err != nil {
 		return expected("a subject or a list of subjects is expected here", err)
 	}
-	*p = patterns{one}
+	*p = patterns{string(one)}
 	return nil
 }
 
@@ -130,7 +155,10 @@ func expected(what string, err error) error {
 
 // users returns the logins that the configuration has so far.
 func (c *Config) users() *users {
-	return &users{user: c.Auth.User, password: c.Auth.Password, token: c.Auth.Token, noAuthUser: c.Auth.NoAuthUser}
+	return &users{
+		user: plain(c.Auth.User), password: plain(c.Auth.Password), token: plain(c.Auth.Token),
+		noAuthUser: plain(c.Auth.NoAuthUser),
+	}
 }
 
 // blocks returns where to decode the keys that are about logins.
@@ -148,7 +176,8 @@ func (u *users) blocks() map[string]any {
 
 // apply copies what the file has into c.
 func (u *users) apply(c *auth.Config) {
-	c.User, c.Password, c.Token, c.NoAuthUser = u.user, u.password, u.token, u.noAuthUser
+	c.User, c.Password, c.Token = string(u.user), string(u.password), string(u.token)
+	c.NoAuthUser = string(u.noAuthUser)
 	if u.defaults.permissions != nil {
 		c.Default = u.defaults.auth()
 	}
@@ -157,7 +186,10 @@ func (u *users) apply(c *auth.Config) {
 	}
 	c.Users = nil
 	for _, e := range append(u.list, u.nkeys...) {
-		c.Users = append(c.Users, auth.User{Name: e.User, Password: cmp.Or(e.Password, e.Pass), NKey: e.NKey, Permissions: e.Permissions.auth()})
+		c.Users = append(c.Users, auth.User{
+			Name: string(e.User), Password: string(cmp.Or(e.Password, e.Pass)), NKey: strings.TrimSpace(string(e.NKey)),
+			Permissions: e.Permissions.auth(),
+		})
 	}
 }
 

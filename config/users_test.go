@@ -25,6 +25,7 @@ func TestUsersOfAFile(t *testing.T) {
 	f("authorization: {user: me, pass: x}\n", auth.Config{User: "me", Password: "x"})
 	f("users: [{user: a, pass: x}]\n", auth.Config{Users: []auth.User{{Name: "a", Password: "x"}}})
 	f("token: s3cret\n", auth.Config{Token: "s3cret"})
+	f("token: |-\n  s3cret\n", auth.Config{Token: "s3cret"})
 	f("authorization:\n  token: s3cret\n  timeout: 3\n", auth.Config{Token: "s3cret"})
 	const nkey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
 	users := auth.Config{
@@ -61,6 +62,61 @@ no_auth_user: b
    "allow_responses": {"max": 5, "expires": "60"}, "admin": [">"]}},
   {"user": "b", "password": "y"}, {"nkey": "`+nkey+`", "permissions": {"allow_responses": true}}],
   "default_permissions": {"publish": ["p", "q"]}, "no_auth_user": "b"}}`, users)
+}
+
+// YAML takes some values for numbers or for words of its own. Who logs in types them as they are written.
+func TestLoginsAreTextAsWritten(t *testing.T) {
+	for _, written := range []string{"0123", "1_000", "0x1F", "1.10", "+5", ".5", "1e3", "yes", "true", ".inf", "2026-01-01"} {
+		c, err := parse(t, "users:\n- user: "+written+"\n  password: "+written+"\n  permissions: {publish: ["+written+"]}\n")
+		require.NoError(t, err)
+		p := &auth.Permissions{Publish: auth.Rule{Allow: []string{written}}}
+		require.Equal(t, []auth.User{{Name: written, Password: written, Permissions: p}}, c.Auth.Users)
+		c, err = parse(t, "token: "+written+"\n")
+		require.NoError(t, err)
+		require.Equal(t, written, c.Auth.Token)
+	}
+	c, err := parse(t, "users:\n- user: &name ann\n  password: *name\n- user: !!str 012\n")
+	require.NoError(t, err)
+	require.Equal(t, []auth.User{{Name: "ann", Password: "ann"}, {Name: "012"}}, c.Auth.Users)
+}
+
+// A login is given once, as any other setting.
+func TestALoginGivenTwice(t *testing.T) {
+	f := func(yml, want string) {
+		t.Helper()
+		_, err := parse(t, yml)
+		require.ErrorContains(t, err, want)
+	}
+	f("token: a\nauthorization: {token: b}\n", "token and authorization.token are the same setting")
+	f("authorization: {user: u, password: a, pass: b}\n", "authorization.password and authorization.pass are the same setting")
+	f("users: []\nauthorization: {users: []}\n", "users and authorization.users are the same setting")
+}
+
+// The lines of a file that an error shows end in the log of a service: no secret may be in them.
+func TestErrorsShowNoSecrets(t *testing.T) {
+	f := func(yml string) {
+		t.Helper()
+		c, err := parse(t, yml)
+		if err == nil {
+			err = c.Validate()
+		}
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "S3C", yml)
+		if e, ok := errors.AsType[*FileError](err); ok {
+			require.NotContains(t, e.Excerpt, "S3C", yml)
+			require.NotEmpty(t, e.Excerpt)
+		}
+	}
+	f("users:\n- user: ann\n  password: S3CRET\n  permision: {}\n")
+	f("users:\n- user: ann\n  pasword: S3CRET\n")
+	f("users: [{user: a, pass: \"S3C}RET}]\n")
+	f("server:\n  nam: x\ntoken: S3CRET\n")
+	f("token:S3CRET\n")
+	f("token: S3CRET: x\n")
+	f("token: [S3CRET]\n")
+	f(`{"authorization": {"password": "S3CRET", "users": 1}}`)
+	f("authorization {\n  token = \"S3CRET\"\n}\n")
+	f("nkeys: [{nkey: ' SUS3CRET'}]\n")
 }
 
 // The names of NATS set the same settings.
