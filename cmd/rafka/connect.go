@@ -64,7 +64,19 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 			hint: "name a broker: --server HOST:PORT",
 		}
 	}
-	return nil, noConnection(cmp.Or(c.server, client.DefaultAddr), err)
+	return nil, noConnection(cmp.Or(withoutLogin(c.server), client.DefaultAddr), err)
+}
+
+// withoutLogin returns addresses of brokers as they may be shown: a URL can hold a password or a token.
+func withoutLogin(server string) string {
+	list := strings.Split(server, ",")
+	for i, one := range list {
+		scheme, rest, isURL := strings.Cut(one, "://")
+		if at := strings.LastIndexByte(rest, '@'); isURL && at >= 0 {
+			list[i] = scheme + "://" + rest[at+1:]
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // noConnection returns the failure for a server with which there is no connection because of err.
@@ -139,7 +151,7 @@ func (c *cli) withTopicHint(cl *client.Client, err error) error {
 		names[i] = t.Topic
 	}
 	f := explain(err)
-	f.err = fmt.Errorf("topic %q does not exist on %s", e.Topic, c.server)
+	f.err = fmt.Errorf("topic %q does not exist on %s", e.Topic, withoutLogin(c.server))
 	f.hint = "create it: rafka topic create " + e.Topic
 	if near := config.Nearest(e.Topic, names); near != "" {
 		f.hint = "did you mean: " + near + "?      " + f.hint
