@@ -142,7 +142,22 @@ func parseRange(s string, now time.Time) (Range, error) {
 	if len(found) != 1 {
 		return Range{}, fmt.Errorf("client: bad range %q: want A:B, two positions such as 100:200 or @-2h:@-1h", s)
 	}
+	if found[0].reversed() {
+		return Range{}, fmt.Errorf("client: bad range %q: it ends before it begins", s)
+	}
 	return found[0], nil
+}
+
+// reversed reports whether r holds nothing, whatever is stored, because its positions are in the wrong order.
+func (r Range) reversed() bool {
+	a, b := r.From, r.To
+	switch {
+	case a.kind != b.kind:
+		return a.kind == fromEnd || b.kind == fromStart
+	case a.kind == beforeEnd || a.kind == beforeCommitted:
+		return a.value < b.value
+	}
+	return a.value > b.value
 }
 
 func rangeOf(a, b string, now time.Time) (r Range, ok bool) {
