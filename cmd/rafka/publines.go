@@ -103,14 +103,32 @@ func (c *cli) pubLines(ctx context.Context, cl *client.Client, p *publication) e
 	bar := c.progress(in, "publish")
 	t := &tally{c: c}
 	readErr := eachLine(ctx, bar.reader(in), func(line []byte) error { return p.send(ctx, cl, line, t) })
-	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
-	defer cancel()
-	flushErr := cl.Flush(flushing)
+	flushErr := c.flush(ctx, cl)
 	bar.finish()
 	if err := t.print(); err != nil {
 		return err
 	}
 	return t.report(p.topic, time.Since(start), errors.Join(readErr, flushErr))
+}
+
+// interruptGrace is how long what was sent may wait for its answers after an interrupt. A broker that is there answers
+// sooner.
+const interruptGrace = time.Second
+
+// flush waits until everything that was sent is answered.
+func (c *cli) flush(ctx context.Context, cl *client.Client) error {
+	waiting, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	err := cl.Flush(waiting)
+	if ctx.Err() == nil {
+		return err
+	}
+	waiting, cancel = context.WithTimeout(context.WithoutCancel(ctx), min(c.timeout, interruptGrace))
+	defer cancel()
+	if err := cl.Flush(waiting); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	return nil
 }
 
 // send publishes one line. It fails only when going on makes no sense.
