@@ -20,8 +20,9 @@ type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(name string) (string, bool)
-	inTTY          bool // stdin is a terminal, so a person can answer
-	outTTY, errTTY bool // stdout, stderr are terminals
+	inTTY          bool    // stdin is a terminal, so a person can answer
+	outTTY, errTTY bool    // stdout, stderr are terminals
+	printed        watched // stdout, for cobra: help, versions and completions
 
 	server   string
 	output   string
@@ -36,7 +37,7 @@ type cli struct {
 func newCLI(stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) *cli {
 	return &cli{
 		stdin: stdin, stdout: stdout, stderr: stderr, env: env,
-		inTTY: isTerminal(stdin), outTTY: isTerminal(stdout), errTTY: isTerminal(stderr),
+		inTTY: isTerminal(stdin), outTTY: isTerminal(stdout), errTTY: isTerminal(stderr), printed: watched{Writer: stdout},
 	}
 }
 
@@ -52,7 +53,7 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		c.completeValues(root) // only then: to go through all flags takes longer than many commands
 	}
-	err := root.ExecuteContext(ctx)
+	err := cmp.Or(root.ExecuteContext(ctx), c.printed.err)
 	if err == nil {
 		return exitOK
 	}
@@ -66,6 +67,18 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	}
 	c.reportFailure(f)
 	return f.exit
+}
+
+// watched keeps the first error of a writer: cobra ignores it.
+type watched struct {
+	io.Writer
+	err error
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	w.err = cmp.Or(w.err, err)
+	return n, err
 }
 
 // outputAsked returns the output format that args or the environment ask for, when args have an
@@ -109,7 +122,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	}
 	root.SetVersionTemplate("rafka {{.Version}}\n")
 	root.SetIn(c.stdin)
-	root.SetOut(c.stdout)
+	root.SetOut(&c.printed)
 	root.SetErr(c.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef(cmd, "%v", err)
