@@ -95,7 +95,7 @@ func noConnection(server string, err error) *failure {
 	case distrusted:
 		f.hint = "--tls-ca names the authority that signed the broker's certificate; --server has to name a host that is in it"
 	case network != nil && network.Op == "remote error": // an alert of TLS
-		f.hint = "if the broker asks for a certificate: --tls-cert and --tls-key name one"
+		f.hint = "if the broker asks for a certificate: --tls-cert and --tls-key name one that its tls.ca has signed"
 	case network != nil, errors.Is(err, context.DeadlineExceeded):
 		if network != nil && !strings.Contains(server, ",") {
 			err = network.Err // it says the address again

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 
@@ -94,4 +95,23 @@ func TestInterruptsAndEmptyFailuresSayNothing(t *testing.T) {
 	c.reportFailure(explain(errInterrupted))
 	c.reportFailure(&failure{exit: 2})
 	require.Empty(t, b.String())
+}
+
+// A broker that cannot start says whether that is because of its directory or of its address.
+func TestStartFailuresSayWhatToDo(t *testing.T) {
+	hint := func(err error) string {
+		return explain(startFailure(fmt.Errorf("start: %w", err), config.Default())).hint
+	}
+	directory := func(err error) error { return &os.PathError{Op: "mkdir", Path: "data", Err: err} }
+	require.Contains(t, hint(directory(syscall.EACCES)), "--data")
+	require.Contains(t, hint(directory(syscall.EROFS)), "--data")
+	require.Contains(t, hint(directory(syscall.ENOTDIR)), "--data names a directory")
+	address := func(err error) error {
+		return &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", err)}
+	}
+	require.Contains(t, hint(address(syscall.EACCES)), "ports from 1024 on")
+	require.Contains(t, hint(address(syscall.EADDRNOTAVAIL)), "an address of this machine")
+	require.Contains(t, hint(address(syscall.EADDRINUSE)), "another program listens there")
+	require.Contains(t, hint(&net.OpError{Op: "listen", Err: &net.DNSError{}}), "an address of this machine")
+	require.Empty(t, hint(directory(syscall.EIO)))
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 const getExample = `  rafka topic create users --set cleanup=compact
@@ -28,6 +30,11 @@ func (c *cli) getCommand() *cobra.Command {
 				ctx, cancel := c.asking(cmd.Context())
 				defer cancel()
 				m, err := cl.Get(ctx, args[0], []byte(args[1]))
+				if errors.Is(err, wire.CodeInvalid) {
+					f := explain(err)
+					f.hint = "rafka topic edit TOPIC --set cleanup=compact keeps the latest message of every key, and looks it up"
+					return f
+				}
 				if err != nil {
 					return err
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -154,12 +155,17 @@ var promise = map[string]string{
 // startFailure adds to common reasons why a broker does not start what to do about them.
 func startFailure(err error, cfg config.Config) error {
 	f := &failure{exit: exitFailed, name: "START_FAILED", err: err}
+	_, isNetwork := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		f.exit = exitConflict
 		f.hint = "another program listens there: --listen 127.0.0.1:0 takes a free port, --admin off needs none"
-	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EACCES):
-		f.hint = "see --listen, --admin and --data: the address or the directory is not ours to use"
+	case isNetwork && errors.Is(err, syscall.EACCES):
+		f.hint = "this user may not listen there: --listen and --admin take ports from 1024 on"
+	case isNetwork:
+		f.hint = "--listen and --admin take an address of this machine, such as 127.0.0.1:4222 or 0.0.0.0:4222"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EROFS):
+		f.hint = "the user who runs the broker needs a directory to write to, with all that is in it: see --data"
 	case errors.Is(err, syscall.ENOTDIR):
 		f.hint = "--data names a directory, which is made if it is missing"
 	case errors.Is(err, syscall.EFBIG):
