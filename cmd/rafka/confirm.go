@@ -13,18 +13,27 @@ import (
 
 // destructive holds the flags of every command that removes something.
 type destructive struct {
-	yes, dryRun bool
+	yes bool
+	dryRun
+}
+
+// dryRun is part of what a command prints as JSON: nothing was done of it if DryRun is set.
+type dryRun struct {
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 func (d *destructive) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&d.yes, "yes", "y", false, "do not ask for a confirmation")
-	fs.BoolVar(&d.dryRun, "dry-run", false, "only show what would be done")
+	fs.BoolVar(&d.DryRun, "dry-run", false, "only show what would be done")
 }
 
-// confirm reports whether to go on with what. It asks on a terminal; elsewhere --yes is required.
-func (d *destructive) confirm(c *cli, cmd *cobra.Command, what string) (bool, error) {
+// confirm reports whether to go on with what. It asks on a terminal; elsewhere --yes is required. A dry run reports
+// change with JSON output, unless it is nil because the command has printed what it would do.
+func (d *destructive) confirm(c *cli, cmd *cobra.Command, change any, what string) (bool, error) {
 	switch {
-	case d.dryRun:
+	case d.DryRun && change != nil:
+		return false, c.report(change, "would %s", what)
+	case d.DryRun:
 		c.sayf("would %s", what)
 		return false, nil
 	case d.yes:

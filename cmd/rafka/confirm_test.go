@@ -17,13 +17,13 @@ func TestConfirm(t *testing.T) {
 		c.inTTY, c.errTTY = tty, tty
 		cmd := &cobra.Command{Use: "rm"}
 		cmd.SetContext(t.Context())
-		ok, err := d.confirm(c, cmd, "remove all")
+		ok, err := d.confirm(c, cmd, topicChange{}, "remove all")
 		require.Equal(t, wantOK, ok)
 		require.Equal(t, wantSaid, said.String())
 		return err
 	}
 	require.NoError(t, f(destructive{yes: true}, false, "", true, ""))
-	require.NoError(t, f(destructive{dryRun: true, yes: true}, true, "", false, "would remove all\n"))
+	require.NoError(t, f(destructive{dryRun: dryRun{true}, yes: true}, true, "", false, "would remove all\n"))
 	require.NoError(t, f(destructive{}, true, "y\n", true, "remove all? [y/N] "))
 	require.NoError(t, f(destructive{}, true, "Yes", true, "remove all? [y/N] "))
 	require.NoError(t, f(destructive{}, true, "\n", false, "remove all? [y/N] nothing was done\n"))

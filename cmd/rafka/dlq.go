@@ -319,6 +319,7 @@ type deadChange struct {
 	Action   string `json:"action"` // replayed or purged
 	Name     string `json:"name"`   // of the queue or the dead-letter topic
 	Messages int    `json:"messages"`
+	dryRun
 }
 
 func (c *cli) dlqActionCommand(a *deadAction, short, example string) *cobra.Command {
@@ -341,7 +342,7 @@ func (c *cli) dlqActionCommand(a *deadAction, short, example string) *cobra.Comm
 func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, a *deadAction) error {
 	ctx := cmd.Context()
 	if !a.ask.yes {
-		total := uint64(0)
+		total := 0
 		err := deadLetters(ctx, cl, name, &a.filter, func(*client.DeadLetter) error {
 			total++
 			return nil
@@ -349,7 +350,9 @@ func (c *cli) changeDead(cmd *cobra.Command, cl *client.Client, name string, a *
 		if err != nil {
 			return err
 		}
-		ok, err := a.ask.confirm(c, cmd, fmt.Sprintf("%s %s of %q", a.verb, plural(total, "dead letter"), name))
+		change := deadChange{a.done, name, total, a.ask.dryRun}
+		what := fmt.Sprintf("%s %s of %q", a.verb, plural(uint64(total), "dead letter"), name)
+		ok, err := a.ask.confirm(c, cmd, change, what)
 		if err != nil || !ok {
 			return err
 		}

@@ -250,9 +250,10 @@ func missingGroup(err error, name string) error {
 	return f
 }
 
-// lagRow is the lag of a group, of one of its topics, or of one partition.
+// lagRow is the lag of a group or queue, of one of its topics, or of one partition.
 type lagRow struct {
 	Group      string  `json:"group"`
+	Mode       string  `json:"mode"`
 	Topic      string  `json:"topic,omitempty"`     // absent: all topics
 	Partition  *int    `json:"partition,omitempty"` // absent: all partitions
 	Lag        uint64  `json:"lag"`
@@ -268,25 +269,28 @@ func (r *lagRow) add(g *wire.GroupInfo) {
 // the greatest lag come first.
 func lags(infos []wire.GroupInfo, partitions bool) []lagRow {
 	sort := func(a, b wire.GroupInfo) int {
-		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+		return cmp.Or(
+			cmp.Compare(a.Group, b.Group), cmp.Compare(a.Mode, b.Mode),
+			cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition),
+		)
 	}
 	slices.SortStableFunc(infos, sort)
 	var groups [][]lagRow
 	for i := range infos {
 		g := &infos[i]
-		if n := len(groups); n == 0 || groups[n-1][0].Group != g.Group {
-			groups = append(groups, []lagRow{{Group: g.Group}})
+		if n := len(groups); n == 0 || groups[n-1][0].Group != g.Group || groups[n-1][0].Mode != g.Mode {
+			groups = append(groups, []lagRow{{Group: g.Group, Mode: g.Mode}})
 		}
 		rows := &groups[len(groups)-1]
 		at := slices.IndexFunc(*rows, func(r lagRow) bool { return r.Topic == g.Topic && r.Partition == nil })
 		if at < 0 {
 			at = len(*rows)
-			*rows = append(*rows, lagRow{Group: g.Group, Topic: g.Topic})
+			*rows = append(*rows, lagRow{Group: g.Group, Mode: g.Mode, Topic: g.Topic})
 		}
 		(*rows)[0].add(g)
 		(*rows)[at].add(g)
 		if partitions {
-			*rows = append(*rows, lagRow{Group: g.Group, Topic: g.Topic, Partition: &g.Partition, Lag: g.Lag, LagSeconds: g.LagSeconds})
+			*rows = append(*rows, lagRow{g.Group, g.Mode, g.Topic, &g.Partition, g.Lag, g.LagSeconds})
 		}
 	}
 	slices.SortStableFunc(groups, func(a, b []lagRow) int { return cmp.Compare(b[0].Lag, a[0].Lag) })
@@ -307,13 +311,13 @@ func (c *cli) groupLagCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printList(c, lags(infos, partitions || len(args) > 0), []string{"GROUP", "TOPIC", "PARTITION", "LAG", "LAG-TIME"},
+				return printList(c, lags(infos, partitions || len(args) > 0), []string{"GROUP", "MODE", "TOPIC", "PARTITION", "LAG", "LAG-TIME"},
 					func(r lagRow) []any {
 						partition := "all"
 						if r.Partition != nil {
 							partition = fmt.Sprint(*r.Partition)
 						}
-						return []any{r.Group, cmp.Or(r.Topic, "all"), partition, r.Lag, seconds(r.LagSeconds)}
+						return []any{r.Group, r.Mode, cmp.Or(r.Topic, "all"), partition, r.Lag, seconds(r.LagSeconds)}
 					})
 			})
 		},
@@ -327,6 +331,7 @@ type groupChange struct {
 	Action string `json:"action"` // paused, resumed or removed
 	Group  string `json:"group"`
 	Topic  string `json:"topic,omitempty"` // absent: on all topics
+	dryRun
 }
 
 func (c *cli) groupPauseCommand(pause bool) *cobra.Command {
@@ -381,7 +386,8 @@ func (c *cli) removeGroup(cmd *cobra.Command, cl *client.Client, d *destructive,
 	if topic != "" {
 		what += " on topic " + topic
 	}
-	ok, err := d.confirm(c, cmd, what)
+	change := groupChange{"removed", name, topic, d.dryRun}
+	ok, err := d.confirm(c, cmd, change, what)
 	if err != nil || !ok {
 		return err
 	}
@@ -393,5 +399,5 @@ func (c *cli) removeGroup(cmd *cobra.Command, cl *client.Client, d *destructive,
 		}
 		return missingGroup(err, name)
 	}
-	return c.report(groupChange{Action: "removed", Group: name, Topic: topic}, "forgot %q", name)
+	return c.report(change, "forgot %q", name)
 }

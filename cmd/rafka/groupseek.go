@@ -86,7 +86,7 @@ func (c *cli) seek(cmd *cobra.Command, cl *client.Client, s *seek, group string,
 		return err
 	}
 	what := fmt.Sprintf("move group %q to %s: %s to read again, %s to leave out", group, to, plural(again, "message"), plural(skipped, "message"))
-	ok, err := s.confirm(c, cmd, what)
+	ok, err := s.confirm(c, cmd, nil, what)
 	if err != nil || !ok {
 		return err
 	}

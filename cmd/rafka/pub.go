@@ -51,6 +51,7 @@ type publication struct {
 type receipt struct {
 	Topic     string  `json:"topic"`
 	Partition int     `json:"partition"`
+	Name      string  `json:"name,omitempty"`     // of a scheduled message, as rafka sched takes it
 	Offset    *uint64 `json:"offset,omitempty"`   // nil when it is not known: at level none, and of a scheduled message
 	Schedule  uint64  `json:"schedule,omitempty"` // id of a scheduled message
 	Level     string  `json:"durability"`
@@ -61,15 +62,17 @@ func newReceipt(r client.Receipt) receipt {
 	out := receipt{
 		Topic: r.Topic, Partition: r.Partition, Schedule: r.Schedule, Level: r.Level.String(), Duplicate: r.Duplicate,
 	}
-	if r.Schedule == 0 && r.Level != wire.LevelNone {
+	if r.Schedule != 0 {
+		out.Name = scheduleName(r.Topic, r.Partition, r.Schedule)
+	} else if r.Level != wire.LevelNone {
 		out.Offset = &r.Offset
 	}
 	return out
 }
 
 func (r receipt) String() string {
-	if r.Schedule != 0 {
-		return scheduleName(r.Topic, r.Partition, r.Schedule)
+	if r.Name != "" {
+		return r.Name
 	}
 	s := fmt.Sprintf("%s/%d", r.Topic, r.Partition)
 	if r.Offset != nil {

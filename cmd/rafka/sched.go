@@ -230,6 +230,7 @@ type schedChange struct {
 	Topic     string `json:"topic"`
 	Partition int    `json:"partition"`
 	ID        uint64 `json:"id"`
+	dryRun
 }
 
 func (c *cli) cancelSchedule(cmd *cobra.Command, cl *client.Client, d *destructive, name string) error {
@@ -240,7 +241,8 @@ func (c *cli) cancelSchedule(cmd *cobra.Command, cl *client.Client, d *destructi
 	if _, err := cl.Schedule(cmd.Context(), topic, partition, id); err != nil {
 		return err
 	}
-	ok, err := d.confirm(c, cmd, fmt.Sprintf("cancel %s", name))
+	change := schedChange{"cancelled", name, topic, partition, id, d.dryRun}
+	ok, err := d.confirm(c, cmd, change, fmt.Sprintf("cancel %s", name))
 	if err != nil || !ok {
 		return err
 	}
@@ -251,6 +253,5 @@ func (c *cli) cancelSchedule(cmd *cobra.Command, cl *client.Client, d *destructi
 	if missing > 0 {
 		return fmt.Errorf("%s does not wait any more: it is being published, or was cancelled meanwhile", name)
 	}
-	what := schedChange{Action: "cancelled", Name: name, Topic: topic, Partition: partition, ID: id}
-	return c.report(what, "cancelled %s", name)
+	return c.report(change, "cancelled %s", name)
 }

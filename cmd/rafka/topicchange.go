@@ -126,6 +126,7 @@ type topicChange struct {
 	Action   string `json:"action"` // removed or purged
 	Topic    string `json:"topic"`
 	Messages uint64 `json:"messages"`
+	dryRun
 }
 
 func (c *cli) topicRemoveCommand() *cobra.Command {
@@ -149,14 +150,15 @@ func (c *cli) removeTopic(cmd *cobra.Command, cl *client.Client, d *destructive,
 		return err
 	}
 	row := newTopicRow(info)
-	ok, err := d.confirm(c, cmd, fmt.Sprintf("remove topic %q with %s", name, plural(row.Messages, "message")))
+	change := topicChange{"removed", name, row.Messages, d.dryRun}
+	ok, err := d.confirm(c, cmd, change, fmt.Sprintf("remove topic %q with %s", name, plural(row.Messages, "message")))
 	if err != nil || !ok {
 		return err
 	}
 	if err := cl.DeleteTopic(cmd.Context(), name); err != nil {
 		return err
 	}
-	return c.report(topicChange{Action: "removed", Topic: name, Messages: row.Messages}, "removed topic %q", name)
+	return c.report(change, "removed topic %q", name)
 }
 
 // eachName calls fn for every name. When only some calls succeed, the failure says so.
@@ -225,7 +227,8 @@ func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic
 	for _, k := range cuts {
 		total += k.messages
 	}
-	ok, err := d.confirm(c, cmd, fmt.Sprintf("remove %s from topic %q", plural(total, "message"), topic))
+	change := topicChange{"purged", topic, total, d.dryRun}
+	ok, err := d.confirm(c, cmd, change, fmt.Sprintf("remove %s from topic %q", plural(total, "message"), topic))
 	if err != nil || !ok {
 		return err
 	}
@@ -235,8 +238,7 @@ func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic
 	if err != nil {
 		return err
 	}
-	return c.report(topicChange{Action: "purged", Topic: topic, Messages: total},
-		"removed %s from topic %q", plural(total, "message"), topic)
+	return c.report(change, "removed %s from topic %q", plural(total, "message"), topic)
 }
 
 // planPurge returns, for each partition, the offset before which messages would be removed.
