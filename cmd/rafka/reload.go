@@ -92,6 +92,9 @@ func reload(s *server.Server, cfg config.Config, logger *slog.Logger, again func
 		logger.Error("configuration not reloaded: everything stays as it was", "err", err)
 		return
 	}
+	if fresh.Auth.Empty() && !cfg.Auth.Empty() { // as when the file was empty for a moment
+		logger.Warn("no login is configured any more: everybody may do everything")
+	}
 	for _, key := range changedKeys(cfg, fresh) {
 		logger.Warn("a changed setting needs a restart", "key", key)
 	}
