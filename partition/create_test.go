@@ -389,3 +389,43 @@ func TestADeletionThatFailedIsFinishedLater(t *testing.T) {
 	r.Close()
 	require.NoError(t, s.Close())
 }
+
+// A start removes nothing of a topic before the mark of its deletion is durable: a power cut could take the mark away
+// again.
+func TestAStartRemovesNothingWhoseDeletionMayBeUndone(t *testing.T) {
+	disk := faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("t", 1, nil)
+	require.NoError(t, err)
+	publish(t, topic.Partition(0), "a", "b")
+	require.NoError(t, s.Checkpoint())
+	unflushed := func(op faultfs.Op, name string) error {
+		if op == faultfs.OpSync && strings.Contains(name, "/commit/") {
+			return syscall.EIO
+		}
+		return nil
+	}
+	disk.Fail(unflushed)
+	require.Error(t, r.Delete("t"))
+	killed := disk.Clone()
+	r.Close()
+	_ = s.Close() // the storage has failed
+
+	killed.Fail(unflushed)
+	s, r = faultyRegistry(t, killed)
+	require.Nil(t, r.Topic("t"))
+	cuts := make([]*faultfs.Disk, 8)
+	for seed := range cuts {
+		cuts[seed] = killed.PowerCut(rand.New(rand.NewPCG(uint64(seed), 1)))
+	}
+	r.Close()
+	_ = s.Close()
+	for _, cut := range cuts {
+		s, r = faultyRegistry(t, cut)
+		if topic := r.Topic("t"); topic != nil {
+			require.Equal(t, []string{"a", "b"}, values(t, topic.Partition(0), 0))
+		}
+		r.Close()
+		require.NoError(t, s.Close())
+	}
+}

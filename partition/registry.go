@@ -190,25 +190,26 @@ func (r *Registry) retry(unread []*Partition) {
 	}
 }
 
-// finishDeletions finishes the deletions that have failed. Nothing is removed before the mark of a deletion is durable.
+// finishDeletions finishes the deletions that have failed.
 func (r *Registry) finishDeletions() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dataMu.Lock()
 	left := slices.DeleteFunc(slices.Collect(maps.Values(r.data.Topics)), func(rec *record) bool { return !rec.Deleting })
 	r.dataMu.Unlock()
-	if len(left) == 0 || r.meta.Sync() != nil {
-		return
-	}
 	for _, rec := range left {
 		r.finishDeletion(uuid.MustParse(rec.ID), rec)
 	}
 }
 
-// finishDeletion removes what a crash or a failure left of a deleted topic. When that fails, as it may on a full disk,
-// retry tries again; the topic stays invisible.
+// finishDeletion removes what a crash or a failure left of a deleted topic, once the mark of the deletion is durable: a
+// power cut could undo it before. When that fails, as it may on a full disk, retry tries again; the topic stays
+// invisible.
 func (r *Registry) finishDeletion(id uuid.UUID, rec *record) {
-	err := r.removeLogs(id, rec.Partitions)
+	err := flushError(r.meta.Sync())
+	if err == nil {
+		err = r.removeLogs(id, rec.Partitions)
+	}
 	if err == nil {
 		err = r.change(change{Deleted: rec.ID})
 	}
