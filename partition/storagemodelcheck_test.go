@@ -240,7 +240,7 @@ func (m *storageModel) checkConsumers(p *modelPart) {
 	require.Equal(m.t, p.facts.commits, ok, "%s", p.p)
 	require.Equal(m.t, p.facts.committed, c.Offset, "%s", p.p)
 	require.Equal(m.t, p.facts.queue, p.p.HasQueue("w"), "%s", p.p)
-	if !ok || !p.facts.queue {
+	if !p.facts.queue {
 		return
 	}
 	list, err := p.p.Pending(nil, "w", 0, 1<<20)
