@@ -195,7 +195,11 @@ func TestOneReplyCanAnswerARangeOfPublishes(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)
 	var held []wire.Frame
+	pinged := make(chan struct{}, 10) // the first ping may come at any time, and has a correlation id as well
 	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op == wire.OpPing {
+			pinged <- struct{}{}
+		}
 		if f.Op != wire.OpPublish {
 			return false
 		}
@@ -211,6 +215,7 @@ func TestOneReplyCanAnswerARangeOfPublishes(t *testing.T) {
 		return true
 	})
 	c := dial(t, b, Options{MaxBatchBytes: 200})
+	<-pinged
 	var mu sync.Mutex
 	var got []uint64
 	for range 3 { // each fills a batch of its own

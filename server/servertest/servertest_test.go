@@ -77,18 +77,28 @@ func TestADiskBreaksAndRecovers(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(start), 20*time.Millisecond)
 	disk.Slow(0)
 
-	disk.FailWrites(syscall.ENOSPC)
-	waits := make(chan error, 1)
-	go func() { waits <- publish() }() // appended before anybody knew: it waits for space
 	other := dial(t, b, client.Options{NoIdempotence: true, MaxInFlight: 100})
-	require.Eventually(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		_, err := other.Publish(ctx, &client.Message{Topic: "u", Value: []byte("x")})
-		return errors.Is(err, wire.CodeStorageFull) || errors.Is(err, wire.CodeStorage)
-	}, 20*time.Second, time.Millisecond)
-	disk.FailWrites(nil)
-	require.NoError(t, <-waits)
+	waited := func() error {
+		disk.FailWrites(syscall.ENOSPC)
+		defer disk.FailWrites(nil)
+		waits := make(chan error, 1)
+		go func() { waits <- publish() }()
+		require.Eventually(t, func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err := other.Publish(ctx, &client.Message{Topic: "u", Value: []byte("x")})
+			return errors.Is(err, wire.CodeStorageFull) || errors.Is(err, wire.CodeStorage)
+		}, 20*time.Second, time.Millisecond)
+		disk.FailWrites(nil)
+		return <-waits
+	}
+	// It waits for space if it is appended before anybody knows, and is refused otherwise.
+	err := waited()
+	for errors.Is(err, wire.CodeStorageFull) {
+		require.Eventually(t, func() bool { return publish() == nil }, 20*time.Second, 10*time.Millisecond)
+		err = waited()
+	}
+	require.NoError(t, err)
 	require.Eventually(t, func() bool { return publish() == nil }, 20*time.Second, 10*time.Millisecond)
 
 	disk.FailSyncs(syscall.EIO)
