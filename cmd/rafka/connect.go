@@ -130,7 +130,7 @@ func (c *cli) asking(ctx context.Context) (context.Context, context.CancelFunc) 
 
 // withTopicHint adds to the error of a missing topic the name that may have been meant.
 func (c *cli) withTopicHint(cl *client.Client, err error) error {
-	if _, joined := err.(interface{ Unwrap() []error }); joined { //nolint:errorlint // the outermost error only
+	if _, joined := err.(interface{ Unwrap() []error }); joined { // the outermost error only
 		return err // several topics are missing
 	}
 	if _, said := errors.AsType[*failure](err); said {
