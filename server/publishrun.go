@@ -97,7 +97,7 @@ func (r *publishRun) takeShort(in []byte) (rest []byte) {
 	const least, most = runOverhead + wire.PlainValueLeast, runOverhead + wire.PlainValueMost
 	le := encoding.LittleEndian
 	n := len(r.batches.Payloads)
-	room := min(maxRun, n+math.MaxUint32-int(r.next)) // up to where the correlation id wraps around
+	room := n + int(min(uint32(maxRun-n), math.MaxUint32-r.next)) // up to where the correlation id wraps around
 	payloads, counts := r.batches.Payloads[:room], r.batches.Counts[:room]
 	longest := uint(min(most, runOverhead+r.maxRecord))
 	start := uint64(r.op) | uint64(r.next)<<16 | uint64(r.target)<<48 // of a frame, behind its size
