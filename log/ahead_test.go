@@ -14,8 +14,8 @@ import (
 // extentFS counts the writes to commit log files that come to blocks which were never written.
 type extentFS struct {
 	log.FS
-	mu      sync.Mutex       // guards the rest
-	written map[string]int64 // by file: where the last block ends that was written
+	mu      sync.Mutex        // guards the rest
+	written map[string]*int64 // by file: where the last block ends that was written
 	writes  int
 	first   int // writes to new blocks
 	longest int // bytes
@@ -23,7 +23,12 @@ type extentFS struct {
 
 func (x *extentFS) OpenDirect(name string) (log.File, error) {
 	f, err := x.FS.OpenDirect(name)
-	return extentFile{f, x, name}, err
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.written[name] == nil {
+		x.written[name] = new(int64)
+	}
+	return extentFile{f, x, x.written[name]}, err
 }
 
 // Rename keeps what is known of a file that changes its name.
@@ -39,8 +44,8 @@ func (x *extentFS) Rename(from, to string) error {
 
 type extentFile struct {
 	log.File
-	fs   *extentFS
-	name string
+	fs      *extentFS
+	written *int64
 }
 
 func (f extentFile) WriteAt(b []byte, pos int64) (int, error) {
@@ -48,8 +53,8 @@ func (f extentFile) WriteAt(b []byte, pos int64) (int, error) {
 	defer f.fs.mu.Unlock()
 	f.fs.writes++
 	f.fs.longest = max(f.fs.longest, len(b))
-	if end := pos + int64(len(b)); end > f.fs.written[f.name] {
-		f.fs.written[f.name] = end
+	if end := pos + int64(len(b)); end > *f.written {
+		*f.written = end
 		f.fs.first++
 	}
 	return f.File.WriteAt(b, pos)
@@ -72,7 +77,7 @@ func (x *extentFS) rounds(t *testing.T, s *log.Store, l *log.Log, n, size int) (
 func TestSmallRoundsWriteAhead(t *testing.T) {
 	const rounds = 200
 	disk := faultfs.New()
-	x := &extentFS{FS: disk, written: map[string]int64{}}
+	x := &extentFS{FS: disk, written: map[string]*int64{}}
 	o := small(disk)
 	o.FS, o.CommitFileBytes, o.CommitLogBytes, o.MemoryBytes = x, 4<<20, 8<<20, 32<<20
 	s, err := log.OpenStill(o)

@@ -285,7 +285,7 @@ func (s *Store) releaseReserve() bool {
 func (s *Store) releaseSpares() bool {
 	s.round.Lock()
 	defer s.round.Unlock()
-	had := len(s.commits.spares) > 0
+	had := len(s.commits.spares)+len(s.commits.waste) > 0
 	if err := s.commits.dropSpares(0); err != nil {
 		s.logger.Warn("remove spare commit log files", "err", err)
 	}

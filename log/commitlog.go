@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,6 +65,7 @@ type commitLog struct {
 	unnamed  bool   // the open file gets its name only when those are in it; see appear
 	older    []commitFile
 	spares   []spare
+	waste    []string      // see discard
 	maximum  int           // of spares
 	bytes    int64         // written since the last checkpoint covered everything
 	reserved bool          // the reserve file exists
@@ -268,8 +270,28 @@ func (c *commitLog) drop() {
 	_, _ = c.open.Close(), c.direct.Close()
 	c.open, c.direct, c.buf, c.unnamed = nil, nil, c.buf[:0], false
 	for _, ext := range [...]string{tempExt, commitExt} {
-		_ = removeQuietly(c.fs, path.Join(c.dir, commitName(c.number)+ext)) // a restart would remove it, too
+		_ = c.discard(commitName(c.number) + ext) // which one it has is not known
 	}
+}
+
+// discard removes a file whose content is of no use. If that fails, the next checkpoint tries again, or whoever needs the
+// space.
+func (c *commitLog) discard(name string) error {
+	err := removeQuietly(c.fs, path.Join(c.dir, name))
+	if err != nil {
+		c.waste = append(c.waste, name)
+	}
+	return err
+}
+
+// sweep removes what could not be removed before.
+func (c *commitLog) sweep() error {
+	waste, errs := c.waste, []error(nil)
+	c.waste = nil
+	for _, name := range waste {
+		errs = append(errs, c.discard(name))
+	}
+	return errors.Join(errs...)
 }
 
 // appear makes the open file durable and gives it its name, when it has everything again that was given up in the file
@@ -299,42 +321,46 @@ func (c *commitLog) start(n int64) error {
 	from, room, written := c.source(pageEnd(commitDataPos + n))
 	c.reach = min(commitDataPos+c.step, room)
 	c.fillHead(&h)
-	f, err := c.prepare(from, room)
-	if isFull(err) && len(c.spares) > 0 { // too small for this chunk
-		if err = c.dropSpares(0); err == nil {
-			written = 0
-			f, err = c.prepare(from, room)
-		}
+	f, direct, err := c.prepare(from, room)
+	if isFull(err) && len(c.spares)+len(c.waste) > 0 { // too small for this chunk
+		_ = c.dropSpares(0) // those that stay are tried again
+		written = 0
+		f, direct, err = c.prepare(from, room)
 	}
 	if isFull(err) && c.reserved && commitDataPos+n <= c.size {
 		room, written = c.size, 0
 		from = path.Join(c.dir, reserveName)
 		c.reserved = false
-		f, err = c.prepare(from, room)
+		f, direct, err = c.prepare(from, room)
 	}
 	if err != nil {
 		return c.giveBack(from, written, err)
 	}
 	c.next++
+	if err := c.named(from, h.file); err != nil {
+		return errors.Join(err, f.Close(), direct.Close())
+	}
 	c.name = commitName(h.file) + commitExt
-	name := path.Join(c.dir, c.name)
-	if c.redo {
-		name = path.Join(c.dir, commitName(h.file)+tempExt)
-	}
-	if from != name {
-		err = c.fs.Rename(from, name)
-	}
-	err = errors.Join(err, c.fs.SyncDir(c.dir))
-	if err == nil {
-		c.direct, err = c.fs.OpenDirect(name)
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	c.open, c.number, c.room, c.buf, c.unnamed = f, h.file, room, c.buf[:0], c.redo
+	c.open, c.direct, c.number, c.room, c.buf, c.unnamed = f, direct, h.file, room, c.buf[:0], c.redo
 	c.pos, c.clean, c.bufPos = commitDataPos, commitDataPos, commitDataPos
 	c.written = max(written, commitDataPos+endBytes)
 	ring(c.spent)
+	return nil
+}
+
+// named gives a prepared file the name of the number and makes that durable. After an error the file is of no use.
+func (c *commitLog) named(from string, number uint64) error {
+	name := commitName(number) + commitExt
+	if c.redo {
+		name = commitName(number) + tempExt
+	}
+	var err error
+	if to := path.Join(c.dir, name); from != to {
+		err = c.fs.Rename(from, to)
+	}
+	if err = errors.Join(err, c.fs.SyncDir(c.dir)); err != nil {
+		return errors.Join(err, c.discard(path.Base(from)), c.discard(name))
+	}
 	return nil
 }
 
@@ -356,11 +382,14 @@ func (c *commitLog) fillHead(h *commitHeader) {
 	putReach(c.head, h.file, c.reach)
 }
 
-// prepare opens a file, and writes its size, its head, and an end mark where the first chunk will be.
-func (c *commitLog) prepare(name string, room int64) (File, error) {
-	f, err := c.fs.Open(name, true, true)
-	if err != nil {
-		return nil, err
+// prepare opens a file, also for writes past the page cache, before anything is done to it: too many files may be open.
+// It writes its size, its head, and an end mark where the first chunk will be.
+func (c *commitLog) prepare(name string, room int64) (f, direct File, err error) {
+	if f, err = c.create(name); err != nil {
+		return nil, nil, err
+	}
+	if direct, err = c.fs.OpenDirect(name); err != nil {
+		return nil, nil, errors.Join(err, f.Close())
 	}
 	if err = f.Allocate(room); err == nil {
 		if err = writeFull(f, append(c.head[:commitDataPos:commitDataPos], make([]byte, endBytes)...), 0); err == nil {
@@ -368,15 +397,21 @@ func (c *commitLog) prepare(name string, room int64) (File, error) {
 		}
 	}
 	if err != nil { // what is written to the file again may not get to the device
-		return nil, errors.Join(err, f.Close(), c.fs.Remove(name))
+		return nil, nil, errors.Join(err, f.Close(), direct.Close(), c.discard(path.Base(name)))
 	}
-	return f, nil
+	return f, direct, nil
+}
+
+// create opens a file that is filled now, even if there is one that should have been removed.
+func (c *commitLog) create(name string) (File, error) {
+	c.waste = slices.DeleteFunc(c.waste, func(old string) bool { return old == path.Base(name) })
+	return c.fs.Open(name, true, true)
 }
 
 // recycle turns the files whose chunks are all below floor into spares, and removes those that are too many or of
 // another size. It leaves the file with number keep, which the checkpoint expects to exist.
 func (c *commitLog) recycle(floor, keep uint64) error {
-	var errs []error
+	errs := []error{c.sweep()}
 	var spares []spare
 	most := c.maximum
 	if len(c.older) > 0 && c.short() {
@@ -437,7 +472,7 @@ func (c *commitLog) keepReserve() error {
 
 // makeReserve creates the reserve, from a spare when there is no space for a new file.
 func (c *commitLog) makeReserve(name string) error {
-	f, err := c.fs.Open(name, true, true)
+	f, err := c.create(name)
 	if err != nil {
 		return err
 	}
@@ -448,11 +483,12 @@ func (c *commitLog) makeReserve(name string) error {
 		return nil
 	}
 	if last := len(c.spares) - 1; isFull(err) && last >= 0 {
-		p := c.spares[last]
-		c.spares = c.spares[:last]
-		return c.fs.Rename(path.Join(c.dir, p.name), name)
+		if err = c.fs.Rename(path.Join(c.dir, c.spares[last].name), name); err == nil {
+			c.spares = c.spares[:last]
+			return nil
+		}
 	}
-	return errors.Join(err, c.fs.Remove(name))
+	return errors.Join(err, c.discard(path.Base(name)))
 }
 
 // newest returns the number of the newest file that a checkpoint with this floor keeps, or 0 when it keeps none.

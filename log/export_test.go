@@ -42,6 +42,12 @@ func (l *Log) Ask(level wire.Level) { l.ask(level) }
 // LastRound returns how many bytes the last round wrote.
 func (s *Store) LastRound() int64 { return s.lastRound.Load() }
 
+// RemakeReserve makes the reserve of the commit log again.
+func (s *Store) RemakeReserve() error {
+	s.commits.dropReserve()
+	return s.commits.keepReserve()
+}
+
 // Drop ends a store as a kill would: nothing is written.
 func (s *Store) Drop() { s.abandon() }
 

@@ -68,7 +68,7 @@ func TestManySegmentsOfALogAreFiledTogether(t *testing.T) {
 	disk.Fail(func(op faultfs.Op, name string) error {
 		switch {
 		case !strings.HasPrefix(name, partitions):
-		case op == faultfs.OpOpen:
+		case op == faultfs.OpOpen && path.Ext(name) == ".tmp":
 			unnamed[strings.TrimSuffix(name, ".tmp")] = true
 			most = max(most, len(unnamed))
 		case op == faultfs.OpRename:

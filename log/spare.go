@@ -42,10 +42,13 @@ func (c *commitLog) source(n int64) (from string, room, written int64) {
 	return path.Join(c.dir, commitName(c.next)+tempExt), max(c.size, n), 0
 }
 
-// giveBack keeps a spare that was taken with source and could not be opened, and returns why. Nothing was done to it.
+// giveBack keeps a spare that was taken with source and could not be opened, and removes a new file. It returns why.
 func (c *commitLog) giveBack(from string, written int64, err error) error {
-	if name := path.Base(from); isShort(err) && path.Ext(name) == spareExt {
+	switch name := path.Base(from); {
+	case isShort(err) && path.Ext(name) == spareExt: // nothing was done to it
 		c.spares = append(c.spares, spare{name: name, written: written})
+	case path.Ext(name) == tempExt:
+		err = errors.Join(err, c.discard(name))
 	}
 	return err
 }
@@ -88,14 +91,14 @@ func (s *Store) makeSpare(name string) error {
 	if err = f.Allocate(c.size); err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, c.fs.Remove(temp))
-	}
-	if err := c.fs.Rename(temp, path.Join(c.dir, made)); err != nil {
-		return err
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = c.fs.Rename(temp, path.Join(c.dir, made))
 	}
 	s.round.Lock()
 	defer s.round.Unlock()
+	if err != nil {
+		return errors.Join(err, c.discard(path.Base(temp)))
+	}
 	c.spares = append(c.spares, spare{name: made})
 	return nil
 }
@@ -117,11 +120,11 @@ func (c *commitLog) short() bool {
 	return err == nil && free < shortOf*c.size
 }
 
-// dropSpares removes spares until there are keep of them.
+// dropSpares removes spares until there are keep of them, and what could not be removed before.
 func (c *commitLog) dropSpares(keep int) error {
-	var errs []error
+	errs := []error{c.sweep()}
 	for len(c.spares) > keep {
-		errs = append(errs, c.fs.Remove(path.Join(c.dir, c.spares[0].name)))
+		errs = append(errs, c.discard(c.spares[0].name))
 		c.spares = c.spares[1:]
 	}
 	return errors.Join(errs...)

@@ -45,7 +45,7 @@ const (
 	OpAllocate Op = "allocate"
 	OpRename   Op = "rename"
 	OpRemove   Op = "remove"
-	OpOpen     Op = "open" // of a file that is created, or any with FailReads
+	OpOpen     Op = "open" // for writing, or for reading with FailReads
 	OpRead     Op = "read"
 )
 
@@ -363,19 +363,19 @@ func (d *Disk) Open(name string, write, create bool) (log.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.files[name]
+	if n == nil && (!create || !d.dirs[path.Dir(name)]) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	begin := d.readLocked
+	if write {
+		begin = d.beginLocked
+	}
+	if err := begin(OpOpen, name); err != nil {
+		return nil, err
+	}
 	if n == nil {
-		if !create || !d.dirs[path.Dir(name)] {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-		}
-		if err := d.beginLocked(OpOpen, name); err != nil {
-			return nil, err
-		}
 		n = newNode(nil)
 		d.renameLocked("", name, n)
-	} else if !write {
-		if err := d.readLocked(OpOpen, name); err != nil {
-			return nil, err
-		}
 	}
 	return &file{disk: d, node: n, name: name, writable: write}, nil
 }
