@@ -149,9 +149,9 @@ func (t *text) goesOn(rest int) bool {
 			return false
 		}
 	}
-	t.budget -= sliceWork
-	t.allowance += sliceWork
-	return t.allowance > 0
+	t.budget -= sliceWork - t.allowance // a command that took longer than a slice counts as that
+	t.allowance = sliceWork
+	return true
 }
 
 // yield lets other sessions have their turn before the backlog continues.

@@ -78,6 +78,35 @@ func TestATurnEndsWhenOthersWait(t *testing.T) {
 	require.InDelta(t, sliceWork/commandWork, beside, sliceWork/commandWork/10)
 }
 
+// A command that takes longer than a slice, such as a message to many subscriptions, ends the turn when others wait, and
+// only then.
+func TestALongCommandEndsATurnWhenOthersWait(t *testing.T) {
+	const subs = 2 * sliceWork / deliverWork
+	b := newTextBroker(t, Options{})
+	b.pausing()
+	subscribe := make([]string, subs)
+	for i := range subscribe {
+		subscribe[i] = fmt.Sprintf("SUB a %d", i)
+	}
+	listener := b.program(subscribe...)
+	b.program() // on the other loop
+	busy := b.program()
+	require.Same(t, listener.s.loop, busy.s.loop)
+	others := false
+	busy.s.loop.awaited = func() bool { return others }
+	inOneTurn := func() int {
+		busy.s.receive([]byte(strings.Repeat("PUB a 0\r\n\r\n", 20)), b.now())
+		busy.s.loop.endTurn(b.now())
+		n := strings.Count(listener.take(), "MSG")
+		b.until(func() bool { return busy.s.proto.(*text).backlog == nil }, "the rest is run")
+		require.Equal(t, 20*subs-n, strings.Count(listener.take(), "MSG"))
+		return n / subs
+	}
+	require.InDelta(t, turnWork/(subs*deliverWork), inOneTurn(), 1)
+	others = true
+	require.Equal(t, 1, inOneTurn())
+}
+
 // What is left of a read and takes no longer than a slice is not put off.
 func TestTheRestOfAReadIsRunBesideOthers(t *testing.T) {
 	b := newTextBroker(t, Options{})
