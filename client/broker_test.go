@@ -328,6 +328,9 @@ func (c *fakeConn) run(f wire.Frame) error {
 		if err != nil {
 			return err
 		}
+		if int(m.Partition) >= len(t.parts) {
+			return wire.CodePartitionNotFound
+		}
 		p := t.parts[m.Partition]
 		off, err := t.position(m.Partition, m.From, m.Group)
 		if err != nil {

@@ -208,6 +208,34 @@ func TestASubscriptionThatIsMadeAgainFindsItsTopicGone(t *testing.T) {
 	}
 }
 
+// The topic is replaced between the question which partitions it has and those about their offsets.
+func TestASubscriptionOfATopicThatIsReplacedReadsOneOfThem(t *testing.T) {
+	replaced := func(partitions int) (*Consumer, error) {
+		b := startBroker(t)
+		b.create("t", 3)
+		b.fill("t", 0, 1, "first")
+		c := dial(t, b, Options{})
+		b.setHook(func(_ *fakeConn, f wire.Frame) bool {
+			if f.Op == wire.OpOffsets {
+				b.setHook(nil)
+				b.remove("t")
+				b.create("t", partitions)
+				b.fill("t", 0, 1, "second")
+			}
+			return false
+		})
+		return c.Subscribe(within(t), Subscription{Topic: "t"})
+	}
+	k, err := replaced(1)
+	require.NoError(t, err)
+	require.Equal(t, []string{"second"}, read(t, k, 1))
+
+	k, err = replaced(4)
+	require.NoError(t, err)
+	_, err = k.Next(within(t))
+	require.ErrorIs(t, err, wire.CodeTopicDeleted, "rather than to leave out a partition")
+}
+
 func TestASubscriptionEndsWithItsTopic(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 2)

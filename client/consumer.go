@@ -56,7 +56,7 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 	if err := s.From.checkGroup(wire.OpSubscribe, s.Topic, s.Group); err != nil {
 		return nil, err
 	}
-	from, err := c.origins(ctx, s.Topic, s.Partitions, s.From, s.Group)
+	from, id, err := c.origins(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +66,7 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 	k := &Consumer{wake: make(chan struct{}, 1)}
 	k.f = c.newFeed(s.Topic, max(leastCredit, s.CreditBytes/len(from)), from, k.arrive)
 	k.f.filter = s.Filter
+	k.f.id, k.f.known = id, id != [16]byte{}
 	if err := k.f.start(); err != nil {
 		return nil, err
 	}

@@ -300,25 +300,32 @@ func skipped(we *wire.Error, next uint64) (*wire.Error, bool) {
 	return nil, false
 }
 
-// origins resolves a position to an offset in each of the given partitions of a topic; nil means
-// all.
-func (c *Client) origins(ctx context.Context, topic string, partitions []int, p Position, group string) (map[int]uint64, error) {
-	if partitions == nil {
-		info, err := c.Topic(ctx, topic)
+// origins resolves the position of a subscription to an offset in each of its partitions. Unless those are named, it
+// also returns the topic's id: an offset means nothing in another topic of that name.
+func (c *Client) origins(ctx context.Context, s Subscription) (from map[int]uint64, id [16]byte, err error) {
+	for {
+		partitions := s.Partitions
+		if partitions == nil {
+			info, err := c.Topic(ctx, s.Topic)
+			if err != nil {
+				return nil, id, err
+			}
+			id = info.ID
+			for i := range info.Partitions {
+				partitions = append(partitions, i)
+			}
+		}
+		replies, err := c.offsetsOf(ctx, s.Topic, partitions, s.From, s.Group)
+		if s.Partitions == nil && errors.Is(err, wire.CodePartitionNotFound) {
+			continue // meanwhile the topic was deleted and created again, with fewer
+		}
 		if err != nil {
-			return nil, err
+			return nil, id, err
 		}
-		for i := range info.Partitions {
-			partitions = append(partitions, i)
+		from = make(map[int]uint64, len(partitions))
+		for i, o := range replies {
+			from[partitions[i]] = o.Offset
 		}
+		return from, id, nil
 	}
-	replies, err := c.offsetsOf(ctx, topic, partitions, p, group)
-	if err != nil {
-		return nil, err
-	}
-	from := make(map[int]uint64, len(partitions))
-	for i, o := range replies {
-		from[partitions[i]] = o.Offset
-	}
-	return from, nil
 }

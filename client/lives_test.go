@@ -84,11 +84,8 @@ func gone(err error) bool {
 	return errors.Is(err, wire.CodeTopicDeleted) || errors.Is(err, wire.CodeTopicNotFound)
 }
 
-// moved reports whether an error is that of a position which a purge removed, or of a partition that the next topic does
-// not have.
-func moved(err error) bool {
-	return errors.Is(err, wire.CodeOffsetOutOfRange) || errors.Is(err, wire.CodePartitionNotFound)
-}
+// purged reports whether an error is that of a position which a purge removed.
+func purged(err error) bool { return errors.Is(err, wire.CodeOffsetOutOfRange) }
 
 // prompt watches that a call returns soon after its context has ended.
 func (s *lives) prompt(ctx context.Context, what string) (returned func()) {
@@ -432,7 +429,7 @@ func (s *lives) follow() {
 			err = s.followed(k)
 			k.Close()
 		}
-		if s.calm.Err() == nil && err != nil && !gone(err) && !moved(err) {
+		if s.calm.Err() == nil && err != nil && !gone(err) && !purged(err) {
 			s.failf("subscription: %v", err)
 		}
 		s.leave(c)
