@@ -27,7 +27,8 @@ var otherSchemes = map[string]string{"nats": "rafka", "tls": "rafkas"}
 // parseAddr parses the address given to Dial: "host", "host:port",
 // "rafka://user:password@host:port", "rafka://token@host", "rafkas://…" for TLS, or a
 // comma-separated list of them. It copies the login of the first URL that has one into o, unless o
-// has its own.
+// has its own. A login follows a scheme: otherwise the end of a password behind a comma would be taken
+// for the next address.
 func parseAddr(addr string, o *Options) ([]endpoint, error) {
 	if strings.TrimSpace(addr) == "" {
 		addr = DefaultAddr
@@ -37,6 +38,11 @@ func parseAddr(addr string, o *Options) ([]endpoint, error) {
 		scheme = "rafkas"
 	}
 	var ends []endpoint
+	for one := range strings.SplitSeq(addr, ",") {
+		if strings.Contains(one, "@") && !strings.Contains(one, "://") {
+			return nil, fmt.Errorf("%w %q: %w", ErrAddress, redact(one), errLogin)
+		}
+	}
 	for one := range strings.SplitSeq(addr, ",") {
 		one = strings.TrimSpace(one)
 		whole := one
@@ -54,12 +60,20 @@ func parseAddr(addr string, o *Options) ([]endpoint, error) {
 	return ends, nil
 }
 
+var errLogin = errors.New("a login looks like rafka://user:password@host, with %2C for a comma in the password")
+
+// errSpecial says how to write a password, which is what most often makes an address invalid.
+var errSpecial = errors.New("want host:port or rafka://host:port; in a password, write special characters like %2C")
+
 // parseURL parses one address with its scheme. Its errors do not quote s, which may hold a
 // password.
 func parseURL(s string, o *Options) (endpoint, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || strings.Contains(u.Hostname(), ":") && u.Host[0] != '[' {
-		return endpoint{}, errors.New("want host:port or rafka://host:port")
+		return endpoint{}, errSpecial
+	}
+	if u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return endpoint{}, errSpecial
 	}
 	if name, ok := otherSchemes[u.Scheme]; ok {
 		u.Scheme = name

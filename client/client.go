@@ -46,7 +46,7 @@ type Client struct {
 
 // Dial connects to the first broker of addr that accepts the login. addr is a comma-separated list
 // of "host:port", "rafka://user:password@host:port", or "rafkas://host:port" for TLS; "" is
-// DefaultAddr. Dial tries each broker once, within ctx and Options.RequestTimeout. When the
+// DefaultAddr. In a password, special characters are written like %2C. Dial tries each broker once, within ctx and Options.RequestTimeout. When the
 // connection is lost later, the client reconnects in the background.
 func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	o = o.withDefaults()
@@ -97,6 +97,10 @@ func (c *Client) Server() (s Server, up bool) {
 // Close returns the context's error. So without a broker, Close waits for one until ctx ends if
 // messages are not sent yet. A second call waits for the same; when its context ends first, that also
 // drops the rest for the first call. A handler must not call Close.
+//
+// When Close returns nil, the broker has received every message to a subject that was sent on the
+// current connection. An error leaves open which of them it has received. For those on a
+// connection that was lost before, nothing tells it: see Send.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closing = true

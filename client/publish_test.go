@@ -638,6 +638,16 @@ func TestAddresses(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "me", o.User)
 	require.Equal(t, "pw", o.Password)
+	o = Options{}
+	_, err = parseAddr("rafka://me:p%2Cw%2F%40@host", &o)
+	require.NoError(t, err)
+	require.Equal(t, "p,w/@", o.Password)
+	for _, addr := range []string{"rafka://me:1234,w@host", "me:secret@host", "rafka://me:1/secret@host", "rafka://me:1?secret@host", "rafka://me:1%secret@host"} {
+		_, err = parseAddr(addr, &Options{}) // some of these would be other addresses, with a part of the password as a token
+		require.ErrorContains(t, err, "%2C", addr)
+		require.NotContains(t, err.Error(), "secret")
+		require.NotContains(t, err.Error(), "1234")
+	}
 	_, err = parseAddr("ftp://me:secret@host", &o)
 	require.NotContains(t, err.Error(), "secret")
 	for _, addr := range []string{"ftp://host", "host:99999", "host:0", "host:65536", "a:1,host:x", "rafka://", "host:1:2"} {

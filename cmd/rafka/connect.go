@@ -24,7 +24,7 @@ func (c *cli) withClient(ctx context.Context, o client.Options, fn func(cl *clie
 	}
 	err = fn(cl)
 	if err != nil {
-		err = c.withTopicHint(cl, err)
+		err = c.withTopicHint(cl, c.withLoginHint(err))
 	}
 	// Close in order even when a signal has ended the context.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
@@ -52,12 +52,8 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 		return cl, nil
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return nil, errInterrupted
-	case errors.Is(err, wire.CodeUnauthenticated) && (o.Password != "" || o.Token != "" || o.NKey != ""):
-		f := explain(err)
-		f.hint = "the user, or what it logs in with, is wrong; the broker does not say which"
-		return nil, f
 	case errors.Is(err, wire.CodeUnauthenticated), errors.Is(err, wire.CodeForbidden):
-		return nil, err
+		return nil, c.withLoginHint(err)
 	case errors.Is(err, client.ErrAddress):
 		return nil, &failure{
 			exit: exitUsage, name: "USAGE", err: err,
@@ -126,6 +122,17 @@ func (c *cli) tellOfBreaks(o *client.Options) {
 // asking returns the context of one request, bounded by --timeout.
 func (c *cli) asking(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, c.timeout)
+}
+
+// withLoginHint adds to the refusal of a login, also of one after a reconnect, that one was given.
+func (c *cli) withLoginHint(err error) error {
+	given := c.user != "" || c.token != "" || c.nkey != "" || strings.Contains(c.server, "@")
+	if _, said := errors.AsType[*failure](err); said || !given || !errors.Is(err, wire.CodeUnauthenticated) {
+		return err
+	}
+	f := explain(err)
+	f.hint = "the user, or what it logs in with, is wrong; the broker does not say which"
+	return f
 }
 
 // withTopicHint adds to the error of a missing topic the name that may have been meant.

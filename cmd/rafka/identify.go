@@ -21,11 +21,16 @@ func (c *cli) identify(o *client.Options) (err error) {
 	o.User, o.Password, o.Token = c.user, c.password, c.token
 	if c.nkey != "" {
 		if err := identifyByNKey(o, c.nkey); err != nil {
-			return err
+			return unusable(err, "--nkey names a file that holds the seed of a user's nkey: it begins with SU")
 		}
 	}
 	o.TLS, err = c.tls.load()
 	return err
+}
+
+// unusable is the failure for a file that a flag names in vain. The hint says what it has to hold.
+func unusable(err error, hint string) *failure {
+	return &failure{exit: exitUsage, name: "USAGE", err: err, hint: hint}
 }
 
 // identifyByNKey makes the client log in with the nkey whose seed is in a file.
@@ -49,7 +54,7 @@ func identifyByNKey(o *client.Options, path string) error {
 // load returns nil when no file is given; the scheme of the address then decides about TLS.
 func (f *tlsFiles) load() (*tls.Config, error) {
 	if (f.cert == "") != (f.key == "") {
-		return nil, &failure{exit: exitUsage, name: "USAGE", err: errors.New("--tls-cert and --tls-key go together")}
+		return nil, &failure{exit: exitUsage, name: "USAGE", err: errors.New("--tls-cert and --tls-key go together"), hint: "give both, or neither"}
 	}
 	if f.ca == "" && f.cert == "" {
 		return nil, nil //nolint:nilnil // the address decides
@@ -58,14 +63,15 @@ func (f *tlsFiles) load() (*tls.Config, error) {
 	if f.ca != "" {
 		pool, err := config.LoadCertPool(f.ca)
 		if err != nil {
-			return nil, err
+			return nil, unusable(err, "--tls-ca names a PEM file with the certificate of the authority that signed the broker's")
 		}
 		c.RootCAs = pool
 	}
 	if f.cert != "" {
 		cert, err := tls.LoadX509KeyPair(f.cert, f.key)
 		if err != nil {
-			return nil, fmt.Errorf("read the certificate %s and its key %q: %w", f.cert, f.key, err)
+			err = fmt.Errorf("read the certificate %s and its key %s: %w", f.cert, f.key, err)
+			return nil, unusable(err, "--tls-cert and --tls-key name PEM files with a certificate and its private key")
 		}
 		c.Certificates = []tls.Certificate{cert}
 	}
