@@ -180,6 +180,35 @@ func TestWhatIsReadAheadOfAPartitionIsNotAllOfIt(t *testing.T) {
 	require.Equal(t, 4, d.count(wire.OpFetch))
 }
 
+// slowReader is a stdout that takes its first bytes only when the proxy has seen two fetches.
+type slowReader struct {
+	t *testing.T
+	d *distant
+	bytes.Buffer
+}
+
+func (s *slowReader) Write(b []byte) (int, error) {
+	require.Eventually(s.t, func() bool { return s.d.count(wire.OpFetch) >= 2 }, 10*time.Second, time.Millisecond)
+	return s.Buffer.Write(b)
+}
+
+func TestTheNextPageIsFetchedWhileOneIsPrinted(t *testing.T) {
+	d := startDistant(t)
+	c := d.client(t)
+	d.topic(t, c, "t", 1)
+	large := bytes.Repeat([]byte("x"), aheadBytes)
+	_, err := c.Publish(t.Context(), &client.Message{Topic: "t", Value: large})
+	require.NoError(t, err)
+	for _, args := range [][]string{{}, {"-n", "1"}} { // the second one ends while the page is on its way
+		d.expect(map[wire.Op]int{})
+		out := &slowReader{t: t, d: d}
+		cli := newCLI(strings.NewReader(""), out, io.Discard, func(string) (string, bool) { return "", false })
+		args = append([]string{"-s", d.addr, "sub", "t", "--from", "start", "--exit-on-end", "-o", "raw"}, args...)
+		require.Zero(t, cli.run(t.Context(), args))
+		require.True(t, strings.HasPrefix("a\nb\n"+string(large)+"\n", out.String()))
+	}
+}
+
 func TestAGroupIsMovedOnAllItsTopicsAtOnce(t *testing.T) {
 	d := startDistant(t)
 	c := d.client(t)

@@ -75,6 +75,7 @@ var hints = map[wire.Code]string{
 	wire.CodeTopicNotFound:     "rafka topic ls lists the topics; rafka topic create TOPIC creates one",
 	wire.CodePartitionNotFound: "rafka topic info TOPIC shows the partitions",
 	wire.CodeGroupNotFound:     "rafka group ls lists the groups and queues",
+	wire.CodeOffsetOutOfRange:  "rafka topic info TOPIC shows which offsets are stored",
 	wire.CodeNotOwner:          "connect to the broker that owns the partition: the one whose --partition is this number",
 	wire.CodeTopicExists:       "rafka topic edit TOPIC changes an existing topic",
 	wire.CodeStorageFull:       "free space on the broker's disk, or retain less if it stores in memory; then it accepts writes again",

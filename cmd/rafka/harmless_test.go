@@ -62,6 +62,9 @@ func TestNothingActsOnATerminal(t *testing.T) {
 	w := c.newMessageWriter()
 	require.NoError(t, w.write(&client.Message{Subject: evil}, true))
 	shows("subject")
+	c.output = "raw"
+	require.NoError(t, w.write(&client.Message{Value: []byte(evil)}, true))
+	shows("raw value")
 	c.outTTY = false
 	require.NoError(t, c.printValue(&client.Message{Value: []byte(evil)}))
 	require.Equal(t, evil+"\n", out.String())

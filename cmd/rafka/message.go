@@ -27,7 +27,8 @@ type message struct {
 }
 
 type header struct {
-	Name        string  `json:"name"`
+	Name        *string `json:"name"`
+	NameBase64  *string `json:"name_base64,omitempty"`
 	Value       *string `json:"value"`
 	ValueBase64 *string `json:"value_base64,omitempty"`
 }
@@ -64,7 +65,8 @@ func newMessage(m *client.Message) message {
 	out.Key, out.KeyBase64 = textOrBase64(m.Key)
 	out.Value, out.ValueBase64 = textOrBase64(m.Value)
 	for _, h := range m.Headers {
-		j := header{Name: h.Name}
+		var j header
+		j.Name, j.NameBase64 = textOrBase64([]byte(h.Name))
 		j.Value, j.ValueBase64 = textOrBase64(h.Value)
 		out.Headers = append(out.Headers, j)
 	}
@@ -99,7 +101,7 @@ func (w *messageWriter) write(m *client.Message, flush bool) error {
 		}
 		_, _ = w.buf.Write(b) // buf keeps the error, and Flush returns it
 	case w.c.output == "raw":
-		_, _ = w.buf.Write(m.Value)
+		_, _ = w.buf.Write(w.c.onTerminal(m.Value))
 		_ = w.buf.WriteByte('\n')
 	default:
 		w.text(m)

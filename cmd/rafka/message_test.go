@@ -40,6 +40,8 @@ func TestMessagesAsJSON(t *testing.T) {
 		`"key":null,"key_base64":"/w==","value":null,"value_base64":"AP4="`)
 	f(client.Message{Headers: []client.Header{{Name: "a", Value: []byte("1")}, {Name: "b", Value: []byte{0xff}}}, Subject: "s.t", Attempt: 3},
 		`"key":null,"value":null,"headers":[{"name":"a","value":"1"},{"name":"b","value":null,"value_base64":"/w=="}],"subject":"s.t","attempt":3`)
+	f(client.Message{Headers: []client.Header{{Name: "\xffn", Value: []byte("1")}}},
+		`"key":null,"value":null,"headers":[{"name":null,"name_base64":"/24=","value":"1"}]`)
 }
 
 func TestMessagesAsText(t *testing.T) {

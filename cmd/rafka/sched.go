@@ -186,7 +186,7 @@ func (c *cli) schedShowCommand() *cobra.Command {
 			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
 				s, err := cl.Schedule(cmd.Context(), topic, partition, id)
 				if err != nil {
-					return err
+					return noSchedule(err, topic)
 				}
 				r := newSchedRow(s)
 				pairs := [][2]string{{"name", r.Name}, {"due", r.Due}, {"due in", dueIn(r.in)}}
@@ -233,13 +233,23 @@ type schedChange struct {
 	dryRun
 }
 
+// noSchedule adds to the error of a message that does not wait where those are listed that do.
+func noSchedule(err error, topic string) error {
+	if !errors.Is(err, wire.CodeOffsetOutOfRange) {
+		return err
+	}
+	f := explain(err)
+	f.hint = "rafka sched ls " + topic + " lists those that wait"
+	return f
+}
+
 func (c *cli) cancelSchedule(cmd *cobra.Command, cl *client.Client, d *destructive, name string) error {
 	topic, partition, id, err := parseScheduleName(name)
 	if err != nil {
 		return err
 	}
 	if _, err := cl.Schedule(cmd.Context(), topic, partition, id); err != nil {
-		return err
+		return noSchedule(err, topic)
 	}
 	change := schedChange{"cancelled", name, topic, partition, id, d.dryRun}
 	ok, err := d.confirm(c, cmd, change, fmt.Sprintf("cancel %s", name))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -296,35 +297,40 @@ func (p *pass) bound(ctx context.Context, cl *client.Client, r *reading) error {
 	return err
 }
 
-// readPartition prints what p has fetched, and fetches and prints the rest.
+// readPartition prints what p has fetched, and the rest. The next page is fetched while one is printed.
 func (c *cli) readPartition(ctx context.Context, cl *client.Client, r *reading, p *pass, emit func(*client.Message, bool) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var fetching sync.WaitGroup
+	defer fetching.Wait()
+	defer cancel()
 	for next := p.first; next < p.end; {
+		page := p.fetched
 		damagedTo, damaged := c.skipped(p.err)
-		if p.err != nil && !damaged {
-			return p.err
-		}
-		for i := range p.fetched.Messages {
-			m := &p.fetched.Messages[i]
-			if m.Offset >= p.end {
-				return nil
-			}
-			if err := emit(m, i == len(p.fetched.Messages)-1); err != nil {
-				return err
-			}
-		}
 		switch {
 		case damaged:
 			next = damagedTo
-		case len(p.fetched.Messages) == 0:
+		case p.err != nil:
+			return p.err
+		case len(page.Messages) == 0:
 			return nil
 		default:
-			next = p.fetched.Next
-			p.fetched.Release()
+			next = page.Next
 		}
 		if next < p.end {
 			p.from = client.At(next)
-			p.fetch(ctx, cl, r, 0)
+			fetching.Go(func() { p.fetch(ctx, cl, r, 0) })
 		}
+		for i := range page.Messages {
+			m := &page.Messages[i]
+			if m.Offset >= p.end {
+				return nil
+			}
+			if err := emit(m, i == len(page.Messages)-1); err != nil {
+				return err
+			}
+		}
+		page.Release()
+		fetching.Wait()
 	}
 	return nil
 }

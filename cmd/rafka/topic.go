@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,12 +16,24 @@ import (
 
 // topicRow is a topic as JSON.
 type topicRow struct {
-	Topic      string            `json:"topic"`
-	ID         string            `json:"id"`
-	Messages   uint64            `json:"messages"`
-	Bytes      uint64            `json:"bytes"`
-	Settings   map[string]string `json:"settings"`
-	Partitions []partitionRow    `json:"partitions"`
+	Topic      string             `json:"topic"`
+	ID         string             `json:"id"`
+	Messages   uint64             `json:"messages"`
+	Bytes      uint64             `json:"bytes"`
+	Settings   map[string]setting `json:"settings"`
+	Partitions []partitionRow     `json:"partitions"`
+}
+
+// setting is the value of a setting. In JSON it is a number if it counts something, and else a string.
+type setting struct{ key, value string }
+
+// MarshalJSON returns the value as JSON.
+func (s setting) MarshalJSON() ([]byte, error) {
+	counts := strings.HasSuffix(s.key, "_bytes") || strings.HasSuffix(s.key, "_count")
+	if n, err := strconv.ParseUint(s.value, 10, 64); err == nil && counts {
+		return json.Marshal(n)
+	}
+	return json.Marshal(s.value)
 }
 
 type partitionRow struct {
@@ -38,9 +51,9 @@ var statusNames = map[wire.Status]string{
 }
 
 func newTopicRow(t wire.TopicInfo) topicRow {
-	row := topicRow{Topic: t.Topic, ID: hex.EncodeToString(t.ID[:]), Settings: make(map[string]string)}
+	row := topicRow{Topic: t.Topic, ID: hex.EncodeToString(t.ID[:]), Settings: make(map[string]setting)}
 	for _, s := range t.Settings {
-		row.Settings[s.Key] = s.Value
+		row.Settings[s.Key] = setting{s.Key, s.Value}
 	}
 	for i, p := range t.Partitions {
 		r := partitionRow{
@@ -91,7 +104,7 @@ func (c *cli) topicListCommand() *cobra.Command {
 					func(t topicRow) []any {
 						return []any{
 							t.Topic, len(t.Partitions), t.Messages, humanize.IBytes(t.Bytes),
-							t.Settings["durability"], t.Settings["retention"], t.status(),
+							t.Settings["durability"].value, t.Settings["retention"].value, t.status(),
 						}
 					})
 			})
