@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/micro"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/client"
@@ -100,6 +101,43 @@ func TestTheNATSTool(t *testing.T) {
 	listeners(1)
 	require.Contains(t, n.run("bench", "pub", "bench", "--msgs", "20000", "--size", "128", "--no-progress"), "publisher stats")
 	require.Contains(t, counter(), "subscriber stats")
+}
+
+// The tool finds, asks and watches a service.
+func TestTheNATSToolAndAService(t *testing.T) {
+	b := broker(t, server.Options{})
+	n := &natsTool{t, tool(t, "RAFKA_NATS_CLI"), b.Addr}
+	_, err := micro.AddService(connect(t, b), micro.Config{
+		Name: "greeter", Version: "1.2.3",
+		Endpoint: &micro.EndpointConfig{Subject: "greet", Handler: micro.HandlerFunc(func(r micro.Request) {
+			_ = r.Respond([]byte("hello " + string(r.Data())))
+		})},
+	})
+	require.NoError(t, err)
+	require.Contains(t, n.run("service", "list"), "greeter")
+	require.Contains(t, n.run("service", "info", "greeter"), "1.2.3")
+	require.Contains(t, n.run("service", "ping", "greeter"), "rtt=")
+	require.Contains(t, n.run("request", "greet", "you"), "hello you")
+	require.Contains(t, n.run("service", "stats", "greeter"), "greeter")
+}
+
+// Commands for what the broker does not have end with an error, without a wait for an answer.
+func TestCommandsOfTheNATSToolThatNeedMore(t *testing.T) {
+	b := broker(t, server.Options{})
+	n := &natsTool{t, tool(t, "RAFKA_NATS_CLI"), b.Addr}
+	for _, command := range []string{
+		"stream ls", "consumer ls x", "kv ls", "object ls", "kv put b k v", "stream info x",
+		"server ping", "server info", "server list", "server report connections", "account report connections",
+	} {
+		t.Run(command, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			args := append([]string{"--timeout", "10m"}, strings.Fields(command)...)
+			out, err := n.command(ctx, args...).CombinedOutput()
+			require.NoError(t, ctx.Err(), "%s", out)
+			require.Error(t, err, "%s", out)
+		})
+	}
 }
 
 // script is the program for nats.js: it prints what it saw.
