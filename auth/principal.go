@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/x509"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,9 @@ import (
 type Principal struct {
 	user  *user
 	token string // of a login by token, which has no name
+
+	certificate *x509.Certificate // of a login by certificate
+	guest       bool              // it sent no credentials, and is NoAuthUser
 }
 
 // rights are compiled Permissions. nil rights allow everything.
@@ -163,6 +167,19 @@ func (p *Principal) MayReceive(on []byte, queue string) bool {
 		}
 	}
 	return true
+}
+
+// MayBind reports whether the user may have the messages on all subjects of a pattern stored in a topic that it
+// may read under another name: it may subscribe to the pattern, and no part of that is denied.
+func (p *Principal) MayBind(pattern []byte) bool {
+	if p.Filters() {
+		for _, e := range p.rights().subscribe.deny {
+			if e.queue == nil && subject.Overlap(e.pattern, pattern) {
+				return false
+			}
+		}
+	}
+	return p.MaySubscribe(pattern, nil)
 }
 
 // MayAdmin reports whether the user may create, change, purge and delete a topic.

@@ -24,7 +24,7 @@ const maxSubjects = 64
 // setSubjects accepts patterns separated by commas or spaces, "none", and an empty value for the topic's own
 // name.
 func setSubjects(c *Config, v string) error {
-	list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+	list := splitSubjects(v)
 	if len(list) > maxSubjects {
 		return fmt.Errorf("%d subjects, at most %d are possible", len(list), maxSubjects)
 	}
@@ -35,6 +35,18 @@ func setSubjects(c *Config, v string) error {
 	}
 	c.Subjects = strings.Join(list, ",")
 	return nil
+}
+
+func splitSubjects(v string) []string {
+	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// Subjects returns the patterns in a value of the setting subjects.
+func Subjects(v string) []string {
+	if v == noSubjects {
+		return nil
+	}
+	return splitSubjects(v)
 }
 
 // subjects returns the patterns that a topic with this name and configuration is bound to.

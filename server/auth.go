@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 
 	"github.com/rafka-mq/rafka/auth"
+	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -54,10 +55,27 @@ func (s *session) allowed(action Action, topic string) error {
 	return wire.Errorf(wire.CodeForbidden, "user %q may not %s %q", s.who.Name(), actionNames[action], topic)
 }
 
+// mayBind returns a *wire.Error unless the user may bind a topic to the subjects in its settings. Who reads the topic gets
+// what is published to them.
+func (s *session) mayBind(settings []wire.Setting) error {
+	for _, set := range settings {
+		if set.Key != "subjects" {
+			continue
+		}
+		for _, pattern := range partition.Subjects(set.Value) {
+			if !s.who.MayBind([]byte(pattern)) {
+				s.denied(ActionConsume, pattern)
+				return wire.Errorf(wire.CodeForbidden, "user %q may not bind a topic to %q, to all of which it may not subscribe", s.who.Name(), pattern)
+			}
+		}
+	}
+	return nil
+}
+
 // actionNames are verbs for the actions, whose object is a topic.
 var actionNames = [...]string{
 	ActionNone: "use", ActionDescribe: "see", ActionPublish: "publish to", ActionConsume: "read",
-	ActionAdmin: "change",
+	ActionAdmin: "create or change",
 }
 
 // mayPublish reports whether the user may publish to a subject: by its permissions, or because it received the subject as
@@ -85,8 +103,8 @@ func (s *session) denied(action Action, what string) {
 
 // certificate returns the verified certificate of the peer when clients may log in with it, else nil.
 func (s *session) certificate() *x509.Certificate {
-	if s.tls == nil || len(s.tls.VerifiedChains) == 0 || !s.loop.srv.opts.TLS.MapUsers {
+	if s.tls == nil || len(s.tls.state.VerifiedChains) == 0 || !s.loop.srv.opts.TLS.MapUsers {
 		return nil
 	}
-	return s.tls.VerifiedChains[0][0]
+	return s.tls.state.VerifiedChains[0][0]
 }

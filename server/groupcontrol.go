@@ -151,7 +151,7 @@ func (co *coordinator) topicsOf(m *wire.PauseGroup, who *auth.Principal) ([]*par
 			continue
 		}
 		if !allows(who, ActionConsume, t.Name()) {
-			return nil, wire.Errorf(wire.CodeForbidden, "user %q may not read %q, which group %q reads", who.Name(), t.Name(), m.Group)
+			return nil, withheld(who, ActionConsume, t.Name(), m.Group)
 		}
 		topics = append(topics, t)
 	}

@@ -114,18 +114,11 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	topics := b.s.loop.srv.registry.Topics()
-	if m.Topic != "" {
-		t := b.s.loop.srv.registry.Topic(m.Topic)
-		if t == nil {
-			return b.s.loop.srv.registry.NotFound(m.Topic)
-		}
-		topics = []*partition.Topic{t}
+	topics, err := b.droppable(&m)
+	if err != nil {
+		return err
 	}
 	for _, t := range topics { // all or none
-		if err := b.allowed(ActionAdmin, t.Name()); err != nil {
-			return err
-		}
 		for _, p := range t.Partitions() {
 			if p.Err() == nil {
 				if err := p.CheckDrop(m.Group); err != nil {
@@ -135,6 +128,53 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 		}
 	}
 	return b.dropGroup(f, m.Group, topics, now)
+}
+
+// droppable returns the topics on which a group is to be deleted: the one that is named or, without a name, all that the
+// user may change. The group must not be on others.
+func (b *binary) droppable(m *wire.DeleteGroup) ([]*partition.Topic, error) {
+	registry := b.s.loop.srv.registry
+	if m.Topic != "" {
+		if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+			return nil, err
+		}
+		t := registry.Topic(m.Topic)
+		if t == nil {
+			return nil, registry.NotFound(m.Topic)
+		}
+		return []*partition.Topic{t}, nil
+	}
+	var topics []*partition.Topic
+	for _, t := range registry.Topics() {
+		switch {
+		case allows(b.s.who, ActionAdmin, t.Name()):
+			topics = append(topics, t)
+		case isOn(t, m.Group):
+			b.s.denied(ActionAdmin, t.Name())
+			return nil, withheld(b.s.who, ActionAdmin, t.Name(), m.Group)
+		}
+	}
+	return topics, nil
+}
+
+// isOn reports whether a group has members or state on a topic.
+func isOn(t *partition.Topic, groupName string) bool {
+	for _, p := range t.Partitions() {
+		if p.Err() == nil && (p.Knows(groupName) || p.CheckDrop(groupName) != nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// withheld is the error for a group on a topic with which the user may not do action. It names the topic only to a user
+// who may see it.
+func withheld(who *auth.Principal, action Action, topic, groupName string) error {
+	if !allows(who, ActionDescribe, topic) {
+		return wire.Errorf(wire.CodeForbidden, "user %q may not %s every topic that group %q reads: name one",
+			who.Name(), actionNames[action], groupName)
+	}
+	return wire.Errorf(wire.CodeForbidden, "user %q may not %s %q, which group %q reads", who.Name(), actionNames[action], topic, groupName)
 }
 
 // dropGroup drops a group on topics. When it is unknown there, that is answered when earlier drops are durable: an

@@ -31,13 +31,16 @@ func (t *text) topics([]string, time.Time) error {
 
 func (t *text) topic(args []string, _ time.Time) error {
 	name, registry := args[0], t.s.loop.srv.registry
-	if topic := registry.Topic(name); topic != nil {
+	if topic := registry.Topic(name); topic != nil && allows(t.s.who, ActionDescribe, name) {
 		return t.showTopic(topic, len(args) > 1)
 	}
 	if err := t.s.allowed(ActionAdmin, name); err != nil {
 		return err
 	}
 	partitions, settings, err := parseSettings(args[1:])
+	if err == nil {
+		err = t.s.mayBind(settings)
+	}
 	if err != nil {
 		return err
 	}
@@ -74,9 +77,6 @@ var statusNames = [...]string{
 }
 
 func (t *text) showTopic(topic *partition.Topic, create bool) error {
-	if err := t.s.allowed(ActionDescribe, topic.Name()); err != nil {
-		return err
-	}
 	if create {
 		return wire.Errorf(wire.CodeTopicExists, "topic %q exists", topic.Name())
 	}

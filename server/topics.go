@@ -16,7 +16,11 @@ func (b *binary) resolve(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.allowed(ActionDescribe, m.Topic); err != nil {
+	asked := ActionDescribe
+	if f.Flags&wire.FlagCreate != 0 && !allows(b.s.who, asked, m.Topic) {
+		asked = ActionPublish // which who creates a topic by resolving it is about to do: the error speaks of that
+	}
+	if err := b.allowed(asked, m.Topic); err != nil {
 		return err
 	}
 	srv := b.s.loop.srv
@@ -68,6 +72,9 @@ func (b *binary) createTopic(f wire.Frame, _ time.Time) error {
 	if err := b.allowed(ActionAdmin, m.Topic); err != nil {
 		return err
 	}
+	if err := b.s.mayBind(m.Settings); err != nil {
+		return err
+	}
 	return b.workTopic(f, func(r *partition.Registry) (*partition.Topic, error) {
 		t, err := r.Create(m.Topic, int(m.Partitions), m.Settings)
 		if errors.Is(err, wire.CodeTopicExists) && f.Flags&wire.FlagIfNotExists != 0 {
@@ -83,6 +90,9 @@ func (b *binary) alterTopic(f wire.Frame, _ time.Time) error {
 		return err
 	}
 	if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+		return err
+	}
+	if err := b.s.mayBind(m.Settings); err != nil {
 		return err
 	}
 	return b.workTopic(f, func(r *partition.Registry) (*partition.Topic, error) {

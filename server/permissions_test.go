@@ -1,0 +1,109 @@
+package server
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/auth"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// users starts a broker with users whose passwords are their names, and returns a function that logs one in.
+func users(t *testing.T, list ...auth.User) func(name string) *peer {
+	for i := range list {
+		list[i].Password = list[i].Name
+	}
+	srv := startServer(t, Options{Auth: policy(t, auth.Config{Users: list}), RefusalDelay: -1})
+	return func(name string) *peer {
+		p := connect(t, srv)
+		hello := wire.Hello{Mechanism: "plain", Credentials: []byte(name + "\x00" + name)}
+		p.write(wire.AppendPreface(nil))
+		require.Zero(t, p.call(wire.OpHello, 0, hello.Append).Flags)
+		return p
+	}
+}
+
+// limited is a user who may publish, read and change only what matches a pattern.
+func limited(name, pattern string) auth.User {
+	only := []string{pattern}
+	return auth.User{Name: name, Permissions: &auth.Permissions{
+		Publish: auth.Rule{Allow: only}, Subscribe: auth.Rule{Allow: only}, Admin: only,
+	}}
+}
+
+// Who may not publish to a topic is told that, though the client resolves the topic first.
+func TestAPublisherLearnsThatItMayNotPublish(t *testing.T) {
+	p := users(t, limited("ann", "a"))("ann")
+	topic := wire.Resolve{Topic: "b"}
+	e := p.refused(wire.CodeForbidden, wire.OpResolve, wire.FlagCreate, topic.Append)
+	require.Equal(t, `user "ann" may not publish to "b"`, e.Detail)
+	e = p.refused(wire.CodeForbidden, wire.OpResolve, 0, topic.Append)
+	require.Equal(t, `user "ann" may not see "b"`, e.Detail)
+	e = p.refused(wire.CodeForbidden, wire.OpCreateTopic, 0, (&wire.CreateTopic{Topic: "b"}).Append)
+	require.Equal(t, `user "ann" may not create or change "b"`, e.Detail)
+}
+
+// To remove a group one needs the right to the topics that it is on, and to no others.
+func TestDeletingAGroupAsksForItsTopicsOnly(t *testing.T) {
+	as := users(t, auth.User{Name: "root"}, limited("ann", "a.*"))
+	root, ann := as("root"), as("ann")
+	commit := func(topic, group string) {
+		h := root.resolve(topic).Handle
+		root.publish(h, 0, "x")
+		require.Zero(t, root.commitTo(h, group, 1).Flags)
+	}
+	commit("a.1", "own")
+	commit("b.secret", "others")
+	commit("a.1", "both")
+	commit("b.secret", "both")
+	remove := func(group, topic string) []byte { return (&wire.DeleteGroup{Group: group, Topic: topic}).Append(nil) }
+	body := func(b []byte) func([]byte) []byte { return func(dst []byte) []byte { return append(dst, b...) } }
+
+	require.Zero(t, ann.call(wire.OpDeleteGroup, 0, body(remove("own", ""))).Flags)
+	for _, group := range []string{"others", "both"} {
+		e := ann.refused(wire.CodeForbidden, wire.OpDeleteGroup, 0, body(remove(group, "")))
+		require.NotContains(t, e.Detail, "secret")
+	}
+	ann.refused(wire.CodeGroupNotFound, wire.OpDeleteGroup, 0, body(remove("none", "")))
+	ann.refused(wire.CodeForbidden, wire.OpDeleteGroup, 0, body(remove("both", "b.secret")))
+	ann.refused(wire.CodeForbidden, wire.OpDeleteGroup, 0, body(remove("both", "b.missing"))) // whether it exists is not said
+	require.Zero(t, ann.call(wire.OpDeleteGroup, 0, body(remove("both", "a.1"))).Flags)
+	e := ann.refused(wire.CodeForbidden, wire.OpPauseGroup, 0, (&wire.PauseGroup{Group: "others", Pause: true}).Append)
+	require.NotContains(t, e.Detail, "secret")
+}
+
+// A topic that somebody may change and read does not show what else is published.
+func TestATopicIsBoundOnlyToWhatOneMaySubscribeTo(t *testing.T) {
+	ann, bob := limited("ann", "a.>"), limited("bob", ">")
+	bob.Permissions.Subscribe.Deny = []string{"a.secret"}
+	as := users(t, ann, bob)
+	settings := func(subjects string) []wire.Setting { return []wire.Setting{{Key: "subjects", Value: subjects}} }
+	create := func(topic, subjects string) func([]byte) []byte {
+		return (&wire.CreateTopic{Topic: topic, Settings: settings(subjects)}).Append
+	}
+	p := as("ann")
+	e := p.refused(wire.CodeForbidden, wire.OpCreateTopic, 0, create("a.log", "a.x,>"))
+	require.Contains(t, e.Detail, `may not bind a topic to ">"`)
+	require.Zero(t, p.call(wire.OpCreateTopic, 0, create("a.log", "a.x.* a.y")).Flags)
+	alter := wire.AlterTopic{Topic: "a.log", Settings: settings("b.*")}
+	p.refused(wire.CodeForbidden, wire.OpAlterTopic, 0, alter.Append)
+	alter.Settings = settings("none")
+	require.Zero(t, p.call(wire.OpAlterTopic, 0, alter.Append).Flags)
+
+	p = as("bob")
+	p.refused(wire.CodeForbidden, wire.OpCreateTopic, 0, create("log", "a.*"))
+	require.Zero(t, p.call(wire.OpCreateTopic, 0, create("log", "b.*")).Flags)
+
+	b := newTextBroker(t, Options{Auth: picky(t, ActionAdmin, "log")})
+	require.Regexp(t, `FORBIDDEN: .*may not bind a topic to "secret"`, b.peer().ask("TOPIC log subjects=secret"))
+}
+
+// Whether a topic exists is told only to those who may see it.
+func TestTextTopicTellsStrangersNothing(t *testing.T) {
+	b := newTextBroker(t, Options{Auth: picky(t, ActionAdmin, "mine")})
+	b.topic("there")
+	p := b.peer()
+	require.Equal(t, `-ERR 'FORBIDDEN: user "u" may not create or change "there"'`, p.ask("TOPIC there"))
+	require.Equal(t, `-ERR 'FORBIDDEN: user "u" may not create or change "none"'`, p.ask("TOPIC none"))
+}
