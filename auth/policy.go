@@ -119,42 +119,46 @@ func (p *Policy) Login(c *Credentials) (*Principal, error) {
 	if p.Open() {
 		return nil, nil //nolint:nilnil // a nil Principal may do everything
 	}
-	u, ok := p.check(c)
-	if !ok {
+	who := p.check(c)
+	if who == nil {
 		return nil, ErrRefused
-	}
-	who := &Principal{user: u}
-	if u.key() == "" {
-		who.token = p.config.Token
 	}
 	return who, nil
 }
 
-// check finds the user of the credentials. Credentials that were sent take precedence over a
+// check returns the principal of the credentials, or nil. Credentials that were sent take precedence over a
 // certificate, and that over NoAuthUser. Next to a token, a name that is not a user's is ignored.
 // As in NATS, an nkey and its signature are ignored unless some user has an nkey.
-func (p *Policy) check(c *Credentials) (*user, bool) {
+func (p *Policy) check(c *Credentials) *Principal {
 	switch {
 	case c.NKey != "" && p.nkeys:
 		u := p.users[c.NKey]
-		return u, u != nil && u.NKey != "" && signed(c)
+		return provided(u != nil && u.NKey != "" && signed(c), &Principal{user: u})
 	case c.Token != "" && p.config.Token != "" && p.users[c.User] == nil:
-		return p.everybody, matches(p.config.Token, c.Token)
+		return provided(matches(p.config.Token, c.Token), &Principal{user: p.everybody, token: p.config.Token})
 	case c.User != "":
 		u := p.users[c.User]
 		if u == nil || u.NKey != "" || u.Password == "" {
 			_ = matches(p.decoy, c.Password)
-			return nil, false
+			return nil
 		}
-		return u, matches(u.Password, c.Password)
+		return provided(matches(u.Password, c.Password), &Principal{user: u})
 	case c.Token != "":
-		return nil, false
+		return nil
 	}
 	if u := p.certified(c.Certificate); u != nil {
-		return u, true
+		return &Principal{user: u, certificate: c.Certificate}
 	}
 	u := p.users[p.config.NoAuthUser]
-	return u, u != nil && p.config.NoAuthUser != "" && c.Password == ""
+	return provided(u != nil && p.config.NoAuthUser != "" && c.Password == "", &Principal{user: u, guest: true})
+}
+
+// provided returns who if ok, and else nil.
+func provided(ok bool, who *Principal) *Principal {
+	if !ok {
+		return nil
+	}
+	return who
 }
 
 // signed reports whether the signature is valid for the nonce.
@@ -196,7 +200,8 @@ func names(c *x509.Certificate) []string {
 }
 
 // Renew returns the principal under this policy for a principal of an earlier policy. It returns
-// false when the login is not valid any more: the user does not exist, or has other credentials.
+// false when the login is not valid any more: the user does not exist or has other credentials, the certificate
+// identifies another one, or who sends no credentials is another one.
 func (p *Policy) Renew(who *Principal) (*Principal, bool) {
 	switch {
 	case p.Open():
@@ -209,9 +214,15 @@ func (p *Policy) Renew(who *Principal) (*Principal, bool) {
 		}
 		return &Principal{user: p.everybody, token: who.token}, true
 	}
-	u := p.users[who.user.key()]
-	if u == nil || u.Password != who.user.Password {
+	name := who.user.key()
+	u := p.users[name]
+	switch {
+	case u == nil || u.Password != who.user.Password:
+		return nil, false
+	case who.guest && p.config.NoAuthUser != name:
+		return nil, false
+	case who.certificate != nil && p.certified(who.certificate) != u:
 		return nil, false
 	}
-	return &Principal{user: u}, true
+	return &Principal{user: u, certificate: who.certificate, guest: who.guest}, true
 }

@@ -42,6 +42,10 @@ func (srv *Server) SetMaxConnections(n int) {
 	if limit == 0 {
 		limit = min(65536, max(16, srv.fileLimit-fdReserve))
 	}
+	if files := srv.fileLimit; int64(n) > files-fdReserve {
+		srv.opts.Logger.Warn("more connections are allowed than there may be open files: raise the limit of the process (ulimit -n, LimitNOFILE of systemd)",
+			"connections", n, "files", files, "reserved", fdReserve)
+	}
 	srv.maxConns.Store(limit)
 	over := new(atomic.Int64)
 	over.Store(srv.connections.Load() - limit)

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,4 +26,16 @@ func TestABrokerStartsOnce(t *testing.T) {
 	srv := startServer(t, Options{Listen: "127.0.0.1:0"})
 	require.ErrorIs(t, srv.Start(), ErrStarted)
 	login(t, srv)
+}
+
+// The limit of open files can be lower than that of connections.
+func TestTooFewFilesForTheConnectionsAreSaid(t *testing.T) {
+	f := func(connections int) string {
+		var said bytes.Buffer
+		srv := startServer(t, Options{MaxConnections: connections, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		require.NoError(t, srv.Shutdown(t.Context()))
+		return said.String()
+	}
+	require.NotContains(t, f(10), "open files")
+	require.Regexp(t, `level=WARN msg="more connections are allowed than there may be open files: .*" connections=4294967296 files=`, f(1<<32))
 }

@@ -31,11 +31,13 @@ func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time)
 		s.judge(c, who, err, then, now)
 		return
 	}
-	s.judging = true
-	l := s.loop
+	s.judging, s.left = true, make(chan struct{})
+	l, left := s.loop, s.left
 	srv.wg.Go(func() {
 		select {
 		case srv.logins <- struct{}{}:
+		case <-left: // or those who hang up at once would keep everybody else waiting
+			return
 		case <-srv.stop:
 			return // nobody waits for the outcome
 		}
@@ -45,6 +47,7 @@ func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time)
 			delay := max(0, srv.opts.RefusalDelay)
 			select {
 			case <-time.After(delay + rand.N(delay+1)):
+			case <-left:
 			case <-srv.stop:
 			}
 		}

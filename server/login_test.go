@@ -371,6 +371,7 @@ func TestEveryOperationAsks(t *testing.T) {
 	require.Zero(t, p.call(wire.OpHello, 0, hello.Append).Flags)
 	h := p.resolve("jobs").Handle
 	p.publish(h, 0, "one")
+	p.commitTo(h, "g", 0)
 	c.Users[0].Permissions = &auth.Permissions{
 		Publish: auth.Rule{Deny: []string{">"}}, Subscribe: auth.Rule{Deny: []string{">"}},
 	}
@@ -442,4 +443,39 @@ func TestAStopWaitsForLogins(t *testing.T) {
 	defer cancel()
 	require.NoError(t, srv.Shutdown(ctx))
 	require.False(t, checking())
+}
+
+// Who hangs up while others' logins are checked leaves nothing to be checked.
+func TestALoginIsGivenUpWhenTheClientHasGone(t *testing.T) {
+	srv := startServer(t, Options{Auth: policy(t, annAndBob(t))})
+	for range maxLogins {
+		srv.logins <- struct{}{} // the next one has to wait
+	}
+	defer func() {
+		for range maxLogins {
+			<-srv.logins
+		}
+	}()
+	checking := func() bool {
+		stacks := make([]byte, 4<<20)
+		return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), ".(*session).logIn.")
+	}
+	hello := wire.Hello{Mechanism: "plain", Credentials: []byte("ann\x00no")}
+	p := connect(t, srv)
+	p.write(append(wire.AppendPreface(nil), request1(wire.OpHello, 0, 0, hello.Append)...))
+	require.Eventually(t, checking, waitLimit, time.Millisecond)
+	require.NoError(t, p.conn.Close())
+	require.Eventually(t, func() bool { return !checking() }, waitLimit, time.Millisecond)
+}
+
+// Who was let in without a login is not, once nobody is.
+func TestSetAuthCutsOffWhoNeedsALoginNow(t *testing.T) {
+	c := auth.Config{Users: []auth.User{{Name: "guest"}, {Name: "bob", Password: "b"}}, NoAuthUser: "guest"}
+	srv := startServer(t, Options{Auth: policy(t, c)})
+	p := login(t, srv)
+	srv.SetAuth(policy(t, c))
+	p.ping()
+	c.NoAuthUser = ""
+	srv.SetAuth(policy(t, c))
+	require.Contains(t, p.closed(), "no longer valid")
 }

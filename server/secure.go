@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -31,12 +32,12 @@ func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 	switch {
 	case err != nil:
 	case first == tlsHandshake:
-		secured, err := srv.handshake(conn)
+		by := srv.tls.Load()
+		secure, err := srv.handshake(conn, by)
 		if err == nil {
-			state := secured.ConnectionState()
-			s.tls = &state
+			s.tls = &secured{secure.ConnectionState(), by}
 			srv.forgetStranger(conn)
-			srv.serveStream(secured, s)
+			srv.serveStream(secure, s)
 			return
 		}
 		srv.opts.Logger.Warn("TLS handshake failed", "conn", s.id, "addr", conn.RemoteAddr(), "err", err)
@@ -113,11 +114,11 @@ func peekByte(conn net.Conn, wait time.Duration) (byte, error) {
 }
 
 // handshake performs the TLS handshake.
-func (srv *Server) handshake(conn net.Conn) (*tls.Conn, error) {
+func (srv *Server) handshake(conn net.Conn, by *tls.Config) (*tls.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(time.Duration(srv.tlsTimeout.Load()))); err != nil {
 		return nil, err
 	}
-	t := tls.Server(conn, srv.tls.Load())
+	t := tls.Server(conn, by)
 	if err := t.Handshake(); err != nil {
 		return nil, err
 	}
@@ -136,14 +137,66 @@ func (srv *Server) refusePlain(conn net.Conn, first byte) {
 	_, _ = conn.Read(make([]byte, wire.MaxHelloBytes))
 }
 
-// SetTLS replaces the certificate and the requirements for client certificates, for new connections. It
-// cannot turn TLS on or off.
+// SetTLS replaces the certificate and the requirements for client certificates. It closes connections whose client
+// certificate is not accepted any more. It cannot turn TLS on or off.
 func (srv *Server) SetTLS(c *tls.Config) error {
 	if (c == nil) != (srv.opts.TLS.Config == nil) {
 		return fmt.Errorf("TLS cannot be turned on or off while the broker runs")
 	}
 	srv.tls.Store(c)
+	srv.eachLoop(func(l *loop) {
+		l.post(jobFunc(func(time.Time) {
+			for s := range l.sessions {
+				if s.tls != nil {
+					s.checkCertificate(c)
+				}
+			}
+		}))
+	})
 	return nil
+}
+
+// secured is the TLS of a connection.
+type secured struct {
+	state tls.ConnectionState
+	by    *tls.Config // that has accepted it
+}
+
+// checkCertificate closes the connection if a handshake with c would refuse the peer's certificate, or that it has none.
+func (s *session) checkCertificate(c *tls.Config) {
+	if s.closed || s.tls.by == c {
+		return
+	}
+	if err := accepts(c, &s.tls.state); err != nil {
+		s.loop.srv.opts.Logger.Warn("client certificate no longer accepted", "conn", s.id, "addr", s.t.RemoteAddr(), "user", s.who.Name(), "err", err)
+		s.expel(errAuth, wire.Errorf(wire.CodeUnauthenticated, "the client certificate is no longer accepted"))
+		return
+	}
+	s.tls.by = c
+}
+
+// accepts checks a client's certificate as a handshake does.
+func accepts(c *tls.Config, state *tls.ConnectionState) error {
+	certs := state.PeerCertificates
+	switch {
+	case c.ClientAuth < tls.VerifyClientCertIfGiven:
+	case len(certs) > 0:
+		o := x509.VerifyOptions{
+			Roots: c.ClientCAs, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		}
+		for _, between := range certs[1:] {
+			o.Intermediates.AddCert(between)
+		}
+		if _, err := certs[0].Verify(o); err != nil {
+			return err
+		}
+	case c.ClientAuth == tls.RequireAndVerifyClientCert:
+		return errors.New("no certificate")
+	}
+	if c.VerifyConnection == nil {
+		return nil
+	}
+	return c.VerifyConnection(*state)
 }
 
 // SetTLSTimeout changes how long new connections have to begin and finish TLS. 0 means two seconds.

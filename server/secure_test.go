@@ -274,3 +274,60 @@ func TestShutdownCutsHandshakesOff(t *testing.T) {
 	require.NoError(t, srv.Shutdown(ctx))
 	require.NoError(t, ctx.Err())
 }
+
+// A reload cuts off clients whose certificate is not accepted any more, or that it identifies as another user.
+func TestSetTLSCutsOffCertificatesThatAreNotAccepted(t *testing.T) {
+	a, b := newAuthority(t), newAuthority(t)
+	asking := func(trusted *x509.CertPool) *tls.Config {
+		c := a.server()
+		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, trusted
+		return c
+	}
+	both := x509.NewCertPool()
+	both.AddCert(a.cert)
+	both.AddCert(b.cert)
+	mapped := func(name string) *auth.Policy {
+		return policy(t, auth.Config{Users: []auth.User{{Name: "ann@a"}, {Name: name}}})
+	}
+	srv := startServer(t, Options{Auth: mapped("bob@b"), TLS: TLSOptions{Config: asking(both), MapUsers: true, First: true}})
+	log := func(from *authority, name string) *peer {
+		c := a.client()
+		c.Certificates, c.ServerName = []tls.Certificate{from.issue(3, "client", name)}, "localhost"
+		conn, err := tls.Dial("tcp", srv.Addr().String(), c)
+		require.NoError(t, err)
+		p := greet(t, conn)
+		p.hello()
+		return p
+	}
+	ann, bob := log(a, "ann@a"), log(b, "bob@b")
+	require.NoError(t, srv.SetTLS(asking(both)))
+	ann.ping()
+	bob.ping()
+	srv.SetAuth(mapped("client")) // a DNS name in both certificates, behind the mail address
+	require.Contains(t, bob.closed(), "no longer valid")
+	ann.ping()
+	bob = log(b, "bob@b")
+	require.NoError(t, srv.SetTLS(asking(a.pool)))
+	require.Contains(t, bob.closed(), "certificate is no longer accepted")
+	ann.ping()
+	pinned := asking(a.pool)
+	pinned.VerifyConnection = func(tls.ConnectionState) error { return x509.ErrUnsupportedAlgorithm }
+	require.NoError(t, srv.SetTLS(pinned))
+	require.Contains(t, ann.closed(), "certificate is no longer accepted")
+}
+
+// A handshake that began before a change of the certificates does not escape it.
+func TestSetTLSAppliesToConnectionsThatAreBeginning(t *testing.T) {
+	a, b := newAuthority(t), newAuthority(t)
+	c := a.server()
+	srv := startServer(t, Options{TLS: TLSOptions{Config: c}})
+	s := newSession(newLoop(srv), 1)
+	s.tls = &secured{by: c}
+	strict := b.server()
+	strict.ClientAuth = tls.RequireAndVerifyClientCert
+	require.NoError(t, srv.SetTLS(strict))
+	srv.connections.Add(1)
+	s.open(&memTransport{}, time.Now())
+	require.True(t, s.closed)
+	s.ended(time.Now())
+}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
 	"sync/atomic"
 	"time"
 
@@ -44,9 +43,10 @@ type session struct {
 
 	who     *auth.Principal // the user; nil may do everything
 	nonce   string          // what it signs to log in with an nkey
-	tls     *tls.ConnectionState
-	replies auth.Replies // reply subjects that it has received and may publish to
-	name    string       // chosen by the client
+	left    chan struct{}   // closed when the connection is gone; nil when its credentials were never checked
+	tls     *secured        // nil without TLS
+	replies auth.Replies    // reply subjects that it has received and may publish to
+	name    string          // chosen by the client
 
 	admitted  bool // the peer has logged in, or need not
 	judging   bool // its credentials are being checked
@@ -91,6 +91,9 @@ func (s *session) open(t transport, now time.Time) {
 	}
 	if s.loop.draining {
 		s.close()
+	}
+	if s.tls != nil {
+		s.checkCertificate(s.loop.srv.tls.Load()) // it may have changed since the handshake
 	}
 }
 
@@ -355,6 +358,9 @@ func (s *session) ended(now time.Time) {
 		return
 	}
 	s.closed, s.gone = true, true
+	if s.left != nil {
+		close(s.left)
+	}
 	s.crowded.Store(false)
 	s.countUnread(0)
 	delete(s.loop.sessions, s)
