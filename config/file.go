@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"reflect"
-	"regexp"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -66,7 +65,7 @@ func cannotRead(err error) string {
 
 func (c *Config) parse(path string, b []byte) error {
 	loaded := *c
-	f := file{path: path, settings: make(map[string]Setting), sections: make(map[string]bool), given: make(map[any]string)}
+	f := file{path: path, source: b, settings: make(map[string]Setting), sections: make(map[string]bool), given: make(map[any]string)}
 	for _, s := range loaded.Settings() {
 		f.add(s)
 	}
@@ -93,6 +92,7 @@ const noAnchors = "YAML's anchors, aliases and tags have no meaning here"
 // file is a configuration file that is being read.
 type file struct {
 	path     string
+	source   []byte
 	settings map[string]Setting
 	sections map[string]bool
 	blocks   map[string]any // where to decode keys whose values are not scalars
@@ -214,16 +214,9 @@ func (f *file) refuse(tok *token.Token, reason string) error {
 	var p printer.Printer
 	return &FileError{
 		Path: f.path, Line: tok.Position.Line, Column: tok.Position.Column,
-		Reason: reason, Excerpt: withoutSecrets(p.PrintErrorToken(tok, false)),
+		Reason: reason, Excerpt: withoutSecrets(p.PrintErrorToken(tok, false), f.source),
 	}
 }
-
-// secretValue matches what follows the key of a password, a token or an nkey, also of a mistyped one, up to the end of
-// the line: what is not YAML tells no better where a secret ends.
-var secretValue = regexp.MustCompile(`(?i)((?:pas|pw|tok|secret|nkey)[\w-]*["']?[ \t]*[:=][ \t]*)\S.*`)
-
-// withoutSecrets hides them in lines of a file: what is shown on stderr ends in the logs of a service.
-func withoutSecrets(lines string) string { return secretValue.ReplaceAllString(lines, "$1…") }
 
 // notYAML adds to a FileError what the file should look like. People come with the files of other programs.
 func (f *file) notYAML(err error) error {

@@ -117,6 +117,25 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 	f(`{"authorization": {"password": "S3CRET", "users": 1}}`)
 	f("authorization {\n  token = \"S3CRET\"\n}\n")
 	f("nkeys: [{nkey: ' SUS3CRET'}]\n")
+	f("password: |\n  S3C1\n  S3C2\n\n  S3C3\nnam: x\n")
+	f("password: |\n  S3C1\n  S3C2\n  S3C3\n  S3C4\n  S3C5\nnam: x\n") // its key is not in the excerpt
+	f("users:\n- user: ann\n  password: >-\n    S3C1\n    S3C2\n  nam: x\n")
+	f("users:\n- password: |\n   S3C1\n   S3C2\n  nam: x\n")
+	f("token:\n  S3CRET\nnam: x\n")
+	f("token: a\n  S3CRET\nnam: x\n")
+	f("token: |\nS3CRET\nnam: x\n")
+	f("{\"users\": [{\"user\": \"a\", \"password\":\n\"S3CRET\"}],\n\"nam\": 1}\n")
+}
+
+// Hiding secrets leaves the rest of the lines, which say where the mistake is.
+func TestErrorsShowWhatIsNoSecret(t *testing.T) {
+	_, err := parse(t, "nkeys:\n- nkey: S3C\n  permissions: {}\nusers:\n- password: |\n    S3C\n  user: ann\n  nam: x\n")
+	e, ok := errors.AsType[*FileError](err)
+	require.True(t, ok)
+	require.Contains(t, e.Excerpt, "user: ann")
+	require.Contains(t, e.Excerpt, "nam: x")
+	require.Contains(t, e.Excerpt, "password: …")
+	require.Equal(t, map[int]bool{6: true}, secretLines("nkeys:\n- nkey: S3C\n  permissions: {}\nusers:\n- password: |\n    S3C\n  user: ann\n"))
 }
 
 // The names of NATS set the same settings.
