@@ -18,6 +18,8 @@ const (
 	argon2idPrefix = "$argon2id$"
 	// bcryptCost makes one check take about 60 ms.
 	bcryptCost = 10
+	// maxBcrypt is how many bytes of a password bcrypt looks at.
+	maxBcrypt = 72
 	// maxSecret is the largest size of a secret in bytes.
 	maxSecret = 1024
 	// Bounds for the parameters of hashes: with the largest ones a check takes a few seconds. Two checks run at a time,
@@ -129,8 +131,11 @@ func (h argon2id) matches(said string) bool {
 
 // HashBcrypt returns the bcrypt hash of a password of 1 to 72 bytes.
 func HashBcrypt(password string) (string, error) {
-	if password == "" {
+	switch {
+	case password == "":
 		return "", errors.New("the password is empty")
+	case len(password) > maxBcrypt:
+		return "", fmt.Errorf("bcrypt takes a password of up to %d bytes, argon2id one of up to %d", maxBcrypt, maxSecret)
 	}
 	h, err := bcrypt.GenerateFromPassword([]byte(password), bcryptCost)
 	return string(h), err

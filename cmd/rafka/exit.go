@@ -70,7 +70,7 @@ var exitOf = map[wire.Code]int{
 
 // hints say what to do next about a code of the broker. A command may set a better hint.
 var hints = map[wire.Code]string{
-	wire.CodeUnauthenticated:   "log in with --user and RAFKA_PASSWORD, or with RAFKA_TOKEN",
+	wire.CodeUnauthenticated:   "log in with --user and RAFKA_PASSWORD, with RAFKA_TOKEN, with --nkey, or with --tls-cert and --tls-key",
 	wire.CodeForbidden:         "log in as a user who may: the broker's configuration has the permissions of its users",
 	wire.CodeTopicNotFound:     "rafka topic ls lists the topics; rafka topic create TOPIC creates one",
 	wire.CodePartitionNotFound: "rafka topic info TOPIC shows the partitions",

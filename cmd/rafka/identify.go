@@ -43,12 +43,14 @@ func identifyByNKey(o *client.Options, path string) error {
 	if err != nil {
 		key, err = nkeys.FromSeed(bytes.TrimSpace(seed))
 	}
-	if err != nil {
-		return fmt.Errorf("read the nkey: %s does not hold the seed of a user's nkey: %w", path, err)
+	if err == nil {
+		o.NKey, err = key.PublicKey()
 	}
-	o.NKey, err = key.PublicKey()
+	if err != nil || !nkeys.IsValidPublicUserKey(o.NKey) {
+		return fmt.Errorf("read the nkey: %s does not hold the seed of a user's nkey", path)
+	}
 	o.SignNonce = key.Sign
-	return err
+	return nil
 }
 
 // load returns nil when no file is given; the scheme of the address then decides about TLS.
