@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
@@ -265,6 +266,24 @@ func (co *coordinator) heartbeat(b *binary, correlation uint32, m *wire.Heartbea
 		a.Topics, flags = nil, wire.FlagUnchanged
 	}
 	b.post(func(b *binary) { b.replyTo(wire.OpHeartbeat, correlation, flags, a.Append) })
+}
+
+// barred takes a member out of its group when its user may no longer read one of its topics, so that others get its
+// partitions, and returns the error for it.
+func (co *coordinator) barred(b *binary, m *wire.Heartbeat, who *auth.Principal, now time.Time) error {
+	s := co.seats[seatKey{m.Group, m.Member}]
+	if s == nil || s.b != b {
+		return nil
+	}
+	for _, t := range s.topics {
+		if !allows(who, ActionConsume, t) {
+			_ = co.group.Leave(m.Group, m.Member, now) // it may have been replaced
+			delete(co.seats, seatKey{m.Group, m.Member})
+			co.apply(nil)
+			return wire.Errorf(wire.CodeForbidden, "user %q may no longer read %q", who.Name(), t)
+		}
+	}
+	return nil
 }
 
 // checkTopics returns an error for a member that reads a topic that no longer exists.

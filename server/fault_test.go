@@ -474,3 +474,21 @@ func TestWhatAClientSentBeforeItsEndCounts(t *testing.T) {
 	require.Eventually(t, func() bool { return len(p.fetchAll(h)) == len(want) }, waitLimit, time.Millisecond)
 	require.Equal(t, want, p.fetchAll(h))
 }
+
+// A panic of a worker closes the connection whose request it was, which would wait for an answer for ever.
+func TestAPanicOfAWorkerClosesTheConnection(t *testing.T) {
+	srv := startServer(t, Options{Loops: 1})
+	p, other := login(t, srv), login(t, srv)
+	panics := func() (func(time.Time) error, error) { panic("a test") }
+	srv.onLoops(t.Context(), func(l *loop, _ time.Time) int {
+		for s := range l.sessions {
+			if b, ok := s.proto.(*binary); ok && s.id == 1 {
+				require.NoError(t, b.work(wire.OpGroups, 1, panics))
+			}
+		}
+		return 0
+	})
+	require.Empty(t, p.closed())
+	require.EqualValues(t, 1, srv.metrics.panics.Load())
+	other.ping()
+}

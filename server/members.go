@@ -97,8 +97,14 @@ func (b *binary) heartbeat(f wire.Frame, _ time.Time) error {
 	if err := b.seated(m.Group, m.Member); err != nil {
 		return err
 	}
-	co, correlation := b.s.loop.srv.coordinator, f.Correlation
-	co.post(func(now time.Time) { co.heartbeat(b, correlation, &m, now) })
+	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
+	co.post(func(now time.Time) {
+		if err := co.barred(b, &m, who, now); err != nil {
+			b.answerLater(wire.OpHeartbeat, correlation, err)
+			return
+		}
+		co.heartbeat(b, correlation, &m, now)
+	})
 	return nil
 }
 

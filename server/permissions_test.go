@@ -2,6 +2,7 @@ package server
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -106,4 +107,25 @@ func TestTextTopicTellsStrangersNothing(t *testing.T) {
 	p := b.peer()
 	require.Equal(t, `-ERR 'FORBIDDEN: user "u" may not create or change "there"'`, p.ask("TOPIC there"))
 	require.Equal(t, `-ERR 'FORBIDDEN: user "u" may not create or change "none"'`, p.ask("TOPIC none"))
+}
+
+// A member whose user may no longer read the topic leaves its partitions to others.
+func TestAMemberThatMayNoLongerReadIsOutOfItsGroup(t *testing.T) {
+	c := auth.Config{Users: []auth.User{{Name: "ann"}, {Name: "bob", Password: "b"}}, NoAuthUser: "ann"}
+	srv := startServer(t, Options{Auth: policy(t, c), RefusalDelay: -1})
+	jobs(t, srv, 2)
+	ann := member(t, srv, "a")
+	require.Equal(t, []int{0, 1}, ann.has())
+	bob := &groupPeer{peer: connect(t, srv), member: "b"}
+	hello := wire.Hello{Mechanism: "plain", Credentials: []byte("bob\x00b")}
+	bob.write(wire.AppendPreface(nil))
+	require.Zero(t, bob.call(wire.OpHello, 0, hello.Append).Flags)
+	c.Users[0].Permissions = &auth.Permissions{Subscribe: auth.Rule{Deny: []string{"jobs"}}}
+	srv.SetAuth(policy(t, c))
+	require.Eventually(t, func() bool {
+		f := ann.beat()
+		return f.Flags&wire.FlagError != 0 && errorOf(t, wire.CodeForbidden, f) != nil
+	}, waitLimit, time.Millisecond)
+	bob.seen = assignedOf(t, bob.call(wire.OpJoinGroup, 0, (&wire.JoinGroup{Group: "g", Member: "b", Topics: []string{"jobs"}}).Append))
+	require.Equal(t, []int{0, 1}, bob.has())
 }

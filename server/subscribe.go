@@ -187,7 +187,7 @@ func (sub *subscription) pushCold() bool {
 // work runs block on a worker, and then what it returned on the loop. Nothing is pushed meanwhile.
 func (sub *subscription) work(block func() (then func())) {
 	sub.cold = true
-	err := sub.b.s.loop.srv.enqueue(func() {
+	err := sub.b.s.enqueue(func() {
 		then := block()
 		sub.b.s.loop.post(jobFunc(func(time.Time) {
 			sub.cold = false

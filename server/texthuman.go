@@ -121,7 +121,7 @@ func (t *text) line(format string, args ...any) {
 // wait meanwhile. An error of either is the answer.
 func (t *text) work(block func() (then func(now time.Time) error, err error)) error {
 	l := t.s.loop
-	err := l.srv.enqueue(func() {
+	err := t.s.enqueue(func() {
 		then, err := block()
 		l.post(jobFunc(func(now time.Time) { t.after(now, err, then) }))
 	})

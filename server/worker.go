@@ -13,7 +13,7 @@ import (
 // error of either is the reply.
 func (b *binary) work(op wire.Op, correlation uint32, block func() (then func(now time.Time) error, err error)) error {
 	l := b.s.loop
-	return l.srv.enqueue(func() {
+	return b.s.enqueue(func() {
 		then, err := block()
 		l.post(jobFunc(func(now time.Time) {
 			if b.s.closed {
@@ -54,7 +54,7 @@ func (b *binary) workChunk(op wire.Op, correlation uint32, read func(c *log.Chun
 func (r *coldRead) start() error {
 	b := r.b
 	b.cold++
-	err := b.s.loop.srv.enqueue(func() {
+	err := b.s.enqueue(func() {
 		var c log.Chunk
 		err := r.read(&c)
 		b.s.loop.post(jobFunc(func(now time.Time) {
@@ -99,6 +99,19 @@ func (srv *Server) enqueue(work func()) error {
 	default:
 		return wire.Errorf(wire.CodeBusy, "%d requests wait for the disk", coldQueue)
 	}
+}
+
+// enqueue hands work for a session to the workers. A panic of it closes the session, which would wait for its answer.
+func (s *session) enqueue(work func()) error {
+	return s.loop.srv.enqueue(func() {
+		defer func() {
+			if r := recover(); r != nil {
+				s.loop.srv.panicked(r)
+				s.loop.post(jobFunc(func(time.Time) { s.close() }))
+			}
+		}()
+		work()
+	})
 }
 
 // runWorker runs work until the server stops.
