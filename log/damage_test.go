@@ -265,6 +265,42 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, log.ErrVersion, "not damaged")
 }
 
+// makeNewer makes a header one of the next format version.
+func makeNewer(head []byte) {
+	binary.LittleEndian.PutUint32(head[8:], 2)
+	binary.LittleEndian.PutUint32(head[12:], 0)
+	binary.LittleEndian.PutUint32(head[12:], crc32c.Checksum(head))
+}
+
+// A start that finds a newer version changes nothing: the newer one goes on as if there had been no such start.
+func TestAStartThatIsRefusedChangesNothing(t *testing.T) {
+	disk, _ := damagedDisk(t)
+	s := openStill(t, disk)
+	l, other := openLog(t, s, identity(7), log.Config{}), openLog(t, s, identity(8), log.Config{})
+	appendN(t, l, 0, 20)
+	require.NoError(t, s.Checkpoint())
+	disk.Fail(failOn(faultfs.OpRemove, "/partitions/", 1))
+	require.Error(t, s.RemoveLog(l.Identity()))
+	disk.Fail(nil)
+	appendN(t, other, 0, 20)
+	require.NoError(t, s.Sync())
+	s.Drop()
+	disk.SetBytes("/data/commit/00000000000000ff.tmp", []byte("x"))
+	disk.SetBytes("/data/commit/00000000000000fe.spare", []byte("x"))
+	last := commitFiles(disk)[len(commitFiles(disk))-1]
+	b := disk.Bytes(last)
+	makeNewer(b[:64])
+	makeNewer(b[4096-64 : 4096])
+	disk.SetBytes(last, b)
+	before := disk.Clone()
+	_, err := log.Open(small(disk))
+	require.ErrorIs(t, err, log.ErrVersion)
+	require.Equal(t, before.Names(), disk.Names())
+	for _, name := range disk.Names() {
+		require.True(t, bytes.Equal(before.Bytes(name), disk.Bytes(name)), name)
+	}
+}
+
 // Without the checkpoint a start reads the last segments. It does not take those of a newer version for damage, which it
 // would cut off.
 func TestANewerSegmentIsRefusedWhenTheCheckpointIsLost(t *testing.T) {
@@ -279,10 +315,7 @@ func TestANewerSegmentIsRefusedWhenTheCheckpointIsLost(t *testing.T) {
 		}
 	}
 	b := disk.Bytes(segment)
-	header := b[:binary.LittleEndian.Uint32(b[36:])]
-	binary.LittleEndian.PutUint32(header[8:], 2)
-	binary.LittleEndian.PutUint32(header[12:], 0)
-	binary.LittleEndian.PutUint32(header[12:], crc32c.Checksum(header))
+	makeNewer(b[:binary.LittleEndian.Uint32(b[36:])])
 	disk.SetBytes(segment, b)
 	_, err := log.Open(small(disk))
 	require.ErrorIs(t, err, log.ErrVersion)

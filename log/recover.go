@@ -48,6 +48,9 @@ func (s *Store) recover() error {
 	if err := s.replayCommits(&root, known); err != nil {
 		return err
 	}
+	if err := s.removeStale(); err != nil {
+		s.logger.Warn("remove what was deleted", "err", err)
+	}
 	if err := s.commits.keepReserve(); err != nil {
 		if !isFull(err) {
 			return fmt.Errorf("reserve %d MiB of disk for the commit log: %w", s.commits.size>>20, err)
@@ -150,7 +153,7 @@ func (s *Store) restore(r *logRecord) {
 	s.logs[r.id] = l
 }
 
-// findSegments lists the directories of the logs. It deletes those of removed logs, as far as possible. A directory that
+// findSegments lists the directories of the logs. A directory that
 // the checkpoint does not know is salvaged when the checkpoint was lost, and otherwise an orphan.
 func (s *Store) findSegments(removed []tombstone, known bool) error {
 	dir := path.Join(s.options.Dir, partitionsDir)
@@ -185,9 +188,6 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 	}
 	for _, l := range s.logs {
 		l.checkActive()
-	}
-	if err := s.removeStale(); err != nil {
-		s.logger.Warn("remove what was deleted", "err", err)
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ type replayFile struct {
 type replay struct {
 	store    *Store
 	files    []replayFile
+	unused   []string // files of no use
 	floor    uint64
 	synced   uint64      // chunks below were durable, so damage there is not a torn tail
 	start    uint64      // lsn of the first chunk that counts
@@ -55,6 +56,9 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 		return err
 	}
 	if err := r.each(r.survey); err != nil {
+		return err
+	}
+	if err := r.tidy(); err != nil {
 		return err
 	}
 	r.sort() // by the numbers in the headers, as a file may have been renamed
@@ -121,13 +125,21 @@ func (r *replay) list(known bool) error {
 		case known && ext == spareExt && d.Size == c.size && len(c.spares) < c.maximum:
 			c.spares = append(c.spares, spare{name: d.Name})
 		default:
-			// Without a checkpoint, a spare could have the number of a new file.
-			if err := removeQuietly(c.fs, name); err != nil {
-				return err
-			}
+			r.unused = append(r.unused, name) // without a checkpoint, a spare could have the number of a new file
 		}
 	}
 	r.sort()
+	return nil
+}
+
+// tidy removes the files of no use. It comes when no file was found to be of a newer version.
+func (r *replay) tidy() error {
+	c := r.store.commits
+	for _, name := range r.unused {
+		if err := removeQuietly(c.fs, name); err != nil {
+			return err
+		}
+	}
 	if len(c.spares) == 0 {
 		return nil
 	}
