@@ -40,7 +40,6 @@ type logRecord struct {
 	filed  place  // end of the last segment
 	active place  // base offset and index of the last segment; an index of 0 when there is none
 	size   int64  // bytes of the last segment that count; 0 when it is sealed
-	floor  uint64 // chunks of this log below do not count
 	state  snapshot
 }
 
@@ -58,7 +57,7 @@ type tombstone struct {
 //	log (136):   topic 16, partition u32, state length u32, first u64,
 //	             prev offset, index, term, time; filed offset, index, term, time: u64 each,
 //	             active base offset u64, active base index u64, active size u64 (0: sealed), state index u64,
-//	             floor u64, and the state's bytes, padded with zeros to a multiple of 8
+//	             0 u64, and the state's bytes, padded with zeros to a multiple of 8
 //	tombstone (28): topic 16, partition u32, lsn u64
 //
 // crc covers the copy with zeros in its place. A copy is padded with zeros to a multiple of 8.
@@ -97,7 +96,7 @@ func (r *logRecord) append(dst []byte) []byte {
 	dst = le.AppendUint64(dst, r.active.index)
 	dst = le.AppendUint64(dst, uint64(r.size))
 	dst = le.AppendUint64(dst, r.state.index)
-	dst = le.AppendUint64(dst, r.floor)
+	dst = le.AppendUint64(dst, 0)
 	dst = append(dst, r.state.blob...)
 	return append(dst, make([]byte, align(len(r.state.blob))-len(r.state.blob))...)
 }
@@ -167,7 +166,7 @@ func (r *logRecord) parse(b []byte) (rest []byte, ok bool) {
 	*r = logRecord{
 		id: parseIdentity(b), first: le.Uint64(b[24:]), prev: parsePlace(b[32:]), filed: parsePlace(b[64:]),
 		active: place{offset: le.Uint64(b[96:]), index: le.Uint64(b[104:])}, size: int64(le.Uint64(b[112:])),
-		state: snapshot{index: le.Uint64(b[120:])}, floor: le.Uint64(b[128:]),
+		state: snapshot{index: le.Uint64(b[120:])},
 	}
 	b = b[recordBytes:]
 	if n > maxStateBytes || len(b) < align(n) {

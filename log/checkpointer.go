@@ -27,8 +27,7 @@ type plan struct {
 	state  snapshot
 	low    uint64 // the log's lowLsn before the plan
 	writer segmentWriter
-	drop   bool     // nothing is kept of the log but the state, so no file is written; see planDropLocked
-	cut    *cutPlan // nil unless TruncateSuffix made the plan
+	drop   bool // nothing is kept of the log but the state, so no file is written; see planDropLocked
 	err    error
 }
 
@@ -307,14 +306,14 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 		r, removed := l.recordLocked(), l.closed
 		l.mu.Unlock()
 		if p := planned[l]; p != nil {
-			p.amend(&r, lsn)
+			p.amend(&r)
 		}
 		if !removed {
 			root.logs = append(root.logs, r)
 		}
 	}
 	root.logs = slices.DeleteFunc(root.logs, func(r logRecord) bool { // never filed, nor purged: not worth a record
-		return r.filed.index <= firstIndex && r.floor <= root.floor && r.first == 0
+		return r.filed.index <= firstIndex && r.first == 0
 	})
 	s.round.Lock()
 	root.lsn, root.file, root.open = s.commits.lsn, s.commits.next, s.commits.newest(root.floor)
@@ -325,7 +324,7 @@ func (s *Store) root(plans []*plan, lsn uint64) *checkpoint {
 
 // recordLocked returns the log's record without a plan.
 func (l *Log) recordLocked() logRecord {
-	r := logRecord{id: l.id, first: l.first, prev: l.prev, filed: l.filed, floor: l.floor, state: l.state}
+	r := logRecord{id: l.id, first: l.first, prev: l.prev, filed: l.filed, state: l.state}
 	if n := len(l.segments); n > 0 {
 		a := l.segments[n-1]
 		r.active, r.size = a.start, a.size
@@ -336,21 +335,13 @@ func (l *Log) recordLocked() logRecord {
 	return r
 }
 
-// amend changes the log's record as the plan says. Of a log that is cut, only chunks from lsn on count.
-func (p *plan) amend(r *logRecord, lsn uint64) {
+// amend changes the log's record as the plan says.
+func (p *plan) amend(r *logRecord) {
 	r.filed, r.state = p.target, p.state
 	if p.drop {
 		r.prev, r.first, r.active, r.size = p.target, max(r.first, p.target.offset), place{}, 0
 	}
-	a := p.writer.active
-	if p.cut != nil {
-		p.cut.floor = lsn
-		r.floor, r.first = lsn, min(r.first, p.target.offset)
-		if p.cut.files && a == nil {
-			r.active, r.size = place{}, 0
-		}
-	}
-	if a != nil {
+	if a := p.writer.active; a != nil {
 		r.active, r.size = a.start, a.size
 	}
 }
@@ -389,7 +380,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: l.dir(), id: l.id,
 		limit: l.config.SegmentBytes, most: s.options.segmentLimit(), nowMs: s.nowMs(), state: state,
-		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, cuts: l.cuts, trim: !l.trimmed,
+		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, trim: !l.trimmed,
 	}
 	if n := len(l.segments); n > 0 && !l.spoiled {
 		active := *l.segments[n-1]
@@ -526,10 +517,6 @@ func (p *plan) commit() {
 	l := p.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p.cut != nil {
-		p.commitCutLocked()
-		return
-	}
 	if p.drop {
 		p.commitDropLocked()
 	}

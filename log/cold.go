@@ -115,7 +115,7 @@ func (l *Log) segmentLocked(segments []*segment, i int) location {
 func (l *Log) has(seg *segment) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.segments, func(s *segment) bool { return s.path == seg.path && s.cuts == seg.cuts })
+	return slices.ContainsFunc(l.segments, func(s *segment) bool { return s.path == seg.path })
 }
 
 // errReplaced is returned for a segment that is not one any more.

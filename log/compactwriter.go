@@ -39,7 +39,7 @@ func (w *compactWriter) create(first *segment) error {
 	if err != nil {
 		return err
 	}
-	w.seg = segment{start: h.start, compacted: true, cuts: first.cuts}
+	w.seg = segment{start: h.start, compacted: true}
 	w.last = h.start
 	w.temp = first.path + compactExt
 	if w.file, err = s.options.FS.Open(w.temp, true, true); err != nil {

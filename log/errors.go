@@ -30,8 +30,6 @@ var (
 	// ErrPayload is returned by Append for a payload that is shorter than its checksum or longer than the
 	// largest frame.
 	ErrPayload = errors.New("log: payload size outside the limits")
-	// ErrIndex is returned by Append when an explicit index is not the next one.
-	ErrIndex = errors.New("log: explicit index is not the next index")
 )
 
 // CorruptError reports stored bytes that do not match their checksum, or a missing file. The records

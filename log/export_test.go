@@ -48,6 +48,14 @@ func (s *Store) RemakeReserve() error {
 	return s.commits.keepReserve()
 }
 
+// Prev returns index and term of the entry in front of the first stored one, or 0 and 0 when the log still has its first
+// entry.
+func (l *Log) Prev() (index, term uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.prev.index - 1, l.prev.term
+}
+
 // Drop ends a store as a kill would: nothing is written.
 func (s *Store) Drop() { s.abandon() }
 

@@ -217,24 +217,17 @@ func (s *Store) collectLocked() []job {
 	for i, l := range s.taken {
 		s.taken[i] = nil
 		var j job
-		var ok bool
-		if j, spans, ok = l.job(spans); ok {
-			jobs = append(jobs, j)
-		}
+		j, spans = l.job(spans)
+		jobs = append(jobs, j)
 	}
 	s.spans = spans
 	return jobs
 }
 
-// job returns the log's part of a round, with references of the slabs it needs. A log that is being cut has none; it
-// joins a later round. The job's spans are appended to spans; all is the result.
-func (l *Log) job(spans []span) (j job, all []span, ok bool) {
+// job returns the log's part of a round, with references of the slabs it needs. The job's spans are appended to spans; all is the result.
+func (l *Log) job(spans []span) (j job, all []span) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cutting {
-		l.queued = false // endCut queues it again
-		return j, spans, false
-	}
 	j = job{log: l, end: l.next, disk: l.want >= wire.LevelDisk, os: l.wantOS, last: l.lastLsn}
 	l.want, l.wantOS, l.queued = 0, false, false
 	switch {
@@ -248,7 +241,7 @@ func (l *Log) job(spans []span) (j job, all []span, ok bool) {
 		spans = l.spansLocked(spans, l.walNext.index)
 		j.spans = spans[n:len(spans):len(spans)]
 	}
-	return j, spans, true
+	return j, spans
 }
 
 // spansLocked appends the spans of the entries from index on, each with a reference of its slab, which the caller

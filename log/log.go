@@ -20,11 +20,10 @@ type Batch struct {
 	Time    int64  // append time in ms since 1970; raised to that of the entry before when it is lower and a record is left
 	Head    []byte // bytes in front of Payload that begin with the checksum of both; usually nil
 	Payload []byte // an encoded batch, or the output of wire.AppendPayload; Append copies it
-	Index   uint64 // the index that the entry must get; 0 for any
 }
 
 // Positions are the bounds of a log. Offsets count records from 0, indexes count entries from 1; all ranges are
-// half-open. Durable <= Written <= Next, and First <= Next. They never go back, except by TruncateSuffix. In a
+// half-open. Durable <= Written <= Next, and First <= Next. They never go back. In a
 // memory-only store Written and Durable stay 0.
 type Positions struct {
 	First   uint64 // offset of the first record that can be read
@@ -47,7 +46,7 @@ type Positions struct {
 //
 // Segments hold [prev, filed); slabs hold [filed, next), without holes, and usually some of what is filed; the commit log
 // holds [filed, walNext). After a failed flush walNext goes back to durable; otherwise it is not behind written. In a
-// memory-only store slabs hold [prev, next), and the places between stay 0. Only TruncateSuffix moves other places back.
+// memory-only store slabs hold [prev, next), and the places between stay 0.
 //
 // Lock order: the owner's lock and the store's filing and round, then Log.mu, then the store's other locks. No hook is
 // called under Log.mu.
@@ -63,8 +62,6 @@ type Log struct {
 	unread bool  // the owner could not read its state, and tries again; see Suspend
 	closed bool
 	ending bool // the store is closing: appends are refused
-
-	cutting bool // TruncateSuffix is running: no appends and no rounds
 
 	slabs []*slab // the newest entries, in order, never overlapping
 	grown int64   // bytes appended since the log was idle; picks the slab class
@@ -82,13 +79,11 @@ type Log struct {
 	queued  bool       // in the store's list of dirty logs
 	lastLsn uint64     // of the last chunk with entries of this log; 0 when all are durable
 	lowLsn  uint64     // of the first chunk with entries that are not filed; 0 when there is none
-	floor   uint64     // chunks below do not count, whatever the store's floor
 
 	hidden   uint64     // compaction removed records below this offset: read those from the files only
 	segments []*segment // in order; replaced as a whole, never changed
 	spoiled  bool       // the last segment must not be written to
 	trimmed  bool       // it has nothing behind its end but reserved space; see segmentWriter.open
-	cuts     uint64     // how often TruncateSuffix cut entries in segments
 	stale    []string   // files to remove after the next checkpoint
 	junk     []string   // files that never counted, to remove before the next file is created
 	state    snapshot   // of the owner, in the last checkpoint
@@ -105,8 +100,7 @@ type Log struct {
 }
 
 // Append copies b to memory and returns the offset of its first record and its index. It neither waits nor allocates.
-// After an error nothing was appended: ErrFull, ErrBusy, ErrReadOnly or ErrClosed, or for an invalid batch ErrPayload or
-// ErrIndex.
+// After an error nothing was appended: ErrFull, ErrBusy, ErrReadOnly or ErrClosed, or for an invalid batch ErrPayload.
 func (l *Log) Append(b Batch) (base, index uint64, err error) {
 	size := len(b.Head) + len(b.Payload)
 	if size < 4 || size > wire.MaxFrameBytes {
@@ -114,7 +108,7 @@ func (l *Log) Append(b Batch) (base, index uint64, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.refuseLocked(&b); err != nil {
+	if err := l.refuseLocked(b.Kind); err != nil {
 		return 0, 0, err
 	}
 	l.ready = true
@@ -145,19 +139,15 @@ func (l *Log) appendTimeLocked(ms int64) int64 {
 	return max(ms, l.next.time)
 }
 
-// refuseLocked returns why b cannot be appended now, or nil.
-func (l *Log) refuseLocked(b *Batch) error {
+// refuseLocked returns why an entry cannot be appended now, or nil.
+func (l *Log) refuseLocked(kind wire.Kind) error {
 	switch {
 	case l.closed || l.ending:
 		return ErrClosed
 	case l.failed != nil || l.unread:
 		return ErrReadOnly
-	case l.cutting:
-		return ErrBusy
-	case b.Kind == wire.KindData && l.store.full.Load():
+	case kind == wire.KindData && l.store.full.Load():
 		return ErrFull
-	case b.Index != 0 && b.Index != l.next.index:
-		return ErrIndex
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -24,7 +23,6 @@ type modelLog struct {
 	id      wire.Identity
 	log     *log.Log
 	first   uint64 // lowest First that is allowed
-	cut     uint64 // entries from here on may be gone after a restart: a cut of them failed
 	entries []wire.Entry
 }
 
@@ -52,7 +50,7 @@ type model struct {
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 1)), disk: faultfs.New()}
 	for i := range 3 {
-		m.logs = append(m.logs, &modelLog{id: identity(byte(i + 1)), cut: math.MaxUint64})
+		m.logs = append(m.logs, &modelLog{id: identity(byte(i + 1))})
 	}
 	// One seed in four: what is found without pauses can be repeated.
 	if m.hostile = seed%4 == 3; m.hostile {
@@ -139,8 +137,6 @@ func (m *model) step() {
 		if offset = m.rng.Uint64N(offset/2 + 1); m.tolerate(ml.log.TruncatePrefix(offset)) {
 			ml.first = max(ml.first, offset)
 		}
-	case n < 84:
-		m.truncateSuffix(ml)
 	case n < 90:
 		m.readSome(ml)
 	case n < 92:
@@ -220,29 +216,6 @@ func (m *model) appendRun(ml *modelLog) {
 	}
 }
 
-// truncateSuffix cuts a few entries that the owner's state does not include.
-func (m *model) truncateSuffix(ml *modelLog) {
-	_, next := ml.next()
-	p := ml.log.Positions()
-	index := next - m.rng.Uint64N(min(next-p.FirstIndex, 10)+1)
-	err := ml.log.TruncateSuffix(index)
-	if errors.Is(err, log.ErrState) {
-		return
-	}
-	if !m.tolerate(err) {
-		if ml.log.Stats().ReadOnly { // a restart finds the entries, or does not
-			ml.cut = min(ml.cut, index)
-		}
-		m.check(ml)
-		return
-	}
-	for n := len(ml.entries); n > 0 && ml.entries[n-1].Index >= index; n-- {
-		ml.entries = ml.entries[:n-1]
-	}
-	offset, _ := ml.next()
-	ml.first = min(ml.first, offset) // the prefix may have ended within an entry that is cut
-}
-
 func (m *model) readSome(ml *modelLog) {
 	p := ml.log.Positions()
 	if p.First >= p.Next {
@@ -267,8 +240,6 @@ func (m *model) restart(power bool) {
 		if power {
 			floors[i] = p.DurableIndex
 		}
-		floors[i] = min(floors[i], ml.cut)
-		ml.cut = math.MaxUint64
 	}
 	old, disk := m.store, m.after(m.disk, power)
 	_ = old.Close() // on a disk that nobody looks at any more

@@ -334,50 +334,6 @@ func TestRetentionWhoseReadFails(t *testing.T) {
 	})
 }
 
-func TestATruncationWhoseReadFails(t *testing.T) {
-	base, _, all := filedDisk(t)
-	at := all[10].Index
-	everyRead(t, func(t *testing.T, nth int, cause error) (reached bool) {
-		disk := base.Clone()
-		s := openStill(t, disk)
-		l := openLog(t, s, identity(1), log.Config{})
-		reached = withReads(t, disk, nth, cause, func() error {
-			err := l.TruncateSuffix(at)
-			if err != nil {
-				require.Equal(t, uint64(len(all)+1), l.Positions().NextIndex)
-			}
-			return err
-		})
-		term, err := l.Term(at - 1)
-		require.NoError(t, err)
-		require.Equal(t, uint64(1), term)
-		require.Equal(t, all[:10], readAll(t, l))
-		require.Zero(t, s.Stats().Damage)
-		require.NoError(t, s.Close())
-		return reached
-	})
-}
-
-// The header of a segment says which term was before it. A cut needs that when what the segment keeps is damaged.
-func TestATruncationBehindDamageWhoseReadFails(t *testing.T) {
-	base, segments, _ := filedDisk(t)
-	var offset, at uint64
-	_, err := fmt.Sscanf(filepath.Base(segments[1]), "%d-%d.seg", &offset, &at)
-	require.NoError(t, err)
-	base = rot(base, segments[1], 96) // the stamp of its first entry
-	everyRead(t, func(t *testing.T, nth int, cause error) (reached bool) {
-		disk := base.Clone()
-		s := openStill(t, disk)
-		l := openLog(t, s, identity(1), log.Config{})
-		reached = withReads(t, disk, nth, cause, func() error { return l.TruncateSuffix(at + 1) })
-		term, err := l.Term(at)
-		require.NoError(t, err)
-		require.Equal(t, uint64(1), term)
-		require.NoError(t, s.Close())
-		return reached
-	})
-}
-
 // A pass of compaction that cannot read ends, and the next one does all of it.
 func TestACompactionWhoseReadFails(t *testing.T) {
 	base := newCompacted(t)

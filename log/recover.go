@@ -142,7 +142,7 @@ func flushAbove(f FS, dir string) error {
 // restore creates a log from its record in the checkpoint.
 func (s *Store) restore(r *logRecord) {
 	l := newLog(s, r.id)
-	l.first, l.prev, l.floor, l.state = r.first, r.prev, r.floor, r.state
+	l.first, l.prev, l.state = r.first, r.prev, r.state
 	l.state.blob = slices.Clone(r.state.blob)
 	l.filed, l.next, l.walNext, l.written, l.durable = r.filed, r.filed, r.filed, r.filed, r.filed
 	if r.active.index != 0 {

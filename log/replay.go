@@ -376,7 +376,7 @@ func (r *replay) applyChunk(name string, it *chunkItem) error {
 		l = newLog(s, h.id)
 		s.logs[h.id] = l
 	}
-	if h.next.index <= l.filed.index || h.lsn < l.floor || h.next.index < h.first.index {
+	if h.next.index <= l.filed.index || h.next.index < h.first.index {
 		return nil
 	}
 	r.beginChunk(l, it)

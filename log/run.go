@@ -15,7 +15,7 @@ func (l *Log) AppendRun(run Run, term uint64, timeMs int64) (base uint64, n int,
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	base = l.next.offset
-	if err := l.refuseLocked(&Batch{Kind: wire.KindData}); err != nil {
+	if err := l.refuseLocked(wire.KindData); err != nil {
 		return base, 0, err
 	}
 	l.ready = true

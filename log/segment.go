@@ -51,12 +51,11 @@ type snapshot struct {
 // The fields are guarded by the log's mutex and changed only by the holder of Store.filing.
 type segment struct {
 	path  string
-	start place  // of its first entry; term and time are those of the entry before, when known
-	end   place  // of an active segment, or one sealed since the store was opened
-	size  int64  // bytes in the file that count
-	data  int64  // where entries start; 0 when not known yet
-	first int64  // append time of the first entry, ms; 0 when not known
-	cuts  uint64 // Log.cuts when it was made: a later file of the same name is another one
+	start place // of its first entry; term and time are those of the entry before, when known
+	end   place // of an active segment, or one sealed since the store was opened
+	size  int64 // bytes in the file that count
+	data  int64 // where entries start; 0 when not known yet
+	first int64 // append time of the first entry, ms; 0 when not known
 
 	compacted bool // made by compaction; its name says where it ends
 	barred    bool // compaction found damage in it and leaves it alone

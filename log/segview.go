@@ -36,7 +36,6 @@ type cursor struct {
 type viewKey struct {
 	path string
 	size int64
-	cuts uint64
 }
 
 // viewCache keeps recently used views open.
@@ -114,7 +113,7 @@ func (c *viewCache) forget(gone func(path string) bool) {
 // view opens a segment for reading. bound is the index at which the next segment starts, 0 for the
 // active one. Release it with the cache.
 func (s *Store) view(seg *segment, seed uint32, bound uint64) (*segmentView, error) {
-	k := viewKey{seg.path, seg.size, seg.cuts}
+	k := viewKey{seg.path, seg.size}
 	if v := s.views.get(k); v != nil {
 		return v, nil
 	}

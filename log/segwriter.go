@@ -27,7 +27,6 @@ type segmentWriter struct {
 	spanMs int64 // range of append times at which a segment is sealed
 	state  snapshot
 	piece  func() int // see Store.piece
-	cuts   uint64     // of the log
 
 	trim     bool       // active may have bytes behind its end whose flush failed; see open
 	active   *segment   // the last of segments; nil before the first
@@ -162,7 +161,7 @@ func (w *segmentWriter) roll(at place) error {
 			return err
 		}
 	}
-	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true, cuts: w.cuts}
+	s := &segment{path: path.Join(w.dir, segmentName(at)), start: at, end: at, indexed: true}
 	header := appendSegmentHeader(nil, w.id, at, w.nowMs, w.state)
 	w.created = append(w.created, s.path+tempExt) // even if it is not completed
 	f, err := w.fs.Open(s.path+tempExt, true, true)

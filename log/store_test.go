@@ -363,90 +363,6 @@ func TestTruncatePrefix(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-func TestTruncateSuffixInMemoryAndFiles(t *testing.T) {
-	for _, filed := range []bool{false, true} {
-		for _, at := range []uint64{500, 499, 300, 17, 2, 1} {
-			disk := faultfs.New()
-			s := open(t, small(disk))
-			l := openLog(t, s, identity(1), log.Config{})
-			appendN(t, l, 0, 500)
-			all := readAll(t, l)
-			if filed {
-				require.NoError(t, s.Checkpoint())
-			} else {
-				require.NoError(t, s.Sync())
-			}
-			require.NoError(t, l.TruncateSuffix(at))
-			require.Equal(t, at, l.Positions().NextIndex)
-			got := readAll(t, l)
-			require.Len(t, got, int(at-1))
-			require.Equal(t, all[:at-1], append([]wire.Entry{}, got...))
-			_, index, err := l.Append(log.Batch{Kind: wire.KindData, Count: 1, Term: 2, Payload: payload(7, 77)})
-			require.NoError(t, err)
-			require.Equal(t, at, index)
-			term, err := l.Term(at)
-			require.NoError(t, err)
-			require.Equal(t, uint64(2), term)
-			want := readAll(t, l)
-			require.NoError(t, s.Close())
-			s = open(t, small(disk))
-			l = openLog(t, s, identity(1), log.Config{})
-			require.Equal(t, want, readAll(t, l))
-			require.NoError(t, s.Close())
-		}
-	}
-}
-
-// The start of a log can lie within an entry. When that entry is cut, the next one takes its offsets.
-func TestACutBeforeTheStartMovesTheStartBack(t *testing.T) {
-	disk := faultfs.New()
-	s := open(t, small(disk))
-	l := openLog(t, s, identity(1), log.Config{})
-	for _, count := range []uint32{1, 5} {
-		_, _, err := l.Append(data(0, count, 50))
-		require.NoError(t, err)
-	}
-	require.NoError(t, s.Sync())
-	require.NoError(t, l.TruncatePrefix(3))
-	require.Equal(t, uint64(3), l.Positions().First)
-	require.NoError(t, l.TruncateSuffix(2))
-	appendN(t, l, 1, 2)
-	for range 2 {
-		require.Equal(t, uint64(1), l.Positions().First)
-		require.Len(t, readAll(t, l), 2)
-		require.NoError(t, s.Close())
-		s = open(t, small(disk))
-		l = openLog(t, s, identity(1), log.Config{})
-	}
-	require.NoError(t, s.Close())
-}
-
-func TestACutSuffixStaysCutWhenThePowerFails(t *testing.T) {
-	for _, filed := range []bool{false, true} {
-		for _, at := range []uint64{500, 300, 2, 1} {
-			disk := faultfs.New()
-			s := open(t, small(disk))
-			l, other := openLog(t, s, identity(1), log.Config{}), openLog(t, s, identity(2), log.Config{})
-			appendN(t, l, 0, 500)
-			appendN(t, other, 0, 50)
-			require.NoError(t, s.Sync())
-			if filed {
-				require.NoError(t, s.Checkpoint())
-			}
-			all := readAll(t, l)
-			require.NoError(t, l.TruncateSuffix(at))
-			after := disk.PowerCut(rand.New(rand.NewPCG(at, 1)))
-			_ = s.Close() // on a disk that nobody looks at any more
-			s = open(t, small(after))
-			l = openLog(t, s, identity(1), log.Config{})
-			require.Equal(t, at, l.Positions().NextIndex)
-			require.Equal(t, all[:at-1], append([]wire.Entry{}, readAll(t, l)...))
-			require.Len(t, readAll(t, openLog(t, s, identity(2), log.Config{})), 50)
-			require.NoError(t, s.Close())
-		}
-	}
-}
-
 // A checkpoint between the start and the owner's coming knows no state, and says so.
 func TestACheckpointBeforeTheOwnerHasNoState(t *testing.T) {
 	disk := faultfs.New()
@@ -467,25 +383,19 @@ func TestACheckpointBeforeTheOwnerHasNoState(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-func TestEntriesTermsAndTimes(t *testing.T) {
+func TestOffsetsByTime(t *testing.T) {
 	s := open(t, small(faultfs.New()))
 	l := openLog(t, s, identity(1), log.Config{})
 	for i := range uint64(600) {
 		b := data(i, 1, 200)
 		b.Term, b.Time = 1+i/100, int64(1000+i*10)
-		b.Index = i + 1
 		_, _, err := l.Append(b)
 		require.NoError(t, err)
 		if i == 300 {
 			require.NoError(t, s.Checkpoint())
 		}
 	}
-	_, _, err := l.Append(log.Batch{Kind: wire.KindData, Count: 1, Term: 1, Index: 7, Payload: payload(1, 10)})
-	require.ErrorIs(t, err, log.ErrIndex)
 	for i := range uint64(600) {
-		term, err := l.Term(i + 1)
-		require.NoError(t, err)
-		require.Equal(t, 1+i/100, term)
 		off, err := l.OffsetAt(int64(1000 + i*10 - 5))
 		require.NoError(t, err)
 		require.Equal(t, i, off)
@@ -493,15 +403,6 @@ func TestEntriesTermsAndTimes(t *testing.T) {
 	off, err := l.OffsetAt(1 << 40)
 	require.NoError(t, err)
 	require.Equal(t, uint64(600), off)
-	list, err := l.Entries(250, 260, 1<<20)
-	require.NoError(t, err)
-	require.Len(t, list, 10)
-	require.Equal(t, uint64(250), list[0].Index)
-	list, err = l.Entries(250, 260, 500)
-	require.NoError(t, err)
-	require.Len(t, list, 2)
-	_, err = l.Term(601)
-	require.ErrorIs(t, err, log.ErrOutOfRange)
 	require.NoError(t, s.Close())
 }
 

@@ -124,62 +124,6 @@ func (l *Log) replayedLocked() {
 	}
 }
 
-// Prev returns index and term of the entry in front of the first stored one, or 0 and 0 when the log still has its first
-// entry.
-func (l *Log) Prev() (index, term uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.prev.index - 1, l.prev.term
-}
-
-// Term returns the term of the entry with an index, which may be that of Prev. The error is ErrTruncated below and
-// ErrOutOfRange above the stored entries, and a *CorruptError when the entry is lost.
-func (l *Log) Term(index uint64) (uint64, error) {
-	l.mu.Lock()
-	prev, next := l.prev, l.next
-	l.mu.Unlock()
-	switch {
-	case index+1 < prev.index:
-		return 0, ErrTruncated
-	case index+1 == prev.index:
-		return prev.term, nil
-	case index >= next.index:
-		return 0, ErrOutOfRange
-	case index+1 == next.index:
-		return next.term, nil
-	}
-	list, err := l.Entries(index, index+1, 1)
-	if err != nil {
-		return 0, err
-	}
-	return list[0].Term, nil
-}
-
-// Entries returns copies of the entries of all kinds with indexes in [lo, hi): as many as fit in maxBytes, but at least
-// one. The first can be a gap that begins before lo. The error is ErrTruncated or ErrOutOfRange for a range outside the
-// log, and a *CorruptError when the next entry is lost. It may wait for the disk.
-func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]wire.Entry, error) {
-	if hi > l.Positions().NextIndex || lo > hi {
-		return nil, ErrOutOfRange
-	}
-	var list []wire.Entry
-	at, size := lo, 0
-	err := l.walk(lo, func(e wire.Entry) bool {
-		size += e.Size()
-		if e.Index > at || e.Index >= hi || len(list) > 0 && size > maxBytes {
-			return false
-		}
-		e.Payload = slices.Clone(e.Payload)
-		list = append(list, e)
-		at = e.NextIndex()
-		return true
-	})
-	if err == nil && len(list) == 0 && lo < hi {
-		err = &CorruptError{Path: l.dir(), Err: errMissing}
-	}
-	return list, err
-}
-
 // OffsetAt returns the offset of the first record that was appended at ms (milliseconds since 1970) or later, but not
 // below the start of the log. When there is none, it returns the next offset. The append times of records that can be read
 // never go back. It may wait for the disk.
