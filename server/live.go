@@ -39,6 +39,10 @@ type liveSub = subject.Sub[live]
 // spillBytes is the size of a session's output at which it goes to the transport before the turn ends.
 const spillBytes = 512 << 10
 
+// directBytes is the size of a payload that goes to the transport from where it is. A smaller one is copied to the output
+// of the turn, because it costs less than a system call.
+const directBytes = 64 << 10
+
 // mayReceive reports whether one of the user's subscriptions may receive a message. If so, the user may then publish to
 // its reply subject.
 func (s *session) mayReceive(sub *liveSub, m *message) bool {

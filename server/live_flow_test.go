@@ -23,6 +23,15 @@ func (s *slowTransport) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (s *slowTransport) Writev(bs [][]byte) (int, error) {
+	total := 0
+	for _, b := range bs {
+		total += len(b)
+	}
+	s.unread += total
+	return total, nil
+}
+
 // read takes up to n bytes.
 func (s *slowTransport) read(n int) { s.unread -= min(s.unread, n) }
 

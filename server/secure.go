@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,11 +83,7 @@ func (srv *Server) firstByte(conn net.Conn, s *session) (byte, error) {
 
 // peekByte waits for a byte and returns it without consuming it.
 func peekByte(conn net.Conn, wait time.Duration) (byte, error) {
-	raw, ok := conn.(syscall.Conn)
-	if !ok {
-		return 0, errors.New("not a socket")
-	}
-	rc, err := raw.SyscallConn()
+	rc, err := rawSocket(conn)
 	if err != nil {
 		return 0, err
 	}
@@ -114,12 +109,12 @@ func peekByte(conn net.Conn, wait time.Duration) (byte, error) {
 }
 
 // handshake performs the TLS handshake.
-func (srv *Server) handshake(conn net.Conn, by *tls.Config) (*tls.Conn, error) {
+func (srv *Server) handshake(conn net.Conn, by *tls.Config) (*tlsStream, error) {
 	if err := conn.SetDeadline(time.Now().Add(time.Duration(srv.tlsTimeout.Load()))); err != nil {
 		return nil, err
 	}
-	t := tls.Server(conn, by)
-	if err := t.Handshake(); err != nil {
+	t, err := tlsServer(conn, by)
+	if err != nil {
 		return nil, err
 	}
 	return t, conn.SetDeadline(time.Time{})
@@ -143,7 +138,7 @@ func (srv *Server) SetTLS(c *tls.Config) error {
 	if (c == nil) != (srv.opts.TLS.Config == nil) {
 		return fmt.Errorf("TLS cannot be turned on or off while the broker runs")
 	}
-	srv.tls.Store(c)
+	c = srv.storeTLS(c)
 	srv.eachLoop(func(l *loop) {
 		l.post(jobFunc(func(time.Time) {
 			for s := range l.sessions {
@@ -197,6 +192,17 @@ func accepts(c *tls.Config, state *tls.ConnectionState) error {
 		return nil
 	}
 	return c.VerifyConnection(*state)
+}
+
+// storeTLS keeps a copy of c for new connections, and returns it. Small records at the start of a connection would have the
+// first page of a web site shown sooner, and cost a broker time.
+func (srv *Server) storeTLS(c *tls.Config) *tls.Config {
+	if c != nil {
+		c = c.Clone()
+		c.DynamicRecordSizingDisabled = true
+	}
+	srv.tls.Store(c)
+	return c
 }
 
 // SetTLSTimeout changes how long new connections have to begin and finish TLS. 0 means two seconds.

@@ -94,7 +94,7 @@ func New(o Options) (*Server, error) {
 	}
 	srv.coordinator = newCoordinator(srv)
 	srv.policy.Store(o.Auth)
-	srv.tls.Store(o.TLS.Config)
+	srv.storeTLS(o.TLS.Config)
 	srv.SetTLSTimeout(o.TLS.Timeout)
 	return srv, nil
 }

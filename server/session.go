@@ -213,6 +213,19 @@ func (s *session) spill(now time.Time) {
 	}
 }
 
+// spillWith is spill with a payload and its end behind the output so far, which are not copied into it.
+func (s *session) spillWith(payload, end []byte, now time.Time) {
+	size := len(s.out.B) + len(payload) + len(end)
+	if !s.gone {
+		_, _ = s.t.Writev(append(s.loop.iov[:0], s.out.B, payload, end))
+	}
+	s.countSent(size)
+	s.out.B = s.out.B[:0]
+	if !s.gone {
+		s.checkPending(now)
+	}
+}
+
 // dropOut ends the turn's output. The next turn is expected to have about as much.
 func (s *session) dropOut() {
 	s.expect(len(s.out.B))

@@ -14,9 +14,9 @@ type streamTransport struct {
 
 	mu     sync.Mutex // guards the fields below
 	wake   sync.Cond  // of mu: there is something to write, or Close was called
-	out    []byte
-	unsent int       // bytes of out, and those that are being written
-	end    time.Time // when Close gives up; zero before it was called
+	out    []*buffer  // what is not being written yet, in pieces of at most streamChunk
+	unsent int        // bytes of out, and those that are being written
+	end    time.Time  // when Close gives up; zero before it was called
 }
 
 func newStreamTransport(conn net.Conn, timeout time.Duration) *streamTransport {
@@ -32,10 +32,25 @@ func (t *streamTransport) Write(b []byte) (int, error) {
 	if !t.end.IsZero() {
 		return 0, net.ErrClosed
 	}
-	t.out = append(t.out, b...)
+	for rest := b; len(rest) > 0; {
+		piece := t.piece(len(rest))
+		n := min(len(rest), streamChunk-len(piece.B))
+		piece.B = append(piece.B, rest[:n]...)
+		rest = rest[n:]
+	}
 	t.unsent += len(b)
 	t.wake.Signal()
 	return len(b), nil
+}
+
+// piece returns the piece that the next of size bytes go to.
+func (t *streamTransport) piece(size int) *buffer {
+	if n := len(t.out); n > 0 && len(t.out[n-1].B) < streamChunk {
+		return t.out[n-1]
+	}
+	p := takeBuffer(bufferClass(min(size, streamChunk)))
+	t.out = append(t.out, p)
+	return p
 }
 
 // Writev is Write for several slices.
@@ -72,7 +87,7 @@ func (t *streamTransport) Close() error {
 // RemoteAddr is the peer's address.
 func (t *streamTransport) RemoteAddr() net.Addr { return t.conn.RemoteAddr() }
 
-// streamChunk is how much is written at once. The session sees progress in steps of it.
+// streamChunk is how much is read and written at once. The session sees progress in steps of it.
 const streamChunk = 64 << 10
 
 // write runs until the connection ends, or Close was called and nothing is left. It closes the
@@ -82,41 +97,38 @@ func (t *streamTransport) write() {
 		_ = t.conn.Close()
 		_ = t.Close()
 	}()
-	var batch []byte
+	var pieces []*buffer
 	for {
-		if batch = t.take(batch); len(batch) == 0 {
+		if pieces = t.take(pieces); len(pieces) == 0 {
 			return
 		}
-		for rest := batch; len(rest) > 0; {
-			n := min(len(rest), streamChunk)
+		for i, p := range pieces {
 			if err := t.conn.SetWriteDeadline(t.deadline()); err != nil {
 				return
 			}
-			if _, err := t.conn.Write(rest[:n]); err != nil {
+			if _, err := t.conn.Write(p.B); err != nil {
 				return
 			}
-			rest = rest[n:]
 			t.mu.Lock()
-			t.unsent -= n
+			t.unsent -= len(p.B)
 			t.mu.Unlock()
+			pieces[i] = nil
+			putBuffer(p)
 		}
 	}
 }
 
 // take waits for output and returns it, or nothing when Close was called and all is written. written is what the last call
 // returned; take reuses its memory.
-func (t *streamTransport) take(written []byte) []byte {
-	if cap(written) > idleBuffer {
-		written = nil
-	}
+func (t *streamTransport) take(written []*buffer) []*buffer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for len(t.out) == 0 && t.end.IsZero() {
 		t.wake.Wait()
 	}
-	batch := t.out
+	pieces := t.out
 	t.out = written[:0]
-	return batch
+	return pieces
 }
 
 // deadline is when the next write fails.
@@ -182,13 +194,17 @@ func (srv *Server) serveStream(conn net.Conn, s *session) {
 // readStream sends the input of conn to chunks, one buffer at a time, and closes chunks at its end.
 func readStream(conn net.Conn, chunks chan<- []byte, taken <-chan struct{}) {
 	defer close(chunks)
-	buf := make([]byte, 64<<10)
 	for {
-		n, err := conn.Read(buf)
+		if s, ok := conn.(*tlsStream); ok && s.await() != nil {
+			return
+		}
+		buf := takeBuffer(bufferClass(streamChunk))
+		n, err := conn.Read(buf.B[:streamChunk])
 		if n > 0 {
-			chunks <- buf[:n]
+			chunks <- buf.B[:n]
 			<-taken
 		}
+		putBuffer(buf)
 		if err != nil {
 			return
 		}

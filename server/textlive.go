@@ -17,12 +17,14 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 	v.delivered++
 	t.s.loop.turn.passed.add(1, len(m.Payload))
 	out := t.s.buffer()
-	out.B = appendMessage(out.B, m, sub.Note(), t.headers)
+	if len(m.Payload) >= directBytes {
+		out.B = appendMessageHead(out.B, m, sub.Note(), t.headers)
+		t.s.spillWith(m.Payload, messageEnd, t.s.loop.srv.opts.Now())
+	} else if out.B = appendMessage(out.B, m, sub.Note(), t.headers); len(out.B) >= spillBytes {
+		t.s.spill(t.s.loop.srv.opts.Now())
+	}
 	if v.max > 0 && v.delivered >= v.max {
 		t.dropSubscription(sub)
-	}
-	if len(out.B) >= spillBytes {
-		t.s.spill(t.s.loop.srv.opts.Now())
 	}
 	return true
 }
@@ -37,8 +39,18 @@ func (t *text) nobody(sub *liveSub, m *message) {
 
 func (t *text) at() *session { return t.s }
 
+// messageEnd follows a payload.
+var messageEnd = []byte("\r\n")
+
 // appendMessage appends MSG or, for a peer that understands headers, HMSG.
 func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
+	dst = appendMessageHead(dst, m, sid, headers)
+	dst = append(dst, m.Payload...)
+	return append(dst, messageEnd...)
+}
+
+// appendMessageHead appends what stands before the payload.
+func appendMessageHead(dst []byte, m *message, sid string, headers bool) []byte {
 	header := m.Header
 	if !headers {
 		header = nil
@@ -61,9 +73,7 @@ func appendMessage(dst []byte, m *message, sid string, headers bool) []byte {
 	}
 	dst = appendSize(dst, len(header)+len(m.Payload))
 	dst = append(dst, '\r', '\n')
-	dst = append(dst, header...)
-	dst = append(dst, m.Payload...)
-	return append(dst, '\r', '\n')
+	return append(dst, header...)
 }
 
 // appendSize appends a size in decimal digits. strconv takes three times as long for those of most messages.

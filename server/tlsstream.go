@@ -1,0 +1,186 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxTLSRecord is the most data in a TLS record.
+const maxTLSRecord = 16 << 10
+
+// tlsStream is a TLS connection that costs few system calls. crypto/tls alone reads a record with two and writes each with
+// one, which wakes the peer for 16 KiB.
+type tlsStream struct {
+	*tls.Conn
+	socket  *tlsSocket
+	drained bool // all input of the socket was read
+}
+
+// tlsServer is tls.Server for a socket, with the handshake.
+func tlsServer(conn net.Conn, config *tls.Config) (*tlsStream, error) {
+	raw, err := rawSocket(conn)
+	if err != nil {
+		return nil, err
+	}
+	s := &tlsStream{socket: &tlsSocket{Conn: conn, raw: raw, waits: true}}
+	s.Conn = tls.Server(s.socket, config)
+	err = s.Handshake()
+	s.socket.waits = false
+	return s, err
+}
+
+// rawSocket returns the way to a connection's file descriptor.
+func rawSocket(conn net.Conn) (syscall.RawConn, error) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("not a socket")
+	}
+	return c.SyscallConn()
+}
+
+// await waits for input. Unlike Read it needs no buffer for that, so an idle connection has none.
+func (s *tlsStream) await() error {
+	if !s.drained {
+		return nil
+	}
+	s.drained = false
+	return s.socket.fill()
+}
+
+// Read waits for input and returns all that there is and has room. b has room for a record.
+func (s *tlsStream) Read(b []byte) (n int, err error) {
+	for len(b)-n >= maxTLSRecord { // less could leave data behind that await does not see
+		var m int
+		m, err = s.Conn.Read(b[n:])
+		n += m
+		switch {
+		case err == nil:
+		case n > 0:
+			s.drained = errors.Is(err, os.ErrDeadlineExceeded)
+			return n, nil // crypto/tls returns other errors again
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, err
+		default:
+			if err = s.socket.fill(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// Write writes b, with one call for all of its records.
+func (s *tlsStream) Write(b []byte) (int, error) {
+	s.socket.hold(len(b))
+	n, err := s.Conn.Write(b)
+	if sent := s.socket.flush(); err == nil {
+		err = sent
+	}
+	return n, err
+}
+
+// Close tells the peer, unless a write is waiting for it.
+func (s *tlsStream) Close() error {
+	if !s.socket.mu.TryLock() {
+		return s.socket.Conn.Close()
+	}
+	s.socket.mu.Unlock()
+	return s.Conn.Close()
+}
+
+// tlsSocket is the socket below a TLS connection.
+type tlsSocket struct {
+	net.Conn
+	raw   syscall.RawConn
+	waits bool    // Read waits for input, as it must during the handshake
+	in    *buffer // input that was read; nil for none
+	taken int     // bytes of in that were passed on
+
+	mu  sync.Mutex // guards out, and the order of what is written
+	out *buffer    // records to write together; nil to write each at once
+}
+
+// Read passes on input that was read. Without any it fails as if a deadline had passed, after which crypto/tls can go on.
+func (s *tlsSocket) Read(b []byte) (int, error) {
+	if s.in == nil {
+		if !s.waits {
+			return 0, os.ErrDeadlineExceeded
+		}
+		if err := s.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, s.in.B[s.taken:])
+	s.taken += n
+	if s.taken == len(s.in.B) {
+		putBuffer(s.in)
+		s.in = nil
+	}
+	return n, nil
+}
+
+// fill waits for input and reads what there is. It is called when there is none, and takes memory only once there is some.
+func (s *tlsSocket) fill() error {
+	if s.in != nil {
+		return nil
+	}
+	var n int
+	var got error
+	err := s.raw.Read(func(fd uintptr) bool {
+		in := takeBuffer(bufferClass(streamChunk))
+		for n, got = unix.Read(int(fd), in.B[:streamChunk]); got == unix.EINTR; {
+			n, got = unix.Read(int(fd), in.B[:streamChunk])
+		}
+		if n <= 0 {
+			putBuffer(in)
+			return got != unix.EAGAIN
+		}
+		in.B = in.B[:n]
+		s.in, s.taken = in, 0
+		return true
+	})
+	switch {
+	case err != nil:
+		return err
+	case got != nil:
+		return got
+	case n == 0:
+		return io.EOF
+	}
+	return nil
+}
+
+// Write writes a record, or keeps it for flush.
+func (s *tlsSocket) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil {
+		return s.Conn.Write(b)
+	}
+	s.out.B = append(s.out.B, b...)
+	return len(b), nil
+}
+
+// hold keeps the next records, of size bytes of data, until flush.
+func (s *tlsSocket) hold(size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = takeBuffer(bufferClass(size + size/64 + leastBuffer)) // each record has a header and a tag
+}
+
+// flush writes the records that were kept. Others wait until it is done.
+func (s *tlsSocket) flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.Conn.Write(s.out.B)
+	putBuffer(s.out)
+	s.out = nil
+	return err
+}
