@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -198,9 +199,10 @@ func (q *question) settle(m *Message, err error) {
 }
 
 // Reply listens like Listen, and answers every request with what h returns. An error of h is sent
-// as an answer as well, and Request returns it as a *ReplyError. A message without a reply subject
-// is handled and not answered.
+// as an answer as well, and Request returns it as a *ReplyError. So is a panic, without its stack. A
+// message without a reply subject is handled and not answered.
 func (c *Client) Reply(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message) ([]byte, error)) (*Listener, error) {
+	h = c.caught(h)
 	return c.Listen(ctx, pattern, o, func(ctx context.Context, m *Message) {
 		value, err := h(ctx, m)
 		if m.Reply == "" {
@@ -215,6 +217,19 @@ func (c *Client) Reply(ctx context.Context, pattern string, o ListenOptions, h f
 			c.report(fmt.Errorf("answer on %s: %w", m.Reply, err))
 		}
 	})
+}
+
+// caught turns panics of h into errors, and reports them.
+func (c *Client) caught(h func(context.Context, *Message) ([]byte, error)) func(context.Context, *Message) ([]byte, error) {
+	return func(ctx context.Context, m *Message) (value []byte, err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				value, err = nil, &PanicError{Value: v, Stack: debug.Stack()}
+				c.report(fmt.Errorf("%s: %w", m.Subject, err))
+			}
+		}()
+		return h(ctx, m)
+	}
 }
 
 // oneLine replaces line ends, which a header line cannot hold.

@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/rafka-mq/rafka/wire"
@@ -52,7 +54,8 @@ var ErrSlowListener = errors.New("client: a listener is too slow, messages were 
 // has confirmed the subscription.
 //
 // The context passed to h ends when the client is closed. A handler may keep its message. Messages
-// that arrived together may share memory, up to 64 messages and 32 KiB; see Message.Clone.
+// that arrived together may share memory, up to 64 messages and 32 KiB; see Message.Clone. A panic of a
+// handler is reported to Options.OnError as a *PanicError, as with Run.
 func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
 	if o.Workers < 0 || o.MaxPendingBytes < 0 {
 		return nil, errors.New("client: Workers and MaxPendingBytes of a listener must not be negative")
@@ -209,9 +212,19 @@ func (l *Listener) work(h func(context.Context, *Message)) {
 				return
 			}
 			ms[i] = nil
-			h(l.c.ctx, m)
+			l.handle(h, m)
 		}
 	}
+}
+
+// handle calls h. One message that makes it panic does not end a program that serves others, too.
+func (l *Listener) handle(h func(context.Context, *Message), m *Message) {
+	defer func() {
+		if v := recover(); v != nil {
+			l.c.report(fmt.Errorf("%s: %w", m.Subject, &PanicError{Value: v, Stack: debug.Stack()}))
+		}
+	}()
+	h(l.c.ctx, m)
 }
 
 // next waits for messages and appends them to ms. It appends none when the listener has ended.

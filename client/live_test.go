@@ -35,6 +35,38 @@ func next(t *testing.T, from <-chan *client.Message) *client.Message {
 	}
 }
 
+func TestAListenerSurvivesAPanic(t *testing.T) {
+	brokers(t, func(t *testing.T, b *servertest.Broker, _ *client.Client) {
+		failures := make(chan error, 10)
+		c := connect(t, b, client.Options{Dialer: b.Dial, OnError: func(err error) { failures <- err }})
+		got := make(chan *client.Message, 10)
+		_, err := c.Listen(within(t), "a", client.ListenOptions{}, func(_ context.Context, m *client.Message) {
+			if string(m.Value) == "bad" {
+				panic("oh")
+			}
+			got <- m
+		})
+		require.NoError(t, err)
+		_, err = c.Reply(within(t), "b", client.ListenOptions{}, func(context.Context, *client.Message) ([]byte, error) {
+			panic("no")
+		})
+		require.NoError(t, err)
+		for _, v := range []string{"bad", "good"} {
+			require.NoError(t, c.Send(within(t), &client.Message{Subject: "a", Value: []byte(v)}))
+		}
+		require.Equal(t, "good", string(next(t, got).Value))
+		err = <-failures
+		require.EqualError(t, err, "a: handler panicked: oh")
+		p, ok := errors.AsType[*client.PanicError](err)
+		require.True(t, ok)
+		require.Equal(t, "oh", p.Value)
+
+		_, err = c.Request(within(t), &client.Message{Subject: "b"})
+		require.Equal(t, &client.ReplyError{Code: "500", Detail: "handler panicked: no"}, err)
+		require.EqualError(t, <-failures, "b: handler panicked: no")
+	})
+}
+
 func TestListenAndSend(t *testing.T) {
 	brokers(t, func(t *testing.T, b *servertest.Broker, c *client.Client) {
 		got := make(chan *client.Message, 100)
