@@ -46,8 +46,9 @@ type Client struct {
 
 // Dial connects to the first broker of addr that accepts the login. addr is a comma-separated list
 // of "host:port", "rafka://user:password@host:port", or "rafkas://host:port" for TLS; "" is
-// DefaultAddr. In a password, special characters are written like %2C. Dial tries each broker once, within ctx and Options.RequestTimeout. When the
-// connection is lost later, the client reconnects in the background.
+// DefaultAddr. In a password, special characters are written like %2C. Dial tries each broker
+// once, within ctx and Options.RequestTimeout. When the connection is lost later, the client
+// reconnects in the background.
 func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	o = o.withDefaults()
 	ends, err := parseAddr(addr, &o)

@@ -23,7 +23,8 @@ const maxUnsent = 256 << 10
 // Send publishes a message to m.Subject. Only its Key, Headers, Value and Reply are used. Send
 // copies the message and returns when it is queued for sending; it blocks while there is no
 // connection or the network is too slow. It does not tell whether anybody receives the message, and
-// one that is queued when the connection is lost may be lost with it. A refusal by the broker, for example for lack of permission, is reported to Options.OnError.
+// one that is queued when the connection is lost may be lost with it. A refusal by the broker, for
+// example for lack of permission, is reported to Options.OnError.
 func (c *Client) Send(ctx context.Context, m *Message) error {
 	_, _, err := c.send(ctx, m, 0, nil)
 	return err

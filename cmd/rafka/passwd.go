@@ -17,9 +17,6 @@ import (
 const passwdExample = `  rafka passwd                      asks twice
   openssl rand -base64 24 | tee secret.txt | rafka passwd --algorithm argon2id`
 
-// mostBcrypt is how many bytes of a password bcrypt looks at.
-const mostBcrypt = 72
-
 // passwdCommand prints the hash of a password, for the configuration.
 func (c *cli) passwdCommand() *cobra.Command {
 	var algorithm string
@@ -36,11 +33,6 @@ func (c *cli) passwdCommand() *cobra.Command {
 			password, err := c.askPassword(cmd.Context())
 			if err != nil {
 				return err
-			}
-			if algorithm == "bcrypt" && len(password) > mostBcrypt {
-				f := explain(fmt.Errorf("bcrypt takes passwords of up to %d bytes", mostBcrypt))
-				f.hint = "rafka passwd --algorithm argon2id takes longer ones"
-				return f
 			}
 			h, err := hash(password)
 			if err != nil {
