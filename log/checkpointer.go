@@ -415,15 +415,6 @@ func (p *plan) commitDropLocked() {
 	l.first = max(l.first, p.target.offset)
 }
 
-// file writes the entries to segment files and makes them durable.
-func (p *plan) file() error {
-	if err := p.write(); err != nil {
-		return err
-	}
-	p.log.store.finish([]*plan{p})
-	return p.err
-}
-
 // write writes the entries to segment files and leaves the last one open.
 func (p *plan) write() error {
 	w := &p.writer
