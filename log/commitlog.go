@@ -343,7 +343,7 @@ func (c *commitLog) start(n int64) error {
 	c.name = commitName(h.file) + commitExt
 	c.open, c.direct, c.number, c.room, c.buf, c.unnamed = f, direct, h.file, room, c.buf[:0], c.redo
 	c.pos, c.clean, c.bufPos = commitDataPos, commitDataPos, commitDataPos
-	c.written = max(written, commitDataPos+endBytes)
+	c.written = max(written, 2*pageBytes)
 	ring(c.spent)
 	return nil
 }
@@ -383,7 +383,8 @@ func (c *commitLog) fillHead(h *commitHeader) {
 }
 
 // prepare opens a file, also for writes past the page cache, before anything is done to it: too many files may be open.
-// It writes its size, its head, and an end mark where the first chunk will be.
+// It writes its size, its head, and an end mark where the first chunk will be, past the page cache: somebody may have tried
+// that before and failed to flush it, see segmentWriter.open.
 func (c *commitLog) prepare(name string, room int64) (f, direct File, err error) {
 	if f, err = c.create(name); err != nil {
 		return nil, nil, err
@@ -392,11 +393,12 @@ func (c *commitLog) prepare(name string, room int64) (f, direct File, err error)
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	if err = f.Allocate(room); err == nil {
-		if err = writeFull(f, append(c.head[:commitDataPos:commitDataPos], make([]byte, endBytes)...), 0); err == nil {
+		clear(c.mem[pageBytes : 2*pageBytes]) // where buf begins, which is empty
+		if err = writeFull(direct, c.mem[:2*pageBytes], 0); err == nil {
 			err = f.Sync()
 		}
 	}
-	if err != nil { // what is written to the file again may not get to the device
+	if err != nil {
 		return nil, nil, errors.Join(err, f.Close(), direct.Close(), c.discard(path.Base(name)))
 	}
 	return f, direct, nil

@@ -158,3 +158,57 @@ func TestASpareWhoseFlushFindsNoSpace(t *testing.T) {
 	disk.Fail(nil)
 	require.NoError(t, s.Close())
 }
+
+// A commit log file whose beginning could not be flushed, and that could not be removed, is begun again: as the reserve of a
+// full disk, which a next process takes, too, or under the number that was not used.
+func TestAFileThatCouldNotBeginIsBegunAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		file   string
+		why    error
+		killed bool
+	}{
+		"reserve":               {"/commit/reserve", syscall.ENOSPC, false},
+		"reserve of the killed": {"/commit/reserve", syscall.ENOSPC, true},
+		"a number that is free": {".tmp", syscall.EIO, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := faultfs.New()
+			s := openStill(t, disk)
+			l := openLog(t, s, identity(1), log.Config{})
+			if c.why == syscall.ENOSPC {
+				disk.SetCapacity(disk.Used())
+			}
+			disk.Fail(func(op faultfs.Op, file string) error {
+				if (op == faultfs.OpSync || op == faultfs.OpRemove) && strings.HasSuffix(file, c.file) {
+					return c.why
+				}
+				return nil
+			})
+			appendN(t, l, 0, 10)
+			require.Error(t, s.Sync())
+			disk.Fail(nil)
+			switch {
+			case c.killed:
+				s.Drop()
+				disk = disk.Clone()
+				disk.SetCapacity(disk.Used())
+				s = openStill(t, disk)
+				l = openLog(t, s, identity(1), log.Config{})
+				appendN(t, l, 0, 10)
+			case c.why == syscall.EIO: // which has made it read-only
+				l = openLog(t, s, identity(2), log.Config{})
+				appendN(t, l, 0, 10)
+			default:
+				require.NoError(t, s.KeepReserve())
+			}
+			require.NoError(t, l.Sync())
+			s.Drop()
+			for seed := range uint64(8) {
+				s, _, got, _ := survivors(t, disk.PowerCut(rand.New(rand.NewPCG(seed, 1))), l.Identity())
+				require.Len(t, got, 10)
+				require.Zero(t, s.Stats().Damage)
+				s.Drop()
+			}
+		})
+	}
+}

@@ -45,8 +45,11 @@ func (s *Store) LastRound() int64 { return s.lastRound.Load() }
 // RemakeReserve makes the reserve of the commit log again.
 func (s *Store) RemakeReserve() error {
 	s.commits.dropReserve()
-	return s.commits.keepReserve()
+	return s.KeepReserve()
 }
+
+// KeepReserve makes the reserve of the commit log unless there is one.
+func (s *Store) KeepReserve() error { return s.commits.keepReserve() }
 
 // Prev returns index and term of the entry in front of the first stored one, or 0 and 0 when the log still has its first
 // entry.
