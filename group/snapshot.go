@@ -142,10 +142,18 @@ func Restore(snapshot []byte) (*State, error) {
 	if n < 1 || crc32.Checksum(snapshot[:n], castagnoli) != le.Uint32(snapshot[n:]) {
 		return nil, ErrSnapshot
 	}
-	if v := snapshot[0]; v > snapshotVersion {
-		return nil, fmt.Errorf("%w: snapshot version %d, not %d", ErrVersion, v, snapshotVersion)
+	if err := CheckSnapshot(snapshot); err != nil {
+		return nil, err
 	}
 	return restore(snapshot[:n])
+}
+
+// CheckSnapshot returns ErrVersion for a snapshot of a newer version, and otherwise nil.
+func CheckSnapshot(snapshot []byte) error {
+	if len(snapshot) > 0 && snapshot[0] > snapshotVersion {
+		return fmt.Errorf("%w: snapshot version %d, not %d", ErrVersion, snapshot[0], snapshotVersion)
+	}
+	return nil
 }
 
 // restore is Restore without the checks of the checksum and of newer versions.

@@ -145,12 +145,12 @@ func (s *State) TruncatePrefix(first uint64) uint64 {
 // state is as before. ErrTooMany is the same on every replay: skip the command and go on. After any other
 // error the rest of the log must not be applied.
 func (s *State) Apply(command []byte) error {
+	if err := CheckCommand(command); err != nil {
+		return err
+	}
 	r := reader{b: command}
 	version, kind, name := r.byte(), r.byte(), r.name()
-	switch {
-	case !r.bad && version > commandVersion:
-		return fmt.Errorf("%w: command version %d, not %d", ErrVersion, version, commandVersion)
-	case r.bad || version != commandVersion:
+	if r.bad || version != commandVersion {
 		return ErrCommand
 	}
 	switch kind {
@@ -166,6 +166,15 @@ func (s *State) Apply(command []byte) error {
 		return s.applyQueue(&r, kind, name)
 	}
 	return ErrCommand
+}
+
+// CheckCommand returns ErrVersion for a command of a newer version, and otherwise nil.
+func CheckCommand(command []byte) error {
+	r := reader{b: command}
+	if version, _, _ := r.byte(), r.byte(), r.name(); !r.bad && version > commandVersion {
+		return fmt.Errorf("%w: command version %d, not %d", ErrVersion, version, commandVersion)
+	}
+	return nil
 }
 
 // end returns ErrCommand unless all of the command was read and valid.

@@ -274,31 +274,68 @@ func makeNewer(head []byte) {
 
 // A start that finds a newer version changes nothing: the newer one goes on as if there had been no such start.
 func TestAStartThatIsRefusedChangesNothing(t *testing.T) {
+	for name, refuse := range map[string]func(disk *faultfs.Disk, o *log.Options){
+		"commit log": func(disk *faultfs.Disk, _ *log.Options) {
+			last := commitFiles(disk)[len(commitFiles(disk))-1]
+			b := disk.Bytes(last)
+			makeNewer(b[:64])
+			makeNewer(b[4096-64 : 4096])
+			disk.SetBytes(last, b)
+		},
+		"state": func(_ *faultfs.Disk, o *log.Options) {
+			o.RefuseState = func(id wire.Identity, state []byte) error {
+				if id == identity(8) && string(state) == "state" {
+					return log.ErrVersion
+				}
+				return nil
+			}
+		},
+		"entry": func(_ *faultfs.Disk, o *log.Options) {
+			o.RefuseEntry = func(id wire.Identity, e wire.Entry) error {
+				if id == identity(8) && e.Kind == wire.KindState {
+					return log.ErrVersion
+				}
+				return nil
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := interruptedDisk(t)
+			o := small(disk)
+			refuse(disk, &o)
+			before := disk.Clone()
+			_, err := log.Open(o)
+			require.ErrorIs(t, err, log.ErrVersion)
+			require.Equal(t, before.Names(), disk.Names())
+			for _, name := range disk.Names() {
+				require.True(t, bytes.Equal(before.Bytes(name), disk.Bytes(name)), name)
+			}
+		})
+	}
+}
+
+// interruptedDisk returns a disk on which a start has much to do: files to remove, and a commit log to write again. Log 8
+// has a state in the checkpoint, and an entry without records behind it.
+func interruptedDisk(t *testing.T) *faultfs.Disk {
 	disk, _ := damagedDisk(t)
 	s := openStill(t, disk)
-	l, other := openLog(t, s, identity(7), log.Config{}), openLog(t, s, identity(8), log.Config{})
+	l := openLog(t, s, identity(7), log.Config{})
+	other := openLog(t, s, identity(8), log.Config{State: func() ([]byte, uint64) { return []byte("state"), 20 }})
 	appendN(t, l, 0, 20)
+	appendN(t, other, 0, 20)
 	require.NoError(t, s.Checkpoint())
 	disk.Fail(failOn(faultfs.OpRemove, "/partitions/", 1))
 	require.Error(t, s.RemoveLog(l.Identity()))
 	disk.Fail(nil)
-	appendN(t, other, 0, 20)
+	b := data(20, 1, 50)
+	b.Kind, b.Count = wire.KindState, 0
+	_, _, err := other.Append(b)
+	require.NoError(t, err)
 	require.NoError(t, s.Sync())
 	s.Drop()
 	disk.SetBytes("/data/commit/00000000000000ff.tmp", []byte("x"))
 	disk.SetBytes("/data/commit/00000000000000fe.spare", []byte("x"))
-	last := commitFiles(disk)[len(commitFiles(disk))-1]
-	b := disk.Bytes(last)
-	makeNewer(b[:64])
-	makeNewer(b[4096-64 : 4096])
-	disk.SetBytes(last, b)
-	before := disk.Clone()
-	_, err := log.Open(small(disk))
-	require.ErrorIs(t, err, log.ErrVersion)
-	require.Equal(t, before.Names(), disk.Names())
-	for _, name := range disk.Names() {
-		require.True(t, bytes.Equal(before.Bytes(name), disk.Bytes(name)), name)
-	}
+	return disk
 }
 
 // Without the checkpoint a start reads the last segments. It does not take those of a newer version for damage, which it

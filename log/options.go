@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // The defaults of Options and Config, with their reasons.
@@ -57,6 +59,11 @@ type Options struct {
 	// CompactionInterval is how often the store checks whether a log with Config.Compact is worth a pass. Default
 	// 1 s.
 	CompactionInterval time.Duration
+	// RefuseState and RefuseEntry return why the owners of the logs cannot go on with what is stored, or nil: Open asks
+	// before it changes a file, and ends with the error. They are asked about the state of every log in the checkpoint, and
+	// about every entry without records that is read from the commit log. nil refuses nothing.
+	RefuseState func(id wire.Identity, state []byte) error
+	RefuseEntry func(id wire.Identity, e wire.Entry) error
 	// Poison overwrites memory before it is recycled, so that tests notice a use after release.
 	Poison bool
 
@@ -93,6 +100,12 @@ func (o *Options) setDefaults() {
 	orDefault(&o.CheckpointInterval, defaultCheckpoint)
 	orDefault(&o.RetentionInterval, defaultRetention)
 	orDefault(&o.CompactionInterval, defaultCompaction)
+	if o.RefuseState == nil {
+		o.RefuseState = func(wire.Identity, []byte) error { return nil }
+	}
+	if o.RefuseEntry == nil {
+		o.RefuseEntry = func(wire.Identity, wire.Entry) error { return nil }
+	}
 	o.timers.setDefaults()
 	orDefault(&o.fileLimit, fileSizeLimit())
 }

@@ -43,6 +43,9 @@ func (s *Store) recover() error {
 	if err := s.findSegments(root.removed, known); err != nil {
 		return err
 	}
+	if err := s.refuse(); err != nil {
+		return err
+	}
 	s.replaying = true
 	defer func() { s.replaying = false }()
 	if err := s.replayCommits(&root, known); err != nil {
@@ -59,6 +62,16 @@ func (s *Store) recover() error {
 	}
 	if s.commits.redo {
 		s.runRound()
+	}
+	return nil
+}
+
+// refuse asks the owners of the logs about their states.
+func (s *Store) refuse() error {
+	for _, l := range s.logs {
+		if err := s.options.RefuseState(l.id, l.state.blob); err != nil {
+			return fmt.Errorf("open the state of %s: %w", logDir(l.id), err)
+		}
 	}
 	return nil
 }

@@ -58,9 +58,6 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 	if err := r.each(r.survey); err != nil {
 		return err
 	}
-	if err := r.tidy(); err != nil {
-		return err
-	}
 	r.sort() // by the numbers in the headers, as a file may have been renamed
 	r.synced = max(r.synced, limitFiles(r.files))
 	r.expected = max(r.floor, 1)
@@ -69,6 +66,9 @@ func (s *Store) replayCommits(root *checkpoint, known bool) error {
 		s.reportDamage(s.commits.dir, 0, errMissing)
 	}
 	if err := r.each(r.apply); err != nil {
+		return err
+	}
+	if err := r.tidy(); err != nil {
 		return err
 	}
 	r.finish(root)
@@ -132,7 +132,7 @@ func (r *replay) list(known bool) error {
 	return nil
 }
 
-// tidy removes the files of no use. It comes when no file was found to be of a newer version.
+// tidy removes the files of no use. It comes when nothing was found to be of a newer version.
 func (r *replay) tidy() error {
 	c := r.store.commits
 	for _, name := range r.unused {
@@ -426,11 +426,25 @@ func (r *replay) applyEntries(name string, l *Log, it *chunkItem) error {
 			continue
 		}
 		if e.Index >= l.next.index {
+			if err := r.refuse(l, e); err != nil {
+				return err
+			}
 			if err := l.replayEntry(it.payload[pos:pos+e.Size()], &e.Stamp); err != nil {
 				return err
 			}
 		}
 		pos += e.Size()
+	}
+	return nil
+}
+
+// refuse asks the owner of a log about an entry without records.
+func (r *replay) refuse(l *Log, e wire.Entry) error {
+	if e.Kind == wire.KindData {
+		return nil
+	}
+	if err := r.store.options.RefuseEntry(l.id, e); err != nil {
+		return fmt.Errorf("open entry %d of %s: %w", e.Index, logDir(l.id), err)
 	}
 	return nil
 }

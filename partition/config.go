@@ -226,6 +226,10 @@ func (c Config) Settings() []wire.Setting {
 	return out
 }
 
+func isSetting(key string) bool {
+	return slices.ContainsFunc(settings, func(s setting) bool { return s.key == key })
+}
+
 func settingKeys() string {
 	keys := make([]string, len(settings))
 	for i, s := range settings {

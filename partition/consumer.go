@@ -66,19 +66,6 @@ func (p *Partition) restore(blob []byte) error {
 	return nil
 }
 
-// CheckState returns why the snapshot of a log in a checkpoint is unreadable, or nil. The error is log.ErrVersion for
-// what a newer version wrote.
-func CheckState(id wire.Identity, blob []byte) error {
-	switch {
-	case id.Partition&companion != 0:
-		return nil // a companion log has no state
-	case id.Topic == [16]byte{}:
-		_, err := parseMetadata(blob)
-		return err
-	}
-	return newer(new(Partition).restore(blob))
-}
-
 // TopicNames returns the names of the topics by their ids. blob is the snapshot of the metadata log, the one with the zero
 // identity, in a checkpoint.
 func TopicNames(blob []byte) (map[[16]byte]string, error) {
@@ -93,15 +80,6 @@ func TopicNames(blob []byte) (map[[16]byte]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// newer makes group.ErrVersion a log.ErrVersion, too: to who opens a data directory it makes no difference which of its
-// parts is newer.
-func newer(err error) error {
-	if errors.Is(err, group.ErrVersion) {
-		return fmt.Errorf("%w: %w", log.ErrVersion, err)
-	}
-	return err
 }
 
 // replayState applies a command of a consumer, or notes the used numbers of a producer.

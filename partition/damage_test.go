@@ -100,20 +100,6 @@ func checkStates(t *testing.T, dir string) (bad []wire.Identity) {
 	return bad
 }
 
-func TestANewerStateEndsTheStart(t *testing.T) {
-	n := openNode(t, t.TempDir(), Options{})
-	p := n.create("orders", 1).Partition(0)
-	publish(t, p, "a")
-	n.close()
-	spoil(t, n.dir, p.Identity(), append([]byte(envelopeMark), envelopeVersion+1), nil)
-	s, err := log.Open(log.Options{Dir: n.dir, MemoryBytes: 64 << 20})
-	require.NoError(t, err)
-	_, err = Open(s, true, Options{})
-	require.ErrorIs(t, err, group.ErrVersion)
-	require.ErrorIs(t, err, log.ErrVersion)
-	require.NoError(t, s.Close())
-}
-
 // Scheduled messages that cannot be read stay where they are. Whoever asks for them is told so, and is not asked to try
 // again for ever.
 func TestAScheduleThatCannotBeReadIsSetAside(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 
 // change is one entry of the metadata log.
 type change struct {
+	Version int `json:"version,omitempty"` // of the format; 0 is the first
+
 	Put      *record `json:"put,omitempty"`      // create the topic, or replace its configuration
 	Deleting string  `json:"deleting,omitempty"` // id of a topic whose logs are about to be removed
 	Deleted  string  `json:"deleted,omitempty"`  // id of a topic whose logs are gone
@@ -71,10 +73,36 @@ func parseMetadata(blob []byte) (*metadata, error) {
 	if err := json.Unmarshal(blob, m); err != nil {
 		return nil, fmt.Errorf("read topic metadata: %w", err)
 	}
-	if m.Version > metadataVersion {
-		return nil, fmt.Errorf("read topic metadata: %w: version %d, not %d", log.ErrVersion, m.Version, metadataVersion)
+	return m, checkVersion(m.Version)
+}
+
+// checkVersion returns log.ErrVersion for a newer version of the metadata.
+func checkVersion(version int) error {
+	if version > metadataVersion {
+		return fmt.Errorf("read topic metadata: %w: version %d, not %d", log.ErrVersion, version, metadataVersion)
 	}
-	return m, nil
+	return nil
+}
+
+// check returns why a topic cannot be opened, or nil.
+func (m *metadata) check() error {
+	for _, rec := range m.Topics {
+		if _, err := rec.config(); err != nil && !rec.Deleting {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseChange reads an entry. One that is no change changes nothing.
+func parseChange(e wire.Entry) (c change, err error) {
+	if e.Kind != wire.KindConfig {
+		return c, nil
+	}
+	if err := json.Unmarshal(e.Payload[4:], &c); err != nil {
+		return c, fmt.Errorf("metadata entry %d: %w", e.Index, err)
+	}
+	return c, checkVersion(c.Version)
 }
 
 // replayMetadata rebuilds the metadata from its log.
@@ -84,15 +112,11 @@ func replayMetadata(l *log.Log) (*metadata, error) {
 		return nil, err
 	}
 	err = l.Replay(func(e wire.Entry) error {
-		if e.Kind != wire.KindConfig {
-			return nil
+		c, err := parseChange(e)
+		if err == nil {
+			m.apply(c)
 		}
-		var c change
-		if err := json.Unmarshal(e.Payload[4:], &c); err != nil {
-			return fmt.Errorf("metadata entry %d: %w", e.Index, err)
-		}
-		m.apply(c)
-		return nil
+		return err
 	})
 	return m, err
 }
@@ -106,10 +130,13 @@ func recordOf(id [16]byte, name string, partitions int, c Config) *record {
 	return r
 }
 
-// config returns the topic's configuration.
+// config returns the topic's configuration. The error is log.ErrVersion for a setting that only a newer version knows.
 func (r *record) config() (Config, error) {
 	changes := make([]wire.Setting, 0, len(r.Settings))
 	for k, v := range r.Settings {
+		if !isSetting(k) {
+			return Config{}, fmt.Errorf("topic %q in the metadata: %w: setting %q", r.Name, log.ErrVersion, k)
+		}
 		changes = append(changes, wire.Setting{Key: k, Value: v})
 	}
 	c, err := DefaultConfig().With(changes)

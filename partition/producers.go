@@ -133,16 +133,27 @@ func appendUsed(dst []byte, pr wire.Producer, count uint32, base uint64) []byte 
 	return appendUvarints(append(dst, envelopeMark...), usedVersion, pr.ID, pr.Epoch, pr.Sequence, uint64(count), base)
 }
 
+// openUsed returns a reader of what follows the version of used numbers.
+func openUsed(entry []byte) (uvarints, error) {
+	r := uvarints{b: entry[len(envelopeMark):]}
+	switch version := r.next(); {
+	case version > usedVersion:
+		return r, fmt.Errorf("%w: format %d of used numbers, not %d", group.ErrVersion, version, usedVersion)
+	case version == 0:
+		return r, errUsed
+	}
+	return r, nil
+}
+
 // noteUsed notes the numbers in a state entry at index.
 func (ps *producers) noteUsed(entry []byte, index uint64) error {
-	r := uvarints{b: entry[len(envelopeMark):]}
-	version := r.next()
-	if version > usedVersion {
-		return fmt.Errorf("%w: format %d of used numbers, not %d", group.ErrVersion, version, usedVersion)
+	r, err := openUsed(entry)
+	if err != nil {
+		return err
 	}
 	pr := wire.Producer{ID: r.next(), Epoch: r.next(), Sequence: r.next()}
 	count, base := r.next(), r.next()
-	if r.bad || version == 0 || len(r.b) > 0 || count > math.MaxUint32 {
+	if r.bad || len(r.b) > 0 || count > math.MaxUint32 {
 		return errUsed
 	}
 	ps.note(pr, uint32(count), base, index)
@@ -227,19 +238,28 @@ func appendExpiring(dst []byte, expiring bool) []byte {
 	return append(dst, 0)
 }
 
+// openEnvelope returns the consumers' part of a snapshot, a view of blob, and a reader of what follows. version is that of
+// the envelope, or 0 when there is none.
+func openEnvelope(blob []byte) (consumers []byte, version byte, rest uvarints, err error) {
+	if len(blob) < 3 || string(blob[:2]) != envelopeMark {
+		return blob, 0, uvarints{}, nil
+	}
+	if version = blob[2]; version > envelopeVersion {
+		return nil, 0, uvarints{}, fmt.Errorf("%w: format %d of producers, not %d", group.ErrVersion, version, envelopeVersion)
+	}
+	rest = uvarints{b: blob[3:]}
+	return rest.bytes(rest.next()), version, rest, nil
+}
+
 // splitSnapshot restores the producers and message ids from a snapshot. It returns the consumers' part, a view of
 // blob, and whether some record has a time to live.
 func (ps *producers) splitSnapshot(blob []byte) (consumers []byte, expiring bool, err error) {
-	if len(blob) < 3 || string(blob[:2]) != envelopeMark {
-		return blob, false, nil
+	consumers, version, r, err := openEnvelope(blob)
+	if err != nil || version == 0 {
+		return consumers, false, err
 	}
-	r := uvarints{b: blob[3:]}
-	if blob[2] > envelopeVersion {
-		return nil, false, fmt.Errorf("%w: format %d of producers, not %d", group.ErrVersion, blob[2], envelopeVersion)
-	}
-	consumers = r.bytes(r.next())
 	ps.restore(&r)
-	if blob[2] > 1 {
+	if version > 1 {
 		ps.ids.restore(&r)
 		expiring = r.next() != 0
 	}

@@ -145,6 +145,7 @@ func (srv *Server) Start() (err error) {
 func (srv *Server) openStorage() (err error) {
 	srv.store, err = log.Open(log.Options{
 		Dir: srv.opts.Dir, FS: timeSyncs(srv.opts.FS, &srv.metrics.fsync), Now: srv.opts.Now, Logger: srv.opts.Logger, MemoryBytes: srv.opts.MemoryBytes,
+		RefuseState: partition.RefuseState, RefuseEntry: partition.RefuseEntry,
 	})
 	if err != nil {
 		return err
