@@ -53,7 +53,7 @@ func (s *Store) runCheckpoints() {
 		case <-s.pool.press:
 			err = s.relieve()
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrClosed) {
 			s.logger.Error("checkpoint failed", "err", err)
 		}
 	}
@@ -158,6 +158,10 @@ func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
 		dirs = s.makeLogDirs(logs)
 	}
 	for _, l := range logs {
+		if s.hurry.Load() {
+			errs = append(errs, ErrClosed)
+			break
+		}
 		p := l.writeAll(dirs)
 		if isFull(p.err) && s.releaseSpares() {
 			p.undo()
@@ -380,7 +384,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 	p.writer = segmentWriter{
 		fs: s.options.FS, dir: l.dir(), id: l.id,
 		limit: l.config.SegmentBytes, most: s.options.segmentLimit(), nowMs: s.nowMs(), state: state,
-		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, trim: !l.trimmed,
+		spanMs: l.config.SegmentAge.Milliseconds(), piece: s.piece, halted: s.hurry.Load, trim: !l.trimmed,
 	}
 	if n := len(l.segments); n > 0 && !l.spoiled {
 		active := *l.segments[n-1]
@@ -478,13 +482,16 @@ func (p *plan) undo() {
 	l.trimmed = false
 }
 
-// fail undoes the plan and returns its error. After a full disk, or too many open files, the log can be filed later. Any
-// other error makes the log read-only, and its last segment is not written again.
+// fail undoes the plan and returns its error. After a full disk, or too many open files, the log can be filed later, and
+// nothing failed when the store closes. Any other error makes the log read-only, and its last segment is not written again.
 func (p *plan) fail() error {
 	p.undo()
 	l := p.log
 	if isFull(p.err) {
 		l.store.noteFull()
+		return p.err
+	}
+	if errors.Is(p.err, ErrClosed) {
 		return p.err
 	}
 	l.store.failures.Add(1)

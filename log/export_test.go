@@ -129,3 +129,6 @@ func (s *Store) Quiet() bool {
 	defer s.round.Unlock()
 	return len(s.wake) == 0 && !s.timed.Load() && s.commits.marked == s.commits.lsn
 }
+
+// Stopping reports whether Close has ended what goes on in the background.
+func (s *Store) Stopping() bool { return s.hurry.Load() }

@@ -26,7 +26,8 @@ type segmentWriter struct {
 	nowMs  int64
 	spanMs int64 // range of append times at which a segment is sealed
 	state  snapshot
-	piece  func() int // see Store.piece
+	piece  func() int  // see Store.piece
+	halted func() bool // says that the next segment is not begun: nobody waits for it any more
 
 	trim     bool       // active may have bytes behind its end whose flush failed; see open
 	active   *segment   // the last of segments; nil before the first
@@ -156,6 +157,9 @@ func (w *segmentWriter) open() error {
 
 // roll seals the active segment, if there is one, and creates the one that starts at at.
 func (w *segmentWriter) roll(at place) error {
+	if w.halted() {
+		return ErrClosed
+	}
 	if w.active != nil {
 		if err := w.seal(); err != nil {
 			return err

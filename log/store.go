@@ -50,6 +50,7 @@ type Store struct {
 	wake        chan struct{} // capacity 1; wakes the flusher
 	checkpoints chan struct{} // capacity 1; wakes the checkpointer
 	stop        chan struct{} // closed by Close
+	hurry       atomic.Bool   // Close waits for whoever files: that ends early
 	done        sync.WaitGroup
 	lock        io.Closer
 	replaying   bool // Open is replaying the commit log
@@ -109,7 +110,7 @@ func (s *Store) repeat(failed string, interval time.Duration, do func() error) {
 		case <-s.stop:
 			return
 		case <-tick.C:
-			if err := do(); err != nil {
+			if err := do(); err != nil && !errors.Is(err, ErrClosed) {
 				s.logger.Error(failed, "err", err)
 			}
 		}
@@ -155,7 +156,8 @@ func (s *Store) abandon() {
 	}
 }
 
-// Close refuses further appends, flushes and files everything, and releases the directory. It calls the hooks meanwhile.
+// Close refuses further appends, flushes everything, files it when that takes few files, and releases the directory. It
+// calls the hooks meanwhile.
 // Chunks stay valid until they are released. The error says what could not be made durable.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -170,18 +172,16 @@ func (s *Store) Close() error {
 		l.ending = true
 		l.mu.Unlock()
 	}
+	s.hurry.Store(true)
 	close(s.stop)
 	s.done.Wait()
+	s.filing.Lock()
+	defer s.filing.Unlock()
+	s.hurry.Store(false)
 	var err error
 	if !s.memoryOnly() {
-		s.runRound()
-		err = s.Checkpoint()
-		switch {
-		case isFull(err): // what was not filed is in the commit log, or Sync returns an error
-			err = s.Sync()
-		case err != nil:
-			err = errors.Join(err, s.Sync())
-		}
+		err = s.settleLocked()
+		s.broken = ErrClosed
 		s.round.Lock()
 		err = errors.Join(err, s.commits.close())
 		s.round.Unlock()
@@ -195,6 +195,38 @@ func (s *Store) Close() error {
 		err = errors.Join(err, s.lock.Close())
 	}
 	return err
+}
+
+// filesAtStop bounds the files that a stop writes. A byte that is filed costs a stop about what it saves the next start,
+// which need not replay it. But a file costs a flush, about 1 ms, and replaying what is in a small one next to nothing.
+const filesAtStop = 256
+
+// settleLocked makes everything durable: in segments when that takes few files, and otherwise, or when that fails, in the commit
+// log. What neither takes is in the error. The caller holds filing.
+func (s *Store) settleLocked() error {
+	s.runRound()
+	if s.filesLeft() > filesAtStop && s.Sync() == nil {
+		return nil
+	}
+	switch err := s.checkpointLocked((*Log).dirtyLocked); {
+	case isFull(err): // what was not filed is in the commit log, or Sync returns an error
+		return s.Sync()
+	case err != nil:
+		return errors.Join(err, s.Sync())
+	}
+	return nil
+}
+
+// filesLeft returns about how many segment files it takes to file everything.
+func (s *Store) filesLeft() (n int64) {
+	for _, l := range s.openLogs() {
+		l.mu.Lock()
+		if l.dirtyLocked() {
+			n += 1 + l.unfiled/l.config.SegmentBytes
+		}
+		l.mu.Unlock()
+	}
+	return n
 }
 
 // Logs returns the identities of all logs with entries, sorted: those in the checkpoint or the commit log, and those that
