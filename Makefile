@@ -4,7 +4,7 @@
 # make model  runs SEEDS seeds of every model test, from FIRST on; a failure says its seed
 # make test-crash  kills a broker CYCLES times under load
 # make test-arm64  runs the tests for linux/arm64 on another processor, under qemu
-# make test-power  takes a broker's file system away CYCLES times under load; root only
+# make test-power  takes a broker's file system away, ext4 and xfs, CYCLES times under load; root only
 # make conformance  fetches the nats command line tool, nats.js and nats.py, and tests the broker with them
 # make bench        measures this machine's broker beside the floors and writes docs/benchmarks.md
 # make bench-peers  builds nats-server and nsqd, measures the broker beside them and Redis, ROUNDS times,

@@ -22,21 +22,22 @@ const (
 	noLogFlush = 2
 )
 
-// device is an ext4 file system on a file.
+// device is a file system on a file.
 type device struct {
 	t     *testing.T
 	image string
 	dir   string
 }
 
-func newDevice(t *testing.T) *device {
+// newDevice makes a file system of a kind that can be shut down: ext4 or xfs.
+func newDevice(t *testing.T, kind string) *device {
 	t.Helper()
 	d := &device{t: t, image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
 	f, err := os.Create(d.image)
 	require.NoError(t, err)
 	require.NoError(t, f.Truncate(deviceBytes))
 	require.NoError(t, f.Close())
-	d.run("mkfs.ext4", "-q", d.image)
+	d.run("mkfs."+kind, "-q", d.image)
 	d.mount()
 	t.Cleanup(d.unmount)
 	return d
@@ -70,10 +71,17 @@ func TestAcknowledgedMeansThereAfterAPowerFailure(t *testing.T) {
 	if cycles == 0 {
 		t.Skip("set " + powerVar + " and be root: this mounts file systems")
 	}
-	d := newDevice(t)
-	b := &broker{t: t, dir: filepath.Join(d.dir, "data")}
-	crashRun(t, b, cycles, func() {
-		b.kill()
-		d.cut()
-	})
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			if _, err := exec.LookPath("mkfs." + kind); err != nil {
+				t.Skip(err)
+			}
+			d := newDevice(t, kind)
+			b := &broker{t: t, dir: filepath.Join(d.dir, "data")}
+			crashRun(t, b, cycles, func() {
+				b.kill()
+				d.cut()
+			})
+		})
+	}
 }
