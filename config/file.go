@@ -238,6 +238,8 @@ func (f *file) syntax(err error) error {
 // reason returns the message of an error, in words that do not need Go's types.
 func reason(err yaml.Error) string {
 	switch e := err.(type) {
+	case *yaml.UnknownFieldError:
+		return unknownInside(e.Token.Value)
 	case *yaml.UnexpectedNodeTypeError:
 		switch e.Expected {
 		case ast.SequenceType:

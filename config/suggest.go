@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +21,20 @@ func unknown(key string, known []string) string {
 		return fmt.Sprintf("unknown key %q - did you mean %q?", key, near)
 	}
 	return fmt.Sprintf("unknown key %q", key)
+}
+
+// inside are the keys inside users, nkeys and default_permissions, at any depth.
+var inside = []string{
+	"user", "password", "pass", "nkey", "permissions",
+	"publish", "subscribe", "allow_responses", "admin", "allow", "deny", "max", "expires",
+}
+
+// unknownInside is unknown for a key inside users, nkeys or default_permissions.
+func unknownInside(key string) string {
+	if slices.Contains(inside, key) {
+		return fmt.Sprintf("%q does not belong here, but to another level", key)
+	}
+	return unknown(key, inside)
 }
 
 // Nearest returns the word of known that was probably meant by word, or "". At most a third of the
