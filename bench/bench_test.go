@@ -28,7 +28,7 @@ func load(t *testing.T, b *servertest.Broker) Load {
 func TestEveryLoadCountsWhatItDid(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{})
 	for name, run := range map[string]func(context.Context, Load) (Result, error){
-		"publish": Publish, "fetch": FetchAll, "subscribe": Subscribe, "round trip": RoundTrip,
+		"publish": Publish, "fetch": Fetch, "subscribe": Subscribe, "round trip": RoundTrip,
 	} {
 		l := load(t, b)
 		l.Topic = "load-" + string(name[0])
@@ -88,6 +88,23 @@ func TestClientsWithOneMessageInFlightShareTheMessages(t *testing.T) {
 		keys[string(m.Key)]++
 	}
 	require.Equal(t, map[string]int{"key-0": 6, "key-1": 4}, keys) // clients with 3, 3, 2 and 2 messages
+}
+
+// A topic that has more than what is asked for is not read to its end.
+func TestOnlyWhatIsAskedForIsRead(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	l := load(t, b)
+	_, err := Publish(t.Context(), l)
+	require.NoError(t, err)
+	l.Messages, l.Readers = 301, 3
+	for name, run := range map[string]func(context.Context, Load) (Result, error){
+		"fetch": Fetch, "subscribe": Subscribe, "queue": Queue,
+	} {
+		r, err := run(t.Context(), l)
+		require.NoError(t, err, name)
+		require.Equal(t, uint64(301), r.Messages, name)
+		require.Equal(t, uint64(30_100), r.Bytes, name)
+	}
 }
 
 func TestAQueueIsReadAsOftenAsAsked(t *testing.T) {

@@ -19,7 +19,7 @@ type Load struct {
 	Topic      string         // default "rafka-bench"; created when missing
 	Size       int            // of a message's value, in bytes; default 128
 	Messages   int            // how many to publish or read; default 1,000,000 unless Duration is set
-	Duration   time.Duration  // how long to publish, instead of Messages; FetchAll, Subscribe and Queue ignore it
+	Duration   time.Duration  // how long to publish, instead of Messages; Fetch, Subscribe and Queue ignore it
 	Rate       int            // messages per second of all clients, as an open loop; Durable ignores it; default: as fast as the broker accepts them
 	Clients    int            // publishing connections; default 1
 	Readers    int            // subscribers of PubSub, workers of Queue; default 1

@@ -17,33 +17,28 @@ import (
 // queueName is the name of the queue of ackLatency, and the prefix of the names of Queue's queues.
 const queueName = "rafka-bench"
 
-// Queue reads a whole topic as a new queue with l.Readers workers, acknowledges every message, and
+// Queue reads l.Messages from the start of a topic as a new queue with l.Readers workers, acknowledges each, and
 // returns the rate. It deletes the queue at the end. Before, it publishes messages, with l.Keys different
-// keys, until the topic has l.Messages.
+// keys, until the topic has that many.
 func Queue(ctx context.Context, l Load) (r Result, err error) {
-	c, err := l.filled(ctx)
+	c, info, err := l.filled(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = c.Close(ctx) }()
-	info, err := c.Topic(ctx, l.Topic)
-	if err != nil {
-		return Result{}, err
-	}
-	want := int64(0)
-	for _, p := range info.Partitions {
-		want += int64(p.Visible - p.First)
-	}
 	name := fmt.Sprintf("%s-%016x", queueName, rand.Uint64()) // a queue of this name has not read anything yet
 	defer func() { err = errors.Join(err, c.DeleteGroup(context.WithoutCancel(ctx), name, "")) }()
 	s := client.Queue(name, l.Topic)
 	s.Workers, s.OrderByKey, s.Prefetch = l.Readers, l.OrderByKey, 1000
 	var left, bytes atomic.Int64
-	left.Store(want)
+	left.Store(int64(l.Messages))
 	start := time.Now()
 	err = c.Run(ctx, s, func(_ context.Context, m *client.Message) error {
-		bytes.Add(int64(len(m.Value)))
-		if left.Add(-1) == 0 {
+		n := left.Add(-1) // below 0 for what other workers handle until Run ends
+		if n >= 0 {
+			bytes.Add(int64(len(m.Value)))
+		}
+		if n == 0 {
 			return client.ErrStop
 		}
 		return nil
@@ -56,13 +51,17 @@ func Queue(ctx context.Context, l Load) (r Result, err error) {
 	if err != nil {
 		return Result{}, err
 	}
+	settled := stored(info)
 	for _, g := range infos {
-		if g.Topic == l.Topic && g.Lag > 0 {
-			err = errors.Join(err, fmt.Errorf("%s/%d: %d messages were handled but not acknowledged", g.Topic, g.Partition, g.Lag))
+		if g.Topic == l.Topic {
+			settled -= int(g.Lag)
 		}
 	}
+	if handled := l.Messages - int(left.Load()); settled < handled {
+		err = fmt.Errorf("%d messages were handled, but %d acknowledged", handled, settled)
+	}
 	l.Progress(1)
-	r = newResult("queue", uint64(want), 0, took)
+	r = newResult("queue", uint64(l.Messages), 0, took)
 	r.Bytes, r.BytesPerSecond = uint64(bytes.Load()), float64(bytes.Load())/r.Seconds
 	return r, err
 }

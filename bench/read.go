@@ -10,98 +10,90 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rafka-mq/rafka/client"
+	"github.com/rafka-mq/rafka/wire"
 )
 
-// FetchAll reads a topic from its start to its end with fetches, and returns the rate. It fails when
-// offsets are not consecutive. Before, it publishes messages until the topic has l.Messages.
-func FetchAll(ctx context.Context, l Load) (Result, error) {
-	return fetchAll(ctx, l, (*client.Fetched).Release)
+// Fetch reads l.Messages from the start of a topic with fetches, and returns the rate. It fails when
+// offsets are not consecutive. Before, it publishes messages until the topic has that many.
+func Fetch(ctx context.Context, l Load) (Result, error) {
+	return fetch(ctx, l, (*client.Fetched).Release)
 }
 
-// fetchAndKeep is FetchAll for a program that keeps what it fetches: each answer is new memory.
+// fetchAndKeep is Fetch for a program that keeps what it fetches: each answer is new memory.
 func fetchAndKeep(ctx context.Context, l Load) (Result, error) {
-	return fetchAll(ctx, l, func(*client.Fetched) {})
+	return fetch(ctx, l, func(*client.Fetched) {})
 }
 
-// fetchAll calls done for what it is finished with.
-func fetchAll(ctx context.Context, l Load, done func(*client.Fetched)) (Result, error) {
-	c, err := l.filled(ctx)
+// fetch calls done for what it is finished with.
+func fetch(ctx context.Context, l Load, done func(*client.Fetched)) (Result, error) {
+	c, info, err := l.filled(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = c.Close(ctx) }()
-	info, err := c.Topic(ctx, l.Topic)
-	if err != nil {
-		return Result{}, err
-	}
-	var messages, bytes uint64
+	left, bytes := l.Messages, uint64(0)
 	start := time.Now()
 	for p, part := range info.Partitions {
-		for next := part.First; next < part.Visible; {
+		for next := part.First; next < part.Visible && left > 0; {
 			f, err := c.Fetch(ctx, client.FetchRequest{Topic: l.Topic, Partition: p, From: client.At(next), MaxBytes: 1 << 20})
 			if err != nil {
 				return Result{}, err
 			}
-			for _, m := range f.Messages {
+			for _, m := range f.Messages[:min(left, len(f.Messages))] {
 				if m.Offset != next {
 					return Result{}, fmt.Errorf("%s/%d: offset %d: expected %d", l.Topic, p, m.Offset, next)
 				}
 				next++
 				bytes += uint64(len(m.Value))
 			}
-			messages += uint64(len(f.Messages))
+			left -= min(left, len(f.Messages))
 			done(&f)
 		}
 	}
 	l.Progress(1)
-	r := newResult("fetch", messages, 0, time.Since(start))
+	r := newResult("fetch", uint64(l.Messages-left), 0, time.Since(start))
 	r.Bytes, r.BytesPerSecond = bytes, float64(bytes)/r.Seconds
 	return r, nil
 }
 
 // filled connects, and publishes as many messages as the topic lacks of l.Messages. It sets the defaults
-// of l. The caller closes the client.
-func (l *Load) filled(ctx context.Context) (*client.Client, error) {
+// of l, and lowers l.Messages to what the topic then retains. The caller closes the client.
+func (l *Load) filled(ctx context.Context) (c *client.Client, info wire.TopicInfo, err error) {
 	l.Duration = 0
 	l.setDefaults()
-	c, err := l.connect(ctx)
-	if err != nil {
-		return nil, err
+	if c, err = l.connect(ctx); err != nil {
+		return nil, info, err
 	}
-	info, err := c.Topic(ctx, l.Topic)
-	if err != nil {
-		return nil, errors.Join(err, c.Close(ctx))
-	}
-	have := 0
-	for _, p := range info.Partitions {
-		have += int(p.Visible - p.First)
-	}
-	if missing := l.Messages - have; missing > 0 {
+	if info, err = c.Topic(ctx, l.Topic); err == nil && stored(info) < l.Messages {
 		fill := *l
-		fill.Messages, fill.Duration, fill.Rate = missing, 0, 0
-		if _, err := Publish(ctx, fill); err != nil {
-			return nil, errors.Join(err, c.Close(ctx))
+		fill.Messages, fill.Rate = l.Messages-stored(info), 0
+		if _, err = Publish(ctx, fill); err == nil {
+			info, err = c.Topic(ctx, l.Topic)
 		}
 	}
-	return c, nil
+	if err != nil {
+		return nil, info, errors.Join(err, c.Close(ctx))
+	}
+	l.Messages = min(l.Messages, stored(info))
+	return c, info, nil
 }
 
-// Subscribe reads a topic from its start with pushed messages, up to the end that it has when Subscribe
-// begins, and returns the rate. Before, it publishes messages until the topic has l.Messages.
+// stored returns how many messages can be read of a topic.
+func stored(info wire.TopicInfo) (n int) {
+	for _, p := range info.Partitions {
+		n += int(p.Visible - p.First)
+	}
+	return n
+}
+
+// Subscribe reads l.Messages from the start of a topic with pushed messages, and returns the rate. Before, it
+// publishes messages until the topic has that many.
 func Subscribe(ctx context.Context, l Load) (Result, error) {
-	c, err := l.filled(ctx)
+	c, _, err := l.filled(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = c.Close(ctx) }()
-	info, err := c.Topic(ctx, l.Topic)
-	if err != nil {
-		return Result{}, err
-	}
-	want := uint64(0)
-	for _, p := range info.Partitions {
-		want += p.Visible - p.First
-	}
 	k, err := c.Subscribe(ctx, client.Subscription{Topic: l.Topic})
 	if err != nil {
 		return Result{}, err
@@ -109,7 +101,7 @@ func Subscribe(ctx context.Context, l Load) (Result, error) {
 	defer k.Close()
 	start := time.Now()
 	s := newSubscriber(k)
-	if err := s.receive(ctx, want); err != nil {
+	if err := s.receive(ctx, uint64(l.Messages)); err != nil {
 		return Result{}, err
 	}
 	l.Progress(1)

@@ -49,7 +49,7 @@ const (
 var benchKinds = []benchKind{
 	{"pub", "publish as fast as it is acknowledged, or at a rate", bench.Publish, publishFlags + " durability rate delay", 1, 0, million},
 	{"sub", "receive a topic from its start by push", bench.Subscribe, readFlags, 1, 0, ""},
-	{"fetch", "receive a topic from its start by fetches", bench.FetchAll, readFlags, 1, 0, ""},
+	{"fetch", "receive a topic from its start by fetches", bench.Fetch, readFlags, 1, 0, ""},
 	{"queue", "receive a topic from its start as a queue, and acknowledge every message", bench.Queue, readFlags + " readers order-by-key", 1, 16, ""},
 	{"pubsub", "publish while subscribers receive all of it", bench.PubSub, publishFlags + " durability rate readers", 1, 1, million},
 	{"fanout", "pubsub with 10 subscribers", bench.PubSub, publishFlags + " durability rate readers", 1, 10, million},
@@ -114,7 +114,7 @@ func (k *benchKind) addFlags(to *pflag.FlagSet, l *bench.Load, words *loadWords)
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	size, keys, msgs := "bytes of a message, with units (1KiB)", "number of different keys; 0: messages without a key", "number of messages; "+k.most
 	if strings.HasPrefix(k.flags, readFlags) {
-		msgs = "publish messages until the topic has this many, then read all of it; default 1,000,000"
+		msgs = "publish messages until the topic has this many, then read this many from its start; default 1,000,000"
 		size, keys = "bytes of a message that is published, with units (1KiB)", "number of different keys of what is published; 0: messages without a key"
 	}
 	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
