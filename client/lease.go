@@ -400,7 +400,7 @@ func (q *QueueConsumer) loseLocked(l *lease) {
 
 // reportLost reports that n settled messages will be delivered again.
 func (q *QueueConsumer) reportLost(n int) {
-	we := wire.Errorf(wire.CodeLeaseLost, "%d messages were settled too late and will be delivered again", n)
+	we := wire.Errorf(wire.CodeLeaseLost, "messages that were settled too late and will be delivered again: %d", n)
 	q.c.report(explain(we, wire.OpAck, q.topic, anyPartition))
 }
 

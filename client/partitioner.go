@@ -18,7 +18,7 @@ func (t *topic) place(m *Message) (*lane, error) {
 	switch {
 	case m.Pinned:
 		if m.Partition < 0 || m.Partition >= len(lanes) {
-			we := wire.Errorf(wire.CodePartitionNotFound, "the topic has %d partitions", len(lanes))
+			we := wire.Errorf(wire.CodePartitionNotFound, "the number of partitions is %d", len(lanes))
 			return nil, &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: m.Partition, Err: we}
 		}
 		return lanes[m.Partition], nil

@@ -217,7 +217,7 @@ func (q *QueueConsumer) Flush(ctx context.Context) error {
 	lost := q.acks.lost - q.acks.told
 	q.acks.told = q.acks.lost
 	if lost > 0 {
-		we := wire.Errorf(wire.CodeLeaseLost, "%d messages were acknowledged too late", lost)
+		we := wire.Errorf(wire.CodeLeaseLost, "messages that were acknowledged too late: %d", lost)
 		return explain(we, wire.OpAck, q.topic, anyPartition)
 	}
 	return nil

@@ -176,9 +176,12 @@ func (c *cli) consume(ctx context.Context, cl *client.Client, o *consumption, s 
 		w.places = make(chan struct{}, o.limit)
 	}
 	err := cl.Run(ctx, s, w.handle)
+	refused := err != nil && ctx.Err() == nil
 	cancel(nil)
 	<-watched
-	c.sayf("%d done, %d failed", w.done.Load(), w.failed.Load())
+	if done, failed := w.done.Load(), w.failed.Load(); !refused || done+failed > 0 {
+		c.sayf("%d done, %d failed", done, failed)
+	}
 	if err == nil || errors.Is(context.Cause(ctx), errEnough) {
 		return nil
 	}

@@ -43,7 +43,7 @@ when it ends; if it is killed, the next rafka dev of the same user deletes it.`,
 			return c.serve(cmd.Context(), cfg, broker{
 				portFile: portFile,
 				reload:   func() (config.Config, error) { return layered(cmd, devConfig(), "") },
-				note:     "data " + dir.data() + " (deleted on exit)",
+				data:     dir.data(),
 				tips:     []string{"pub orders hello --key alice", "sub orders --from start"},
 				banner:   true,
 			})

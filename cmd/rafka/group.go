@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/rafka-mq/rafka/client"
@@ -117,11 +119,9 @@ func (c *cli) groupListCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printList(c, sumGroups(infos, members), []string{"GROUP", "MODE", "TOPIC", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD", "MEMBERS", "STATE"},
+				return printList(c, sumGroups(infos, members), []string{"GROUP", "MODE", "TOPIC", "LAG", "LAG-TIME", "IN-FLIGHT", "MEMBERS", "STATE"},
 					func(g groupRow) []any {
-						return []any{
-							g.Group, g.Mode, g.Topic, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead, g.memberCount(), g.State,
-						}
+						return []any{g.Group, g.Mode, g.Topic, g.Lag, seconds(g.LagSeconds), g.InFlight, g.memberCount(), g.State}
 					})
 			})
 		},
@@ -138,17 +138,56 @@ func (c *cli) groupInfoCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printList(c, infos, []string{"TOPIC", "PARTITION", "MODE", "OFFSET", "END", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD", "COMMITTED", "MEMBER"},
-					func(g wire.GroupInfo) []any {
-						return []any{
-							g.Topic, g.Partition, g.Mode, g.Offset, g.End, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead,
-							ago(g.CommittedAt), holder(g),
-						}
-					})
+				return c.printGroup(infos)
 			})
 		},
 	}
 }
+
+// printGroup prints the partitions of a group, of a queue, or of both when they have the same name. Tables have only
+// what the mode has: with everything they would be too wide for a terminal.
+func (c *cli) printGroup(infos []wire.GroupInfo) error {
+	if c.asJSON() {
+		return printList(c, infos, nil, nil)
+	}
+	isQueue := func(g wire.GroupInfo) bool { return g.Mode == "queue" }
+	queues := slices.DeleteFunc(slices.Clone(infos), func(g wire.GroupInfo) bool { return !isQueue(g) })
+	groups := slices.DeleteFunc(slices.Clone(infos), isQueue)
+	if len(groups) > 0 {
+		if err := c.printOffsets(groups); err != nil {
+			return err
+		}
+	}
+	if len(queues) == 0 {
+		return nil
+	}
+	if len(groups) > 0 {
+		if _, err := fmt.Fprintln(c.stdout); err != nil {
+			return err
+		}
+	}
+	return c.printQueues(queues)
+}
+
+func (c *cli) printOffsets(groups []wire.GroupInfo) error {
+	return printList(c, groups, []string{"PARTITION", "OFFSET", "END", "LAG", "LAG-TIME", "COMMITTED", "MEMBER"},
+		func(g wire.GroupInfo) []any {
+			return []any{place(g), g.Offset, g.End, g.Lag, seconds(g.LagSeconds), ago(g.CommittedAt), holder(g)}
+		})
+}
+
+func (c *cli) printQueues(queues []wire.GroupInfo) error {
+	return printList(c, queues, []string{"PARTITION", "OFFSET", "LAG", "LAG-TIME", "IN-FLIGHT", "RETRYING", "PARKED", "DEAD", "STATE"},
+		func(g wire.GroupInfo) []any {
+			state := "open"
+			if g.Paused {
+				state = "paused"
+			}
+			return []any{place(g), g.Offset, g.Lag, seconds(g.LagSeconds), g.InFlight, g.Retrying, g.Parked, g.Dead, state}
+		})
+}
+
+func place(g wire.GroupInfo) string { return fmt.Sprintf("%s/%d", g.Topic, g.Partition) }
 
 // ago returns how long ago at was, for a table.
 func ago(at time.Time) string {
@@ -163,7 +202,15 @@ func holder(g wire.GroupInfo) string {
 	if g.Paused {
 		return "paused"
 	}
-	return cmp.Or(g.Member, "-")
+	return cmp.Or(shortMember(g.Member), "-")
+}
+
+// shortMember returns enough of a member's id to tell it from others. JSON has all of it.
+func shortMember(id string) string {
+	if _, err := uuid.Parse(id); err == nil {
+		return id[:8]
+	}
+	return id
 }
 
 // memberRow is one member of a group.
@@ -196,7 +243,7 @@ func (c *cli) groupMembersCommand() *cobra.Command {
 				return printList(c, rows, []string{"GROUP", "MEMBER", "INSTANCE", "CONNECTION", "AGE", "SILENT", "PARTITIONS"},
 					func(m memberRow) []any {
 						return []any{
-							m.Group, m.Member, cmp.Or(m.Instance, "-"), m.Connection, wholeSeconds(m.Age), wholeSeconds(m.Silent), places(m.Partitions),
+							m.Group, shortMember(m.Member), cmp.Or(m.Instance, "-"), m.Connection, wholeSeconds(m.Age), wholeSeconds(m.Silent), places(m.Partitions),
 						}
 					})
 			})
@@ -208,23 +255,34 @@ func wholeSeconds(s float64) string {
 	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
 }
 
-// shownPlaces is how many partitions of a member a table lists.
-const shownPlaces = 8
+// shownRuns is how many runs of partitions of a member a table lists.
+const shownRuns = 8
 
-// places lists the first partitions of a member.
+// places lists the first partitions of a member, as in "orders/0-3,7 mails/1".
 func places(list []wire.MemberPartition) string {
-	if len(list) == 0 {
-		return "-"
-	}
-	text := ""
-	for i, p := range list {
-		if i == shownPlaces {
+	text, topic := "-", ""
+	for i, runs := 0, 0; i < len(list); runs++ {
+		if runs == shownRuns {
 			return fmt.Sprintf("%s and %d more", text, len(list)-i)
 		}
-		if i > 0 {
-			text += " "
+		first := list[i]
+		last := first
+		for i++; i < len(list) && list[i].Topic == first.Topic && list[i].Partition == last.Partition+1; i++ {
+			last = list[i]
 		}
-		text += fmt.Sprintf("%s/%d", p.Topic, p.Partition)
+		switch {
+		case runs == 0:
+			text = first.Topic + "/"
+		case first.Topic == topic:
+			text += ","
+		default:
+			text += " " + first.Topic + "/"
+		}
+		topic = first.Topic
+		text += strconv.Itoa(first.Partition)
+		if last != first {
+			text += "-" + strconv.Itoa(last.Partition)
+		}
 	}
 	return text
 }

@@ -220,7 +220,7 @@ func (c *cli) printVerification(dir string, v *verification) error {
 		}
 	}
 	return &failure{
-		exit: exitFailed, name: "DAMAGED", err: fmt.Errorf("%d damaged places in %s", len(v.Damage)+v.More, dir),
+		exit: exitFailed, name: "DAMAGED", err: fmt.Errorf("%s in %s", plural(uint64(len(v.Damage)+v.More), "damaged place"), dir),
 		hint: "a broker can run on this directory, and reports the lost ranges; restore a backup to get them back",
 	}
 }

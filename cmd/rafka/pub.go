@@ -238,7 +238,11 @@ func (c *cli) pubOne(ctx context.Context, cl *client.Client, p *publication, val
 // open returns the file to read from. "" and "-" are stdin.
 func (c *cli) open(name string) (io.ReadCloser, error) {
 	if name != "" && name != "-" {
-		return os.Open(name)
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, unusable(err, "--file names a file to read; - is stdin")
+		}
+		return f, nil
 	}
 	if c.inTTY {
 		c.sayf("reading from the terminal; end with Ctrl-D")

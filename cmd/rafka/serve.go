@@ -54,7 +54,7 @@ func (c *cli) serveCommand() *cobra.Command {
 type broker struct {
 	portFile string
 	reload   func() (config.Config, error) // reads the configuration again
-	note     string                        // about the data, for the banner
+	data     string                        // for the banner: a directory that is deleted on exit
 	tips     []string                      // for the banner: commands of rafka
 	banner   bool                          // print the banner even without a terminal
 }
@@ -127,11 +127,11 @@ func writePortFile(path string, addrs []string) error {
 }
 
 func (c *cli) printBanner(cfg config.Config, addrs []string, b broker) {
-	line := "  rafka " + readBuildInfo().Version
-	if b.note != "" {
-		line += "   " + b.note
+	c.sayf("  rafka %s", readBuildInfo().Version)
+	c.sayf("  an acknowledgement means: %s", promise[cfg.Level().String()])
+	if b.data != "" {
+		c.sayf("  data     %s (deleted on exit)", b.data)
 	}
-	c.sayf("%s   an acknowledgement means: %s", line, promise[cfg.Level().String()])
 	c.sayf("  broker   %s", addrs[0])
 	if len(addrs) > 1 {
 		c.sayf("  metrics  http://%s/metrics", addrs[1])

@@ -192,7 +192,11 @@ func (c *cli) skipped(err error) (next uint64, ok bool) {
 	if !ok || e.Err.Code != wire.CodeCorruptRange {
 		return 0, false
 	}
-	c.sayf("%s/%d: messages %d to %d are damaged and left out", e.Topic, e.Partition, e.Err.First, e.Err.Next-1)
+	what := fmt.Sprintf("messages %d to %d are", e.Err.First, e.Err.Next-1)
+	if e.Err.Next-e.Err.First == 1 {
+		what = fmt.Sprintf("message %d is", e.Err.First)
+	}
+	c.sayf("%s/%d: %s damaged and left out", e.Topic, e.Partition, what)
 	return e.Err.Next, true
 }
 
@@ -226,7 +230,7 @@ func (c *cli) readToEnd(ctx context.Context, cl *client.Client, r *reading, emit
 		return err
 	}
 	if r.partition >= len(info.Partitions) {
-		return fmt.Errorf("topic %s has %d partitions: %w", r.topic, len(info.Partitions), wire.CodePartitionNotFound)
+		return fmt.Errorf("topic %s has %s: %w", r.topic, plural(uint64(len(info.Partitions)), "partition"), wire.CodePartitionNotFound)
 	}
 	var passes []*pass
 	for n, state := range info.Partitions {
