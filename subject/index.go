@@ -44,8 +44,19 @@ type more[V any] struct {
 	children atomic.Pointer[table[V]] // by the first token of their label
 	any      atomic.Pointer[node[V]]  // "*"
 	rest     atomic.Pointer[node[V]]  // ">"
-	buckets  atomic.Pointer[[]*bucket[V]]
+	buckets  atomic.Pointer[buckets[V]]
 }
+
+// buckets are those of one pattern. There can be very many queue groups.
+type buckets[V any] struct {
+	// list is appended to in place, like bucket.subs, until dropIdle replaces it.
+	list    atomic.Pointer[[]*bucket[V]]
+	byQueue map[string]*bucket[V] // those in list, once there are many; guarded by Index.mu
+	idle    int                   // empty, but still in list; guarded by Index.mu
+}
+
+// manyBuckets is how many buckets are looked through rather than looked up.
+const manyBuckets = 16
 
 // bucket has the subscriptions of one pattern in one queue group, or in none.
 type bucket[V any] struct {
@@ -246,22 +257,55 @@ func (n *node[V]) add(s *Sub[V]) {
 
 // bucket returns the bucket of a queue group, and makes it when it does not exist.
 func (m *more[V]) bucket(queue string) *bucket[V] {
-	have := m.all()
-	for _, b := range have {
+	all := m.buckets.Load()
+	if all == nil {
+		all = &buckets[V]{}
+		all.list.Store(new([]*bucket[V]))
+		m.buckets.Store(all)
+	}
+	if b := all.find(queue); b != nil {
+		if len(*b.subs.Load()) == 0 {
+			all.idle--
+		}
+		return b
+	}
+	b := &bucket[V]{queue: queue}
+	b.subs.Store(new([]*Sub[V]))
+	next := append(*all.list.Load(), b)
+	all.list.Store(&next)
+	if all.byQueue != nil {
+		all.byQueue[queue] = b
+	} else if len(next) > manyBuckets {
+		all.lookUp(next)
+	}
+	return b
+}
+
+// lookUp makes find look up the buckets in list.
+func (all *buckets[V]) lookUp(list []*bucket[V]) {
+	all.byQueue = make(map[string]*bucket[V], len(list))
+	for _, b := range list {
+		all.byQueue[b.queue] = b
+	}
+}
+
+// find returns the bucket of a queue group, or nil.
+func (all *buckets[V]) find(queue string) *bucket[V] {
+	if all.byQueue != nil {
+		return all.byQueue[queue]
+	}
+	for _, b := range *all.list.Load() {
 		if b.queue == queue {
 			return b
 		}
 	}
-	b := &bucket[V]{queue: queue}
-	b.subs.Store(new([]*Sub[V]))
-	next := append(slices.Clip(have), b)
-	m.buckets.Store(&next)
-	return b
+	return nil
 }
 
+// all returns the buckets. Some may be empty.
 func (m *more[V]) all() []*bucket[V] {
-	if l := m.buckets.Load(); l != nil {
-		return *l
+	if all := m.buckets.Load(); all != nil {
+		return *all.list.Load()
 	}
 	return nil
 }
@@ -313,7 +357,7 @@ func (x *Index[V]) remove(n *node[V], s *Sub[V], rest string) (empty bool) {
 func below(pattern, label string) string { return strings.TrimPrefix(pattern[len(label):], ".") }
 
 func (m *more[V]) empty() bool {
-	return len(m.all()) == 0 && m.children.Load() == nil && m.any.Load() == nil && m.rest.Load() == nil
+	return m.buckets.Load() == nil && m.children.Load() == nil && m.any.Load() == nil && m.rest.Load() == nil
 }
 
 // take removes a subscription from its node.
@@ -323,11 +367,14 @@ func (n *node[V]) take(s *Sub[V]) {
 		return
 	}
 	m := n.more.Load()
-	b := m.bucket(s.Queue())
+	all := m.buckets.Load()
+	b := all.find(s.Queue())
 	b.gone++
 	switch subs := *b.subs.Load(); {
 	case b.gone == len(subs):
-		m.drop(b)
+		b.compact(subs)
+		all.idle++
+		m.dropIdle(all)
 	case b.gone*2 > len(subs):
 		b.compact(subs)
 	}
@@ -346,14 +393,26 @@ func (b *bucket[V]) compact(subs []*Sub[V]) {
 	b.gone = 0
 }
 
-// drop removes an empty bucket.
-func (m *more[V]) drop(b *bucket[V]) {
-	have := m.all()
-	next := make([]*bucket[V], 0, len(have)-1)
-	for _, o := range have {
-		if o != b {
-			next = append(next, o)
+// dropIdle removes the empty buckets when they are more than half, for the same reason.
+func (m *more[V]) dropIdle(all *buckets[V]) {
+	have := *all.list.Load()
+	switch {
+	case all.idle == len(have):
+		m.buckets.Store(nil)
+		return
+	case all.idle*2 <= len(have):
+		return
+	}
+	next := make([]*bucket[V], 0, len(have)-all.idle)
+	for _, b := range have {
+		if len(*b.subs.Load()) > 0 {
+			next = append(next, b)
 		}
 	}
-	m.buckets.Store(&next)
+	all.list.Store(&next)
+	all.idle = 0
+	all.byQueue = nil
+	if len(next) > manyBuckets {
+		all.lookUp(next)
+	}
 }

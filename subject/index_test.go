@@ -3,11 +3,13 @@ package subject
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -89,6 +91,18 @@ func TestModelOfTheIndex(t *testing.T) {
 					m.insert(pattern, rapid.SampledFrom([]string{"", "", "q", "r"}).Draw(t, "queue"))
 				}
 			},
+			"insert groups": func(t *rapid.T) {
+				pattern := rapid.SampledFrom([]string{"a", "a.b", "*"}).Draw(t, "pattern")
+				from := rapid.IntRange(0, 20).Draw(t, "first group")
+				for i := range manyBuckets {
+					m.insert(pattern, fmt.Sprint("q", from+i))
+				}
+			},
+			"remove many": func(t *rapid.T) {
+				for n := rapid.IntRange(0, len(m.subs)).Draw(t, "how many"); n > 0; n-- {
+					m.remove(rapid.IntRange(0, len(m.subs)-1).Draw(t, "which"))
+				}
+			},
 			"remove": func(t *rapid.T) {
 				if len(m.subs) > 0 {
 					m.remove(rapid.IntRange(0, len(m.subs)-1).Draw(t, "which"))
@@ -149,6 +163,39 @@ func TestGroupWithSeveralPatternsIsOneGroup(t *testing.T) {
 	require.Len(t, m.Groups, 2)
 	require.Equal(t, map[string][]int{"q": {1, 2, 3}, "r": {4}}, byQueue(&m))
 	require.Panics(t, func() { m.Groups[0].At(3) })
+}
+
+// Very many queue groups of one pattern cost each about as much as a few. Somebody may make them to do harm.
+func TestVeryManyGroups(t *testing.T) {
+	const n = 20_000
+	measure := func(groups int) (match time.Duration, allocated uint64) {
+		x := NewIndex[int]()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var subs []*Sub[int]
+		for i := range groups {
+			subs = append(subs, insert(x, "a", fmt.Sprint("q", i), i), insert(x, "*", fmt.Sprint("q", i), i))
+		}
+		var m Matches[int]
+		match = time.Hour
+		for range 5 {
+			start := time.Now()
+			m.Reset()
+			x.Match(&m, []byte("a"))
+			match = min(match, time.Since(start))
+			require.Len(t, m.Groups, groups)
+		}
+		for _, s := range subs {
+			x.Remove(s)
+		}
+		runtime.ReadMemStats(&after)
+		require.True(t, empty(x))
+		return match, after.TotalAlloc - before.TotalAlloc
+	}
+	few, _ := measure(n / 40)
+	many, allocated := measure(n)
+	require.Less(t, many, few*40*8, "the time of a match grows with the square of the number of groups")
+	require.Less(t, allocated, uint64(n*4<<10))
 }
 
 func TestVersionFollowsWhatCouldMatch(t *testing.T) {

@@ -7,7 +7,8 @@ type Matches[V any] struct {
 	// Groups are the queue groups. One member of each is to get the message.
 	Groups []Group[V]
 
-	singles []*Sub[V] // memory of the parts of groups that are a node.one
+	byQueue map[string]int // places in Groups, once there are many
+	singles []*Sub[V]      // memory of the parts of groups that are a node.one
 }
 
 // Group has the members of one queue group whose patterns match.
@@ -40,6 +41,7 @@ func (m *Matches[V]) Reset() {
 		clear(g.parts)
 		*g = Group[V]{parts: g.parts[:0]}
 	}
+	clear(m.byQueue)
 	m.Subs, m.Groups, m.singles = m.Subs[:0], m.Groups[:0], m.singles[:0]
 }
 
@@ -119,7 +121,7 @@ func (m *Matches[V]) add(n *node[V]) {
 	}
 	for _, b := range b.all() {
 		subs := *b.subs.Load()
-		if b.queue != "" {
+		if b.queue != "" && len(subs) > 0 {
 			m.addGroup(b.queue, subs)
 			continue
 		}
@@ -132,12 +134,10 @@ func (m *Matches[V]) add(n *node[V]) {
 }
 
 func (m *Matches[V]) addGroup(queue string, subs []*Sub[V]) {
-	for i := range m.Groups {
-		if g := &m.Groups[i]; g.Queue == queue {
-			g.parts = append(g.parts, subs)
-			g.size += len(subs)
-			return
-		}
+	if g := m.group(queue); g != nil {
+		g.parts = append(g.parts, subs)
+		g.size += len(subs)
+		return
 	}
 	n := len(m.Groups)
 	if n < cap(m.Groups) {
@@ -147,4 +147,33 @@ func (m *Matches[V]) addGroup(queue string, subs []*Sub[V]) {
 	}
 	g := &m.Groups[n]
 	g.Queue, g.parts, g.size = queue, append(g.parts, subs), len(subs)
+	if n >= manyBuckets {
+		m.lookUp(n)
+	}
+}
+
+// lookUp makes group look up group n, and those before it.
+func (m *Matches[V]) lookUp(n int) {
+	if m.byQueue == nil {
+		m.byQueue = map[string]int{}
+	}
+	for i := len(m.byQueue); i <= n; i++ {
+		m.byQueue[m.Groups[i].Queue] = i
+	}
+}
+
+// group returns the group of a name, or nil.
+func (m *Matches[V]) group(queue string) *Group[V] {
+	if len(m.Groups) > manyBuckets {
+		if i, ok := m.byQueue[queue]; ok {
+			return &m.Groups[i]
+		}
+		return nil
+	}
+	for i := range m.Groups {
+		if g := &m.Groups[i]; g.Queue == queue {
+			return g
+		}
+	}
+	return nil
 }
