@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +194,35 @@ func TestResponses(t *testing.T) {
 		r.Note([]byte(NewNonce()), many, now)
 	}
 	require.LessOrEqual(t, len(r.until), maxReplies)
+
+	r = Replies{}
+	long := strings.Repeat("x", 4<<10)
+	size := func() (n int) {
+		for to := range r.until {
+			n += len(to)
+		}
+		return n
+	}
+	for i := range 10_000 {
+		to := []byte(long + strconv.Itoa(i))
+		r.Note(to, many, now)
+		r.Note(to, many, now)
+		require.True(t, r.Take(to, now), "the last one is known")
+		if i%3 == 0 {
+			require.False(t, r.Take(to, now.Add(2*time.Second)))
+		}
+	}
+	require.LessOrEqual(t, size(), maxReplyBytes)
+	require.Equal(t, size(), r.bytes)
+	used := &Responses{Max: 1, TTL: -1}
+	r = Replies{}
+	r.Note([]byte("kept"), used, now)
+	for range 2 * maxReplies {
+		to := []byte(NewNonce())
+		r.Note(to, used, now)
+		require.True(t, r.Take(to, now))
+	}
+	require.True(t, r.Take([]byte("kept"), now), "what is used up goes first")
 }
 
 func TestWrongConfigurationsAreRefused(t *testing.T) {
@@ -264,6 +294,49 @@ func TestRenew(t *testing.T) {
 	require.False(t, ok, "who was nobody must log in now")
 	_, ok = policy(t, Config{}).Renew(a)
 	require.True(t, ok)
+}
+
+// A connection whose login did not use the password stays when that changes.
+func TestRenewLooksAtWhatTheLoginUsed(t *testing.T) {
+	cert := &x509.Certificate{DNSNames: []string{"a"}}
+	config := func(password, guest string) Config {
+		return Config{Users: []User{{Name: "a", Password: password}, {Name: "b", Password: "1"}}, NoAuthUser: guest}
+	}
+	p := policy(t, config("1", "a"))
+	certified := accepted(t, p, "a", Credentials{Certificate: cert})
+	typed := accepted(t, p, "a", Credentials{Certificate: cert, User: "a", Password: "1"})
+	guest := accepted(t, p, "a", Credentials{})
+	f := func(c Config, stays ...bool) {
+		t.Helper()
+		for i, who := range []*Principal{certified, typed, guest} {
+			fresh, ok := policy(t, c).Renew(who)
+			require.Equal(t, stays[i], ok, i)
+			require.Equal(t, ok, fresh != nil)
+		}
+	}
+	f(config("1", "a"), true, true, true)
+	f(config("2", "a"), true, false, true)
+	f(config("", "a"), true, false, true)
+	f(config("1", "b"), true, true, false)
+	f(Config{Users: []User{{Name: "b", Password: "1"}}}, false, false, false)
+}
+
+// To check a name that does not exist takes as long as to check one that does.
+func TestUnknownNamesTakeAsLong(t *testing.T) {
+	hash, err := HashBcrypt("x")
+	require.NoError(t, err)
+	require.Equal(t, hash, policy(t, Config{User: "me", Password: hash}).decoy("you"), "of a single login, too")
+	p := policy(t, Config{Users: []User{{Name: "a", Password: hash}, {Name: "b", Password: "plain"}, {Name: "certificate"}}})
+	seen := map[string]int{}
+	for i := range 1000 {
+		name := strconv.Itoa(i)
+		seen[p.decoy(name)]++
+		require.Equal(t, p.decoy(name), p.decoy(name))
+	}
+	require.Len(t, seen, 2)
+	require.Greater(t, seen[hash], 300)
+	require.Greater(t, seen["plain"], 300)
+	require.Empty(t, policy(t, Config{Users: []User{{Name: "certificate"}}}).decoy("x"))
 }
 
 func TestWarnings(t *testing.T) {

@@ -43,6 +43,13 @@ func TestWhoMaySubscribe(t *testing.T) {
 	f(list(">", "foo.* bar"), nil, "foo.x", "fizz", false)
 	f(list(">", "foo.* bar"), nil, "other", "fizz", true)
 
+	// No pattern matches a name with an empty token, so that a list that speaks of groups does not let it in.
+	f(nil, list("foo >"), "foo", "a..b", false)
+	f(all, list("foo a.>"), "foo", "a..b", false)
+	f(list(">", "foo bar"), nil, "foo", "a..b", false)
+	f(list(">", "foo bar"), nil, "foo", "", true)
+	f(all, list("bar"), "foo", "a..b", true)
+
 	// What is denied of a wider pattern is kept from it later.
 	f(nil, list("*.secret"), "foo.*", "", true)
 	f(nil, list("foo.*.bar"), "foo.baz.*", "", true)

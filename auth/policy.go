@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"hash/maphash"
 
 	"github.com/nats-io/nkeys"
 )
@@ -42,7 +43,8 @@ type Policy struct {
 	users     map[string]*user
 	everybody *user            // of the single login or token; nil when there is none
 	nkeys     bool             // some user has an nkey
-	decoy     string           // a hash to check when the user does not exist
+	secrets   []string         // the passwords of all users; see decoy
+	seed      maphash.Seed     // of decoy
 	subjects  map[string]*user // users named by a distinguished name: by dn.exact, and by shuffled and dn.anyOrder
 }
 
@@ -57,11 +59,12 @@ func New(c Config) (*Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	p := &Policy{config: c, users: map[string]*user{}, subjects: map[string]*user{}}
+	p := &Policy{config: c, users: map[string]*user{}, subjects: map[string]*user{}, seed: maphash.MakeSeed()}
 	if c.User != "" || c.Token != "" {
 		p.everybody = &user{User: User{Name: c.User, Password: c.Password}, rights: compile(c.Default)}
 		if c.User != "" {
 			p.users[c.User] = p.everybody
+			p.secrets = append(p.secrets, c.Password)
 		}
 	}
 	for _, u := range c.Users {
@@ -72,11 +75,20 @@ func New(c Config) (*Policy, error) {
 		p.users[u.key()] = &user{User: u, rights: compile(rights)}
 		p.nkeys = p.nkeys || u.NKey != ""
 		p.addSubject(p.users[u.key()])
-		if isHash(u.Password) {
-			p.decoy = u.Password // so that an unknown name takes as long as a wrong password
+		if u.Password != "" {
+			p.secrets = append(p.secrets, u.Password)
 		}
 	}
 	return p, nil
+}
+
+// decoy returns a password to check for a name that has none, so that this takes as long as for one that has. A name always
+// gets the same one, as if it were a user's.
+func (p *Policy) decoy(name string) string {
+	if len(p.secrets) == 0 {
+		return ""
+	}
+	return p.secrets[maphash.String(p.seed, name)%uint64(len(p.secrets))]
 }
 
 // addSubject adds a user whose name is a distinguished name. Of two equal names the first counts.
@@ -132,14 +144,14 @@ func (p *Policy) Login(c *Credentials) (*Principal, error) {
 func (p *Policy) check(c *Credentials) *Principal {
 	switch {
 	case c.NKey != "" && p.nkeys:
-		u := p.users[c.NKey]
-		return provided(u != nil && u.NKey != "" && signed(c), &Principal{user: u})
+		u, valid := p.users[c.NKey], signed(c) // an unknown key takes as long as a wrong signature
+		return provided(valid && u != nil && u.NKey != "", &Principal{user: u})
 	case c.Token != "" && p.config.Token != "" && p.users[c.User] == nil:
 		return provided(matches(p.config.Token, c.Token), &Principal{user: p.everybody, token: p.config.Token})
 	case c.User != "":
 		u := p.users[c.User]
 		if u == nil || u.NKey != "" || u.Password == "" {
-			_ = matches(p.decoy, c.Password)
+			_ = matches(p.decoy(c.User), c.Password)
 			return nil
 		}
 		return provided(matches(u.Password, c.Password), &Principal{user: u})
@@ -200,8 +212,8 @@ func names(c *x509.Certificate) []string {
 }
 
 // Renew returns the principal under this policy for a principal of an earlier policy. It returns
-// false when the login is not valid any more: the user does not exist or has other credentials, the certificate
-// identifies another one, or who sends no credentials is another one.
+// false when the login is not valid any more: the user does not exist, or what the login used is not the user's any more,
+// be it the password, the certificate or the right to send no credentials.
 func (p *Policy) Renew(who *Principal) (*Principal, bool) {
 	switch {
 	case p.Open():
@@ -215,14 +227,15 @@ func (p *Policy) Renew(who *Principal) (*Principal, bool) {
 		return &Principal{user: p.everybody, token: who.token}, true
 	}
 	name := who.user.key()
-	u := p.users[name]
+	u, valid := p.users[name], false
 	switch {
-	case u == nil || u.Password != who.user.Password:
-		return nil, false
-	case who.guest && p.config.NoAuthUser != name:
-		return nil, false
-	case who.certificate != nil && p.certified(who.certificate) != u:
-		return nil, false
+	case u == nil:
+	case who.guest:
+		valid = p.config.NoAuthUser == name
+	case who.certificate != nil:
+		valid = p.certified(who.certificate) == u
+	default:
+		valid = u.Password == who.user.Password
 	}
-	return &Principal{user: u, certificate: who.certificate, guest: who.guest}, true
+	return provided(valid, &Principal{user: u, certificate: who.certificate, guest: who.guest}), valid
 }

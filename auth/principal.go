@@ -29,6 +29,7 @@ type rights struct {
 // patterns is a compiled Rule.
 type patterns struct {
 	allow, deny []entry
+	grouped     bool // some entry is about a queue group
 }
 
 // entry is one pattern of a Rule.
@@ -60,18 +61,20 @@ func compile(p *Permissions) *rights {
 }
 
 func compileRule(r Rule) patterns {
+	grouped := false
 	list := func(from []string) (to []entry) {
 		for _, s := range from {
 			pattern, queue, both := strings.Cut(s, " ")
 			e := entry{pattern: []byte(pattern)}
 			if both {
-				e.queue = []byte(queue)
+				e.queue, grouped = []byte(queue), true
 			}
 			to = append(to, e)
 		}
 		return to
 	}
-	return patterns{allow: list(r.Allow), deny: list(r.Deny)}
+	allow, deny := list(r.Allow), list(r.Deny)
+	return patterns{allow: allow, deny: deny, grouped: grouped}
 }
 
 // Name returns the user's name or public nkey. It is "" for a nil Principal and for a login by
@@ -117,6 +120,9 @@ func (p *Principal) MaySubscribe(pattern, queue []byte) bool {
 	r := p.rights()
 	if r == nil {
 		return true
+	}
+	if len(queue) > 0 && r.subscribe.grouped && !subject.Valid(queue) {
+		return false // no pattern matches such a name
 	}
 	for _, e := range r.subscribe.deny {
 		if e.speaksOf(queue) && subject.Covers(e.pattern, pattern) {
@@ -244,6 +250,7 @@ func (e *entry) String() string {
 // ready to use. It is not safe for concurrent use.
 type Replies struct {
 	until map[string]reply
+	bytes int // size of the subjects in until
 }
 
 type reply struct {
@@ -253,33 +260,48 @@ type reply struct {
 
 func (r reply) over(now time.Time) bool { return !r.at.IsZero() && now.After(r.at) }
 
-// maxReplies bounds the reply subjects of one connection, and so their memory.
-const maxReplies = 65536
+// maxReplies bounds the reply subjects of one connection, and maxReplyBytes their size: requesters choose it.
+const (
+	maxReplies    = 65536
+	maxReplyBytes = 8 << 20
+)
 
 // Note allows answers to a reply subject, within the limits of r.
 func (rs *Replies) Note(to []byte, r *Responses, now time.Time) {
 	if rs.until == nil {
 		rs.until = map[string]reply{}
 	}
-	if len(rs.until) >= maxReplies {
+	if len(rs.until) >= maxReplies || rs.bytes+len(to) > maxReplyBytes {
 		rs.prune(now)
 	}
 	end := now.Add(r.TTL)
 	if r.TTL < 0 {
 		end = time.Time{}
 	}
+	before := len(rs.until)
 	rs.until[string(to)] = reply{left: r.Max, at: end}
+	if len(rs.until) > before {
+		rs.bytes += len(to)
+	}
 }
 
-// prune removes what has expired. If nothing has, it removes everything.
+// forget removes a reply subject.
+func (rs *Replies) forget(to string) {
+	delete(rs.until, to)
+	rs.bytes -= len(to)
+}
+
+// prune removes what has expired or is used up. If much is left, it removes everything: otherwise it would soon be called
+// again, and look at all of it.
 func (rs *Replies) prune(now time.Time) {
 	for to, r := range rs.until {
-		if r.over(now) {
-			delete(rs.until, to)
+		if r.over(now) || r.left == 0 {
+			rs.forget(to)
 		}
 	}
-	if len(rs.until) >= maxReplies {
+	if len(rs.until) > maxReplies/2 || rs.bytes > maxReplyBytes/2 {
 		clear(rs.until)
+		rs.bytes = 0
 	}
 }
 
@@ -290,7 +312,7 @@ func (rs *Replies) Take(to []byte, now time.Time) bool {
 	case !ok:
 		return false
 	case r.over(now) || r.left == 0:
-		delete(rs.until, string(to))
+		rs.forget(string(to))
 		return false
 	case r.left > 0:
 		r.left--
