@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -167,5 +168,48 @@ func TestAReloadChangesTheTimeForTLS(t *testing.T) {
 	reload(s, cfg, slog.New(slog.NewTextHandler(&log, nil)), func() (config.Config, error) { return fresh, nil })
 	require.Contains(t, greeting(), "INFO {")
 	require.NotContains(t, log.String(), "needs a restart")
+	require.NoError(t, s.Shutdown(context.Background()))
+}
+
+// Every setting either takes effect when the configuration is read again, or the log says that it needs a restart.
+func TestAReloadNamesEveryChangeThatNeedsARestart(t *testing.T) {
+	for i, s := range new(config.Config).Settings() {
+		old, fresh := config.Default(), config.Default()
+		require.NoError(t, fresh.Settings()[i].Value.Set(otherValues[s.Key]), s.Key)
+		want := []string{s.Key}
+		if reloadable[s.Key] {
+			want = nil
+		}
+		require.Equal(t, want, changedKeys(old, fresh))
+	}
+	require.Len(t, reloadable, 7, "docs/security.md lists them, and a test of each is in this package or in server")
+}
+
+func TestAReloadAppliesTheLimitsOfConnections(t *testing.T) {
+	cfg := inMemory()
+	s, err := server.New(serverOptions(cfg, nil))
+	require.NoError(t, err)
+	require.NoError(t, s.Start())
+	var log bytes.Buffer
+	fresh := cfg
+	fresh.Limits.Connections, fresh.Limits.PingMax, fresh.Auth.Token = 1, 9, "t"
+	reload(s, cfg, slog.New(slog.NewTextHandler(&log, nil)), func() (config.Config, error) { return fresh, nil })
+	require.Equal(t, 1, strings.Count(log.String(), "needs a restart"), log.String())
+	require.Contains(t, log.String(), "key=limits.ping_max")
+	greeting := func() string {
+		conn, err := net.Dial("tcp", s.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		r := bufio.NewReader(conn)
+		info, err := r.ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, info, `"auth_required":true`)
+		_, err = io.WriteString(conn, "CONNECT {\"auth_token\":\"t\"}\r\n")
+		require.NoError(t, err)
+		answer, _ := r.ReadString('\n')
+		return answer
+	}
+	require.Equal(t, "+OK\r\n", greeting())
+	require.Equal(t, "-ERR 'maximum connections exceeded'\r\n", greeting())
 	require.NoError(t, s.Shutdown(context.Background()))
 }
