@@ -76,6 +76,23 @@ func (c *Coordinator) Join(j Join, now time.Time) error {
 	return nil
 }
 
+// Topics returns the topics of the member that has an id or, when there is none, of the one with an instance id, whose place
+// a Join with both would take. nil means that there is no such member.
+func (c *Coordinator) Topics(group, id, instance string) []string {
+	g := c.groups[group]
+	if g == nil {
+		return nil
+	}
+	m := g.members[id]
+	if m == nil && instance != "" {
+		m = g.instances[instance]
+	}
+	if m == nil {
+		return nil
+	}
+	return m.Topics
+}
+
 // wasReplaced reports whether a member with this id has been replaced by another of its instance.
 func (g *membership) wasReplaced(id string) bool {
 	for _, m := range g.instances {

@@ -27,5 +27,5 @@ func machineMemory() int64 {
 	return int64(uint64(info.Totalram) * uint64(info.Unit)) //nolint:unconvert // 32 bits on some machines
 }
 
-// availableMemory returns the memory of the machine in bytes, or the container's limit when that is lower.
-func availableMemory() int64 { return min(groupLimit("/"), machineMemory()) }
+// AvailableMemory returns the memory of the machine in bytes, or the container's limit when that is lower.
+func AvailableMemory() int64 { return min(groupLimit("/"), machineMemory()) }

@@ -80,7 +80,7 @@ type timers struct {
 
 // DefaultMemoryBytes returns the default of Options.MemoryBytes on this machine.
 func DefaultMemoryBytes() int64 {
-	return max(leastDefaultMemory, min(maxDefaultMemory, availableMemory()/4))
+	return max(leastDefaultMemory, min(maxDefaultMemory, AvailableMemory()/4))
 }
 
 func (o *Options) setDefaults() {

@@ -14,7 +14,7 @@ type binary struct {
 	ready   bool    // the hello was accepted
 	begun   bool    // the preface was read
 	yields  bool    // a turn for backlog will come
-	part    []byte  // the start of a frame whose rest has not arrived; its capacity is at least the whole frame
+	part    []byte  // the start of a frame whose rest has not arrived
 	backlog []byte  // input that waits: for the check of the login, or for the next turn
 	done    int     // bytes of backlog that were processed
 	need    int     // size of the frame in part; 0 while unknown
@@ -28,9 +28,10 @@ type binary struct {
 	leases      map[leaseKey]struct{}    // queues that this connection has leased from
 	seats       map[seatKey]struct{}     // members of groups that joined on this connection
 	blocked     []request                // requests that wait for the peer to read earlier replies
-	listenBytes int                      // memory of listens
 	polls       map[*poll]struct{}       // long polls and waiting leases
+	polled      int                      // partitions on which they wait
 	held        int                      // bytes of publishes that wait for durability
+	coordinated int                      // bytes of requests that wait for the coordinator
 	cold        int                      // reads with the workers
 
 	ack ackFrame // the last publish reply in the output buffer, to be extended
@@ -61,7 +62,7 @@ func (b *binary) feed(in []byte, now time.Time) {
 }
 
 // run processes input until the login must be checked or the turn is over, and returns how much it processed. The start of
-// a frame whose rest is missing goes to a buffer of exactly the frame's size.
+// a frame whose rest is missing goes to a buffer of its own.
 func (b *binary) run(in []byte, now time.Time) (used int) {
 	all := len(in)
 	turn := binaryTurn{loop: b.s.loop}
@@ -150,12 +151,24 @@ func (b *binary) feedPreface(in []byte) (rest []byte) {
 func (b *binary) keep(in []byte, need int) {
 	b.need = need
 	if need > pooledPart {
-		b.pooled = takeBuffer(bufferClass(need))
-		b.pooled.B = append(b.pooled.B, in...)
-		b.part = b.pooled.B
+		b.part = nil
+		b.makeRoom(len(in))
+	} else {
+		b.part = make([]byte, 0, max(need, wire.HeaderBytes))
+	}
+	b.part = append(b.part, in...)
+}
+
+// makeRoom makes room in part for size bytes of a large frame, in a larger buffer when necessary.
+func (b *binary) makeRoom(size int) {
+	if size <= cap(b.part) {
 		return
 	}
-	b.part = append(make([]byte, 0, max(need, wire.HeaderBytes)), in...)
+	larger := takeBuffer(bufferClass(roomFor(size, b.need)))
+	larger.B = append(larger.B, b.part...)
+	putBuffer(b.pooled)
+	b.pooled, b.part = larger, larger.B
+	b.s.countPart(cap(b.part))
 }
 
 // pooledPart is the size of a frame above which its buffer is taken from the pool.
@@ -178,11 +191,15 @@ func (b *binary) feedPart(in []byte, now time.Time) (rest []byte) {
 		return in
 	}
 	n := min(len(in), b.need-len(b.part))
+	if b.pooled != nil {
+		b.makeRoom(len(b.part) + n)
+	}
 	b.part = append(b.part, in[:n]...)
 	if len(b.part) == b.need {
 		f, _, _, _, _ := wire.NextFrame(b.part, b.limit())
 		pooled := b.pooled // not b's own any more: the connection may end meanwhile
 		b.part, b.need, b.pooled = nil, 0, nil
+		b.s.countPart(0)
 		b.dispatch(f, now) // does not keep the frame
 		putBuffer(pooled)
 		return b.follow(in[n:], now)

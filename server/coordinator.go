@@ -234,8 +234,11 @@ func (co *coordinator) assigned(key seatKey) wire.Assigned {
 }
 
 // join adds a member and answers with its assignment.
-func (co *coordinator) join(b *binary, correlation uint32, j *group.Join, now time.Time) {
-	err := co.group.Join(*j, now)
+func (co *coordinator) join(b *binary, correlation uint32, j *group.Join, who *auth.Principal, now time.Time) {
+	err := co.mayBe(who, j.Group, j.Member, j.Instance)
+	if err == nil {
+		err = co.group.Join(*j, now)
+	}
 	if err != nil {
 		co.apply(nil)
 		b.answerLater(wire.OpJoinGroup, correlation, memberError(j.Group, j.Member, err))
@@ -268,22 +271,27 @@ func (co *coordinator) heartbeat(b *binary, correlation uint32, m *wire.Heartbea
 	b.post(func(b *binary) { b.replyTo(wire.OpHeartbeat, correlation, flags, a.Append) })
 }
 
-// barred takes a member out of its group when its user may no longer read one of its topics, so that others get its
-// partitions, and returns the error for it.
-func (co *coordinator) barred(b *binary, m *wire.Heartbeat, who *auth.Principal, now time.Time) error {
-	s := co.seats[seatKey{m.Group, m.Member}]
-	if s == nil || s.b != b {
-		return nil
-	}
-	for _, t := range s.topics {
+// mayBe returns an error when the user may not read a topic of the member that has an id or, when there is none, of the one
+// with an instance id. It must not take that member's place, or speak for it.
+func (co *coordinator) mayBe(who *auth.Principal, groupName, id, instance string) error {
+	for _, t := range co.group.Topics(groupName, id, instance) {
 		if !allows(who, ActionConsume, t) {
-			_ = co.group.Leave(m.Group, m.Member, now) // it may have been replaced
-			delete(co.seats, seatKey{m.Group, m.Member})
-			co.apply(nil)
-			return wire.Errorf(wire.CodeForbidden, "user %q may no longer read %q", who.Name(), t)
+			return wire.Errorf(wire.CodeForbidden, "user %q may not read all topics of that member of group %q", who.Name(), groupName)
 		}
 	}
 	return nil
+}
+
+// barred takes a member out of its group when its user may no longer read one of its topics, so that others get its
+// partitions, and returns the error for it.
+func (co *coordinator) barred(b *binary, key seatKey, who *auth.Principal, now time.Time) error {
+	err := co.mayBe(who, key.group, key.member, "")
+	if s := co.seats[key]; err != nil && s != nil && s.b == b {
+		_ = co.group.Leave(key.group, key.member, now) // it may have been replaced
+		delete(co.seats, key)
+		co.apply(nil)
+	}
+	return err
 }
 
 // checkTopics returns an error for a member that reads a topic that no longer exists.
@@ -300,10 +308,13 @@ func (co *coordinator) checkTopics(key seatKey) error {
 	return nil
 }
 
-func (co *coordinator) leave(b *binary, correlation uint32, m *wire.LeaveGroup, now time.Time) {
-	err := co.group.Leave(m.Group, m.Member, now)
-	delete(co.seats, seatKey{m.Group, m.Member})
-	co.apply(nil)
+func (co *coordinator) leave(b *binary, correlation uint32, m *wire.LeaveGroup, who *auth.Principal, now time.Time) {
+	err := co.mayBe(who, m.Group, m.Member, "")
+	if err == nil {
+		err = co.group.Leave(m.Group, m.Member, now)
+		delete(co.seats, seatKey{m.Group, m.Member})
+		co.apply(nil)
+	}
 	b.answerLater(wire.OpLeaveGroup, correlation, memberError(m.Group, m.Member, err))
 }
 

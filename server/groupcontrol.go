@@ -40,8 +40,7 @@ func (b *binary) seekGroup(f wire.Frame, _ time.Time) error {
 		seen[o.Partition] = true
 	}
 	co, frame := b.s.loop.srv.coordinator, wire.Frame{Op: f.Op, Correlation: f.Correlation}
-	co.post(func(now time.Time) { co.seek(b, frame, &m, now) })
-	return nil
+	return b.coordinate(f, func(now time.Time) { co.seek(b, frame, &m, now) })
 }
 
 // seek fences the members that hold the partitions, moves the offsets, and tells the members.
@@ -106,8 +105,7 @@ func (b *binary) pauseGroup(f wire.Frame, _ time.Time) error {
 		return err
 	}
 	co, frame, who := b.s.loop.srv.coordinator, wire.Frame{Op: f.Op, Correlation: f.Correlation}, b.s.who
-	co.post(func(now time.Time) { co.pause(b, frame, &m, who, now) })
-	return nil
+	return b.coordinate(f, func(now time.Time) { co.pause(b, frame, &m, who, now) })
 }
 
 // pause pauses or resumes a group wherever it is known, and tells its members.

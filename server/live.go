@@ -29,6 +29,9 @@ type live struct {
 	delivered uint64
 }
 
+// listenIDBytes is the size of a binary session's note.
+const listenIDBytes = 4
+
 // listenID is a binary session's id of a subscription.
 func listenID(sub *liveSub) uint32 { return encbinary.LittleEndian.Uint32([]byte(sub.Note())) }
 
@@ -69,7 +72,7 @@ func (b *binary) listen(f wire.Frame, _ time.Time) error {
 		return err
 	}
 	pattern, queue := []byte(m.Pattern), []byte(m.Queue)
-	size := subBytes + len(pattern) + len(queue)
+	size := liveBytes(pattern, len(pattern)+len(queue)+listenIDBytes)
 	switch _, exists := b.listens[f.Correlation]; {
 	case !subject.Valid(pattern) || len(queue) > 0 && !subject.Valid(queue):
 		return wire.Errorf(wire.CodeInvalid, "%q in queue group %q is not a subject to subscribe to", pattern, queue)
@@ -78,15 +81,15 @@ func (b *binary) listen(f wire.Frame, _ time.Time) error {
 	case !b.s.who.MaySubscribe(pattern, queue):
 		b.s.denied(ActionConsume, m.Pattern)
 		return wire.Errorf(wire.CodeForbidden, "user %q may not subscribe to %q", b.s.who.Name(), pattern)
-	case b.listenBytes+size > maxSubBytes, len(b.listens) >= b.s.loop.srv.opts.MaxSubscriptions:
-		return wire.Errorf(wire.CodeLimit, "this connection has %d live subscriptions, all that it may", len(b.listens))
+	case !b.s.roomForSub(size), len(b.listens) >= b.s.loop.srv.opts.MaxSubscriptions:
+		return wire.Errorf(wire.CodeLimit, "this connection has %d live subscriptions, all that it may have now", len(b.listens))
 	}
 	if b.listens == nil {
 		b.listens = map[uint32]*liveSub{}
 	}
 	b.reply(f, nil) // before the first message
 	b.listens[f.Correlation] = b.s.loop.srv.live.Insert(pattern, queue, encbinary.LittleEndian.AppendUint32(nil, f.Correlation), live{to: b})
-	b.listenBytes += size
+	b.s.countSub(size)
 	b.s.listens++
 	b.s.loop.srv.metrics.subscriptions.Add(1)
 	return nil
@@ -111,7 +114,7 @@ func (b *binary) unlisten(f wire.Frame, _ time.Time) error {
 
 func (b *binary) dropListen(sub *liveSub) {
 	delete(b.listens, listenID(sub))
-	b.listenBytes -= subBytes + sub.Size()
+	b.s.countSub(-liveBytes(sub.Pattern(), sub.Size()))
 	b.s.listens--
 	b.s.loop.srv.live.Remove(sub)
 	b.s.loop.srv.metrics.subscriptions.Add(-1)

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,25 @@ func TestMemoryOfSubscriptions(t *testing.T) {
 	f(1_000_000, "SUB orders.eu.%d.paid %d\r\n")
 	f(300_000, "SUB device%d %d\r\n")
 	f(300_000, "SUB device.%d.> workers %d\r\n")
+}
+
+// Patterns that need many nodes are counted as what they take.
+func TestMemoryOfSubscriptionsWithManyWildcards(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes memory of its own")
+	}
+	b := newTextBroker(t, Options{})
+	p := b.program()
+	before := liveHeap()
+	for i := range 100 {
+		p.feed(fmt.Sprintf("SUB %d%s %d\r\n", i, strings.Repeat(".*.a", 1000), i))
+	}
+	require.Empty(t, p.take())
+	require.Less(t, liveHeap()-before, 2*b.srv.subBytes.Load())
+	for i := range 100 {
+		p.feed(fmt.Sprintf("UNSUB %d\r\n", i))
+	}
+	require.Zero(t, b.srv.subBytes.Load())
 }
 
 func liveHeap() int64 {

@@ -15,7 +15,6 @@ import (
 // publish serves PUB and HPUB: it sends the message to live subscribers and, when a topic is bound to the subject, appends
 // it to the topic. It never creates a topic, because a subject may be an inbox.
 func (t *text) publish(m *message, now time.Time) {
-	l := t.s.loop
 	if t.pedantic && !subject.Literal(m.Subject) {
 		t.fail(errPublishTo)
 	}
@@ -23,6 +22,16 @@ func (t *text) publish(m *message, now time.Time) {
 		t.forbidPublish(m.Subject)
 		return
 	}
+	if len(m.Reply) > 0 && t.s.loop.srv.registry.Bound(m.Subject) != nil && !t.s.mayPublish(m.Reply) {
+		t.forbidPublish(m.Reply) // the ack would go there
+		return
+	}
+	t.carryOut(m, now)
+}
+
+// carryOut does what publish has found to be allowed.
+func (t *text) carryOut(m *message, now time.Time) {
+	l := t.s.loop
 	var stored stored
 	topic := l.srv.registry.Bound(m.Subject)
 	if topic != nil {
@@ -69,7 +78,7 @@ func (t *text) stall(m *message, now time.Time) {
 	t.pause()
 	t.s.loop.timers.add(&timed{at: now.Add(stallInterval), expire: func(now time.Time) {
 		t.after(now, nil, func(now time.Time) error {
-			t.publish(&later, now)
+			t.carryOut(&later, now) // it was allowed, and that may have used up a reply
 			return nil
 		})
 	}})
@@ -80,10 +89,6 @@ func (t *text) store(topic *partition.Topic, m *message, now time.Time) (s store
 	l := t.s.loop
 	if t.held > l.srv.opts.MaxInFlightBytes {
 		t.stall(m, now)
-		return s, false
-	}
-	if len(m.Reply) > 0 && !t.s.mayPublish(m.Reply) {
-		t.forbidPublish(m.Reply) // the ack would go there
 		return s, false
 	}
 	s, err := t.s.loop.storeMessage(topic, m, now)
@@ -137,14 +142,18 @@ func (t *text) remember(s stored) {
 	t.recent[s.p] = s.index
 }
 
+// storedBytes is about the memory of an answer that waits. Messages without a payload wait, too.
+const storedBytes = 256
+
 // awaitStored answers on the reply subject when the message is as durable as its topic asks. held counts the session's
 // bytes that wait.
 func (l *loop) awaitStored(s stored, m *message, held *int, now time.Time) {
-	*held += len(m.Payload)
+	size := storedBytes + len(m.Reply) + len(m.Header) + len(m.Payload)
+	*held += size
 	l.awaitLevel(s.p, ack{
 		to: &storedAck{l: l, held: held, reply: slices.Clone(m.Reply), duplicate: s.duplicate, later: s.later},
 		op: wire.OpPublish, level: s.p.Topic().Config().Level,
-		index: s.index, base: s.base, count: 1, held: len(m.Payload),
+		index: s.index, base: s.base, count: 1, held: size,
 		arrived: now.UnixNano(),
 	})
 }

@@ -16,7 +16,7 @@ func (b *binary) listMembers(f wire.Frame, _ time.Time) error {
 		return err
 	}
 	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
-	co.post(func(now time.Time) {
+	return b.coordinate(f, func(now time.Time) {
 		body, err := json.Marshal(co.describe(m.Group, who, now))
 		if err == nil && len(body) > maxFetchBytes {
 			err = wire.Errorf(wire.CodeTooLarge, "the list of members is over %d bytes; ask for one group", maxFetchBytes)
@@ -29,7 +29,6 @@ func (b *binary) listMembers(f wire.Frame, _ time.Time) error {
 			b.replyTo(wire.OpMembers, correlation, 0, func(dst []byte) []byte { return append(dst, body...) })
 		})
 	})
-	return nil
 }
 
 // describe returns the groups with members that read a topic which the user may see.

@@ -28,6 +28,47 @@ func (b *binary) answerLater(op wire.Op, correlation uint32, err error) {
 	})
 }
 
+// Requests to the coordinator wait in its inbox, where one connection must not fill the memory or keep others waiting.
+const (
+	// maxCoordinated bounds a connection's requests that wait, in bytes. As many small ones as it has seats are less.
+	maxCoordinated = 8 << 20
+	// coordinateBytes is about the memory of a request besides its body, and listBytes what a list counts for: it takes
+	// as long as very many others.
+	coordinateBytes = 512
+	listBytes       = 1 << 20
+	// maxClaims bounds the partitions that a member says it has. They take much more memory than in the frame.
+	maxClaims = 1 << 16
+)
+
+// coordinate makes run run on the coordinator's goroutine for a request, unless too much of the connection waits there.
+func (b *binary) coordinate(f wire.Frame, run func(now time.Time)) error {
+	size := coordinateBytes + len(f.Body)
+	if f.Op == wire.OpMembers {
+		size = listBytes
+	}
+	if b.coordinated > 0 && b.coordinated+size > maxCoordinated {
+		return wire.Errorf(wire.CodeBusy, "too many requests of this connection about groups wait")
+	}
+	b.coordinated += size
+	b.s.loop.srv.coordinator.post(func(now time.Time) {
+		defer b.post(func(b *binary) { b.coordinated -= size })
+		run(now)
+	})
+	return nil
+}
+
+// claimable refuses more partitions than a member can have.
+func claimable(list []wire.TopicPartitions) error {
+	n := 0
+	for i := range list {
+		n += len(list[i].Partitions)
+	}
+	if n > maxClaims {
+		return wire.Errorf(wire.CodeTooLarge, "a member names at most %d partitions, not %d", maxClaims, n)
+	}
+	return nil
+}
+
 // maxSeats bounds the members that join on one connection.
 const maxSeats = 10_000
 
@@ -37,6 +78,9 @@ func (b *binary) joinGroup(f wire.Frame, _ time.Time) error {
 		return err
 	}
 	if err := b.readable(m.Group, m.Topics); err != nil {
+		return err
+	}
+	if err := claimable(m.Claims); err != nil {
 		return err
 	}
 	key := seatKey{m.Group, m.Member}
@@ -51,9 +95,8 @@ func (b *binary) joinGroup(f wire.Frame, _ time.Time) error {
 		Group: m.Group, Member: m.Member, Instance: m.Instance, Connection: b.s.id, Topics: m.Topics,
 		Session: milliseconds(m.SessionMs), Handover: milliseconds(m.HandoverMs), Claims: partitionsOf(m.Claims),
 	}
-	co, correlation := b.s.loop.srv.coordinator, f.Correlation
-	co.post(func(now time.Time) { co.join(b, correlation, &j, now) })
-	return nil
+	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
+	return b.coordinate(f, func(now time.Time) { co.join(b, correlation, &j, who, now) })
 }
 
 // readable checks the name of a group, and that the topics exist and the user may read them.
@@ -97,15 +140,17 @@ func (b *binary) heartbeat(f wire.Frame, _ time.Time) error {
 	if err := b.seated(m.Group, m.Member); err != nil {
 		return err
 	}
+	if err := claimable(m.Busy); err != nil {
+		return err
+	}
 	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
-	co.post(func(now time.Time) {
-		if err := co.barred(b, &m, who, now); err != nil {
+	return b.coordinate(f, func(now time.Time) {
+		if err := co.barred(b, seatKey{m.Group, m.Member}, who, now); err != nil {
 			b.answerLater(wire.OpHeartbeat, correlation, err)
 			return
 		}
 		co.heartbeat(b, correlation, &m, now)
 	})
-	return nil
 }
 
 func (b *binary) leaveGroup(f wire.Frame, _ time.Time) error {
@@ -117,9 +162,8 @@ func (b *binary) leaveGroup(f wire.Frame, _ time.Time) error {
 		return err
 	}
 	delete(b.seats, seatKey{m.Group, m.Member})
-	co, correlation := b.s.loop.srv.coordinator, f.Correlation
-	co.post(func(now time.Time) { co.leave(b, correlation, &m, now) })
-	return nil
+	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
+	return b.coordinate(f, func(now time.Time) { co.leave(b, correlation, &m, who, now) })
 }
 
 // unseat tells the coordinator that the connection is gone.

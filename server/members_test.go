@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -435,4 +436,40 @@ func TestSeekBesideADeletion(t *testing.T) {
 		}
 		require.Error(t, b.seekGroup(f, bench.now))
 	}
+}
+
+// One connection does not fill the coordinator's inbox.
+func TestRequestsForTheCoordinatorAreBounded(t *testing.T) {
+	b, srv := newBench(t, Options{})
+	gate := make(chan struct{})
+	release := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(release)
+	srv.coordinator.post(func(time.Time) { <-gate })
+	refused := func() uint64 { return srv.metrics.failures[wire.CodeBusy].Load() }
+	heartbeat := wire.JoinGroup{Group: "g", Member: "m", Topics: []string{"orders"}}
+	size := coordinateBytes + len(heartbeat.Append(nil))
+	for range maxCoordinated / size {
+		b.feed(request1(wire.OpJoinGroup, 0, 5, heartbeat.Append))
+	}
+	require.Zero(t, refused())
+	b.feed(request1(wire.OpJoinGroup, 0, 5, heartbeat.Append))
+	require.EqualValues(t, 1, refused())
+	release()
+	done := func() bool {
+		b.l.drain(b.now)
+		return b.s.proto.(*binary).coordinated == 0
+	}
+	require.Eventually(t, done, waitLimit, time.Millisecond)
+	for range maxCoordinated / listBytes {
+		b.feed(request1(wire.OpMembers, 0, 6, (&wire.Groups{}).Append))
+	}
+	require.EqualValues(t, 1, refused())
+	require.Eventually(t, done, waitLimit, time.Millisecond)
+
+	claims := wire.JoinGroup{Group: "g", Member: "m", Topics: []string{"orders"}}
+	for range 2 {
+		claims.Claims = append(claims.Claims, wire.TopicPartitions{Topic: "orders", Partitions: make([]uint16, 40_000)})
+	}
+	b.feed(request1(wire.OpJoinGroup, 0, 7, claims.Append))
+	require.EqualValues(t, 1, srv.metrics.failures[wire.CodeTooLarge].Load())
 }

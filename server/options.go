@@ -56,8 +56,9 @@ type Options struct {
 	// Default 64 MiB.
 	MaxPendingBytes int
 	// MaxUnreadBytes bounds the output that all clients together have not read. Over it, those that have read
-	// nothing for a second are closed. Default: a quarter of the memory of the machine or container, at most
-	// 1 GiB, but no less than MaxPendingBytes.
+	// nothing for a second are closed. It also bounds the memory of requests that have not arrived whole: over
+	// it, clients whose request takes longer than a second are closed. Default: a quarter of the memory of the
+	// machine or container, at most 1 GiB, but no less than MaxPendingBytes.
 	MaxUnreadBytes int
 	// MaxScheduled bounds the scheduled messages that wait, of all topics together: each takes 24 bytes of
 	// memory. Default 10,000,000.
@@ -139,6 +140,8 @@ const (
 	deliverBytes = 256 << 10
 	// maxWaits bounds one session's long polls and waiting leases.
 	maxWaits = 4096
+	// maxPolled bounds the partitions on which they wait, each counted for each: a lease waits on up to 1024.
+	maxPolled = 65536
 	// maxSubscriptions bounds one session's push subscriptions.
 	maxSubscriptions = 65536
 	// maxHandles bounds the topics one session resolves; a handle has 16 bits.

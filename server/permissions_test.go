@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/wire"
+	"github.com/rafka-mq/rafka/wire/codec"
 )
 
 // users starts a broker with users whose passwords are their names, and returns a function that logs one in.
@@ -128,4 +130,57 @@ func TestAMemberThatMayNoLongerReadIsOutOfItsGroup(t *testing.T) {
 	}, waitLimit, time.Millisecond)
 	bob.seen = assignedOf(t, bob.call(wire.OpJoinGroup, 0, (&wire.JoinGroup{Group: "g", Member: "b", Topics: []string{"jobs"}}).Append))
 	require.Equal(t, []int{0, 1}, bob.has())
+}
+
+// Who may not read the topics of a member neither takes its place nor speaks for it.
+func TestAMemberIsSpokenForByThoseWhoMayReadItsTopics(t *testing.T) {
+	as := users(t, auth.User{Name: "root"}, limited("eve", "eve.*"))
+	root, eve := &groupPeer{peer: as("root"), member: "a"}, as("eve")
+	for _, topic := range []string{"jobs", "eve.own"} {
+		root.resolve(topic)
+	}
+	join := wire.JoinGroup{Group: "g", Member: "a", Instance: "host", Topics: []string{"jobs"}}
+	root.seen = assignedOf(t, root.call(wire.OpJoinGroup, 0, join.Append))
+	require.Equal(t, []int{0}, root.has())
+
+	join.Topics = []string{"eve.own"}
+	e := eve.refused(wire.CodeForbidden, wire.OpJoinGroup, 0, join.Append) // with its id
+	require.NotContains(t, e.Detail, "jobs")
+	eve.refused(wire.CodeForbidden, wire.OpHeartbeat, 0, (&wire.Heartbeat{Group: "g", Member: "a"}).Append)
+	eve.refused(wire.CodeForbidden, wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append)
+	join.Member = "b"
+	eve.refused(wire.CodeForbidden, wire.OpJoinGroup, 0, join.Append) // with its instance
+	join.Instance = "other"
+	require.Zero(t, eve.call(wire.OpJoinGroup, 0, join.Append).Flags, "beside it")
+	require.Zero(t, eve.call(wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "b"}).Append).Flags)
+	f := root.beat()
+	require.Zero(t, f.Flags&wire.FlagError, "%q", f.Body)
+	require.Equal(t, []int{0}, root.has())
+}
+
+// A record that is published later goes to live subscribers of its subject, which takes the right to that.
+func TestASubjectOfAScheduledRecordNeedsTheRightToIt(t *testing.T) {
+	eve := limited("eve", "orders")
+	eve.Permissions.Publish.Allow = append(eve.Permissions.Publish.Allow, "orders.eu")
+	as := users(t, auth.User{Name: "root"}, eve)
+	root, p := as("root"), as("eve")
+	create := wire.CreateTopic{Topic: "orders", Settings: []wire.Setting{{Key: "subjects", Value: "orders.*"}}}
+	require.Zero(t, root.call(wire.OpCreateTopic, 0, create.Append).Flags)
+	h := p.resolve("orders").Handle
+	later := func(subject string, compress bool) func([]byte) []byte {
+		var b wire.BatchBuilder
+		b.Add(wire.Record{Value: []byte(strings.Repeat("v", 1000)), Subject: []byte(subject)})
+		raw := b.Bytes()
+		if compress {
+			raw = b.AppendCompressed(nil, wire.CodecS2, codec.Compress(nil, wire.CodecS2, b.Records()))
+		}
+		return (&wire.Schedule{Handle: h, Items: []wire.ScheduleItem{{Kind: wire.ScheduleDelay, Ms: 3_600_000, Batch: raw}}}).Append
+	}
+	for _, compress := range []bool{false, true} {
+		for _, subject := range []string{"", "orders.eu"} {
+			require.Zero(t, p.call(wire.OpSchedule, 0, later(subject, compress)).Flags&wire.FlagError)
+		}
+		e := p.refused(wire.CodeForbidden, wire.OpSchedule, 0, later("orders.secret", compress))
+		require.Equal(t, `user "eve" may not publish to "orders.secret"`, e.Detail)
+	}
 }

@@ -30,13 +30,14 @@ func (q *poll) start(deadline, now time.Time) error {
 		q.last(now)
 		return nil
 	}
-	if len(b.polls) >= maxWaits {
-		return wire.Errorf(wire.CodeLimit, "%d requests of this connection wait for records", maxWaits)
+	if len(b.polls) >= maxWaits || b.polled+len(q.parts) > maxPolled {
+		return wire.Errorf(wire.CodeLimit, "%d requests of this connection wait for records on %d partitions", len(b.polls), b.polled)
 	}
 	if b.polls == nil {
 		b.polls = map[*poll]struct{}{}
 	}
 	b.polls[q] = struct{}{}
+	b.polled += len(q.parts)
 	q.at, q.expire = deadline, func(now time.Time) { q.end(); q.last(now) }
 	l.timers.add(&q.timed)
 	var armed []*partition.Partition
@@ -71,6 +72,7 @@ func (q *poll) end() {
 		return
 	}
 	delete(q.b.polls, q)
+	q.b.polled -= len(q.parts)
 	l := q.b.s.loop
 	l.timers.remove(&q.timed)
 	for _, p := range q.parts {

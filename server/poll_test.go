@@ -109,3 +109,25 @@ func TestWaitersEndInAnyOrder(t *testing.T) {
 	require.Empty(t, there())
 	require.Nil(t, all.list)
 }
+
+// Requests that each wait on many partitions take memory for each of them.
+func TestPartitionsToWaitOnAreBounded(t *testing.T) {
+	b, srv := newBench(t, Options{})
+	wide, err := srv.registry.Create("wide", wire.MaxPartitions, nil)
+	require.NoError(t, err)
+	for _, p := range wide.Partitions() {
+		_, err := p.OpenQueue("workers", 0, partition.QueuePolicy{}, b.now)
+		require.NoError(t, err)
+	}
+	b.feed(request1(wire.OpResolve, 0, 5, (&wire.Resolve{Topic: "wide"}).Append))
+	lease := wire.Lease{Handle: 1, Partition: wire.AnyPartition, Group: []byte("workers"), MaxMessages: 1, MaxBytes: 1, MaxWaitMs: wire.MaxWaitMs}
+	for id := range uint32(maxPolled/wire.MaxPartitions + 1) {
+		require.Zero(t, srv.metrics.failures[wire.CodeLimit].Load())
+		b.feed(request1(wire.OpLease, 0, 10+id, lease.Append))
+	}
+	require.EqualValues(t, 1, srv.metrics.failures[wire.CodeLimit].Load())
+	require.Equal(t, maxPolled, b.s.proto.(*binary).polled)
+	lease.MaxMessages = 0 // ends the others
+	b.feed(request1(wire.OpLease, 0, 9, lease.Append))
+	require.Zero(t, b.s.proto.(*binary).polled)
+}

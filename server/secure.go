@@ -39,7 +39,9 @@ func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 			srv.serveStream(secure, s)
 			return
 		}
-		srv.opts.Logger.Warn("TLS handshake failed", "conn", s.id, "addr", conn.RemoteAddr(), "err", err)
+		srv.audit.Do(func() {
+			srv.opts.Logger.Warn("TLS handshake failed", "conn", s.id, "addr", conn.RemoteAddr(), "err", err)
+		})
 	case srv.opts.TLS.Mixed:
 		srv.forgetStranger(conn)
 		srv.enrolIn(g, conn, s)

@@ -57,6 +57,9 @@ type Server struct {
 
 	connections atomic.Int64
 	unread      atomic.Int64 // bytes of output that peers have not read, about
+	subBytes    atomic.Int64 // memory of subscriptions, about
+	subLimit    int64        // of subBytes
+	unfinished  atomic.Int64 // memory of large frames and commands that have not arrived whole
 	leaseTurn   atomic.Uint64
 
 	streamMu  sync.Mutex // guards the fields below
@@ -88,7 +91,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("server: make an id: %w", err)
 	}
 	srv := &Server{
-		opts: o, id: id, live: subject.NewIndex[live](), verbs: humanTable(), streams: map[*loop]net.Conn{}, strangers: map[net.Conn]struct{}{},
+		opts: o, id: id, subLimit: subLimit(), live: subject.NewIndex[live](), verbs: humanTable(), streams: map[*loop]net.Conn{}, strangers: map[net.Conn]struct{}{},
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
 		logins: make(chan struct{}, maxLogins), refusals: make(chan struct{}, maxRefusals), audit: rate.Sometimes{First: 20, Interval: time.Second},
 	}

@@ -61,6 +61,7 @@ type session struct {
 	outClass uint8       // of the buffer for the next turn's replies
 	outCalm  uint8       // how many turns in a row had so little output that a smaller class would do
 	listens  int         // live subscriptions
+	subBytes int         // memory of subscriptions, as counted in Server.subBytes
 	flow     flow
 
 	opened    time.Time
@@ -71,6 +72,9 @@ type session struct {
 	stuckRead int64     // what it had read by then
 	stuckKept int32     // what the kernel kept for it at the last look
 	unread    int       // pending output at the last look, as counted in Server.unread
+
+	unfinished int       // memory of a large frame or command whose rest is missing, as counted in Server.unfinished
+	begunAt    time.Time // since when there is one
 }
 
 func newSession(l *loop, id uint64) *session {
@@ -273,7 +277,8 @@ func (s *session) countSent(n int) {
 // blocked reports whether the peer has to read before it is sent more.
 func (s *session) blocked() bool { return s.t.OutboundBuffered() >= softPending }
 
-// deadAfter is how long a peer may read nothing when all peers together leave more unread than Options.MaxUnreadBytes.
+// deadAfter is how long a peer may read nothing when all peers together leave more unread than Options.MaxUnreadBytes, and
+// how long it may take to send a frame when all unfinished ones take more than that.
 const deadAfter = time.Second
 
 // checkPending checks for output that the peer does not read.
@@ -315,6 +320,27 @@ func (s *session) countUnread(pending int) {
 	}
 }
 
+// leastRoom is the memory that a large frame or command gets for its start. It gets more as it arrives: who announces a
+// size and sends nothing must not have memory reserved.
+const leastRoom = 64 << 10
+
+// roomFor returns the memory for the first size bytes of a frame or command of need bytes.
+func roomFor(size, need int) int { return min(need, max(leastRoom, 4*size)) }
+
+// countPart notes the session's part of Server.unfinished.
+func (s *session) countPart(size int) {
+	if s.unfinished == 0 {
+		s.begunAt = s.lastRead
+	}
+	s.loop.srv.unfinished.Add(int64(size - s.unfinished))
+	s.unfinished = size
+}
+
+// lags reports whether all unfinished frames and commands take too much memory, and that of this session is not new.
+func (s *session) lags(now time.Time) bool {
+	return s.unfinished > 0 && now.Sub(s.begunAt) > deadAfter && s.loop.srv.unfinished.Load() > int64(s.loop.srv.opts.MaxUnreadBytes)
+}
+
 // slow closes the connection of a peer that does not read.
 func (s *session) slow() {
 	s.loop.srv.metrics.slowConsumers.Add(1)
@@ -337,6 +363,9 @@ func (s *session) checkTimeouts(now time.Time) {
 	case s.late(now):
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.expel("Authentication Timeout", wire.Errorf(wire.CodeUnauthenticated, "no login within %s", o.AuthTimeout))
+	case s.lags(now):
+		s.loop.srv.metrics.timeouts.Add(1)
+		s.expel("Stale Connection", wire.Errorf(wire.CodeLimit, "the rest of a request is missing, and too many others are unfinished"))
 	case s.proto != nil && s.proto.waiting() && quiet > o.HandshakeTimeout:
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.close()
@@ -376,6 +405,8 @@ func (s *session) ended(now time.Time) {
 	}
 	s.crowded.Store(false)
 	s.countUnread(0)
+	s.countPart(0)
+	defer func() { s.countSub(-s.subBytes) }() // what the protocol does not count one by one
 	delete(s.loop.sessions, s)
 	delete(s.loop.stuck, s)
 	if s.loop.reader == s {

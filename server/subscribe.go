@@ -23,6 +23,7 @@ type subscription struct {
 	stalled     bool // waits for the peer to read
 	cold        bool // a worker reads for it
 	filter      wire.Filter
+	bytes       int // memory
 	skips       int // reads in a row that found nothing to send
 }
 
@@ -46,7 +47,7 @@ func (b *binary) subscribe(f wire.Frame, now time.Time) error {
 	}
 	sub := &subscription{
 		b: b, p: p, correlation: f.Correlation, credit: int64(m.Credit), granted: int64(m.Credit),
-		maxBytes: deliverBytes, filter: m.Filter,
+		maxBytes: deliverBytes, filter: m.Filter, bytes: pushBytes + m.Filter.Size(),
 	}
 	if m.MaxBytes > 0 {
 		sub.maxBytes = min(int(m.MaxBytes), maxFetchBytes)
@@ -67,6 +68,10 @@ func (sub *subscription) start(offset uint64, _ time.Time) error {
 	if _, ok := b.subs[sub.correlation]; ok {
 		return wire.Errorf(wire.CodeInvalid, "subscription %d exists on this connection", sub.correlation)
 	}
+	if !b.s.roomForSub(sub.bytes) {
+		return wire.Errorf(wire.CodeLimit, "the %d subscriptions of this connection take all the memory that they may have now", len(b.subs))
+	}
+	b.s.countSub(sub.bytes)
 	if b.subs == nil {
 		b.subs = map[uint32]*subscription{}
 	}
@@ -235,6 +240,7 @@ func (sub *subscription) end() {
 	}
 	sub.w = nil
 	w.subs.left()
+	sub.b.s.countSub(-sub.bytes)
 	sub.b.s.loop.srv.metrics.subscriptions.Add(-1)
 }
 

@@ -34,13 +34,12 @@ type text struct {
 	allowance int    // work that is left until the loop checks whether others wait
 	budget    int    // work that is left in this turn after that
 
-	subs     sids
-	subBytes int // memory of subs
-	held     int // bytes of publishes whose acknowledgement waits
-	leases   map[textLease]uint32
-	queues   map[leaseKey]struct{}           // queues that this connection has leased from
-	recent   map[*partition.Partition]uint64 // index of a person's last publish to a partition
-	pings    int                             // PINGs that were sent since the last input
+	subs   sids
+	held   int // bytes of publishes whose acknowledgement waits
+	leases map[textLease]uint32
+	queues map[leaseKey]struct{}           // queues that this connection has leased from
+	recent map[*partition.Partition]uint64 // index of a person's last publish to a partition
+	pings  int                             // PINGs that were sent since the last input
 }
 
 // Limits of text sessions.
@@ -62,8 +61,6 @@ const (
 	// restBytes is how much of a read may be left at the end of a slice and be processed all the same, for at most
 	// another slice, because putting it off would take longer.
 	restBytes = 1024
-	// maxSubBytes bounds the memory of a session's live subscriptions, to about a million of them.
-	maxSubBytes = 256 << 20
 	// keepBuffer is the largest buffer that an idle session keeps.
 	keepBuffer = 64 << 10
 	// smallBacklog is the size of a backlog up to which new memory is cheap. The spare one is for larger ones.
@@ -196,9 +193,9 @@ func (t *text) run(in []byte, now time.Time) (used int) {
 		n, need := t.command(in[used:], now)
 		if n == 0 {
 			t.need = need
-			t.reserve()
-			t.part = append(t.part, in[used:]...)
 			n = len(in) - used
+			t.makeRoom(n)
+			t.part = append(t.part, in[used:]...)
 		}
 		t.allowance -= commandWork + n/bytesPerWork
 		used += n
@@ -217,6 +214,7 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 	} else if end := lineEnd(in); end >= 0 {
 		used, ready = end+1, true
 	}
+	t.makeRoom(len(t.part) + used)
 	t.part = append(t.part, in[:used]...)
 	if !ready && (t.need > 0 || len(t.part) <= t.maxLine()) {
 		if t.need == 0 {
@@ -229,21 +227,23 @@ func (t *text) complete(in []byte, now time.Time) (used int) {
 	switch {
 	case n == 0:
 		t.need = need
-		t.reserve()
 	case cap(part) > keepBuffer:
 		t.s.loop.large.keep(part, maxLarge)
 		t.part, t.need = nil, 0
+		t.s.countPart(0)
 	default:
 		t.part, t.need = part[:0], 0
 	}
 	return used
 }
 
-// reserve makes room for a whole large command, because growing in steps would copy it again and again.
-func (t *text) reserve() {
-	if t.need > keepBuffer && cap(t.part) < t.need {
-		t.part = append(t.s.loop.large.take(t.need), t.part...)
+// makeRoom makes room in part for size bytes of a large command: append would grow it in smaller steps, and copy it more often.
+func (t *text) makeRoom(size int) {
+	if t.need <= keepBuffer || size <= cap(t.part) {
+		return
 	}
+	t.part = append(t.s.loop.large.take(roomFor(size, t.need)), t.part...)
+	t.s.countPart(cap(t.part))
 }
 
 // pause keeps further commands from running until resume, so that replies keep the order of the commands.

@@ -285,14 +285,21 @@ func TestTextDrain(t *testing.T) {
 func TestTextSubscriptionLimit(t *testing.T) {
 	b := newTextBroker(t, Options{})
 	p := b.program()
-	session := p.s.proto.(*text)
-	session.subBytes = maxSubBytes - 2*subBytes
+	session := p.s
+	session.countSub(maxSubBytes - 2*subBytes)
 	p.feed("SUB a 1\r\nSUB a 2\r\nPING\r\n")
 	require.Equal(t, "-ERR 'maximum subscriptions exceeded'\r\nPONG\r\n", p.take())
 	p.feed("UNSUB 1\r\nSUB a 3\r\nPING\r\n")
 	require.Equal(t, "PONG\r\n", p.take())
 	p.feed("UNSUB 3\r\n")
 	require.Equal(t, maxSubBytes-2*subBytes, session.subBytes)
+
+	another := b.program()
+	b.srv.subBytes.Store(b.srv.subLimit - 2*subBytes)
+	another.feed("SUB a 1\r\nSUB a 2\r\nPING\r\n")
+	require.Equal(t, "-ERR 'maximum subscriptions exceeded'\r\nPONG\r\n", another.take(), "too many of all connections")
+	another.end()
+	require.Equal(t, b.srv.subLimit-2*subBytes, b.srv.subBytes.Load())
 
 	p = newTextBroker(t, Options{MaxSubscriptions: 1}).program()
 	p.feed("SUB a 1\r\nSUB a 1\r\nPING\r\n")
@@ -354,6 +361,52 @@ func TestTextPublishStalls(t *testing.T) {
 	require.Regexp(t, `^MSG in 1 \d+\r\n$`, p.line())
 	require.Equal(t, `{"topic":"orders","partition":0,"offset":0,"level":"disk"}`+"\r\n", p.line())
 	require.Zero(t, session.held)
+}
+
+// A publish that waits for the disk is not checked again: the one answer that was allowed is used up.
+func TestTextAnAllowedAnswerStalls(t *testing.T) {
+	rights := &auth.Permissions{Responses: &auth.Responses{}}
+	b := newTextBroker(t, Options{Dir: t.TempDir(), Auth: policy(t, auth.Config{Users: []auth.User{{Name: "u", Permissions: rights}}, NoAuthUser: "u"})})
+	b.topic("orders")
+	p := b.program()
+	session := p.s.proto.(*text)
+	p.s.replies.Note([]byte("orders"), p.s.who.Responses(), b.now())
+	session.held = b.srv.opts.MaxInFlightBytes + 1
+	p.feed("PUB orders 2\r\nhi\r\nPING\r\n")
+	require.True(t, session.paused)
+	for range 3 {
+		b.clock.Add(6)
+		p.s.loop.tick(b.now())
+	}
+	session.held = 0
+	b.clock.Add(6)
+	p.s.loop.tick(b.now())
+	p.s.loop.endTurn(b.now())
+	require.Equal(t, "PONG\r\n", p.line())
+	require.EqualValues(t, 1, b.srv.registry.Topic("orders").Partition(0).Next())
+	p.feed("PUB orders 2\r\nhi\r\n")
+	require.Equal(t, "-ERR 'Permissions Violation for Publish to \"orders\"'\r\n", p.line())
+}
+
+// Answers that wait take memory also when the messages are empty.
+func TestEmptyMessagesThatWaitAreCounted(t *testing.T) {
+	b := newTextBroker(t, Options{Dir: t.TempDir(), MaxInFlightBytes: 10 * storedBytes})
+	b.topic("orders")
+	p := b.program()
+	session := p.s.proto.(*text)
+	p.s.loop.turning = true // so that nothing is flushed meanwhile
+	p.s.receive([]byte(strings.Repeat("PUB orders in 0\r\n\r\n", 100)), b.now())
+	require.True(t, session.paused)
+	require.EqualValues(t, 10, b.srv.registry.Topic("orders").Partition(0).Next())
+	p.s.loop.endTurn(b.now())
+	b.until(func() bool {
+		b.clock.Add(6)
+		for _, l := range b.loops {
+			l.tick(b.now())
+		}
+		return !session.paused && session.held == 0
+	}, "the rest")
+	require.EqualValues(t, 100, b.srv.registry.Topic("orders").Partition(0).Next())
 }
 
 // The errors of a topic go to the reply subject or to a person, never to a program as -ERR.

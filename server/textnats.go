@@ -234,9 +234,6 @@ func signature(s string) []byte {
 	return sig
 }
 
-// subBytes is about the memory of a subscription in bytes, besides its names.
-const subBytes = 200
-
 func (t *text) subscribe(args []byte) {
 	var f [3][]byte
 	n := fields(f[:], args)
@@ -254,7 +251,7 @@ func (t *text) subscribe(args []byte) {
 		return
 	}
 	t.allowance -= subscribeWork
-	size := subBytes + len(sid) + len(pattern) + len(queue)
+	size := liveBytes(pattern, len(sid)+len(pattern)+len(queue))
 	switch {
 	case t.subs.len() >= t.s.loop.srv.opts.MaxSubscriptions: // also for one that exists, as nats-server says
 		t.fail(errTooManySub)
@@ -263,12 +260,12 @@ func (t *text) subscribe(args []byte) {
 	case !subject.Valid(pattern):
 		t.fail(errSubject)
 		return
-	case t.subBytes+size > maxSubBytes:
+	case !t.s.roomForSub(size):
 		t.fail(errTooManySub)
 		return
 	default:
 		t.subs.add(t.s.loop.srv.live.Insert(pattern, queue, sid, live{to: t}))
-		t.subBytes += size
+		t.s.countSub(size)
 		t.s.listens++
 		t.s.loop.srv.metrics.subscriptions.Add(1)
 	}
@@ -315,7 +312,7 @@ func (t *text) unsubscribe(args []byte) {
 
 func (t *text) dropSubscription(sub *liveSub) {
 	t.subs.remove(sub)
-	t.subBytes -= subBytes + sub.Size()
+	t.s.countSub(-liveBytes(sub.Pattern(), sub.Size()))
 	t.s.listens--
 	t.s.loop.srv.live.Remove(sub)
 	t.s.loop.srv.metrics.subscriptions.Add(-1)

@@ -109,6 +109,18 @@ func (t *FilterTerm) valid() bool {
 		(t.Op > FilterMissing || len(t.Value) == 0)
 }
 
+// Size returns about the memory of the filter in bytes.
+func (f Filter) Size() int {
+	size := 0
+	for i := range f {
+		size += termBytes + len(f[i].Name) + len(f[i].Value)
+	}
+	return size
+}
+
+// termBytes is the size of a FilterTerm.
+const termBytes = 40
+
 // Valid reports whether the filter can be sent.
 func (f Filter) Valid() bool {
 	for i := range f {
