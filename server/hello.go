@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -25,7 +26,11 @@ func (b *binary) hello(f wire.Frame, now time.Time) error {
 	name := m.Name
 	b.s.logIn(c, func(err error, now time.Time) {
 		if err != nil {
-			b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnauthenticated, "login refused"))
+			e := wire.Errorf(wire.CodeUnauthenticated, "login refused")
+			if errors.Is(err, errLoginWaits) {
+				e = errLoginWaits
+			}
+			b.fail(f.Op, f.Correlation, e)
 			b.s.close()
 			return
 		}

@@ -21,7 +21,7 @@ const (
 func (srv *Server) required() bool { return srv.policy.Load().Required() }
 
 // logIn checks credentials and calls then on the session's loop, with nil when they are valid: at once when the check is
-// fast, and otherwise later. The session must run nothing meanwhile.
+// fast, and otherwise later. The session must run nothing meanwhile. The error is errLoginWaits when nothing was checked.
 func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time), now time.Time) {
 	srv := s.loop.srv
 	policy := srv.policy.Load()
@@ -34,8 +34,13 @@ func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time)
 	s.judging, s.left = true, make(chan struct{})
 	l, left := s.loop, s.left
 	srv.wg.Go(func() {
+		turn := time.NewTimer(srv.opts.AuthTimeout)
+		defer turn.Stop()
 		select {
 		case srv.logins <- struct{}{}:
+		case <-turn.C: // or those who only want to be in the way would keep everybody else waiting
+			l.post(jobFunc(func(now time.Time) { s.notJudged(then, now) }))
+			return
 		case <-left: // or those who hang up at once would keep everybody else waiting
 			return
 		case <-srv.stop:
@@ -64,6 +69,23 @@ func (s *session) logIn(c *auth.Credentials, then func(err error, now time.Time)
 			s.judge(c, who, err, then, now)
 		}))
 	})
+}
+
+// errLoginWaits is the error of a login whose turn to be checked has not come within AuthTimeout. It says nothing about the
+// credentials.
+var errLoginWaits = wire.Errorf(wire.CodeBusy, "too many logins wait to be checked")
+
+// notJudged gives up a login that was not checked.
+func (s *session) notJudged(then func(error, time.Time), now time.Time) {
+	s.judging = false
+	if s.closed {
+		return
+	}
+	s.loop.srv.metrics.timeouts.Add(1)
+	s.loop.srv.audit.Do(func() {
+		s.loop.srv.opts.Logger.Warn("login not checked in time", "conn", s.id, "addr", s.t.RemoteAddr())
+	})
+	then(errLoginWaits, now)
 }
 
 // renew returns the principal that a principal of an older policy has under the current one.

@@ -468,6 +468,29 @@ func TestALoginIsGivenUpWhenTheClientHasGone(t *testing.T) {
 	require.Eventually(t, func() bool { return !checking() }, waitLimit, time.Millisecond)
 }
 
+// Logins that nobody came round to checking are given up, so that many who wait do not keep others out for long. That is no
+// refusal.
+func TestALoginIsGivenUpWhenItsTurnDoesNotCome(t *testing.T) {
+	srv := startServer(t, Options{Auth: policy(t, annAndBob(t)), AuthTimeout: 50 * time.Millisecond})
+	for range maxLogins {
+		srv.logins <- struct{}{}
+	}
+	p := connect(t, srv)
+	hello := wire.Hello{Mechanism: "plain", Credentials: []byte("ann\x00pw")}
+	p.write(wire.AppendPreface(nil))
+	e := p.refused(wire.CodeBusy, wire.OpHello, 0, hello.Append)
+	require.Equal(t, wire.RetryLater, e.Retry)
+	require.Empty(t, p.closed())
+	_, err := nats.Connect(natsURL(srv), nats.UserInfo("ann", "pw"), nats.Timeout(waitLimit))
+	require.ErrorContains(t, err, "Authentication Timeout")
+	require.Zero(t, srv.metrics.authFailures.Load())
+	for range maxLogins {
+		<-srv.logins
+	}
+	_, err = nats.Connect(natsURL(srv), nats.UserInfo("ann", "wrong"), nats.Timeout(waitLimit))
+	require.ErrorIs(t, err, nats.ErrAuthorization)
+}
+
 // Who was let in without a login is not, once nobody is.
 func TestSetAuthCutsOffWhoNeedsALoginNow(t *testing.T) {
 	c := auth.Config{Users: []auth.User{{Name: "guest"}, {Name: "bob", Password: "b"}}, NoAuthUser: "guest"}

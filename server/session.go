@@ -362,7 +362,7 @@ func (s *session) checkTimeouts(now time.Time) {
 		s.slow()
 	case s.late(now):
 		s.loop.srv.metrics.timeouts.Add(1)
-		s.expel("Authentication Timeout", wire.Errorf(wire.CodeUnauthenticated, "no login within %s", o.AuthTimeout))
+		s.expel(errAuthTimeout, wire.Errorf(wire.CodeUnauthenticated, "no login within %s", o.AuthTimeout))
 	case s.lags(now):
 		s.loop.srv.metrics.timeouts.Add(1)
 		s.expel("Stale Connection", wire.Errorf(wire.CodeLimit, "the rest of a request is missing, and too many others are unfinished"))

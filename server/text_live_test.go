@@ -581,6 +581,7 @@ func TestTextVerbsAskWhetherTheyMay(t *testing.T) {
 	}{
 		{ActionPublish, "jobs", "PUB jobs 0\r\n", `Permissions Violation for Publish to "jobs"`},
 		{ActionPublish, "live", "PUB live 0\r\n", `Permissions Violation for Publish to "live"`},
+		{ActionPublish, "live", "HPUB live 12 12\r\nNATS/1.0\r\n\r\n", `Permissions Violation for Publish to "live"`},
 		{ActionConsume, "live.*", "SUB live.* 1", `Permissions Violation for Subscription to "live.*"`},
 		{ActionConsume, "live.*", "SUB live.* crew 1", `Permissions Violation for Subscription to "live.*" using queue "crew"`},
 		{ActionAdmin, "new", "TOPIC new", `FORBIDDEN: .*"new"`},
@@ -592,6 +593,13 @@ func TestTextVerbsAskWhetherTheyMay(t *testing.T) {
 		{ActionConsume, "jobs", "REJECT jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
 		{ActionConsume, "jobs", "COMMIT jobs/0 0 crew", `FORBIDDEN: .*"jobs"`},
 		{ActionConsume, "jobs", "COMMITTED crew jobs", `FORBIDDEN: .*"jobs"`},
+	}
+	tested := []string{"TOPICS", "GROUPS", "STATS", "HELP", "QUIT"} // see TestTextListsShowOnlyWhatMayBeSeen; anybody may use the others
+	for _, v := range verbs {
+		tested = append(tested, strings.Fields(v.send)[0])
+	}
+	for _, v := range humanVerbs() {
+		require.Contains(t, tested, v.name)
 	}
 	for _, v := range verbs {
 		t.Run(v.send, func(t *testing.T) {

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -13,12 +14,13 @@ import (
 
 // Errors that NATS clients compare letter by letter.
 const (
-	errUnknown    = "Unknown Protocol Operation"
-	errAuth       = "Authorization Violation"
-	errSubject    = "Invalid Subject"
-	errPublishTo  = "Invalid Publish Subject"
-	errTooManySub = "maximum subscriptions exceeded"
-	errLongLine   = "maximum control line exceeded"
+	errUnknown     = "Unknown Protocol Operation"
+	errAuth        = "Authorization Violation"
+	errAuthTimeout = "Authentication Timeout"
+	errSubject     = "Invalid Subject"
+	errPublishTo   = "Invalid Publish Subject"
+	errTooManySub  = "maximum subscriptions exceeded"
+	errLongLine    = "maximum control line exceeded"
 )
 
 // fail tells the peer about an error. Only people are told errors that NATS does not have, because programs take an unknown
@@ -184,7 +186,11 @@ func (t *text) connect(args []byte, now time.Time) {
 	before, again := t.s.who.Name(), t.s.admitted
 	t.pause()
 	t.s.logIn(credentials, func(err error, now time.Time) {
-		if err != nil {
+		switch {
+		case errors.Is(err, errLoginWaits):
+			t.refuse(errAuthTimeout)
+			return
+		case err != nil:
 			t.refuse(errAuth)
 			return
 		}
