@@ -85,7 +85,8 @@ func (l *loop) send(sub *liveSub, m *message) bool {
 	if l.overwhelmed(sub) {
 		return false
 	}
-	l.handoffTo(home).add(sub, m, l.message)
+	l.place(m)
+	l.handoffTo(home).add(sub, m)
 	return true
 }
 
@@ -103,43 +104,71 @@ func (l *loop) sendGroup(g *subject.Group[live], m *message) bool {
 	return false
 }
 
-// handoff carries the messages of one turn of a loop to the subscriptions of another loop, as a job of that loop. A message
-// is copied into it once, whatever the number of subscriptions.
+// handoff carries the messages of one turn of a loop to the subscriptions of another loop, as a job of that loop.
 type handoff struct {
 	to      *loop
-	bytes   []byte
+	load    *load // where they are
+	size    int   // of them all
 	parcels []parcel
 	subs    []*liveSub
+}
+
+// load has the messages of one turn of a loop that go to other loops. A message is copied into it once, whatever the
+// number of loops and subscriptions. It does not change once its handoffs are posted.
+type load struct {
+	bytes   []byte
+	message uint64       // number of the last message
+	at      int          // where that begins
+	users   atomic.Int32 // handoffs that were not delivered yet
 }
 
 // parcel is one message in a handoff.
 type parcel struct {
 	message                uint64 // number of the message in its turn
-	subject, reply, header int    // sizes of the parts, which stand in bytes in this order
+	at                     int    // where it begins in the load
+	subject, reply, header int    // sizes of the parts, which stand there in this order
 	size                   int    // of all parts and the payload
 	subs                   int    // how many of the next subscriptions in subs get it
 	from                   receiver
 	asked                  *asked
 }
 
-// handoffs is a pool. loop.handoffTo takes from it, and the other loop puts back when it has run the handoff.
-var handoffs = sync.Pool{New: func() any { return new(handoff) }}
+// handoffs and loads are pools. loop.send takes from them, and the other loops put back what they have delivered.
+var (
+	handoffs = sync.Pool{New: func() any { return new(handoff) }}
+	loads    = sync.Pool{New: func() any { return new(load) }}
+)
 
-// maxHandoff is the size at which a handoff is sent before the end of the turn.
+// maxHandoff is the size of the messages at which the handoffs are sent before the end of the turn.
 const maxHandoff = 1 << 20
+
+// place copies the message that is being routed to the load, unless it is there.
+func (l *loop) place(m *message) {
+	if l.load != nil && l.load.message == l.message {
+		return
+	}
+	if l.load != nil && len(l.load.bytes) >= maxHandoff {
+		l.hand()
+	}
+	if l.load == nil {
+		l.load = loads.Get().(*load)
+	}
+	b := l.load
+	b.message, b.at = l.message, len(b.bytes)
+	b.bytes = append(b.bytes, m.Subject...)
+	b.bytes = append(b.bytes, m.Reply...)
+	b.bytes = append(b.bytes, m.Header...)
+	b.bytes = append(b.bytes, m.Payload...)
+}
 
 func (l *loop) handoffTo(to *loop) *handoff {
 	h := l.handoffs[to]
-	if h != nil && len(h.bytes) >= maxHandoff && h.parcels[len(h.parcels)-1].message != l.message {
-		l.hand(h)
-		h = nil
-	}
 	if h == nil {
 		if l.handoffs == nil {
 			l.handoffs = map[*loop]*handoff{}
 		}
 		h = handoffs.Get().(*handoff)
-		h.to = to
+		h.to, h.load = to, l.load
 		l.handoffs[to] = h
 	}
 	return h
@@ -149,13 +178,7 @@ func (l *loop) handoffTo(to *loop) *handoff {
 // client that gets a PONG can rely on its earlier messages being on their way.
 func (l *loop) sendHandoffs() {
 	for len(l.handoffs)+len(l.refused) > 0 {
-		for to, h := range l.handoffs {
-			delete(l.handoffs, to)
-			l.hand(h)
-			if to.mailFull() {
-				l.full = to
-			}
-		}
+		l.hand()
 		refused := l.refused
 		l.refused = nil
 		for _, h := range refused {
@@ -165,31 +188,41 @@ func (l *loop) sendHandoffs() {
 	}
 }
 
-// hand posts a handoff. What a loop refuses that has ended is routed on at the end of the turn.
-func (l *loop) hand(h *handoff) {
-	h.to.mail.Add(int64(len(h.bytes)))
-	if !h.to.post(h) {
-		l.refused = append(l.refused, h)
+// hand posts the handoffs. What a loop refuses that has ended is routed on at the end of the turn.
+func (l *loop) hand() {
+	if len(l.handoffs) == 0 {
+		return
 	}
+	l.load.users.Store(int32(len(l.handoffs)))
+	for to, h := range l.handoffs {
+		delete(l.handoffs, to)
+		to.mail.Add(int64(h.size))
+		if !to.post(h) {
+			l.refused = append(l.refused, h)
+		}
+		if to.mailFull() {
+			l.full = to
+		}
+	}
+	l.load = nil
 }
 
-func (h *handoff) add(sub *liveSub, m *message, number uint64) {
+// add adds a subscription for the last message in the load.
+func (h *handoff) add(sub *liveSub, m *message) {
 	h.subs = append(h.subs, sub)
-	if n := len(h.parcels); n > 0 && h.parcels[n-1].message == number {
+	if n := len(h.parcels); n > 0 && h.parcels[n-1].message == h.load.message {
 		h.parcels[n-1].subs++
 		return
 	}
 	if m.asker != nil && m.asked == nil {
 		m.asked = &asked{by: m.asker}
 	}
+	size := len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Payload)
+	h.size += size
 	h.parcels = append(h.parcels, parcel{
-		message: number, subject: len(m.Subject), reply: len(m.Reply), header: len(m.Header),
-		size: len(m.Subject) + len(m.Reply) + len(m.Header) + len(m.Payload), subs: 1, from: m.from, asked: m.asked,
+		message: h.load.message, at: h.load.at, subject: len(m.Subject), reply: len(m.Reply), header: len(m.Header),
+		size: size, subs: 1, from: m.from, asked: m.asked,
 	})
-	h.bytes = append(h.bytes, m.Subject...)
-	h.bytes = append(h.bytes, m.Reply...)
-	h.bytes = append(h.bytes, m.Header...)
-	h.bytes = append(h.bytes, m.Payload...)
 }
 
 // run delivers on the other loop.
@@ -204,15 +237,15 @@ func (h *handoff) run(time.Time) {
 
 // each calls f on loop l for every message and each of its subscriptions.
 func (h *handoff) each(l *loop, f func(sub *liveSub, m *message)) {
-	bytes, subs := h.bytes, h.subs
+	subs := h.subs
 	for i := range h.parcels {
 		p := &h.parcels[i]
 		m := &l.routed
-		*m = p.view(bytes)
+		*m = p.view(h.load.bytes[p.at:])
 		for _, sub := range subs[:p.subs] {
 			f(sub, m)
 		}
-		bytes, subs = bytes[p.size:], subs[p.subs:]
+		subs = subs[p.subs:]
 	}
 }
 
@@ -232,16 +265,24 @@ func (p *parcel) view(b []byte) message {
 	return m
 }
 
-// recycle empties the handoff and puts it back in the pool.
+// recycle empties the handoff and puts it back in the pool, and the load with its last handoff.
 func (h *handoff) recycle() {
-	h.to.mail.Add(-int64(len(h.bytes)))
+	h.to.mail.Add(-int64(h.size))
+	if h.load.users.Add(-1) == 0 {
+		h.load.recycle()
+	}
 	clear(h.subs)
 	clear(h.parcels)
-	if cap(h.bytes) > 2*maxHandoff {
-		h.bytes = nil
-	}
-	*h = handoff{bytes: h.bytes[:0], parcels: h.parcels[:0], subs: h.subs[:0]}
+	*h = handoff{parcels: h.parcels[:0], subs: h.subs[:0]}
 	handoffs.Put(h)
+}
+
+func (b *load) recycle() {
+	if cap(b.bytes) > 2*maxHandoff {
+		b.bytes = nil
+	}
+	b.bytes, b.message, b.at = b.bytes[:0], 0, 0
+	loads.Put(b)
 }
 
 // routeOn sends a message to another member of the queue group of a subscription that did not take it, because it has ended

@@ -51,6 +51,72 @@ func TestWhatAnEndedLoopDoesNotTakeGoesToOthersOfTheGroup(t *testing.T) {
 	require.Zero(t, there.mail.Load())
 }
 
+// Loops share one copy of the messages for them, which is used again when the last loop has delivered them.
+func TestLoopsShareTheMessagesForThem(t *testing.T) {
+	srv := startServer(t, Options{})
+	here := newLoop(srv)
+	var others []*loop
+	var catchers []*catcher
+	for range 3 {
+		l := newLoop(srv)
+		l.ring = func() {}
+		others = append(others, l)
+		catchers = append(catchers, &catcher{s: &session{loop: l}})
+	}
+	subscribe := func(pattern string, c *catcher) {
+		srv.live.Insert([]byte(pattern), nil, nil, live{to: c})
+	}
+	for _, c := range catchers {
+		subscribe("all", c)
+		subscribe("all", c)
+	}
+	subscribe("one", catchers[1])
+	here.route(newMessage([]byte("all"), []byte("1")))
+	here.route(newMessage([]byte("one"), []byte("2")))
+	here.route(newMessage([]byte("all"), []byte("3")))
+	shared := here.load
+	require.Equal(t, "all1one2all3", string(shared.bytes))
+	here.sendHandoffs()
+	require.Nil(t, here.load)
+	others[2].finish(time.Now()) // it delivers what it took
+	here.route(newMessage([]byte("all"), []byte("4")))
+	require.NotSame(t, shared, here.load)
+	for i, l := range others[:2] {
+		require.Equal(t, int32(2-i), shared.users.Load())
+		require.Equal(t, "all1one2all3", string(shared.bytes))
+		l.runInbox(time.Now())
+	}
+	require.Empty(t, shared.bytes)
+	here.sendHandoffs()
+	for _, l := range others {
+		l.runInbox(time.Now())
+		require.Zero(t, l.mail.Load())
+	}
+	require.Equal(t, []string{"1", "1", "3", "3", "4", "4"}, catchers[0].got)
+	require.Equal(t, []string{"1", "1", "2", "3", "3", "4", "4"}, catchers[1].got)
+	require.Equal(t, []string{"1", "1", "3", "3"}, catchers[2].got)
+}
+
+// A turn with many messages hands them over in parts, of which none is cut.
+func TestALargeTurnIsHandedOverInParts(t *testing.T) {
+	srv := startServer(t, Options{})
+	here, there := newLoop(srv), newLoop(srv)
+	there.ring = func() {}
+	c := &catcher{s: &session{loop: there}}
+	srv.live.Insert([]byte("big"), nil, nil, live{to: c})
+	payload := make([]byte, maxHandoff/2-1)
+	for range 7 {
+		here.route(newMessage([]byte("big"), payload))
+	}
+	require.Len(t, there.inbox, 3)
+	here.sendHandoffs()
+	there.runInbox(time.Now())
+	require.Len(t, c.got, 7)
+	for _, got := range c.got {
+		require.Len(t, got, len(payload))
+	}
+}
+
 // When the only one who could answer a request ends while it is on the way, the requester is told, as if there had been
 // nobody at the start.
 func TestARequesterLearnsThatTheOnlyResponderEnded(t *testing.T) {

@@ -67,6 +67,7 @@ type loop struct {
 	message   uint64                // number of the last one that was routed
 	matches   subject.Matches[live] // of the one that is being routed
 	handoffs  map[*loop]*handoff    // of this turn
+	load      *load                 // with their messages; nil when there are none
 	refused   []*handoff            // that their loops did not take, because they have ended
 	mail      atomic.Int64          // bytes that were handed to this loop and not delivered yet
 	interests map[*partition.Topic]interest

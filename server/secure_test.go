@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,13 +10,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/auth"
@@ -256,6 +261,78 @@ func TestSetTLSChangesTheGreeting(t *testing.T) {
 	f(true)
 	require.NoError(t, srv.SetTLS(config))
 	f(false)
+}
+
+// tlsText opens a TLS connection for the text protocol and sends it something.
+func tlsText(t *testing.T, srv *Server, a *authority, says string) *tls.Conn {
+	conn, err := net.Dial("tcp", srv.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	greeting := make([]byte, 1)
+	for greeting[0] != '\n' {
+		_, err = conn.Read(greeting)
+		require.NoError(t, err)
+	}
+	config := a.client()
+	config.ServerName = "localhost"
+	c := tls.Client(conn, config)
+	require.NoError(t, c.SetDeadline(time.Now().Add(waitLimit)))
+	_, err = c.Write([]byte(says))
+	require.NoError(t, err)
+	return c
+}
+
+// Who asks for something and says that nothing more will come is answered.
+func TestTLSPeerThatStopsSendingIsAnswered(t *testing.T) {
+	a := newAuthority(t)
+	srv := startServer(t, Options{TLS: TLSOptions{Config: a.server()}})
+	for range 20 {
+		c := tlsText(t, srv, a, quietProgram+"PING\r\n")
+		require.NoError(t, c.CloseWrite())
+		got, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Equal(t, "PONG\r\n", string(got))
+	}
+}
+
+// Subscribers on TLS connections share the memory of the messages that are on their way to them. Nobody gets another
+// message's bytes, though connections end at any time.
+func TestTLSFanOutWhileSubscribersEnd(t *testing.T) {
+	const messages, size, stay, leave = 300, 100_000, 4, 12
+	a := newAuthority(t)
+	srv := startServer(t, Options{TLS: TLSOptions{Config: a.server()}})
+	var subscribers sync.WaitGroup
+	subscribe := func(most int) {
+		c := tlsText(t, srv, a, quietProgram+"SUB big 1\r\nPING\r\n")
+		r := bufio.NewReader(c)
+		line, err := r.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "PONG\r\n", line)
+		subscribers.Go(func() {
+			defer func() { _ = c.NetConn().Close() }() // without a word
+			got := make([]byte, len(fmt.Sprintf("MSG big 1 %d\r\n\r\n", size))+size)
+			for i := range most {
+				if _, err := io.ReadFull(r, got); !assert.NoError(t, err) {
+					return
+				}
+				payload := got[len(got)-2-size : len(got)-2]
+				assert.Equal(t, size, bytes.Count(payload, []byte{byte(i)}), "message %d", i)
+			}
+		})
+	}
+	for range stay {
+		subscribe(messages)
+	}
+	for i := range leave {
+		subscribe(messages * i / leave)
+	}
+	publisher := tlsText(t, srv, a, quietProgram)
+	for i := range messages {
+		_, err := fmt.Fprintf(publisher, "PUB big %d\r\n%s\r\n", size, bytes.Repeat([]byte{byte(i)}, size))
+		require.NoError(t, err)
+	}
+	subscribers.Wait()
+	require.Zero(t, srv.metrics.panics.Load())
 }
 
 // Shutdown does not wait for those who have not begun.

@@ -1,69 +1,140 @@
 package server
 
 import (
+	"crypto/tls"
 	"net"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// streamTransport is a transport over any net.Conn: an in-memory pipe, or TLS. Its own goroutine writes, so that a peer that
-// does not read blocks nobody. The unread output collects here, where the session sees it.
+// streamTransport is a transport over any net.Conn: an in-memory pipe, or TLS. What the socket of a TLS connection takes
+// is written at once. Everything else collects here, where the session sees it, and a goroutine writes it, so that a
+// peer that does not read blocks nobody.
 type streamTransport struct {
-	conn    net.Conn
-	timeout time.Duration // a write that takes longer ends the connection
+	conn    net.Conn        // the pipe, or the socket
+	tls     *tls.Conn       // what it encrypts goes to keep; nil for none
+	raw     syscall.RawConn // of conn with TLS
+	timeout time.Duration   // a write that takes longer ends the connection
 
 	mu     sync.Mutex // guards the fields below
 	wake   sync.Cond  // of mu: there is something to write, or Close was called
-	out    []*buffer  // what is not being written yet, in pieces of at most streamChunk
-	unsent int        // bytes of out, and those that are being written
+	out    []piece    // what is not being written yet
+	busy   bool       // something is being written
+	part   int        // bytes that are on their way to keep
+	coming int        // bytes that follow at once
+	unsent int        // those, the bytes in out, and those that are being written
 	end    time.Time  // when Close gives up; zero before it was called
+}
+
+// piece is at most streamChunk of what conn gets.
+type piece struct {
+	*buffer
+	data int // bytes that the session wrote; TLS makes more of them
 }
 
 func newStreamTransport(conn net.Conn, timeout time.Duration) *streamTransport {
 	t := &streamTransport{conn: conn, timeout: timeout}
 	t.wake.L = &t.mu
+	if s, ok := conn.(*tlsStream); ok {
+		t.conn, t.tls, t.raw = s.socket.Conn, s.Conn, s.socket.raw
+		s.socket.out = t
+	}
 	return t
 }
 
-// Write keeps a copy of b for the writer.
+// Write writes b, or keeps a copy for the writer.
 func (t *streamTransport) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.end.IsZero() {
-		return 0, net.ErrClosed
+	if err := t.expect(len(b)); err != nil {
+		return 0, err
 	}
-	for rest := b; len(rest) > 0; {
-		piece := t.piece(len(rest))
-		n := min(len(rest), streamChunk-len(piece.B))
-		piece.B = append(piece.B, rest[:n]...)
-		rest = rest[n:]
-	}
-	t.unsent += len(b)
-	t.wake.Signal()
-	return len(b), nil
-}
-
-// piece returns the piece that the next of size bytes go to.
-func (t *streamTransport) piece(size int) *buffer {
-	if n := len(t.out); n > 0 && len(t.out[n-1].B) < streamChunk {
-		return t.out[n-1]
-	}
-	p := takeBuffer(bufferClass(min(size, streamChunk)))
-	t.out = append(t.out, p)
-	return p
+	return t.pass(b)
 }
 
 // Writev is Write for several slices.
-func (t *streamTransport) Writev(bs [][]byte) (int, error) {
-	total := 0
+func (t *streamTransport) Writev(bs [][]byte) (total int, err error) {
 	for _, b := range bs {
-		n, err := t.Write(b)
-		total += n
-		if err != nil {
-			return total, err
+		total += len(b)
+	}
+	if err := t.expect(total); err != nil {
+		return 0, err
+	}
+	for _, b := range bs {
+		if _, err := t.pass(b); err != nil {
+			return 0, err
 		}
 	}
 	return total, nil
+}
+
+// expect begins a write of n bytes.
+func (t *streamTransport) expect(n int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.end.IsZero() {
+		return net.ErrClosed
+	}
+	t.coming = n
+	t.unsent += n
+	return nil
+}
+
+// pass passes a part of a write to keep.
+func (t *streamTransport) pass(b []byte) (int, error) {
+	t.mu.Lock()
+	t.part = len(b)
+	t.coming -= len(b)
+	t.mu.Unlock()
+	if t.tls != nil {
+		return t.tls.Write(b)
+	}
+	return t.keep(b)
+}
+
+// keep gets what conn gets. It keeps a copy for the writer of what the socket does not take.
+func (t *streamTransport) keep(b []byte) (n int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	data := min(len(b), t.part) // a record is longer than its data, so all data is counted with the last one
+	t.part -= data
+	n = t.send(b)
+	t.unsent -= min(n, data)
+	data -= min(n, data)
+	for n < len(b) {
+		p := t.piece(len(b) - n + t.part + t.coming)
+		m := min(len(b)-n, streamChunk-len(p.B))
+		p.B = append(p.B, b[n:n+m]...)
+		p.data += min(m, data)
+		data -= min(m, data)
+		n += m
+		t.wake.Signal()
+	}
+	return n, nil
+}
+
+// send writes to the socket what it takes at once, and returns how much that is. Errors are left to the writer.
+func (t *streamTransport) send(b []byte) (n int) {
+	if t.raw == nil || t.busy || len(t.out) > 0 {
+		return 0
+	}
+	flags := 0
+	if t.part+t.coming > 0 {
+		flags = keepMore
+	}
+	_ = t.raw.Control(func(fd uintptr) {
+		n, _ = unix.SendmsgN(int(fd), b, nil, nil, flags)
+	})
+	return max(n, 0)
+}
+
+// piece returns the piece that the next of about size bytes go to.
+func (t *streamTransport) piece(size int) *piece {
+	if n := len(t.out); n == 0 || len(t.out[n-1].B) == streamChunk {
+		t.out = append(t.out, piece{buffer: takeBuffer(bufferClass(min(size, streamChunk)))})
+	}
+	return &t.out[len(t.out)-1]
 }
 
 // OutboundBuffered returns the bytes that are not written yet.
@@ -75,6 +146,9 @@ func (t *streamTransport) OutboundBuffered() int {
 
 // Close closes the connection when everything is written, or after timeout.
 func (t *streamTransport) Close() error {
+	if t.tls != nil {
+		_ = t.tls.CloseWrite() // tells the peer, behind the output; it fails when that cannot be
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.end.IsZero() {
@@ -97,7 +171,7 @@ func (t *streamTransport) write() {
 		_ = t.conn.Close()
 		_ = t.Close()
 	}()
-	var pieces []*buffer
+	var pieces []piece
 	for {
 		if pieces = t.take(pieces); len(pieces) == 0 {
 			return
@@ -110,24 +184,25 @@ func (t *streamTransport) write() {
 				return
 			}
 			t.mu.Lock()
-			t.unsent -= len(p.B)
+			t.unsent -= p.data
 			t.mu.Unlock()
-			pieces[i] = nil
-			putBuffer(p)
+			pieces[i] = piece{}
+			putBuffer(p.buffer)
 		}
 	}
 }
 
 // take waits for output and returns it, or nothing when Close was called and all is written. written is what the last call
 // returned; take reuses its memory.
-func (t *streamTransport) take(written []*buffer) []*buffer {
+func (t *streamTransport) take(written []piece) []piece {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.busy = false
 	for len(t.out) == 0 && t.end.IsZero() {
 		t.wake.Wait()
 	}
 	pieces := t.out
-	t.out = written[:0]
+	t.out, t.busy = written[:0], true
 	return pieces
 }
 

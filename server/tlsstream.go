@@ -6,8 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,7 +16,7 @@ import (
 const maxTLSRecord = 16 << 10
 
 // tlsStream is a TLS connection that costs few system calls. crypto/tls alone reads a record with two and writes each with
-// one, which wakes the peer for 16 KiB.
+// one, which wakes the peer for 16 KiB. Nothing of it blocks after the handshake but await and Read.
 type tlsStream struct {
 	*tls.Conn
 	socket  *tlsSocket
@@ -76,25 +76,6 @@ func (s *tlsStream) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// Write writes b, with one call for all of its records.
-func (s *tlsStream) Write(b []byte) (int, error) {
-	s.socket.hold(len(b))
-	n, err := s.Conn.Write(b)
-	if sent := s.socket.flush(); err == nil {
-		err = sent
-	}
-	return n, err
-}
-
-// Close tells the peer, unless a write is waiting for it.
-func (s *tlsStream) Close() error {
-	if !s.socket.mu.TryLock() {
-		return s.socket.Conn.Close()
-	}
-	s.socket.mu.Unlock()
-	return s.Conn.Close()
-}
-
 // tlsSocket is the socket below a TLS connection.
 type tlsSocket struct {
 	net.Conn
@@ -103,8 +84,7 @@ type tlsSocket struct {
 	in    *buffer // input that was read; nil for none
 	taken int     // bytes of in that were passed on
 
-	mu  sync.Mutex // guards out, and the order of what is written
-	out *buffer    // records to write together; nil to write each at once
+	out *streamTransport // gets the records; nil during the handshake, when they are written at once
 }
 
 // Read passes on input that was read. Without any it fails as if a deadline had passed, after which crypto/tls can go on.
@@ -157,30 +137,13 @@ func (s *tlsSocket) fill() error {
 	return nil
 }
 
-// Write writes a record, or keeps it for flush.
+// Write passes a record on.
 func (s *tlsSocket) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.out == nil {
-		return s.Conn.Write(b)
+	if s.out != nil {
+		return s.out.keep(b)
 	}
-	s.out.B = append(s.out.B, b...)
-	return len(b), nil
+	return s.Conn.Write(b)
 }
 
-// hold keeps the next records, of size bytes of data, until flush.
-func (s *tlsSocket) hold(size int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.out = takeBuffer(bufferClass(size + size/64 + leastBuffer)) // each record has a header and a tag
-}
-
-// flush writes the records that were kept. Others wait until it is done.
-func (s *tlsSocket) flush() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, err := s.Conn.Write(s.out.B)
-	putBuffer(s.out)
-	s.out = nil
-	return err
-}
+// SetWriteDeadline does nothing: crypto/tls sets one when it tells the peer of the end, but does not write that itself.
+func (s *tlsSocket) SetWriteDeadline(time.Time) error { return nil }

@@ -96,62 +96,88 @@ func TestTLSInputArrives(t *testing.T) {
 	}
 }
 
-func TestTLSOutputArrives(t *testing.T) {
-	client, server := tlsPair(t, tls.VersionTLS13, 1<<20)
-	for range 50 {
-		data := randomBytes(1 + rand.IntN(streamChunk))
-		sent := make(chan error, 1)
-		go func() {
-			_, err := server.Write(data)
-			sent <- err
-		}()
-		got := make([]byte, len(data))
-		_, err := io.ReadFull(client, got)
-		require.NoError(t, err)
-		require.NoError(t, <-sent)
-		require.True(t, bytes.Equal(data, got))
-		require.Nil(t, server.socket.out)
-	}
-	require.NoError(t, server.Close())
-	_, err := client.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF, "the peer was told")
+// writing starts the writer of a transport. ended is closed at its end.
+func writing(conn net.Conn) (tr *streamTransport, ended chan struct{}) {
+	tr, ended = newStreamTransport(conn, waitLimit), make(chan struct{})
+	go func() {
+		tr.write()
+		close(ended)
+	}()
+	return tr, ended
 }
 
-// A peer that does not read does not hold up Close.
-func TestTLSCloseDuringAWrite(t *testing.T) {
-	_, server := tlsPair(t, tls.VersionTLS13, 1<<20)
-	ended := make(chan error, 1)
-	go func() {
-		var err error
-		for data := make([]byte, streamChunk); err == nil; {
-			_, err = server.Write(data)
+func TestTLSOutputArrives(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client, server := tlsPair(t, version, 1<<20)
+		tr, ended := writing(server)
+		var want []byte
+		for range 100 {
+			parts := [][]byte{randomBytes(rand.IntN(100)), randomBytes(rand.IntN(1 << rand.IntN(19))), {'x'}}
+			want = append(want, bytes.Join(parts, nil)...)
+			_, err := tr.Writev(parts)
+			require.NoError(t, err)
 		}
-		ended <- err
-	}()
-	waits := func() bool { // for a while
-		for range 50 {
-			if server.socket.mu.TryLock() {
-				server.socket.mu.Unlock()
-				return false
-			}
-			time.Sleep(time.Millisecond)
-		}
-		return true
+		large := make([]byte, 16<<20) // more than the sockets take
+		want = append(want, large...)
+		_, err := tr.Write(large)
+		require.NoError(t, err)
+		require.Positive(t, tr.OutboundBuffered())
+		require.NoError(t, tr.Close())
+		_, err = tr.Write([]byte("x"))
+		require.ErrorIs(t, err, net.ErrClosed)
+		got, err := io.ReadAll(client)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, got))
+		<-ended
+		require.Zero(t, tr.OutboundBuffered())
 	}
-	require.Eventually(t, waits, waitLimit, time.Millisecond)
-	require.NoError(t, server.Close())
-	require.ErrorIs(t, <-ended, net.ErrClosed)
+}
+
+// The peer is told of the end, so that it can tell it from output that somebody cut off.
+func TestTLSPeerIsToldOfTheEnd(t *testing.T) {
+	for version, alert := range map[uint16]byte{tls.VersionTLS12: 21, tls.VersionTLS13: 23} {
+		client, server := tlsPair(t, version, 1<<20)
+		tr, ended := writing(server)
+		_, err := tr.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = io.ReadFull(client, make([]byte, 1))
+		require.NoError(t, err)
+		require.NoError(t, tr.Close())
+		<-ended
+		record, err := io.ReadAll(client.NetConn()) // crypto/tls takes any end for one
+		require.NoError(t, err)
+		require.NotEmpty(t, record)
+		require.Equal(t, alert, record[0])
+	}
+}
+
+// What the session sees of its output is what it wrote, without what TLS adds: otherwise every further message would look as
+// if the peer had read something.
+func TestTLSOutputIsCountedAsWritten(t *testing.T) {
+	_, server := tlsPair(t, tls.VersionTLS13, 1<<20)
+	tr, ended := writing(server)
+	_, err := tr.Write(make([]byte, 16<<20)) // more than the sockets take
+	require.NoError(t, err)
+	stuck := func() bool { // for a while
+		before := tr.OutboundBuffered()
+		time.Sleep(50 * time.Millisecond)
+		return tr.OutboundBuffered() == before
+	}
+	require.Eventually(t, stuck, waitLimit, time.Millisecond)
+	before := tr.OutboundBuffered()
+	for range 1000 {
+		_, err = tr.Write([]byte("x"))
+		require.NoError(t, err)
+	}
+	require.Equal(t, before+1000, tr.OutboundBuffered())
+	require.NoError(t, server.Close(), "does not wait for the peer")
+	<-ended
 }
 
 // What is written to a stream arrives in order, whatever the sizes, and is counted until it was written.
 func TestStreamOutputArrives(t *testing.T) {
 	ours, theirs := net.Pipe()
-	tr := newStreamTransport(ours, waitLimit)
-	done := make(chan struct{})
-	go func() {
-		tr.write()
-		close(done)
-	}()
+	tr, ended := writing(ours)
 	var want []byte
 	for range 200 {
 		b := randomBytes(rand.IntN(1 << rand.IntN(18)))
@@ -165,7 +191,7 @@ func TestStreamOutputArrives(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got))
 	require.NoError(t, tr.Close())
-	<-done
+	<-ended
 	require.Zero(t, tr.OutboundBuffered())
 }
 
