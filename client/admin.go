@@ -32,7 +32,8 @@ func (c *Client) EnsureTopic(ctx context.Context, name string, o TopicOptions) (
 }
 
 // AlterTopic changes the settings of a topic, and adds partitions when o.Partitions is greater than
-// their number. Partitions cannot be removed.
+// their number. Partitions cannot be removed. The error is wire.CodeTopicNotFound when there is no such topic, and
+// wire.CodeInvalid for settings and numbers that are not possible; then nothing is changed.
 func (c *Client) AlterTopic(ctx context.Context, name string, o TopicOptions) (wire.TopicInfo, error) {
 	return c.changeTopic(ctx, call{op: wire.OpAlterTopic}, name, o)
 }
@@ -47,7 +48,8 @@ func (c *Client) changeTopic(ctx context.Context, r call, name string, o TopicOp
 	return info, err
 }
 
-// DeleteTopic removes a topic with all its messages, groups and queues.
+// DeleteTopic removes a topic with all its messages, groups and queues. The error is wire.CodeTopicNotFound when there is
+// no such topic.
 func (c *Client) DeleteTopic(ctx context.Context, name string) error {
 	m := wire.TopicName{Topic: name}
 	return c.named(ctx, call{op: wire.OpDeleteTopic, once: true}, name, m.Append, nil)
@@ -67,7 +69,7 @@ func (c *Client) PurgeTopic(ctx context.Context, name string, partition int, bef
 // PurgeAll is the offset that makes PurgeTopic remove every visible message.
 const PurgeAll uint64 = math.MaxUint64
 
-// Topic describes one topic.
+// Topic describes one topic. The error is wire.CodeTopicNotFound when it does not exist; it is not created.
 func (c *Client) Topic(ctx context.Context, name string) (info wire.TopicInfo, err error) {
 	m := wire.TopicName{Topic: name}
 	err = c.named(ctx, call{op: wire.OpDescribeTopic}, name, m.Append, info.Parse)
@@ -99,7 +101,8 @@ func (c *Client) Groups(ctx context.Context, group string) (infos []wire.GroupIn
 	return infos, err
 }
 
-// DeleteGroup deletes a group or queue on one topic, or on all topics when topic is empty.
+// DeleteGroup deletes a group or queue on one topic, or on all topics when topic is empty. The error is wire.CodeFenced
+// while the group has members there, and wire.CodeGroupNotFound when there is no such group or queue.
 func (c *Client) DeleteGroup(ctx context.Context, group, topic string) error {
 	m := wire.DeleteGroup{Group: group, Topic: topic}
 	return c.named(ctx, call{op: wire.OpDeleteGroup, once: true}, topic, m.Append, nil)

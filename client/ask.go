@@ -56,8 +56,8 @@ type answered struct {
 // Request sends m to m.Subject and waits for one answer, within ctx and Options.RequestTimeout. The
 // error is ErrNoResponders, at once, when nobody listens to the subject; a *ReplyError when the
 // answer reports an error; and ErrUnknownOutcome when the connection broke before the answer, or the
-// broker took away the right to hear answers. When
-// a topic is bound to the subject, the message is stored and the answer is JSON that says where.
+// broker took away the right to hear answers. When a topic is bound to the subject, the message is stored and
+// the answer is JSON that says where. m is copied before Request waits, and the caller may keep the answer.
 func (c *Client) Request(ctx context.Context, m *Message) (*Message, error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()

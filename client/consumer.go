@@ -158,7 +158,8 @@ func (k *Consumer) fail(err error) {
 }
 
 // Messages iterates over the messages until the stream or ctx ends; the last step then holds the
-// error. A step for a skipped range has an error too, as for Next, and does not end the iteration.
+// error. A step for a skipped range has an error too, as for Next, and does not end the iteration. A message is valid
+// until the next step; see Message.Clone.
 func (k *Consumer) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		for {

@@ -12,7 +12,8 @@ import (
 // the topic places the key. The error is wire.CodeKeyNotFound when there is no such message, when
 // the latest one has no value, or when its time to live is over; it is wire.CodeInvalid when the
 // topic is not compacted. The first Get in a partition makes the broker read all of it. A client notices within
-// 30 s that partitions were added, when it publishes as well as here; messages stay where they are.
+// 30 s that partitions were added, when it publishes as well as here; messages stay where they are. The caller may keep
+// the message.
 func (c *Client) Get(ctx context.Context, topic string, key []byte) (*Message, error) {
 	if len(key) > wire.MaxKeyBytes {
 		we := wire.Errorf(wire.CodeTooLarge, "a key has at most %d bytes", wire.MaxKeyBytes)

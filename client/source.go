@@ -194,6 +194,7 @@ type PanicError struct {
 	Stack []byte // the stack trace of the panic
 }
 
+// Error returns the value, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
 
 // guard wraps h in the source's middleware, and turns panics into errors.
