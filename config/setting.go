@@ -55,7 +55,7 @@ func (c *Config) brokerSettings() []Setting {
 		{"broker.replication_factor", "replication-factor", "copies of each message; more than 1 needs cluster mode", integer{&b.ReplicationFactor, 1, 64}},
 		{"broker.default_topic_partitions", "default-topic-partitions", "partitions of a topic created without a number", integer{&b.DefaultTopicPartitions, 1, wire.MaxPartitions}},
 		{"broker.auto_create_topics", "auto-create-topics", "create a missing topic on the first publish", boolean{&b.AutoCreateTopics}},
-		{"broker.hash", "hash", "how keys choose partitions of new topics: xxhash64, murmur2 or sum", choice(&b.Hash, "", "xxhash64", "murmur2", "sum")},
+		{"broker.hash", "hash", "how keys choose partitions of new topics: xxhash64 (the default), murmur2 or sum", choice(&b.Hash, "", "xxhash64", "murmur2", "sum")},
 		{"broker.loops", "loops", "event loops, 0 for one less than the cores", integer{&b.Loops, 0, 256}},
 		{"broker.partition", "partition", "the partition this broker owns, with total-partitions; a pod name like rafka-2 works too", ordinal{&b.Partition}},
 		{"broker.total_partitions", "total-partitions", "brokers that share the topics, one partition each; 0 for off", integer{&b.TotalPartitions, 0, wire.MaxPartitions}},
@@ -68,7 +68,7 @@ func (c *Config) storageSettings() []Setting {
 	return []Setting{
 		{"storage.type", "storage", "file, or in_memory to keep nothing across a restart", kind},
 		{"storage.dir", "data", "directory of the data", text{&c.Storage.Dir}},
-		{"storage.durability", "durability", "minimum that an acknowledgement promises: memory, os or disk", choice(&c.Storage.Durability, "", "memory", "os", "disk")},
+		{"storage.durability", "durability", "minimum that an acknowledgement promises: memory, os or disk; the default is disk with files, and memory without", choice(&c.Storage.Durability, "", "memory", "os", "disk")},
 		{"storage.segment_bytes", "segment-bytes", "size of a segment file, such as 64MiB; 0 for the broker's choice", size{&c.Storage.SegmentBytes, 0, 1 << 30}},
 		{"storage.memory_bytes", "memory-bytes", "budget of messages held in memory, such as 1GiB; 0 for a quarter of the machine's or container's, at most 1 GiB", size{&c.Storage.MemoryBytes, 0, maxSize}},
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"github.com/rafka-mq/rafka/client"
 )
 
 // cli is one run of the command line: its streams, and the flags that all commands share.
@@ -227,6 +229,12 @@ func positive(cmd *cobra.Command, names ...string) error {
 	return nil
 }
 
+// partitionFlag adds the flag --partition. Without it p is client.AllPartitions, which the help does not show.
+func partitionFlag(fs *pflag.FlagSet, p *int, usage string) {
+	fs.IntVarP(p, "partition", "p", client.AllPartitions, usage)
+	fs.Lookup("partition").DefValue = "0"
+}
+
 // onlySubcommands is the body of a command that only has subcommands.
 func onlySubcommands(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -250,7 +258,11 @@ func between(low, high int, what string) cobra.PositionalArgs {
 			return usagef(cmd, "%s is missing", what)
 		}
 		if len(args) > high {
-			return usagef(cmd, "%q is one argument too many", args[high])
+			f := usagef(cmd, "%q is one argument too many", args[high])
+			if args[high] == "true" || args[high] == "false" {
+				f.hint = "a flag that is true or false takes its value behind =, as in --flag=" + args[high]
+			}
+			return f
 		}
 		return nil
 	}

@@ -97,7 +97,16 @@ func (r *groupRow) memberCount() any {
 }
 
 func seconds(s float64) string {
-	return time.Duration(s * float64(time.Second)).Round(time.Millisecond).String()
+	return rounded(time.Duration(s*float64(time.Second)), time.Millisecond)
+}
+
+// rounded returns a duration for a table. Long ones are in days and hours.
+func rounded(d, to time.Duration) string {
+	const day = 24 * time.Hour
+	if d = d.Round(to); d < 2*day {
+		return d.String()
+	}
+	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 }
 
 func (c *cli) groupCommand() *cobra.Command {
@@ -194,7 +203,7 @@ func ago(at time.Time) string {
 	if at.IsZero() {
 		return "-"
 	}
-	return max(0, time.Since(at)).Round(time.Second).String() + " ago"
+	return rounded(max(0, time.Since(at)), time.Second) + " ago"
 }
 
 // holder says who reads a partition, or why nobody does.
@@ -252,7 +261,7 @@ func (c *cli) groupMembersCommand() *cobra.Command {
 }
 
 func wholeSeconds(s float64) string {
-	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
+	return rounded(time.Duration(s*float64(time.Second)), time.Second)
 }
 
 // shownRuns is how many runs of partitions of a member a table lists.

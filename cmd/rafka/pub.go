@@ -127,7 +127,7 @@ topic/partition#id, the name by which rafka sched shows and cancels the message.
 func (p *publication) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&p.key, "key", "k", "", "key of the message; it chooses the partition")
 	fs.StringArrayVarP(&p.headers, "header", "H", nil, "header, name=value; may be repeated")
-	fs.IntVarP(&p.partition, "partition", "p", -1, "partition to publish to, instead of that of the key")
+	partitionFlag(fs, &p.partition, "partition to publish to, instead of that of the key")
 	fs.StringVarP(&p.file, "file", "f", "", "read the message or the lines from this file; - is stdin")
 	fs.BoolVar(&p.lines, "lines", false, "publish every line of stdin or of the file as a message")
 	fs.StringVar(&p.durability, "durability", "default", "durability to wait for: none, memory, os or disk; default: that of the topic, which is also the minimum")

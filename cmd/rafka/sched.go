@@ -77,7 +77,7 @@ func dueIn(d time.Duration) string {
 	if d <= 0 {
 		return "now"
 	}
-	return max(d.Round(time.Second), time.Second).String()
+	return rounded(max(d, time.Second), time.Second)
 }
 
 func (c *cli) schedListCommand() *cobra.Command {
@@ -105,7 +105,7 @@ func (c *cli) schedListCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVarP(&limit, "count", "n", 100, "at most this many; 0 for all")
-	cmd.Flags().IntVarP(&partition, "partition", "p", client.AllPartitions, "only those of this partition")
+	partitionFlag(cmd.Flags(), &partition, "only those of this partition")
 	return cmd
 }
 

@@ -71,7 +71,7 @@ bytes that are not text are base64; with -o raw the value alone. Nothing is comm
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&r.from, "from", "end", "where to start: "+positionHelp+"; or a range A:B")
-	fs.IntVarP(&r.partition, "partition", "p", -1, "read only this partition")
+	partitionFlag(fs, &r.partition, "read only this partition")
 	fs.StringArrayVar(&r.filters, "filter", nil, "only messages with this header: name, !name, name=value, name!=value or name^=prefix; may be repeated")
 	fs.IntVarP(&r.limit, "count", "n", 0, "end after this many messages")
 	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
