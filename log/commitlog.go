@@ -85,7 +85,7 @@ type commitLog struct {
 	scratch [chunkAlign + headerBytes]byte // memory of append
 	mem     []byte                         // memory of head and buf; whole pages
 	head    []byte                         // the first page of the file
-	buf     []byte                         // bytes that are not in the file yet, behind those that share the first page with them
+	buf     []byte                         // bytes that are not in the file yet, behind those of their first page that are
 	bufPos  int64                          // position of buf[0] in the file, the start of a page
 }
 

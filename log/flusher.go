@@ -224,7 +224,8 @@ func (s *Store) collectLocked() []job {
 	return jobs
 }
 
-// job returns the log's part of a round, with references of the slabs it needs. The job's spans are appended to spans; all is the result.
+// job returns the log's part of a round, with references of the slabs it needs. The job's spans are appended to spans; all
+// is the result.
 func (l *Log) job(spans []span) (j job, all []span) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

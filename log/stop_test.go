@@ -86,26 +86,7 @@ func TestAStopEndsACheckpoint(t *testing.T) {
 			o.MemoryBytes, o.CommitFileBytes, o.CommitLogBytes = 128<<20, 1<<20, 64<<20
 			s := open(t, o)
 			files := fill(t, s)
-			var made atomic.Int64
-			begun, stopping := make(chan struct{}), make(chan struct{})
-			disk.Fail(func(op faultfs.Op, name string) error {
-				if op == faultfs.OpOpen && strings.Contains(name, ".seg") && made.Add(1) == 100 {
-					close(begun)
-					<-stopping
-				}
-				return nil
-			})
-			var wg sync.WaitGroup
-			var filed, closed error
-			wg.Go(func() { filed = s.Checkpoint() })
-			<-begun
-			wg.Go(func() { closed = s.Close() })
-			eventually(t, "stopping", s.Stopping)
-			close(stopping)
-			wg.Wait()
-			require.ErrorIs(t, filed, log.ErrClosed)
-			require.NoError(t, closed)
-			require.Less(t, int(made.Load()), files/2)
+			require.Less(t, opensOfAStop(t, disk, s), files/2)
 
 			s = openStill(t, disk)
 			entries := 0
@@ -121,4 +102,28 @@ func TestAStopEndsACheckpoint(t *testing.T) {
 			require.True(t, report.OK(), "%v", report.Damage)
 		})
 	}
+}
+
+// opensOfAStop begins a checkpoint, and stops the store when that has opened 100 segments. It returns how many it opens.
+func opensOfAStop(t *testing.T, disk *faultfs.Disk, s *log.Store) int {
+	var opened atomic.Int64
+	begun, stopping := make(chan struct{}), make(chan struct{})
+	disk.Fail(func(op faultfs.Op, name string) error {
+		if op == faultfs.OpOpen && strings.Contains(name, ".seg") && opened.Add(1) == 100 {
+			close(begun)
+			<-stopping
+		}
+		return nil
+	})
+	var wg sync.WaitGroup
+	var filed, closed error
+	wg.Go(func() { filed = s.Checkpoint() })
+	<-begun
+	wg.Go(func() { closed = s.Close() })
+	eventually(t, "stopping", s.Stopping)
+	close(stopping)
+	wg.Wait()
+	require.ErrorIs(t, filed, log.ErrClosed)
+	require.NoError(t, closed)
+	return int(opened.Load())
 }

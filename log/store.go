@@ -157,8 +157,7 @@ func (s *Store) abandon() {
 }
 
 // Close refuses further appends, flushes everything, files it when that takes few files, and releases the directory. It
-// calls the hooks meanwhile.
-// Chunks stay valid until they are released. The error says what could not be made durable.
+// calls the hooks meanwhile. Chunks stay valid until they are released. The error says what could not be made durable.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -201,8 +200,8 @@ func (s *Store) Close() error {
 // which need not replay it. But a file costs a flush, about 1 ms, and replaying what is in a small one next to nothing.
 const filesAtStop = 256
 
-// settleLocked makes everything durable: in segments when that takes few files, and otherwise, or when that fails, in the commit
-// log. What neither takes is in the error. The caller holds filing.
+// settleLocked makes everything durable: in segments when that takes few files, and otherwise, or when that fails, in the
+// commit log. What neither takes is in the error. The caller holds filing.
 func (s *Store) settleLocked() error {
 	s.runRound()
 	if s.filesLeft() > filesAtStop && s.Sync() == nil {
@@ -302,7 +301,8 @@ func (s *Store) Sync() error {
 		return nil
 	}
 	more := max(0, len(behind)-namedLogs)
-	return fmt.Errorf("not durable are the ends of %s and %d more logs: %w", strings.Join(behind[:len(behind)-more], ", "), more, why)
+	names := strings.Join(behind[:len(behind)-more], ", ")
+	return fmt.Errorf("not durable are the ends of %s and %d more logs: %w", names, more, why)
 }
 
 // namedLogs is how many logs an error names.

@@ -152,7 +152,8 @@ func checkSubjects(topics map[string]*Topic, bound []*Topic, name string, c *Con
 		for _, s := range c.subjects(name) {
 			for _, other := range t.Config().subjects(t.name) {
 				if subject.Overlap([]byte(s), []byte(other)) {
-					return wire.Errorf(wire.CodeInvalid, "subject %q of topic %q overlaps %q of topic %q (setting subjects; none binds nothing)",
+					return wire.Errorf(wire.CodeInvalid,
+						"subject %q of topic %q overlaps %q of topic %q (setting subjects; none binds nothing)",
 						s, name, other, t.name)
 				}
 			}

@@ -116,7 +116,9 @@ func (p *Partition) bury() error {
 // buryAll buries dead letters, except those that are there already, and returns the offsets of those that are done:
 // also of those that were lost to retention or damage, that nobody can decode, or that exceed max_record_bytes by so
 // much, in a compressed batch, that they cannot be stored by themselves.
-func (p *Partition) buryAll(target *Topic, queue string, dead []group.Dead, there map[uint64]bool) (done []uint64, err error) {
+func (p *Partition) buryAll(
+	target *Topic, queue string, dead []group.Dead, there map[uint64]bool,
+) (done []uint64, err error) {
 	told := uint64(0) // end of the damage that was logged
 	for i := range dead {
 		d := &dead[i]

@@ -27,7 +27,9 @@ const (
 )
 
 // leaseOrderedLocked is Lease for a queue with order by key: it leases, with take, and learns keys in turns.
-func (p *Partition) leaseOrderedLocked(dst []group.Lease, q *group.Queue, limit int, visible uint64, take takeFunc) ([]group.Lease, error) {
+func (p *Partition) leaseOrderedLocked(
+	dst []group.Lease, q *group.Queue, limit int, visible uint64, take takeFunc,
+) ([]group.Lease, error) {
 	had := len(dst)
 	for looked := 0; ; looked += len(p.keys) {
 		dst = take(dst, limit-leased(dst[had:]))

@@ -67,7 +67,8 @@ func (ps *producers) check(pr wire.Producer, count uint32) (stored *run, err err
 			return r, nil
 		}
 	}
-	return nil, wire.Errorf(wire.CodeInvalid, "producer %x sent record %d before, in a batch that is not remembered", pr.ID, pr.Sequence)
+	return nil, wire.Errorf(wire.CodeInvalid,
+		"producer %x sent record %d before, in a batch that is not remembered", pr.ID, pr.Sequence)
 }
 
 // note remembers a stored batch. The caller holds mu.

@@ -57,7 +57,9 @@ func (p *Partition) queueLocked(name string) (*group.Queue, error) {
 // messages, each in offset order. A lease of 0 is the policy's. dst is unchanged when nothing can be delivered now or
 // the queue is paused. The error is ErrKeys when LearnKeys has to be called first, and otherwise a *wire.Error:
 // CodeGroupNotFound when the queue does not exist.
-func (p *Partition) Lease(dst []group.Lease, name string, limit int, lease time.Duration, owner uint64, now time.Time) ([]group.Lease, error) {
+func (p *Partition) Lease(
+	dst []group.Lease, name string, limit int, lease time.Duration, owner uint64, now time.Time,
+) ([]group.Lease, error) {
 	if err := p.Err(); err != nil {
 		return dst, err
 	}

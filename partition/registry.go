@@ -637,7 +637,8 @@ func (r *Registry) withdraw(t *Topic) {
 // checkLevel refuses what needs a data directory when there is none.
 func (r *Registry) checkLevel(c Config) error {
 	if !r.durable && c.Level > wire.LevelMemory {
-		return wire.Errorf(wire.CodeUnsupported, "durability %s needs a data directory; this broker keeps data in memory only", c.Level)
+		return wire.Errorf(wire.CodeUnsupported,
+			"durability %s needs a data directory; this broker keeps data in memory only", c.Level)
 	}
 	if !r.durable && c.Compact {
 		return wire.Errorf(wire.CodeUnsupported, "compaction needs a data directory; this broker keeps data in memory only")
@@ -652,10 +653,12 @@ func (r *Registry) checkPartitions(have, want int) error {
 		return wire.Errorf(wire.CodeInvalid, "a topic has 1 to %d partitions, not %d", wire.MaxPartitions, want)
 	}
 	if r.opts.Total > 0 && want != r.opts.Total {
-		return wire.Errorf(wire.CodeInvalid, "this broker owns partition %d of %d: topics have %d partitions", r.opts.Own, r.opts.Total, r.opts.Total)
+		return wire.Errorf(wire.CodeInvalid,
+			"this broker owns partition %d of %d: topics have %d partitions", r.opts.Own, r.opts.Total, r.opts.Total)
 	}
 	if total := r.partitions + want - have; total > r.opts.MaxPartitions {
-		return wire.Errorf(wire.CodeLimit, "the broker has room for %d partitions; this would make %d", r.opts.MaxPartitions, total)
+		return wire.Errorf(wire.CodeLimit,
+			"the broker has room for %d partitions; this would make %d", r.opts.MaxPartitions, total)
 	}
 	return nil
 }
@@ -684,9 +687,11 @@ func (r *Registry) NotFound(name string) *wire.Error {
 
 // NoPartition returns the error for a partition number that a topic does not have.
 func NoPartition(t *Topic, number uint16) *wire.Error {
-	return wire.Errorf(wire.CodePartitionNotFound, "topic %q has partitions 0 to %d, not %d", t.name, len(t.Partitions())-1, number)
+	return wire.Errorf(wire.CodePartitionNotFound,
+		"topic %q has partitions 0 to %d, not %d", t.name, len(t.Partitions())-1, number)
 }
 
 func (r *Registry) notOwner(p *Partition) *wire.Error {
-	return wire.Errorf(wire.CodeNotOwner, "this broker owns partition %d of %d; %s belongs to another broker", r.opts.Own, r.opts.Total, p)
+	return wire.Errorf(wire.CodeNotOwner,
+		"this broker owns partition %d of %d; %s belongs to another broker", r.opts.Own, r.opts.Total, p)
 }

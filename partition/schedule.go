@@ -385,7 +385,9 @@ type ScheduledBatch struct {
 // message alone. Otherwise it starts behind the message with afterDue and afterID, and returns at most limit messages
 // of together at most maxBytes, or one that is larger. total is the number of all that wait. It may wait for the disk,
 // so it must not be called on an event loop.
-func (p *Partition) Scheduled(id uint64, afterDue int64, afterID uint64, limit, maxBytes int) (list []ScheduledBatch, total int, err error) {
+func (p *Partition) Scheduled(
+	id uint64, afterDue int64, afterID uint64, limit, maxBytes int,
+) (list []ScheduledBatch, total int, err error) {
 	if err := p.Err(); err != nil {
 		return nil, 0, err
 	}

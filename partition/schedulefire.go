@@ -144,7 +144,8 @@ func (s *schedule) lose(it scheduled, err error) {
 
 func (s *schedule) reportLost(it scheduled, err error) {
 	s.all.lost.Add(it.count())
-	s.all.logger.Error("scheduled messages lost", "topic", s.target.topic.name, "partition", s.target.number, "offset", it.at(), "count", it.count(), "err", err)
+	s.all.logger.Error("scheduled messages lost", "topic", s.target.topic.name, "partition", s.target.number,
+		"offset", it.at(), "count", it.count(), "err", err)
 }
 
 // newReady copies a batch and stamps it with its sequence number.

@@ -73,7 +73,8 @@ func (s *schedule) load() error {
 // served without it.
 func (s *schedule) setAside(err error) {
 	s.failed.Store(wire.Errorf(wire.CodeReadOnly, "scheduled messages of %s cannot be read: %v", s.target, err))
-	s.all.logger.Error("scheduled messages cannot be read", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
+	s.all.logger.Error("scheduled messages cannot be read",
+		"topic", s.target.topic.name, "partition", s.target.number, "err", err)
 }
 
 // newerEntry is the error for an entry whose kind this version does not know.

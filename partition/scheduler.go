@@ -43,7 +43,8 @@ type scheduler struct {
 
 func newScheduler(o *Options) *scheduler {
 	sc := &scheduler{
-		logger: o.Logger, limit: int64(o.MaxScheduled), fired: o.Fired, wake: make(chan struct{}, 1), all: map[*schedule]struct{}{},
+		logger: o.Logger, limit: int64(o.MaxScheduled), fired: o.Fired,
+		wake: make(chan struct{}, 1), all: map[*schedule]struct{}{},
 	}
 	sc.clock = newSlewClock(o.Now, func(by time.Duration) {
 		sc.logger.Warn("the wall clock jumped; scheduled messages follow it slowly", "took", by)

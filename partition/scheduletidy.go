@@ -48,7 +48,8 @@ func (s *schedule) tidy(now time.Time) {
 	s.noted = notedProducers{}
 	low = min(low, below)
 	if err := s.store.log.TruncatePrefix(low); err != nil {
-		s.all.logger.Warn("companion log keeps what is done", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
+		s.all.logger.Warn("companion log keeps what is done",
+			"topic", s.target.topic.name, "partition", s.target.number, "err", err)
 		return
 	}
 	s.cut = low

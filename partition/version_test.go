@@ -40,48 +40,54 @@ func TestAStartThatFindsANewerVersionChangesNothing(t *testing.T) {
 		"used numbers":           {kind: wire.KindState, entry: "RP\x02"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			disk := faultfs.New()
+			disk := diskWith(t, c.meta, c.state, c.kind, c.entry)
+			before := disk.Clone()
 			o := log.Options{FS: disk, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20}
-			s, err := log.Open(o)
-			require.NoError(t, err)
-			r, err := Open(s, true, Options{})
-			require.NoError(t, err)
-			topic, err := r.Create("orders", 1, nil)
-			require.NoError(t, err)
-			p := topic.Partition(0)
-			publish(t, p, "a")
-			id, l := p.id, p.log
-			if c.meta {
-				id, l = wire.Identity{}, r.meta
-			}
-			if c.state != "" {
-				l.SetConfig(log.Config{State: func() ([]byte, uint64) { return []byte(c.state), l.Positions().NextIndex - 1 }})
-				require.NoError(t, s.Checkpoint())
-				require.ErrorIs(t, CheckState(id, []byte(c.state)), log.ErrVersion)
-			} else {
-				_, _, err = l.Append(log.Batch{Kind: c.kind, Term: term, Payload: wire.AppendPayload(nil, []byte(c.entry))})
-				require.NoError(t, err)
-			}
-			require.NoError(t, s.Sync())
-			killed := disk.Clone()
-			r.Close()
-			require.NoError(t, s.Close())
-
-			before := killed.Clone()
-			o.FS, o.RefuseState, o.RefuseEntry = killed, RefuseState, RefuseEntry
-			_, err = log.Open(o)
+			o.RefuseState, o.RefuseEntry = RefuseState, RefuseEntry
+			_, err := log.Open(o)
 			require.ErrorIs(t, err, log.ErrVersion)
-			require.Equal(t, before.Names(), killed.Names())
+			require.Equal(t, before.Names(), disk.Names())
 			for _, name := range before.Names() {
-				require.Equal(t, before.Bytes(name), killed.Bytes(name), name)
+				require.Equal(t, before.Bytes(name), disk.Bytes(name), name)
 			}
 
 			o.RefuseState, o.RefuseEntry = nil, nil // whoever does not ask is refused later
-			s, err = log.Open(o)
+			s, err := log.Open(o)
 			require.NoError(t, err)
 			_, err = Open(s, true, Options{})
 			require.ErrorIs(t, err, log.ErrVersion)
 			require.NoError(t, s.Close())
 		})
 	}
+}
+
+// diskWith returns the disk of a killed broker whose metadata, or only partition, has a state in its checkpoint or, without
+// one, an entry behind it.
+func diskWith(t *testing.T, meta bool, state string, kind wire.Kind, entry string) *faultfs.Disk {
+	disk := faultfs.New()
+	s, err := log.Open(log.Options{FS: disk, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
+	require.NoError(t, err)
+	r, err := Open(s, true, Options{})
+	require.NoError(t, err)
+	topic, err := r.Create("orders", 1, nil)
+	require.NoError(t, err)
+	p := topic.Partition(0)
+	publish(t, p, "a")
+	id, l := p.id, p.log
+	if meta {
+		id, l = wire.Identity{}, r.meta
+	}
+	if state != "" {
+		l.SetConfig(log.Config{State: func() ([]byte, uint64) { return []byte(state), l.Positions().NextIndex - 1 }})
+		require.NoError(t, s.Checkpoint())
+		require.ErrorIs(t, CheckState(id, []byte(state)), log.ErrVersion)
+	} else {
+		_, _, err = l.Append(log.Batch{Kind: kind, Term: term, Payload: wire.AppendPayload(nil, []byte(entry))})
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Sync())
+	killed := disk.Clone()
+	r.Close()
+	require.NoError(t, s.Close())
+	return killed
 }
