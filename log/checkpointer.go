@@ -574,7 +574,10 @@ func (l *Log) removeJunk() error {
 // filing.
 func (s *Store) removeStale() error {
 	var errs []error
-	s.gone = s.discard(s.gone, s.removeDir, &errs)
+	if len(s.gone) > 0 {
+		s.gone = s.discard(s.gone, s.removeDir, &errs)
+		errs = append(errs, s.options.FS.SyncDir(path.Join(s.options.Dir, partitionsDir)))
+	}
 	for _, l := range s.openLogs() {
 		l.mu.Lock()
 		stale := l.stale

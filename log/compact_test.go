@@ -581,7 +581,7 @@ func (f *openingFS) Open(name string, write, create bool) (log.File, error) {
 func TestWhatIsRemovedDuringACompactionIsNoDamage(t *testing.T) {
 	for _, remove := range []func(c *compacted) error{
 		func(c *compacted) error { return c.l.TruncatePrefix(c.l.Positions().Next) },
-		func(c *compacted) error { return c.s.RemoveLog(c.l.Identity()) },
+		func(c *compacted) error { return c.s.RemoveLogs(c.l.Identity()) },
 	} {
 		for at, removed := 0, true; removed; at++ { // before each file that the pass opens
 			var said bytes.Buffer

@@ -325,7 +325,7 @@ func interruptedDisk(t *testing.T) *faultfs.Disk {
 	appendN(t, other, 0, 20)
 	require.NoError(t, s.Checkpoint())
 	disk.Fail(failOn(faultfs.OpRemove, "/partitions/", 1))
-	require.Error(t, s.RemoveLog(l.Identity()))
+	require.Error(t, s.RemoveLogs(l.Identity()))
 	disk.Fail(nil)
 	b := data(20, 1, 50)
 	b.Kind, b.Count = wire.KindState, 0

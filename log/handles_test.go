@@ -98,7 +98,7 @@ func TestFilesAreClosed(t *testing.T) {
 	s.Forget()
 	require.Len(t, readAll(t, a), 240)
 	require.NotZero(t, h.count(log.DirOf(a.Identity())), "for the next reader")
-	require.NoError(t, s.RemoveLog(a.Identity()))
+	require.NoError(t, s.RemoveLogs(a.Identity()))
 	require.Zero(t, h.count(log.DirOf(a.Identity())))
 
 	appendN(t, b, 240, 10)

@@ -166,7 +166,7 @@ func TestMemoryBudgetAndRetentionByBytes(t *testing.T) {
 		_, _, err = free.Append(data(1, 1, 60<<10))
 	}
 	require.ErrorIs(t, err, log.ErrFull)
-	require.NoError(t, s.RemoveLog(identity(1)))
+	require.NoError(t, s.RemoveLogs(identity(1)))
 
 	kept, err := s.OpenLog(identity(2), log.Config{Retention: log.Retention{Bytes: 2 << 20}})
 	require.NoError(t, err)

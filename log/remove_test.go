@@ -35,7 +35,7 @@ func ofLog(disk *faultfs.Disk, id wire.Identity) (names []string) {
 // What cannot be removed is removed when that works again, and until then is nobody else's failure.
 func TestWhatCannotBeRemovedIsRemovedLater(t *testing.T) {
 	for what, remove := range map[string]func(s *log.Store, l *log.Log) error{
-		"log":      func(s *log.Store, l *log.Log) error { return s.RemoveLog(l.Identity()) },
+		"log":      func(s *log.Store, l *log.Log) error { return s.RemoveLogs(l.Identity()) },
 		"segments": func(_ *log.Store, l *log.Log) error { return l.TruncatePrefix(l.Positions().Next) },
 	} {
 		for _, only := range []string{"", ".seg", "-1"} { // anything, the files, the directory
@@ -83,7 +83,7 @@ func TestAStartThatCannotRemoveADirectory(t *testing.T) {
 	appendN(t, b, 0, 10)
 	require.NoError(t, b.Sync()) // its chunks keep the mark of what is removed
 	disk.Fail(stubborn(identity(1), ""))
-	require.Error(t, s.RemoveLog(identity(1)))
+	require.Error(t, s.RemoveLogs(identity(1)))
 	for range 2 {
 		s.Drop()
 		s = openStill(t, disk)

@@ -308,24 +308,38 @@ func (l *Log) dropPurgedLocked() error {
 	return errors.Join(err, s.retainFilesLocked())
 }
 
-// RemoveLog deletes a log with all its entries. It returns nil when that is durable. With an error, for example on a full
-// disk, the log is gone for this process all the same, and the next checkpoint completes the deletion. Before a log of
-// the same identity is opened again, RemoveLog must have returned nil.
-func (s *Store) RemoveLog(id wire.Identity) error {
+// RemoveLogs deletes logs with all their entries. It returns nil when that is durable. With an error, for example on a full
+// disk, the logs are gone for this process all the same, and the next checkpoint completes the deletion. Before a log of
+// the same identity is opened again, RemoveLogs must have returned nil.
+func (s *Store) RemoveLogs(ids ...wire.Identity) error {
 	s.filing.Lock()
 	defer s.filing.Unlock()
+	left := false
+	for _, id := range ids {
+		left = s.forgetLog(id) || left
+	}
+	if !left {
+		return nil
+	}
+	s.rootChanged = true
+	return s.checkpointLocked(func(*Log) bool { return false })
+}
+
+// forgetLog removes a log from memory. It reports whether there is something of it that only a checkpoint removes. The
+// caller holds filing.
+func (s *Store) forgetLog(id wire.Identity) bool {
 	s.mu.Lock()
 	l := s.logs[id]
 	delete(s.logs, id)
 	s.mu.Unlock()
 	dir := path.Join(s.options.Dir, partitionsDir, logDir(id))
 	if l == nil && !slices.Contains(s.gone, dir) {
-		return nil
+		return false
 	}
 	if l != nil {
 		l.close()
 		if s.memoryOnly() {
-			return nil
+			return false
 		}
 		s.round.Lock() // from here on no chunk of this log is written
 		s.removed = append(s.removed, tombstone{id: id, lsn: s.commits.lsn})
@@ -333,12 +347,11 @@ func (s *Store) RemoveLog(id wire.Identity) error {
 		s.gone = append(s.gone, dir)
 	}
 	delete(s.stuck, dir)
-	s.rootChanged = true
-	return s.checkpointLocked(func(*Log) bool { return false })
+	return true
 }
 
 // removeDir removes a log's directory, which the checkpoint no longer needs. The directory stays when others put files
-// there.
+// there. Otherwise the caller makes the removal durable.
 func (s *Store) removeDir(dir string) error {
 	s.views.forget(func(name string) bool { return path.Dir(name) == dir })
 	list, others, err := s.readLogDir(dir)
@@ -356,8 +369,5 @@ func (s *Store) removeDir(dir string) error {
 	if others {
 		return s.options.FS.SyncDir(dir)
 	}
-	if err := removeQuietly(s.options.FS, dir); err != nil {
-		return err
-	}
-	return s.options.FS.SyncDir(path.Dir(dir))
+	return removeQuietly(s.options.FS, dir)
 }

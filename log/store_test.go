@@ -321,7 +321,7 @@ func TestRemoveLogIsDurable(t *testing.T) {
 	appendN(t, a, 0, 50)
 	appendN(t, b, 0, 50)
 	require.NoError(t, s.Sync())
-	require.NoError(t, s.RemoveLog(identity(1)))
+	require.NoError(t, s.RemoveLogs(identity(1)))
 	_, _, err := a.Append(data(1, 1, 10))
 	require.ErrorIs(t, err, log.ErrClosed)
 	require.NoError(t, s.Close())
@@ -453,10 +453,10 @@ func TestARemovedLogStaysRemoved(t *testing.T) {
 	left := func(l *log.Log) bool {
 		return slices.ContainsFunc(disk.Names(), func(name string) bool { return strings.Contains(name, log.DirOf(l.Identity())) })
 	}
-	require.NoError(t, s.RemoveLog(identity(1)))
+	require.NoError(t, s.RemoveLogs(identity(1)))
 	require.False(t, left(a), "its files are gone")
 	disk.Fail(failOn(faultfs.OpRemove, "/partitions/", 1))
-	require.Error(t, s.RemoveLog(identity(3)))
+	require.Error(t, s.RemoveLogs(identity(3)))
 	disk.Fail(nil)
 	require.True(t, left(c))
 	require.Equal(t, []wire.Identity{identity(2)}, s.Logs())

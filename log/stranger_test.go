@@ -53,7 +53,7 @@ func TestFilesOfOthersStay(t *testing.T) {
 	for _, name := range unfinished {
 		require.NoFileExists(t, name)
 	}
-	require.NoError(t, s.RemoveLog(identity(1)))
+	require.NoError(t, s.RemoveLogs(identity(1)))
 	require.NoError(t, s.Checkpoint())
 	for range 2 {
 		require.NoError(t, s.Close())

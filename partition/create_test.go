@@ -429,3 +429,33 @@ func TestAStartRemovesNothingWhoseDeletionMayBeUndone(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 }
+
+// A deletion replaces the checkpoint once, however many partitions the topic has.
+func TestADeletionOfManyPartitionsIsOneCheckpoint(t *testing.T) {
+	flushes := func(partitions int) (n int) {
+		disk := faultfs.New()
+		s, r := faultyRegistry(t, disk)
+		topic, err := r.Create("jobs", partitions, nil)
+		require.NoError(t, err)
+		for _, p := range topic.Partitions() {
+			publish(t, p, "a")
+			later(t, p, time.Hour, "b")
+		}
+		require.NoError(t, s.Checkpoint())
+		disk.Fail(func(op faultfs.Op, name string) error {
+			if (op == faultfs.OpSync || op == faultfs.OpSyncDir) && !strings.Contains(name, "/commit") {
+				n++
+			}
+			return nil
+		})
+		require.NoError(t, r.Delete("jobs"))
+		r.Close()
+		disk.Fail(nil)
+		dirs, err := disk.ReadDir("/data/partitions")
+		require.NoError(t, err)
+		require.Len(t, dirs, 1, "of the metadata")
+		require.NoError(t, s.Close())
+		return n
+	}
+	require.Equal(t, flushes(2), flushes(40))
+}

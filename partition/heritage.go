@@ -157,10 +157,10 @@ func (r *Registry) removeLeftovers(t *Topic, have, n int) error {
 		id := wire.Identity{Topic: t.id, Partition: uint32(i)}
 		left = append(left, id, companionID(id))
 	}
+	if err := r.store.RemoveLogs(left...); err != nil {
+		return wire.Errorf(wire.CodeStorage, "remove what is left of an earlier growth: %v", err)
+	}
 	for _, id := range left {
-		if err := r.store.RemoveLog(id); err != nil {
-			return wire.Errorf(wire.CodeStorage, "remove what is left of partition %d: %v", id.Partition&^companion, err)
-		}
 		delete(r.companions, id)
 	}
 	return nil

@@ -586,13 +586,7 @@ func (r *Registry) removeLogs(id [16]byte, partitions int) error {
 		main := wire.Identity{Topic: id, Partition: uint32(i)}
 		ids = append(ids, main, companionID(main))
 	}
-	var errs []error
-	for _, l := range ids {
-		if err := r.store.RemoveLog(l); err != nil {
-			errs = append(errs, fmt.Errorf("remove partition %d: %w", l.Partition&^companion, err))
-		}
-	}
-	return errors.Join(errs...)
+	return r.store.RemoveLogs(ids...)
 }
 
 // Purge removes the records below an offset from one partition, or from all with wire.AnyPartition, and
