@@ -312,3 +312,31 @@ func TestAnAppendDuringAPurgeOfEverythingStays(t *testing.T) {
 		}
 	}
 }
+
+// What waited for space at level disk is flushed when there is some, also when nobody asks for it again.
+func TestWhatWaitsForSpaceIsFlushedByItself(t *testing.T) {
+	disk := faultfs.New()
+	o := small(disk)
+	o.Hurry(time.Millisecond)
+	s := open(t, o)
+	l := openLog(t, s, identity(1), log.Config{})
+	full := func(parts ...string) func(faultfs.Op, string) error {
+		return func(op faultfs.Op, name string) error {
+			for _, part := range parts {
+				if op != faultfs.OpRemove && strings.Contains(name, part) {
+					return syscall.ENOSPC
+				}
+			}
+			return nil
+		}
+	}
+	disk.Fail(full("/commit/", "/partitions/"))
+	appendN(t, l, 0, 10)
+	l.Flush(wire.LevelDisk)
+	eventually(t, "full", func() bool { return s.Stats().Full })
+	require.Equal(t, uint64(1), l.Positions().DurableIndex)
+	disk.Fail(full("/partitions/")) // filing would flush it, too
+	eventually(t, "durable", func() bool { return l.Positions().DurableIndex == 11 })
+	disk.Fail(nil)
+	require.NoError(t, s.Close())
+}

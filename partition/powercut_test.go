@@ -174,3 +174,36 @@ func TestPowerCutsDuringChangesOfTopics(t *testing.T) {
 		})
 	}
 }
+
+// What consumers were answered survives a power cut, also on a topic whose messages need not.
+func TestWhatConsumersWereAnsweredSurvivesAPowerCut(t *testing.T) {
+	for name, change := range map[string]func(p *Partition) (index uint64, err error){
+		"commit": func(p *Partition) (uint64, error) { return p.Commit("g", 2, 0, time.Now()) },
+		"seek":   func(p *Partition) (uint64, error) { return p.Seek("g", 2, time.Now()) },
+		"pause":  func(p *Partition) (uint64, error) { return p.Pause("g", true, time.Now()) },
+		"queue":  func(p *Partition) (uint64, error) { return p.OpenQueue("g", 2, modelPolicy, time.Now()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := faultfs.New()
+			s, r := faultyRegistry(t, disk)
+			topic, err := r.Create("jobs", 1, pairs("durability", "memory"))
+			require.NoError(t, err)
+			p := topic.Partition(0)
+			publish(t, p, "a", "b", "c")
+			require.NoError(t, p.log.Sync())
+			index, err := change(p)
+			require.NoError(t, err)
+			p.Flush(p.StateLevel())
+			eventually(t, func() bool { return p.Reached(index, p.StateLevel()) })
+			before := p.groupInfos()
+			for seed := range uint64(8) {
+				s, r := faultyRegistry(t, disk.PowerCut(rand.New(rand.NewPCG(seed, 1))))
+				require.Equal(t, before, r.Topic("jobs").Partition(0).groupInfos())
+				r.Close()
+				require.NoError(t, s.Close())
+			}
+			r.Close()
+			require.NoError(t, s.Close())
+		})
+	}
+}

@@ -45,7 +45,7 @@ type lane struct {
 // mostOpen is less than a partition remembers of a producer.
 const mostOpen = 6
 
-// fact is something that counts when its entry is durable.
+// fact is something that counts when its entry has reached the level at which it is answered.
 type fact struct {
 	at    *Partition
 	index uint64
@@ -61,7 +61,7 @@ type promiseModel struct {
 	topic *Topic
 	seq   int
 	lanes []*lane
-	facts []fact // that may not be durable
+	facts []fact // that were not answered
 
 	stored    map[string]bool      // answered: they are there
 	scheduled map[string]*sending  // answered: they will be there
@@ -123,7 +123,7 @@ func (m *promiseModel) answered() {
 		}
 	}
 	m.facts = slices.DeleteFunc(m.facts, func(f fact) bool {
-		if !durable(f.at, f.index) {
+		if !f.at.Reached(f.index, f.at.StateLevel()) {
 			return false
 		}
 		f.done()

@@ -152,7 +152,7 @@ func (m *promiseModel) cancel(l *lane) {
 	if !m.tolerate(err) || missing > 0 {
 		return
 	}
-	at.Flush(wire.LevelDisk)
+	at.Flush(at.StateLevel())
 	before := slices.Contains(m.texts(l.part), r.texts[n]) // a recurring one
 	delete(m.scheduled, r.texts[n])                        // a start may find it cancelled, or not
 	m.facts = append(m.facts, fact{at, index, func() { m.refused[r.texts[n]] = !before }})
@@ -179,7 +179,7 @@ func (m *promiseModel) place(n int) {
 		return
 	}
 	m.places[n] = append(list, &next)
-	p.Flush(wire.LevelDisk)
+	p.Flush(p.StateLevel())
 	m.facts = append(m.facts, fact{p, index, func() { // those before cannot come back
 		m.places[n] = m.places[n][slices.Index(m.places[n], &next):]
 	}})
@@ -205,7 +205,7 @@ func (m *promiseModel) work(n int) {
 			m.settle(n, group.Settle{First: offset, Count: 1, Attempt: l.Attempt})
 		}
 	}
-	p.Flush(wire.LevelDisk)
+	p.Flush(p.StateLevel())
 	m.answered()
 }
 
