@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -275,19 +276,46 @@ func TestTheOldestIDsAreForgottenFirst(t *testing.T) {
 	require.Zero(t, s.head)
 }
 
+// publishFor publishes a message with a time to live.
+func publishFor(t *testing.T, p *Partition, now *clock, ttl time.Duration, value string) {
+	t.Helper()
+	var b wire.BatchBuilder
+	b.Add(wire.Record{Value: []byte(value)})
+	b.SetTTL(ttl.Milliseconds())
+	batch, err := wire.ParseBatch(b.Bytes())
+	require.NoError(t, err)
+	_, _, _, err = p.Publish(&batch, now.read().UnixMilli())
+	require.NoError(t, err)
+}
+
+// A start that reads a message in the commit log, after a kill, knows its time to live.
+func TestTheTimeToLiveIsKnownAfterAKill(t *testing.T) {
+	now, disk := newClock(), faultfs.New()
+	s, r := faultyRegistry(t, disk)
+	topic, err := r.Create("t", 1, nil)
+	require.NoError(t, err)
+	publishFor(t, topic.Partition(0), now, time.Second, "short")
+	require.NoError(t, s.Sync())
+	killed := disk.Clone()
+	r.Close()
+	require.NoError(t, s.Close())
+
+	now.advance(time.Second)
+	s, err = log.Open(log.Options{FS: killed, Dir: "/data", MemoryBytes: 8 << 20, CommitFileBytes: 1 << 20})
+	require.NoError(t, err)
+	r, err = Open(s, true, Options{Now: now.read})
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), r.Topic("t").Partition(0).Next())
+	require.Empty(t, values(t, r.Topic("t").Partition(0), 0))
+	r.Close()
+	require.NoError(t, s.Close())
+}
+
 func TestRecordsAreDeliveredForTheirTimeToLive(t *testing.T) {
 	now := newClock()
 	n := openNode(t, t.TempDir(), Options{Now: now.read})
 	p := n.create("t", 1, "durability", "memory").Partition(0)
-	send := func(ttl time.Duration, value string) {
-		var b wire.BatchBuilder
-		b.Add(wire.Record{Value: []byte(value)})
-		b.SetTTL(ttl.Milliseconds())
-		batch, err := wire.ParseBatch(b.Bytes())
-		require.NoError(t, err)
-		_, _, _, err = p.Publish(&batch, now.read().UnixMilli())
-		require.NoError(t, err)
-	}
+	send := func(ttl time.Duration, value string) { publishFor(t, p, now, ttl, value) }
 	send(time.Second, "short")
 	send(0, "for ever")
 	send(time.Minute, "long")
