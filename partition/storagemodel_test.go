@@ -55,14 +55,14 @@ type storageModel struct {
 	r     *Registry
 	names []*modelName
 	seq   int
-	ahead time.Duration // of the wall clock
-	most  time.Time     // the wall clock has shown
-	hurt  atomic.Bool   // a call of the disk has failed since the start
+	ahead atomic.Int64 // of the wall clock, in ns
+	most  time.Time    // the wall clock has shown
+	hurt  atomic.Bool  // a call of the disk has failed since the start
 
 	fails, failsReads func(op faultfs.Op, name string) error // which calls fail
 }
 
-func (m *storageModel) now() time.Time { return time.Now().Add(m.ahead) }
+func (m *storageModel) now() time.Time { return time.Now().Add(time.Duration(m.ahead.Load())) }
 
 // open starts a broker.
 func (m *storageModel) open() (err error) {

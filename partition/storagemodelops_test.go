@@ -296,8 +296,9 @@ func (m *storageModel) pass(d time.Duration) {
 
 // jump moves the wall clock ahead, or back to the time that has really passed.
 func (m *storageModel) jump() {
-	if m.ahead -= time.Duration(m.rng.IntN(3600)) * time.Second; m.ahead < 0 {
-		m.ahead = time.Duration(m.rng.IntN(3600)) * time.Second
+	seconds := func() int64 { return int64(m.rng.IntN(3600)) * int64(time.Second) }
+	if m.ahead.Add(-seconds()) < 0 {
+		m.ahead.Store(seconds())
 	}
 }
 
@@ -457,7 +458,7 @@ func (m *storageModel) stepTopics(n int) {
 
 // drain lets everything that is scheduled be published, and deletes everything.
 func (m *storageModel) drain() {
-	m.ahead = max(m.ahead, 2*time.Hour)
+	m.ahead.Store(max(m.ahead.Load(), int64(2*time.Hour)))
 	if m.disk.Dead() {
 		m.crash(true)
 	}
