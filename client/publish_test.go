@@ -378,6 +378,17 @@ func TestABusyBrokerIsTriedAgainInOrder(t *testing.T) {
 	require.Equal(t, texts(200), b.values("t", 0))
 }
 
+// pausedLane returns the lane of partition 0, which gathers batches until it is resumed, and lets them go together.
+func pausedLane(t *testing.T, c *Client, name string) *lane {
+	tp, err := c.producer.topic(within(t), name)
+	require.NoError(t, err)
+	l := (*tp.lanes.Load())[0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused = true
+	return l
+}
+
 func TestARefusedBatchIsNotSentBehindALaterOne(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)
@@ -396,14 +407,7 @@ func TestARefusedBatchIsNotSentBehindALaterOne(t *testing.T) {
 	var mu sync.Mutex
 	var stored []string
 	var failed []error
-	l := func() *lane {
-		tp, err := c.producer.topic(within(t), "t")
-		require.NoError(t, err)
-		return (*tp.lanes.Load())[0]
-	}()
-	l.mu.Lock() // gather two batches, then let them go together
-	l.paused = true
-	l.mu.Unlock()
+	l := pausedLane(t, c, "t")
 	for i := range 4 {
 		v := text(i)
 		require.NoError(t, c.PublishAsync(within(t), &Message{Topic: "t", Value: append([]byte(v), make([]byte, 100)...)}, func(_ Receipt, err error) {
@@ -422,6 +426,58 @@ func TestARefusedBatchIsNotSentBehindALaterOne(t *testing.T) {
 	require.Len(t, failed, 1)
 	require.ErrorIs(t, failed[0], wire.CodeBusy)
 	require.NotErrorIs(t, failed[0], ErrUnknownOutcome)
+}
+
+// While a batch that was refused waits for the one behind it, nothing is sent that would overtake both.
+func TestNothingIsSentBehindARefusedBatch(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	held := make(chan func(), 1) // refuses the second batch
+	n := 0
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op != wire.OpPublish || n == 2 {
+			return false
+		}
+		n++
+		refuse := func() { c.fail(f, wire.Errorf(wire.CodeBusy, "later")) }
+		if n == 1 {
+			refuse()
+		} else {
+			held <- refuse
+		}
+		return true
+	})
+	c := dial(t, b, Options{NoIdempotence: true, MaxBatchBytes: 150})
+	var mu sync.Mutex
+	var stored []string
+	var failed []error
+	publish := func(i int) {
+		v := text(i)
+		m := &Message{Topic: "t", Value: append([]byte(v), make([]byte, 100)...)}
+		require.NoError(t, c.PublishAsync(within(t), m, func(_ Receipt, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			stored, failed = append(stored, v), append(failed, err)
+		}))
+	}
+	roundTrip := func() {
+		_, err := c.Topic(within(t), "t")
+		require.NoError(t, err)
+	}
+	l := pausedLane(t, c, "t")
+	publish(0)
+	publish(1)
+	publish(2)
+	l.resume()
+	refuse := <-held
+	roundTrip() // the client knows that the first one was refused
+	publish(3)
+	publish(4)
+	roundTrip() // what it has sent by now is there
+	refuse()
+	require.NoError(t, c.Flush(within(t)))
+	require.Equal(t, []string{text(0), text(1), text(2), text(3), text(4)}, stored)
+	require.Equal(t, make([]error, 5), failed)
 }
 
 func TestAFullDiskIsReportedAtOnce(t *testing.T) {
