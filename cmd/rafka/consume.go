@@ -108,6 +108,12 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if o.lease < 0 || o.session < 0 || o.maxDeliveries < 0 {
 		return client.Source{}, usagef(cmd, "--lease, --session-timeout and --max-deliveries cannot be negative")
 	}
+	if o.session != 0 && (o.session < 100*time.Millisecond || o.session > 30*time.Minute) {
+		return client.Source{}, usagef(cmd, "--session-timeout %v is not between 100ms and 30m", o.session)
+	}
+	if o.deadLetter != "" && o.deadLetter == o.topic {
+		return client.Source{}, usagef(cmd, "--dead-letter %s is the topic that is read: dead letters would come back for ever", o.topic)
+	}
 	if o.queue == "" {
 		err = refuse(cmd, "queues; a group hands out partitions, and keeps their order", "lease", "max-deliveries", "dead-letter", "order-by-key")
 	} else {
