@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -101,7 +102,7 @@ func (q *QueueConsumer) pull() {
 			pause = newPauser()
 			continue
 		}
-		if !q.canGoOn(err) {
+		if err := q.repair(err); err != nil {
 			q.fail(explain(err, wire.OpLease, q.topic, anyPartition))
 			return
 		}
@@ -180,18 +181,19 @@ func (q *QueueConsumer) shrinkLocked(now time.Time) (surplus []*Message) {
 	return surplus
 }
 
-// canGoOn reports whether leasing may succeed later. It first repairs what it can.
-func (q *QueueConsumer) canGoOn(err error) bool {
-	if q.ctx.Err() != nil {
-		return true // the caller sees that the context has ended
+// repair returns why leasing cannot succeed later, or nil. It first repairs what it can.
+func (q *QueueConsumer) repair(err error) error {
+	if code := wire.CodeOf(err); code == wire.CodeGroupNotFound || stale(err) {
+		err = q.open(q.ctx) // the broker restarted, or the queue was deleted
 	}
-	if _, cut := lost(err); cut || retryLater(err) {
-		return true
+	_, cut := lost(err)
+	switch {
+	case cut, retryLater(err), errors.Is(err, context.DeadlineExceeded):
+		return nil // without an answer it is tried again
+	case q.ctx.Err() != nil:
+		return nil // the caller sees that the context has ended
 	}
-	if wire.CodeOf(err) != wire.CodeGroupNotFound && !stale(err) {
-		return false
-	}
-	return q.open(q.ctx) == nil // the broker restarted, or the queue was deleted
+	return err
 }
 
 // fail ends leasing for good. Only the first reason counts.

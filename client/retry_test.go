@@ -226,3 +226,56 @@ func TestAPublishPassesEveryHandleOfADeletedTopic(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"v"}, b.values("t", 0))
 }
+
+// recreate refuses the first lease, as a broker does that has lost the queue, and gives the requests that follow to open
+// until that returns false.
+func recreate(open func(c *fakeConn, f wire.Frame) bool) func(c *fakeConn, f wire.Frame) bool {
+	refused, opened := false, false
+	return func(c *fakeConn, f wire.Frame) bool {
+		switch {
+		case f.Op == wire.OpLease && !refused:
+			refused = true
+			c.fail(f, wire.Errorf(wire.CodeGroupNotFound, "it is gone"))
+			return true
+		case f.Op == wire.OpOpenQueue && refused && !opened:
+			opened = !open(c, f)
+			return !opened
+		}
+		return false
+	}
+}
+
+// A broker that has lost the queue may also be too busy to make it again in time.
+func TestAQueueIsMadeAgainByABrokerThatIsSlow(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.fill("t", 0, 1, "x")
+	c := dial(t, b, Options{RequestTimeout: time.Second})
+	ignored := 0
+	b.setHook(recreate(func(*fakeConn, wire.Frame) bool {
+		ignored++
+		return ignored == 1
+	}))
+	q, err := c.OpenQueue(within(t), Queue("q", "t"))
+	require.NoError(t, err)
+	ms, err := q.Fetch(within(t), 1)
+	require.NoError(t, err)
+	require.Len(t, ms, 1)
+	require.NoError(t, q.Close(within(t)))
+}
+
+// The reason is the topic that is gone, not the queue that went with it.
+func TestAQueueEndsWithItsTopic(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	c := dial(t, b, Options{})
+	b.setHook(recreate(func(c *fakeConn, f wire.Frame) bool {
+		c.fail(f, wire.Errorf(wire.CodeTopicDeleted, "it is gone, too"))
+		return true
+	}))
+	q, err := c.OpenQueue(within(t), Queue("q", "t"))
+	require.NoError(t, err)
+	_, err = q.Fetch(within(t), 1)
+	require.ErrorIs(t, err, wire.CodeTopicDeleted)
+	require.NoError(t, q.Close(within(t)))
+}
