@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,8 +61,10 @@ func TestAPingBehindABacklogGetsTime(t *testing.T) {
 	const n = 80
 	b := startBroker(t)
 	var got atomic.Int32
-	b.setHook(func(_ *fakeConn, f wire.Frame) bool {
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
 		if f.Op == wire.OpSend {
+			// With a large buffer the kernel would say once in 200 ms that it has room again.
+			_ = c.nc.(*net.TCPConn).SetReadBuffer(128 << 10)
 			time.Sleep(20 * time.Millisecond) // so slow is the network
 			got.Add(1)
 		}
