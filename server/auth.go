@@ -84,7 +84,7 @@ func (s *session) mayPublish(to []byte) bool {
 	if s.who == nil || s.who.MayPublish(to) {
 		return true
 	}
-	if s.who.Responses() != nil && s.replies.Take(to, s.loop.srv.opts.Now()) {
+	if s.who.Responses() != nil && s.replies != nil && s.replies.Take(to, s.loop.srv.opts.Now()) {
 		return true
 	}
 	s.denied(ActionPublish, string(to))

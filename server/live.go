@@ -5,6 +5,7 @@ import (
 	encbinary "encoding/binary"
 	"time"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/subject"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -53,6 +54,9 @@ func (s *session) mayReceive(sub *liveSub, m *message) bool {
 		return false
 	}
 	if r := s.who.Responses(); r != nil && len(m.Reply) > 0 {
+		if s.replies == nil {
+			s.replies = &auth.Replies{}
+		}
 		s.replies.Note(m.Reply, r, s.loop.srv.opts.Now())
 	}
 	return true

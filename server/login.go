@@ -100,7 +100,7 @@ func (srv *Server) renew(policy *auth.Policy, who *auth.Principal) (*auth.Princi
 func (s *session) judge(c *auth.Credentials, who *auth.Principal, err error, then func(error, time.Time), now time.Time) {
 	srv := s.loop.srv
 	if err == nil {
-		s.who, s.admitted, s.replies = who, true, auth.Replies{}
+		s.who, s.admitted, s.replies = who, true, nil
 		if who != nil {
 			srv.audit.Do(func() {
 				srv.opts.Logger.Info("logged in", "conn", s.id, "addr", s.t.RemoteAddr(), "user", who.Name())

@@ -45,7 +45,7 @@ type session struct {
 	nonce   string          // what it signs to log in with an nkey
 	left    chan struct{}   // closed when the connection is gone; nil when its credentials were never checked
 	tls     *secured        // nil without TLS
-	replies auth.Replies    // reply subjects that it has received and may publish to
+	replies *auth.Replies   // reply subjects that it has received and may publish to; nil before the first
 	name    string          // chosen by the client
 
 	admitted  bool // the peer has logged in, or need not
@@ -60,8 +60,8 @@ type session struct {
 	crowded  atomic.Bool // its peer is far behind; other loops look at it
 	outClass uint8       // of the buffer for the next turn's replies
 	outCalm  uint8       // how many turns in a row had so little output that a smaller class would do
-	listens  int         // live subscriptions
-	subBytes int         // memory of subscriptions, as counted in Server.subBytes
+	listens  int32       // live subscriptions
+	subBytes int32       // memory of subscriptions, as counted in Server.subBytes
 	flow     flow
 
 	opened    time.Time
@@ -73,8 +73,13 @@ type session struct {
 	stuckKept int32     // what the kernel kept for it at the last look
 	unread    int       // pending output at the last look, as counted in Server.unread
 
-	unfinished int       // memory of a large frame or command whose rest is missing, as counted in Server.unfinished
-	begunAt    time.Time // since when there is one
+	unfinished *unfinished // nil before the first
+}
+
+// unfinished is a large frame or command whose rest is missing.
+type unfinished struct {
+	bytes int       // memory of it, as counted in Server.unfinished; 0 for none
+	since time.Time // when it began
 }
 
 func newSession(l *loop, id uint64) *session {
@@ -329,16 +334,22 @@ func roomFor(size, need int) int { return min(need, max(leastRoom, 4*size)) }
 
 // countPart notes the session's part of Server.unfinished.
 func (s *session) countPart(size int) {
-	if s.unfinished == 0 {
-		s.begunAt = s.lastRead
+	u := s.unfinished
+	if u == nil {
+		u = &unfinished{}
+		s.unfinished = u
 	}
-	s.loop.srv.unfinished.Add(int64(size - s.unfinished))
-	s.unfinished = size
+	if u.bytes == 0 {
+		u.since = s.lastRead
+	}
+	s.loop.srv.unfinished.Add(int64(size - u.bytes))
+	u.bytes = size
 }
 
 // lags reports whether all unfinished frames and commands take too much memory, and that of this session is not new.
 func (s *session) lags(now time.Time) bool {
-	return s.unfinished > 0 && now.Sub(s.begunAt) > deadAfter && s.loop.srv.unfinished.Load() > int64(s.loop.srv.opts.MaxUnreadBytes)
+	u := s.unfinished
+	return u != nil && u.bytes > 0 && now.Sub(u.since) > deadAfter && s.loop.srv.unfinished.Load() > int64(s.loop.srv.opts.MaxUnreadBytes)
 }
 
 // slow closes the connection of a peer that does not read.
@@ -405,8 +416,10 @@ func (s *session) ended(now time.Time) {
 	}
 	s.crowded.Store(false)
 	s.countUnread(0)
-	s.countPart(0)
-	defer func() { s.countSub(-s.subBytes) }() // what the protocol does not count one by one
+	if s.unfinished != nil {
+		s.countPart(0)
+	}
+	defer func() { s.countSub(-int(s.subBytes)) }() // what the protocol does not count one by one
 	delete(s.loop.sessions, s)
 	delete(s.loop.stuck, s)
 	if s.loop.reader == s {

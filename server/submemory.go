@@ -30,11 +30,11 @@ func liveBytes[T ~string | ~[]byte](pattern T, names int) int {
 
 // roomForSub reports whether the session may have another subscription of size bytes.
 func (s *session) roomForSub(size int) bool {
-	return s.subBytes+size <= maxSubBytes && s.loop.srv.subBytes.Load()+int64(size) <= s.loop.srv.subLimit
+	return int(s.subBytes)+size <= maxSubBytes && s.loop.srv.subBytes.Load()+int64(size) <= s.loop.srv.subLimit
 }
 
 // countSub notes that the subscriptions of the session take size bytes more, or less.
 func (s *session) countSub(size int) {
-	s.subBytes += size
+	s.subBytes += int32(size)
 	s.loop.srv.subBytes.Add(int64(size))
 }
