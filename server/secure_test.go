@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/wire"
@@ -407,4 +409,40 @@ func TestSetTLSAppliesToConnectionsThatAreBeginning(t *testing.T) {
 	s.open(&memTransport{}, time.Now())
 	require.True(t, s.closed)
 	s.ended(time.Now())
+}
+
+// lockedLog is a log that several goroutines write to.
+type lockedLog struct {
+	mu   sync.Mutex
+	said bytes.Buffer
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.said.Write(b)
+}
+
+func (l *lockedLog) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.said.String(), what)
+}
+
+// Who begins TLS and sends nonsense does not fill the log.
+func TestFailedHandshakesDoNotFillTheLog(t *testing.T) {
+	log := &lockedLog{}
+	srv := startServer(t, Options{TLS: TLSOptions{Config: newAuthority(t).server()}, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	srv.audit = rate.Sometimes{First: 3, Interval: time.Hour}
+	const n = 10
+	for range n {
+		conn, err := net.Dial("tcp", srv.Addr().String())
+		require.NoError(t, err)
+		_, err = conn.Write([]byte("\x16\x03\x01\x00\x05nonsense"))
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, conn)
+		require.NoError(t, conn.Close())
+	}
+	require.Eventually(t, func() bool { return srv.metrics.rejected.Load() == n }, waitLimit, time.Millisecond)
+	require.Equal(t, 3, log.count("TLS handshake failed"))
 }
