@@ -53,10 +53,18 @@ func (t *streamTransport) Write(b []byte) (int, error) {
 	return t.pass(b)
 }
 
-// Writev is Write for several slices.
+// Writev is Write for several slices. Small ones are joined, because TLS would make a record of each.
 func (t *streamTransport) Writev(bs [][]byte) (total int, err error) {
 	for _, b := range bs {
 		total += len(b)
+	}
+	if t.tls != nil && total < len(bs)*maxTLSRecord {
+		all := takeBuffer(bufferClass(total))
+		defer putBuffer(all)
+		for _, b := range bs {
+			all.B = append(all.B, b...)
+		}
+		return t.Write(all.B)
 	}
 	if err := t.expect(total); err != nil {
 		return 0, err

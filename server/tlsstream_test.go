@@ -3,9 +3,11 @@ package server
 import (
 	"bytes"
 	"crypto/tls"
+	encbinary "encoding/binary"
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -131,6 +133,19 @@ func TestTLSOutputArrives(t *testing.T) {
 		<-ended
 		require.Zero(t, tr.OutboundBuffered())
 	}
+}
+
+// Stored messages come in many slices when other entries stand between them.
+func TestSmallSlicesShareATLSRecord(t *testing.T) {
+	client, server := tlsPair(t, tls.VersionTLS13, 1<<20)
+	tr, ended := writing(server)
+	_, err := tr.Writev(slices.Repeat([][]byte{randomBytes(10)}, 50))
+	require.NoError(t, err)
+	require.NoError(t, tr.Close())
+	<-ended
+	record, err := io.ReadAll(client.NetConn())
+	require.NoError(t, err)
+	require.Equal(t, uint16(500+1+16), encbinary.BigEndian.Uint16(record[3:]), "with its type and tag")
 }
 
 // The peer is told of the end, so that it can tell it from output that somebody cut off.
