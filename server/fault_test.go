@@ -243,7 +243,7 @@ func TestASlowNetworkIsNoPeerThatNeverReads(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux says what a socket keeps")
 	}
-	srv := startServer(t, Options{SlowTimeout: 500 * time.Millisecond})
+	srv := startServer(t, Options{SlowTimeout: time.Second})
 	writer := login(t, srv)
 	h := writer.resolve("orders").Handle
 	value := strings.Repeat("v", 1<<20-100)
