@@ -83,7 +83,7 @@ var uses = map[string]func(ctx context.Context, c *client.Client){
 		_ = c.Run(ctx, client.Queue("q", "a"), func(context.Context, *client.Message) error { return nil })
 	},
 	"loop": func(ctx context.Context, c *client.Client) {
-		for range c.Messages(ctx, client.Group("l", "a")) { //nolint:revive // reads until ctx ends
+		for range c.Messages(ctx, client.Group("l", "a")) { // reads until ctx ends
 		}
 	},
 	"open a group": func(ctx context.Context, c *client.Client) {
@@ -115,7 +115,7 @@ var uses = map[string]func(ctx context.Context, c *client.Client){
 		}
 	},
 	"list": func(ctx context.Context, c *client.Client) {
-		for range c.Schedules(ctx, "a", client.AllPartitions) { //nolint:revive // reads until ctx ends
+		for range c.Schedules(ctx, "a", client.AllPartitions) { // reads until ctx ends
 		}
 	},
 }
@@ -135,7 +135,7 @@ func stillBroker(t *testing.T) *servertest.Broker {
 	_, err = nc.Write([]byte("CONNECT {\"verbose\":false}\r\nSUB slow 1\r\nPING\r\n"))
 	require.NoError(t, err)
 	lines := bufio.NewScanner(nc)
-	for lines.Scan() && lines.Text() != "PONG" { //nolint:revive // until the subscription is there
+	for lines.Scan() && lines.Text() != "PONG" { // until the subscription is there
 	}
 	require.NoError(t, lines.Err())
 	go func() { _, _ = io.Copy(io.Discard, nc) }()

@@ -167,7 +167,7 @@ func TestRefusedFilesMarkTheLine(t *testing.T) {
 	f("users:\n  - user: a\n    passwd: b\n", 3, 5, `unknown key "passwd" - did you mean "password"?`, "passwd: …")
 	f("users: 1\n", 1, 8, `a list is expected here`, "users: 1")
 	f("users:\n  - user: a\n    permissions:\n      publish:\n        alow: x\n", 5, 9, `unknown key "alow" - did you mean "allow"?`, "alow: x")
-	f("users:\n  - user: a\n    permisions:\n      publish: x\n", 3, 5, `unknown key "permisions" - did you mean "permissions"?`, "permisions:")
+	f("users:\n  - user: a\n    permission:\n      publish: x\n", 3, 5, `unknown key "permission" - did you mean "permissions"?`, "permission:")
 	f("default_permissions:\n  allow_response: true\n", 2, 3, `unknown key "allow_response" - did you mean "allow_responses"?`, "allow_response:")
 	f("users:\n  - user: a\n    publish: x\n", 3, 5, `"publish" does not belong here, but to another level`, "publish: x")
 	f("users:\n  - user: a\n    zzzzzz: x\n", 3, 5, `unknown key "zzzzzz"`, "zzzzzz: x")
