@@ -115,6 +115,35 @@ func TestLargeTurnsAmongShortOnesCostNoAllocation(t *testing.T) {
 	}
 }
 
+// Sessions that suddenly have much output take the memory that others have used before.
+func TestFirstLargeTurnCostsNoAllocation(t *testing.T) {
+	f := func(b *bench, count, size int) {
+		t.Helper()
+		message := newMessage([]byte("a.b.c"), make([]byte, size))
+		before := b.s.sent
+		turn := func() {
+			b.s.outClass, b.s.outCalm = 0, 0 // as in a new session
+			for range count {
+				b.l.route(message)
+			}
+			b.l.endTurn(b.now)
+		}
+		turn()
+		require.Greater(t, b.s.sent-before, uint64(count*size))
+		if n := testing.AllocsPerRun(100, turn); !raceEnabled {
+			require.Zero(t, n, "%d messages of %d bytes", count, size)
+		}
+	}
+	b, _ := newBench(t, Options{})
+	b.feed(request1(wire.OpListen, 0, 9, wire.Listen{Pattern: "a.>"}.Append))
+	text := newTextBench(t, Options{})
+	text.feed([]byte("SUB a.> 2\r\n"))
+	for _, to := range []*bench{b, text} {
+		f(to, 900, 500)
+		f(to, 3, 1<<20)
+	}
+}
+
 func BenchmarkPublishFrame(b *testing.B) {
 	for _, shape := range []struct {
 		name  string

@@ -34,6 +34,13 @@ func takeBuffer(class uint8) *buffer {
 	return &buffer{B: make([]byte, 0, leastBuffer<<class)}
 }
 
+// makeRoom gives a buffer pooled memory with room for size more bytes. append would allocate, and again for each quarter more.
+func makeRoom(b *buffer, size int) {
+	other := takeBuffer(bufferClass(max(2*cap(b.B), len(b.B)+size)))
+	b.B, other.B = append(other.B, b.B...), b.B
+	putBuffer(other)
+}
+
 // putBuffer takes a buffer back, which may have grown since takeBuffer. Without one it does nothing.
 func putBuffer(b *buffer) {
 	if b == nil {

@@ -47,6 +47,16 @@ const spillBytes = 512 << 10
 // of the turn, because it costs less than a system call.
 const directBytes = 64 << 10
 
+// outputBytes returns about how much of a session's output a message takes.
+func (m *message) outputBytes() int {
+	const frame = 64
+	n := frame + len(m.Subject) + len(m.Reply) + len(m.Header)
+	if len(m.Payload) < directBytes {
+		n += len(m.Payload)
+	}
+	return n
+}
+
 // mayReceive reports whether one of the user's subscriptions may receive a message. If so, the user may then publish to
 // its reply subject.
 func (s *session) mayReceive(sub *liveSub, m *message) bool {
@@ -196,9 +206,15 @@ func (b *binary) deliver(sub *liveSub, m *message) bool {
 }
 
 func (b *binary) sendMessage(flags wire.Flags, subscription uint32, m *message) {
-	out := b.s.buffer()
+	out := b.s.room(m.outputBytes())
 	dst, at := wire.BeginFrame(out.B, wire.OpMessage, flags, subscription)
-	out.B = wire.EndFrame(m.Append(dst), at)
+	dst = wire.AppendLive(dst, m.Subject, m.Reply, m.Header, nil)
+	if len(m.Payload) >= directBytes {
+		out.B = wire.EndFrameBefore(dst, at, len(m.Payload))
+		b.s.spillWith(m.Payload, nil, b.s.loop.srv.opts.Now())
+		return
+	}
+	out.B = wire.EndFrame(append(dst, m.Payload...), at)
 }
 
 // nobody tells a requester that nobody got its request.

@@ -183,6 +183,15 @@ func (s *session) buffer() *buffer {
 	return s.out
 }
 
+// room is buffer for a caller that appends about size bytes, of which there may be many in a turn.
+func (s *session) room(size int) *buffer {
+	b := s.buffer()
+	if cap(b.B)-len(b.B) < size {
+		makeRoom(b, size)
+	}
+	return b
+}
+
 func (s *session) write(text string) {
 	b := s.buffer()
 	b.B = append(b.B, text...)

@@ -16,7 +16,7 @@ func (t *text) deliver(sub *liveSub, m *message) bool {
 	}
 	v.delivered++
 	t.s.loop.turn.passed.add(1, len(m.Payload))
-	out := t.s.buffer()
+	out := t.s.room(m.outputBytes())
 	if len(m.Payload) >= directBytes {
 		out.B = appendMessageHead(out.B, m, sub.Note(), t.headers)
 		t.s.spillWith(m.Payload, messageEnd, t.s.loop.srv.opts.Now())

@@ -170,8 +170,11 @@ func BeginFrame(dst []byte, op Op, flags Flags, correlation uint32) (out []byte,
 }
 
 // EndFrame sets the length of the frame that starts at position at and ends at the end of b.
-func EndFrame(b []byte, at int) []byte {
-	le.PutUint32(b[at:], uint32(len(b)-at-4))
+func EndFrame(b []byte, at int) []byte { return EndFrameBefore(b, at, 0) }
+
+// EndFrameBefore is EndFrame for a frame whose last bytes the caller sends behind b.
+func EndFrameBefore(b []byte, at, bytes int) []byte {
+	le.PutUint32(b[at:], uint32(len(b)-at-4+bytes))
 	return b
 }
 
