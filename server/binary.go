@@ -233,13 +233,13 @@ func (b *binary) dispatch(f wire.Frame, now time.Time) {
 	b.s.loop.unmeasured += workOf(f.Op)
 	spec := &operations[f.Op]
 	switch {
+	case !b.ready && f.Op != wire.OpHello:
+		b.fail(f.Op&^wire.OpReply, f.Correlation, wire.Errorf(wire.CodeUnauthenticated, "the first frame must be hello, not %s", f.Op))
+		b.s.close()
 	case spec.handle == nil:
 		b.fail(f.Op&^wire.OpReply, f.Correlation, wire.Errorf(wire.CodeUnsupported, "unknown operation 0x%02x", uint8(f.Op)))
 	case f.Flags&^spec.flags != 0:
-		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnsupported, "unknown flags 0x%02x for %s", uint8(f.Flags&^spec.flags), f.Op))
-	case !b.ready && f.Op != wire.OpHello:
-		b.fail(f.Op, f.Correlation, wire.Errorf(wire.CodeUnauthenticated, "the first frame must be hello, not %s", f.Op))
-		b.s.close()
+		b.failFrame(f, wire.Errorf(wire.CodeUnsupported, "unknown flags 0x%02x for %s", uint8(f.Flags&^spec.flags), f.Op))
 	default:
 		b.s.loop.srv.metrics.requests[f.Op].Add(1)
 		if err := spec.handle(b, f, now); err != nil {

@@ -115,6 +115,19 @@ func TestNothingIsServedBeforeHello(t *testing.T) {
 	require.Empty(t, p.closed())
 	require.Nil(t, srv.registry.Topic("orders"))
 
+	f := func(code wire.Code, op wire.Op, flags wire.Flags, body func([]byte) []byte) {
+		t.Helper()
+		p := connect(t, srv)
+		p.write(wire.AppendPreface(nil))
+		p.refused(code, op, flags, body)
+		require.Empty(t, p.closed())
+	}
+	hello := wire.Hello{}
+	f(wire.CodeUnsupported, wire.OpHello, 1, hello.Append)
+	f(wire.CodeUnauthenticated, wire.OpPublish, 0, nil)
+	f(wire.CodeUnauthenticated, wire.OpPing, 1, nil)
+	f(wire.CodeUnauthenticated, 0x7E, 0, nil)
+
 	p = connect(t, srv)
 	p.write(append(wire.AppendPreface(nil), encoding.LittleEndian.AppendUint32(nil, wire.MaxHelloBytes)...))
 	errorOf(t, wire.CodeTooLarge, p.read())
