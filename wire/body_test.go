@@ -30,3 +30,9 @@ func TestAStringOverItsLimitIsTooLarge(t *testing.T) {
 	f(MaxGroupName+1, "a name or text of 256 bytes, the limit is 255")
 	f(1<<16+5, "a name or text of 65535 bytes") // more than a string can have
 }
+
+func TestAKeyOverItsLimitIsTooLarge(t *testing.T) {
+	var m Get
+	require.NoError(t, m.Parse((&Get{Key: make([]byte, MaxKeyBytes)}).Append(nil)))
+	require.ErrorIs(t, m.Parse((&Get{Key: make([]byte, MaxKeyBytes+1)}).Append(nil)), CodeTooLarge)
+}

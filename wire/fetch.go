@@ -268,7 +268,7 @@ func (m *Get) Parse(b []byte) error {
 	m.Partition = r.u16()
 	var err error
 	if m.Key, err = r.rest(); err == nil && len(m.Key) > MaxKeyBytes {
-		err = ErrMalformed
+		err = Errorf(CodeTooLarge, "a key has at most %d bytes", MaxKeyBytes)
 	}
 	return err
 }

@@ -105,8 +105,12 @@ func (t FilterTerm) String() string {
 }
 
 func (t *FilterTerm) valid() bool {
-	return t.Name != "" && len(t.Name) <= MaxFilterBytes && len(t.Value) <= MaxFilterBytes && t.Op <= FilterPrefix &&
-		(t.Op > FilterMissing || len(t.Value) == 0)
+	return t.formed() && len(t.Name) <= MaxFilterBytes && len(t.Value) <= MaxFilterBytes
+}
+
+// formed reports whether the term is valid, whatever its size.
+func (t *FilterTerm) formed() bool {
+	return t.Name != "" && t.Op <= FilterPrefix && (t.Op > FilterMissing || t.Value == "")
 }
 
 // Size returns about the memory of the filter in bytes.
@@ -151,7 +155,7 @@ func (r *body) filter() Filter {
 	for range n {
 		t := FilterTerm{Op: FilterOp(r.u8()), Name: r.str(MaxFilterBytes)}
 		t.Value = r.str(MaxFilterBytes)
-		if r.bad || !t.valid() || len(f) == MaxFilterTerms {
+		if r.bad || !t.formed() || len(f) == MaxFilterTerms {
 			r.bad = true
 			return nil
 		}

@@ -60,3 +60,14 @@ func TestFiltersLookAtHeaders(t *testing.T) {
 		require.ErrorIs(t, r.done(), ErrMalformed, name)
 	}
 }
+
+func TestAFilterOverItsLimitsIsTooLarge(t *testing.T) {
+	for _, term := range []FilterTerm{
+		{Op: FilterExists, Name: strings.Repeat("n", MaxFilterBytes+1)},
+		{Op: FilterEqual, Name: "n", Value: strings.Repeat("v", MaxFilterBytes+1)},
+	} {
+		r := body{b: Filter{term}.append(nil)}
+		require.Len(t, r.filter(), 1)
+		require.ErrorIs(t, r.done(), CodeTooLarge)
+	}
+}
