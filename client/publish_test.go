@@ -724,7 +724,7 @@ func TestAdmin(t *testing.T) {
 	require.Len(t, info.Partitions, 3)
 	_, err = c.CreateTopic(ctx, "b", TopicOptions{})
 	require.ErrorIs(t, err, wire.CodeTopicExists)
-	require.Equal(t, "create_topic b: TOPIC_EXISTS: the topic exists with another configuration", err.Error())
+	require.Equal(t, "create_topic b: TOPIC_EXISTS: the topic exists already", err.Error())
 	_, err = c.EnsureTopic(ctx, "b", TopicOptions{})
 	require.NoError(t, err)
 	_, err = c.CreateTopic(ctx, "x", TopicOptions{Partitions: 5000})

@@ -52,7 +52,7 @@ const (
 
 	// CodeTopicNotFound says that no topic has this name or handle.
 	CodeTopicNotFound Code = 20
-	// CodeTopicExists says that a topic of this name exists with another configuration.
+	// CodeTopicExists says that a topic of this name exists already, whatever its configuration.
 	CodeTopicExists Code = 21
 	// CodePartitionNotFound says that the topic has no such partition.
 	CodePartitionNotFound Code = 22
@@ -121,7 +121,7 @@ var codes = map[Code]codeInfo{
 	CodeTimeout:              {"TIMEOUT", "the request ran out of time", RetryUnknown},
 	CodeTLSRequired:          {"TLS_REQUIRED", "the broker accepts only connections with TLS", RetryNever},
 	CodeTopicNotFound:        {"TOPIC_NOT_FOUND", "the topic does not exist", RetryNever},
-	CodeTopicExists:          {"TOPIC_EXISTS", "the topic exists with another configuration", RetryNever},
+	CodeTopicExists:          {"TOPIC_EXISTS", "the topic exists already", RetryNever},
 	CodePartitionNotFound:    {"PARTITION_NOT_FOUND", "the partition does not exist", RetryNever},
 	CodeNotOwner:             {"NOT_OWNER", "this broker does not own the partition", RetryNever},
 	CodeTopicDeleted:         {"TOPIC_DELETED", "the topic was deleted", RetryNever},
