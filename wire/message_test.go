@@ -299,7 +299,7 @@ func TestTheDocumentQuotesTheVectors(t *testing.T) {
 		require.Regexp(t, fmt.Sprintf("`0x%02x` \\| `?%s`?", uint8(op), name), doc)
 	}
 	for _, limit := range []int{
-		MaxFrameBytes, MaxReplyBytes, MaxHelloBytes, DefaultMaxRecordBytes, MaxTopicName, MaxKeyBytes, MaxSubjectBytes,
+		MaxFrameBytes, MaxReplyBytes, MaxHelloBytes, DefaultMaxRecordBytes, MaxRecordBytes, MaxTopicName, MaxKeyBytes, MaxSubjectBytes,
 		MaxPartitions, MaxBatchRecords, MaxDecompressedBytes, MaxDetailBytes, MaxReasonBytes, MaxWaitMs,
 	} {
 		require.Regexp(t, fmt.Sprintf(`\| %d \|`, limit), doc)
