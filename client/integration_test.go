@@ -2,12 +2,15 @@ package client_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -122,6 +125,43 @@ func TestTheLargestBatchCanBeRead(t *testing.T) {
 		_, err = queue.Fetch(within(t), 1)
 		require.NoError(t, err)
 	}
+}
+
+// A subscription reports damage on the disk and goes on behind it.
+func TestASubscriptionGoesOnBehindDamage(t *testing.T) {
+	o := servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}}
+	b := servertest.Start(t, o)
+	c := connect(t, b, client.Options{})
+	for i := range 3 {
+		_, err := c.Publish(within(t), &client.Message{Topic: "t", Value: fmt.Appendf(nil, "message %d", i)})
+		require.NoError(t, err)
+	}
+	b.Stop()
+	segments, err := filepath.Glob(filepath.Join(o.Server.Dir, "partitions", "*", "*.seg"))
+	require.NoError(t, err)
+	damaged := 0
+	for _, name := range segments {
+		stored, err := os.ReadFile(name)
+		require.NoError(t, err)
+		if at := bytes.Index(stored, []byte("message 1")); at >= 0 {
+			stored[at] ^= 1
+			require.NoError(t, os.WriteFile(name, stored, 0o600))
+			damaged++
+		}
+	}
+	require.Equal(t, 1, damaged)
+
+	c = connect(t, servertest.Start(t, o), client.Options{})
+	sub, err := c.Subscribe(within(t), client.Subscription{Topic: "t"})
+	require.NoError(t, err)
+	m, err := sub.Next(within(t))
+	require.NoError(t, err)
+	require.Equal(t, "message 0", string(m.Value))
+	_, err = sub.Next(within(t))
+	require.ErrorIs(t, err, wire.CodeCorruptRange)
+	m, err = sub.Next(within(t))
+	require.NoError(t, err)
+	require.Equal(t, "message 2", string(m.Value))
 }
 
 // A producer may send a compressed batch that nobody can open. Its records are lost, and everybody goes on behind them.

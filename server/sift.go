@@ -191,20 +191,22 @@ func (sub *subscription) sifted(s *sieve, err error) {
 	switch {
 	case sub.ended():
 		return
-	case err != nil && !sub.failed(err):
+	case err != nil:
+		sub.fail(asWireError(err))
 		return
-	case err == nil && len(s.out) > 0:
+	case len(s.out) > 0:
 		if !sub.covers(len(s.out)) {
 			return // more credit reads it again
 		}
 		sub.b.sendSifted(wire.OpDeliver, sub.correlation, sub.p, s)
 		sub.credit -= int64(len(s.out))
 		sub.cursor = s.next
-	case err == nil:
-		if s.next == sub.cursor {
-			return
+	case s.next == sub.cursor:
+		return
+	default:
+		if sub.cursor = s.next; sub.cursor >= sub.p.Visible() { // as skip does
+			sub.b.sendSifted(wire.OpDeliver, sub.correlation, sub.p, s)
 		}
-		sub.cursor = s.next
 	}
 	sub.push()
 }

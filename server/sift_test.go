@@ -81,3 +81,23 @@ func TestAFilterOpensLittleAtOnce(t *testing.T) {
 	require.Empty(t, s.out)
 	require.Equal(t, uint64(8), s.next, "behind two of the batches")
 }
+
+// A subscription whose filter leaves everything out learns how far that goes: it need not be looked through again.
+func TestAFilteredSubscriptionSaysHowFarItIs(t *testing.T) {
+	srv := startServer(t, Options{})
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	p.publish(h, 0, "0", "1", "2")
+	m := wire.Subscribe{
+		Handle: h, From: wire.Position{Kind: wire.PositionFirst}, Credit: 1 << 20,
+		Filter: wire.Filter{{Op: wire.FilterExists, Name: "pass"}},
+	}
+	p.send(wire.OpSubscribe, 0, m.Append)
+	require.Equal(t, wire.OpSubscribe|wire.OpReply, p.read().Op)
+	f := p.read()
+	require.Equal(t, wire.OpDeliver, f.Op)
+	var e wire.Entries
+	require.NoError(t, e.Parse(f.Body))
+	require.Equal(t, []uint64{3, 3}, []uint64{e.Visible, e.Next})
+	require.Empty(t, e.Bytes)
+}

@@ -116,7 +116,8 @@ func (sub *subscription) pushOnce() bool {
 	case errors.Is(err, log.ErrCold):
 		return sub.pushCold()
 	case err != nil:
-		return sub.failed(err)
+		sub.fail(asWireError(err))
+		return false
 	case c.Bytes == 0:
 		return sub.skip(c)
 	case !sub.covers(c.Bytes):
@@ -176,11 +177,12 @@ func (sub *subscription) pushCold() bool {
 			switch {
 			case sub.ended():
 				return
-			case err != nil && !sub.failed(err):
+			case err != nil:
+				sub.fail(asWireError(err))
 				return
-			case err == nil && c.Bytes > 0 && sub.covers(c.Bytes):
+			case c.Bytes > 0 && sub.covers(c.Bytes):
 				sub.send(c)
-			case err == nil && (c.Bytes > 0 || !sub.skip(c)):
+			case c.Bytes > 0 || !sub.skip(c):
 				return
 			}
 			sub.push()
@@ -206,21 +208,9 @@ func (sub *subscription) work(block func() (then func())) {
 	}
 }
 
-// failed deals with a failed read. Damage is reported and stepped over; everything else ends the
-// subscription. It reports whether pushing goes on.
-func (sub *subscription) failed(err error) bool {
-	e := asWireError(err)
-	if e.Code == wire.CodeCorruptRange && e.Next > sub.cursor {
-		sub.b.fail(wire.OpDeliver&^wire.OpReply, sub.correlation, e)
-		sub.cursor = e.Next
-		return true
-	}
-	sub.fail(e)
-	return false
-}
-
-// fail ends the subscription with an error.
+// fail ends the subscription with an error. Behind lost records the peer begins another one.
 func (sub *subscription) fail(e *wire.Error) {
+	sub.b.s.loop.srv.metrics.failed(wire.OpDeliver, e.Code)
 	sub.b.push(wire.OpDeliver, sub.correlation, wire.FlagError, e.Append)
 	delete(sub.b.subs, sub.correlation)
 	sub.end()
