@@ -192,7 +192,7 @@ func (srv *Server) addrString() string {
 func (srv *Server) Dial(context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	if !srv.admit() {
-		return nil, wire.Errorf(wire.CodeLimit, "the broker has %d connections, its limit", srv.maxConns.Load())
+		return nil, wire.Errorf(wire.CodeLimit, "the broker has all the connections that it may have: %d", srv.maxConns.Load())
 	}
 	s := newSession(newLoop(srv), srv.nextID.Add(1))
 	s.inProcess = true
