@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -55,6 +56,9 @@ func (c *cli) askPassword(ctx context.Context) (string, error) {
 		return c.askTwice(ctx, int(f.Fd()))
 	}
 	line, err := untilDone(ctx, func() (string, error) { return bufio.NewReader(c.stdin).ReadString('\n') })
+	if errors.Is(err, io.EOF) && line == "" {
+		return "", errors.New("the standard input is empty: a line with the password is missing")
+	}
 	if err != nil && line == "" {
 		return "", fmt.Errorf("read the password from the standard input: %w", err)
 	}
