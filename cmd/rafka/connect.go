@@ -50,8 +50,8 @@ func (c *cli) dial(ctx context.Context, o client.Options) (*client.Client, error
 	switch {
 	case err == nil:
 		return cl, nil
-	case errors.Is(context.Cause(ctx), errInterrupted):
-		return nil, errInterrupted
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	case errors.Is(err, wire.CodeUnauthenticated), errors.Is(err, wire.CodeForbidden):
 		return nil, c.withLoginHint(err)
 	case errors.Is(err, client.ErrAddress):

@@ -64,8 +64,14 @@ end between them. Without --exec, -o raw prints one value on each line.`,
 			if err != nil {
 				return err
 			}
-			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
-				return c.consume(cmd.Context(), cl, &o, source)
+			ctx := cmd.Context()
+			if o.command == "" { // else the output may be of no interest
+				var stop func()
+				ctx, stop = c.untilUnread(ctx)
+				defer stop()
+			}
+			return c.withClient(ctx, client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
+				return c.consume(ctx, cl, &o, source)
 			})
 		},
 	}
@@ -75,7 +81,7 @@ end between them. Without --exec, -o raw prints one value on each line.`,
 	fs.StringVar(&o.from, "from", "start", "where a new group or queue starts: "+positionHelp)
 	fs.StringVar(&o.command, "exec", "", "run this command for each message")
 	fs.IntVarP(&o.workers, "workers", "w", 1, "number of messages handled at the same time")
-	fs.IntVarP(&o.limit, "count", "n", 0, "end after this many messages")
+	fs.IntVarP(&o.limit, "count", "n", 0, "end when this many messages are done; what fails is not counted")
 	fs.DurationVar(&o.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
 	fs.BoolVar(&o.exitOnEnd, "exit-on-end", false, "end when nothing is left to do: no message is unread, in progress, or waiting for another attempt")
 	fs.StringVar(&o.instance, "instance", "", "group: a name that this member keeps when it restarts; a restart within --session-timeout moves no partition")
@@ -253,8 +259,6 @@ func (w *worker) work(ctx context.Context, m *client.Message) error {
 	}
 	return nil
 }
-
-var errNoReader = errors.New("nobody reads the output any more")
 
 // donePoll is how often --exit-on-end looks whether anything is left to do.
 const donePoll = 50 * time.Millisecond

@@ -24,6 +24,7 @@ const (
 	exitTimeout      = 7
 	exitPartly       = 8
 	exitInterrupted  = 130
+	exitUnread       = 141 // what a shell says of a process that SIGPIPE ended
 )
 
 // errInterrupted is why a command ended that a signal stopped.
@@ -96,6 +97,8 @@ func explain(err error) *failure {
 	switch code := wire.CodeOf(err); {
 	case errors.Is(err, errInterrupted):
 		return &failure{exit: exitInterrupted, name: "INTERRUPTED", err: errInterrupted}
+	case errors.Is(err, errNoReader):
+		return &failure{exit: exitUnread, name: "UNREAD", err: errNoReader}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &failure{exit: exitTimeout, name: "TIMEOUT", err: err, hint: "--timeout waits longer"}
 	case code != wire.CodeInternal || errors.Is(err, wire.CodeInternal):
@@ -111,7 +114,7 @@ func explain(err error) *failure {
 
 // reportFailure prints a failure on stderr, as JSON when the output is JSON.
 func (c *cli) reportFailure(f *failure) {
-	if f.name == "INTERRUPTED" || f.err == nil {
+	if f.exit == exitInterrupted || f.exit == exitUnread || f.err == nil {
 		return
 	}
 	text := strings.Replace(f.err.Error(), f.name+": ", "", 1)   // the name is printed in front

@@ -61,11 +61,13 @@ bytes that are not text are base64; with -o raw the value alone. Nothing is comm
 			if err := r.prepare(cmd); err != nil {
 				return err
 			}
-			return c.withClient(cmd.Context(), client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
+			ctx, stop := c.untilUnread(cmd.Context())
+			defer stop()
+			return c.withClient(ctx, client.Options{NoAutoCreate: true}, func(cl *client.Client) error {
 				if r.live {
-					return c.listen(cmd.Context(), cl, &r)
+					return c.listen(ctx, cl, &r)
 				}
-				return c.read(cmd.Context(), cl, &r)
+				return c.read(ctx, cl, &r)
 			})
 		},
 	}
@@ -154,6 +156,8 @@ func ended(ctx context.Context, err error, counted bool) error {
 			return &failure{exit: exitTimeout, name: "TIMEOUT", err: errTimeUp}
 		}
 		return nil
+	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errNoReader):
+		return errNoReader
 	}
 	return err
 }
