@@ -84,7 +84,8 @@ func (k *Consumer) arrive(d delivery) {
 // Next waits for the next message. The message and all it holds are valid until the next call; see
 // Message.Clone. There are three kinds of errors:
 //
-//   - The context's error: Next may be called again.
+//   - The context's error: Next may be called again. It may return some more messages first, which have arrived
+//     together with the previous one.
 //   - An *Error with wire.CodeCorruptRange or wire.CodeOffsetOutOfRange: the messages of its
 //     partition from Err.First up to, not including, Err.Next are damaged or were removed. The
 //     next call goes on after them.
@@ -124,11 +125,14 @@ func (k *Consumer) Next(ctx context.Context) (*Message, error) {
 	}
 }
 
-// take waits for the next delivery.
+// take waits for the next delivery. It looks at ctx first: on a busy topic there is always one more.
 func (k *Consumer) take(ctx context.Context) (*delivery, error) {
 	for {
 		if k.err != nil {
 			return nil, k.err
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 		if k.at < len(k.batch) {
 			k.at++

@@ -76,7 +76,7 @@ func (g *GroupConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error
 	g.settle()
 	stop := context.AfterFunc(ctx, g.r.wake)
 	defer stop()
-	for {
+	for ctx.Err() == nil { // a busy partition always has one more message
 		t := g.r.takeUntil(ctx)
 		if t == nil {
 			break

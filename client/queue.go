@@ -108,6 +108,9 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 // must settle each of them before its lease ends; see Message.Ack. The error is the context's,
 // ErrClosed, or the reason why the broker will deliver no more messages.
 func (q *QueueConsumer) Fetch(ctx context.Context, limit int) ([]*Message, error) {
+	if ctx.Err() != nil { // a busy queue always has one more message
+		return nil, context.Cause(ctx)
+	}
 	limit = max(1, limit)
 	q.mu.Lock()
 	defer q.mu.Unlock()
