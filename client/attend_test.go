@@ -124,7 +124,7 @@ func TestACallerWhoReadsCanBeCancelled(t *testing.T) {
 			<-half
 			cancel()
 		}()
-		_, _, err := c.try(ctx, call{op: op, named: true})
+		_, _, err := c.conn.Load().try(ctx, call{op: op, named: true})
 		require.ErrorIs(t, err, context.Canceled)
 		close(rest)
 		_, err = c.Ping(within(t))

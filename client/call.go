@@ -44,7 +44,11 @@ func (c *Client) exchange(ctx context.Context, r call) (*buffer, error) {
 	pause := newPauser()
 	renewed := false
 	for {
-		buf, b, err := c.try(bounded, r)
+		cn, err := c.live(bounded)
+		if err != nil { // nothing is on its way
+			return nil, r.explain(err)
+		}
+		buf, b, err := cn.try(bounded, r)
 		switch sent, cut := lost(err); {
 		case err == nil:
 			return buf, nil
@@ -89,11 +93,7 @@ func (r *call) explain(err error) error {
 }
 
 // try is one attempt. It returns the binding that it used.
-func (c *Client) try(ctx context.Context, r call) (buf *buffer, b *binding, err error) {
-	cn, err := c.live(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+func (cn *conn) try(ctx context.Context, r call) (buf *buffer, b *binding, err error) {
 	if r.broker != ([16]byte{}) && r.broker != cn.hello.ServerID {
 		return nil, nil, errOtherBroker
 	}

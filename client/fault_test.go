@@ -502,6 +502,11 @@ func TestARequestThatIsNeverAnsweredTimesOut(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, ErrUnknownOutcome)
 	require.ErrorIs(t, c.DeleteTopic(context.Background(), "t"), ErrUnknownOutcome)
+	b.close()
+	eventually(t, func() bool { _, up := c.Server(); return !up })
+	err = c.DeleteTopic(context.Background(), "t")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, ErrUnknownOutcome) // it was not sent
 }
 
 func TestALyingBrokerIsCutOff(t *testing.T) {
