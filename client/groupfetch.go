@@ -16,7 +16,6 @@ type GroupConsumer struct {
 	r      *groupRun
 	cancel context.CancelFunc
 	left   chan struct{} // closed when the member has left the group
-	err    error         // why it left; valid once left is closed
 
 	mu     sync.Mutex // guards the fields below; not held while Fetch or Commit waits
 	hand   *task      // the task whose messages the last Fetch returned, or nil
@@ -24,8 +23,8 @@ type GroupConsumer struct {
 	memory []byte     // holds the bytes of returned messages; its rest is for the next ones
 }
 
-// OpenGroup joins a group as a member, and waits for the broker until ctx ends. It ignores the
-// source's Workers, Middleware, MaxDeliveries, DeadLetter and backoff, which only Run uses. Close
+// OpenGroup joins a group as a member. It returns when the broker has taken the member, or when ctx ends. It ignores
+// the source's Workers, Middleware, MaxDeliveries, DeadLetter and backoff, which only Run uses. Close
 // the consumer when done; until then it keeps its partitions, whether Fetch is called or not.
 func (c *Client) OpenGroup(ctx context.Context, s Source) (*GroupConsumer, error) {
 	s = s.withDefaults()
@@ -53,9 +52,27 @@ func (c *Client) OpenGroup(ctx context.Context, s Source) (*GroupConsumer, error
 		defer close(g.left)
 		defer cancel()
 		defer dismiss()
-		g.err = r.run(life, g.wait)
+		_ = r.run(life, g.wait) // reason returns it
 	}()
+	if err := g.enter(ctx); err != nil {
+		return nil, err
+	}
 	return g, nil
+}
+
+// enter waits until the broker has taken the member. After an error the member has ended, or is about to.
+func (g *GroupConsumer) enter(ctx context.Context) error {
+	ctx, cancel := g.r.c.bounded(ctx)
+	defer cancel()
+	select {
+	case <-g.r.member.entered:
+		return nil
+	case <-g.r.quit:
+		return g.reason()
+	case <-ctx.Done():
+		g.cancel()
+		return context.Cause(ctx)
+	}
 }
 
 // wait is the worker of the run. It returns when the run has stopped and no Fetch is reading.

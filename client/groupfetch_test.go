@@ -262,6 +262,20 @@ func TestWhatOpenGroupRefuses(t *testing.T) {
 	require.ErrorIs(t, err, wire.CodeTopicNotFound)
 }
 
+// Who has opened a group is a member for everybody.
+func TestAnOpenedGroupHasItsMember(t *testing.T) {
+	b := servertest.Start(t, servertest.Options{})
+	c := connect(t, b, client.Options{Dialer: b.Dial})
+	_, err := c.CreateTopic(within(t), "t", client.TopicOptions{})
+	require.NoError(t, err)
+	for range 20 {
+		g, err := c.OpenGroup(within(t), groupOf())
+		require.NoError(t, err)
+		require.ErrorIs(t, c.DeleteGroup(within(t), "g", ""), wire.CodeFenced)
+		require.NoError(t, g.Close(within(t)))
+	}
+}
+
 // A Commit does not wait for the Fetch of another goroutine, which may take for ever.
 func TestACommitDoesNotWaitForAFetch(t *testing.T) {
 	brokers(t, func(t *testing.T, _ *servertest.Broker, c *client.Client) {

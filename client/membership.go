@@ -56,6 +56,7 @@ type membership struct {
 	working func() map[place]struct{} // returns what is being worked on; called without mu
 	hold    func()                    // called when the broker stops; must not block
 	settle  func(context.Context)     // called after hold; commits what is handled
+	entered chan struct{}             // closed when the broker has taken the member for the first time
 
 	mu      sync.Mutex // guards the fields below
 	conn    *conn      // where the member joined, or is about to join; nil before the first
@@ -76,6 +77,7 @@ type membership struct {
 func (c *Client) newMembership(s *Source) *membership {
 	return &membership{
 		c: c, s: s, id: uuid.NewString(), every: max(s.SessionTimeout/4, time.Millisecond), heard: time.Now(),
+		entered: make(chan struct{}),
 	}
 }
 
@@ -233,6 +235,7 @@ func (m *membership) answered(cn *conn, f *frame, err error, join bool) {
 	switch {
 	case err == nil:
 		m.joined = true
+		m.enterLocked()
 	case wire.CodeOf(err) == wire.CodeNotMember:
 		m.joined, again = false, true
 	case retryLater(err): // with the next beat
@@ -247,6 +250,14 @@ func (m *membership) answered(cn *conn, f *frame, err error, join bool) {
 	}
 	if again {
 		go m.beat() // not on the connection's reader, because it may wait for locks of the owner
+	}
+}
+
+func (m *membership) enterLocked() {
+	select {
+	case <-m.entered:
+	default:
+		close(m.entered)
 	}
 }
 
@@ -305,14 +316,15 @@ func (m *membership) check() {
 var errStalled = errors.New("the broker does not answer the heartbeats of a group's member")
 
 // end leaves the group. A member without an instance tells the broker, so that its partitions move
-// to others at once. One with an instance may come back, so it leaves silently.
+// to others at once; the answer to its join may still be on its way. One with an instance may come back, so it leaves
+// silently.
 func (m *membership) end(ctx context.Context) {
 	c := m.c
 	c.mu.Lock()
 	delete(c.members, m)
 	c.mu.Unlock()
 	m.mu.Lock()
-	cn, joined := m.conn, m.joined && !m.ended
+	cn, joined := m.conn, m.joined
 	m.ended = true
 	m.mu.Unlock()
 	if cn == nil {
@@ -321,9 +333,12 @@ func (m *membership) end(ctx context.Context) {
 	cn.mu.Lock()
 	delete(cn.members, m.sub)
 	cn.mu.Unlock()
-	if joined && m.s.Instance == "" {
-		l := wire.LeaveGroup{Group: m.s.Name, Member: m.id}
-		// The answer does not matter: without the request the session times out.
+	// The answer does not matter: without the request the session times out.
+	switch l := (wire.LeaveGroup{Group: m.s.Name, Member: m.id}); {
+	case m.s.Instance != "":
+	case joined:
 		_, _ = cn.do(ctx, wire.OpLeaveGroup, 0, l.Append)
+	default:
+		cn.ask(wire.OpLeaveGroup, 0, l.Append, func(*frame, error) {})
 	}
 }

@@ -168,3 +168,41 @@ func TestAMemberOutlivesPartitionsOfAnEarlierTopic(t *testing.T) {
 	err := dial(t, b, Options{}).Run(within(t), s, func(context.Context, *Message) error { return ErrStop })
 	require.NoError(t, err)
 }
+
+// A member that gives up before it hears that it has joined leaves all the same: its partitions are not kept from others
+// until its session times out.
+func TestWhoDoesNotWaitForItsJoinLeaves(t *testing.T) {
+	nothing := func(context.Context, *Message) error { return nil }
+	for name, begin := range map[string]func(context.Context, *Client) error{
+		"run":  func(ctx context.Context, c *Client) error { return c.Run(ctx, Group("g", "t"), nothing) },
+		"open": func(ctx context.Context, c *Client) error { _, err := c.OpenGroup(ctx, Group("g", "t")); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startBroker(t)
+			b.create("t", 1)
+			ctx, cancel := context.WithCancel(within(t))
+			b.setHook(func(_ *fakeConn, f wire.Frame) bool {
+				if f.Op == wire.OpJoinGroup {
+					cancel()
+				}
+				return f.Op == wire.OpJoinGroup
+			})
+			require.ErrorIs(t, begin(ctx, dial(t, b, Options{})), context.Canceled)
+			eventually(t, func() bool { return b.count(wire.OpLeaveGroup) == 1 })
+		})
+	}
+}
+
+func TestOpenGroupSaysWhyTheBrokerRefuses(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.setHook(func(c *fakeConn, f wire.Frame) bool {
+		if f.Op != wire.OpJoinGroup {
+			return false
+		}
+		c.fail(f, wire.Errorf(wire.CodeForbidden, "not you"))
+		return true
+	})
+	_, err := dial(t, b, Options{}).OpenGroup(within(t), Group("g", "t"))
+	require.ErrorIs(t, err, wire.CodeForbidden)
+}
