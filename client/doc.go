@@ -36,6 +36,13 @@
 // connection, for up to Options.RequestTimeout. The broker stores it once, and in order.
 // Options.NoIdempotence turns the numbering off.
 //
+// # Contexts
+//
+// An error that is due to a context wraps the cause of the context: [context.Canceled] or
+// [context.DeadlineExceeded], unless the program has set another one. A request whose context has no
+// deadline takes at most Options.RequestTimeout. What waits for messages, and a publish, has no limit
+// but the context.
+//
 // # Memory
 //
 // A published message is copied before the call returns. A received message may point into a buffer
