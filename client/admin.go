@@ -93,8 +93,8 @@ func (c *Client) Topics(ctx context.Context) ([]wire.TopicInfo, error) {
 	}
 }
 
-// Groups returns the position of a group or queue in each of its topics, or those of all groups and
-// queues when group is empty.
+// Groups returns the position of a group or queue in each partition of its topics, or those of all groups and
+// queues when group is empty. It returns none for a group that does not exist.
 func (c *Client) Groups(ctx context.Context, group string) (infos []wire.GroupInfo, err error) {
 	m := wire.Groups{Group: group}
 	err = c.named(ctx, call{op: wire.OpGroups}, "", m.Append, func(b []byte) error { return json.Unmarshal(b, &infos) })

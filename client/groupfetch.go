@@ -227,7 +227,7 @@ func (g *GroupConsumer) Commit(ctx context.Context) error {
 
 // Close commits what is done and leaves the group. The messages that the last Fetch returned are
 // not done, and are delivered again, unless Commit was called before. Close returns the context's
-// error when ctx ends first.
+// error when ctx ends first. That the commit fails is reported to Options.OnError only; Commit returns it.
 func (g *GroupConsumer) Close(ctx context.Context) error {
 	g.cancel()
 	select {
