@@ -45,10 +45,10 @@ type Client struct {
 }
 
 // Dial connects to the first broker of addr that accepts the login. addr is a comma-separated list
-// of "host:port", "rafka://user:password@host:port", or "rafkas://host:port" for TLS; "" is
-// DefaultAddr. In a password, special characters are written like %2C. Dial tries each broker
-// once, within ctx and Options.RequestTimeout. When the connection is lost later, the client
-// reconnects in the background.
+// of "host:port", "rafka://user:password@host:port" or "rafka://token@host:port", with rafkas instead of rafka for TLS.
+// The port is 4222 if there is none; "" is DefaultAddr. A scheme also holds for the addresses behind it that have none.
+// In a password, special characters are written like %2C. Dial tries each broker once, within ctx and
+// Options.RequestTimeout. When the connection is lost later, the client reconnects in the background.
 func Dial(ctx context.Context, addr string, o Options) (*Client, error) {
 	o = o.withDefaults()
 	ends, err := parseAddr(addr, &o)
