@@ -661,7 +661,7 @@ func (r *Registry) checkPartitions(have, want int) error {
 func (r *Registry) checkGrowth(t *Topic, want int) error {
 	have := len(t.Partitions())
 	if want < have {
-		return wire.Errorf(wire.CodeInvalid, "topic %q has %d partitions; they can only grow", t.name, have)
+		return wire.Errorf(wire.CodeInvalid, "the number of partitions of topic %q is %d, and can only grow", t.name, have)
 	}
 	return r.checkPartitions(have, want)
 }
