@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rafka-mq/rafka/client"
@@ -65,18 +66,18 @@ func ExampleClient_PublishAsync() {
 	c, stop := start(ctx)
 	defer stop()
 
-	stored := 0
+	var stored atomic.Int64
 	for i := range 1000 {
 		m := client.Message{Topic: "readings", Value: fmt.Appendf(nil, "%d", i)}
 		err := c.PublishAsync(ctx, &m, func(_ client.Receipt, err error) {
 			if err == nil {
-				stored++
+				stored.Add(1)
 			}
 		})
 		must(err)
 	}
 	must(c.Flush(ctx))
-	fmt.Println(stored)
+	fmt.Println(stored.Load())
 	// Output: 1000
 }
 

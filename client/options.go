@@ -81,7 +81,7 @@ type Options struct {
 	PingInterval time.Duration
 
 	// OnConnect is called after every login. This hook and those below run on the client's
-	// goroutines and must not block.
+	// goroutines, several of them perhaps at the same time, and must not block.
 	OnConnect func(Server)
 	// OnDisconnect is called with the reason when a connection is lost after its login.
 	OnDisconnect func(error)

@@ -132,9 +132,9 @@ func (w *waiter) finish(r Receipt, err error) {
 
 // PublishAsync copies m and sends it in the background. When it returns nil, done is called once
 // with the outcome, unless done is nil. The calls for one partition come in the order of
-// publishing, as long as nothing fails. done runs on a goroutine of the client and must not block.
-// In particular it must not publish, because that may wait for room that only done's return can
-// make.
+// publishing, as long as nothing fails; those for several partitions, or levels, may come at the same time.
+// done runs on a goroutine of the client and must not block. In particular it must not publish, because that may
+// wait for room that only done's return can make.
 //
 // A message waits for the next connection while there is none. When there is none before Close runs
 // out of time, done is called with ErrClosed. When the topic is deleted and created again meanwhile with
