@@ -2,7 +2,11 @@
 //
 //	func TestOrders(t *testing.T) {
 //		b := servertest.Start(t, servertest.Options{})
-//		c, err := client.Dial(ctx, b.Addr, client.Options{Dialer: b.Dial})
+//		c, err := client.Dial(t.Context(), b.Addr, client.Options{Dialer: b.Dial})
+//		if err != nil {
+//			t.Fatal(err)
+//		}
+//		defer c.Close(context.Background()) // before the broker stops
 //		…
 //	}
 //
