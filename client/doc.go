@@ -47,7 +47,12 @@
 //
 // A published message is copied before the call returns. A received message may point into a buffer
 // that is used again; the documentation of each method says how long its messages are valid.
-// [Message.Clone] makes a copy that stays valid.
+// [Message.Clone] makes a copy that stays valid. A handler or a loop must not change the message that it
+// is given, because the next one is put in its place. To publish it elsewhere, it changes a copy:
+//
+//	out := *m
+//	out.Topic = "archive"
+//	receipt, err := c.Publish(ctx, &out)
 //
 // # Groups
 //

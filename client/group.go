@@ -261,8 +261,11 @@ func (r *groupRun) attempt(t *task) time.Duration {
 		t.retrying = true
 		return r.s.backoff(1)
 	}
+	if !v.done && m.Attempt == 1 {
+		t.failed = time.Now()
+	}
 	last := r.s.MaxDeliveries > 0 && m.Attempt >= r.s.MaxDeliveries
-	if !v.done && (v.reject || last) && r.giveUp(t.ctx, m, v.reason) {
+	if !v.done && (v.reject || last) && r.giveUp(t, v.reason) {
 		v.done = true
 	}
 	if v.done {
@@ -276,33 +279,46 @@ func (r *groupRun) attempt(t *task) time.Duration {
 	return max(v.after, time.Nanosecond)
 }
 
-// giveUp moves a message to the dead-letter topic, or skips it when there is none. It returns false
+// giveUp moves the message of a task to the dead-letter topic, or skips it when there is none. It returns false
 // when the message could not be moved.
-func (r *groupRun) giveUp(ctx context.Context, m *Message, reason string) bool {
+func (r *groupRun) giveUp(t *task, reason string) bool {
+	m := &t.msg
 	we := wire.Errorf(wire.CodeInvalid, "offset %d given up after %d attempts: %s", m.Offset, m.Attempt, reason)
 	r.c.report(&Error{Op: "handle", Topic: m.Topic, Partition: m.Partition, Err: we})
 	if r.s.DeadLetter == "" {
 		return true
 	}
+	// As the broker does for queues: a dead letter outlives its message, and is no duplicate of another.
 	dead := *m
-	dead.Topic, dead.Pinned, dead.lease = r.s.DeadLetter, false, nil
-	why := []Header{ // as the broker does for queues
-		{"rafka-dead-topic", []byte(m.Topic)},
-		{"rafka-dead-partition", strconv.AppendInt(nil, int64(m.Partition), 10)},
-		{"rafka-dead-offset", strconv.AppendUint(nil, m.Offset, 10)},
-		{"rafka-dead-group", []byte(r.s.Name)},
-		{"rafka-dead-reason", []byte(reason[:min(len(reason), wire.MaxReasonBytes)])},
-		{"rafka-dead-attempts", strconv.AppendInt(nil, int64(m.Attempt), 10)},
-	}
+	dead.Topic, dead.Pinned, dead.ID, dead.TTL = r.s.DeadLetter, false, "", 0
+	why := r.obituary(t, reason)
 	dead.Headers = slices.Concat(why, m.Headers)
-	_, err := r.c.Publish(ctx, &dead)
-	if errors.Is(err, wire.CodeTooLarge) && len(m.Headers) > 0 {
+	if m.ID != "" {
+		dead.Headers = append(dead.Headers, Header{wire.HeaderID, []byte(m.ID)})
+	}
+	_, err := r.c.Publish(t.ctx, &dead)
+	if errors.Is(err, wire.CodeTooLarge) && len(dead.Headers) > len(why) {
 		dead.Headers = why
-		_, err = r.c.Publish(ctx, &dead)
+		_, err = r.c.Publish(t.ctx, &dead)
 	}
 	if err != nil {
 		r.c.report(err)
 		return false
 	}
 	return true
+}
+
+// obituary returns the headers that say where the message of a task was, and why it died.
+func (r *groupRun) obituary(t *task, reason string) []Header {
+	m := &t.msg
+	return []Header{
+		{"rafka-dead-topic", []byte(m.Topic)},
+		{"rafka-dead-partition", strconv.AppendInt(nil, int64(m.Partition), 10)},
+		{"rafka-dead-offset", strconv.AppendUint(nil, m.Offset, 10)},
+		{"rafka-dead-group", []byte(r.s.Name)},
+		{"rafka-dead-reason", []byte(reason[:min(len(reason), wire.MaxReasonBytes)])},
+		{"rafka-dead-attempts", strconv.AppendInt(nil, int64(m.Attempt), 10)},
+		{"rafka-dead-first-time", t.failed.UTC().AppendFormat(nil, time.RFC3339Nano)},
+		{"rafka-dead-last-time", time.Now().UTC().AppendFormat(nil, time.RFC3339Nano)},
+	}
 }

@@ -37,7 +37,8 @@ type task struct {
 	open     *delivery
 	walk     *cursor
 	msg      Message
-	retrying bool // msg has failed and must be handled again
+	retrying bool      // msg has failed and must be handled again
+	failed   time.Time // when msg first failed, if it did
 
 	done      atomic.Uint64 // all offsets before it are handled
 	committed uint64        // the committed offset; guarded by groupRun.progress
