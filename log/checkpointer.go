@@ -578,27 +578,37 @@ func (s *Store) removeStale() error {
 		s.gone = s.discard(s.gone, s.removeDir, &errs)
 		errs = append(errs, s.options.FS.SyncDir(path.Join(s.options.Dir, partitionsDir)))
 	}
+	var changed []*Log // the first flush of a directory writes the journal of the file system for all
 	for _, l := range s.openLogs() {
-		l.mu.Lock()
-		stale := l.stale
-		l.stale = nil
-		for _, seg := range l.segments {
-			stale = slices.DeleteFunc(stale, func(name string) bool { return name == seg.path })
-		}
-		l.mu.Unlock()
-		if len(stale) == 0 {
-			continue
-		}
-		s.views.forget(func(name string) bool { return slices.Contains(stale, name) })
-		left := s.discard(stale, func(name string) error { return removeQuietly(s.options.FS, name) }, &errs)
-		l.mu.Lock()
-		l.stale = append(l.stale, left...)
-		l.mu.Unlock()
-		if len(left) < len(stale) {
-			errs = append(errs, s.options.FS.SyncDir(l.dir()))
+		if l.removeStale(&errs) {
+			changed = append(changed, l)
 		}
 	}
+	for _, l := range changed {
+		errs = append(errs, s.options.FS.SyncDir(l.dir()))
+	}
 	return errors.Join(errs...)
+}
+
+// removeStale removes the log's part, and reports whether its directory has to be flushed.
+func (l *Log) removeStale(errs *[]error) bool {
+	s := l.store
+	l.mu.Lock()
+	stale := l.stale
+	l.stale = nil
+	for _, seg := range l.segments {
+		stale = slices.DeleteFunc(stale, func(name string) bool { return name == seg.path })
+	}
+	l.mu.Unlock()
+	if len(stale) == 0 {
+		return false
+	}
+	s.views.forget(func(name string) bool { return slices.Contains(stale, name) })
+	left := s.discard(stale, func(name string) error { return removeQuietly(s.options.FS, name) }, errs)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stale = append(l.stale, left...)
+	return len(left) < len(stale)
 }
 
 // discard calls remove for each name, and returns those for which that failed: the next checkpoint tries again. It adds

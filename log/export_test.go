@@ -132,3 +132,10 @@ func (s *Store) Quiet() bool {
 
 // Stopping reports whether Close has ended what goes on in the background.
 func (s *Store) Stopping() bool { return s.hurry.Load() }
+
+// Cutting returns how many calls of Truncate wait.
+func (s *Store) Cutting() int {
+	s.cutMu.Lock()
+	defer s.cutMu.Unlock()
+	return len(s.cutting)
+}

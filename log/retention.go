@@ -73,8 +73,7 @@ func (l *Log) outdatedLocked(nowMs int64) bool {
 	return age > 0 && l.next.time+age < nowMs
 }
 
-// retainFilesLocked drops the oldest segments of all logs, as retention says: first from the checkpoint, then their
-// files. The caller holds filing.
+// retainFilesLocked drops the oldest segments of all logs, as retention says. The caller holds filing.
 func (s *Store) retainFilesLocked() error {
 	now := s.nowMs()
 	needed := func(l *Log) bool { return l.mustFileLocked(now) }
@@ -91,15 +90,21 @@ func (s *Store) retainFilesLocked() error {
 	if filed != nil && !isFull(filed) { // a full disk gets space by what follows
 		return filed
 	}
-	for _, l := range s.openLogs() {
-		if err := l.dropHead(now); err != nil {
+	return errors.Join(filed, s.dropHeadsLocked(s.openLogs(), now))
+}
+
+// dropHeadsLocked drops the oldest segments of logs, as retention says: first from the checkpoint, then their files. The
+// caller holds filing.
+func (s *Store) dropHeadsLocked(logs []*Log, nowMs int64) error {
+	for _, l := range logs {
+		if err := l.dropHead(nowMs); err != nil {
 			s.logger.Warn("retention", "path", l.dir(), "err", err)
 		}
 	}
 	if !s.rootChanged {
-		return filed
+		return nil
 	}
-	return errors.Join(filed, s.checkpointLocked(func(*Log) bool { return false }))
+	return s.checkpointLocked(func(*Log) bool { return false })
 }
 
 // mustFileLocked reports whether retention or compaction needs entries to be filed first.
@@ -247,65 +252,6 @@ func (s *Store) readHeader(name string) (h headerInfo, ok bool, err error) {
 		return h, false, nil
 	}
 	return h, err == nil, err
-}
-
-// TruncatePrefix removes all records below offset, which becomes the start of the log. A file is deleted when all its
-// records are removed. TruncatePrefix waits for the disk. The error is ErrOutOfRange for an offset above Next, and that
-// of the checkpoint when the new start is not durable, or when the disk is too full to remove a file.
-func (l *Log) TruncatePrefix(offset uint64) error {
-	s := l.store
-	s.filing.Lock()
-	defer s.filing.Unlock()
-	l.mu.Lock()
-	switch {
-	case l.closed:
-		l.mu.Unlock()
-		return ErrClosed
-	case offset > l.next.offset:
-		l.mu.Unlock()
-		return ErrOutOfRange
-	}
-	l.first = max(l.first, offset)
-	if s.memoryOnly() {
-		l.retainMemoryLocked(s.nowMs())
-		l.mu.Unlock()
-		return nil
-	}
-	l.mu.Unlock()
-	err := l.dropPurgedLocked()
-	if isFull(err) { // there is space where the files were
-		err = l.dropPurgedLocked()
-	}
-	if isFull(err) && !s.rootChanged && !l.keepsPurged() { // others took the space: what is left is filed later
-		return nil
-	}
-	return err
-}
-
-// keepsPurged reports whether a file is left, all records of which were purged.
-func (l *Log) keepsPurged() bool {
-	l.mu.Lock()
-	segments := l.segments
-	l.mu.Unlock()
-	if len(segments) == 0 {
-		return false
-	}
-	end, err := l.segmentEnd(segments, 0)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return err != nil || l.purgedLocked(end)
-}
-
-// dropPurgedLocked files the log and removes what was purged. On a full disk it may remove files although it returns an
-// error. The caller holds Store.filing.
-func (l *Log) dropPurgedLocked() error {
-	s := l.store
-	s.rootChanged = true
-	err := s.checkpointLocked(func(o *Log) bool { return o == l && o.dirtyLocked() })
-	if err != nil && !isFull(err) {
-		return err
-	}
-	return errors.Join(err, s.retainFilesLocked())
 }
 
 // RemoveLogs deletes logs with all their entries. It returns nil when that is durable. With an error, for example on a full

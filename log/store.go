@@ -19,8 +19,8 @@ import (
 
 // Store is one data directory with the logs in it, or a memory-only set of logs.
 //
-// Locks are taken in this order: compacting, filing, round, Log.mu, and then one of mu, dirtyMu, and those of the pool, the
-// views and the clock.
+// Locks are taken in this order: compacting, filing, round, Log.mu, and then one of mu, dirtyMu, cutMu, and those of the
+// pool, the views and the clock.
 type Store struct {
 	options Options
 	logger  *slog.Logger
@@ -54,6 +54,9 @@ type Store struct {
 	done        sync.WaitGroup
 	lock        io.Closer
 	replaying   bool // Open is replaying the commit log
+
+	cutMu   sync.Mutex    // guards:
+	cutting []*truncation // which wait for filing
 
 	compacting sync.Mutex // held during a pass of compaction over all logs; locked before filing
 

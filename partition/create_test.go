@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -458,4 +459,30 @@ func TestADeletionOfManyPartitionsIsOneCheckpoint(t *testing.T) {
 		return n
 	}
 	require.Equal(t, flushes(2), flushes(40))
+}
+
+// A purge of all partitions replaces the checkpoint as often for many as for a few.
+func TestAPurgeOfManyPartitionsTakesFewCheckpoints(t *testing.T) {
+	for _, before := range []uint64{1, math.MaxUint64} {
+		checkpoints := func(partitions int) uint64 {
+			s, r := faultyRegistry(t, faultfs.New())
+			topic, err := r.Create("jobs", partitions, nil)
+			require.NoError(t, err)
+			for _, p := range topic.Partitions() {
+				publish(t, p, "a")
+				publish(t, p, "b")
+			}
+			require.NoError(t, s.Checkpoint())
+			had := s.Stats().Checkpoints
+			require.NoError(t, r.Purge("jobs", wire.AnyPartition, before))
+			n := s.Stats().Checkpoints - had
+			for _, p := range topic.Partitions() {
+				require.Equal(t, min(before, 2), p.First())
+			}
+			r.Close()
+			require.NoError(t, s.Close())
+			return n
+		}
+		require.Equal(t, checkpoints(2), checkpoints(40))
+	}
 }

@@ -477,14 +477,24 @@ func isLower(a, b log.Retention) bool {
 
 // retain enforces retention at once. It needs no space.
 func (t *Topic) retain() {
-	for _, p := range t.Partitions() {
-		if p.log == nil {
-			continue
-		}
-		if err := p.log.TruncatePrefix(p.First()); err != nil { // removes nothing itself, and then what retention says
-			t.registry.logger.Warn("enforce a lower retention on a full disk", "topic", t.name, "partition", p.number, "err", err)
-		}
+	err := t.truncate(t.Partitions(), (*Partition).First) // removes nothing itself, and then what retention says
+	if err != nil {
+		t.registry.logger.Warn("enforce a lower retention on a full disk", "topic", t.name, "err", err)
 	}
+}
+
+// truncate removes the records in front of what before returns for each partition, from all of them together.
+func (t *Topic) truncate(parts []*Partition, before func(p *Partition) uint64) error {
+	parts = slices.DeleteFunc(slices.Clone(parts), func(p *Partition) bool { return p.log == nil })
+	cuts := make([]log.Cut, len(parts))
+	for i, p := range parts {
+		cuts[i] = log.Cut{Log: p.log, Before: before(p)}
+	}
+	err := t.registry.store.Truncate(cuts...)
+	for _, p := range parts {
+		p.truncated()
+	}
+	return err
 }
 
 // configure gives t and its partitions another configuration. It reports whether that raises the level: then what is
@@ -549,14 +559,8 @@ func (r *Registry) Delete(name string) error {
 
 // empty removes all records of the topic, also those that are not visible yet. It needs no space.
 func (t *Topic) empty() {
-	for _, p := range t.Partitions() {
-		if p.log == nil {
-			continue
-		}
-		if err := p.log.TruncatePrefix(p.log.Positions().Next); err != nil {
-			t.registry.logger.Warn("empty a topic that is deleted", "topic", t.name, "partition", p.number, "err", err)
-		}
-		p.truncated()
+	if err := t.truncate(t.Partitions(), func(p *Partition) uint64 { return p.log.Positions().Next }); err != nil {
+		t.registry.logger.Warn("empty a topic that is deleted", "topic", t.name, "err", err)
 	}
 }
 
@@ -599,22 +603,13 @@ func (r *Registry) Purge(name string, partition uint16, before uint64) error {
 	if partition != wire.AnyPartition && t.Partition(partition) == nil {
 		return NoPartition(t, partition)
 	}
-	for _, p := range t.Partitions() {
-		if partition != wire.AnyPartition && p.number != partition || p.log == nil {
-			continue
-		}
-		if err := p.purge(before); err != nil {
-			return err
-		}
+	parts := t.Partitions()
+	if partition != wire.AnyPartition {
+		parts = parts[partition : partition+1]
 	}
-	return nil
-}
-
-func (p *Partition) purge(before uint64) error {
-	if err := p.log.TruncatePrefix(min(before, p.Visible())); err != nil {
-		return wire.Errorf(wire.CodeStorage, "purge %s: %v", p, err)
+	if err := t.truncate(parts, func(p *Partition) uint64 { return min(before, p.Visible()) }); err != nil {
+		return wire.Errorf(wire.CodeStorage, "purge topic %q: %v", name, err)
 	}
-	p.truncated()
 	return nil
 }
 
