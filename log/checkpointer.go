@@ -16,6 +16,13 @@ const fileAge = 6
 const (
 	filesAtOnce = 32
 	bytesAtOnce = 8 << 20
+
+	// groupsAtOnce is how many times as much is filed before others are let in, for which the checkpoint file has to be
+	// replaced: with 10,000 partitions that takes as long as one or two groups.
+	groupsAtOnce = 8
+
+	// dirsAtOnce is how many directories are made together: a flush of the one above costs as much as making a few.
+	dirsAtOnce = 256
 )
 
 // plan is one log's part of a checkpoint. It takes effect when the checkpoint file is replaced.
@@ -82,31 +89,63 @@ func (s *Store) Checkpoint() error {
 	return s.checkpoint((*Log).dirtyLocked)
 }
 
+// checkpoint files the logs for which which returns true, and replaces the checkpoint file. Whoever asks for filing
+// meanwhile is let in between.
 func (s *Store) checkpoint(which func(*Log) bool) error {
+	var errs []error
+	logs := s.chosen(which)
+	for first := true; first || len(logs) > 0; first = false {
+		var err error
+		s.filing.Lock()
+		logs, err = s.checkpointPart(logs, s.asking.Load)
+		s.filing.Unlock()
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// ask locks filing for a caller whose user waits.
+func (s *Store) ask() {
+	s.asking.Add(1)
 	s.filing.Lock()
-	defer s.filing.Unlock()
-	return s.checkpointLocked(which)
+	s.asking.Add(-1)
+}
+
+// chosen returns the logs for which which returns true.
+func (s *Store) chosen(which func(*Log) bool) []*Log {
+	return slices.DeleteFunc(s.openLogs(), func(l *Log) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return !which(l)
+	})
 }
 
 // checkpointLocked files the logs for which which returns true and replaces the checkpoint file.
 func (s *Store) checkpointLocked(which func(*Log) bool) error {
+	_, err := s.checkpointPart(s.chosen(which), func() int32 { return 0 })
+	return err
+}
+
+// checkpointPart files logs and replaces the checkpoint file. It returns those that it leaves to the next one, because
+// others are asking for filing.
+func (s *Store) checkpointPart(logs []*Log, asking func() int32) (left []*Log, err error) {
 	if s.broken != nil {
-		return s.broken
+		return nil, s.broken
 	}
 	s.round.Lock()
 	lsn, bytes := s.commits.lsn, s.commits.bytes
 	s.round.Unlock()
 	dirty, _ := s.backlogs()
 	unfiled := sum(dirty)
-	plans, errs := s.fileLogs(which)
+	plans, left, errs := s.fileLogs(logs, asking)
 	if len(plans) == 0 && !s.rootChanged {
-		return errors.Join(append(errs, s.removeStale())...)
+		return left, errors.Join(append(errs, s.removeStale())...)
 	}
 	if err := s.replaceRoot(plans, lsn); err != nil {
 		for _, p := range plans {
 			p.undo()
 		}
-		return errors.Join(append(errs, err)...)
+		return nil, errors.Join(append(errs, err)...)
 	}
 	s.round.Lock()
 	s.commits.bytes -= covered(plans, unfiled, bytes)
@@ -115,7 +154,7 @@ func (s *Store) checkpointLocked(which func(*Log) bool) error {
 	for _, p := range plans {
 		p.log.notify(nil)
 	}
-	return errors.Join(append(errs, s.removeStale())...)
+	return left, errors.Join(append(errs, s.removeStale())...)
 }
 
 // covered returns how much of the bytes in the commit log is not needed any more after the plans, of unfiled
@@ -131,53 +170,77 @@ func covered(plans []*plan, unfiled, bytes int64) int64 {
 	return int64(float64(bytes) * float64(filed) / float64(unfiled))
 }
 
-// fileLogs writes and flushes the segments of the logs for which which returns true. It returns the plans whose
-// segments are durable.
-//
-// It writes the files of several logs before it flushes the first of them: see finish. The device works meanwhile.
-func (s *Store) fileLogs(which func(*Log) bool) (plans []*plan, errs []error) {
-	written, files, bytes := make([]*plan, 0, filesAtOnce), 0, int64(0)
-	finish := func() {
-		s.finish(written)
-		for _, p := range written {
-			if p.err != nil {
-				errs = append(errs, p.fail())
-				continue
-			}
-			plans = append(plans, p)
-		}
-		written, files, bytes = written[:0], 0, 0
-	}
-	logs := slices.DeleteFunc(s.openLogs(), func(l *Log) bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.closed || !which(l)
-	})
-	dirs := s.makeLogDirs(logs)
-	if isFull(dirs) && s.releaseSpares() {
-		dirs = s.makeLogDirs(logs)
-	}
-	for _, l := range logs {
+// filing is what fileLogs has done so far. It writes the files of several logs before it flushes the first of them: see
+// Store.finish. The device works meanwhile.
+type filing struct {
+	store  *Store
+	plans  []*plan // whose segments are durable
+	errs   []error // of the others
+	groups int     // that were made durable
+
+	written []*plan // the next group
+	files   int     // of it
+	bytes   int64   // of it
+}
+
+// fileLogs writes and flushes the segments of those of the logs that have something to file. It returns the plans whose
+// segments are durable, and the logs that it leaves because others are asking for filing.
+func (s *Store) fileLogs(logs []*Log, asking func() int32) (plans []*plan, left []*Log, errs []error) {
+	f, dirs := filing{store: s}, error(nil)
+	logs = slices.DeleteFunc(logs, (*Log).settled)
+	for i, l := range logs {
 		if s.hurry.Load() {
-			errs = append(errs, ErrClosed)
+			f.errs = append(f.errs, ErrClosed)
 			break
 		}
-		p := l.writeAll(dirs)
-		if isFull(p.err) && s.releaseSpares() {
-			p.undo()
-			p = l.writeAll(dirs)
+		if f.groups >= groupsAtOnce && asking() > 0 {
+			left = logs[i:]
+			break
 		}
+		if i%dirsAtOnce == 0 {
+			dirs = s.houseLogs(logs[i:min(i+dirsAtOnce, len(logs))])
+		}
+		f.add(l, dirs)
+	}
+	f.finish()
+	return f.plans, left, f.errs
+}
+
+// add writes the segments of a log. dirs is why it may have no directory.
+func (f *filing) add(l *Log, dirs error) {
+	p := l.writeAll(dirs)
+	if isFull(p.err) && f.store.releaseSpares() {
+		p.undo()
+		p = l.writeAll(dirs)
+	}
+	if p.err != nil {
+		f.errs = append(f.errs, p.fail())
+		return
+	}
+	f.written, f.files, f.bytes = append(f.written, p), f.files+p.writer.files(), f.bytes+p.bytes
+	if f.files >= filesAtOnce || f.bytes >= bytesAtOnce {
+		f.finish()
+	}
+}
+
+// finish makes durable what was written.
+func (f *filing) finish() {
+	f.store.finish(f.written)
+	for _, p := range f.written {
 		if p.err != nil {
-			errs = append(errs, p.fail())
+			f.errs = append(f.errs, p.fail())
 			continue
 		}
-		written, files, bytes = append(written, p), files+p.writer.files(), bytes+p.bytes
-		if files >= filesAtOnce || bytes >= bytesAtOnce {
-			finish()
-		}
+		f.plans = append(f.plans, p)
 	}
-	finish()
-	return plans, errs
+	f.written, f.files, f.bytes, f.groups = f.written[:0], 0, 0, f.groups+1
+}
+
+// settled reports whether the log has nothing to file any more.
+func (l *Log) settled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed || !l.dirtyLocked()
 }
 
 // finish makes what the plans have written durable, and sets their errors. It takes each step for all of them before the
@@ -211,6 +274,15 @@ func (s *Store) makeLogDirs(logs []*Log) error {
 		l.hasDir = true
 	}
 	return nil
+}
+
+// houseLogs is makeLogDirs, and makes room on a full disk.
+func (s *Store) houseLogs(logs []*Log) error {
+	err := s.makeLogDirs(logs)
+	if isFull(err) && s.releaseSpares() {
+		err = s.makeLogDirs(logs)
+	}
+	return err
 }
 
 // housed reports whether the directory of the log is durable. The caller holds filing.

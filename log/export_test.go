@@ -139,3 +139,13 @@ func (s *Store) Cutting() int {
 	defer s.cutMu.Unlock()
 	return len(s.cutting)
 }
+
+// Asking returns how many wait for filing to let them in.
+func (s *Store) Asking() int32 { return s.asking.Load() }
+
+// Dirty reports whether something is not filed.
+func (l *Log) Dirty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dirtyLocked()
+}

@@ -258,7 +258,7 @@ func (s *Store) readHeader(name string) (h headerInfo, ok bool, err error) {
 // disk, the logs are gone for this process all the same, and the next checkpoint completes the deletion. Before a log of
 // the same identity is opened again, RemoveLogs must have returned nil.
 func (s *Store) RemoveLogs(ids ...wire.Identity) error {
-	s.filing.Lock()
+	s.ask()
 	defer s.filing.Unlock()
 	left := false
 	for _, id := range ids {

@@ -60,9 +60,10 @@ type Store struct {
 
 	compacting sync.Mutex // held during a pass of compaction over all logs; locked before filing
 
-	filing      sync.Mutex // held during checkpoints and every change of segments; guards the fields below
-	rootChanged bool       // the checkpoint file has to be replaced
-	rootReserve int64      // size of the file that keeps space for a checkpoint; 0 when it is not known to exist
+	asking      atomic.Int32 // callers of ask that do not have filing yet
+	filing      sync.Mutex   // held during checkpoints and every change of segments; guards the fields below
+	rootChanged bool         // the checkpoint file has to be replaced
+	rootReserve int64        // size of the file that keeps space for a checkpoint; 0 when it is not known to exist
 	removed     []tombstone
 	gone        []string        // directories of removed logs, to remove after the next checkpoint
 	stuck       map[string]bool // files and directories that could not be removed so far

@@ -32,7 +32,7 @@ func (s *Store) Truncate(cuts ...Cut) error {
 	s.cutMu.Lock()
 	s.cutting = append(s.cutting, t)
 	s.cutMu.Unlock()
-	s.filing.Lock()
+	s.ask()
 	defer s.filing.Unlock()
 	if !t.done { // by a call that came first
 		s.truncateLocked()

@@ -3,14 +3,17 @@ package log_test
 import (
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // cuttable returns a store with three logs, each with entries in files and in memory only, and cuts of them: one of all
@@ -126,4 +129,54 @@ func TestATruncationWithACutThatCannotBeMade(t *testing.T) {
 	require.ErrorIs(t, s.Truncate(cuts[0]), log.ErrOutOfRange)
 	require.NoError(t, s.Truncate())
 	require.NoError(t, s.Close())
+}
+
+// Who asks for something while many logs are filed does not wait for all of them, and they are filed all the same.
+func TestWhoAsksIsLetInBetween(t *testing.T) {
+	const logs = 1500
+	for what, ask := range map[string]func(s *log.Store, l *log.Log) error{
+		"purge":    func(_ *log.Store, l *log.Log) error { return l.TruncatePrefix(l.Positions().Next) },
+		"deletion": func(s *log.Store, l *log.Log) error { return s.RemoveLogs(l.Identity()) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			disk := faultfs.New()
+			o := small(disk)
+			o.MemoryBytes = 64 << 20
+			s, err := log.OpenStill(o)
+			require.NoError(t, err)
+			var all []*log.Log
+			for i := range uint32(logs) {
+				all = append(all, openLog(t, s, wire.Identity{Topic: [16]byte{1}, Partition: i}, log.Config{}))
+				appendN(t, all[i], 0, 1)
+			}
+			gone := openLog(t, s, identity(2), log.Config{})
+			appendN(t, gone, 0, 1)
+			var wg sync.WaitGroup
+			var once sync.Once
+			var filed, before atomic.Int64
+			disk.Fail(func(op faultfs.Op, name string) error {
+				if op != faultfs.OpSync || !strings.Contains(name, "/partitions/") {
+					return nil
+				}
+				filed.Add(1)
+				once.Do(func() {
+					wg.Go(func() {
+						if err := ask(s, gone); err != nil {
+							t.Error(err)
+						}
+						before.Store(filed.Load())
+					})
+					for s.Asking() == 0 {
+						runtime.Gosched()
+					}
+				})
+				return nil
+			})
+			require.NoError(t, s.Checkpoint())
+			wg.Wait()
+			require.Less(t, before.Load(), int64(logs), "when the one who asked had an answer, some were not filed")
+			require.False(t, slices.ContainsFunc(all, (*log.Log).Dirty))
+			require.NoError(t, s.Close())
+		})
+	}
 }
