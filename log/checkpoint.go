@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 
 	"github.com/rafka-mq/rafka/wire"
 	"github.com/rafka-mq/rafka/wire/crc32c"
@@ -29,7 +31,7 @@ type checkpoint struct {
 	open    uint64 // number of a commit log file that must exist; 0 when there is none
 	created int64  // in ms since 1970
 	logs    []logRecord
-	removed []tombstone
+	removed tombstones
 }
 
 // logRecord is the part of a checkpoint about one log.
@@ -43,10 +45,15 @@ type logRecord struct {
 	state  snapshot
 }
 
-// tombstone is a log that was removed: its chunks below lsn do not count.
-type tombstone struct {
-	id  wire.Identity
-	lsn uint64
+// tombstones are the logs that were removed. Their chunks below an lsn do not count.
+type tombstones map[wire.Identity]uint64
+
+// append appends the encoded tombstones, in the order of their identities.
+func (t tombstones) append(dst []byte) []byte {
+	for _, id := range slices.SortedFunc(maps.Keys(t), compareIdentity) {
+		dst = le.AppendUint64(appendIdentity(dst, id), t[id])
+	}
+	return dst
 }
 
 // append appends the encoded checkpoint, two identical copies one behind the other:
@@ -77,9 +84,7 @@ func (c *checkpoint) append(dst []byte) []byte {
 	for i := range c.logs {
 		dst = c.logs[i].append(dst)
 	}
-	for _, t := range c.removed {
-		dst = le.AppendUint64(appendIdentity(dst, t.id), t.lsn)
-	}
+	dst = c.removed.append(dst)
 	dst = append(dst, make([]byte, align(len(dst)-start)-(len(dst)-start))...)
 	le.PutUint64(dst[start+16:], uint64(len(dst)-start))
 	le.PutUint32(dst[start+12:], crc32c.Checksum(dst[start:]))
@@ -136,7 +141,7 @@ func (c *checkpoint) parseCopy(b []byte) error {
 	}
 	*c = checkpoint{
 		floor: le.Uint64(b[24:]), lsn: le.Uint64(b[32:]), file: le.Uint64(b[40:]),
-		created: int64(le.Uint64(b[48:])), open: le.Uint64(b[64:]),
+		created: int64(le.Uint64(b[48:])), open: le.Uint64(b[64:]), removed: tombstones{},
 	}
 	logs, removed := le.Uint32(b[56:]), le.Uint32(b[60:])
 	b = b[checkpointHeader:]
@@ -152,7 +157,8 @@ func (c *checkpoint) parseCopy(b []byte) error {
 		if len(b) < 28 {
 			return errCheckpoint
 		}
-		c.removed = append(c.removed, tombstone{id: parseIdentity(b), lsn: le.Uint64(b[20:])})
+		id := parseIdentity(b)
+		c.removed[id] = max(c.removed[id], le.Uint64(b[20:]))
 		b = b[28:]
 	}
 	return nil

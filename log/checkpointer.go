@@ -3,9 +3,12 @@ package log
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"time"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // fileAge is how many checkpoint intervals entries may stay in memory and the commit log before they are filed.
@@ -325,7 +328,7 @@ func (s *Store) replaceRoot(plans []*plan, lsn uint64) error {
 	}
 	s.rootChanged = false
 	s.saved.Add(1)
-	s.removed = slices.DeleteFunc(s.removed, func(t tombstone) bool { return t.lsn <= root.floor })
+	maps.DeleteFunc(s.removed, func(_ wire.Identity, lsn uint64) bool { return lsn <= root.floor })
 	if s.replaying {
 		return nil
 	}

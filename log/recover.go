@@ -37,10 +37,13 @@ func (s *Store) recover() error {
 		return fmt.Errorf("open checkpoint: %w", err)
 	}
 	s.removed = root.removed
+	if s.removed == nil { // there is no checkpoint
+		s.removed = tombstones{}
+	}
 	for i := range root.logs {
 		s.restore(&root.logs[i])
 	}
-	if err := s.findSegments(root.removed, known); err != nil {
+	if err := s.findSegments(known); err != nil {
 		return err
 	}
 	if err := s.refuse(); err != nil {
@@ -168,7 +171,7 @@ func (s *Store) restore(r *logRecord) {
 
 // findSegments lists the directories of the logs. A directory that
 // the checkpoint does not know is salvaged when the checkpoint was lost, and otherwise an orphan.
-func (s *Store) findSegments(removed []tombstone, known bool) error {
+func (s *Store) findSegments(known bool) error {
 	dir := path.Join(s.options.Dir, partitionsDir)
 	dirs, err := s.options.FS.ReadDir(dir)
 	if err != nil {
@@ -185,10 +188,11 @@ func (s *Store) findSegments(removed []tombstone, known bool) error {
 			return err
 		}
 		l := s.logs[id]
+		_, removed := s.removed[id]
 		switch {
 		case l != nil:
 			l.adopt(files)
-		case slices.ContainsFunc(removed, func(t tombstone) bool { return t.id == id }):
+		case removed:
 			s.gone = append(s.gone, path.Join(dir, d.Name))
 		case known:
 			s.orphan(id, files)

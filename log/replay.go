@@ -366,10 +366,8 @@ func (r *replay) tear(name string, pos int64) {
 // applyChunk appends the entries of a chunk to its log's memory.
 func (r *replay) applyChunk(name string, it *chunkItem) error {
 	h, s := &it.header, r.store
-	for _, t := range s.removed {
-		if t.id == h.id && h.lsn < t.lsn {
-			return nil
-		}
+	if h.lsn < s.removed[h.id] {
+		return nil
 	}
 	l := s.logs[h.id]
 	if l == nil {

@@ -288,7 +288,7 @@ func (s *Store) forgetLog(id wire.Identity) bool {
 			return false
 		}
 		s.round.Lock() // from here on no chunk of this log is written
-		s.removed = append(s.removed, tombstone{id: id, lsn: s.commits.lsn})
+		s.removed[id] = s.commits.lsn
 		s.round.Unlock()
 		s.gone = append(s.gone, dir)
 	}

@@ -64,7 +64,7 @@ type Store struct {
 	filing      sync.Mutex   // held during checkpoints and every change of segments; guards the fields below
 	rootChanged bool         // the checkpoint file has to be replaced
 	rootReserve int64        // size of the file that keeps space for a checkpoint; 0 when it is not known to exist
-	removed     []tombstone
+	removed     tombstones
 	gone        []string        // directories of removed logs, to remove after the next checkpoint
 	stuck       map[string]bool // files and directories that could not be removed so far
 	broken      error           // why there are no more checkpoints
