@@ -511,9 +511,9 @@ func (c *commitLog) dropReserve() bool {
 	return had && c.fs.Remove(path.Join(c.dir, reserveName)) == nil
 }
 
-// close writes a last mark and closes the open file.
+// close writes a last mark, unless there is one, and closes the open file.
 func (c *commitLog) close() error {
-	if c.open == nil {
+	if c.open == nil || c.marked == c.lsn {
 		return c.release()
 	}
 	err := c.flush()

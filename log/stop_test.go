@@ -127,3 +127,22 @@ func opensOfAStop(t *testing.T, disk *faultfs.Disk, s *log.Store) int {
 	require.NoError(t, closed)
 	return int(opened.Load())
 }
+
+// A stop of a store that is quiet has nothing to flush: the mark behind the last chunk says so.
+func TestAStopOfAQuietStoreFlushesNothing(t *testing.T) {
+	disk := faultfs.New()
+	s := openStill(t, disk)
+	l := openLog(t, s, identity(1), log.Config{})
+	appendN(t, l, 0, 10)
+	require.NoError(t, s.Checkpoint())
+	appendN(t, l, 10, 1)
+	require.NoError(t, s.Sync())
+	require.NoError(t, s.Checkpoint())
+	s.Mark()
+	calls := disk.Calls()
+	require.NoError(t, s.Close())
+	require.Equal(t, calls, disk.Calls())
+	s = openStill(t, disk)
+	require.Len(t, readAll(t, openLog(t, s, identity(1), log.Config{})), 11)
+	require.NoError(t, s.Close())
+}
