@@ -595,6 +595,9 @@ func (p *plan) commit() {
 	}
 	l.addSegmentsLocked(p.writer.segments)
 	l.filed, l.state = later(l.filed, p.target), p.state
+	if later(l.walNext, l.written).index <= l.filed.index { // also what a round has written since the plan was made
+		l.lowLsn = 0
+	}
 	l.walNext = later(l.walNext, l.filed)
 	l.written = later(l.written, l.filed)
 	l.durable = later(l.durable, l.filed)

@@ -330,7 +330,7 @@ func (s *Store) publishWritten(jobs []job) {
 		}
 		l := j.log
 		l.mu.Lock()
-		if l.lowLsn == 0 && j.first != 0 {
+		if l.lowLsn == 0 && j.first != 0 && j.end.index > l.filed.index { // a checkpoint may have come first
 			l.lowLsn = j.first
 		}
 		l.lastLsn = j.last
