@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"errors"
 	"path"
 	"slices"
@@ -168,7 +169,7 @@ func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
 	at := l.segmentAt(segments, i)
 	end := at.end
 	if i+1 < len(segments) {
-		end.time = at.seg.end.time
+		end.time = cmp.Or(at.seg.end.time, l.lastTime(at.seg))
 	}
 	if end.time != 0 {
 		return end, nil
@@ -181,11 +182,28 @@ func (l *Log) segmentEnd(segments []*segment, i int) (place, error) {
 		end.time = v.next.time
 		l.store.views.release(v)
 	}
+	if i+1 < len(segments) {
+		l.keepLastTime(at.seg, end.time)
+	}
 	if end.time == 0 { // it is missing, or holds nothing intact
 		end.time, err = l.timeBehind(segments, i)
 		return end, err
 	}
 	return end, nil
+}
+
+// lastTime returns the time of the last entry of a sealed segment that keepLastTime was told, or 0.
+func (l *Log) lastTime(seg *segment) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return seg.last
+}
+
+// keepLastTime keeps the time of the last entry of a sealed segment: retention asks for it every second.
+func (l *Log) keepLastTime(seg *segment, ms int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seg.last = ms
 }
 
 // timeBehind returns a time that no entry of segment i is behind, from what follows the segment.

@@ -56,6 +56,7 @@ type segment struct {
 	size  int64 // bytes in the file that count
 	data  int64 // where entries start; 0 when not known yet
 	first int64 // append time of the first entry, ms; 0 when not known
+	last  int64 // append time of the last entry, once somebody had to read it, ms; guarded by Log.mu
 
 	compacted bool // made by compaction; its name says where it ends
 	barred    bool // compaction found damage in it and leaves it alone

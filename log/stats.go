@@ -52,7 +52,6 @@ func (s *Store) Stats() StoreStats {
 // LogStats describes one log.
 type LogStats struct {
 	Bytes    int64     // of all stored entries, with the overhead of files
-	Entries  uint64    // stored
 	Records  uint64    // that can be read
 	Segments int       // files
 	Unfiled  int64     // bytes that are only in memory and in the commit log
@@ -69,7 +68,7 @@ func (l *Log) Stats() LogStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	st := LogStats{
-		Bytes: l.unfiled, Entries: l.next.index - l.prev.index, Records: l.next.offset - l.first,
+		Bytes: l.unfiled, Records: l.next.offset - l.first,
 		Segments: len(l.segments), Unfiled: l.unfiled, Corrupt: len(l.corrupt),
 		ReadOnly: l.failed != nil || l.unread, Err: l.failed, Full: l.store.full.Load(),
 	}
