@@ -94,8 +94,8 @@ func (s *Store) retainFilesLocked() error {
 	return errors.Join(filed, s.dropHeadsLocked(s.openLogs(), now))
 }
 
-// dropHeadsLocked drops the oldest segments of logs, as retention says: first from the checkpoint, then their files. The
-// caller holds filing.
+// dropHeadsLocked drops the oldest segments of logs, as retention says: first from the checkpoint, then their files.
+// The caller holds filing.
 func (s *Store) dropHeadsLocked(logs []*Log, nowMs int64) error {
 	for _, l := range logs {
 		if err := l.dropHead(nowMs); err != nil {

@@ -24,8 +24,8 @@ func (c counted) Open(name string, write, create bool) (log.File, error) {
 	return c.Disk.Open(name, write, create)
 }
 
-// Behind a restart, retention reads when the oldest segments end. It does so once, and not every time: there can be more of
-// them than files that are kept open.
+// Behind a restart, retention reads when the oldest segments end. It does so once, and not every time: there can be
+// more of them than files that are kept open.
 func TestRetentionReadsTheEndOfASegmentOnce(t *testing.T) {
 	const logs = 100
 	opened := 0

@@ -19,8 +19,8 @@ import (
 
 // Store is one data directory with the logs in it, or a memory-only set of logs.
 //
-// Locks are taken in this order: compacting, filing, round, Log.mu, and then one of mu, dirtyMu, cutMu, and those of the
-// pool, the views and the clock.
+// Locks are taken in this order: compacting, filing, round, Log.mu, and then one of mu, dirtyMu, cutMu, and those of
+// the pool, the views and the clock.
 type Store struct {
 	options Options
 	logger  *slog.Logger

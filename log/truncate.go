@@ -23,10 +23,10 @@ type truncation struct {
 // TruncatePrefix is Store.Truncate for one log.
 func (l *Log) TruncatePrefix(before uint64) error { return l.store.Truncate(Cut{l, before}) }
 
-// Truncate removes records from logs of this store. A file is deleted when all its records are removed. Truncate waits for
-// the disk, with one or two checkpoints for all calls that wait at the same time. The error is ErrOutOfRange for a cut
-// behind Next and ErrClosed for a log that was removed: the other cuts are made all the same. It is that of the checkpoint
-// when a new start may not be durable, and that of a file when the disk is too full to remove it.
+// Truncate removes records from logs of this store. A file is deleted when all its records are removed. Truncate waits
+// for the disk, with one or two checkpoints for all calls that wait at the same time. The error is ErrOutOfRange for a
+// cut behind Next and ErrClosed for a log that was removed: the other cuts are made all the same. It is that of the
+// checkpoint when a new start may not be durable, and that of a file when the disk is too full to remove it.
 func (s *Store) Truncate(cuts ...Cut) error {
 	t := &truncation{cuts: cuts}
 	s.cutMu.Lock()
@@ -109,8 +109,8 @@ func (l *Log) keepsPurged() bool {
 	return err != nil || l.purgedLocked(end)
 }
 
-// dropPurgedLocked files the logs that were cut and removes what was purged. On a full disk it may remove files although
-// it returns an error. The caller holds filing.
+// dropPurgedLocked files the logs that were cut and removes what was purged. On a full disk it may remove files
+// although it returns an error. The caller holds filing.
 func (s *Store) dropPurgedLocked(cut map[*Log]bool) error {
 	s.rootChanged = true
 	err := s.checkpointLocked(func(l *Log) bool { return cut[l] && l.dirtyLocked() })

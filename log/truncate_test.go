@@ -36,8 +36,8 @@ func cuttable(t *testing.T, disk *faultfs.Disk) (*log.Store, []log.Cut) {
 	return s, cuts
 }
 
-// At whatever call of the file system a kill or a power cut ends Truncate, each log has all of its records or those that
-// are not cut. When it had returned, none is back.
+// At whatever call of the file system a kill or a power cut ends Truncate, each log has all of its records or those
+// that are not cut. When it had returned, none is back.
 func TestACrashDuringATruncationOfSeveralLogs(t *testing.T) {
 	for _, power := range []bool{false, true} {
 		for crash, dead := 1, true; dead; crash++ {
