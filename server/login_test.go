@@ -57,7 +57,6 @@ func TestTextLogin(t *testing.T) {
 	require.NotZero(t, b.srv.metrics.authFailures.Load())
 }
 
-// What is sent before anybody knows who sends it is bounded.
 // NATS clients are set to wait for as little as 250 ms, and stop trying after two refusals they heard of.
 func TestARefusalComesBeforeClientsGiveUp(t *testing.T) {
 	var o Options
@@ -66,6 +65,7 @@ func TestARefusalComesBeforeClientsGiveUp(t *testing.T) {
 	require.LessOrEqual(t, 2*o.RefusalDelay, 250*time.Millisecond/2)
 }
 
+// What is sent before anybody knows who sends it is bounded.
 func TestAStrangersBacklogIsBounded(t *testing.T) {
 	b := newTextBroker(t, Options{Auth: policy(t, annAndBob(t))})
 	p := b.peer()
