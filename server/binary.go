@@ -32,7 +32,8 @@ type binary struct {
 	polled      int                      // partitions on which they wait
 	held        int                      // bytes of publishes that wait for durability
 	coordinated int                      // bytes of requests that wait for the coordinator
-	cold        int                      // reads with the workers
+	working     int                      // requests with the workers
+	cold        int                      // of those, reads of the disk
 
 	ack ackFrame // the last publish reply in the output buffer, to be extended
 }
@@ -334,7 +335,7 @@ func (b *binary) unblock(now time.Time) bool {
 // later tries r again when the peer has read.
 func (b *binary) later(r request) error {
 	if len(b.blocked) >= maxBlocked {
-		return wire.Errorf(wire.CodeLimit, "%d requests wait for this connection to read their replies", maxBlocked)
+		return wire.Errorf(wire.CodeLimit, "%d requests wait for their turn", maxBlocked)
 	}
 	b.blocked = append(b.blocked, r)
 	b.s.block()

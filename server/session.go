@@ -58,6 +58,7 @@ type session struct {
 	gone      bool // ended was called
 
 	crowded  atomic.Bool // its peer is far behind; other loops look at it
+	over     atomic.Bool // closed, for workers
 	outClass uint8       // of the buffer for the next turn's replies
 	outCalm  uint8       // how many turns in a row had so little output that a smaller class would do
 	listens  int32       // live subscriptions
@@ -411,6 +412,7 @@ func (s *session) close() {
 		return
 	}
 	s.closed = true
+	s.over.Store(true)
 	s.buffer()
 }
 
@@ -420,6 +422,7 @@ func (s *session) ended(now time.Time) {
 		return
 	}
 	s.closed, s.gone = true, true
+	s.over.Store(true)
 	if s.left != nil {
 		close(s.left)
 	}

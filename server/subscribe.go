@@ -194,12 +194,12 @@ func (sub *subscription) pushCold() bool {
 // work runs block on a worker, and then what it returned on the loop. Nothing is pushed meanwhile.
 func (sub *subscription) work(block func() (then func())) {
 	sub.cold = true
-	err := sub.b.s.enqueue(func() {
+	err := sub.b.enqueue(true, func() func(time.Time) {
 		then := block()
-		sub.b.s.loop.post(jobFunc(func(time.Time) {
+		return func(time.Time) {
 			sub.cold = false
 			then()
-		}))
+		}
 	})
 	if err != nil {
 		sub.cold = false

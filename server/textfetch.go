@@ -36,7 +36,7 @@ func (t *text) fetch(args []string, _ time.Time) error {
 		return err
 	}
 	// On a worker: the records may be on the disk, and compressed.
-	return t.work(func() (func(time.Time) error, error) {
+	return t.work(true, func() (func(time.Time) error, error) {
 		show := shower{p: p, verb: "RECORD", end: math.MaxUint64, limit: count, bytes: fetchTextBytes}
 		next, err := show.from(offset)
 		return func(time.Time) error {

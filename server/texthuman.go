@@ -118,10 +118,11 @@ func (t *text) line(format string, args ...any) {
 }
 
 // work runs a blocking function on a worker, and then the function that it returned on the session's loop. Later commands
-// wait meanwhile. An error of either is the answer.
-func (t *text) work(block func() (then func(now time.Time) error, err error)) error {
+// wait meanwhile, so that a session never has more than one with the workers. An error of either is the answer. For reads see
+// session.enqueue.
+func (t *text) work(reads bool, block func() (then func(now time.Time) error, err error)) error {
 	l := t.s.loop
-	err := t.s.enqueue(func() {
+	err := t.s.enqueue(reads, func() {
 		then, err := block()
 		l.post(jobFunc(func(now time.Time) { t.after(now, err, then) }))
 	})

@@ -76,7 +76,7 @@ func (t *text) take(topic *partition.Topic, queue string, count int, now time.Ti
 		}
 		leases, err := p.Lease(nil, queue, count, 0, t.s.id, now)
 		if errors.Is(err, partition.ErrKeys) {
-			return t.work(func() (func(time.Time) error, error) {
+			return t.work(true, func() (func(time.Time) error, error) {
 				return func(now time.Time) error { return t.take(topic, queue, count, now) }, p.LearnKeys(queue)
 			})
 		}
@@ -97,7 +97,7 @@ func (t *text) showLeases(p *partition.Partition, queue string, leases []group.L
 	}
 	t.queues[leaseKey{p, queue}] = struct{}{}
 	slices.SortFunc(leases, func(x, y group.Lease) int { return cmp.Compare(x.First, y.First) })
-	err := t.work(func() (func(time.Time) error, error) {
+	err := t.work(true, func() (func(time.Time) error, error) {
 		var g gatherer
 		err := g.gather(p, leases, p.ReadCold)
 		show := shower{p: p, verb: "LEASED", limit: math.MaxInt, bytes: math.MaxInt}

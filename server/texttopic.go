@@ -44,7 +44,7 @@ func (t *text) topic(args []string, _ time.Time) error {
 	if err != nil {
 		return err
 	}
-	return t.work(func() (func(time.Time) error, error) {
+	return t.work(false, func() (func(time.Time) error, error) {
 		topic, err := registry.Create(name, partitions, settings)
 		return func(time.Time) error {
 			t.line("+OK topic %q created with %s", name, counted(len(topic.Partitions()), "partition"))

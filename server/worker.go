@@ -9,13 +9,32 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
+// maxWorking bounds one session's requests that are with the workers: twice as many as there are workers, so that it can keep
+// them busy, and few of coldQueue, so that others find room there. More wait with the session.
+const maxWorking = 2 * coldReaders
+
+// errand is a request that needs a worker.
+type errand struct {
+	b           *binary
+	op          wire.Op
+	correlation uint32
+	block       func() (then func(now time.Time) error, err error)
+}
+
 // work runs something that blocks on a worker and then what it returned on the session's loop. An
 // error of either is the reply.
 func (b *binary) work(op wire.Op, correlation uint32, block func() (then func(now time.Time) error, err error)) error {
-	l := b.s.loop
-	return b.s.enqueue(func() {
-		then, err := block()
-		l.post(jobFunc(func(now time.Time) {
+	return (&errand{b, op, correlation, block}).start()
+}
+
+func (e *errand) start() error {
+	b := e.b
+	if b.working >= maxWorking {
+		return b.later(e)
+	}
+	return b.enqueue(onlyReads(e.op), func() func(time.Time) {
+		then, err := e.block()
+		return func(now time.Time) {
 			if b.s.closed {
 				return
 			}
@@ -23,10 +42,46 @@ func (b *binary) work(op wire.Op, correlation uint32, block func() (then func(no
 				err = then(now)
 			}
 			if err != nil {
-				b.fail(op, correlation, asWireError(err))
+				b.fail(e.op, e.correlation, asWireError(err))
 			}
+		}
+	})
+}
+
+// retry is called when the peer has read, or a worker has finished for the session.
+func (e *errand) retry(time.Time) {
+	if err := e.start(); err != nil {
+		e.b.fail(e.op, e.correlation, asWireError(err))
+	}
+}
+
+// onlyReads reports whether nobody misses the work for a request when its connection is gone.
+func onlyReads(op wire.Op) bool {
+	switch op {
+	case wire.OpFetch, wire.OpGet, wire.OpSubscribe, wire.OpLease, wire.OpOffsets, wire.OpGroups, wire.OpSchedules:
+		return true
+	}
+	return false
+}
+
+// enqueue runs block on a worker, and then what it returned on the loop. Requests that wait for a worker come before that,
+// so that a subscription which reads on does not hold them up.
+func (b *binary) enqueue(reads bool, block func() (then func(now time.Time))) error {
+	if b.working >= maxWorking {
+		return wire.Errorf(wire.CodeBusy, "%d requests of this connection wait for the disk", b.working)
+	}
+	err := b.s.enqueue(reads, func() {
+		then := block()
+		b.s.loop.post(jobFunc(func(now time.Time) {
+			b.working--
+			b.s.unblock(now)
+			then(now)
 		}))
 	})
+	if err == nil {
+		b.working++
+	}
+	return err
 }
 
 // maxCold bounds one session's reads of the disk that are under way, and with them its memory.
@@ -44,20 +99,18 @@ type coldRead struct {
 // workChunk reads a chunk on a worker and sends it on the loop. What was read while the peer stopped
 // reading is sent nevertheless: maxCold bounds it.
 func (b *binary) workChunk(op wire.Op, correlation uint32, read func(c *log.Chunk) error, send func(c *log.Chunk, now time.Time)) error {
-	r := &coldRead{b, op, correlation, read, send}
-	if b.cold >= maxCold {
-		return b.later(r)
-	}
-	return r.start()
+	return (&coldRead{b, op, correlation, read, send}).start()
 }
 
 func (r *coldRead) start() error {
 	b := r.b
-	b.cold++
-	err := b.s.enqueue(func() {
+	if b.cold >= maxCold || b.working >= maxWorking {
+		return b.later(r)
+	}
+	err := b.enqueue(true, func() func(time.Time) {
 		var c log.Chunk
 		err := r.read(&c)
-		b.s.loop.post(jobFunc(func(now time.Time) {
+		return func(now time.Time) {
 			b.cold--
 			defer c.Release()
 			switch {
@@ -70,23 +123,17 @@ func (r *coldRead) start() error {
 				r.send(&c, now)
 			}
 			b.s.unblock(now)
-		}))
+		}
 	})
-	if err != nil {
-		b.cold--
+	if err == nil {
+		b.cold++
 	}
 	return err
 }
 
 // retry is called when the peer has read, another read of the session ended, or this one is not complete.
 func (r *coldRead) retry(time.Time) {
-	err := error(nil)
-	if r.b.cold >= maxCold {
-		err = r.b.later(r)
-	} else {
-		err = r.start()
-	}
-	if err != nil {
+	if err := r.start(); err != nil {
 		r.b.fail(r.op, r.correlation, asWireError(err))
 	}
 }
@@ -101,9 +148,13 @@ func (srv *Server) enqueue(work func()) error {
 	}
 }
 
-// enqueue hands work for a session to the workers. A panic of it closes the session, which would wait for its answer.
-func (s *session) enqueue(work func()) error {
+// enqueue hands work for a session to the workers. Work that only reads is skipped when the session is over by then. A panic
+// of it closes the session, which would wait for its answer.
+func (s *session) enqueue(reads bool, work func()) error {
 	return s.loop.srv.enqueue(func() {
+		if reads && s.over.Load() {
+			return
+		}
 		defer func() {
 			if r := recover(); r != nil {
 				s.loop.srv.panicked(r)

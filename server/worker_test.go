@@ -1,0 +1,78 @@
+package server
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// occupy keeps all workers busy until release is called.
+func occupy(t *testing.T, srv *Server) (release func()) {
+	t.Helper()
+	var begun sync.WaitGroup
+	done := make(chan struct{})
+	begun.Add(coldReaders)
+	for range coldReaders {
+		require.NoError(t, srv.enqueue(func() { begun.Done(); <-done }))
+	}
+	begun.Wait()
+	release = sync.OnceFunc(func() { close(done) })
+	t.Cleanup(release)
+	return release
+}
+
+// One connection leaves the others room in the queue of the workers. All of its requests are answered.
+func TestOneConnectionDoesNotFillTheQueueOfTheWorkers(t *testing.T) {
+	srv := startServer(t, Options{Loops: 1})
+	release := occupy(t, srv)
+	p, other := login(t, srv), login(t, srv)
+	const many = maxBlocked
+	asked := map[uint32]bool{}
+	for range many {
+		asked[p.send(wire.OpGroups, 0, (&wire.Groups{}).Append)] = true
+	}
+	p.send(wire.OpPing, 0, nil)
+	require.Equal(t, wire.OpPing|wire.OpReply, p.read().Op, "all were taken")
+	require.Len(t, srv.work, maxWorking)
+	answer := other.send(wire.OpGroups, 0, (&wire.Groups{}).Append)
+	release()
+	f := other.read()
+	require.Equal(t, answer, f.Correlation)
+	require.Zero(t, f.Flags&wire.FlagError)
+	for range many {
+		f := p.read()
+		require.Zero(t, f.Flags&wire.FlagError)
+		require.True(t, asked[f.Correlation])
+		delete(asked, f.Correlation)
+	}
+}
+
+// Nobody reads for a connection that is gone. What it changes is changed.
+func TestWorkThatOnlyReadsEndsWithItsConnection(t *testing.T) {
+	srv := startServer(t, Options{Loops: 1})
+	release := occupy(t, srv)
+	p := login(t, srv)
+	ran := make(chan wire.Op, 2)
+	srv.onLoops(t.Context(), func(l *loop, _ time.Time) int {
+		for s := range l.sessions {
+			b := s.proto.(*binary)
+			for _, op := range []wire.Op{wire.OpGroups, wire.OpCreateTopic} {
+				require.NoError(t, b.work(op, 1, func() (func(time.Time) error, error) {
+					ran <- op
+					return func(time.Time) error { return nil }, nil
+				}))
+			}
+		}
+		return 0
+	})
+	require.NoError(t, p.conn.Close())
+	require.Eventually(t, func() bool { return srv.connections.Load() == 0 }, waitLimit, time.Millisecond)
+	release()
+	require.Equal(t, wire.OpCreateTopic, <-ran)
+	login(t, srv).call(wire.OpGroups, 0, (&wire.Groups{}).Append) // behind both
+	require.Empty(t, ran)
+}
