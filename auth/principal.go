@@ -114,6 +114,12 @@ func (p *Principal) MayPublish(to []byte) bool {
 	return r == nil || r.publish.allows(to)
 }
 
+// Restricted reports whether there are subjects that the user may not publish to.
+func (p *Principal) Restricted() bool {
+	r := p.rights()
+	return r != nil && len(r.publish.allow)+len(r.publish.deny) > 0
+}
+
 // MaySubscribe reports whether the user may subscribe to a pattern; if queue is not empty, as a
 // member of that queue group. Single messages may still have to be withheld: see MayReceive.
 func (p *Principal) MaySubscribe(pattern, queue []byte) bool {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
@@ -92,6 +93,29 @@ func TestHotFramesCostNoAllocation(t *testing.T) {
 	f("ack", request1(wire.OpAck, 0, 4, ack.Append))
 	live := wire.Live{Subject: []byte("a.b.c"), Payload: []byte("0123456789")}
 	f("send", request1(wire.OpSend, 0, 4, live.Append))
+}
+
+// Whether a limited user may publish to the subjects of records is found out without allocation.
+func TestPublishesOfALimitedUserCostNoAllocation(t *testing.T) {
+	b, srv := newBench(t, Options{Topics: []wire.Setting{{Key: "retention_bytes", Value: "16MiB"}}})
+	ann := limited("ann", "orders")
+	ann.Password = "ann"
+	who, err := policy(t, auth.Config{Users: []auth.User{ann}}).Login(&auth.Credentials{User: "ann", Password: "ann"})
+	require.NoError(t, err)
+	b.s.who = who
+	var records wire.BatchBuilder
+	records.Add(wire.Record{
+		Key: []byte("key"), Value: make([]byte, 500), Headers: wire.Headers(nil).Append("a", []byte("b")),
+	})
+	var run []byte
+	for id := range uint32(20) {
+		run = append(run, request1(wire.OpPublish, 0, id, publishBody(0, 0, records.Bytes()))...)
+	}
+	b.feed(run)
+	if n := testing.AllocsPerRun(1000, func() { b.feed(run) }); !raceEnabled {
+		require.Zero(t, n)
+	}
+	require.Zero(t, srv.metrics.failures[wire.CodeForbidden].Load())
 }
 
 // Of the turns of a busy broker most have a short reply and few have much output, like those that deliver live messages.

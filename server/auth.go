@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/x509"
+	"errors"
 
 	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/partition"
@@ -89,6 +90,31 @@ func (s *session) mayPublish(to []byte) bool {
 	}
 	s.denied(ActionPublish, string(to))
 	return false
+}
+
+// mayCarry returns a *wire.Error when a record has a subject that the user may not publish to: consumers, and live subscribers
+// of a record that is published later, take it for a message to that. Most records have none, and most users may publish to all.
+func (s *session) mayCarry(batch *wire.Batch) error {
+	if !s.who.Restricted() {
+		return nil
+	}
+	plain, err := openLive(batch)
+	switch {
+	case errors.Is(err, wire.CodeTooLarge):
+		return wire.Errorf(wire.CodeTooLarge, "a compressed batch of a user with limited rights to publish has at most %d bytes", maxLiveBatch)
+	case err != nil:
+		return nil // no consumer can open it either
+	}
+	r := plain.Reader()
+	for rec := (wire.Record{}); ; {
+		if more, _ := r.Next(&rec); !more {
+			return nil
+		}
+		if len(rec.Subject) > 0 && !s.who.MayPublish(rec.Subject) {
+			s.denied(ActionPublish, string(rec.Subject))
+			return wire.Errorf(wire.CodeForbidden, "user %q may not publish to %q", s.who.Name(), rec.Subject)
+		}
+	}
 }
 
 // denied counts and logs a request that the user may not make.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,5 +183,44 @@ func TestASubjectOfAScheduledRecordNeedsTheRightToIt(t *testing.T) {
 		}
 		e := p.refused(wire.CodeForbidden, wire.OpSchedule, 0, later("orders.secret", compress))
 		require.Equal(t, `user "eve" may not publish to "orders.secret"`, e.Detail)
+	}
+}
+
+// A record of a publish that names a subject needs the right to that, wherever it stands in what arrives together.
+func TestASubjectOfAPublishedRecordNeedsTheRightToIt(t *testing.T) {
+	eve := limited("eve", "orders")
+	eve.Permissions.Publish.Allow = append(eve.Permissions.Publish.Allow, "orders.*")
+	eve.Permissions.Publish.Deny = []string{"orders.secret"}
+	as := users(t, auth.User{Name: "root"}, eve)
+	root, p := as("root"), as("eve")
+	create := wire.CreateTopic{Topic: "orders", Settings: []wire.Setting{{Key: "durability", Value: "memory"}}}
+	require.Zero(t, root.call(wire.OpCreateTopic, 0, create.Append).Flags)
+	h := p.resolve("orders").Handle
+	batch := func(subject string, compress bool) []byte {
+		var b wire.BatchBuilder
+		b.Add(wire.Record{Value: []byte("first")})
+		b.Add(wire.Record{Value: []byte(strings.Repeat("v", 1000)), Subject: []byte(subject)})
+		if !compress {
+			return b.Bytes()
+		}
+		return b.AppendCompressed(nil, wire.CodecS2, codec.Compress(nil, wire.CodecS2, b.Records()))
+	}
+	frame := func(id uint32, batch []byte) []byte {
+		return request1(wire.OpPublish, wire.Flags(wire.LevelMemory), id, publishBody(h, 0, batch))
+	}
+	for _, compress := range []bool{false, true} {
+		for _, subject := range []string{"", "orders.eu"} {
+			require.Zero(t, p.call(wire.OpPublish, 0, publishBody(h, 0, batch(subject, compress))).Flags&wire.FlagError)
+		}
+		secret := batch("orders.secret", compress)
+		e := p.refused(wire.CodeForbidden, wire.OpPublish, 0, publishBody(h, 0, secret))
+		require.Equal(t, `user "eve" may not publish to "orders.secret"`, e.Detail)
+		p.write(slices.Concat(frame(101, batchOf("a")), frame(102, batchOf("b")), frame(103, secret), frame(104, batchOf("c"))))
+		require.Zero(t, p.read().Flags&wire.FlagError)
+		f := p.read()
+		require.EqualValues(t, 103, f.Correlation)
+		errorOf(t, wire.CodeForbidden, f)
+		require.Zero(t, p.read().Flags&wire.FlagError)
+		require.Zero(t, root.call(wire.OpPublish, 0, publishBody(root.resolve("orders").Handle, 0, secret)).Flags&wire.FlagError)
 	}
 }

@@ -46,6 +46,9 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 	if err := checkBatch(batch, m.Batch, to.config.MaxRecord); err != nil {
 		return err
 	}
+	if err := b.s.mayCarry(batch); err != nil {
+		return err
+	}
 	base, index, duplicate, err := to.p.Publish(batch, now.UnixMilli())
 	if err != nil {
 		return err
@@ -70,7 +73,7 @@ func (b *binary) servePublish(f wire.Frame, now time.Time) error {
 		b.s.loop.turn.publishes++
 		b.acknowledgeOne(to.p, f.Correlation, base, batch.Count(), to.level, duplicate)
 		if !b.s.loop.routes(to.p.Topic()) {
-			b.s.loop.scratch.run.lead(f, to.p, to.level, to.config)
+			b.s.loop.scratch.run.lead(f, to, b.s.who.Restricted())
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ const (
 // publishRun holds the outcome of the checks of the last publish, so that publishes directly behind it that differ only in
 // their batches need not be checked again. It is valid for input that arrived together.
 type publishRun struct {
+	limited   bool                 // the user may not publish to all subjects
 	p         *partition.Partition // nil when there is no run
 	op        uint16               // operation and flags, as encoded in a frame
 	target    uint32               // handle and partition, as encoded in a body
@@ -32,11 +33,11 @@ type publishRun struct {
 }
 
 // lead begins a run that publishes directly behind f can join.
-func (r *publishRun) lead(f wire.Frame, p *partition.Partition, level wire.Level, config *partition.Config) {
-	if config.Compact {
+func (r *publishRun) lead(f wire.Frame, to admission, limited bool) {
+	if to.config.Compact {
 		return // every record must be checked for a key
 	}
-	r.p, r.level, r.maxRecord = p, level, config.MaxRecord
+	r.limited, r.p, r.level, r.maxRecord = limited, to.p, to.level, to.config.MaxRecord
 	r.op = uint16(f.Op) | uint16(f.Flags)<<8
 	r.target = encoding.LittleEndian.Uint32(f.Body)
 	r.next = f.Correlation + 1
@@ -128,7 +129,22 @@ func (r *publishRun) check(batch []byte) (count uint32, ok bool) {
 		len(batch) > shortBatch && !wire.PayloadOK(batch) { // first, because it reads all, which the processor foresees
 		return 0, false
 	}
-	return wire.PlainBatch(batch, r.maxRecord)
+	count, ok = wire.PlainBatch(batch, r.maxRecord)
+	return count, ok && (!r.limited || r.bare(batch))
+}
+
+// bare reports whether no record has a subject: whether the user may publish to that is checked without a run.
+func (r *publishRun) bare(raw []byte) bool {
+	var batch wire.Batch
+	if batch.Parse(raw) != nil {
+		return false
+	}
+	for rest := batch.Reader(); ; {
+		var rec wire.Record
+		if more, _ := rest.Next(&rec); !more || len(rec.Subject) > 0 {
+			return !more
+		}
+	}
 }
 
 // checkSums removes the first batch whose checksum is wrong, and all behind it. It returns the size of their frames.

@@ -23,8 +23,10 @@ func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := b.mayFire(items); err != nil {
-		return err
+	for i := range items {
+		if err := b.s.mayCarry(items[i].Batch); err != nil {
+			return err
+		}
 	}
 	if m.Producer.ID == partition.SchedulerID {
 		return wire.Errorf(wire.CodeInvalid, "producer %x is the broker's scheduler", m.Producer.ID)
@@ -44,30 +46,6 @@ func (b *binary) scheduleLater(f wire.Frame, _ time.Time) error {
 		})
 	default:
 		b.replyScheduled(f.Correlation, taken.First, to.level, taken.Duplicate)
-	}
-	return nil
-}
-
-// mayFire refuses records whose subject the user may not publish to: it is where live subscribers get them; see routeFired.
-func (b *binary) mayFire(items []partition.ScheduleItem) error {
-	if b.s.who == nil {
-		return nil
-	}
-	for i := range items {
-		batch, err := openLive(items[i].Batch)
-		if err != nil {
-			continue // no subscriber gets it
-		}
-		for rec, err := range batch.Records() {
-			if err != nil {
-				break
-			}
-			if len(rec.Subject) == 0 || b.s.who.MayPublish(rec.Subject) {
-				continue
-			}
-			b.s.denied(ActionPublish, string(rec.Subject))
-			return wire.Errorf(wire.CodeForbidden, "user %q may not publish to %q", b.s.who.Name(), rec.Subject)
-		}
 	}
 	return nil
 }
