@@ -158,7 +158,7 @@ const maxRefusals = 64
 // turnAway tells a connection why it is refused, and closes it. It reads what the peer sends meanwhile, because closing a
 // socket with unread input could discard the answer.
 func (srv *Server) turnAway(conn net.Conn, refusal string) {
-	srv.audit.Do(func() {
+	srv.audit.turnedAway.Do(func() {
 		srv.opts.Logger.Warn("connection turned away", "addr", conn.RemoteAddr(), "err", refusal)
 	})
 	select {

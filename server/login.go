@@ -82,7 +82,7 @@ func (s *session) notJudged(then func(error, time.Time), now time.Time) {
 		return
 	}
 	s.loop.srv.metrics.timeouts.Add(1)
-	s.loop.srv.audit.Do(func() {
+	s.loop.srv.audit.unchecked.Do(func() {
 		s.loop.srv.opts.Logger.Warn("login not checked in time", "conn", s.id, "addr", s.t.RemoteAddr())
 	})
 	then(errLoginWaits, now)
@@ -102,13 +102,13 @@ func (s *session) judge(c *auth.Credentials, who *auth.Principal, err error, the
 	if err == nil {
 		s.who, s.admitted, s.replies = who, true, nil
 		if who != nil {
-			srv.audit.Do(func() {
+			srv.audit.logins.Do(func() {
 				srv.opts.Logger.Info("logged in", "conn", s.id, "addr", s.t.RemoteAddr(), "user", who.Name())
 			})
 		}
 	} else {
 		srv.metrics.authFailures.Add(1)
-		srv.audit.Do(func() {
+		srv.audit.failures.Do(func() {
 			srv.opts.Logger.Warn("login refused", "conn", s.id, "addr", s.t.RemoteAddr(), "user", c.Name())
 		})
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -501,4 +502,24 @@ func TestSetAuthCutsOffWhoNeedsALoginNow(t *testing.T) {
 	c.NoAuthUser = ""
 	srv.SetAuth(policy(t, c))
 	require.Contains(t, p.closed(), "no longer valid")
+}
+
+// Strangers who guess do not hide from the log who logs in and who is refused a request.
+func TestRefusedLoginsDoNotHideOtherLines(t *testing.T) {
+	said := &lockedLog{}
+	only := auth.Rule{Allow: []string{"a"}}
+	ann := auth.User{Name: "ann", Password: "ann", Permissions: &auth.Permissions{Publish: only, Subscribe: only}}
+	srv := startServer(t, Options{
+		Auth: policy(t, auth.Config{Users: []auth.User{ann}}), RefusalDelay: -1, Logger: slog.New(slog.NewTextHandler(said, nil)),
+	})
+	for range 30 {
+		require.ErrorIs(t, flushNATS(srv, nats.UserInfo("ann", "guess")), nats.ErrAuthorization)
+	}
+	nc, err := nats.Connect(natsURL(srv), nats.UserInfo("ann", "ann"), nats.Timeout(waitLimit))
+	require.NoError(t, err)
+	defer nc.Close()
+	require.NoError(t, nc.Publish("b", nil))
+	require.NoError(t, nc.Flush())
+	require.Equal(t, 1, said.count("logged in"))
+	require.Equal(t, 1, said.count("permission denied"))
 }

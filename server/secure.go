@@ -39,7 +39,7 @@ func (srv *Server) secure(conn net.Conn, s *session, g *gnetLoop) {
 			srv.serveStream(secure, s)
 			return
 		}
-		srv.audit.Do(func() {
+		srv.audit.handshakes.Do(func() {
 			srv.opts.Logger.Warn("TLS handshake failed", "conn", s.id, "addr", conn.RemoteAddr(), "err", err)
 		})
 	case srv.opts.TLS.Mixed:

@@ -49,9 +49,9 @@ type Server struct {
 	verbs map[string]humanVerb
 
 	policy   atomic.Pointer[auth.Policy]
-	logins   chan struct{}  // an element for each login that is being checked
-	refusals chan struct{}  // an element for each connection that is being told why it is turned away
-	audit    rate.Sometimes // bounds the log lines about logins, permissions and connections turned away
+	logins   chan struct{} // an element for each login that is being checked
+	refusals chan struct{} // an element for each connection that is being told why it is turned away
+	audit    *audit
 
 	coordinator *coordinator // of the members of groups
 
@@ -93,7 +93,7 @@ func New(o Options) (*Server, error) {
 	srv := &Server{
 		opts: o, id: id, subLimit: subLimit(), live: subject.NewIndex[live](), verbs: humanTable(), streams: map[*loop]net.Conn{}, strangers: map[net.Conn]struct{}{},
 		work: make(chan func(), coldQueue), stop: make(chan struct{}),
-		logins: make(chan struct{}, maxLogins), refusals: make(chan struct{}, maxRefusals), audit: rate.Sometimes{First: 20, Interval: time.Second},
+		logins: make(chan struct{}, maxLogins), refusals: make(chan struct{}, maxRefusals), audit: newAudit(),
 	}
 	srv.coordinator = newCoordinator(srv)
 	srv.policy.Store(o.Auth)
