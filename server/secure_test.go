@@ -86,7 +86,7 @@ func (a *authority) client() *tls.Config { return &tls.Config{RootCAs: a.pool} }
 
 // flushNATS connects, and asks for an answer.
 func flushNATS(srv *Server, opts ...nats.Option) error {
-	nc, err := nats.Connect(natsURL(srv), append(opts, nats.Timeout(waitLimit))...)
+	nc, err := nats.Connect(natsURL(srv), append([]nats.Option{nats.Timeout(waitLimit)}, opts...)...)
 	if err != nil {
 		return err
 	}
