@@ -316,11 +316,16 @@ func (s *session) checkPending(now time.Time) {
 // checkKept notes that a peer reads when the kernel keeps less for it. The kernel takes more output only once a third of
 // its buffer is free, and that is megabytes: over 1 Mbit/s it takes longer than Options.SlowTimeout.
 func (s *session) checkKept(now time.Time) {
-	c, ok := s.t.(interface{ Fd() int })
-	if !ok || s.stuckAt.IsZero() {
+	if s.stuckAt.IsZero() {
 		return
 	}
-	kept := keptOutput(c.Fd())
+	var kept int32
+	switch t := s.t.(type) {
+	case interface{ Fd() int }:
+		kept = keptOutput(t.Fd())
+	case *streamTransport:
+		kept = t.kept()
+	}
 	if kept < s.stuckKept {
 		s.stuckAt = now
 	}
@@ -366,6 +371,9 @@ func (s *session) lags(now time.Time) bool {
 func (s *session) slow() {
 	s.loop.srv.metrics.slowConsumers.Add(1)
 	s.loop.srv.opts.Logger.Warn("slow connection closed", "conn", s.id, "bytes", s.t.OutboundBuffered())
+	if t, ok := s.t.(*streamTransport); ok {
+		t.giveUp()
+	}
 	s.close()
 }
 

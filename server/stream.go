@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"syscall"
@@ -17,7 +18,7 @@ type streamTransport struct {
 	conn    net.Conn        // the pipe, or the socket
 	tls     *tls.Conn       // what it encrypts goes to keep; nil for none
 	raw     syscall.RawConn // of conn with TLS
-	timeout time.Duration   // a write that takes longer ends the connection
+	timeout time.Duration   // how long Close waits for the peer to read
 
 	mu     sync.Mutex // guards the fields below
 	wake   sync.Cond  // of mu: there is something to write, or Close was called
@@ -26,7 +27,7 @@ type streamTransport struct {
 	part   int        // bytes that are on their way to keep
 	coming int        // bytes that follow at once
 	unsent int        // those, the bytes in out, and those that are being written
-	end    time.Time  // when Close gives up; zero before it was called
+	end    time.Time  // when the writer gives up; zero before it was called
 }
 
 // piece is at most streamChunk of what conn gets.
@@ -161,6 +162,7 @@ func (t *streamTransport) Close() error {
 	defer t.mu.Unlock()
 	if t.end.IsZero() {
 		t.end = time.Now().Add(t.timeout)
+		_ = t.conn.SetWriteDeadline(t.end) // before, the session judges the peer
 	}
 	t.wake.Signal()
 	return nil
@@ -185,15 +187,9 @@ func (t *streamTransport) write() {
 			return
 		}
 		for i, p := range pieces {
-			if err := t.conn.SetWriteDeadline(t.deadline()); err != nil {
+			if t.put(&p) != nil {
 				return
 			}
-			if _, err := t.conn.Write(p.B); err != nil {
-				return
-			}
-			t.mu.Lock()
-			t.unsent -= p.data
-			t.mu.Unlock()
 			pieces[i] = piece{}
 			putBuffer(p.buffer)
 		}
@@ -214,15 +210,51 @@ func (t *streamTransport) take(written []piece) []piece {
 	return pieces
 }
 
-// deadline is when the next write fails.
-func (t *streamTransport) deadline() time.Time {
+// put writes a piece, and counts what the socket takes as it takes it: a slow network may need long for all of it.
+func (t *streamTransport) put(p *piece) error {
+	for b := p.B; len(b) > 0; {
+		n, err := t.putSome(b)
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+		data := min(n, p.data)
+		p.data -= data
+		t.mu.Lock()
+		t.unsent -= data
+		t.mu.Unlock()
+	}
+	return nil
+}
+
+// putSome waits until conn takes something of b, or all for a pipe.
+func (t *streamTransport) putSome(b []byte) (n int, err error) {
+	if t.raw == nil {
+		return t.conn.Write(b)
+	}
+	var put error
+	err = t.raw.Write(func(fd uintptr) bool {
+		for n, put = unix.SendmsgN(int(fd), b, nil, nil, 0); put == unix.EINTR; {
+			n, put = unix.SendmsgN(int(fd), b, nil, nil, 0)
+		}
+		return put != unix.EAGAIN
+	})
+	return max(n, 0), errors.Join(err, put)
+}
+
+// kept returns how many bytes of output the kernel keeps because the peer has not confirmed them.
+func (t *streamTransport) kept() (n int32) {
+	if t.raw != nil {
+		_ = t.raw.Control(func(fd uintptr) { n = keptOutput(int(fd)) })
+	}
+	return n
+}
+
+// giveUp makes Close drop what the peer did not read.
+func (t *streamTransport) giveUp() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at := time.Now().Add(t.timeout)
-	if !t.end.IsZero() && t.end.Before(at) {
-		return t.end
-	}
-	return at
+	t.timeout = 0
 }
 
 // serveStream runs a session on conn with a loop of its own until it ends.

@@ -7,11 +7,17 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // pieceConn writes in pieces of at most some bytes.
@@ -216,4 +222,36 @@ func randomBytes(n int) []byte {
 		b[i] = byte(rand.Uint32())
 	}
 	return b
+}
+
+// Who reads less than a piece within SlowTimeout, but reads, is no peer that never reads. Who stops is cut off.
+func TestASlowNetworkWithTLSIsNoPeerThatNeverReads(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux says what a socket keeps")
+	}
+	a := newAuthority(t)
+	srv := startServer(t, Options{SlowTimeout: time.Second, TLS: TLSOptions{Config: a.server(), First: true}})
+	small := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10) })
+	}}
+	config := a.client()
+	config.ServerName = "localhost"
+	conn, err := tls.DialWithDialer(&small, "tcp", srv.Addr().String(), config)
+	require.NoError(t, err)
+	p := greet(t, conn)
+	p.hello()
+	h := p.resolve("orders").Handle
+	for range 16 {
+		p.publish(h, 0, strings.Repeat("v", 1<<20-100))
+	}
+	sub := wire.Subscribe{Handle: h, From: wire.Position{Kind: wire.PositionFirst}, Credit: 1 << 31}
+	p.send(wire.OpSubscribe, 0, sub.Append)
+	for range 120 {
+		_, err := io.ReadFull(p.conn, make([]byte, 1<<10))
+		require.NoError(t, err)
+		time.Sleep(30 * time.Millisecond) // so slow is the network
+	}
+	require.Zero(t, srv.metrics.slowConsumers.Load())
+	require.EqualValues(t, 1, srv.connections.Load())
+	require.Eventually(t, func() bool { return srv.metrics.slowConsumers.Load() == 1 && srv.connections.Load() == 0 }, waitLimit, time.Millisecond)
 }
