@@ -117,6 +117,14 @@ func (x *scheduleIndex) find(id uint64) int {
 	return -1
 }
 
+// findAt is find for an item that was at position i a moment ago: it looks there first. Most are still there.
+func (x *scheduleIndex) findAt(i int, id uint64) int {
+	if i < x.n && x.item(i).id == id {
+		return i
+	}
+	return x.find(id)
+}
+
 // known returns those of the ids that wait, sorted and each once. It looks at every item once.
 func (x *scheduleIndex) known(ids []uint64) (list []uint64) {
 	asked := slices.Clone(ids)

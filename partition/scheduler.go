@@ -149,7 +149,7 @@ func (sc *scheduler) idle() (wait time.Duration, any bool) {
 		if ok {
 			wait = min(wait, max(0, at.Sub(now)))
 		}
-		any = any || ok || s.unread() || len(s.waiting) > 0
+		any = any || ok || s.unread() || len(s.waiting) > 0 || s.store.log.Stats().Bytes >= tidyBytes
 	}
 	return wait, any
 }

@@ -38,7 +38,7 @@ func (s *schedule) tidy(now time.Time) {
 		s.copyForward(now)
 		low, next = s.low()
 	}
-	if low-s.cut < atPage || low-s.cut < (next-s.cut)/4 {
+	if low == s.cut || low-s.cut < (next-s.cut)/4 {
 		return
 	}
 	below, ok := s.noteProducers()
@@ -85,32 +85,38 @@ func (s *schedule) copyForward(now time.Time) {
 	r := scheduleReader{s: s}
 	defer r.release()
 	for _, it := range s.lowest() {
-		e, batch, err := r.read(it)
+		e, batch, err := r.read(it.scheduled)
 		if err != nil || !s.copyOne(it, e, &batch, now) {
 			return
 		}
 	}
 }
 
+// placed is an item with its position in the heap.
+type placed struct {
+	scheduled
+	position int
+}
+
 // lowest returns the items in the lowest page.
-func (s *schedule) lowest() (items []scheduled) {
+func (s *schedule) lowest() (items []placed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	page, _ := s.index.low()
 	for i := range s.index.n {
 		if it := s.index.item(i); it.at()/atPage == page {
-			items = append(items, *it)
+			items = append(items, placed{*it, i})
 		}
 	}
-	slices.SortFunc(items, func(a, b scheduled) int { return cmp.Compare(a.place, b.place) }) // as they are read
+	slices.SortFunc(items, func(a, b placed) int { return cmp.Compare(a.place, b.place) }) // as they are read
 	return items
 }
 
 // copyOne copies an item and points the index to the copy. It returns false when the log refuses.
-func (s *schedule) copyOne(it scheduled, e *scheduledEntry, batch *wire.Batch, now time.Time) bool {
+func (s *schedule) copyOne(it placed, e *scheduledEntry, batch *wire.Batch, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := s.index.find(it.id)
+	i := s.index.findAt(it.position, it.id)
 	if i < 0 || s.index.item(i).count() != it.count() {
 		return true // all or some of it was cancelled meanwhile; the rest is copied the next time
 	}
