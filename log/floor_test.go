@@ -103,3 +103,33 @@ func TestARoundThatOutlastsACheckpointKeepsNoFile(t *testing.T) {
 	require.LessOrEqual(t, len(commitFiles(disk.Disk)), 2)
 	require.NoError(t, s.Close())
 }
+
+// Nothing of a torn chunk counts. Its log may have nothing to file after a restart, and get nothing for ever.
+func TestATornChunkKeepsNoFile(t *testing.T) {
+	for _, filed := range []uint64{0, 5} {
+		disk := faultfs.New()
+		s := openStill(t, disk)
+		l := openLog(t, s, identity(1), log.Config{})
+		if filed > 0 {
+			appendN(t, l, 0, filed)
+			require.NoError(t, l.Sync())
+			require.NoError(t, s.Checkpoint())
+		}
+		appendN(t, l, filed, 5)
+		l.Flush(wire.LevelOS)
+		s.Round()
+		s.Drop()
+		disk = disk.Clone()
+		tearChunk(t, disk, identity(1), int(min(filed, 1)))
+		s = openStill(t, disk)
+		require.Equal(t, filed+1, openLog(t, s, identity(1), log.Config{}).Positions().NextIndex)
+		busy := openLog(t, s, identity(2), log.Config{})
+		for i := range uint64(20) {
+			appendN(t, busy, 60*i, 60)
+			require.NoError(t, busy.Sync())
+			require.NoError(t, s.Checkpoint())
+		}
+		require.LessOrEqual(t, len(commitFiles(disk)), 2)
+		require.NoError(t, s.Close())
+	}
+}

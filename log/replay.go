@@ -561,6 +561,9 @@ func (r *replay) finish(root *checkpoint) {
 			l.want, l.queued, c.redo = wire.LevelDisk, true, true
 			s.queue(l)
 		}
+		if !l.dirtyLocked() { // only a torn chunk came, and maybe nothing ever follows: the commit log is not kept for it
+			l.lowLsn = 0
+		}
 		l.mu.Unlock()
 	}
 }
