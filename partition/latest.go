@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"sync"
 
@@ -28,6 +29,8 @@ type latest struct {
 	offsets map[digest]uint64 // offset of the newest record, by the hash of the key
 	next    uint64            // records below were looked at
 	unpack  []byte            // scratch space for compressed batches
+	most    int               // keys; 0 means maxLatest, which only a test changes
+	full    uint64            // the last time there were too many keys: the visible offset from which on startOver tries again
 }
 
 // Latest fills c with the entry of the newest visible record of a key, and returns the record's offset. It may wait for
@@ -104,14 +107,39 @@ func (l *latest) follow(p *Partition) error {
 		for _, b := range c.Slices {
 			read += len(b)
 		}
+		next := max(l.next, c.Next)
 		err = l.noteChunk(&c)
-		moved := c.Next > l.next
-		l.next = max(l.next, c.Next)
 		c.Release()
+		if errors.Is(err, wire.CodeLimit) { // all calls end here: without these keys they would find older records
+			return l.startOver(visible, err)
+		}
+		moved := next > l.next
+		l.next = next
 		if err != nil || !moved {
 			return err
 		}
 	}
+	return nil
+}
+
+// startOver forgets all keys and returns ErrMore, because many of them may be of records that are gone: their time to
+// live is over, or they were purged. When that was done a short while ago, there are too many: it returns err.
+func (l *latest) startOver(visible uint64, err error) error {
+	if visible < l.full {
+		return err
+	}
+	l.offsets, l.next, l.full = map[digest]uint64{}, 0, visible+uint64(l.limit())
+	return ErrMore
+}
+
+func (l *latest) limit() int { return cmp.Or(l.most, maxLatest) }
+
+// put notes the newest record of a key.
+func (l *latest) put(key digest, offset uint64) error {
+	if _, known := l.offsets[key]; !known && len(l.offsets) >= l.limit() {
+		return wire.Errorf(wire.CodeLimit, "the partition has over %d keys: too many to look one up", l.limit())
+	}
+	l.offsets[key] = offset
 	return nil
 }
 
@@ -148,10 +176,10 @@ func (l *latest) noteEntry(e *wire.Entry) error {
 		case rec.Key == nil || rec.Removed:
 		case rec.Value == nil:
 			delete(l.offsets, digestOf(rec.Key))
-		case len(l.offsets) >= maxLatest:
-			return wire.Errorf(wire.CodeLimit, "the partition has over %d keys: too many to look one up", maxLatest)
 		default:
-			l.offsets[digestOf(rec.Key)] = offset
+			if err := l.put(digestOf(rec.Key), offset); err != nil {
+				return err
+			}
 		}
 		offset++
 	}

@@ -83,3 +83,49 @@ func TestALookUpReadsInSteps(t *testing.T) {
 	c.Release()
 	require.Equal(t, uint64(3), offset)
 }
+
+// With too many keys no call finds a record, because it may not be the latest. When there is room again, for example
+// because the first keys were purged, all calls do.
+func TestALookUpAmongTooManyKeys(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	p := n.create("users", 1, "cleanup", "compact").Partition(0)
+	p.latest.most = 10
+	put := func(keys ...string) {
+		t.Helper()
+		for _, k := range keys {
+			var b wire.BatchBuilder
+			b.Add(wire.Record{Key: []byte(k), Value: []byte("v")})
+			batch, err := wire.ParseBatch(b.Bytes())
+			require.NoError(t, err)
+			_, _, _, err = p.Publish(&batch, time.Now().UnixMilli())
+			require.NoError(t, err)
+		}
+		p.Flush(wire.LevelDisk)
+		eventually(t, func() bool { return p.Visible() == p.Next() })
+	}
+	get := func(key string) (offset uint64, err error) {
+		var c log.Chunk
+		defer c.Release()
+		for offset, err = p.Latest(&c, []byte(key)); err == ErrMore; offset, err = p.Latest(&c, []byte(key)) {
+			c.Release()
+		}
+		return offset, err
+	}
+	put("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "9")
+	at, err := get("9")
+	require.NoError(t, err, "a known key needs no room")
+	require.EqualValues(t, 10, at)
+	put("10", "9")
+	for range 3 {
+		_, err = get("9")
+		code(t, wire.CodeLimit, err)
+	}
+	require.NoError(t, n.Purge("users", 0, 5))
+	put("10", "10", "10", "10", "10", "10", "10", "10", "10", "10")
+	at, err = get("9")
+	require.NoError(t, err)
+	require.EqualValues(t, 12, at)
+	at, err = get("10")
+	require.NoError(t, err)
+	require.EqualValues(t, 22, at)
+}
