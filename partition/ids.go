@@ -117,8 +117,8 @@ func (s *ids) drop() {
 		delete(s.places, o.id)
 	}
 	s.head++
-	if s.head == len(s.order) {
-		s.order, s.head = nil, 0
+	if s.head == len(s.order) { // the map has the memory of the most ids that it ever had
+		s.places, s.order, s.head = nil, nil, 0
 	} else if s.head > 4096 && 2*s.head > len(s.order) {
 		s.order, s.head = slices.Clone(s.order[s.head:]), 0
 	}

@@ -346,3 +346,15 @@ func TestRecordsAreDeliveredForTheirTimeToLive(t *testing.T) {
 	require.InDelta(t, 3601, p.GroupsCold(now.read())[0].LagSeconds, 0.1)
 	require.Equal(t, uint64(5), p.Stats().Expired)
 }
+
+// A million of them take 116 MB, in every partition that had a burst.
+func TestForgottenIDsTakeNoMemory(t *testing.T) {
+	var s ids
+	for i := range 10_000 {
+		s.add(digestOf(fmt.Append(nil, i)), place{uint64(i), uint64(i)}, int64(i))
+	}
+	s.forget(10_000)
+	require.Equal(t, ids{}, s)
+	s.add(digestOf([]byte("a")), place{1, 1}, 20_000)
+	require.Len(t, s.places, 1)
+}
