@@ -125,8 +125,11 @@ func (c *Client) finish(ctx context.Context) error {
 	case <-ctx.Done():
 		c.stop() // ends the handlers' contexts; their runs end when they return
 		return context.Cause(ctx)
-	case <-c.done:
+	}
+	select {
+	case <-c.done: // nothing can be sent any more
 		return nil
+	default:
 	}
 	c.producer.refuse() // not earlier: handlers publish, too
 	err := c.flushQueues(ctx)

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,4 +44,33 @@ func TestCloseEndsWhatWaitsForTheBroker(t *testing.T) {
 			require.ErrorIs(t, <-ended, ErrClosed)
 		})
 	}
+}
+
+// Close waits for handlers also when the client has ended before, or ends meanwhile.
+func TestCloseWaitsForHandlersOfAnEndedClient(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	b.fill("t", 0, 1, text(0))
+	c := dial(t, b, Options{})
+	entered, leave, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go c.Run(context.Background(), Queue("q", "t"), func(context.Context, *Message) error {
+		close(entered)
+		<-leave
+		close(returned)
+		return nil
+	})
+	<-entered
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, c.Close(over), context.Canceled) // drops everything and ends the client
+	closed := make(chan error)
+	go func() { closed <- c.Close(within(t)) }()
+	select {
+	case <-closed:
+		t.Fatal("a handler still runs")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(leave)
+	require.NoError(t, <-closed)
+	<-returned
 }
