@@ -143,6 +143,15 @@ func roundTrips(c *fdConn, frame []byte, n int) ([]time.Duration, error) {
 	return took, nil
 }
 
+// roundTrip returns the p-th percentile of n round trips, in microseconds.
+func roundTrip(c *fdConn, frame []byte, n int, p float64) (float64, error) {
+	took, err := roundTrips(c, frame, n)
+	if err != nil {
+		return 0, err
+	}
+	return percentile(took, p), nil
+}
+
 // percentile returns the p-th percentile of sorted durations in microseconds.
 func percentile(sorted []time.Duration, p float64) float64 {
 	i := min(len(sorted)-1, int(float64(len(sorted))*p/100))

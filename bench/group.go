@@ -135,11 +135,7 @@ func roundTripP99(c *Config, addr string) (float64, error) {
 		return 0, err
 	}
 	defer s.close()
-	took, err := roundTrips(s.fdConn, publishFrame(s.handle, 0, wire.LevelDefault, 64, 1), c.RoundTrips)
-	if err != nil {
-		return 0, err
-	}
-	return percentile(took, 99), nil
+	return roundTrip(s.fdConn, publishFrame(s.handle, 0, wire.LevelDefault, 64, 1), c.RoundTrips, 99)
 }
 
 // crowd is the members of a group on one connection. They accept every assignment.

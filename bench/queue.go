@@ -127,12 +127,7 @@ func inFlightScenario() scenario {
 
 // ackLatency returns the 99th percentile of the latency of an acknowledgement, in microseconds.
 func ackLatency(c *Config, inFlight int) (float64, error) {
-	return queueBroker(c, func(p *process) (float64, error) {
-		s, err := login(p.addr, "bench")
-		if err != nil {
-			return 0, err
-		}
-		defer s.close()
+	return queueBroker(c, onSession(func(s *session) (float64, error) {
 		if err := s.fillSmall(2 * inFlight); err != nil {
 			return 0, err
 		}
@@ -140,7 +135,7 @@ func ackLatency(c *Config, inFlight int) (float64, error) {
 			return 0, err
 		}
 		return s.ackAndLease(inFlight, min(20_000, 10*inFlight))
-	})
+	}))
 }
 
 // fillSmall publishes messages of 16 bytes: n, rounded up to whole frames of 1,000.
@@ -153,19 +148,6 @@ func (s *session) fillSmall(n int) error {
 		}
 	}
 	return nil
-}
-
-// ask sends a request and returns the reply, which is valid until the next frame is read. A reply with
-// an error is returned as that error.
-func (s *session) ask(frame []byte) (wire.Frame, error) {
-	if err := s.write(frame); err != nil {
-		return wire.Frame{}, err
-	}
-	f, err := s.frame()
-	if err == nil {
-		err = failure(f)
-	}
-	return f, err
 }
 
 // leaseFrame returns a request for a lease of one message.

@@ -79,14 +79,8 @@ func (g *grown) check(p *process) error {
 		return err
 	}
 	defer s.close()
-	if err := s.write(publishFrame(s.handle, 0, wire.LevelDisk, 100, 1)); err != nil {
-		return err
-	}
-	f, err := s.frame()
+	f, err := s.ask(publishFrame(s.handle, 0, wire.LevelDisk, 100, 1))
 	if err != nil {
-		return err
-	}
-	if err := failure(f); err != nil {
 		return err
 	}
 	var m wire.PublishReply

@@ -42,6 +42,31 @@ func memoryBroker(c *Config, f func(p *process) (float64, error)) (float64, erro
 	return withProcess(p, err, f)
 }
 
+// onSession returns a function that calls f with a session of its own.
+func onSession(f func(s *session) (float64, error)) func(p *process) (float64, error) {
+	return func(p *process) (float64, error) {
+		s, err := login(p.addr, "bench")
+		if err != nil {
+			return 0, err
+		}
+		defer s.close()
+		return f(s)
+	}
+}
+
+// onFloor calls f with a connection to a floor of the given kind.
+func onFloor(c *Config, kind string, size int, f func(conn *fdConn) (float64, error)) (float64, error) {
+	p, err := startFloor(c, kind, size)
+	return withProcess(p, err, func(p *process) (float64, error) {
+		conn, err := dialFD(p.addr)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.close()
+		return f(conn)
+	})
+}
+
 // frameOf returns a publish frame of count records of size bytes each, for the topic with handle 0: the
 // first one that a connection resolves.
 func frameOf(size, count int) []byte { return publishFrame(0, 0, wire.LevelDefault, size, count) }
@@ -55,27 +80,16 @@ func publishScenario(size, count int, goal float64) scenario {
 		Name: fmt.Sprintf("publish acked, memory, %d B x %d", size, count), Unit: "MB/s",
 		Target: fmt.Sprintf(">= %.1f x raw sink", goal), Goal: goal,
 		floor: func(c *Config) (float64, error) {
-			p, err := startFloor(c, "sink", len(frame))
-			return withProcess(p, err, func(p *process) (float64, error) {
-				conn, err := dialFD(p.addr)
-				if err != nil {
-					return 0, err
-				}
-				defer conn.close()
+			return onFloor(c, "sink", len(frame), func(conn *fdConn) (float64, error) {
 				rate, err := publishRate(conn, frame, 1, c.Duration)
 				return rate * bytes, err
 			})
 		},
 		ours: func(c *Config) (float64, error) {
-			return memoryBroker(c, func(p *process) (float64, error) {
-				s, err := login(p.addr, "bench")
-				if err != nil {
-					return 0, err
-				}
-				defer s.close()
+			return memoryBroker(c, onSession(func(s *session) (float64, error) {
 				rate, err := publishRate(s.fdConn, frame, count, c.Duration)
 				return rate * bytes, err
-			})
+			}))
 		},
 	}
 }
@@ -87,15 +101,10 @@ func clientScenario(count int) scenario {
 		Name: fmt.Sprintf("publish acked through the Go client, 128 B, against x %d", count), Unit: "M msg/s",
 		Target: fmt.Sprintf(">= 0.5 x raw driver, 128 B x %d", count), Goal: 0.5,
 		floor: func(c *Config) (float64, error) {
-			return memoryBroker(c, func(p *process) (float64, error) {
-				s, err := login(p.addr, "bench")
-				if err != nil {
-					return 0, err
-				}
-				defer s.close()
+			return memoryBroker(c, onSession(func(s *session) (float64, error) {
 				rate, err := publishRate(s.fdConn, frameOf(128, count), count, c.Duration)
 				return rate * float64(count) / 1e6, err
-			})
+			}))
 		},
 		ours: func(c *Config) (float64, error) {
 			return memoryBroker(c, func(p *process) (float64, error) {
@@ -110,36 +119,15 @@ func clientScenario(count int) scenario {
 // of the same frame.
 func roundTripScenario(p float64, goal float64) scenario {
 	frame := frameOf(64, 1)
-	run := func(c *Config, conn *fdConn) (float64, error) {
-		took, err := roundTrips(conn, frame, c.RoundTrips)
-		if err != nil {
-			return 0, err
-		}
-		return percentile(took, p), nil
-	}
+	run := func(c *Config, conn *fdConn) (float64, error) { return roundTrip(conn, frame, c.RoundTrips, p) }
 	return scenario{
 		Name: fmt.Sprintf("publish round trip p%g, 64 B", p), Unit: "us",
 		Target: fmt.Sprintf("<= %.2f x gnet echo", goal), Goal: goal, Less: true,
 		floor: func(c *Config) (float64, error) {
-			p, err := startFloor(c, "gnet-echo", 0)
-			return withProcess(p, err, func(p *process) (float64, error) {
-				conn, err := dialFD(p.addr)
-				if err != nil {
-					return 0, err
-				}
-				defer conn.close()
-				return run(c, conn)
-			})
+			return onFloor(c, "gnet-echo", 0, func(conn *fdConn) (float64, error) { return run(c, conn) })
 		},
 		ours: func(c *Config) (float64, error) {
-			return memoryBroker(c, func(p *process) (float64, error) {
-				s, err := login(p.addr, "bench")
-				if err != nil {
-					return 0, err
-				}
-				defer s.close()
-				return run(c, s.fdConn)
-			})
+			return memoryBroker(c, onSession(func(s *session) (float64, error) { return run(c, s.fdConn) }))
 		},
 	}
 }
@@ -160,18 +148,9 @@ func syncScenario() scenario {
 		},
 		ours: func(c *Config) (float64, error) {
 			p, err := startDiskBroker(c)
-			return withProcess(p, err, func(p *process) (float64, error) {
-				s, err := login(p.addr, "bench")
-				if err != nil {
-					return 0, err
-				}
-				defer s.close()
-				took, err := roundTrips(s.fdConn, publishFrame(0, 0, wire.LevelDisk, diskWrite, 1), c.Syncs)
-				if err != nil {
-					return 0, err
-				}
-				return percentile(took, 50), nil
-			})
+			return withProcess(p, err, onSession(func(s *session) (float64, error) {
+				return roundTrip(s.fdConn, publishFrame(0, 0, wire.LevelDisk, diskWrite, 1), c.Syncs, 50)
+			}))
 		},
 	}
 }
@@ -183,18 +162,13 @@ const diskWriters = 256
 // partitions in turn, with diskWriters frames of one 4 KiB record in flight.
 func durableRate(c *Config, partitions int) (float64, error) {
 	p, err := startDiskBroker(c, "--default-topic-partitions", fmt.Sprint(partitions))
-	return withProcess(p, err, func(p *process) (float64, error) {
-		s, err := login(p.addr, "bench")
-		if err != nil {
-			return 0, err
-		}
-		defer s.close()
+	return withProcess(p, err, onSession(func(s *session) (float64, error) {
 		frames := make([][]byte, partitions)
 		for i := range frames {
 			frames[i] = publishFrame(0, uint16(i), wire.LevelDisk, diskWrite, 1)
 		}
 		return windowRate(s, frames, diskWriters, c.Duration)
-	})
+	}))
 }
 
 // windowRate publishes frames in turn for d, at most window of them in flight, and returns the
@@ -258,31 +232,18 @@ func fetchScenario(name, floor string, goal float64, backlog int, args ...string
 	return scenario{
 		Name: name, Unit: "MB/s", Target: fmt.Sprintf(">= %.1f x raw %s", goal, floor), Goal: goal,
 		floor: func(c *Config) (float64, error) {
-			p, err := startFloor(c, floor, fetchBytes)
-			return withProcess(p, err, func(p *process) (float64, error) {
-				conn, err := dialFD(p.addr)
-				if err != nil {
-					return 0, err
-				}
-				defer conn.close()
-				return sourceRate(conn, c.Duration)
-			})
+			return onFloor(c, floor, fetchBytes, func(conn *fdConn) (float64, error) { return sourceRate(conn, c.Duration) })
 		},
 		ours: func(c *Config) (float64, error) {
 			p, err := startDiskBroker(c, args...)
-			return withProcess(p, err, func(p *process) (float64, error) {
-				s, err := login(p.addr, "bench")
-				if err != nil {
-					return 0, err
-				}
-				defer s.close()
+			return withProcess(p, err, onSession(func(s *session) (float64, error) {
 				end, err := s.fillTopic(int64(backlog), backlogRecords)
 				if err != nil {
 					return 0, err
 				}
 				rate, err := fetchRate(s, fetchBytes, end, c.Duration)
 				return rate / 1e6, err
-			})
+			}))
 		},
 	}
 }
@@ -299,10 +260,10 @@ func (s *session) fillTopic(bytes int64, records int) (end uint64, err error) {
 	const size = 1024
 	frame := publishFrame(s.handle, 0, wire.LevelDisk, size, records)
 	for total := uint64(bytes / int64(size*records) * int64(records)); end < total; end += uint64(records) {
-		err := s.publish(frame)
+		_, err := s.ask(frame)
 		for errors.Is(err, wire.CodeBusy) { // the disk is behind; nothing was appended
 			time.Sleep(fillPause)
-			err = s.publish(frame)
+			_, err = s.ask(frame)
 		}
 		if err != nil {
 			return 0, err
@@ -311,16 +272,27 @@ func (s *session) fillTopic(bytes int64, records int) (end uint64, err error) {
 	return end, nil
 }
 
-// publish sends a publish frame and waits for its acknowledgement.
-func (s *session) publish(frame []byte) error {
+// fillPartitions publishes one record at level disk to each partition.
+func (s *session) fillPartitions(partitions uint16) error {
+	for i := range partitions {
+		if _, err := s.ask(publishFrame(s.handle, i, wire.LevelDisk, 100, 1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask sends a request and returns the reply, which is valid until the next frame is read. A reply with
+// an error is returned as that error.
+func (s *session) ask(frame []byte) (wire.Frame, error) {
 	if err := s.write(frame); err != nil {
-		return err
+		return wire.Frame{}, err
 	}
 	f, err := s.frame()
-	if err != nil {
-		return err
+	if err == nil {
+		err = failure(f)
 	}
-	return failure(f)
+	return f, err
 }
 
 // sourceRate sends fetches to a source for d, two in flight, and returns the megabytes of reply bodies
@@ -508,17 +480,8 @@ func idlePartitionsScenario() scenario {
 					return 0, err
 				}
 				defer s.close()
-				for i := range 1000 {
-					if err = s.write(publishFrame(s.handle, uint16(i), wire.LevelDisk, 100, 1)); err != nil {
-						return 0, err
-					}
-					f, err := s.frame()
-					if err == nil {
-						err = failure(f)
-					}
-					if err != nil {
-						return 0, err
-					}
+				if err := s.fillPartitions(1000); err != nil {
+					return 0, err
 				}
 				return p.residentBytes() / mebibyte, nil
 			})
@@ -585,14 +548,7 @@ func restartScenarios() []scenario {
 		_, err := s.fillTopic(1<<20, backlogRecords)
 		return err
 	}
-	many := func(s *session) error {
-		for i := range uint16(partitions) {
-			if err := s.publish(publishFrame(s.handle, i, wire.LevelDisk, 100, 1)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	many := func(s *session) error { return s.fillPartitions(partitions) }
 	return []scenario{
 		restartScenario("start after kill -9, 1 MiB of messages", 50, (*process).kill, few),
 		restartScenario("start after kill -9, 1,000 partitions with a record each", 50, (*process).kill, many,

@@ -130,7 +130,7 @@ func (k *benchKind) addFlags(to *pflag.FlagSet, l *bench.Load, words *loadWords)
 	f.IntVar(&l.Partitions, "partitions", 1, "number of partitions of the topic, if it is created")
 	f.StringVar(&words.level, "durability", "default", "wait for at least: memory, os or disk")
 	f.StringVar(&words.codec, "codec", "none", "compress what is published with none, s2, zstd or lz4")
-	for _, name := range strings.Fields(k.flags) {
+	for name := range strings.FieldsSeq(k.flags) {
 		to.AddFlag(f.Lookup(name))
 	}
 }
