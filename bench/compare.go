@@ -3,10 +3,8 @@ package bench
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -149,19 +147,11 @@ func (f *Figure) judge(s *scenario) {
 	}
 }
 
-// Write prints the report as a table, or as JSON when format is "json" or "jsonl".
-func (r Report) Write(w io.Writer, format string) error {
-	if strings.HasPrefix(format, "json") {
-		e := json.NewEncoder(w)
-		if format == "json" {
-			e.SetIndent("", "  ")
-		}
-		return e.Encode(r)
-	}
+// Text returns the report for a terminal.
+func (r Report) Text() string {
 	t := r.table()
 	t.SetStyle(table.StyleLight)
-	_, err := fmt.Fprintf(w, "%s\nmedian of %d alternating rounds: %s\n%s\n", r.Machine, r.Rounds, r.Command, t.Render())
-	return err
+	return fmt.Sprintf("%s\nmedian of %d alternating rounds: %s\n%s\n", r.Machine, r.Rounds, r.Command, t.Render())
 }
 
 // Markdown returns the report in the form of docs/benchmarks.md.

@@ -3,9 +3,7 @@ package bench
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -165,24 +163,16 @@ func (a *axis) measure(c *ScaleConfig) (Axis, error) {
 // countLabel returns n with commas.
 func countLabel(n int) string { return humanize.Comma(int64(n)) }
 
-// Write prints the report as tables, or as JSON when format is "json" or "jsonl".
-func (r *ScaleReport) Write(w io.Writer, format string) error {
-	if strings.HasPrefix(format, "json") {
-		e := json.NewEncoder(w)
-		if format == "json" {
-			e.SetIndent("", "  ")
-		}
-		return e.Encode(r)
-	}
+// Text returns the report for a terminal.
+func (r *ScaleReport) Text() string {
+	var b strings.Builder
 	for i := range r.Axes {
 		t := r.Axes[i].table()
 		t.SetStyle(table.StyleLight)
-		if _, err := fmt.Fprintf(w, "%s\n%s\n", r.Axes[i].What, t.Render()); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "%s\n%s\n", r.Axes[i].What, t.Render())
 	}
-	_, err := fmt.Fprintf(w, "%s\nmedians of %d rounds: %s\n", r.Machine, r.Rounds, r.Command)
-	return err
+	fmt.Fprintf(&b, "%s\nmedians of %d rounds: %s\n", r.Machine, r.Rounds, r.Command)
+	return b.String()
 }
 
 // plotDir is the directory of the charts, relative to the document.

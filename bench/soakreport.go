@@ -1,9 +1,7 @@
 package bench
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -77,23 +75,15 @@ func (r *SoakReport) judge() {
 	add("publish to ack p99, level disk, us", 1.5, 1000, func(s *SoakSample) float64 { return s.DiskP99 })
 }
 
-// Write prints the report as tables, or as JSON when format is "json" or "jsonl".
-func (r *SoakReport) Write(w io.Writer, format string) error {
-	if strings.HasPrefix(format, "json") {
-		e := json.NewEncoder(w)
-		if format == "json" {
-			e.SetIndent("", "  ")
-		}
-		return e.Encode(r)
-	}
+// Text returns the report for a terminal.
+func (r *SoakReport) Text() string {
+	var b strings.Builder
 	for _, t := range r.tables() {
 		t.SetStyle(table.StyleLight)
-		if _, err := fmt.Fprintln(w, t.Render()); err != nil {
-			return err
-		}
+		fmt.Fprintln(&b, t.Render())
 	}
-	_, err := fmt.Fprintf(w, "%s\n%s\n", r.Machine, r.Command)
-	return err
+	fmt.Fprintf(&b, "%s\n%s\n", r.Machine, r.Command)
+	return b.String()
 }
 
 // Markdown returns the report in the form of docs/benchmarks.md.

@@ -214,7 +214,7 @@ func (c *cli) benchCompare() *cobra.Command {
 			if err := writeBetweenMarkers(write, "rafka bench compare", r.Markdown()); err != nil {
 				return err
 			}
-			return r.Write(c.stdout, c.output)
+			return c.printReport(r, r.Text())
 		},
 	}
 	f := cmd.Flags()
@@ -249,7 +249,7 @@ func (c *cli) benchScale() *cobra.Command {
 			if err := errors.Join(err, writeCharts(write, r.Charts())); err != nil {
 				return err
 			}
-			return r.Write(c.stdout, c.output)
+			return c.printReport(&r, r.Text())
 		},
 	}
 	f := cmd.Flags()
@@ -261,6 +261,15 @@ func (c *cli) benchScale() *cobra.Command {
 	f.StringVar(&cfg.Dir, "dir", "", "where to make data directories; default the system's temporary directory")
 	f.StringVar(&write, "write", "", "also write the tables into this Markdown file, between its markers, and charts into plots beside it")
 	return cmd
+}
+
+// printReport prints v as JSON, or else text.
+func (c *cli) printReport(v any, text string) error {
+	if c.asJSON() {
+		return c.printJSON(v)
+	}
+	_, err := fmt.Fprint(c.stdout, text)
+	return err
 }
 
 // benchFailure returns err as a mistake on the command line if it is one.
@@ -310,7 +319,7 @@ func (c *cli) benchSoak() *cobra.Command {
 			if err := writeBetweenMarkers(write, "rafka bench soak", r.Markdown()); err != nil {
 				return err
 			}
-			if err := r.Write(c.stdout, c.output); err != nil {
+			if err := c.printReport(r, r.Text()); err != nil {
 				return err
 			}
 			if !r.Flat() {
