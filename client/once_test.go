@@ -32,6 +32,43 @@ func (c *deafConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// troubled returns a broker with a topic "t" of two partitions, and a client of it whose connections go deaf and whose
+// broker restarts, every few milliseconds until calm is called.
+func troubled(t *testing.T, o client.Options) (b *servertest.Broker, c *client.Client, calm func()) {
+	t.Helper()
+	b = servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
+	var deaf atomic.Pointer[atomic.Bool]
+	o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		flag := new(atomic.Bool)
+		deaf.Store(flag)
+		return &deafConn{conn, flag}, err
+	}
+	c = connect(t, b, o)
+	_, err := c.CreateTopic(within(t), "t", client.TopicOptions{Partitions: 2})
+	require.NoError(t, err)
+	stop := make(chan struct{})
+	var trouble sync.WaitGroup
+	trouble.Go(func() {
+		for i := 1; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(15 * time.Millisecond):
+			}
+			if i%6 == 0 {
+				b.Restart()
+				continue
+			}
+			deaf.Load().Store(true)
+		}
+	})
+	return b, c, func() {
+		close(stop)
+		trouble.Wait()
+	}
+}
+
 // stored returns what a partition holds.
 func stored(t *testing.T, c *client.Client, topic string, partition int) []string {
 	t.Helper()
@@ -52,35 +89,7 @@ func stored(t *testing.T, c *client.Client, topic string, partition int) []strin
 func TestMessagesAreStoredOnce(t *testing.T) {
 	for name, codec := range map[string]wire.Codec{"plain": wire.CodecNone, "compressed": wire.CodecS2} {
 		t.Run(name, func(t *testing.T) {
-			b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
-			var deaf atomic.Pointer[atomic.Bool]
-			c := connect(t, b, client.Options{
-				Codec: codec, MaxBatchBytes: 200,
-				Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
-					conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-					flag := new(atomic.Bool)
-					deaf.Store(flag)
-					return &deafConn{conn, flag}, err
-				},
-			})
-			_, err := c.CreateTopic(within(t), "t", client.TopicOptions{Partitions: 2})
-			require.NoError(t, err)
-			stop := make(chan struct{})
-			var trouble sync.WaitGroup
-			trouble.Go(func() {
-				for i := 1; ; i++ {
-					select {
-					case <-stop:
-						return
-					case <-time.After(15 * time.Millisecond):
-					}
-					if i%6 == 0 {
-						b.Restart()
-						continue
-					}
-					deaf.Load().Store(true)
-				}
-			})
+			b, c, calm := troubled(t, client.Options{Codec: codec, MaxBatchBytes: 200})
 			const n = 4000
 			var failed atomic.Int64
 			offsets := make([][]uint64, 2)
@@ -103,8 +112,7 @@ func TestMessagesAreStoredOnce(t *testing.T) {
 				}
 			}
 			require.NoError(t, c.Flush(within(t)))
-			close(stop)
-			trouble.Wait()
+			calm()
 			require.Zero(t, failed.Load())
 			t.Logf("%d messages were sent twice", duplicates.Load())
 			reader := connect(t, b, client.Options{})
@@ -197,34 +205,7 @@ func TestNumberingGoesOnAfterALoss(t *testing.T) {
 // Whatever happens to connections and to the broker, every scheduled message is published once, also
 // beside some that are refused.
 func TestScheduledMessagesArePublishedOnce(t *testing.T) {
-	b := servertest.Start(t, servertest.Options{Server: server.Options{Listen: "127.0.0.1:0", Dir: t.TempDir()}})
-	var deaf atomic.Pointer[atomic.Bool]
-	c := connect(t, b, client.Options{
-		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-			flag := new(atomic.Bool)
-			deaf.Store(flag)
-			return &deafConn{conn, flag}, err
-		},
-	})
-	_, err := c.CreateTopic(within(t), "t", client.TopicOptions{Partitions: 2})
-	require.NoError(t, err)
-	stop := make(chan struct{})
-	var trouble sync.WaitGroup
-	trouble.Go(func() {
-		for i := 1; ; i++ {
-			select {
-			case <-stop:
-				return
-			case <-time.After(15 * time.Millisecond):
-			}
-			if i%6 == 0 {
-				b.Restart()
-				continue
-			}
-			deaf.Load().Store(true)
-		}
-	})
+	b, c, calm := troubled(t, client.Options{})
 	const n = 1500
 	var mu sync.Mutex
 	ids := map[[2]uint64]bool{}
@@ -251,8 +232,7 @@ func TestScheduledMessagesArePublishedOnce(t *testing.T) {
 		}
 	}
 	require.NoError(t, c.Flush(within(t)))
-	close(stop)
-	trouble.Wait()
+	calm()
 	require.Equal(t, 5, refused)
 	require.Len(t, ids, n-5)
 	reader := connect(t, b, client.Options{})
