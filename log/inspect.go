@@ -40,7 +40,6 @@ type Item struct {
 	Next     uint64     // next offset
 	Index    uint64     // index of the first entry
 	Lsn      uint64     // of a chunk; the floor of the checkpoint
-	Synced   uint64     // of a chunk
 	Sealed   bool       // a segment has an intact footer
 	Torn     bool       // of damage: nothing there is known to have been durable; a start cuts or ignores it
 	Counted  bool       // it is valid by the checkpoint: a log's active segment up to Bytes, or the commit log from Lsn on
@@ -456,7 +455,7 @@ func (in *inspector) chunk(name string, file uint64, c *chunkItem) error {
 	in.expected = max(in.expected, h.lsn+1)
 	counted := h.lsn >= in.floor
 	err := in.emit(Item{
-		Kind: ItemChunk, Path: name, Pos: int64(c.pos), Bytes: h.size(), Identity: h.id, Lsn: h.lsn, Synced: h.synced,
+		Kind: ItemChunk, Path: name, Pos: int64(c.pos), Bytes: h.size(), Identity: h.id, Lsn: h.lsn,
 		First: h.first.offset, Next: h.next.offset, Index: h.first.index, Counted: counted,
 	})
 	if err != nil {

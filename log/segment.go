@@ -178,11 +178,10 @@ func appendSegmentHeader(dst []byte, id wire.Identity, at place, createdMs int64
 
 // headerInfo is what a segment's header says.
 type headerInfo struct {
-	id      wire.Identity
-	data    int64
-	start   place
-	created int64
-	state   snapshot
+	id    wire.Identity
+	data  int64
+	start place
+	state snapshot
 }
 
 // tells reports whether an error of readSegmentHeader or readFooter tells what the file holds. Any other is one of reading,
@@ -225,8 +224,7 @@ func readSegmentHeader(f File) (headerInfo, error) {
 			offset: le.Uint64(b[40:]), index: le.Uint64(b[48:]), term: le.Uint64(b[56:]),
 			time: int64(le.Uint64(b[64:])),
 		},
-		created: int64(le.Uint64(b[72:])),
-		state:   snapshot{index: le.Uint64(b[80:]), blob: b[segmentHeader : segmentHeader+length : segmentHeader+length]},
+		state: snapshot{index: le.Uint64(b[80:]), blob: b[segmentHeader : segmentHeader+length : segmentHeader+length]},
 	}, nil
 }
 
