@@ -42,8 +42,7 @@ func TestCallersReadTheirOwnAnswers(t *testing.T) {
 	c := dial(t, b, Options{})
 	cn := alone(t, c)
 	before := cn.lentTurns()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := t.Context()
 	for i := range 100 {
 		r, err := c.Publish(ctx, &Message{Topic: "t", Value: []byte(text(i))})
 		require.NoError(t, err)

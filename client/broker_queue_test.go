@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -115,9 +116,9 @@ func (c *fakeConn) lease(f wire.Frame) error {
 	if c.tryLease(f, t, q, &m) {
 		return nil
 	}
-	max := m
-	max.Group = slices.Clone(m.Group)
-	c.b.wg.Go(func() { c.leaseLater(f, t, q, &max) })
+	later := m
+	later.Group = slices.Clone(m.Group)
+	c.b.wg.Go(func() { c.leaseLater(f, t, q, &later) })
 	return nil
 }
 
@@ -187,7 +188,7 @@ func (c *fakeConn) tryLease(f wire.Frame, t *fakeTopic, q *fakeQueue, m *wire.Le
 			q.leased[k] = c
 			l.Ranges = append(l.Ranges, wire.LeaseRange{First: off, Count: 1, Attempt: q.attempt[k]})
 			e, _ := p.from(off, 1)
-			if len(l.Bytes) == 0 || !endsWith(l.Bytes, e) {
+			if len(l.Bytes) == 0 || !bytes.HasSuffix(l.Bytes, e) {
 				l.Bytes = append(l.Bytes, e...)
 			}
 		}
@@ -195,8 +196,4 @@ func (c *fakeConn) tryLease(f wire.Frame, t *fakeTopic, q *fakeQueue, m *wire.Le
 		return true
 	}
 	return false
-}
-
-func endsWith(b, tail []byte) bool {
-	return len(b) >= len(tail) && string(b[len(b)-len(tail):]) == string(tail)
 }

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -45,7 +46,7 @@ func TestANameThatIsNoneCostsNoConnection(t *testing.T) {
 			},
 		}
 		if !group {
-			for what, call := range map[string]func() error{
+			maps.Copy(calls, map[string]func() error{
 				"create":    func() error { _, err := c.CreateTopic(ctx, topic, client.TopicOptions{}); return err },
 				"describe":  func() error { _, err := c.Topic(ctx, topic); return err },
 				"delete":    func() error { return c.DeleteTopic(ctx, topic) },
@@ -57,9 +58,7 @@ func TestANameThatIsNoneCostsNoConnection(t *testing.T) {
 				"cancel":    func() error { _, err := c.CancelScheduled(ctx, topic, 0, 1); return err },
 				"schedule":  func() error { _, err := c.Schedule(ctx, topic, 0, 1); return err },
 				"subscribe": func() error { _, err := c.Subscribe(ctx, client.Subscription{Topic: topic}); return err },
-			} {
-				calls[what] = call
-			}
+			})
 		}
 		for what, call := range calls {
 			err := call()

@@ -22,7 +22,7 @@ func TestDotsAreFoundAsByLookingAtEachByte(t *testing.T) {
 		require.Equal(t, string(wantAfter), string(after), "%q", s)
 		require.Equal(t, wantGoesOn, goesOn, "%q", s)
 		empty := false
-		for _, part := range strings.Split(string(s), ".") {
+		for part := range strings.SplitSeq(string(s), ".") {
 			empty = empty || part == ""
 		}
 		require.Equal(t, !empty, whole(s), "%q", s)

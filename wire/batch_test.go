@@ -215,7 +215,7 @@ func TestCutKeepsTheRecordsOfTheRange(t *testing.T) {
 	batch, err := ParseBatch(b.Bytes())
 	require.NoError(t, err)
 	all := recordsOf(t, batch)
-	for from := uint32(0); from < 9; from++ {
+	for from := range uint32(9) {
 		for to := from + 1; to <= 9; to++ {
 			cut, err := batch.Cut([]byte("before"), from, to)
 			require.NoError(t, err)
