@@ -13,6 +13,7 @@ import (
 type ackFrame struct {
 	at    int    // where the frame starts
 	end   int    // where it ends; it is the last frame only while the buffer ends there, too
+	sent  uint64 // what the session had sent before; it is in the buffer only until more is sent
 	first uint32 // correlation id it starts with
 	next  uint32 // correlation id of a publish that could extend it
 	p     *partition.Partition
@@ -155,10 +156,10 @@ func (b *binary) acknowledgeOne(p *partition.Partition, correlation uint32, base
 func (b *binary) acknowledge(p *partition.Partition, correlation, publishes uint32, base, records uint64, level wire.Level) {
 	out := b.s.buffer()
 	a := &b.ack
-	if a.end == len(out.B) && a.end > 0 && a.p == p && a.next == correlation && a.after == base && a.level == level {
+	if a.end == len(out.B) && a.end > 0 && a.sent == b.s.sent && a.p == p && a.next == correlation && a.after == base && a.level == level {
 		out.B = out.B[:a.at]
 	} else {
-		*a = ackFrame{p: p, first: correlation, base: base, level: level}
+		*a = ackFrame{sent: b.s.sent, p: p, first: correlation, base: base, level: level}
 	}
 	a.next, a.after = correlation+publishes, base+records
 	flags := wire.Flags(level)
