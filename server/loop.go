@@ -137,12 +137,16 @@ func (l *loop) post(j job) bool {
 	return true
 }
 
-// finish ends the loop: it runs the jobs that were posted, and refuses others.
+// finish ends the loop: it runs the jobs that were posted, refuses others, and stops watching partitions, which would keep it
+// in memory and try to wake it.
 func (l *loop) finish(now time.Time) {
 	l.mu.Lock()
 	l.over = true
 	l.mu.Unlock()
 	l.drain(now)
+	for _, w := range l.watches {
+		w.end()
+	}
 	l.alarm.Stop()
 }
 
