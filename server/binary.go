@@ -28,6 +28,8 @@ type binary struct {
 	leases      map[leaseKey]struct{}    // queues that this connection has leased from
 	seats       map[seatKey]struct{}     // members of groups that joined on this connection
 	blocked     []request                // requests that wait for the peer to read earlier replies
+	reads       []request                // reads of the disk that wait for the end of others, or for the peer
+	errands     []request                // other requests for workers that wait likewise
 	polls       map[*poll]struct{}       // long polls and waiting leases
 	polled      int                      // partitions on which they wait
 	held        int                      // bytes of publishes that wait for durability
@@ -38,7 +40,7 @@ type binary struct {
 	ack ackFrame // the last publish reply in the output buffer, to be extended
 }
 
-// request is a request that is tried again when the peer has read.
+// request is a request that is tried again: when the peer has read, or when a worker has finished for the session.
 type request interface{ retry(now time.Time) }
 
 // leaseKey names a queue on one partition.
@@ -307,21 +309,20 @@ func (b *binary) notice(code wire.Code, grace time.Duration, detail string) {
 	b.push(wire.OpNotice, 0, 0, n.Append)
 }
 
-// unblock retries the requests that waited for the peer to read, until it is blocked again.
+// unblock retries the requests that waited for the peer to read, or for workers, until it is blocked again. It looks at no
+// more of those for workers than can start: there may be thousands, and it is called whenever a worker has finished.
 func (b *binary) unblock(now time.Time) bool {
-	for n := len(b.blocked); n > 0 && !b.s.blocked(); n-- { // a retry may wait again
-		r := b.blocked[0]
-		b.blocked[0] = nil
-		b.blocked = b.blocked[1:]
-		r.retry(now)
-	}
+	always := func() bool { return true }
+	b.retryAll(&b.blocked, always, now)
+	b.retryAll(&b.reads, b.mayRead, now)
+	b.retryAll(&b.errands, b.mayWork, now)
 	for _, sub := range b.subs {
 		if sub.stalled && !b.s.blocked() {
 			sub.stalled = false
 			sub.push()
 		}
 	}
-	if len(b.blocked) > 0 {
+	if b.waits() > 0 {
 		return true
 	}
 	for _, sub := range b.subs {
@@ -332,12 +333,28 @@ func (b *binary) unblock(now time.Time) bool {
 	return false
 }
 
+// retryAll retries the requests in queue while they may start and the peer reads.
+func (b *binary) retryAll(queue *[]request, may func() bool, now time.Time) {
+	for n := len(*queue); n > 0 && !b.s.blocked() && may(); n-- { // a retry may wait again
+		r := (*queue)[0]
+		(*queue)[0] = nil
+		*queue = (*queue)[1:]
+		r.retry(now)
+	}
+}
+
+// waits returns how many requests wait to be tried again.
+func (b *binary) waits() int { return len(b.blocked) + len(b.reads) + len(b.errands) }
+
 // later tries r again when the peer has read.
-func (b *binary) later(r request) error {
-	if len(b.blocked) >= maxBlocked {
+func (b *binary) later(r request) error { return b.enlist(&b.blocked, r) }
+
+// enlist adds r to one of the queues of requests that wait.
+func (b *binary) enlist(queue *[]request, r request) error {
+	if b.waits() >= maxBlocked {
 		return wire.Errorf(wire.CodeLimit, "%d requests wait for their turn", maxBlocked)
 	}
-	b.blocked = append(b.blocked, r)
+	*queue = append(*queue, r)
 	b.s.block()
 	return nil
 }

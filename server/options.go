@@ -146,7 +146,7 @@ const (
 	maxSubscriptions = 65536
 	// maxHandles bounds the topics one session resolves; a handle has 16 bits.
 	maxHandles = 65535
-	// maxBlocked bounds one session's requests that wait for it to read earlier replies.
+	// maxBlocked bounds one session's requests that wait for it to read earlier replies, or for workers.
 	maxBlocked = 4096
 	// coldReaders is the number of goroutines that read the disk or wait for metadata.
 	coldReaders = 8

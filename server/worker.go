@@ -29,8 +29,8 @@ func (b *binary) work(op wire.Op, correlation uint32, block func() (then func(no
 
 func (e *errand) start() error {
 	b := e.b
-	if b.working >= maxWorking {
-		return b.later(e)
+	if !b.mayWork() {
+		return b.enlist(&b.errands, e)
 	}
 	return b.enqueue(onlyReads(e.op), func() func(time.Time) {
 		then, err := e.block()
@@ -55,6 +55,11 @@ func (e *errand) retry(time.Time) {
 	}
 }
 
+// mayWork and mayRead report whether another request, or another read of the disk, of this session may go to the workers.
+func (b *binary) mayWork() bool { return b.working < maxWorking }
+
+func (b *binary) mayRead() bool { return b.cold < maxCold && b.mayWork() }
+
 // onlyReads reports whether nobody misses the work for a request when its connection is gone.
 func onlyReads(op wire.Op) bool {
 	switch op {
@@ -67,7 +72,7 @@ func onlyReads(op wire.Op) bool {
 // enqueue runs block on a worker, and then what it returned on the loop. Requests that wait for a worker come before that,
 // so that a subscription which reads on does not hold them up.
 func (b *binary) enqueue(reads bool, block func() (then func(now time.Time))) error {
-	if b.working >= maxWorking {
+	if !b.mayWork() {
 		return wire.Errorf(wire.CodeBusy, "%d requests of this connection wait for the disk", b.working)
 	}
 	err := b.s.enqueue(reads, func() {
@@ -104,8 +109,8 @@ func (b *binary) workChunk(op wire.Op, correlation uint32, read func(c *log.Chun
 
 func (r *coldRead) start() error {
 	b := r.b
-	if b.cold >= maxCold || b.working >= maxWorking {
-		return b.later(r)
+	if !b.mayRead() {
+		return b.enlist(&b.reads, r)
 	}
 	err := b.enqueue(true, func() func(time.Time) {
 		var c log.Chunk
@@ -116,7 +121,8 @@ func (r *coldRead) start() error {
 			switch {
 			case b.s.closed:
 			case errors.Is(err, partition.ErrMore): // behind what waits, so that it does not hold up other reads
-				r.retry(now)
+				b.reads = append(b.reads, r)
+				b.s.block()
 			case err != nil:
 				b.fail(r.op, r.correlation, asWireError(err))
 			default:

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/log"
+	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -75,4 +77,67 @@ func TestWorkThatOnlyReadsEndsWithItsConnection(t *testing.T) {
 	require.Equal(t, wire.OpCreateTopic, <-ran)
 	login(t, srv).call(wire.OpGroups, 0, (&wire.Groups{}).Append) // behind both
 	require.Empty(t, ran)
+}
+
+// retried counts how often it is retried.
+type retried int
+
+func (c *retried) retry(time.Time) { *c++ }
+
+// That a worker has finished costs no look at the thousands of requests that still have to wait.
+func TestRequestsThatHaveToWaitAreLeftAlone(t *testing.T) {
+	bench, _ := newBench(t, Options{})
+	b := bench.s.proto.(*binary)
+	reads, errands, others := new(retried), new(retried), new(retried)
+	for range 100 {
+		require.NoError(t, b.enlist(&b.reads, reads))
+		require.NoError(t, b.enlist(&b.errands, errands))
+		require.NoError(t, b.later(others))
+	}
+	b.cold, b.working = maxCold, maxWorking
+	require.True(t, b.unblock(bench.now))
+	require.Equal(t, []retried{0, 0, 100}, []retried{*reads, *errands, *others})
+	b.working--
+	require.True(t, b.unblock(bench.now))
+	require.Equal(t, []retried{0, 100, 100}, []retried{*reads, *errands, *others})
+	b.cold--
+	require.False(t, b.unblock(bench.now))
+	require.Equal(t, []retried{100, 100, 100}, []retried{*reads, *errands, *others})
+}
+
+// A read that takes several goes lets others in between.
+func TestAReadThatGoesOnWaitsBehindOthers(t *testing.T) {
+	bench, _ := newBench(t, Options{})
+	b := bench.s.proto.(*binary)
+	begun, hold := make(chan int, 10), make(chan struct{})
+	t.Cleanup(func() { close(hold) })
+	more := true
+	read := func(n int) {
+		require.NoError(t, b.workChunk(wire.OpGet, uint32(n), func(*log.Chunk) error {
+			begun <- n
+			switch {
+			case n == 1 && more:
+				more = false
+				return partition.ErrMore
+			case n > 1 && n <= maxCold:
+				<-hold
+			}
+			return nil
+		}, func(*log.Chunk, time.Time) {}))
+	}
+	for n := range maxCold - 1 {
+		read(2 + n)
+		<-begun
+	}
+	var order []int
+	read(1)
+	read(maxCold + 1)
+	require.Eventually(t, func() bool {
+		bench.l.drain(bench.now)
+		for len(begun) > 0 {
+			order = append(order, <-begun)
+		}
+		return len(order) == 3
+	}, waitLimit, time.Millisecond)
+	require.Equal(t, []int{1, maxCold + 1, 1}, order)
 }
