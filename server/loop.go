@@ -47,6 +47,7 @@ type loop struct {
 	alarm    *time.Timer
 	draining bool
 	pending  int                   // acknowledgements that wait for durability
+	changing int                   // requests with the workers that do more than read
 	stuck    map[*session]struct{} // sessions with requests that wait for the peer to read
 
 	// What belongs to the turn, and to what follows from it.
@@ -301,7 +302,7 @@ func (l *loop) closeAll(now time.Time) {
 func (l *loop) running() bool { return l.isRunning == nil || l.isRunning() }
 
 // drainSessions tells every session that the broker stops, and answers requests that wait for records. It returns how many
-// acknowledgements still wait for the disk.
+// requests still wait for the disk.
 func (l *loop) drainSessions(grace time.Duration, now time.Time) int {
 	l.draining = true
 	for s := range l.sessions {
@@ -315,5 +316,8 @@ func (l *loop) drainSessions(grace time.Duration, now time.Time) int {
 			q.last(now)
 		})
 	}
-	return l.pending
+	return l.unanswered()
 }
+
+// unanswered returns how many requests wait for the disk that a stop leaves time for.
+func (l *loop) unanswered() int { return l.pending + l.changing }

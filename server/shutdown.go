@@ -73,7 +73,8 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// drain tells every session and waits until no acknowledgement waits for the disk, or only those do that wait for space.
+// drain tells every session and waits until no acknowledgement waits for the disk and no change is with the workers, or only
+// those do that wait for space.
 func (srv *Server) drain(ctx context.Context) {
 	grace := time.Second
 	if at, ok := ctx.Deadline(); ok {
@@ -90,7 +91,7 @@ func (srv *Server) drain(ctx context.Context) {
 			return
 		case <-time.After(drainPoll):
 		}
-		pending = srv.onLoops(ctx, func(l *loop, _ time.Time) int { return l.pending })
+		pending = srv.onLoops(ctx, func(l *loop, _ time.Time) int { return l.unanswered() })
 		if pending < least {
 			least, since = pending, time.Now()
 		}

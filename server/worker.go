@@ -157,9 +157,13 @@ func (srv *Server) enqueue(work func()) error {
 // enqueue hands work for a session to the workers. Work that only reads is skipped when the session is over by then. A panic
 // of it closes the session, which would wait for its answer.
 func (s *session) enqueue(reads bool, work func()) error {
-	return s.loop.srv.enqueue(func() {
+	l := s.loop
+	err := l.srv.enqueue(func() {
 		if reads && s.over.Load() {
 			return
+		}
+		if !reads {
+			defer l.post(jobFunc(func(time.Time) { l.changing-- })) // behind the answer
 		}
 		defer func() {
 			if r := recover(); r != nil {
@@ -169,6 +173,10 @@ func (s *session) enqueue(reads bool, work func()) error {
 		}()
 		work()
 	})
+	if err == nil && !reads {
+		l.changing++
+	}
+	return err
 }
 
 // runWorker runs work until the server stops.

@@ -141,3 +141,23 @@ func TestAReadThatGoesOnWaitsBehindOthers(t *testing.T) {
 	}, waitLimit, time.Millisecond)
 	require.Equal(t, []int{1, maxCold + 1, 1}, order)
 }
+
+// A stop answers the requests whose work it carries out.
+func TestAStopWaitsForChangesThatWorkersMake(t *testing.T) {
+	srv := startServer(t, Options{Loops: 1})
+	release := occupy(t, srv)
+	p := login(t, srv)
+	create := p.send(wire.OpCreateTopic, 0, (&wire.CreateTopic{Topic: "t", Partitions: 1}).Append)
+	p.call(wire.OpPing, 0, nil)
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Shutdown(t.Context()) }()
+	require.Equal(t, wire.OpNotice, p.read().Op)
+	for range 500 { // turns in which the connection would be closed
+		require.Equal(t, wire.OpPing|wire.OpReply, p.call(wire.OpPing, 0, nil).Op)
+	}
+	release()
+	f := p.read()
+	require.Equal(t, create, f.Correlation)
+	require.Zero(t, f.Flags&wire.FlagError, "%q", f.Body)
+	require.NoError(t, <-stopped)
+}
