@@ -311,6 +311,14 @@ func (rs *Replies) prune(now time.Time) {
 	}
 }
 
+// GiveBack undoes a Take for a message that was not sent. It does nothing for a subject that is not known any more.
+func (rs *Replies) GiveBack(to []byte) {
+	if r, ok := rs.until[string(to)]; ok && r.left >= 0 {
+		r.left++
+		rs.until[string(to)] = r
+	}
+}
+
 // Take reports whether one more message may be sent to a reply subject, and counts it.
 func (rs *Replies) Take(to []byte, now time.Time) bool {
 	r, ok := rs.until[string(to)]

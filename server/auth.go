@@ -92,6 +92,13 @@ func (s *session) mayPublish(to []byte) bool {
 	return false
 }
 
+// giveBack undoes what mayPublish has used up for a message that was not sent.
+func (s *session) giveBack(to []byte) {
+	if s.replies != nil && !s.who.MayPublish(to) {
+		s.replies.GiveBack(to)
+	}
+}
+
 // mayCarry returns a *wire.Error when a record has a subject that the user may not publish to: consumers, and live subscribers
 // of a record that is published later, take it for a message to that. Most records have none, and most users may publish to all.
 func (s *session) mayCarry(batch *wire.Batch) error {

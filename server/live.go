@@ -151,6 +151,7 @@ func (b *binary) sendLive(f wire.Frame, now time.Time) error {
 	topic := l.srv.registry.Bound(m.Subject)
 	if topic != nil {
 		if err := b.storeLive(topic, m, now); err != nil {
+			b.s.giveBack(m.Subject)
 			if len(m.Reply) == 0 {
 				return err
 			}

@@ -120,6 +120,7 @@ func (b *binary) storeLive(topic *partition.Topic, m *message, now time.Time) er
 	}
 	s, err := l.storeMessage(topic, m, now)
 	if err != nil {
+		b.s.giveBack(m.Reply)
 		return err
 	}
 	if level := topic.Config().Level; level > wire.LevelMemory {

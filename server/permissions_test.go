@@ -224,3 +224,24 @@ func TestASubjectOfAPublishedRecordNeedsTheRightToIt(t *testing.T) {
 		require.Zero(t, root.call(wire.OpPublish, 0, publishBody(root.resolve("orders").Handle, 0, secret)).Flags&wire.FlagError)
 	}
 }
+
+// A client whose answer did not fit sends it again: that it was refused does not use up its right to.
+func TestAnAnswerThatIsRefusedMayBeSentAgain(t *testing.T) {
+	rights := &auth.Permissions{Responses: &auth.Responses{}}
+	b, srv := newBench(t, Options{Auth: policy(t, auth.Config{Users: []auth.User{{Name: "u", Permissions: rights}}, NoAuthUser: "u"})})
+	p, held := srv.registry.Topic("orders").Partition(0), &b.s.proto.(*binary).held
+	b.s.replies = &auth.Replies{}
+	b.s.replies.Note([]byte("orders"), b.s.who.Responses(), b.now)
+	b.s.replies.Note([]byte("inbox"), b.s.who.Responses(), b.now)
+	answer := wire.Live{Subject: []byte("orders"), Reply: []byte("inbox"), Payload: []byte("v")}
+	*held = srv.opts.MaxInFlightBytes + 1
+	b.feed(request1(wire.OpSend, 0, 10, answer.Append))
+	*held, b.l.draining = 0, true
+	b.feed(request1(wire.OpSend, 0, 11, answer.Append))
+	require.Zero(t, p.Next())
+	b.l.draining = false
+	b.feed(request1(wire.OpSend, 0, 12, answer.Append))
+	require.EqualValues(t, 1, p.Next())
+	b.feed(request1(wire.OpSend, 0, 13, answer.Append))
+	require.EqualValues(t, 1, p.Next(), "one answer was allowed")
+}
