@@ -287,6 +287,7 @@ func (cn *conn) appendBatchLocked(l *lane, b *batch, handle uint16, id uint32) {
 		cn.out.lend(whole)
 		return
 	}
+	cn.out.room(len(head) + len(b.bytes))
 	cn.out.own = append(append(cn.out.own, head...), b.bytes...)
 }
 

@@ -20,6 +20,9 @@ var ErrNoResponders = errors.New("client: no responders")
 // much.
 const maxUnsent = 256 << 10
 
+// sendHead is about the size of a message to a subject without its content.
+const sendHead = wire.HeaderBytes + 16
+
 // Send publishes a message to m.Subject. Only its Key, Headers, Value and Reply are used. Send
 // copies the message and returns when it is queued for sending; it blocks while there is no
 // connection or the network is too slow. It does not tell whether anybody receives the message, and
@@ -104,6 +107,7 @@ func (cn *conn) send(ctx context.Context, flags wire.Flags, m *Message, header [
 	}
 	first := cn.out.size() == 0
 	cn.sent = true
+	cn.out.room(sendHead + len(m.Subject) + len(m.Reply) + len(header) + len(m.Value))
 	before := len(cn.out.own)
 	out, at := wire.BeginFrame(cn.out.own, wire.OpSend, flags, id)
 	cn.out.own = wire.EndFrame(wire.AppendLive(out, m.Subject, m.Reply, header, m.Value), at)

@@ -1,5 +1,7 @@
 package client
 
+import "slices"
+
 // outbox is the output of a connection, in order. Small frames are copied into memory of its own;
 // large ones are lent and written from where they are.
 type outbox struct {
@@ -7,6 +9,14 @@ type outbox struct {
 	parts [][]byte // what to write: stretches of own, and lent frames
 	cut   int      // own[:cut] is in parts
 	lent  int      // bytes of lent frames
+}
+
+// room makes room for size more bytes in own. The memory doubles: append would take a quarter more at a time, and copy all of
+// it each time.
+func (o *outbox) room(size int) {
+	if cap(o.own)-len(o.own) < size {
+		o.own = slices.Grow(o.own, 2*cap(o.own)-len(o.own)+size)
+	}
 }
 
 // lend appends b without copying it. The caller must not change b until it is written.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"testing"
 	"testing/synctest"
 
@@ -40,6 +41,29 @@ func TestALargeBatchIsWrittenFromWhereItIs(t *testing.T) {
 	want := append([]byte("before"), publish.Append(frame)...)
 	require.True(t, bytes.Equal(append(want, "behind"...), got))
 	require.Zero(t, cn.out.size())
+}
+
+// The first burst of a connection finds no memory. What it takes doubles.
+func TestTheFirstBurstGrowsInFewSteps(t *testing.T) {
+	m := &Message{Subject: "a.b", Value: make([]byte, 500)}
+	burst := func(each func(cn *conn)) (steps int) {
+		cn := &conn{c: &Client{}, wake: make(chan struct{}, 1)}
+		for had := 0; cn.out.size() < maxUnsent-1000; had = cap(cn.out.own) {
+			each(cn)
+			if cap(cn.out.own) != had {
+				steps++
+			}
+		}
+		return steps
+	}
+	sent := burst(func(cn *conn) {
+		_, ok := cn.send(context.Background(), 0, m, nil, nil)
+		require.True(t, ok)
+	})
+	require.LessOrEqual(t, sent, 10) // append takes 20
+	batch := &batch{lane: &lane{op: wire.OpPublish}, bytes: m.Value}
+	published := burst(func(cn *conn) { cn.appendBatchLocked(batch.lane, batch, 1, 2) })
+	require.LessOrEqual(t, published, 10)
 }
 
 // What is published later is written the same way, large or small, with a number or without.

@@ -438,8 +438,20 @@ func (b *BatchBuilder) Add(r Record) {
 	if !b.timed {
 		r.Time = 0
 	}
+	b.makeRoom(len(r.Key) + len(r.Value) + len(r.Headers) + len(r.Subject))
 	b.buf = r.append(b.buf, b.baseTime)
 	b.count++
+}
+
+// recordRoom is more than most records have around their content. For others append makes room.
+const recordRoom = 32
+
+// makeRoom makes room for a record with size bytes of content. The memory doubles: append would take a quarter more at a
+// time, and copy the batch each time.
+func (b *BatchBuilder) makeRoom(size int) {
+	if size += recordRoom; cap(b.buf)-len(b.buf) < size {
+		b.Grow(2*cap(b.buf) + size)
+	}
 }
 
 func (b *BatchBuilder) begin(baseTime int64) {
@@ -457,6 +469,7 @@ func (b *BatchBuilder) AddPlain(key, value []byte) {
 	if b.count == 0 {
 		b.begin(0)
 	}
+	b.makeRoom(len(key) + len(value))
 	b.count++
 	if key == nil {
 		buf := appendUvarint(b.buf, uint64(1+len(value)))

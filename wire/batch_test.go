@@ -493,6 +493,25 @@ func TestAddPlainIsAdd(t *testing.T) {
 	}
 }
 
+// A batch without memory from an earlier one doubles what it has.
+func TestANewBatchGrowsInFewSteps(t *testing.T) {
+	value := make([]byte, 100)
+	f := func(add func(to *BatchBuilder)) {
+		t.Helper()
+		var to BatchBuilder
+		steps := 0
+		for had := 0; to.Size() < 256<<10; had = cap(to.buf) {
+			add(&to)
+			if cap(to.buf) != had {
+				steps++
+			}
+		}
+		require.LessOrEqual(t, steps, 12) // append takes 22
+	}
+	f(func(to *BatchBuilder) { to.Add(Record{Value: value, Subject: []byte("s")}) })
+	f(func(to *BatchBuilder) { to.AddPlain([]byte("key"), value) })
+}
+
 func BenchmarkAdd(b *testing.B) {
 	value := make([]byte, 128)
 	add := func(name string, each func(to *BatchBuilder)) {
