@@ -161,9 +161,12 @@ func (b *binary) leaveGroup(f wire.Frame, _ time.Time) error {
 	if err := b.seated(m.Group, m.Member); err != nil {
 		return err
 	}
-	delete(b.seats, seatKey{m.Group, m.Member})
 	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
-	return b.coordinate(f, func(now time.Time) { co.leave(b, correlation, &m, who, now) })
+	err := b.coordinate(f, func(now time.Time) { co.leave(b, correlation, &m, who, now) })
+	if err == nil { // otherwise the member goes with the connection
+		delete(b.seats, seatKey{m.Group, m.Member})
+	}
+	return err
 }
 
 // unseat tells the coordinator that the connection is gone.

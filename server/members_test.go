@@ -473,3 +473,22 @@ func TestRequestsForTheCoordinatorAreBounded(t *testing.T) {
 	b.feed(request1(wire.OpJoinGroup, 0, 7, claims.Append))
 	require.EqualValues(t, 1, srv.metrics.failures[wire.CodeTooLarge].Load())
 }
+
+// A member whose leave is refused still goes with its connection.
+func TestARefusedLeaveKeepsTheSeat(t *testing.T) {
+	b, srv := newBench(t, Options{})
+	gate := make(chan struct{})
+	t.Cleanup(func() { close(gate) })
+	srv.coordinator.post(func(time.Time) { <-gate })
+	proto, key := b.s.proto.(*binary), seatKey{"g", "m"}
+	b.feed(request1(wire.OpJoinGroup, 0, 5, (&wire.JoinGroup{Group: "g", Member: "m", Topics: []string{"orders"}}).Append))
+	leave := request1(wire.OpLeaveGroup, 0, 6, (&wire.LeaveGroup{Group: "g", Member: "m"}).Append)
+	coordinated := proto.coordinated
+	proto.coordinated = maxCoordinated
+	b.feed(leave)
+	require.EqualValues(t, 1, srv.metrics.failures[wire.CodeBusy].Load())
+	require.Contains(t, proto.seats, key)
+	proto.coordinated = coordinated
+	b.feed(leave)
+	require.NotContains(t, proto.seats, key)
+}
