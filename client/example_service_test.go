@@ -52,6 +52,11 @@ func ExampleClient_DeadLetters() {
 		return client.Reject(errors.New("no such address")) // after any other error it is delivered again
 	})
 
+	letters, err := c.Subscribe(ctx, client.Subscription{Topic: "mail.sender.dlq"})
+	must(err)
+	_, err = letters.Next(ctx) // the broker stores it a moment later
+	must(err)
+	letters.Close()
 	for letter, err := range c.DeadLetters(ctx, "mail.sender.dlq") {
 		must(err)
 		fmt.Printf("%s for %s: %s\n", letter.Value, letter.Key, letter.Reason)
