@@ -102,6 +102,9 @@ func (r *leaseRequest) start(now time.Time) error {
 	r.next = int(r.b.s.loop.srv.leaseTurn.Add(1) % uint64(len(r.parts)))
 	q := &poll{b: r.b, queue: r.group, parts: r.parts}
 	q.try = func(some []*partition.Partition, now time.Time) bool {
+		if r.b.s.blocked() {
+			return r.b.later(r) == nil // tried again when the peer has read
+		}
 		done, err := r.take(some, now)
 		if err != nil {
 			r.b.fail(wire.OpLease, r.correlation, asWireError(err))
@@ -163,7 +166,7 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 }
 
 func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) error {
-	return r.b.work(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
+	return r.b.workCold(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
 		var g gatherer
 		err := g.gather(p, leases, p.ReadCold)
 		return func(time.Time) error { return r.answer(p, &g, err) }, nil

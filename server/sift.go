@@ -162,7 +162,7 @@ func (r *fetchRequest) serveSifted(least int) (done bool, err error) {
 }
 
 func (r *fetchRequest) sift() error {
-	return r.b.work(wire.OpFetch, r.correlation, func() (func(time.Time) error, error) {
+	return r.b.workCold(wire.OpFetch, r.correlation, func() (func(time.Time) error, error) {
 		s, err := sift(r.p, r.filter, r.offset, r.maxBytes)
 		for r.passed(err) {
 			s, err = sift(r.p, r.filter, r.offset, r.maxBytes)

@@ -193,19 +193,21 @@ func (sub *subscription) pushCold() bool {
 
 // work runs block on a worker, and then what it returned on the loop. Nothing is pushed meanwhile.
 func (sub *subscription) work(block func() (then func())) {
-	sub.cold = true
-	err := sub.b.enqueue(true, func() func(time.Time) {
-		then := block()
-		return func(time.Time) {
-			sub.cold = false
-			then()
+	if sub.b.mayRead() {
+		err := sub.b.enqueue(workCold, func() func(time.Time) {
+			then := block()
+			return func(time.Time) {
+				sub.cold = false
+				then()
+			}
+		})
+		if err == nil {
+			sub.cold = true
+			return
 		}
-	})
-	if err != nil {
-		sub.cold = false
-		sub.stalled = true // tried again with the stuck ones
-		sub.b.s.block()
 	}
+	sub.stalled = true // tried again with the stuck ones
+	sub.b.s.block()
 }
 
 // fail ends the subscription with an error. Behind lost records the peer begins another one.

@@ -19,20 +19,42 @@ type errand struct {
 	op          wire.Op
 	correlation uint32
 	block       func() (then func(now time.Time) error, err error)
+	kind        workKind
 }
+
+// workKind says what work for a worker does.
+type workKind uint8
+
+const (
+	workChanges workKind = iota // somebody would miss it when the connection is gone
+	workReads
+	workCold // it reads the disk, and may return much: see maxCold
+)
 
 // work runs something that blocks on a worker and then what it returned on the session's loop. An
 // error of either is the reply.
 func (b *binary) work(op wire.Op, correlation uint32, block func() (then func(now time.Time) error, err error)) error {
-	return (&errand{b, op, correlation, block}).start()
+	kind := workChanges
+	if onlyReads(op) {
+		kind = workReads
+	}
+	return (&errand{b, op, correlation, block, kind}).start()
+}
+
+// workCold is work for a request that reads the disk and may return much.
+func (b *binary) workCold(op wire.Op, correlation uint32, block func() (then func(now time.Time) error, err error)) error {
+	return (&errand{b, op, correlation, block, workCold}).start()
 }
 
 func (e *errand) start() error {
 	b := e.b
-	if !b.mayWork() {
+	switch {
+	case e.kind == workCold && !b.mayRead():
+		return b.enlist(&b.reads, e)
+	case !b.mayWork():
 		return b.enlist(&b.errands, e)
 	}
-	return b.enqueue(onlyReads(e.op), func() func(time.Time) {
+	return b.enqueue(e.kind, func() func(time.Time) {
 		then, err := e.block()
 		return func(now time.Time) {
 			if b.s.closed {
@@ -71,25 +93,30 @@ func onlyReads(op wire.Op) bool {
 
 // enqueue runs block on a worker, and then what it returned on the loop. Requests that wait for a worker come before that,
 // so that a subscription which reads on does not hold them up.
-func (b *binary) enqueue(reads bool, block func() (then func(now time.Time))) error {
-	if !b.mayWork() {
-		return wire.Errorf(wire.CodeBusy, "%d requests of this connection wait for the disk", b.working)
+func (b *binary) enqueue(kind workKind, block func() (then func(now time.Time))) error {
+	cold := 0
+	if kind == workCold {
+		cold = 1
 	}
-	err := b.s.enqueue(reads, func() {
+	err := b.s.enqueue(kind != workChanges, func() {
 		then := block()
 		b.s.loop.post(jobFunc(func(now time.Time) {
 			b.working--
+			b.cold -= cold
 			b.s.unblock(now)
 			then(now)
 		}))
 	})
 	if err == nil {
 		b.working++
+		b.cold += cold
 	}
 	return err
 }
 
-// maxCold bounds one session's reads of the disk that are under way, and with them its memory.
+// maxCold bounds one session's reads of the disk that are under way, and with them its memory. What was read while the peer
+// stopped reading is sent nevertheless: even of frames of the largest size that is less than the default of
+// Options.MaxPendingBytes.
 const maxCold = 4
 
 // coldRead is a read of the disk that waits for its turn.
@@ -101,8 +128,7 @@ type coldRead struct {
 	send        func(c *log.Chunk, now time.Time)
 }
 
-// workChunk reads a chunk on a worker and sends it on the loop. What was read while the peer stopped
-// reading is sent nevertheless: maxCold bounds it.
+// workChunk reads a chunk on a worker and sends it on the loop.
 func (b *binary) workChunk(op wire.Op, correlation uint32, read func(c *log.Chunk) error, send func(c *log.Chunk, now time.Time)) error {
 	return (&coldRead{b, op, correlation, read, send}).start()
 }
@@ -112,29 +138,24 @@ func (r *coldRead) start() error {
 	if !b.mayRead() {
 		return b.enlist(&b.reads, r)
 	}
-	err := b.enqueue(true, func() func(time.Time) {
+	return b.enqueue(workCold, func() func(time.Time) {
 		var c log.Chunk
 		err := r.read(&c)
 		return func(now time.Time) {
-			b.cold--
 			defer c.Release()
 			switch {
 			case b.s.closed:
-			case errors.Is(err, partition.ErrMore): // behind what waits, so that it does not hold up other reads
-				b.reads = append(b.reads, r)
+			case errors.Is(err, partition.ErrMore):
+				b.reads = append(b.reads, r) // behind what waits, so that it does not hold up other reads
 				b.s.block()
+				b.s.unblock(now)
 			case err != nil:
 				b.fail(r.op, r.correlation, asWireError(err))
 			default:
 				r.send(&c, now)
 			}
-			b.s.unblock(now)
 		}
 	})
-	if err == nil {
-		b.cold++
-	}
-	return err
 }
 
 // retry is called when the peer has read, another read of the session ended, or this one is not complete.

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/partition"
+	"github.com/rafka-mq/rafka/wire"
+)
+
+// fullSink is a peer that has not read unread bytes.
+type fullSink struct {
+	sink
+	unread int
+}
+
+func (s *fullSink) OutboundBuffered() int { return s.unread }
+
+// stuffed makes the peer of a bench stop reading.
+func stuffed(b *bench) *fullSink {
+	t := &fullSink{unread: softPending}
+	b.s.t = t
+	return t
+}
+
+// A lease that waits takes no messages for a peer that does not read: there may be thousands of them.
+func TestNothingIsLeasedToAPeerThatDoesNotRead(t *testing.T) {
+	b, srv := newBench(t, Options{})
+	p := srv.registry.Topic("orders").Partition(0)
+	_, err := p.OpenQueue("workers", 0, partition.QueuePolicy{}, b.now)
+	require.NoError(t, err)
+	lease := wire.Lease{Group: []byte("workers"), MaxMessages: 1, MaxBytes: 1, MaxWaitMs: wire.MaxWaitMs}
+	for id := range uint32(3) {
+		b.feed(request1(wire.OpLease, 0, 10+id, lease.Append))
+	}
+	out := stuffed(b)
+	_, _, _, err = p.Publish(batchPtr(t, "a", "b", "c"), b.now.UnixMilli())
+	require.NoError(t, err)
+	leased := func() (n int) {
+		list, err := p.Pending(nil, "workers", 0, 10)
+		require.NoError(t, err)
+		for _, g := range list {
+			if g.Attempts > 0 {
+				n += int(g.Count)
+			}
+		}
+		return n
+	}
+	b.l.drain(b.now)
+	b.l.tick(b.now)
+	require.Zero(t, leased())
+	require.Zero(t, out.bytes)
+	out.unread = 0
+	b.l.tick(b.now)
+	b.l.endTurn(b.now)
+	require.Equal(t, 3, leased())
+	require.Empty(t, b.l.stuck)
+}
+
+// What workers read for a session waits for nobody to read it, so that must not be much at once.
+func TestTheReadsForOneConnectionAreBounded(t *testing.T) {
+	f := func(op wire.Op, body func([]byte) []byte) {
+		t.Helper()
+		b, srv := newBench(t, Options{})
+		b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("a"))))
+		release := occupy(t, srv)
+		for id := range uint32(3 * maxCold) {
+			b.feed(request1(op, 0, 10+id, body))
+		}
+		own := b.s.proto.(*binary)
+		require.Equal(t, maxCold, own.working)
+		out := b.s.t.(*sink)
+		before := out.bytes
+		release()
+		require.Eventually(t, func() bool {
+			b.l.drain(b.now)
+			b.l.tick(b.now)
+			return own.working == 0 && own.waits() == 0 && len(b.l.stuck) == 0
+		}, waitLimit, time.Millisecond)
+		require.Greater(t, out.bytes, before)
+		for c := range srv.metrics.failures {
+			require.Zero(t, srv.metrics.failures[c].Load(), wire.Code(c))
+		}
+	}
+	filter := wire.Filter{{Op: wire.FilterMissing, Name: "kind"}}
+	f(wire.OpFetch, (&wire.Fetch{MaxBytes: 8 << 20, Filter: filter}).Append)
+	f(wire.OpSubscribe, (&wire.Subscribe{MaxBytes: 8 << 20, Credit: 1 << 30, Filter: filter}).Append)
+}
