@@ -22,20 +22,21 @@ type binary struct {
 
 	topics      []*partition.Topic // by handle
 	handles     map[*partition.Topic]uint16
-	groups      map[string]string        // group names seen, so that a frame's name costs no allocation
-	subs        map[uint32]*subscription // by correlation id
-	listens     map[uint32]*liveSub      // live subscriptions by correlation id
-	leases      map[leaseKey]struct{}    // queues that this connection has leased from
-	seats       map[seatKey]struct{}     // members of groups that joined on this connection
-	blocked     []request                // requests that wait for the peer to read earlier replies
-	reads       []request                // reads of the disk that wait for the end of others, or for the peer
-	errands     []request                // other requests for workers that wait likewise
-	polls       map[*poll]struct{}       // long polls and waiting leases
-	polled      int                      // partitions on which they wait
-	held        int                      // bytes of publishes that wait for durability
-	coordinated int                      // bytes of requests that wait for the coordinator
-	working     int                      // requests with the workers
-	cold        int                      // of those, reads of the disk
+	groups      map[string]string          // group names seen, so that a frame's name costs no allocation
+	subs        map[uint32]*subscription   // by correlation id
+	listens     map[uint32]*liveSub        // live subscriptions by correlation id
+	leases      map[leaseKey]struct{}      // queues that this connection has leased from
+	seats       map[seatKey]struct{}       // members of groups that joined on this connection
+	blocked     []request                  // requests that wait for the peer to read earlier replies
+	reads       []request                  // reads of the disk that wait for the end of others, or for the peer
+	errands     []request                  // other requests for workers that wait likewise
+	polls       map[*poll]struct{}         // long polls, and leases that wait for messages
+	leasing     map[*leaseRequest]struct{} // leases that wait for whatever
+	polled      int                        // partitions on which they wait
+	held        int                        // bytes of publishes that wait for durability
+	coordinated int                        // bytes of requests that wait for the coordinator
+	working     int                        // requests with the workers
+	cold        int                        // of those, reads of the disk
 
 	ack ackFrame // the last publish reply in the output buffer, to be extended
 }

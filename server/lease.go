@@ -23,6 +23,11 @@ type leaseRequest struct {
 	bytes       int
 	lease       time.Duration
 	deadline    time.Time // of the wait
+
+	poll   *poll                // the last one that waited for messages
+	source *partition.Partition // of what a worker reads
+	leased []group.Lease        // what a worker reads
+	over   bool                 // it was answered
 }
 
 // maxLeased bounds the messages of one lease, so that the reply can count its ranges.
@@ -52,19 +57,40 @@ func (b *binary) lease(f wire.Frame, now time.Time) error {
 		return nil
 	}
 	if b.s.blocked() || len(b.blocked) > 0 {
-		return b.later(r)
+		if err := b.later(r); err != nil {
+			return err
+		}
+	} else {
+		r.start(now)
 	}
-	return r.start(now)
+	if !r.over {
+		if b.leasing == nil {
+			b.leasing = map[*leaseRequest]struct{}{}
+		}
+		b.leasing[r] = struct{}{}
+	}
+	return nil
 }
 
 // endOthers answers the connection's waiting leases of the queue, and then r itself, without messages. A worker that
 // ends asks for this, so that the messages it gives back do not come to itself.
 func (r *leaseRequest) endOthers(now time.Time) {
-	for q := range r.b.polls {
-		shared := func(p *partition.Partition) bool { return slices.Contains(q.parts, p) }
-		if q.queue == r.group && slices.ContainsFunc(r.parts, shared) {
-			q.expire(now)
+	for other := range r.b.leasing {
+		shared := func(p *partition.Partition) bool { return slices.Contains(other.parts, p) }
+		if other.group == r.group && slices.ContainsFunc(r.parts, shared) {
+			other.end(now)
 		}
+	}
+	r.reply(r.parts[0], nil, nil)
+}
+
+// end answers without messages, whatever r waits for. What a worker reads for it goes back to the queue.
+func (r *leaseRequest) end(now time.Time) {
+	if r.poll != nil {
+		r.poll.end()
+	}
+	if r.source != nil {
+		giveBack(r.source, r.group, r.leased, nil, now)
 	}
 	r.reply(r.parts[0], nil, nil)
 }
@@ -93,61 +119,78 @@ func (b *binary) leasable(m *wire.Lease) ([]*partition.Partition, error) {
 
 // retry is called when the peer has read.
 func (r *leaseRequest) retry(now time.Time) {
-	if err := r.start(now); err != nil {
-		r.b.fail(wire.OpLease, r.correlation, asWireError(err))
+	if !r.over {
+		r.start(now)
 	}
 }
 
-func (r *leaseRequest) start(now time.Time) error {
+// start answers now, or when there are messages, or when the peer has read.
+func (r *leaseRequest) start(now time.Time) {
 	r.next = int(r.b.s.loop.srv.leaseTurn.Add(1) % uint64(len(r.parts)))
-	q := &poll{b: r.b, queue: r.group, parts: r.parts}
+	q := &poll{b: r.b, parts: r.parts}
 	q.try = func(some []*partition.Partition, now time.Time) bool {
 		if r.b.s.blocked() {
 			return r.b.later(r) == nil // tried again when the peer has read
 		}
-		done, err := r.take(some, now)
-		if err != nil {
-			r.b.fail(wire.OpLease, r.correlation, asWireError(err))
-		}
-		return done || err != nil
+		return r.take(some, now)
 	}
 	q.last = func(time.Time) { r.reply(r.parts[0], nil, nil) }
 	q.fail = func(err error) {
 		q.end()
-		r.b.fail(wire.OpLease, r.correlation, asWireError(err))
+		r.fail(err)
 	}
-	return q.start(r.deadline, now)
+	r.poll = q
+	if err := q.start(r.deadline, now); err != nil {
+		r.fail(err)
+	}
 }
 
-// take leases from the first of some partitions that has messages, and answers.
-func (r *leaseRequest) take(some []*partition.Partition, now time.Time) (done bool, err error) {
+// take leases from the first of some partitions that has messages. It reports whether the lease is answered, or is with a
+// worker.
+func (r *leaseRequest) take(some []*partition.Partition, now time.Time) (done bool) {
 	for i := range some {
 		p := some[(r.next+i)%len(some)]
 		limit := min(r.messages, p.FitsIn(r.bytes))
 		own := &r.b.s.loop.scratch.leased
+		var err error
 		*own, err = p.Lease((*own)[:0], r.group, limit, r.lease, r.b.s.id, now)
-		if errors.Is(err, partition.ErrKeys) {
-			return true, r.learn(p)
-		}
-		if err != nil {
-			return false, err
-		}
-		if len(*own) > 0 {
-			return true, r.serve(p, *own)
+		switch {
+		case errors.Is(err, partition.ErrKeys):
+			r.learn(p)
+			return true
+		case err != nil:
+			r.fail(err)
+			return true
+		case len(*own) > 0:
+			r.serve(p, *own)
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // learn reads keys on a worker, and then starts the request again.
-func (r *leaseRequest) learn(p *partition.Partition) error {
-	return r.b.work(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
-		return r.start, p.LearnKeys(r.group)
+func (r *leaseRequest) learn(p *partition.Partition) {
+	err := r.b.work(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
+		err := p.LearnKeys(r.group)
+		return func(now time.Time) error {
+			switch {
+			case r.over:
+			case err != nil:
+				r.fail(err)
+			default:
+				r.start(now)
+			}
+			return nil
+		}, nil
 	})
+	if err != nil {
+		r.fail(err)
+	}
 }
 
 // serve answers with the leased messages. It reads them on a worker when they are not in memory.
-func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error {
+func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) {
 	b := r.b
 	if b.leases == nil {
 		b.leases = map[leaseKey]struct{}{}
@@ -160,28 +203,39 @@ func (r *leaseRequest) serve(p *partition.Partition, leases []group.Lease) error
 	err := g.gather(p, leases, p.Read)
 	b.s.loop.gathered, own.sent, own.ranges = g.out[:0], g.sent[:0], g.gone[:0]
 	if errors.Is(err, log.ErrCold) {
-		return r.serveCold(p, slices.Clone(leases))
+		r.serveCold(p, slices.Clone(leases))
+		return
 	}
-	return r.answer(p, &g, err)
+	r.answer(p, &g, err)
 }
 
-func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) error {
-	return r.b.workCold(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
+func (r *leaseRequest) serveCold(p *partition.Partition, leases []group.Lease) {
+	r.source, r.leased = p, leases
+	err := r.b.workCold(wire.OpLease, r.correlation, func() (func(time.Time) error, error) {
 		var g gatherer
 		err := g.gather(p, leases, p.ReadCold)
-		return func(time.Time) error { return r.answer(p, &g, err) }, nil
+		return func(time.Time) error {
+			if !r.over {
+				r.answer(p, &g, err)
+			}
+			return nil
+		}, nil
 	})
+	if err != nil {
+		giveBack(p, r.group, leases, nil, r.b.s.loop.srv.opts.Now())
+		r.fail(err)
+	}
 }
 
 // answer sends the leased messages that were gathered.
-func (r *leaseRequest) answer(p *partition.Partition, g *gatherer, err error) error {
+func (r *leaseRequest) answer(p *partition.Partition, g *gatherer, err error) {
 	err = g.settleRest(p, r.group, err, r.b.s.loop.srv.opts.Now())
 	if len(g.sent) == 0 && err != nil {
-		return err
+		r.fail(err)
+		return
 	}
 	r.reply(p, g.sent, g.out)
 	r.b.s.loop.delivered(p, leasedCount(g.sent), len(g.out))
-	return nil
 }
 
 func leasedCount(leases []group.Lease) (n int) {
@@ -250,7 +304,19 @@ func splitLost(l group.Lease, e *wire.Error) (lost, rest []group.Settle) {
 	return add(nil, from, to), add(add(nil, l.First, from), to, end)
 }
 
+// answered notes that r was answered.
+func (r *leaseRequest) answered() {
+	r.over = true
+	delete(r.b.leasing, r)
+}
+
+func (r *leaseRequest) fail(err error) {
+	r.answered()
+	r.b.fail(wire.OpLease, r.correlation, asWireError(err))
+}
+
 func (r *leaseRequest) reply(p *partition.Partition, leases []group.Lease, entries []byte) {
+	r.answered()
 	m := &r.b.s.loop.scratch.leaseOut
 	m.Partition, m.Ranges, m.Bytes = p.Number(), m.Ranges[:0], entries
 	for _, l := range leases {

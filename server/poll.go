@@ -12,7 +12,6 @@ import (
 type poll struct {
 	timed
 	b     *binary
-	queue string                                                // of a lease
 	parts []*partition.Partition                                // of one topic
 	try   func(some []*partition.Partition, now time.Time) bool // answers from some of parts if it can, and reports that
 	last  func(now time.Time)                                   // answers with what there is
