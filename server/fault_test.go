@@ -488,20 +488,29 @@ func TestWhatAClientSentBeforeItsEndCounts(t *testing.T) {
 	require.Equal(t, want, p.fetchAll(h))
 }
 
-// A panic of a worker closes the connection whose request it was, which would wait for an answer for ever.
-func TestAPanicOfAWorkerClosesTheConnection(t *testing.T) {
-	srv := startServer(t, Options{Loops: 1})
-	p, other := login(t, srv), login(t, srv)
-	panics := func() (func(time.Time) error, error) { panic("a test") }
-	srv.onLoops(t.Context(), func(l *loop, _ time.Time) int {
-		for s := range l.sessions {
-			if b, ok := s.proto.(*binary); ok && s.id == 1 {
-				require.NoError(t, b.work(wire.OpGroups, 1, panics))
+// A panic of a worker or of the coordinator closes the connection whose request it was, which would wait for an answer for
+// ever.
+func TestAPanicElsewhereClosesTheConnection(t *testing.T) {
+	f := func(request func(b *binary) error) {
+		t.Helper()
+		srv := startServer(t, Options{Loops: 1})
+		p, other := login(t, srv), login(t, srv)
+		srv.onLoops(t.Context(), func(l *loop, _ time.Time) int {
+			for s := range l.sessions {
+				if b, ok := s.proto.(*binary); ok && s.id == 1 {
+					require.NoError(t, request(b))
+				}
 			}
-		}
-		return 0
+			return 0
+		})
+		require.Empty(t, p.closed())
+		require.EqualValues(t, 1, srv.metrics.panics.Load())
+		other.ping()
+	}
+	f(func(b *binary) error {
+		return b.work(wire.OpGroups, 1, func() (func(time.Time) error, error) { panic("a test") })
 	})
-	require.Empty(t, p.closed())
-	require.EqualValues(t, 1, srv.metrics.panics.Load())
-	other.ping()
+	f(func(b *binary) error {
+		return b.coordinate(wire.Frame{Op: wire.OpMembers}, func(time.Time) { panic("a test") })
+	})
 }

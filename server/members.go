@@ -52,6 +52,7 @@ func (b *binary) coordinate(f wire.Frame, run func(now time.Time)) error {
 	b.coordinated += size
 	b.s.loop.srv.coordinator.post(func(now time.Time) {
 		defer b.post(func(b *binary) { b.coordinated -= size })
+		defer b.s.containElsewhere()
 		run(now)
 	})
 	return nil

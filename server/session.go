@@ -147,6 +147,14 @@ func (s *session) contain() {
 	}
 }
 
+// containElsewhere is contain for work for the session that runs on another goroutine: nobody would answer its request.
+func (s *session) containElsewhere() {
+	if r := recover(); r != nil {
+		s.loop.srv.panicked(r)
+		s.loop.post(jobFunc(func(time.Time) { s.close() }))
+	}
+}
+
 // setFull pauses reading from the peer while much of its input waits to be processed, and resumes it.
 func (s *session) setFull(full bool) {
 	if full || s.full {

@@ -186,12 +186,7 @@ func (s *session) enqueue(reads bool, work func()) error {
 		if !reads {
 			defer l.post(jobFunc(func(time.Time) { l.changing-- })) // behind the answer
 		}
-		defer func() {
-			if r := recover(); r != nil {
-				s.loop.srv.panicked(r)
-				s.loop.post(jobFunc(func(time.Time) { s.close() }))
-			}
-		}()
+		defer s.containElsewhere()
 		work()
 	})
 	if err == nil && !reads {
