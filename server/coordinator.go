@@ -253,10 +253,16 @@ func (co *coordinator) join(b *binary, correlation uint32, j *group.Join, who *a
 }
 
 // heartbeat answers with the assignment, unless the member has seen it.
-func (co *coordinator) heartbeat(b *binary, correlation uint32, m *wire.Heartbeat, now time.Time) {
+func (co *coordinator) heartbeat(b *binary, correlation uint32, m *wire.Heartbeat, who *auth.Principal, now time.Time) {
 	key := seatKey{m.Group, m.Member}
-	err := co.group.Heartbeat(m.Group, m.Member, m.Revision, partitionsOf(m.Busy), now)
-	co.apply(nil)
+	err := co.seated(b, key)
+	if err == nil {
+		err = co.barred(key, who, now)
+	}
+	if err == nil {
+		err = co.group.Heartbeat(m.Group, m.Member, m.Revision, partitionsOf(m.Busy), now)
+		co.apply(nil)
+	}
 	if err == nil {
 		err = co.checkTopics(key)
 	}
@@ -269,6 +275,15 @@ func (co *coordinator) heartbeat(b *binary, correlation uint32, m *wire.Heartbea
 		a.Topics, flags = nil, wire.FlagUnchanged
 	}
 	b.post(func(b *binary) { b.replyTo(wire.OpHeartbeat, correlation, flags, a.Append) })
+}
+
+// seated refuses a request about a member that did not join last on its connection: it may have come late, after the member
+// has moved to another one.
+func (co *coordinator) seated(b *binary, key seatKey) error {
+	if s := co.seats[key]; s == nil || s.b != b {
+		return notSeated(key)
+	}
+	return nil
 }
 
 // mayBe returns an error when the user may not read a topic of the member that has an id or, when there is none, of the one
@@ -284,9 +299,9 @@ func (co *coordinator) mayBe(who *auth.Principal, groupName, id, instance string
 
 // barred takes a member out of its group when its user may no longer read one of its topics, so that others get its
 // partitions, and returns the error for it.
-func (co *coordinator) barred(b *binary, key seatKey, who *auth.Principal, now time.Time) error {
+func (co *coordinator) barred(key seatKey, who *auth.Principal, now time.Time) error {
 	err := co.mayBe(who, key.group, key.member, "")
-	if s := co.seats[key]; err != nil && s != nil && s.b == b {
+	if err != nil {
 		_ = co.group.Leave(key.group, key.member, now) // it may have been replaced
 		delete(co.seats, key)
 		co.apply(nil)
@@ -296,11 +311,7 @@ func (co *coordinator) barred(b *binary, key seatKey, who *auth.Principal, now t
 
 // checkTopics returns an error for a member that reads a topic that no longer exists.
 func (co *coordinator) checkTopics(key seatKey) error {
-	s := co.seats[key]
-	if s == nil {
-		return nil
-	}
-	for _, t := range s.topics {
+	for _, t := range co.seats[key].topics {
 		if co.srv.registry.Topic(t) == nil {
 			return wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", t)
 		}
@@ -308,11 +319,12 @@ func (co *coordinator) checkTopics(key seatKey) error {
 	return nil
 }
 
-func (co *coordinator) leave(b *binary, correlation uint32, m *wire.LeaveGroup, who *auth.Principal, now time.Time) {
-	err := co.mayBe(who, m.Group, m.Member, "")
+func (co *coordinator) leave(b *binary, correlation uint32, m *wire.LeaveGroup, now time.Time) {
+	key := seatKey{m.Group, m.Member}
+	err := co.seated(b, key)
 	if err == nil {
 		err = co.group.Leave(m.Group, m.Member, now)
-		delete(co.seats, seatKey{m.Group, m.Member})
+		delete(co.seats, key)
 		co.apply(nil)
 	}
 	b.answerLater(wire.OpLeaveGroup, correlation, memberError(m.Group, m.Member, err))

@@ -125,12 +125,16 @@ func (b *binary) readableTopic(name string) (*partition.Topic, error) {
 	return t, nil
 }
 
-// seated refuses requests about members that did not join on this connection.
-func (b *binary) seated(groupName, member string) error {
-	if _, ok := b.seats[seatKey{groupName, member}]; !ok {
-		return wire.Errorf(wire.CodeNotMember, "member %q of group %q did not join on this connection", member, groupName)
+// seated refuses requests about members that never joined on this connection.
+func (b *binary) seated(key seatKey) error {
+	if _, ok := b.seats[key]; !ok {
+		return notSeated(key)
 	}
 	return nil
+}
+
+func notSeated(key seatKey) error {
+	return wire.Errorf(wire.CodeNotMember, "member %q of group %q did not join last on this connection", key.member, key.group)
 }
 
 func (b *binary) heartbeat(f wire.Frame, _ time.Time) error {
@@ -138,20 +142,14 @@ func (b *binary) heartbeat(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.seated(m.Group, m.Member); err != nil {
+	if err := b.seated(seatKey{m.Group, m.Member}); err != nil {
 		return err
 	}
 	if err := claimable(m.Busy); err != nil {
 		return err
 	}
 	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
-	return b.coordinate(f, func(now time.Time) {
-		if err := co.barred(b, seatKey{m.Group, m.Member}, who, now); err != nil {
-			b.answerLater(wire.OpHeartbeat, correlation, err)
-			return
-		}
-		co.heartbeat(b, correlation, &m, now)
-	})
+	return b.coordinate(f, func(now time.Time) { co.heartbeat(b, correlation, &m, who, now) })
 }
 
 func (b *binary) leaveGroup(f wire.Frame, _ time.Time) error {
@@ -159,11 +157,11 @@ func (b *binary) leaveGroup(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.seated(m.Group, m.Member); err != nil {
+	if err := b.seated(seatKey{m.Group, m.Member}); err != nil {
 		return err
 	}
-	co, correlation, who := b.s.loop.srv.coordinator, f.Correlation, b.s.who
-	err := b.coordinate(f, func(now time.Time) { co.leave(b, correlation, &m, who, now) })
+	co, correlation := b.s.loop.srv.coordinator, f.Correlation
+	err := b.coordinate(f, func(now time.Time) { co.leave(b, correlation, &m, now) })
 	if err == nil { // otherwise the member goes with the connection
 		delete(b.seats, seatKey{m.Group, m.Member})
 	}

@@ -169,7 +169,8 @@ func TestACommitThatComesLateMovesNothingBack(t *testing.T) {
 	seek := wire.SeekGroup{Group: "g", Topic: "jobs", Offsets: []wire.PartitionOffset{{Offset: 1}}}
 	before.call(wire.OpSeekGroup, 0, seek.Append)
 	require.EqualValues(t, 1, committed())
-	before.call(wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append)
+	after.told()
+	after.call(wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append)
 	generation = 0
 	commit(before, 0)
 	require.Zero(t, committed())
@@ -197,6 +198,19 @@ func TestAMemberThatConnectsAgainKeepsWhatItHas(t *testing.T) {
 	again := member(t, srv, "a")
 	require.Equal(t, a.seen, again.seen)
 	again.agree()
+}
+
+// What comes late on the old connection of a member that has moved concerns nobody.
+func TestALateLeaveRemovesNoMemberThatHasMoved(t *testing.T) {
+	srv := startServer(t, Options{})
+	jobs(t, srv, 2)
+	before := member(t, srv, "a")
+	now := member(t, srv, "a")
+	before.refused(wire.CodeNotMember, wire.OpHeartbeat, 0, (&wire.Heartbeat{Group: "g", Member: "a", Revision: 1 << 30}).Append)
+	before.refused(wire.CodeNotMember, wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append)
+	now.agree()
+	require.Equal(t, []int{0, 1}, now.has())
+	require.Zero(t, now.call(wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append).Flags)
 }
 
 func TestASeekMovesMembersAndFencesThem(t *testing.T) {

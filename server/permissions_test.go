@@ -133,6 +133,30 @@ func TestAMemberThatMayNoLongerReadIsOutOfItsGroup(t *testing.T) {
 	require.Equal(t, []int{0, 1}, bob.has())
 }
 
+// Who may no longer read the topics of its member may still take it out of the group.
+func TestAMemberMayLeaveWhatItMayNotRead(t *testing.T) {
+	c := auth.Config{Users: []auth.User{{Name: "ann", Password: "a"}, {Name: "bob", Password: "b"}}}
+	srv := startServer(t, Options{Auth: policy(t, c)})
+	jobs(t, srv, 1)
+	as := func(name string) *groupPeer {
+		p := &groupPeer{peer: connect(t, srv), member: name}
+		hello := wire.Hello{Mechanism: "plain", Credentials: []byte(name + "\x00" + name[:1])}
+		p.write(wire.AppendPreface(nil))
+		require.Zero(t, p.call(wire.OpHello, 0, hello.Append).Flags)
+		p.seen = assignedOf(t, p.call(wire.OpJoinGroup, 0, (&wire.JoinGroup{Group: "g", Member: name, Topics: []string{"jobs"}}).Append))
+		return p
+	}
+	ann := as("ann")
+	c.Users[0].Permissions = &auth.Permissions{Subscribe: auth.Rule{Deny: []string{"jobs"}}}
+	srv.SetAuth(policy(t, c))
+	require.Eventually(t, func() bool {
+		seek := wire.SeekGroup{Group: "other", Topic: "jobs", Offsets: []wire.PartitionOffset{{}}}
+		return ann.call(wire.OpSeekGroup, 0, seek.Append).Flags&wire.FlagError != 0
+	}, waitLimit, time.Millisecond)
+	require.Zero(t, ann.call(wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "ann"}).Append).Flags)
+	require.Equal(t, []int{0}, as("bob").has())
+}
+
 // Who may not read the topics of a member neither takes its place nor speaks for it.
 func TestAMemberIsSpokenForByThoseWhoMayReadItsTopics(t *testing.T) {
 	as := users(t, auth.User{Name: "root"}, limited("eve", "eve.*"))
@@ -147,8 +171,8 @@ func TestAMemberIsSpokenForByThoseWhoMayReadItsTopics(t *testing.T) {
 	join.Topics = []string{"eve.own"}
 	e := eve.refused(wire.CodeForbidden, wire.OpJoinGroup, 0, join.Append) // with its id
 	require.NotContains(t, e.Detail, "jobs")
-	eve.refused(wire.CodeForbidden, wire.OpHeartbeat, 0, (&wire.Heartbeat{Group: "g", Member: "a"}).Append)
-	eve.refused(wire.CodeForbidden, wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append)
+	eve.refused(wire.CodeNotMember, wire.OpHeartbeat, 0, (&wire.Heartbeat{Group: "g", Member: "a"}).Append)
+	eve.refused(wire.CodeNotMember, wire.OpLeaveGroup, 0, (&wire.LeaveGroup{Group: "g", Member: "a"}).Append)
 	join.Member = "b"
 	eve.refused(wire.CodeForbidden, wire.OpJoinGroup, 0, join.Append) // with its instance
 	join.Instance = "other"
