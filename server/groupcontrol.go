@@ -25,7 +25,7 @@ func (b *binary) seekGroup(f wire.Frame, _ time.Time) error {
 	if len(m.Offsets) == 0 {
 		return wire.Errorf(wire.CodeInvalid, "a seek without offsets")
 	}
-	seen := map[uint16]bool{}
+	var named partitionSet
 	for _, o := range m.Offsets {
 		p := t.Partition(o.Partition)
 		if p == nil {
@@ -34,10 +34,9 @@ func (b *binary) seekGroup(f wire.Frame, _ time.Time) error {
 		if err := p.CheckSeek(m.Group, o.Offset); err != nil {
 			return err
 		}
-		if seen[o.Partition] {
-			return wire.Errorf(wire.CodeInvalid, "partition %d is named twice", o.Partition)
+		if err := named.add(o.Partition); err != nil {
+			return err
 		}
-		seen[o.Partition] = true
 	}
 	co, frame := b.s.loop.srv.coordinator, wire.Frame{Op: f.Op, Correlation: f.Correlation}
 	return b.coordinate(f, func(now time.Time) { co.seek(b, frame, &m, now) })

@@ -19,8 +19,12 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 		return wire.Errorf(wire.CodeInvalid, "a commit without offsets")
 	}
 	name := b.groupName(m.Group)
+	var named partitionSet
 	for _, o := range m.Offsets {
 		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
+		if err == nil {
+			err = named.add(o.Partition)
+		}
 		if err != nil {
 			return err
 		}
@@ -43,6 +47,20 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 		}
 		b.s.loop.awaitState(p, ack{to: b, op: f.Op, correlation: f.Correlation, index: index, join: j})
 	}
+	return nil
+}
+
+// partitionSet are the partitions of a topic that a request has named so far.
+type partitionSet [wire.MaxPartitions / 64]uint64
+
+// add refuses a partition that was named before: each costs an entry, and a request has room for very many. The topic must
+// have the partition.
+func (s *partitionSet) add(number uint16) error {
+	word, bit := &s[number/64], uint64(1)<<(number%64)
+	if *word&bit != 0 {
+		return wire.Errorf(wire.CodeInvalid, "partition %d is named twice", number)
+	}
+	*word |= bit
 	return nil
 }
 

@@ -323,6 +323,10 @@ func TestCommittedOffsetsAreReadBack(t *testing.T) {
 		m.Offsets[0].Offset = 4
 		e := p.refused(wire.CodeOffsetOutOfRange, wire.OpCommit, 0, m.Append)
 		require.Equal(t, uint64(3), e.Next)
+		m.Offsets = []wire.PartitionOffset{{Offset: 0}, {Offset: 1}}
+		p.refused(wire.CodeInvalid, wire.OpCommit, 0, m.Append)
+		require.NoError(t, reply.Parse(p.call(wire.OpCommitted, 0, q.Append).Body))
+		require.Equal(t, uint64(2), reply.Offsets[0].Offset, "nothing is stored")
 	})
 }
 

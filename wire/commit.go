@@ -9,7 +9,8 @@ type PartitionOffset struct {
 }
 
 // Commit stores a group's offsets for one topic. The reply is empty and durable. An offset beyond
-// the visible end is refused with CodeOffsetOutOfRange and nothing is stored.
+// the visible end is refused with CodeOffsetOutOfRange, a partition that is named twice with CodeInvalid, and nothing is
+// stored.
 type Commit struct {
 	Handle     uint16
 	Group      []byte // a view after Parse
