@@ -84,7 +84,13 @@ func (b *binary) stats(f wire.Frame, now time.Time) error {
 	if err := b.allowed(ActionDescribe, ""); err != nil {
 		return err
 	}
-	body := b.s.loop.statsJSON(now)
-	b.reply(f, func(dst []byte) []byte { return append(dst, body...) })
-	return nil
+	l := b.s.loop
+	l.settleTurn(now) // the statistics include the current turn
+	return b.work(f.Op, f.Correlation, func() (func(time.Time) error, error) {
+		body := l.srv.statsJSON(now)
+		return func(time.Time) error {
+			b.replyTo(wire.OpStats, f.Correlation, 0, func(dst []byte) []byte { return append(dst, body...) })
+			return nil
+		}, nil
+	})
 }

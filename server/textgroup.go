@@ -46,15 +46,16 @@ func (t *text) groups(args []string, now time.Time) error {
 	if len(args) > 0 {
 		name = args[0]
 	}
-	infos := t.s.loop.srv.groupInfos(t.s.who, name, func(p *partition.Partition) []wire.GroupInfo { return p.Groups(now) })
-	for _, g := range infos {
-		if g.Mode == "queue" {
-			t.line("%s %s/%d mode=queue offset=%d end=%d lag=%d leased=%d retrying=%d dead=%d",
-				g.Group, g.Topic, g.Partition, g.Offset, g.End, g.Lag, g.InFlight, g.Retrying, g.Dead)
-			continue
+	srv, who := t.s.loop.srv, t.s.who
+	return t.tell(func(out []byte) []byte {
+		infos := srv.groupInfos(who, name, func(p *partition.Partition) []wire.GroupInfo { return p.Groups(now) })
+		for _, g := range infos {
+			out = fmt.Appendf(out, "%s %s/%d mode=%s offset=%d end=%d lag=%d", g.Group, g.Topic, g.Partition, g.Mode, g.Offset, g.End, g.Lag)
+			if g.Mode == "queue" {
+				out = fmt.Appendf(out, " leased=%d retrying=%d dead=%d", g.InFlight, g.Retrying, g.Dead)
+			}
+			out = append(out, crlf...)
 		}
-		t.line("%s %s/%d mode=%s offset=%d end=%d lag=%d", g.Group, g.Topic, g.Partition, g.Mode, g.Offset, g.End, g.Lag)
-	}
-	t.line("+OK %s", counted(len(infos), "line"))
-	return nil
+		return fmt.Appendf(out, "+OK %s\r\n", counted(len(infos), "line"))
+	})
 }

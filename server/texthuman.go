@@ -187,8 +187,21 @@ func (t *text) stats(_ []string, now time.Time) error {
 	if err := t.s.allowed(ActionDescribe, ""); err != nil {
 		return err
 	}
-	t.line("+OK %s", t.s.loop.statsJSON(now))
-	return nil
+	l := t.s.loop
+	l.settleTurn(now) // the statistics include the current turn
+	return t.tell(func(out []byte) []byte { return fmt.Appendf(out, "+OK %s\r\n", l.srv.statsJSON(now)) })
+}
+
+// tell answers with what a worker appends: it looks at every partition, of which there may be thousands.
+func (t *text) tell(answer func(out []byte) []byte) error {
+	return t.work(true, func() (func(time.Time) error, error) {
+		body := answer(nil)
+		return func(time.Time) error {
+			out := t.s.buffer()
+			out.B = append(out.B, body...)
+			return nil
+		}, nil
+	})
 }
 
 func counted(n int, what string) string {

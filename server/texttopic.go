@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -10,23 +11,25 @@ import (
 )
 
 func (t *text) topics([]string, time.Time) error {
-	n := 0
-	for _, topic := range t.s.loop.srv.registry.Topics() {
-		if !allows(t.s.who, ActionDescribe, topic.Name()) {
-			continue
+	registry, who := t.s.loop.srv.registry, t.s.who
+	return t.tell(func(out []byte) []byte {
+		n := 0
+		for _, topic := range registry.Topics() {
+			if !allows(who, ActionDescribe, topic.Name()) {
+				continue
+			}
+			n++
+			info := topic.Info()
+			var records, bytes uint64
+			for _, p := range info.Partitions {
+				records += p.Visible - min(p.First, p.Visible)
+				bytes += p.Bytes
+			}
+			out = fmt.Appendf(out, "%s partitions=%d records=%d bytes=%d durability=%s\r\n",
+				info.Topic, len(info.Partitions), records, bytes, topic.Config().Level)
 		}
-		n++
-		info := topic.Info()
-		var records, bytes uint64
-		for _, p := range info.Partitions {
-			records += p.Visible - min(p.First, p.Visible)
-			bytes += p.Bytes
-		}
-		t.line("%s partitions=%d records=%d bytes=%d durability=%s",
-			info.Topic, len(info.Partitions), records, bytes, topic.Config().Level)
-	}
-	t.line("+OK %s", counted(n, "topic"))
-	return nil
+		return fmt.Appendf(out, "+OK %s\r\n", counted(n, "topic"))
+	})
 }
 
 func (t *text) topic(args []string, _ time.Time) error {

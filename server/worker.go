@@ -85,7 +85,8 @@ func (b *binary) mayRead() bool { return b.cold < maxCold && b.mayWork() }
 // onlyReads reports whether nobody misses the work for a request when its connection is gone.
 func onlyReads(op wire.Op) bool {
 	switch op {
-	case wire.OpFetch, wire.OpGet, wire.OpSubscribe, wire.OpLease, wire.OpOffsets, wire.OpGroups, wire.OpSchedules:
+	case wire.OpFetch, wire.OpGet, wire.OpSubscribe, wire.OpLease, wire.OpOffsets, wire.OpGroups, wire.OpSchedules,
+		wire.OpStats:
 		return true
 	}
 	return false

@@ -161,3 +161,28 @@ func TestAStopWaitsForChangesThatWorkersMake(t *testing.T) {
 	require.Zero(t, f.Flags&wire.FlagError, "%q", f.Body)
 	require.NoError(t, <-stopped)
 }
+
+// What looks at every partition keeps nobody else of the loop waiting.
+func TestAListOfEverythingIsMadeByAWorker(t *testing.T) {
+	for _, verb := range []string{"TOPICS", "GROUPS", "STATS"} {
+		b := newTextBroker(t, Options{})
+		idle := b.busyWorkers()
+		p := b.peer()
+		p.feed(verb + "\r\nHELP\r\n")
+		require.Empty(t, p.take(), verb)
+		idle()
+		require.Regexp(t, `^\+OK (0 topics|0 lines|\{.*\})\r\n$`, p.line(), verb)
+		require.Regexp(t, "^PUB ", p.line(), "in the order of the commands")
+	}
+	b, srv := newBench(t, Options{})
+	release := occupy(t, srv)
+	out := &answerSink{got: map[uint32]int{}}
+	b.s.t = out
+	b.feed(request1(wire.OpStats, 0, 3, nil))
+	require.Empty(t, out.got)
+	release()
+	require.Eventually(t, func() bool {
+		b.l.drain(b.now)
+		return out.got[3] == 1
+	}, waitLimit, time.Millisecond)
+}
