@@ -30,6 +30,8 @@ type binary struct {
 	blocked     []request                  // requests that wait for the peer to read earlier replies
 	reads       []request                  // reads of the disk that wait for the end of others, or for the peer
 	errands     []request                  // other requests for workers that wait likewise
+	coldSubs    []*subscription            // subscriptions that wait likewise to read the disk
+	fullSubs    []*subscription            // subscriptions that wait for the peer to read
 	polls       map[*poll]struct{}         // long polls, and leases that wait for messages
 	leasing     map[*leaseRequest]struct{} // leases that wait for whatever
 	polled      int                        // partitions on which they wait
@@ -314,31 +316,20 @@ func (b *binary) notice(code wire.Code, grace time.Duration, detail string) {
 // more of those for workers than can start: there may be thousands, and it is called whenever a worker has finished.
 func (b *binary) unblock(now time.Time) bool {
 	always := func() bool { return true }
-	b.retryAll(&b.blocked, always, now)
-	b.retryAll(&b.reads, b.mayRead, now)
-	b.retryAll(&b.errands, b.mayWork, now)
-	for _, sub := range b.subs {
-		if sub.stalled && !b.s.blocked() {
-			sub.stalled = false
-			sub.push()
-		}
-	}
-	if b.waits() > 0 {
-		return true
-	}
-	for _, sub := range b.subs {
-		if sub.stalled {
-			return true
-		}
-	}
-	return false
+	retryAll(b, &b.blocked, always, now)
+	retryAll(b, &b.reads, b.mayRead, now)
+	retryAll(b, &b.errands, b.mayWork, now)
+	retryAll(b, &b.coldSubs, b.mayPush, now)
+	retryAll(b, &b.fullSubs, always, now)
+	return b.waits()+len(b.coldSubs)+len(b.fullSubs) > 0
 }
 
-// retryAll retries the requests in queue while they may start and the peer reads.
-func (b *binary) retryAll(queue *[]request, may func() bool, now time.Time) {
+// retryAll retries what is in queue while it may start and the peer reads.
+func retryAll[R request](b *binary, queue *[]R, may func() bool, now time.Time) {
+	var none R
 	for n := len(*queue); n > 0 && !b.s.blocked() && may(); n-- { // a retry may wait again
 		r := (*queue)[0]
-		(*queue)[0] = nil
+		(*queue)[0] = none
 		*queue = (*queue)[1:]
 		r.retry(now)
 	}

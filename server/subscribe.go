@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/log"
@@ -20,7 +21,7 @@ type subscription struct {
 	credit      int64 // bytes the peer still takes; below zero after an entry larger than what was left
 	granted     int64 // the first credit: with all of it back, nothing is outstanding
 	maxBytes    int
-	stalled     bool // waits for the peer to read
+	stalled     bool // waits in a queue: for the peer to read, or for a worker
 	cold        bool // a worker reads for it
 	filter      wire.Filter
 	bytes       int // memory
@@ -90,8 +91,7 @@ func (sub *subscription) start(offset uint64, _ time.Time) error {
 func (sub *subscription) push() {
 	for !sub.ended() && !sub.cold && !sub.stalled && sub.credit > 0 {
 		if sub.b.s.blocked() {
-			sub.stalled = true
-			sub.b.s.block()
+			sub.stall(&sub.b.fullSubs)
 			return
 		}
 		if sub.cursor >= sub.p.Visible() {
@@ -193,7 +193,7 @@ func (sub *subscription) pushCold() bool {
 
 // work runs block on a worker, and then what it returned on the loop. Nothing is pushed meanwhile.
 func (sub *subscription) work(block func() (then func())) {
-	if sub.b.mayRead() {
+	if sub.b.mayPush() {
 		err := sub.b.enqueue(workCold, func() func(time.Time) {
 			then := block()
 			return func(time.Time) {
@@ -206,8 +206,24 @@ func (sub *subscription) work(block func() (then func())) {
 			return
 		}
 	}
-	sub.stalled = true // tried again with the stuck ones
+	sub.stall(&sub.b.coldSubs)
+}
+
+// stall makes the subscription wait for its turn in a queue. The queue has room for those that ended in it, but not for
+// any number of them.
+func (sub *subscription) stall(queue *[]*subscription) {
+	sub.stalled = true
+	if len(*queue) > 2*len(sub.b.subs) {
+		*queue = slices.DeleteFunc(*queue, (*subscription).over)
+	}
+	*queue = append(*queue, sub)
 	sub.b.s.block()
+}
+
+// retry goes on after a wait.
+func (sub *subscription) retry(time.Time) {
+	sub.stalled = false
+	sub.push()
 }
 
 // fail ends the subscription with an error. Behind lost records the peer begins another one.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -87,4 +88,68 @@ func TestTheReadsForOneConnectionAreBounded(t *testing.T) {
 	filter := wire.Filter{{Op: wire.FilterMissing, Name: "kind"}}
 	f(wire.OpFetch, (&wire.Fetch{MaxBytes: 8 << 20, Filter: filter}).Append)
 	f(wire.OpSubscribe, (&wire.Subscribe{MaxBytes: 8 << 20, Credit: 1 << 30, Filter: filter}).Append)
+}
+
+// That a worker has finished, or the peer has sent something, costs no look at the thousands of subscriptions that still
+// have to wait.
+func TestSubscriptionsThatHaveToWaitAreLeftAlone(t *testing.T) {
+	b, srv := newBench(t, Options{})
+	b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("a"))))
+	occupy(t, srv)
+	filter := wire.Filter{{Op: wire.FilterMissing, Name: "kind"}}
+	subscribe := wire.Subscribe{Credit: 1 << 30, Filter: filter}
+	for id := range uint32(100) {
+		b.feed(request1(wire.OpSubscribe, 0, 10+id, subscribe.Append))
+	}
+	own := b.s.proto.(*binary)
+	require.Equal(t, maxCold, own.working)
+	if n := testing.AllocsPerRun(10, func() { require.True(t, own.unblock(b.now)) }); !raceEnabled {
+		require.Zero(t, n, "to try one allocates")
+	}
+}
+
+// narrowSink is a peer that is full after each delivery, and has read it at the next look.
+type narrowSink struct {
+	fullSink
+	to []uint32
+}
+
+func (s *narrowSink) Writev(bs [][]byte) (int, error) {
+	f, _, _, _, err := wire.NextFrame(slices.Concat(bs...), wire.MaxReplyBytes)
+	s.to, s.unread = append(s.to, f.Correlation), softPending
+	return len(f.Body), err
+}
+
+// Subscriptions of a peer that reads slowly get their turns in order.
+func TestASlowPeersSubscriptionsTakeTurns(t *testing.T) {
+	b, _ := newBench(t, Options{})
+	for range 4 {
+		b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("a"))))
+	}
+	out := &narrowSink{fullSink: fullSink{unread: softPending}}
+	b.s.t = out
+	for id := range uint32(3) {
+		b.feed(request1(wire.OpSubscribe, 0, 1+id, (&wire.Subscribe{MaxBytes: 1, Credit: 1 << 30}).Append))
+	}
+	for range 12 {
+		out.unread = 0
+		b.l.tick(b.now)
+		b.l.endTurn(b.now)
+	}
+	require.Equal(t, []uint32{1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3}, out.to)
+	out.unread = 0
+	b.l.tick(b.now)
+	require.Empty(t, b.l.stuck)
+}
+
+// A peer that does not read may subscribe and unsubscribe as often as it likes.
+func TestSubscriptionsThatEndWhileTheyWaitAreForgotten(t *testing.T) {
+	b, _ := newBench(t, Options{})
+	b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("a"))))
+	stuffed(b)
+	for range 1000 {
+		b.feed(request1(wire.OpSubscribe, 0, 10, (&wire.Subscribe{Credit: 1}).Append))
+		b.feed(request1(wire.OpUnsubscribe, 0, 11, wire.Unsubscribe{Subscription: 10}.Append))
+	}
+	require.LessOrEqual(t, len(b.s.proto.(*binary).fullSubs), 4)
 }

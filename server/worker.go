@@ -82,6 +82,12 @@ func (b *binary) mayWork() bool { return b.working < maxWorking }
 
 func (b *binary) mayRead() bool { return b.cold < maxCold && b.mayWork() }
 
+// mayPush is mayRead for a subscription. It waits, too, while the workers have no room, which is an error of a request.
+func (b *binary) mayPush() bool {
+	work := b.s.loop.srv.work
+	return b.mayRead() && len(work) < cap(work)
+}
+
 // onlyReads reports whether nobody misses the work for a request when its connection is gone.
 func onlyReads(op wire.Op) bool {
 	switch op {
