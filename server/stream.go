@@ -302,8 +302,26 @@ func (srv *Server) serveStream(conn net.Conn, s *session) {
 	}
 	_ = t.Close()
 	_ = conn.Close()
-	l.runJob(jobFunc(s.ended), now())
+	l.sessionEnded(s, now())
+	l.outlive(wake)
 	l.finish(now())
+}
+
+// outlive drives a loop whose connection is gone until what that published has reached its level: others may wait for the
+// acknowledgement on the reply subject. It does not wait longer than for a peer that does not read.
+func (l *loop) outlive(wake <-chan struct{}) {
+	patience := time.NewTimer(l.srv.opts.SlowTimeout)
+	defer patience.Stop()
+	for l.pending > 0 {
+		select {
+		case <-wake:
+			l.drain(l.srv.opts.Now())
+		case <-patience.C:
+			return
+		case <-l.srv.stop:
+			return
+		}
+	}
 }
 
 // readStream sends the input of conn to chunks, one buffer at a time, and closes chunks at its end.

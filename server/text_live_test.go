@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 	"github.com/rafka-mq/rafka/wire/codec"
 )
@@ -672,6 +674,35 @@ func TestTextOverAnInMemoryConnection(t *testing.T) {
 	require.Eventually(t, func() bool { return srv.live.Len() == 1 }, waitLimit, time.Millisecond)
 	outside.write("PUB a 2\r\nhi\r\n")
 	outside.expect("+OK")
+}
+
+// The acknowledgement of a publish goes to its reply subject, whatever became of the publisher.
+func TestAnAcknowledgementOutlivesItsPublisher(t *testing.T) {
+	f := func(dial func(srv *Server) *textClient) {
+		t.Helper()
+		disk := &gateFS{FS: log.OS}
+		srv := startServer(t, Options{Dir: t.TempDir(), FS: disk, Topics: []wire.Setting{{Key: "durability", Value: "disk"}}})
+		_, err := srv.registry.Create("orders", 1, nil)
+		require.NoError(t, err)
+		other := greetText(t, srv)
+		other.write("SUB acks 1\r\n")
+		other.expect("+OK")
+		open := sync.OnceFunc(disk.shut())
+		t.Cleanup(open)
+		publisher := dial(srv)
+		publisher.write("PUB orders acks 2\r\nhi\r\n")
+		publisher.expect("+OK")
+		require.NoError(t, publisher.conn.Close())
+		require.Eventually(t, func() bool { return srv.connections.Load() == 1 }, waitLimit, time.Millisecond)
+		open()
+		require.Regexp(t, "^MSG acks 1 ", other.line())
+	}
+	f(func(srv *Server) *textClient { return greetText(t, srv) })
+	f(func(srv *Server) *textClient {
+		conn, err := srv.Dial(t.Context())
+		require.NoError(t, err)
+		return newTextClient(t, conn)
+	})
 }
 
 // A topic takes what is published to the subjects it is bound to, and nothing else.
