@@ -128,7 +128,7 @@ func (s *session) mayCarry(batch *wire.Batch) error {
 func (s *session) denied(action Action, what string) {
 	srv := s.loop.srv
 	srv.metrics.denials.Add(1)
-	srv.audit.denials.Do(func() {
+	srv.audit.denialsOf(s.who.Name()).Do(func() {
 		srv.opts.Logger.Warn("permission denied", "conn", s.id, "addr", s.t.RemoteAddr(), "user", s.who.Name(),
 			"action", actionNames[action], "topic", what)
 	})
