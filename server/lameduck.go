@@ -33,21 +33,36 @@ func (srv *Server) LameDuck(ctx context.Context, grace, over time.Duration) {
 	if n == 0 {
 		return
 	}
-	each := over / time.Duration(n)
+	srv.closeEach(ctx, over/time.Duration(n))
+}
+
+// closeEach closes connections in intervals until none is left, or ctx ends. The loops take turns: there is one for each TLS
+// connection.
+func (srv *Server) closeEach(ctx context.Context, interval time.Duration) {
 	for srv.connections.Load() > 0 {
-		closed := srv.onLoops(ctx, func(l *loop, _ time.Time) int {
-			for s := range l.sessions {
-				if !s.closed {
-					s.close()
-					return 1
-				}
+		owed := drainPoll // also when those that are left are closing
+		for _, l := range srv.allLoops() {
+			owed += interval * time.Duration(onEach(ctx, []*loop{l}, (*loop).closeOne))
+			if owed < drainPoll {
+				continue
 			}
-			return 0
-		})
-		if !pause(ctx, max(each*time.Duration(max(1, closed)), drainPoll)) {
-			return
+			if !pause(ctx, owed) {
+				return
+			}
+			owed = 0
 		}
 	}
+}
+
+// closeOne closes a session, and returns how many it found.
+func (l *loop) closeOne(time.Time) int {
+	for s := range l.sessions {
+		if !s.closed {
+			s.close()
+			return 1
+		}
+	}
+	return 0
 }
 
 // pause waits for d, and returns false when ctx ends first.

@@ -2,8 +2,10 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -38,4 +40,44 @@ func TestTooFewFilesForTheConnectionsAreSaid(t *testing.T) {
 	}
 	require.NotContains(t, f(10), "open files")
 	require.Regexp(t, `level=WARN msg="more connections are allowed than there may be open files: .*" connections=4294967296 files=`, f(1<<32))
+}
+
+// Lame duck mode spreads the clients' return over its time, also of those that have an event loop each.
+func TestLameDuckClosesOneConnectionAtATime(t *testing.T) {
+	srv := startServer(t, Options{})
+	var peers []*peer
+	for range 3 {
+		conn, err := srv.Dial(t.Context())
+		require.NoError(t, err)
+		p := greet(t, conn)
+		p.hello()
+		peers = append(peers, p)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		srv.LameDuck(ctx, 0, time.Hour)
+	}()
+	closed := make(chan struct{}, len(peers))
+	for _, p := range peers {
+		go func() {
+			for err := error(nil); err == nil; {
+				_, err = p.tryRead()
+			}
+			closed <- struct{}{}
+		}()
+	}
+	<-closed
+	open := srv.onLoops(t.Context(), func(l *loop, _ time.Time) (n int) {
+		for s := range l.sessions {
+			if !s.closed {
+				n++
+			}
+		}
+		return n
+	})
+	require.Equal(t, 2, open)
+	cancel()
+	<-done
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -202,18 +204,20 @@ func (srv *Server) Dial(context.Context) (net.Conn, error) {
 	return theirs, nil
 }
 
-// eachLoop calls f with every loop, including those of streams.
-func (srv *Server) eachLoop(f func(l *loop)) {
+// allLoops returns every loop, including those of streams.
+func (srv *Server) allLoops() []*loop {
+	var loops []*loop
 	for _, g := range srv.loops {
-		f(g.loop)
+		loops = append(loops, g.loop)
 	}
 	srv.streamMu.Lock()
-	streams := make([]*loop, 0, len(srv.streams))
-	for l := range srv.streams {
-		streams = append(streams, l)
-	}
-	srv.streamMu.Unlock()
-	for _, l := range streams {
+	defer srv.streamMu.Unlock()
+	return slices.AppendSeq(loops, maps.Keys(srv.streams))
+}
+
+// eachLoop calls f with every loop, including those of streams.
+func (srv *Server) eachLoop(f func(l *loop)) {
+	for _, l := range srv.allLoops() {
 		f(l)
 	}
 }

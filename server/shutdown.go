@@ -162,10 +162,15 @@ func (srv *Server) closeStreams() {
 
 // onLoops runs f on every loop that has had a connection and returns the sum of what they return.
 func (srv *Server) onLoops(ctx context.Context, f func(l *loop, now time.Time) int) int {
+	return onEach(ctx, srv.allLoops(), f)
+}
+
+// onEach is onLoops for some loops.
+func onEach(ctx context.Context, loops []*loop, f func(l *loop, now time.Time) int) int {
 	results, n := make(chan int, 64), 0
-	srv.eachLoop(func(l *loop) {
+	for _, l := range loops {
 		if !l.running() {
-			return
+			continue
 		}
 		posted := l.post(jobFunc(func(now time.Time) {
 			r := f(l, now)
@@ -177,7 +182,7 @@ func (srv *Server) onLoops(ctx context.Context, f func(l *loop, now time.Time) i
 		if posted {
 			n++
 		}
-	})
+	}
 	sum := 0
 	for range n {
 		select {
