@@ -86,6 +86,23 @@ func TestTheMetricsTableIsWhatAScrapeSays(t *testing.T) {
 	require.ElementsMatch(t, []string{"rafka_storage_messages_total", "rafka_storage_bytes_total"}, names, problems)
 }
 
+// A group and a queue of the same name have series each.
+func TestAGroupAndAQueueOfOneNameAreTwo(t *testing.T) {
+	srv := startServer(t, Options{Admin: "127.0.0.1:0"})
+	p := login(t, srv)
+	h := p.resolve("orders").Handle
+	p.publish(h, 0, "a", "b", "c")
+	m := wire.Commit{Handle: h, Group: []byte("work"), Offsets: []wire.PartitionOffset{{Offset: 2}}}
+	require.Zero(t, p.call(wire.OpCommit, 0, m.Append).Flags)
+	require.Zero(t, p.call(wire.OpOpenQueue, 0, (&wire.OpenQueue{Handle: h, Group: "work"}).Append).Flags)
+	_, body := get(t, srv, "/metrics")
+	lags := regexp.MustCompile(`(?m)^rafka_group_lag_messages\{.*$`).FindAllString(body, -1)
+	require.ElementsMatch(t, []string{
+		`rafka_group_lag_messages{group="work",mode="group",topic="orders"} 1`,
+		`rafka_group_lag_messages{group="work",mode="queue",topic="orders"} 3`,
+	}, lags)
+}
+
 // TestALongListOfTopicsIsCut checks that what a scrape leaves out is counted.
 func TestALongListOfTopicsIsCut(t *testing.T) {
 	srv := startServer(t, Options{Admin: "127.0.0.1:0", MemoryBytes: 64 << 20})

@@ -56,7 +56,7 @@ func (p *partitionSurvey) emit(e *emitter, topic string) {
 func (c collector) groups(e *emitter, now time.Time) map[string]bool {
 	n, offsets, ordered := 0, 0, map[string]bool{}
 	for _, t := range c.srv.registry.Topics() {
-		sums := map[string]*wire.GroupInfo{}
+		sums := map[groupKind]*wire.GroupInfo{}
 		for _, p := range t.Partitions() {
 			for _, g := range p.GroupsCold(now) {
 				addGroup(sums, &g)
@@ -102,14 +102,20 @@ func (c collector) members(e *emitter, ordered map[string]bool) {
 	}
 }
 
-func byGroup(a, b *wire.GroupInfo) int { return cmp.Compare(a.Group, b.Group) }
+// groupKind names a group or a queue on a topic: one of each may have the same name.
+type groupKind struct{ name, mode string }
+
+func byGroup(a, b *wire.GroupInfo) int {
+	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Mode, b.Mode))
+}
 
 // addGroup adds the figures of a group on one partition.
-func addGroup(sums map[string]*wire.GroupInfo, g *wire.GroupInfo) {
-	s := sums[g.Group]
+func addGroup(sums map[groupKind]*wire.GroupInfo, g *wire.GroupInfo) {
+	key := groupKind{g.Group, g.Mode}
+	s := sums[key]
 	if s == nil {
-		s = &wire.GroupInfo{Group: g.Group, Topic: g.Topic}
-		sums[g.Group] = s
+		s = &wire.GroupInfo{Group: g.Group, Topic: g.Topic, Mode: g.Mode}
+		sums[key] = s
 	}
 	s.Lag += g.Lag
 	s.LagSeconds = max(s.LagSeconds, g.LagSeconds)
@@ -124,7 +130,7 @@ func addGroup(sums map[string]*wire.GroupInfo, g *wire.GroupInfo) {
 }
 
 func emitGroup(e *emitter, g *wire.GroupInfo) {
-	labels := []string{"group", g.Group, "topic", g.Topic}
+	labels := []string{"group", g.Group, "topic", g.Topic, "mode", g.Mode}
 	e.gauge("rafka_group_lag_messages", "Messages not yet committed or settled.", float64(g.Lag), labels...)
 	e.gauge("rafka_group_lag_seconds", "Age of the oldest message not yet committed or settled.", g.LagSeconds, labels...)
 	e.gauge("rafka_group_in_flight_messages", "Messages leased now.", float64(g.InFlight), labels...)
