@@ -40,6 +40,29 @@ func (s *Store) Truncate(cuts ...Cut) error {
 	return t.err
 }
 
+// BytesBelow returns how many of LogStats.Bytes TruncatePrefix(offset) would give back about, in whole files and slabs.
+// It does not wait for the disk.
+func (l *Log) BytesBelow(offset uint64) (size int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, s := range l.segments {
+		end := l.filed.offset
+		if i+1 < len(l.segments) {
+			end = l.segments[i+1].start.offset
+		}
+		if end > offset {
+			return size
+		}
+		size += s.size
+	}
+	for _, s := range l.slabs {
+		if s.end.offset <= offset && s.start.index >= l.filed.index {
+			size += int64(s.used)
+		}
+	}
+	return size
+}
+
 // truncateLocked does what all calls of Truncate wait for. The caller holds filing.
 func (s *Store) truncateLocked() {
 	s.cutMu.Lock()

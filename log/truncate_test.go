@@ -180,3 +180,22 @@ func TestWhoAsksIsLetInBetween(t *testing.T) {
 		})
 	}
 }
+
+func TestBytesBelowAreThoseThatATruncationGivesBack(t *testing.T) {
+	s, cuts := cuttable(t, faultfs.New())
+	memory, err := log.Open(log.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, memory.Close()) })
+	only := openLog(t, memory, identity(9), log.Config{})
+	appendN(t, only, 0, 60)
+	require.NoError(t, s.Sync())
+	for _, l := range []*log.Log{cuts[0].Log, only} {
+		held, next := l.Stats().Bytes, l.Positions().Next
+		require.Zero(t, l.BytesBelow(0))
+		below := l.BytesBelow(next)
+		require.Greater(t, below, held/2)
+		require.LessOrEqual(t, l.BytesBelow(next-1), below)
+		require.NoError(t, l.TruncatePrefix(next))
+		require.InDelta(t, held-below, l.Stats().Bytes, float64(held)/4)
+	}
+}

@@ -268,7 +268,7 @@ func (s *schedule) indexLocked(items []ScheduleItem, crons map[int]*recurrence, 
 			s.crons[id] = r
 		}
 		n := uint64(items[i].Batch.Count())
-		s.index.pushAll(items[i].Due, id, id-1, n)
+		s.index.pushAll(items[i].Due, id, id-1, n, len(items[i].Batch.Raw()))
 		id += n
 	}
 	s.updateEarliestLocked()

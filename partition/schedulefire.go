@@ -112,7 +112,9 @@ func (s *schedule) fireLocked(list []readyBatch, fired []firing, now time.Time) 
 		s.sequence += f.records
 		if f.next != 0 {
 			s.firing[f.id] = struct{}{}
-			s.index.push(newScheduled(f.next, it.id, it.at(), it.count()))
+			again := *it
+			again.due = f.next
+			s.index.push(again)
 			continue
 		}
 		delete(s.crons, f.id)

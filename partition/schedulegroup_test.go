@@ -281,7 +281,7 @@ func TestTheIndexOfGroupsIsThatOfTheirMessages(t *testing.T) {
 	next := uint64(1)
 	for range 300 {
 		due, n := int64(rng.IntN(50)), 1+uint64(rng.IntN(2)*rng.IntN(5)*rng.IntN(2000))
-		groups.pushAll(due, next, next-1, n)
+		groups.pushAll(due, next, next-1, n, 0)
 		for id := next; id < next+n; id++ {
 			singles.push(newScheduled(due, id, id-1, 1))
 			ids = append(ids, id)

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"math/bits"
 	"slices"
 	"sort"
 )
@@ -10,8 +11,12 @@ import (
 type scheduled struct {
 	due   int64  // in ms since 1970
 	id    uint64 // of the first message
-	place uint64 // offset of the first message in the companion log << 16 | number of messages after it
+	place uint64 // offset of the first message in the companion log << 16 | class << 12 | number of messages after it
 }
+
+// leastSize is the size of messages of class 0. Those of class c take up to leastSize<<c bytes of the companion log
+// each: class 15 is that of the largest batch. So the index knows about how much of the log is still needed.
+const leastSize = 256
 
 // maxRange bounds the messages of an item, because a turn of the scheduler takes whole items.
 const maxRange = 4096
@@ -21,13 +26,31 @@ func newScheduled(due int64, id, at, count uint64) scheduled {
 	return scheduled{due: due, id: id, place: at<<16 | (count - 1)}
 }
 
+// ofSize returns s for messages of together size bytes.
+func (s scheduled) ofSize(size int) scheduled {
+	each := uint64(size) / s.count()
+	s.place |= uint64(min(bits.Len64(each/leastSize), 15)) << 12
+	return s
+}
+
 func (s *scheduled) at() uint64    { return s.place >> 16 }
-func (s *scheduled) count() uint64 { return s.place&0xffff + 1 }
+func (s *scheduled) count() uint64 { return s.place&0xfff + 1 }
 func (s *scheduled) end() uint64   { return s.id + s.count() }
+
+// size returns about how many bytes of the companion log the messages take. It is at most half too little, and of small
+// messages far too much.
+func (s *scheduled) size() int64 { return int64(s.count()) * leastSize << (s.place >> 12 & 0xf) }
 
 // slice returns the part of s with the ids [first, next).
 func (s *scheduled) slice(first, next uint64) scheduled {
-	return newScheduled(s.due, first, s.at()+first-s.id, next-first)
+	part := newScheduled(s.due, first, s.at()+first-s.id, next-first)
+	part.place |= s.place & 0xf000
+	return part
+}
+
+// movedTo returns s at another offset of the companion log.
+func (s *scheduled) movedTo(at uint64) scheduled {
+	return scheduled{due: s.due, id: s.id, place: at<<16 | s.place&0xffff}
 }
 
 // before reports whether s is published before o: by due time, then by id.
@@ -45,6 +68,7 @@ type scheduleIndex struct {
 	chunks   [][]scheduled // each of heapChunk
 	n        int           // items
 	messages int
+	bytes    int64          // about what the messages take of the companion log; see scheduled.size
 	pages    map[uint64]int // items by at/atPage, without those in recent
 	recent   pageCount      // the page that changed last: neighbours are counted together
 }
@@ -80,6 +104,7 @@ func (x *scheduleIndex) push(s scheduled) {
 	*x.item(x.n) = s
 	x.count(s.at(), 1)
 	x.messages += int(s.count())
+	x.bytes += s.size()
 	x.n++
 	x.up(x.n - 1)
 }
@@ -103,6 +128,7 @@ func (x *scheduleIndex) remove(i int) scheduled {
 	}
 	x.count(s.at(), -1)
 	x.messages -= int(s.count())
+	x.bytes -= s.size()
 	return s
 }
 
@@ -177,11 +203,12 @@ func (x *scheduleIndex) pushWithout(s scheduled, ids []uint64) {
 	}
 }
 
-// pushAll adds count messages, in as many items as necessary.
-func (x *scheduleIndex) pushAll(due int64, id, at, count uint64) {
+// pushAll adds count messages of together size bytes, in as many items as necessary.
+func (x *scheduleIndex) pushAll(due int64, id, at, count uint64, size int) {
+	each := size / int(count)
 	for ; count > 0; count -= min(count, maxRange) {
 		n := min(count, maxRange)
-		x.push(newScheduled(due, id, at, n))
+		x.push(newScheduled(due, id, at, n).ofSize(each * int(n)))
 		id, at = id+n, at+n
 	}
 }
@@ -190,7 +217,7 @@ func (x *scheduleIndex) pushAll(due int64, id, at, count uint64) {
 func (x *scheduleIndex) move(i int, at uint64) {
 	s := x.item(i)
 	x.count(s.at(), -1)
-	*s = newScheduled(s.due, s.id, at, s.count())
+	*s = s.movedTo(at)
 	x.count(at, 1)
 }
 
@@ -217,16 +244,25 @@ func (x *scheduleIndex) flushRecent() {
 	x.recent.items = 0
 }
 
-// low returns the lowest page with items and the number of them. Without items it returns 0 of them.
-func (x *scheduleIndex) low() (page uint64, items int) {
-	x.flushRecent()
-	page = ^uint64(0)
-	for p, n := range x.pages {
-		if p < page {
-			page, items = p, n
+// fewItems is the number of items up to which low looks at each. Then a page may be most of the companion log: 4096
+// large messages are gigabytes.
+const fewItems = 16 * heapChunk
+
+// low returns an offset of the companion log below which no item starts. That is the lowest of them, or with many items
+// the start of its page. Without items it is the highest number.
+func (x *scheduleIndex) low() uint64 {
+	low := ^uint64(0)
+	if x.n <= fewItems {
+		for i := range x.n {
+			low = min(low, x.item(i).at())
 		}
+		return low
 	}
-	return page, items
+	x.flushRecent()
+	for page := range x.pages {
+		low = min(low, page*atPage)
+	}
+	return low
 }
 
 // after returns at most limit messages that are published after last, in that order and each as an item of its own.

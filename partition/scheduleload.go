@@ -168,13 +168,14 @@ func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
 		}
 		s.crons[e.id] = r
 	}
+	each := len(e.batch) / int(e.count)
 	for id, end := e.id, e.id+e.count; id < end; {
 		n := min(end-id, maxRange)
 		if it := l.take(id, n); it != nil { // this is a copy that replaces it
 			n = it.count()
-			*it = newScheduled(e.due, id, at, n)
+			*it = newScheduled(e.due, id, at, n).ofSize(each * int(n))
 		} else {
-			l.add(newScheduled(e.due, id, at, n))
+			l.add(newScheduled(e.due, id, at, n).ofSize(each * int(n)))
 		}
 		id, at = id+n, at+n
 	}

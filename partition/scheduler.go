@@ -18,6 +18,8 @@ const (
 	loadRetry = 10 * time.Second
 	// tidyEvery is how often space of companion logs is given back.
 	tidyEvery = time.Second
+	// tidyAgain is the pause while messages are copied for that. Requests wait while the index is searched for them.
+	tidyAgain = 50 * time.Millisecond
 	// defaultMaxScheduled keeps the index of all messages below 240 MB.
 	defaultMaxScheduled = 10_000_000
 )
@@ -113,19 +115,19 @@ func (sc *scheduler) add(s *schedule) {
 func (sc *scheduler) run(stop <-chan struct{}) {
 	nap := time.NewTimer(0)
 	defer nap.Stop()
-	tidied := time.Time{}
+	tidyAt := time.Time{}
 	for {
 		now := sc.clock.Now()
 		sc.loadAll(now)
 		if !sc.turn(now, stop) {
 			return
 		}
-		if now.Sub(tidied) >= tidyEvery {
-			tidied = now
-			sc.tidyAll(now)
+		if !now.Before(tidyAt) {
+			tidyAt = now.Add(sc.tidyAll(now))
 			sc.warned = false
 		}
 		wait, any := sc.idle()
+		wait = max(0, min(wait, tidyAt.Sub(sc.clock.Now())))
 		if any {
 			nap.Reset(wait)
 		} else {

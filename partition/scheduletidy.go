@@ -11,66 +11,75 @@ import (
 const (
 	// tidyBytes is the size from which a companion log is tidied. A smaller one is not worth a write.
 	tidyBytes = companionSegment
-	// sparse is how many messages a companion log may span for each that waits. Beyond it, the oldest that wait are
-	// copied to the end, so that the space around them can be given back.
+	// sparse is how many messages a companion log may span for each that waits, and how many bytes for each of theirs.
+	// Beyond it, the oldest that wait are copied to the end, so that the space around them can be given back. Once the
+	// whole log was gone through, less than a third as much was copied as is given back.
 	sparse = 4
+	// copyBytes bounds what is copied before the scheduler looks for what is due. The last item may exceed it.
+	copyBytes = 4 << 20
 )
 
-// tidyAll tidies every companion log.
-func (sc *scheduler) tidyAll(now time.Time) {
+// tidyAll tidies every companion log, and returns after how long to do that again.
+func (sc *scheduler) tidyAll(now time.Time) (pause time.Duration) {
+	pause = tidyEvery
 	for _, s := range sc.schedules() {
-		if s.loaded.Load() && s.target.Err() == nil {
-			s.tidy(now)
+		if s.loaded.Load() && s.target.Err() == nil && s.tidy(now) {
+			pause = tidyAgain
 		}
 	}
+	return pause
 }
 
-// tidy gives back the space of messages that were published or cancelled.
-func (s *schedule) tidy(now time.Time) {
+// tidy gives back the space of messages that were published or cancelled. It reports whether there is more to copy for
+// that.
+func (s *schedule) tidy(now time.Time) (more bool) {
 	for len(s.waiting) > 0 && s.target.Reached(s.waiting[0].index, s.level()) {
 		s.waiting = s.waiting[1:]
 	}
-	if s.store.log.Stats().Bytes < tidyBytes {
-		return
+	held := s.store.log.Stats().Bytes
+	if held < tidyBytes {
+		return false
 	}
-	low, next := s.low()
-	if next-low > sparse*(uint64(s.size())+atPage) {
-		s.copyForward(now)
-		low, next = s.low()
+	if s.isSparse(held) {
+		more = s.copyForward(now)
 	}
-	if low == s.cut || low-s.cut < (next-s.cut)/4 {
-		return
+	low, _ := s.low()
+	if low == s.cut || s.store.log.BytesBelow(low) < held/4 {
+		return more
 	}
 	below, ok := s.noteProducers()
 	if !ok {
-		return // tried again the next time
+		return more // tried again the next time
 	}
 	s.noted = notedProducers{}
 	low = min(low, below)
 	if err := s.store.log.TruncatePrefix(low); err != nil {
 		s.all.logger.Warn("companion log keeps what is done",
 			"topic", s.target.topic.name, "partition", s.target.number, "err", err)
-		return
+		return false
 	}
 	s.cut = low
+	return more
 }
 
-// size returns how many messages wait.
-func (s *schedule) size() int {
+// isSparse reports whether a log of held bytes spans too much for what waits.
+func (s *schedule) isSparse(held int64) bool {
+	low, next := s.low()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.messages
+	if s.index.messages == 0 || low < s.index.low() { // what is published right now needs the log, too
+		return false
+	}
+	return next-low > sparse*(uint64(s.index.messages)+atPage) || held > sparse*(s.index.bytes+tidyBytes)
 }
 
-// low returns an offset below which nothing is needed, at most a page lower than necessary, and the next offset.
+// low returns an offset below which nothing is needed, for many messages at most a page lower than necessary, and the
+// next offset.
 func (s *schedule) low() (low, next uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	low = s.store.Next()
-	next = low
-	if page, n := s.index.low(); n > 0 {
-		low = min(low, page*atPage)
-	}
+	next = s.store.Next()
+	low = min(next, s.index.low())
 	for _, w := range s.waiting {
 		low = min(low, w.low)
 	}
@@ -80,16 +89,22 @@ func (s *schedule) low() (low, next uint64) {
 	return max(low, s.cut), next
 }
 
-// copyForward copies the messages that wait in the lowest page to the end of the companion log.
-func (s *schedule) copyForward(now time.Time) {
+// copyForward copies messages that wait in the lowest page to the end of the companion log, about copyBytes of them. It
+// returns false when that fails.
+func (s *schedule) copyForward(now time.Time) bool {
 	r := scheduleReader{s: s}
 	defer r.release()
+	copied := 0
 	for _, it := range s.lowest() {
 		e, batch, err := r.read(it.scheduled)
 		if err != nil || !s.copyOne(it, e, &batch, now) {
-			return
+			return false
+		}
+		if copied += len(batch.Raw()); copied >= copyBytes {
+			break
 		}
 	}
+	return true
 }
 
 // placed is an item with its position in the heap.
@@ -102,7 +117,7 @@ type placed struct {
 func (s *schedule) lowest() (items []placed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	page, _ := s.index.low()
+	page := s.index.low() / atPage
 	for i := range s.index.n {
 		if it := s.index.item(i); it.at()/atPage == page {
 			items = append(items, placed{*it, i})
