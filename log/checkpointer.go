@@ -77,7 +77,7 @@ func (l *Log) dirtyLocked() bool { return l.filed.index < l.next.index }
 func (l *Log) dueLocked() bool {
 	if !l.dirtyLocked() {
 		l.rounds = 0
-		return false
+		return l.outdated
 	}
 	l.rounds++
 	return l.walNext.index < l.next.index || l.rounds > fileAge
@@ -89,8 +89,11 @@ func (s *Store) Checkpoint() error {
 	if s.memoryOnly() {
 		return nil
 	}
-	return s.checkpoint((*Log).dirtyLocked)
+	return s.checkpoint((*Log).unsavedLocked)
 }
+
+// unsavedLocked reports whether a checkpoint would change what is stored of the log.
+func (l *Log) unsavedLocked() bool { return l.dirtyLocked() || l.outdated }
 
 // checkpoint files the logs for which which returns true, and replaces the checkpoint file. Whoever asks for filing
 // meanwhile is let in between.
@@ -239,11 +242,19 @@ func (f *filing) finish() {
 	f.written, f.files, f.bytes, f.groups = f.written[:0], 0, 0, f.groups+1
 }
 
-// settled reports whether the log has nothing to file any more.
+// settled reports whether the log has nothing to file any more, and no state to refresh.
 func (l *Log) settled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.closed || !l.dirtyLocked()
+	return l.closed || !l.unsavedLocked()
+}
+
+// RefreshState has the next checkpoint ask the owner for its state even if nothing is appended: the one that is stored is
+// of no use any more, and large.
+func (l *Log) RefreshState() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outdated = l.ready && len(l.state.blob) > 0
 }
 
 // finish makes what the plans have written durable, and sets their errors. It takes each step for all of them before the
@@ -431,6 +442,7 @@ func (l *Log) plan() *plan {
 	l.mu.Lock()
 	hook, ready := l.config.State, l.ready
 	state := l.state
+	l.outdated = false // if the plan fails, the state is refreshed when something was appended
 	l.mu.Unlock()
 	if hook != nil && ready {
 		state.blob, state.index = hook()

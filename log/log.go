@@ -88,6 +88,7 @@ type Log struct {
 	junk     []string   // files that never counted, to remove before the next file is created
 	state    snapshot   // of the owner, in the last checkpoint
 	found    snapshot   // of the owner, when the store was opened
+	outdated bool       // the owner's state is smaller than the one in the last checkpoint; see RefreshState
 	ready    bool       // the owner has replayed or appended, so Config.State may be called
 	unfiled  int64      // bytes of the entries that are not filed; of all entries in a memory-only store
 

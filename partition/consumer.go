@@ -38,12 +38,15 @@ func (p *Partition) replay() error {
 	return nil
 }
 
-// beginLocked lets the goroutines of the registry work on the state that was replayed.
+// beginLocked lets the goroutines of the registry work on the state that was replayed. The caller holds producers.mu, too.
 func (p *Partition) beginLocked() {
 	for _, q := range p.state.Queues() {
 		p.topic.registry.timer.add(p)
 		p.doubt = p.doubt || q.Stats().Dead > 0
 		p.buryLaterLocked(q)
+	}
+	if p.producers.ids.next > 0 {
+		p.topic.registry.timer.add(p)
 	}
 	p.dropped = p.log.Positions().NextIndex - 1 // not all of it may be durable
 }
@@ -122,12 +125,11 @@ func (p *Partition) snapshot() ([]byte, uint64) {
 // capture copies what a snapshot contains. Holding both locks keeps out state entries and the batches of idempotent
 // producers, so the copy includes every one of them below the log's next index. Of the message ids, of which there
 // may be a million, it takes only a view, because publishes wait meanwhile.
-func (p *Partition) capture() (blob []byte, ids []storedID, expiring bool, index uint64) {
+func (p *Partition) capture() (blob []byte, ids [][]storedID, expiring bool, index uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.producers.mu.Lock()
 	defer p.producers.mu.Unlock()
-	p.producers.ids.forget(nowMs(p.topic.registry.opts.Now()) - p.topic.Config().DedupeWindow.Milliseconds())
 	blob = p.producers.appendSnapshot(nil, p.state.AppendSnapshot(nil))
 	return blob, p.producers.ids.live(), p.expiring.Load(), p.log.Positions().NextIndex - 1
 }

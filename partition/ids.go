@@ -8,9 +8,15 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// maxIDs is how many message ids a partition remembers, at 116 bytes of memory each. When the window has more, the
-// oldest are forgotten early.
-const maxIDs = 1 << 20
+const (
+	// maxIDs is how many message ids a partition remembers, at 100 bytes of memory each. When the window has more, the
+	// oldest are forgotten early.
+	maxIDs = 1 << 20
+	// forgetAtOnce bounds the ids that one call of forget drops, because publishers wait meanwhile: for 0.2 ms.
+	forgetAtOnce = 1024
+	// idChunk bounds the ids that are copied when there is no room for another.
+	idChunk = 4096
+)
 
 // digest is the hash of a message id or a key. It is cryptographic, because a collision would lose a message.
 type digest [16]byte
@@ -25,11 +31,13 @@ type place struct {
 	offset, index uint64
 }
 
-// ids remembers the message ids that were stored within the topic's dedupe window. The zero value is ready.
+// ids remembers the message ids that were stored within the topic's dedupe window, and some older ones. They are
+// numbered in the order in which they were stored. The zero value is ready.
 type ids struct {
-	places map[digest]place
-	order  []storedID // a queue, oldest first: those before head are forgotten; an element never changes, see live
-	head   int
+	numbers    map[digest]uint64 // of the last place of each id
+	chunks     [][]storedID      // a queue, in pieces of idChunk
+	base       uint64            // number of the first one in chunks
+	head, next uint64            // those with the numbers [head, next) are remembered; an element never changes, see live
 }
 
 // storedID is a message id with its place.
@@ -39,7 +47,7 @@ type storedID struct {
 	ms int64 // append time of its entry, in milliseconds since 1970
 }
 
-// find forgets ids that are older than windowMs milliseconds and then looks for the ids of b, which must not be
+// find forgets some of the ids that are older than windowMs milliseconds and then looks for the others among those of b, which must not be
 // compressed. known is the place of the first record whose id is known. again is the first id that occurs twice
 // within b, a view of b. At most one of the results is set. The error is a *wire.Error.
 func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []byte, err error) {
@@ -57,8 +65,8 @@ func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []
 			continue
 		}
 		key := digestOf(id)
-		if p, ok := s.places[key]; ok {
-			return &p, nil, nil
+		if n, ok := s.numbers[key]; ok && s.stored(n).ms >= nowMs-windowMs {
+			return &s.stored(n).at, nil, nil
 		}
 		if b.Count() == 1 {
 			return nil, nil, nil
@@ -92,54 +100,86 @@ func (s *ids) note(b *wire.Batch, base, index uint64, ms int64) {
 	}
 }
 
-func (s *ids) add(id digest, at place, ms int64) {
-	if s.places == nil {
-		s.places = map[digest]place{}
-	}
-	if len(s.order)-s.head >= maxIDs {
-		s.drop()
-	}
-	s.places[id] = at
-	s.order = append(s.order, storedID{id, at, ms})
+// stored returns the id of a number that is in the queue.
+func (s *ids) stored(n uint64) *storedID {
+	n -= s.base
+	return &s.chunks[n/idChunk][n%idChunk]
 }
 
-// forget drops the ids that were stored before a time in milliseconds since 1970.
-func (s *ids) forget(beforeMs int64) {
-	for s.head < len(s.order) && s.order[s.head].ms < beforeMs {
+func (s *ids) add(id digest, at place, ms int64) {
+	if s.numbers == nil {
+		s.numbers = map[digest]uint64{}
+	}
+	if s.next-s.head >= maxIDs {
 		s.drop()
 	}
+	if s.next-s.base == uint64(len(s.chunks))*idChunk {
+		s.chunks = append(s.chunks, nil)
+	}
+	last := &s.chunks[len(s.chunks)-1]
+	*last = append(*last, storedID{id, at, ms})
+	s.numbers[id] = s.next
+	s.next++
 }
+
+// forget drops some of the ids that were stored before a time in milliseconds since 1970. It reports whether there are
+// more of them.
+func (s *ids) forget(beforeMs int64) (more bool) {
+	for range forgetAtOnce {
+		if !s.outdated(beforeMs) {
+			return false
+		}
+		s.drop()
+	}
+	return s.outdated(beforeMs)
+}
+
+// outdated reports whether the oldest id was stored before a time.
+func (s *ids) outdated(beforeMs int64) bool { return s.head < s.next && s.stored(s.head).ms < beforeMs }
 
 // drop forgets the oldest id, which must exist. An id that was stored again since keeps its newer place: a restart
 // reads both.
 func (s *ids) drop() {
-	if o := &s.order[s.head]; s.places[o.id] == o.at {
-		delete(s.places, o.id)
+	if id := s.stored(s.head).id; s.numbers[id] == s.head {
+		delete(s.numbers, id)
 	}
 	s.head++
-	if s.head == len(s.order) { // the map has the memory of the most ids that it ever had
-		s.places, s.order, s.head = nil, nil, 0
-	} else if s.head > 4096 && 2*s.head > len(s.order) {
-		s.order, s.head = slices.Clone(s.order[s.head:]), 0
+	switch {
+	case s.head == s.next: // the map has the memory of the most ids that it ever had
+		*s = ids{}
+	case s.head-s.base == idChunk:
+		s.chunks[0] = nil
+		s.chunks, s.base = s.chunks[1:], s.head
 	}
 }
 
-// live returns the ids that are remembered now, oldest first. The slice stays valid and unchanged whatever happens
-// to s later.
-func (s *ids) live() []storedID { return s.order[s.head:len(s.order):len(s.order)] }
+// live returns the ids that are remembered now, oldest first. They stay valid and unchanged whatever happens to s later.
+func (s *ids) live() [][]storedID {
+	list := slices.Clone(s.chunks)
+	if len(list) > 0 {
+		list[0] = list[0][s.head-s.base:]
+	}
+	return list
+}
 
 // storedBytes is about the size of an id in a snapshot.
 const storedBytes = 32
 
 // appendIDs appends ids to a snapshot: uvarint count, then for each 16 bytes of hash and uvarint offset, index and
 // append time.
-func appendIDs(dst []byte, list []storedID) []byte {
-	dst = slices.Grow(dst, len(list)*storedBytes+binary.MaxVarintLen64)
-	dst = binary.AppendUvarint(dst, uint64(len(list)))
-	for i := range list {
-		o := &list[i]
-		dst = append(dst, o.id[:]...)
-		dst = appendUvarints(dst, o.at.offset, o.at.index, uint64(o.ms))
+func appendIDs(dst []byte, chunks [][]storedID) []byte {
+	n := 0
+	for _, list := range chunks {
+		n += len(list)
+	}
+	dst = slices.Grow(dst, n*storedBytes+binary.MaxVarintLen64)
+	dst = binary.AppendUvarint(dst, uint64(n))
+	for _, list := range chunks {
+		for i := range list {
+			o := &list[i]
+			dst = append(dst, o.id[:]...)
+			dst = appendUvarints(dst, o.at.offset, o.at.index, uint64(o.ms))
+		}
 	}
 	return dst
 }

@@ -46,8 +46,9 @@ type Partition struct {
 	keys    []uint64            // scratch space for the hashes of keys
 	heirs   map[string]struct{} // groups and queues that a new partition has inherited, until a client uses the name here
 
-	seenFirst uint64 // start of the log that state was truncated to; used by the timer goroutine only
-	doubt     bool   // some dead letters may already be in their topics; used by the burial goroutine only
+	seenFirst uint64    // start of the log that state was truncated to; used by the timer goroutine only
+	forgetAt  time.Time // when to look for outdated message ids; used by the timer goroutine only
+	doubt     bool      // some dead letters may already be in their topics; used by the burial goroutine only
 
 	producers producers
 	expiring  atomic.Bool // some record has, or had, a time to live
@@ -189,7 +190,10 @@ func (p *Partition) publishOnce(b *wire.Batch, nowMs int64) (base, index uint64,
 		ps.note(pr, b.Count(), base, index)
 	}
 	if deduped {
-		ps.ids.note(b, base, index, nowMs)
+		first := ps.ids.next == 0
+		if ps.ids.note(b, base, index, nowMs); first && ps.ids.next > 0 {
+			p.topic.registry.timer.add(p)
+		}
 	}
 	return base, index, false, nil
 }

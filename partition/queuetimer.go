@@ -15,8 +15,9 @@ const (
 	timerNap = time.Second
 )
 
-// queueTimer expires the leases of all queues, and wakes workers when redeliveries come due. While no queue needs the
-// clock soon it sleeps, so that an idle broker uses no CPU.
+// queueTimer expires the leases of all queues, and wakes workers when redeliveries come due. It also forgets message ids
+// that are older than the dedupe window. While nothing needs the clock soon it sleeps, so that an idle broker uses no
+// CPU.
 type queueTimer struct {
 	now     func() time.Time
 	rest    time.Duration // timerNap, unless a test changes it
@@ -33,7 +34,7 @@ func newQueueTimer(now func() time.Time) queueTimer {
 	return queueTimer{now: now, rest: timerNap, wake: make(chan struct{}, 1), partitions: map[*Partition]struct{}{}}
 }
 
-// add registers p, which has queues.
+// add registers p, which has queues or message ids.
 func (t *queueTimer) add(p *Partition) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,7 +52,7 @@ func (t *queueTimer) rouse() {
 	}
 }
 
-// run drives every partition with queues until stop is closed.
+// run drives every registered partition until stop is closed.
 func (t *queueTimer) run(stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -113,8 +114,8 @@ func (t *queueTimer) alive() []*Partition {
 	return t.scan
 }
 
-// tick follows retention, expires leases, and wakes workers when redeliveries came due. It returns when the next expiry
-// or redelivery is due, and false when there is none.
+// tick follows retention, expires leases, wakes workers when redeliveries came due, and forgets message ids. It returns
+// when the next of that is due, and false when there is none.
 func (p *Partition) tick(now time.Time) (next time.Time, ok bool) {
 	if first := p.First(); first != p.seenFirst {
 		p.seenFirst = first
@@ -124,7 +125,29 @@ func (p *Partition) tick(now time.Time) (next time.Time, ok bool) {
 	if due {
 		p.moved()
 	}
+	if !now.Before(p.forgetAt) {
+		p.forgetAt = now.Add(timerNap)
+		if p.forgetIDs(now) {
+			p.forgetAt, next = now, now
+		}
+	}
 	return next, !next.IsZero()
+}
+
+// forgetIDs forgets some of the message ids that are older than the dedupe window, and reports whether there are more. The
+// checkpoint of a partition that is idle keeps them until the last is forgotten.
+func (p *Partition) forgetIDs(now time.Time) (more bool) {
+	p.producers.mu.Lock()
+	defer p.producers.mu.Unlock()
+	s := &p.producers.ids
+	if s.next == 0 {
+		return false
+	}
+	more = s.forget(nowMs(now) - p.topic.Config().DedupeWindow.Milliseconds())
+	if s.next == 0 {
+		p.log.RefreshState()
+	}
+	return more
 }
 
 // rewind corrects the queues after the wall clock went back.
