@@ -165,6 +165,27 @@ func TestManyPartitionsAreReadAtOnce(t *testing.T) {
 	require.Equal(t, strings.Repeat("a\n", mostAhead), out)
 }
 
+func TestAllOfATopicIsPurgedWithOneRequest(t *testing.T) {
+	d := startDistant(t)
+	const many = 2 * mostAhead
+	d.topic(t, d.client(t), "t", many)
+	for _, c := range []struct {
+		removed, requests int
+		args              []string
+	}{
+		{many, many, []string{"--before", "-1"}},
+		{1, 1, []string{"--partition", "3"}},
+		{many - 1, 1, nil},
+		{0, 0, nil},
+	} {
+		d.expect(map[wire.Op]int{})
+		code, _, said := d.rafka(t, append([]string{"topic", "purge", "t", "--yes"}, c.args...)...)
+		require.Zero(t, code, said)
+		require.Contains(t, said, "removed "+plural(uint64(c.removed), "message"))
+		require.Equal(t, c.requests, d.count(wire.OpPurgeTopic))
+	}
+}
+
 func TestWhatIsReadAheadOfAPartitionIsNotAllOfIt(t *testing.T) {
 	d := startDistant(t)
 	c := d.client(t)

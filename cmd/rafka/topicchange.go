@@ -218,6 +218,8 @@ type cut struct {
 	messages  uint64
 }
 
+// purge removes messages after a confirmation. To remove all of a topic takes one request, as the broker waits for the disk
+// once for each. What somebody was asked about is removed up to where the partitions ended then.
 func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic string, only uint16, before client.Position) error {
 	cuts, err := planPurge(cmd.Context(), cl, topic, only, before)
 	if err != nil {
@@ -231,6 +233,9 @@ func (c *cli) purge(cmd *cobra.Command, cl *client.Client, d *destructive, topic
 	ok, err := d.confirm(c, cmd, change, fmt.Sprintf("remove %s from topic %q", plural(total, "message"), topic))
 	if err != nil || !ok {
 		return err
+	}
+	if len(cuts) > 1 && d.yes && only == wire.AnyPartition && before == client.End() {
+		cuts = []cut{{partition: client.AllPartitions, before: client.PurgeAll}}
 	}
 	err = inOrder(cmd.Context(), len(cuts), func(ctx context.Context, i int) error {
 		return cl.PurgeTopic(ctx, topic, cuts[i].partition, cuts[i].before)
