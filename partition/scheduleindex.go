@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"iter"
 	"math/bits"
 	"slices"
 	"sort"
@@ -135,12 +136,25 @@ func (x *scheduleIndex) remove(i int) scheduled {
 // find returns the position of the item with an id, or -1 when that does not wait. It looks at every item, because
 // cancelling is rare.
 func (x *scheduleIndex) find(id uint64) int {
-	for i := range x.n {
-		if it := x.item(i); it.id <= id && id < it.end() {
-			return i
-		}
+	for i := range x.all(id, id) {
+		return i
 	}
 	return -1
+}
+
+// all iterates over the items that have some id of [low, high], with their positions. It looks at every item: a million
+// take a few milliseconds.
+func (x *scheduleIndex) all(low, high uint64) iter.Seq2[int, *scheduled] {
+	return func(yield func(int, *scheduled) bool) {
+		for c, chunk := range x.chunks {
+			chunk = chunk[:max(0, min(len(chunk), x.n-c*heapChunk))]
+			for i := range chunk {
+				if it := &chunk[i]; it.id <= high && low < it.end() && !yield(c*heapChunk+i, it) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // findAt is find for an item that was at position i a moment ago: it looks there first. Most are still there.
@@ -156,8 +170,11 @@ func (x *scheduleIndex) known(ids []uint64) (list []uint64) {
 	asked := slices.Clone(ids)
 	slices.Sort(asked)
 	asked = slices.Compact(asked)
-	for i := range x.n {
-		list = append(list, x.item(i).among(asked)...)
+	if len(asked) == 0 {
+		return nil
+	}
+	for _, it := range x.all(asked[0], asked[len(asked)-1]) {
+		list = append(list, it.among(asked)...)
 	}
 	slices.Sort(list)
 	return list
