@@ -66,6 +66,9 @@ func (s *State) Check(name string, mode Mode) error {
 	return nil
 }
 
+// Size returns the number of ordered groups, queues and pauses.
+func (s *State) Size() int { return len(s.commits) + len(s.queues) + len(s.paused) }
+
 // Committed returns the last commit of an ordered group, and false when it has none. The commit does not move
 // when retention removes the records at its offset.
 func (s *State) Committed(group string) (Commit, bool) {

@@ -48,6 +48,7 @@ func (p *Partition) beginLocked() {
 	if p.producers.ids.next > 0 {
 		p.topic.registry.timer.add(p)
 	}
+	p.countLocked()
 	p.dropped = p.log.Positions().NextIndex - 1 // not all of it may be durable
 }
 
@@ -184,6 +185,7 @@ func (p *Partition) commitLocked(groupName string, offset uint64, now time.Time)
 	if err == nil && offset > before.Offset {
 		p.ackedMessages.Add(offset - before.Offset)
 	}
+	p.countLocked()
 	return index, err
 }
 
@@ -263,6 +265,7 @@ func (p *Partition) dropLocked(groupName string, now time.Time) (index uint64, e
 	if index, err = p.logLocked(group.AppendDrop(nil, groupName), now); err == nil {
 		p.dropped = index
 	}
+	p.countLocked()
 	return index, err
 }
 
@@ -343,12 +346,39 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 	return infos
 }
 
-// checkRoomLocked refuses a new group when the partition has as many as it may.
+// checkRoomLocked refuses a new group when the partition, or the broker, has as many as it may.
 func (p *Partition) checkRoomLocked(name string, mode group.Mode) error {
 	if err := p.state.Check(name, mode); err != nil {
 		return wire.Errorf(wire.CodeLimit, "%s has no room for group %q: %v", p, name, err)
 	}
+	_, known := p.state.Committed(name)
+	if mode == group.ModeQueue {
+		known = p.state.Queue(name) != nil
+	}
+	if known {
+		return nil
+	}
+	return p.checkTotal(name)
+}
+
+// checkTotal refuses another group, queue or pause when all partitions together have as many as they may.
+func (p *Partition) checkTotal(name string) error {
+	r := p.topic.registry
+	if most := int64(r.opts.MaxGroups); r.groups.Load() >= most {
+		return wire.Errorf(wire.CodeLimit, "%s has no room for group %q: the partitions of this broker have %d already", p, name, most)
+	}
 	return nil
+}
+
+// countLocked counts what the state remembers of groups. A new partition counts what it has inherited as soon as somebody
+// uses it, for until then it may be given up; one whose topic was deleted counts nothing.
+func (p *Partition) countLocked() {
+	n := p.state.Size()
+	if errors.Is(p.Err(), wire.CodeTopicDeleted) {
+		n = 0
+	}
+	p.topic.registry.groups.Add(int64(n - p.counted))
+	p.counted = n
 }
 
 // truncated brings the consumer state up to the log's start, after retention or a purge moved that.

@@ -71,6 +71,12 @@ func (p *Partition) pause(groupName string, pause bool, now time.Time) (index ui
 	if err := p.state.CheckPause(groupName); err != nil {
 		return 0, wire.Errorf(wire.CodeLimit, "%s cannot pause group %q: %v", p, groupName, err)
 	}
+	if pause {
+		if err := p.checkTotal(groupName); err != nil {
+			return 0, err
+		}
+	}
+	defer p.countLocked()
 	return p.logLocked(group.AppendPause(p.command[:0], groupName, pause), now)
 }
 

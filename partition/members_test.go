@@ -64,3 +64,41 @@ func TestALateCommitIsAsDurableAsTheOneBefore(t *testing.T) {
 	require.False(t, c.At.IsZero())
 	require.Equal(t, c.At, p.Groups(time.Now())[0].CommittedAt)
 }
+
+// Without it a client could make the broker remember 10,000 groups on each of 10,000 partitions.
+func TestTheGroupsOfAllPartitionsAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	n := openNode(t, dir, Options{MaxGroups: 5})
+	a, b := n.create("a", 2), n.create("b", 1)
+	now := time.Now()
+	commit := func(p *Partition, name string) error { _, err := p.Commit(name, 0, 0, now); return err }
+	full := func() {
+		t.Helper()
+		code(t, wire.CodeLimit, commit(a.Partition(0), "new"))
+		_, err := b.Partition(0).OpenQueue("new", 0, QueuePolicy{}, now)
+		code(t, wire.CodeLimit, err)
+		_, err = a.Partition(1).Pause("new", true, now)
+		code(t, wire.CodeLimit, err)
+		require.NoError(t, commit(a.Partition(0), "g"), "it is known")
+	}
+	require.NoError(t, commit(a.Partition(0), "g"))
+	require.NoError(t, commit(a.Partition(1), "g"))
+	_, err := a.Partition(1).OpenQueue("q", 0, QueuePolicy{}, now)
+	require.NoError(t, err)
+	_, err = a.Partition(1).Pause("q", true, now)
+	require.NoError(t, err)
+	require.NoError(t, commit(b.Partition(0), "h"))
+	full()
+	n.reopen()
+	a, b = n.Topic("a"), n.Topic("b")
+	full()
+
+	_, _, err = a.Partition(1).DropGroup("q", now) // and its pause
+	require.NoError(t, err)
+	require.NoError(t, commit(b.Partition(0), "i"))
+	require.NoError(t, commit(b.Partition(0), "j"))
+	full()
+	require.NoError(t, n.Delete("b"))
+	require.EqualValues(t, 2, n.groups.Load())
+	require.NoError(t, commit(a.Partition(0), "new"))
+}

@@ -39,6 +39,7 @@ type Partition struct {
 
 	mu      sync.Mutex // guards the fields below; held from append to apply, so that state entries apply in order
 	state   *group.State
+	counted int                 // part of Registry.groups
 	burying bool                // the burial goroutine has p, or will get it
 	dropped uint64              // index of the last entry that dropped a group, or of the last one that was found at the start
 	command []byte              // scratch space for commands

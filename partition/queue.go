@@ -35,6 +35,7 @@ func (p *Partition) openQueue(name string, start uint64, policy QueuePolicy, now
 		return 0, err
 	}
 	delete(p.heirs, name)
+	defer p.countLocked()
 	return p.logLocked(group.AppendOpen(nil, name, start, policy), now)
 }
 

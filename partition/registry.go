@@ -32,6 +32,8 @@ type Options struct {
 	Own, Total int
 	// MaxScheduled bounds the scheduled messages of all topics together. Default 10,000,000.
 	MaxScheduled int
+	// MaxGroups bounds the groups, queues and pauses of all partitions together. Default 1,000,000.
+	MaxGroups int
 	// Fired is called after a scheduled batch was published; late is the time since it was due. Fired may
 	// keep b's bytes, and must not modify them. Fired must not block. May be nil.
 	Fired func(t *Topic, b *wire.Batch, late time.Duration)
@@ -43,6 +45,9 @@ type Options struct {
 
 // defaultMaxPartitions is the number that a node is designed for: each partition costs memory even when idle.
 const defaultMaxPartitions = 10_000
+
+// defaultMaxGroups keeps what all partitions remember of groups below 500 MB, with the longest names.
+const defaultMaxGroups = 1_000_000
 
 // Registry holds every topic of a broker. It is safe for concurrent use.
 type Registry struct {
@@ -65,7 +70,8 @@ type Registry struct {
 	dataMu sync.Mutex // guards data; held from append to apply; locked after mu
 	data   *metadata
 
-	timer queueTimer
+	groups atomic.Int64 // groups, queues and pauses of all partitions; see Partition.countLocked
+	timer  queueTimer
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -87,6 +93,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	o.Partitions = cmp.Or(o.Partitions, 1)
 	o.MaxPartitions = cmp.Or(o.MaxPartitions, defaultMaxPartitions)
 	o.MaxScheduled = cmp.Or(o.MaxScheduled, defaultMaxScheduled)
+	o.MaxGroups = cmp.Or(o.MaxGroups, defaultMaxGroups)
 	if o.Total > 0 {
 		o.Partitions = o.Total
 	}
@@ -545,6 +552,9 @@ func (r *Registry) Delete(name string) error {
 	for _, p := range t.Partitions() {
 		deleted := wire.Errorf(wire.CodeTopicDeleted, "topic %q was deleted", name)
 		p.fail(deleted)
+		p.mu.Lock()
+		p.countLocked()
+		p.mu.Unlock()
 		p.endSchedule(deleted)
 	}
 	if flushed != nil {
