@@ -348,8 +348,8 @@ func (p *Partition) groupInfos() []wire.GroupInfo {
 
 // checkRoomLocked refuses a new group when the partition, or the broker, has as many as it may.
 func (p *Partition) checkRoomLocked(name string, mode group.Mode) error {
-	if err := p.state.Check(name, mode); err != nil {
-		return wire.Errorf(wire.CodeLimit, "%s has no room for group %q: %v", p, name, err)
+	if err := p.checkOwnRoomLocked(name, mode); err != nil {
+		return err
 	}
 	_, known := p.state.Committed(name)
 	if mode == group.ModeQueue {
@@ -359,6 +359,14 @@ func (p *Partition) checkRoomLocked(name string, mode group.Mode) error {
 		return nil
 	}
 	return p.checkTotal(name)
+}
+
+// checkOwnRoomLocked refuses a new group when the partition has as many as it may.
+func (p *Partition) checkOwnRoomLocked(name string, mode group.Mode) error {
+	if err := p.state.Check(name, mode); err != nil {
+		return wire.Errorf(wire.CodeLimit, "%s has no room for group %q: %v", p, name, err)
+	}
+	return nil
 }
 
 // checkTotal refuses another group, queue or pause when all partitions together have as many as they may.

@@ -95,6 +95,9 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 			continue
 		}
 		if q == nil {
+			if err := p.checkOwnRoomLocked(name, group.ModeQueue); err != nil {
+				return err
+			}
 			p.heirs[name] = struct{}{}
 		}
 		if _, err := p.logLocked(group.AppendOpen(nil, name, 0, h.queues[name]), now); err != nil {
@@ -106,6 +109,9 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 		if _, ok := p.state.Committed(name); ok {
 			continue
 		}
+		if err := p.checkOwnRoomLocked(name, group.ModeOffsets); err != nil {
+			return err
+		}
 		if _, err := p.logLocked(group.AppendCommit(nil, name, 0, now), now); err != nil {
 			return err
 		}
@@ -114,6 +120,9 @@ func (p *Partition) inherit(h heritage, now time.Time) error {
 	for _, name := range slices.Sorted(maps.Keys(h.paused)) {
 		if p.state.Paused(name) {
 			continue
+		}
+		if err := p.checkPauseLocked(name); err != nil {
+			return err
 		}
 		if _, err := p.logLocked(group.AppendPause(nil, name, true), now); err != nil {
 			return err

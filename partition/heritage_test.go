@@ -2,6 +2,7 @@ package partition
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/log/faultfs"
 	"github.com/rafka-mq/rafka/wire"
@@ -366,4 +368,21 @@ func TestAnInheritedQueueTakesBackItsLeases(t *testing.T) {
 	publish(t, p, "a")
 	require.Len(t, lease(t, p, 1), 1)
 	eventually(t, func() bool { return p.Stats().DeadLettered == 1 }) // nobody asks for it again
+}
+
+// New partitions may be used before they have all groups of the others, which change meanwhile.
+func TestAFullPartitionInheritsNothing(t *testing.T) {
+	p := openNode(t, "", Options{}).create("t", 1).Partition(0)
+	now := time.Now()
+	for i := range group.MaxGroups {
+		name := fmt.Sprint("g", i)
+		_, err := p.Commit(name, 0, 0, now)
+		require.NoError(t, err)
+		_, err = p.Pause(name, true, now)
+		require.NoError(t, err)
+	}
+	one := map[string]struct{}{"g5": {}, "one more": {}}
+	for _, h := range []heritage{{groups: one}, {queues: map[string]QueuePolicy{"one more": {}}}, {paused: one}} {
+		code(t, wire.CodeLimit, p.inherit(h, now))
+	}
 }

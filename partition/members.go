@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/rafka-mq/rafka/group"
@@ -68,16 +69,21 @@ func (p *Partition) pause(groupName string, pause bool, now time.Time) (index ui
 	if p.state.Paused(groupName) == pause {
 		return p.log.Positions().NextIndex - 1, nil
 	}
-	if err := p.state.CheckPause(groupName); err != nil {
-		return 0, wire.Errorf(wire.CodeLimit, "%s cannot pause group %q: %v", p, groupName, err)
-	}
 	if pause {
-		if err := p.checkTotal(groupName); err != nil {
+		if err := cmp.Or(p.checkPauseLocked(groupName), p.checkTotal(groupName)); err != nil {
 			return 0, err
 		}
 	}
 	defer p.countLocked()
 	return p.logLocked(group.AppendPause(p.command[:0], groupName, pause), now)
+}
+
+// checkPauseLocked refuses another pause when the partition has as many as it may.
+func (p *Partition) checkPauseLocked(name string) error {
+	if err := p.state.CheckPause(name); err != nil {
+		return wire.Errorf(wire.CodeLimit, "%s cannot pause group %q: %v", p, name, err)
+	}
+	return nil
 }
 
 // Paused reports whether a group or queue is paused.
