@@ -217,7 +217,7 @@ func countMessages(items []ScheduleItem) (n uint64) {
 
 // addAll logs the items, in as few entries as possible, and adds them to the index.
 func (s *schedule) addAll(items []ScheduleItem, pr wire.Producer, now time.Time) (ScheduleResult, error) {
-	crons, err := recurrences(items, now)
+	crons, err := s.all.zones.recurrences(items, now)
 	if err != nil {
 		return ScheduleResult{}, err
 	}

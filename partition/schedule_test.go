@@ -298,7 +298,7 @@ func TestAnHourThatComesTwiceCountsOnceUnlessEveryHourCounts(t *testing.T) {
 	f := func(spec, zone, from string, want ...string) {
 		now, err := time.Parse(time.RFC3339, from)
 		require.NoError(t, err)
-		r, err := newRecurrence(spec, zone, now)
+		r, err := new(zones).newRecurrence(spec, zone, now)
 		require.NoError(t, err)
 		var got []string
 		for range want {

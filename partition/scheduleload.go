@@ -161,7 +161,7 @@ func (s *schedule) loadRun(l *loading, body []byte, entry *wire.Entry) error {
 // loadScheduled loads one batch, at offset at.
 func (s *schedule) loadScheduled(l *loading, e *scheduledEntry, at uint64) {
 	if len(e.cron) > 0 {
-		r, err := newRecurrence(string(e.cron), string(e.zone), time.Unix(0, 0))
+		r, err := s.all.zones.newRecurrence(string(e.cron), string(e.zone), time.Unix(0, 0))
 		if err != nil { // this machine does not know the time zone any more
 			s.all.logger.Error("recurring message dropped", "topic", s.target.topic.name, "partition", s.target.number, "err", err)
 			return

@@ -31,6 +31,7 @@ type scheduler struct {
 	limit  int64                                             // of pending
 	fired  func(t *Topic, b *wire.Batch, late time.Duration) // may be nil
 	wake   chan struct{}                                     // holds one ring
+	zones  zones
 
 	pending atomic.Int64  // messages that wait
 	done    atomic.Uint64 // messages published
