@@ -48,6 +48,7 @@ type Partition struct {
 	heirs   map[string]struct{} // groups and queues that a new partition has inherited, until a client uses the name here
 
 	seenFirst uint64    // start of the log that state was truncated to; used by the timer goroutine only
+	expireAt  time.Time // no expiry of leases before, because the log has refused one; used by the timer goroutine only
 	forgetAt  time.Time // when to look for outdated message ids; used by the timer goroutine only
 	doubt     bool      // some dead letters may already be in their topics; used by the burial goroutine only
 

@@ -11,6 +11,8 @@ import (
 const (
 	// timerInterval is the precision of lease expiry and redelivery.
 	timerInterval = 10 * time.Millisecond
+	// expireRetry is the pause after the log has refused an expiry, which plans up to a quarter of a million ranges.
+	expireRetry = 100 * time.Millisecond
 	// timerNap is how often the timer looks at the queues while none needs it sooner.
 	timerNap = time.Second
 )
@@ -165,11 +167,16 @@ func (p *Partition) rewind(now time.Time) {
 func (p *Partition) expire(now time.Time) (next time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if now.Before(p.expireAt) {
+		return p.expireAt, false
+	}
 	for _, q := range p.state.Queues() {
 		at, ok := q.Deadline()
 		if ok && !at.After(now) {
 			due = true
-			p.expireLocked(q, now)
+			if !p.expireLocked(q, now) {
+				p.expireAt = now.Add(expireRetry)
+			}
 			if at, ok = q.Deadline(); ok && !at.After(now) {
 				at, ok = q.Expiry()
 			}
@@ -181,14 +188,15 @@ func (p *Partition) expire(now time.Time) (next time.Time, due bool) {
 	return next, due
 }
 
-// expireLocked expires the leases of one queue.
-func (p *Partition) expireLocked(q *group.Queue, now time.Time) {
+// expireLocked expires the leases of one queue. It returns false when the log refuses that: the leases stay expired.
+func (p *Partition) expireLocked(q *group.Queue, now time.Time) bool {
 	command, n := q.PlanExpire(p.command[:0], now)
 	if n == 0 {
-		return
+		return true
 	}
-	// A refused append leaves the leases expired; the next tick tries again.
-	if _, err := p.logLocked(command, now); err == nil {
-		p.buryLaterLocked(q)
+	if _, err := p.logLocked(command, now); err != nil {
+		return false
 	}
+	p.buryLaterLocked(q)
+	return true
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rafka-mq/rafka/group"
+	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -138,4 +139,35 @@ func TestAQueueSurvivesAClockThatWasAhead(t *testing.T) {
 			n.Registry = nil
 		}
 	}
+}
+
+// On a full disk each try plans the same expiry again, while everybody waits for the partition.
+func TestAnExpiryThatTheLogRefusesIsTriedAgainLater(t *testing.T) {
+	n := openNode(t, "", Options{})
+	p := n.create("jobs", 1).Partition(0)
+	publish(t, p, "a")
+	now := time.Now()
+	_, err := p.OpenQueue("q", 0, QueuePolicy{}, now)
+	require.NoError(t, err)
+	n.Registry.Close()
+	t.Cleanup(func() {
+		require.NoError(t, n.store.Close())
+		n.Registry = nil
+	})
+	got, err := p.Lease(nil, "q", 1, time.Second, 1, now)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	f := func(after time.Duration, wantNext time.Duration, wantDue bool) {
+		t.Helper()
+		next, due := p.expire(now.Add(after))
+		require.Equal(t, wantDue, due)
+		require.WithinDuration(t, now.Add(wantNext), next, 2*time.Millisecond)
+	}
+	f(0, time.Second, false)
+	p.log.Refuse(log.ErrFull)
+	const at = 2 * time.Second
+	p.expire(now.Add(at))
+	f(at+timerInterval, at+expireRetry, false)
+	p.expire(now.Add(at + expireRetry))
+	f(at+expireRetry+timerInterval, at+2*expireRetry, false)
 }
