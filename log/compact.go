@@ -323,15 +323,12 @@ func (c *compaction) replace(inputs []input, out *segment, temp string) error {
 		return synced
 	}
 	s.reclaimed.Add(before - out.size)
-	return errors.Join(removeAll(fs, gone), fs.SyncDir(l.dir()))
-}
-
-func removeAll(fs FS, names []string) error {
 	var errs []error
-	for _, name := range names {
-		errs = append(errs, removeQuietly(fs, name))
-	}
-	return errors.Join(errs...)
+	left := s.discard(gone, func(name string) error { return removeQuietly(fs, name) }, &errs)
+	l.mu.Lock()
+	l.stale = append(l.stale, left...) // the next checkpoint tries again
+	l.mu.Unlock()
+	return errors.Join(append(errs, fs.SyncDir(l.dir()))...)
 }
 
 // keeps reports whether compaction keeps a record.

@@ -635,3 +635,22 @@ func TestALeftoverOfACompactionIsNotTheNextOne(t *testing.T) {
 	c.check()
 	require.NoError(t, c.s.Close())
 }
+
+func TestACheckpointRemovesWhatACompactionCouldNot(t *testing.T) {
+	c := newCompacted(t)
+	fill := func() {
+		for i := range 300 {
+			c.append(wire.CodecNone, 0, fmt.Sprint("key-", i%7), string(bytes.Repeat([]byte{'x'}, 100)))
+		}
+		require.NoError(t, c.s.Checkpoint())
+	}
+	fill()
+	c.disk.Fail(failOn(faultfs.OpRemove, ".seg", 1))
+	require.ErrorIs(t, c.s.Compact(), faultfs.ErrInjected)
+	c.disk.Fail(nil)
+	require.Greater(t, len(c.segments()), c.l.Stats().Segments)
+	c.append(wire.CodecNone, 0, "key", "value")
+	require.NoError(t, c.s.Checkpoint())
+	require.Len(t, c.segments(), c.l.Stats().Segments)
+	c.check()
+}
