@@ -140,12 +140,18 @@ func (c *Client) named(ctx context.Context, r call, topic string, body func([]by
 // Offsets resolves a position to an offset in one partition, and returns which offsets can be read
 // there.
 func (c *Client) Offsets(ctx context.Context, topic string, partition int, p Position) (wire.OffsetsReply, error) {
+	if err := p.checkGroup(wire.OpOffsets, topic, ""); err != nil {
+		return wire.OffsetsReply{}, err
+	}
 	return c.offsets(ctx, topic, partition, p, "")
 }
 
 // OffsetsOf is Offsets for several partitions, which are asked about at the same time. Its answers are in the order of
 // the partitions.
 func (c *Client) OffsetsOf(ctx context.Context, topic string, partitions []int, p Position) ([]wire.OffsetsReply, error) {
+	if err := p.checkGroup(wire.OpOffsets, topic, ""); err != nil {
+		return nil, err
+	}
 	return c.offsetsOf(ctx, topic, partitions, p, "")
 }
 

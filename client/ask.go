@@ -202,6 +202,9 @@ func (q *question) settle(m *Message, err error) {
 // as an answer as well, and Request returns it as a *ReplyError. So is a panic, without its stack. A
 // message without a reply subject is handled and not answered.
 func (c *Client) Reply(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message) ([]byte, error)) (*Listener, error) {
+	if h == nil {
+		return nil, errNoHandler
+	}
 	h = c.caught(h)
 	return c.Listen(ctx, pattern, o, func(ctx context.Context, m *Message) {
 		value, err := h(ctx, m)

@@ -64,7 +64,7 @@ func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, er
 // their size.
 func (t *topic) together(ms []*Message) (l *lane, kind batchKind, size int, err error) {
 	if len(ms) > wire.MaxBatchRecords {
-		return nil, kind, 0, t.tooLarge("atomic batch", len(ms), wire.MaxBatchRecords)
+		return nil, kind, 0, t.refused(wire.CodeTooLarge, "an atomic batch of %d messages, the limit is %d", len(ms), wire.MaxBatchRecords)
 	}
 	first, err := t.place(ms[0])
 	if err != nil {
@@ -100,7 +100,7 @@ func (t *topic) together(ms []*Message) (l *lane, kind batchKind, size int, err 
 		size += n
 	}
 	if limit := t.info.Load().maxAtomic; size > limit {
-		return nil, kind, 0, t.tooLarge("atomic batch", size, limit)
+		return nil, kind, 0, t.tooLarge("atomic batch has", size, limit)
 	}
 	return first, kind, size, nil
 }

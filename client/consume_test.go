@@ -451,7 +451,7 @@ func TestCloseLetsHandlersFinishAndCommits(t *testing.T) {
 			}
 			require.Equal(t, map[uint16]uint64{0: 1}, topic.committed["g"])
 		})
-		require.ErrorIs(t, c.Run(within(t), s, nil), ErrClosed)
+		require.ErrorIs(t, c.Run(within(t), s, ignore), ErrClosed)
 	}
 }
 
@@ -762,7 +762,7 @@ func TestRunEndsWhenReadingIsImpossible(t *testing.T) {
 	b.fill("t", 0, 1, "x")
 	c := dial(t, b, Options{})
 	for _, s := range []Source{Group("g", "none"), Queue("q", "none")} {
-		require.ErrorIs(t, c.Run(within(t), s, nil), wire.CodeTopicNotFound)
+		require.ErrorIs(t, c.Run(within(t), s, ignore), wire.CodeTopicNotFound)
 	}
 	err := c.Run(within(t), Group("g", "t"), func(context.Context, *Message) error {
 		b.remove("t")
@@ -770,11 +770,11 @@ func TestRunEndsWhenReadingIsImpossible(t *testing.T) {
 	})
 	require.ErrorIs(t, err, wire.CodeTopicDeleted)
 	for _, s := range []Source{{}, Group("", "t"), Group("g"), {Name: "g", Topics: []string{"t"}, Workers: -1}, {Name: "g", Topics: []string{"t"}, Lease: -1}} {
-		require.Error(t, c.Run(within(t), s, nil))
+		require.Error(t, c.Run(within(t), s, ignore))
 	}
 	s := Queue("q", "t")
 	s.From = BeforeEnd(3)
-	require.Error(t, c.Run(within(t), s, nil))
+	require.Error(t, c.Run(within(t), s, ignore))
 }
 
 func TestRangesAreMerged(t *testing.T) {

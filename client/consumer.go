@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -33,17 +34,17 @@ const (
 type Consumer struct {
 	f *feed
 
-	mu      sync.Mutex // guards the fields below
+	mu      sync.Mutex // guards arrived
 	arrived []delivery
-	closed  bool
 
-	wake  chan struct{} // signals that arrived or closed has changed
-	batch []delivery    // taken from arrived, owned by Next like the fields below
-	at    int           // index in batch of the next delivery
-	open  *delivery     // the delivery that is being read, or nil
-	walk  cursor
-	msg   Message
-	err   error // why the stream ended, or nil
+	closed atomic.Bool
+	wake   chan struct{} // signals that arrived or closed has changed
+	batch  []delivery    // taken from arrived, owned by Next like the fields below
+	at     int           // index in batch of the next delivery
+	open   *delivery     // the delivery that is being read, or nil
+	walk   cursor
+	msg    Message
+	err    error // why the stream ended, or nil
 }
 
 // Subscribe starts to read a topic. After a lost connection, reading continues on the next one
@@ -61,7 +62,8 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 		return nil, err
 	}
 	if len(from) == 0 {
-		return nil, noPartition(wire.OpSubscribe, s.Topic, anyPartition)
+		we := wire.Errorf(wire.CodePartitionNotFound, "Partitions is empty; leave it nil to read all")
+		return nil, &Error{Op: wire.OpSubscribe.String(), Topic: s.Topic, Partition: anyPartition, Err: we}
 	}
 	k := &Consumer{wake: make(chan struct{}, 1)}
 	k.f = c.newFeed(s.Topic, max(leastCredit, s.CreditBytes/len(from)), from, k.arrive)
@@ -93,7 +95,7 @@ func (k *Consumer) arrive(d delivery) {
 //     further call returns the same error.
 func (k *Consumer) Next(ctx context.Context) (*Message, error) {
 	for {
-		if k.open != nil {
+		if k.open != nil && !k.closed.Load() {
 			ok, err := k.walk.more()
 			if ok {
 				k.walk.take(&k.msg)
@@ -128,6 +130,9 @@ func (k *Consumer) Next(ctx context.Context) (*Message, error) {
 // take waits for the next delivery. It looks at ctx first: on a busy topic there is always one more.
 func (k *Consumer) take(ctx context.Context) (*delivery, error) {
 	for {
+		if k.err == nil && k.closed.Load() {
+			k.err = ErrClosed
+		}
 		if k.err != nil {
 			return nil, k.err
 		}
@@ -140,12 +145,8 @@ func (k *Consumer) take(ctx context.Context) (*delivery, error) {
 		}
 		k.mu.Lock()
 		k.batch, k.arrived, k.at = k.arrived, k.batch[:0], 0
-		closed := k.closed
 		k.mu.Unlock()
-		if closed {
-			k.err = ErrClosed
-		}
-		if len(k.batch) > 0 || closed {
+		if len(k.batch) > 0 {
 			continue
 		}
 		select {
@@ -175,12 +176,10 @@ func (k *Consumer) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 	}
 }
 
-// Close ends the stream. A Next that is waiting returns ErrClosed. Further calls of Close do
-// nothing.
+// Close ends the stream. A Next that is waiting returns ErrClosed, and so does every later one: messages that have
+// arrived are dropped. Further calls of Close do nothing.
 func (k *Consumer) Close() {
-	k.mu.Lock()
-	k.closed = true
-	k.mu.Unlock()
+	k.closed.Store(true)
 	k.f.close()
 	signal(k.wake)
 }

@@ -457,7 +457,7 @@ func TestALoginThatIsRefusedForGoodEndsTheClient(t *testing.T) {
 		func() error { _, err := c.Publish(within(t), &Message{Topic: "new"}); return err },
 		func() error { _, err := k.Next(within(t)); return err },
 		func() error { _, err := q.Fetch(within(t), 1); return err },
-		func() error { return c.Run(within(t), Group("g", "t"), nil) },
+		func() error { return c.Run(within(t), Group("g", "t"), ignore) },
 		func() error { _, err := c.Stats(within(t)); return err },
 	} {
 		require.ErrorIs(t, try(), wire.CodeForbidden)

@@ -197,14 +197,10 @@ func countRecords(entries []byte) int {
 
 // checkPartition refuses a number that no partition can have.
 func checkPartition(op wire.Op, topic string, partition int) error {
-	if partition < 0 || partition >= wire.MaxPartitions {
-		return noPartition(op, topic, partition)
+	if partition >= 0 && partition < wire.MaxPartitions {
+		return nil
 	}
-	return nil
-}
-
-func noPartition(op wire.Op, topic string, partition int) error {
-	we := wire.Errorf(wire.CodePartitionNotFound, "")
+	we := wire.Errorf(wire.CodePartitionNotFound, "there is no partition %d", partition)
 	return &Error{Op: op.String(), Topic: topic, Partition: partition, Err: we}
 }
 

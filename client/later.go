@@ -39,7 +39,7 @@ func (t *topic) schedule(m *Message) (it wire.ScheduleItem, err error) {
 	case m.Delay < 0 || wholeMs(m.Delay) > wire.MaxScheduleMs:
 		return it, t.invalid("a delay of %v, it must be between 0 and ten years", m.Delay)
 	case len(m.Cron) > wire.MaxCronBytes || len(m.Zone) > wire.MaxCronBytes:
-		return it, t.tooLarge("cron expression", max(len(m.Cron), len(m.Zone)), wire.MaxCronBytes)
+		return it, t.tooLarge("cron expression has", max(len(m.Cron), len(m.Zone)), wire.MaxCronBytes)
 	case m.Cron != "":
 		return wire.ScheduleItem{Kind: wire.ScheduleCron, Spec: []byte(m.Cron), Zone: []byte(m.Zone)}, nil
 	case m.Delay != 0:

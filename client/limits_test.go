@@ -79,7 +79,7 @@ func TestOptionsThatContradictEachOtherAreRefused(t *testing.T) {
 	c := dial(t, startBroker(t), Options{})
 	s := Group("g", "t", "u")
 	s.DeadLetter = "u"
-	require.ErrorContains(t, c.Run(within(t), s, nil), "DeadLetter")
+	require.ErrorContains(t, c.Run(within(t), s, ignore), "DeadLetter")
 	for _, p := range []Position{Committed(), AfterCommitted(1), BeforeCommitted(1)} {
 		_, err = c.Subscribe(within(t), Subscription{Topic: "t", From: p})
 		require.ErrorContains(t, err, "needs a group")

@@ -16,7 +16,7 @@ type ListenOptions struct {
 	// group, so that this listener gets every message.
 	Queue string
 	// Workers is how many handlers run at once. Default 1, which handles messages in the order of
-	// their arrival.
+	// their arrival. At most 65,536.
 	Workers int
 	// MaxPendingBytes bounds the messages that wait for a handler. Further ones are dropped, and
 	// ErrSlowListener is reported to Options.OnError. Default 64 MiB.
@@ -57,8 +57,11 @@ var ErrSlowListener = errors.New("client: a listener is too slow, messages were 
 // that arrived together may share memory, up to 64 messages and 32 KiB; see Message.Clone. A panic of a
 // handler is reported to Options.OnError as a *PanicError, as with Run.
 func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h func(context.Context, *Message)) (*Listener, error) {
-	if o.Workers < 0 || o.MaxPendingBytes < 0 {
-		return nil, errors.New("client: Workers and MaxPendingBytes of a listener must not be negative")
+	if h == nil {
+		return nil, errNoHandler
+	}
+	if err := o.validate(); err != nil {
+		return nil, err
 	}
 	set(&o.Workers, 1)
 	set(&o.MaxPendingBytes, defaultPendingBytes)
@@ -85,6 +88,16 @@ func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h 
 		context.AfterFunc(ctx, func() { _ = l.Close() }), context.AfterFunc(c.open, func() { _ = l.Close() }))
 	l.mu.Unlock()
 	return l, nil
+}
+
+func (o *ListenOptions) validate() error {
+	switch {
+	case o.Workers > maxWorkers:
+		return errManyWorkers
+	case o.Workers < 0 || o.MaxPendingBytes < 0:
+		return errors.New("client: Workers and MaxPendingBytes of a listener must not be negative")
+	}
+	return nil
 }
 
 func (c *Client) newListener(pattern string, o ListenOptions) *Listener {

@@ -149,7 +149,7 @@ func TestBadMessagesToSend(t *testing.T) {
 	require.ErrorIs(t, <-errs, wire.CodeInvalid)
 	_, err := c.Request(within(t), &client.Message{Subject: "a..b"})
 	require.ErrorIs(t, err, wire.CodeInvalid)
-	_, err = c.Listen(within(t), "a..b", client.ListenOptions{}, nil)
+	_, err = c.Listen(within(t), "a..b", client.ListenOptions{}, func(context.Context, *client.Message) {})
 	require.ErrorIs(t, err, wire.CodeInvalid)
 	_, err = c.Ping(within(t))
 	require.NoError(t, err, "the connection lives")
@@ -158,9 +158,9 @@ func TestBadMessagesToSend(t *testing.T) {
 func TestAListenerHasWorkersAndRoom(t *testing.T) {
 	b := servertest.Start(t, servertest.Options{})
 	c := connect(t, b, client.Options{Dialer: b.Dial})
-	_, err := c.Listen(within(t), "a", client.ListenOptions{Workers: -1}, nil)
+	_, err := c.Listen(within(t), "a", client.ListenOptions{Workers: -1}, func(context.Context, *client.Message) {})
 	require.ErrorContains(t, err, "must not be negative")
-	_, err = c.Listen(within(t), "a", client.ListenOptions{MaxPendingBytes: -1}, nil)
+	_, err = c.Listen(within(t), "a", client.ListenOptions{MaxPendingBytes: -1}, func(context.Context, *client.Message) {})
 	require.ErrorContains(t, err, "must not be negative")
 }
 
@@ -299,7 +299,7 @@ func TestCloseHandlesWhatArrived(t *testing.T) {
 	close(begin)
 	require.NoError(t, c.Close(within(t)))
 	require.EqualValues(t, 20, handled.Load())
-	_, err = c.Listen(within(t), "a", client.ListenOptions{}, nil)
+	_, err = c.Listen(within(t), "a", client.ListenOptions{}, func(context.Context, *client.Message) {})
 	require.ErrorIs(t, err, client.ErrClosed)
 }
 
@@ -408,6 +408,6 @@ func TestListenersEndWithTheirRight(t *testing.T) {
 	b.Server.SetAuth(users(t, &auth.Permissions{Subscribe: auth.Rule{Deny: []string{"a"}}}))
 	<-l.Done()
 	require.ErrorIs(t, l.Close(), wire.CodeForbidden)
-	_, err = c.Listen(within(t), "a", client.ListenOptions{}, nil)
+	_, err = c.Listen(within(t), "a", client.ListenOptions{}, func(context.Context, *client.Message) {})
 	require.ErrorIs(t, err, wire.CodeForbidden)
 }

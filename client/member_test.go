@@ -420,7 +420,7 @@ func TestAbsurdTimesAreRefused(t *testing.T) {
 	k := newCrew(t, 1, server.Options{})
 	f := func(change func(*client.Source)) {
 		t.Helper()
-		require.Error(t, k.c.Run(within(t), groupOf(change), nil))
+		require.Error(t, k.c.Run(within(t), groupOf(change), func(context.Context, *client.Message) error { return nil }))
 	}
 	f(func(s *client.Source) { s.SessionTimeout = time.Millisecond })
 	f(func(s *client.Source) { s.SessionTimeout = time.Hour })

@@ -243,17 +243,17 @@ func (t *topic) measure(m *Message) (size int, alone bool, err error) {
 	limit := info.maxMessage
 	switch {
 	case len(m.Key) > wire.MaxKeyBytes:
-		return 0, false, t.tooLarge("key", len(m.Key), wire.MaxKeyBytes)
+		return 0, false, t.tooLarge("key has", len(m.Key), wire.MaxKeyBytes)
 	case headers > wire.MaxHeaderBytes:
-		return 0, false, t.tooLarge("headers", headers, wire.MaxHeaderBytes)
+		return 0, false, t.tooLarge("headers have", headers, wire.MaxHeaderBytes)
 	case len(m.Subject) > wire.MaxSubjectBytes:
-		return 0, false, t.tooLarge("subject", len(m.Subject), wire.MaxSubjectBytes)
+		return 0, false, t.tooLarge("subject has", len(m.Subject), wire.MaxSubjectBytes)
 	case content > limit:
-		return 0, false, t.tooLarge("message", content, limit)
+		return 0, false, t.tooLarge("message has", content, limit)
 	case payload > info.maxAtomic: // what is around the content has to fit the frame, too
-		return 0, false, t.tooLarge("message", payload, info.maxAtomic)
+		return 0, false, t.tooLarge("message has", payload, info.maxAtomic)
 	case len(m.ID) > wire.MaxMessageID:
-		return 0, false, t.tooLarge("message id", len(m.ID), wire.MaxMessageID)
+		return 0, false, t.tooLarge("message id has", len(m.ID), wire.MaxMessageID)
 	case !m.Level.Valid():
 		return 0, false, t.invalid("unknown durability level %d", m.Level)
 	case m.TTL < 0 || m.TTL.Milliseconds() > wire.MaxTTLMs:
@@ -263,12 +263,15 @@ func (t *topic) measure(m *Message) (size int, alone bool, err error) {
 }
 
 func (t *topic) invalid(format string, args ...any) error {
-	we := wire.Errorf(wire.CodeInvalid, format, args...)
-	return &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
+	return t.refused(wire.CodeInvalid, format, args...)
 }
 
 func (t *topic) tooLarge(what string, is, limit int) error {
-	we := wire.Errorf(wire.CodeTooLarge, "the %s has %d bytes, the limit is %d", what, is, limit)
+	return t.refused(wire.CodeTooLarge, "the %s %d bytes, the limit is %d", what, is, limit)
+}
+
+func (t *topic) refused(code wire.Code, format string, args ...any) error {
+	we := wire.Errorf(code, format, args...)
 	return &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
 }
 

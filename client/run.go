@@ -28,11 +28,15 @@ func (c *Client) Run(ctx context.Context, s Source, h Handler) error {
 	if err := s.validate(); err != nil {
 		return err
 	}
+	h, err := s.wrap(h)
+	if err != nil {
+		return err
+	}
 	if !c.beginRun() {
 		return ErrClosed
 	}
 	defer c.runs.Done()
-	h = s.guard(h, c.report)
+	h = guard(h, c.report)
 	if s.queue {
 		return c.runQueue(ctx, s, h)
 	}

@@ -20,7 +20,7 @@ type Source struct {
 	grows  bool // Prefetch is the default, so Run raises it while that is too little
 
 	// Workers is how many handlers run at once. In a group, the messages of one partition are
-	// always handled one after the other. Default 1.
+	// always handled one after the other. Default 1, at most 65,536.
 	Workers int
 	// From is where a new group or queue starts. A queue cannot start at AfterStart, BeforeEnd or a
 	// committed offset. Default: the start.
@@ -98,6 +98,15 @@ const (
 	maxLease    = 12 * time.Hour // what a broker lowers a lease to, so it has to be extended before
 )
 
+// maxWorkers is how many handlers of one run or listener may run at once. Each has a goroutine, also while there is
+// nothing to do: so many take half a gigabyte.
+const maxWorkers = 1 << 16
+
+var (
+	errManyWorkers = fmt.Errorf("client: Workers is at most %d", maxWorkers)
+	errNoHandler   = errors.New("client: the handler is nil")
+)
+
 // fewDeliveries is up to how many MaxDeliveries the kill of a process matters to what it had leased ahead: a second one
 // makes a dead letter of a message that no handler has seen.
 const fewDeliveries = 2
@@ -116,7 +125,7 @@ func (s Source) withDefaults() Source {
 		ahead = 1
 	}
 	s.grows = s.grows || s.Prefetch == 0 && ahead > 1
-	set(&s.Prefetch, min(mostAhead, ahead*s.Workers))
+	set(&s.Prefetch, min(mostAhead, ahead*min(s.Workers, maxWorkers)))
 	s.Prefetch = min(s.Prefetch, maxPrefetch)
 	if !s.queue {
 		set(&s.BackoffMin, 100*time.Millisecond)
@@ -130,6 +139,8 @@ func (s *Source) validate() error {
 	switch {
 	case s.Name == "" || len(s.Topics) == 0:
 		return errors.New("client: a source needs a name and at least one topic")
+	case s.Workers > maxWorkers:
+		return errManyWorkers
 	case s.Workers < 0, s.MaxDeliveries < 0, s.Prefetch < 0, s.CreditBytes < 0:
 		return errors.New("client: Workers, MaxDeliveries, Prefetch and CreditBytes of a source must not be negative")
 	case s.BackoffMin < 0, s.BackoffMax < 0, s.Lease < 0, s.MaxLease < 0, s.CommitInterval < 0:
@@ -197,11 +208,24 @@ type PanicError struct {
 // Error returns the value, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
 
-// guard wraps h in the source's middleware, and turns panics into errors.
-func (s *Source) guard(h Handler, report func(error)) Handler {
-	for _, wrap := range slices.Backward(s.Middleware) {
-		h = wrap(h)
+// wrap puts the source's middleware around h.
+func (s *Source) wrap(h Handler) (Handler, error) {
+	if h == nil {
+		return nil, errNoHandler
 	}
+	for _, outer := range slices.Backward(s.Middleware) {
+		if outer == nil {
+			return nil, errors.New("client: a Middleware of a source is nil")
+		}
+		if h = outer(h); h == nil {
+			return nil, errors.New("client: a Middleware of a source returned no handler")
+		}
+	}
+	return h, nil
+}
+
+// guard turns panics of h into errors, and reports them.
+func guard(h Handler, report func(error)) Handler {
 	return func(ctx context.Context, m *Message) (err error) {
 		defer func() {
 			if v := recover(); v != nil {
