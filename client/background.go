@@ -52,27 +52,21 @@ func ahead[T any](ctx context.Context, n int, ask func(ctx context.Context, i in
 		var asking sync.WaitGroup
 		defer asking.Wait()
 		defer cancel()
-		answers := make([]answer, n)
-		came := make([]chan struct{}, n)
-		begin := func(i int) {
-			came[i] = make(chan struct{})
-			asking.Go(func() {
-				defer close(came[i])
-				answers[i].value, answers[i].err = ask(ctx, i)
-			})
-		}
-		for i := range min(n, mostAsked) {
-			begin(i)
-		}
+		answers := make([]chan answer, n)
+		asked := 0
 		for i := range n {
-			<-came[i]
-			a := answers[i]
-			answers[i] = answer{}
+			for ; asked < min(n, i+mostAsked); asked++ {
+				at, came := asked, make(chan answer, 1)
+				answers[at] = came
+				asking.Go(func() {
+					value, err := ask(ctx, at)
+					came <- answer{value, err}
+				})
+			}
+			a := <-answers[i]
+			answers[i] = nil // what it holds is garbage once it is yielded
 			if !yield(a.value, a.err) {
 				return
-			}
-			if next := i + mostAsked; next < n {
-				begin(next)
 			}
 		}
 	}
