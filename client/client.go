@@ -35,6 +35,7 @@ type Client struct {
 	mu        sync.Mutex    // guards the fields below
 	changed   chan struct{} // closed and replaced when conn or err has changed
 	err       error         // why the client has ended, or nil
+	away      error         // how the last connection ended, or the last attempt to connect
 	feeds     map[*feed]struct{}
 	queues    map[*QueueConsumer]struct{}
 	members   map[*membership]struct{}
@@ -179,6 +180,7 @@ func (c *Client) up(cn *conn) {
 func (c *Client) down(err error) {
 	c.mu.Lock()
 	c.conn.Store(nil)
+	c.away = err
 	c.changeLocked()
 	c.mu.Unlock()
 	for _, q := range c.openQueues() {
@@ -214,11 +216,14 @@ func (c *Client) redial() *conn {
 		if c.ctx.Err() != nil {
 			return nil
 		}
+		c.mu.Lock()
+		c.away = err
+		if isPermanent {
+			c.err = err
+		}
+		c.mu.Unlock()
 		c.report(err)
 		if isPermanent {
-			c.mu.Lock()
-			c.err = err
-			c.mu.Unlock()
 			return nil
 		}
 	}
@@ -263,14 +268,15 @@ func (c *Client) end() {
 	c.producer.end(err)
 }
 
-// live returns the live connection. While there is none, it waits for one.
+// live returns the live connection. While there is none, it waits for one. When ctx ends first, the error says why
+// there is none, too.
 func (c *Client) live(ctx context.Context) (*conn, error) {
 	if cn := c.conn.Load(); cn != nil {
 		return cn, nil
 	}
 	for {
 		c.mu.Lock()
-		cn, changed, err := c.conn.Load(), c.changed, c.err
+		cn, changed, err, away := c.conn.Load(), c.changed, c.err, c.away
 		c.mu.Unlock()
 		if err != nil {
 			return nil, err
@@ -281,7 +287,7 @@ func (c *Client) live(ctx context.Context) (*conn, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, fmt.Errorf("no connection (%v): %w", away, context.Cause(ctx))
 		}
 	}
 }

@@ -842,3 +842,22 @@ func TestAPublishThatWasCutEndsWithoutAReconnect(t *testing.T) {
 		require.Fail(t, "nobody is told")
 	}
 }
+
+// A deadline that ends while there is no connection says so, and why there is none.
+func TestAnErrorSaysThatThereIsNoConnection(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b, Options{})
+	b.close()
+	eventually(t, func() bool { _, up := c.Server(); return !up })
+	f := func(what string, call func(context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		err := call(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, what+": no connection (")
+	}
+	f("describe_topic t", func(ctx context.Context) error { _, err := c.Topic(ctx, "t"); return err })
+	f("send s", func(ctx context.Context) error { return c.Send(ctx, &Message{Subject: "s"}) })
+	f("listen", func(ctx context.Context) error { _, err := c.Request(ctx, &Message{Subject: "s"}); return err })
+}

@@ -112,7 +112,7 @@ func (l *Listener) start(ctx context.Context) error {
 	for {
 		cn, err := l.c.live(ctx)
 		if err != nil {
-			return err
+			return explain(err, wire.OpListen, "", anyPartition)
 		}
 		answered := make(chan error, 1)
 		l.c.mu.Lock()

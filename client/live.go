@@ -53,7 +53,7 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 	for {
 		cn, err := c.live(ctx)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, fmt.Errorf("send %s: %w", m.Subject, err)
 		}
 		if id, ok := cn.send(ctx, flags, m, header, refused); ok {
 			return cn, id, nil
@@ -62,7 +62,7 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 			return nil, 0, ErrClosed
 		}
 		if ctx.Err() != nil {
-			return nil, 0, context.Cause(ctx)
+			return nil, 0, fmt.Errorf("send %s: %w", m.Subject, context.Cause(ctx))
 		}
 		select { // the connection is dead; the client will notice
 		case <-cn.down:
