@@ -157,7 +157,7 @@ func (o *Options) validate() error {
 		return errors.New("client: ReconnectMin must not be negative, nor greater than ReconnectMax")
 	case !o.Level.Valid() || o.Codec > wire.CodecLZ4:
 		return errors.New("client: unknown durability level or codec")
-	case o.Password != "" && o.User == "":
+	case o.Password != "" && o.User == "" && o.Token == "" && o.NKey == "":
 		return errors.New("client: a password is set and no user: set User, or write rafka://user:password@host")
 	case o.Token != "" && o.User != "":
 		return errors.New("client: both a token and a user are set; set one of them")

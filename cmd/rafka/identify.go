@@ -18,7 +18,10 @@ type tlsFiles struct{ ca, cert, key string }
 
 // identify sets how the client logs in.
 func (c *cli) identify(o *client.Options) (err error) {
-	o.User, o.Password, o.Token = c.user, c.password, c.token
+	o.User, o.Token = c.user, c.token
+	if c.user != "" { // a shell may have RAFKA_PASSWORD for other commands
+		o.Password = c.password
+	}
 	if c.nkey != "" {
 		if err := identifyByNKey(o, c.nkey); err != nil {
 			return unusable(err, "--nkey names a file that holds the seed of a user's nkey: it begins with SU")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,6 +88,9 @@ func (r *reading) prepare(cmd *cobra.Command) error {
 	var err error
 	if r.between, err = client.ParseRange(r.from); err != nil {
 		return usagef(cmd, "from: %v", err)
+	}
+	if strings.Contains(r.between.String(), client.Committed().String()) {
+		return usagef(cmd, "only a group has a committed offset: rafka consume TOPIC --group GROUP goes on there")
 	}
 	if r.partition < -1 || r.partition >= wire.MaxPartitions {
 		return usagef(cmd, "partition %d does not exist", r.partition)
