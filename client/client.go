@@ -98,7 +98,8 @@ func (c *Client) Server() (s Server, up bool) {
 // When ctx ends first, the rest is dropped: publishes without an answer end with an error, and
 // Close returns the context's error. So without a broker, Close waits for one until ctx ends if
 // messages are not sent yet. A second call waits for the same; when its context ends first, that also
-// drops the rest for the first call. A handler must not call Close.
+// drops the rest for the first call. A program that ends by a signal gives Close a context of its own: one that the
+// signal has ended drops everything that is not sent. A handler must not call Close.
 //
 // When Close returns nil, the broker has received every message to a subject that was sent on the
 // current connection. An error leaves open which of them it has received. For those on a

@@ -13,7 +13,7 @@
 // A Clock that the test advances, a Disk that is slow or fails, Restart and DropConnections show what the
 // code under test does when time passes and things break.
 //
-// It keeps its data in memory unless Options.Dir is set, and stops with the test.
+// It keeps its data in memory unless Options.Server.Dir is set, and stops with the test.
 package servertest
 
 import (
