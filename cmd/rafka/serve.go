@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -87,6 +88,7 @@ func (c *cli) serve(ctx context.Context, cfg config.Config, b broker) error {
 	if b.banner || c.errTTY {
 		c.printBanner(cfg, addrs, b)
 	}
+	go runtime.GC() // so that the first connections use the memory of what starting left behind, and no new one
 	untilEnd(ctx, caught, s, cfg, logger, b.reload)
 	return stop(s, logger)
 }
