@@ -154,7 +154,8 @@ func (l *Log) readSegment(c *Chunk, at location, offset, limit uint64, maxBytes 
 	case e.NextOffset() > limit:
 		return nil
 	}
-	return l.readAt(c, v, first.pos, max(int64(maxBytes), first.end-first.pos), limit, maxBytes)
+	size := int(min(max(int64(maxBytes), first.end-first.pos), v.end-first.pos))
+	return l.readAt(c, v, first.pos, size, limit, maxBytes)
 }
 
 // lookBytes is how much is read to find an entry. Behind a mark that mostly includes the whole entry.
@@ -167,7 +168,7 @@ func (l *Log) readOn(c *Chunk, v *segmentView, offset, limit uint64, maxBytes in
 	if at == nil || at.offset != offset || at.pos >= v.end {
 		return false, nil
 	}
-	if err := l.readAt(c, v, at.pos, int64(max(maxBytes, lookBytes)), limit, maxBytes); err != nil {
+	if err := l.readAt(c, v, at.pos, readSize(v, at.pos, maxBytes), limit, maxBytes); err != nil {
 		return false, err
 	}
 	if c.Bytes > 0 {
@@ -178,16 +179,26 @@ func (l *Log) readOn(c *Chunk, v *segmentView, offset, limit uint64, maxBytes in
 	return false, nil
 }
 
+// readSize returns how many bytes a read for maxBytes of entries takes at a position.
+func readSize(v *segmentView, pos int64, maxBytes int) int {
+	return int(min(int64(max(maxBytes, lookBytes)), v.end-pos))
+}
+
 // readAt reads size bytes at a position of the segment and takes the intact entries in them.
-func (l *Log) readAt(c *Chunk, v *segmentView, pos, size int64, limit uint64, maxBytes int) error {
-	c.buffer = getBuffer(int(min(size, v.end-pos)))
+func (l *Log) readAt(c *Chunk, v *segmentView, pos int64, size int, limit uint64, maxBytes int) error {
+	c.buffer = getBuffer(size)
 	if err := readEntries(v.file, *c.buffer, pos); err != nil {
 		c.Release()
 		return err
 	}
+	l.collect(c, v, pos, limit, maxBytes)
+	return nil
+}
+
+// collect takes the intact entries in c's buffer, which holds what is at pos, and notes where they end.
+func (l *Log) collect(c *Chunk, v *segmentView, pos int64, limit uint64, maxBytes int) {
 	end := c.collectChecked(*c.buffer, l.seed, limit, maxBytes)
 	v.left.Store(&cursor{offset: c.Next, pos: pos + int64(end)})
-	return nil
 }
 
 // find returns the entry with the smallest offsets that ends behind offset: data, or a gap that

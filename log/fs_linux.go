@@ -50,6 +50,12 @@ func allocate(f *os.File, n int64) error {
 	return err
 }
 
+// ReadCached reads from the page cache.
+func (f osFile) ReadCached(b []byte, pos int64) bool {
+	n, err := unix.Preadv2(int(f.Fd()), [][]byte{b}, pos, unix.RWF_NOWAIT)
+	return err == nil && n == len(b)
+}
+
 // directFile is a file that was opened with O_DIRECT.
 type directFile struct{ osFile }
 

@@ -321,6 +321,16 @@ func (p *Partition) read(c *log.Chunk, offset uint64, maxBytes int) error {
 	return nil
 }
 
+// ReadCached is Read for entries that are no longer in memory, when they can be had without waiting for the disk. Otherwise
+// the error is log.ErrCold again.
+func (p *Partition) ReadCached(c *log.Chunk, offset uint64, maxBytes int) error {
+	if err := p.log.ReadCached(c, offset, p.Visible(), maxBytes); err != nil {
+		return err
+	}
+	p.dropExpired(c)
+	return p.countExpired(c, nil)
+}
+
 // ReadCold is Read for entries that may be on the disk only. It waits for the disk, so it must not be
 // called on an event loop.
 func (p *Partition) ReadCold(c *log.Chunk, offset uint64, maxBytes int) error {

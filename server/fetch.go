@@ -128,7 +128,7 @@ func (r *fetchRequest) serve(least int) (done bool, err error) {
 	c := &r.b.s.loop.chunk
 	defer c.Release()
 	for skips := 0; ; skips++ {
-		err = r.p.Read(c, r.offset, r.maxBytes)
+		err = r.read(c)
 		if r.passed(err) {
 			continue
 		}
@@ -150,6 +150,16 @@ func (r *fetchRequest) serve(least int) (done bool, err error) {
 	}
 	r.b.sendEntries(wire.OpFetch|wire.OpReply, r.correlation, r.p, r.offset, c)
 	return true, nil
+}
+
+// read reads from memory, or from the page cache for the only active connection: handing that to a worker and the answer
+// back costs as much as the read.
+func (r *fetchRequest) read(c *log.Chunk) error {
+	err := r.p.Read(c, r.offset, r.maxBytes)
+	if errors.Is(err, log.ErrCold) && r.b.s.loop.alone() {
+		return r.p.ReadCached(c, r.offset, r.maxBytes)
+	}
+	return err
 }
 
 // passed reports whether a read failed because retention has passed the offset while the request waited, and the

@@ -55,11 +55,11 @@ func (l *loop) noteReader(s *session) {
 	l.solo++
 }
 
-// mayWait reports whether the loop may wait for the device: the only active connection waits for one acknowledgement, and
-// no other input has arrived.
-func (l *loop) mayWait() bool {
-	return len(l.flushes) == 1 && l.pending == 1 && l.solo >= soloTurns && l.awaited != nil && !l.awaited()
-}
+// mayWait reports whether the loop may wait for the device: the only active connection waits for one acknowledgement.
+func (l *loop) mayWait() bool { return len(l.flushes) == 1 && l.pending == 1 && l.alone() }
+
+// alone reports whether one connection is the only active one, and no other input has arrived.
+func (l *loop) alone() bool { return l.solo >= soloTurns && l.awaited != nil && !l.awaited() }
 
 // flushHere runs the round for this turn's flush, unless the flusher is running one. What became durable is acknowledged
 // at the end of this turn.

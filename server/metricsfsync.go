@@ -21,11 +21,11 @@ func timeSyncs(fs log.FS, took *histogram) log.FS {
 	return syncTimer{fs, took}
 }
 
-// Open opens a file whose flushes are measured.
+// Open opens a file whose flushes are measured, if it can be written to.
 func (t syncTimer) Open(name string, write, create bool) (log.File, error) {
 	f, err := t.FS.Open(name, write, create)
-	if err != nil {
-		return nil, err
+	if err != nil || !write {
+		return f, err
 	}
 	return timedFile{f, t.took}, nil
 }
