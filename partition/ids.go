@@ -47,8 +47,8 @@ type storedID struct {
 	ms int64 // append time of its entry, in milliseconds since 1970
 }
 
-// find forgets some of the ids that are older than windowMs milliseconds and then looks for the others among those of b, which must not be
-// compressed. known is the place of the first record whose id is known. again is the first id that occurs twice
+// find forgets some of the ids that are older than windowMs milliseconds and then looks for the others among those of b,
+// which must not be compressed. known is the place of the first record whose id is known. again is the first id that occurs twice
 // within b, a view of b. At most one of the results is set. The error is a *wire.Error.
 func (s *ids) find(b *wire.Batch, nowMs, windowMs int64) (known *place, again []byte, err error) {
 	s.forget(nowMs - windowMs)
