@@ -24,8 +24,10 @@ func (s *lives) prompt(ctx context.Context, what string) (returned func()) {
 	return func() { close(done) }
 }
 
-// producer publishes, and closes its client now and then.
+// producer publishes, and closes its client now and then. It takes a new name behind a client that did not wait for its
+// messages: the broker may store those behind what the next client sends.
 func (s *lives) producer(name string, scheduled bool) {
+	who := name
 	for n := 0; s.rough.Err() == nil; {
 		c := s.dial()
 		if c == nil {
@@ -35,22 +37,24 @@ func (s *lives) producer(name string, scheduled bool) {
 			if s.rough.Err() != nil {
 				break
 			}
-			s.publishOne(c, name, n, scheduled)
+			s.publishOne(c, who, n, scheduled)
 			n++
 		}
-		s.leave(c)
+		if !s.leave(c) {
+			who = fmt.Sprint(name, ".", n)
+		}
 	}
 }
 
-// leave closes a client, sometimes without waiting for what it has to do.
-func (s *lives) leave(c *client.Client) {
+// leave closes a client, sometimes without waiting for what it has to do. It returns false when not all of that was done.
+func (s *lives) leave(c *client.Client) bool {
 	if s.roll(3) > 0 {
 		s.close(c)
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.roll(3000))*time.Microsecond)
 	defer cancel()
-	_ = c.Close(ctx)
+	return c.Close(ctx) == nil
 }
 
 func (s *lives) publishOne(c *client.Client, name string, n int, scheduled bool) {
