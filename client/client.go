@@ -288,7 +288,7 @@ func (c *Client) live(ctx context.Context) (*conn, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no connection (%v): %w", away, context.Cause(ctx))
+			return nil, fmt.Errorf("no connection (%v): %w", away, context.Cause(ctx)) //nolint:errorlint // ctx is why it ended
 		}
 	}
 }

@@ -39,7 +39,9 @@ func skipWithoutCachedReads(t *testing.T, path string) {
 	f, err := log.OS.Open(path, false, false)
 	require.NoError(t, err)
 	defer f.Close()
-	cached, ok := f.(interface{ ReadCached(b []byte, pos int64) bool })
+	cached, ok := f.(interface {
+		ReadCached(b []byte, pos int64) bool
+	})
 	if _, err := f.ReadAt(make([]byte, 1), 0); err != nil || !ok || !cached.ReadCached(make([]byte, 1), 0) {
 		t.Skip("this file system cannot be asked for what is in memory")
 	}
