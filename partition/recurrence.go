@@ -74,13 +74,15 @@ type inZone struct {
 const everyHour = 1 << 63
 
 // Next returns the next time after t. When clocks are set back, an hour comes twice. What is due at certain hours is
-// due the first time only.
+// due the first time only. When they are set forward by half an hour, cron takes the same minute of the next hour for one
+// that is due.
 func (z inZone) Next(t time.Time) time.Time {
 	next := z.Schedule.Next(t.In(z.location))
-	if s, ok := z.Schedule.(*cron.SpecSchedule); !ok || s.Hour&everyHour != 0 {
+	s, ok := z.Schedule.(*cron.SpecSchedule)
+	if !ok || s.Hour&everyHour != 0 {
 		return next
 	}
-	for !next.IsZero() && comesAgain(next) {
+	for !next.IsZero() && (s.Hour>>next.Hour()&1 == 0 || comesAgain(next)) {
 		next = z.Schedule.Next(next)
 	}
 	return next

@@ -42,7 +42,7 @@ func TestRecurringMessagesAreDueAtTheTimesTheySay(t *testing.T) {
 	var z zones
 	for _, zone := range []string{
 		"Africa/Cairo", "Asia/Beirut", "America/Santiago", "America/Havana", "Atlantic/Azores", "Antarctica/Troll",
-		"Asia/Kathmandu", "Pacific/Apia", "Europe/Berlin",
+		"Asia/Kathmandu", "Pacific/Apia", "Europe/Berlin", "Australia/Lord_Howe",
 	} {
 		location, err := z.location(zone)
 		require.NoError(t, err)
