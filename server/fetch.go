@@ -110,6 +110,10 @@ func (r *fetchRequest) retry(now time.Time) {
 	if !now.Before(r.deadline) {
 		r.minBytes = 0
 	}
+	if err := r.b.allowed(ActionConsume, r.p.Topic().Name()); err != nil { // it may have changed meanwhile
+		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+		return
+	}
 	if done, err := r.serve(r.minBytes); err != nil {
 		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
 	} else if !done {

@@ -119,9 +119,14 @@ func (b *binary) leasable(m *wire.Lease) ([]*partition.Partition, error) {
 
 // retry is called when the peer has read.
 func (r *leaseRequest) retry(now time.Time) {
-	if !r.over {
-		r.start(now)
+	if r.over {
+		return
 	}
+	if err := r.b.allowed(ActionConsume, r.parts[0].Topic().Name()); err != nil { // it may have changed meanwhile
+		r.fail(err)
+		return
+	}
+	r.start(now)
 }
 
 // start answers now, or when there are messages, or when the peer has read.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rafka-mq/rafka/auth"
 	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -152,4 +153,25 @@ func TestSubscriptionsThatEndWhileTheyWaitAreForgotten(t *testing.T) {
 		b.feed(request1(wire.OpUnsubscribe, 0, 11, wire.Unsubscribe{Subscription: 10}.Append))
 	}
 	require.LessOrEqual(t, len(b.s.proto.(*binary).fullSubs), 4)
+}
+
+// Who loses the right to read while the peer does not gets nothing any more.
+func TestRequestsOfAPeerThatDoesNotReadNeedTheRightWhenItDoes(t *testing.T) {
+	b, srv := newBench(t, Options{})
+	_, err := srv.registry.Topic("orders").Partition(0).OpenQueue("workers", 0, partition.QueuePolicy{}, b.now)
+	require.NoError(t, err)
+	b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("a"))))
+	out := stuffed(b)
+	b.feed(request1(wire.OpFetch, 0, 10, (&wire.Fetch{MaxBytes: 1}).Append))
+	lease := wire.Lease{Group: []byte("workers"), MaxMessages: 1, MaxBytes: 1}
+	b.feed(request1(wire.OpLease, 0, 11, lease.Append))
+	c := annAndBob(t)
+	c.Users[0].Permissions = &auth.Permissions{Subscribe: auth.Rule{Deny: []string{"orders"}}}
+	b.s.who, err = policy(t, c).Login(&auth.Credentials{User: "ann", Password: "pw"})
+	require.NoError(t, err)
+	out.unread = 0
+	b.l.tick(b.now)
+	b.l.endTurn(b.now)
+	require.EqualValues(t, 2, srv.metrics.failures[wire.CodeForbidden].Load())
+	require.Empty(t, b.l.stuck)
 }
