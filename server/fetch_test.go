@@ -47,12 +47,13 @@ func TestAFetchThatGoesOnReadsFromThePageCache(t *testing.T) {
 		p.send(wire.OpPing, 0, nil)
 		p.read()
 	}
-	release := occupy(t, srv)
-	fetch()
-	fetch()
-
 	l := srv.loops[0].loop
-	l.post(jobFunc(func(time.Time) { l.awaited = func() bool { return true } }))
+	others := func(wait bool) { l.post(jobFunc(func(time.Time) { l.awaited = func() bool { return wait } })) }
+	release := occupy(t, srv)
+	others(false)
+	fetch()
+	fetch()
+	others(true)
 	p.send(wire.OpFetch, 0, (&wire.Fetch{Handle: h, From: wire.Position{Kind: wire.PositionOffset, Value: next}, MaxBytes: 16 << 10}).Append)
 	p.send(wire.OpPing, 0, nil)
 	require.Equal(t, wire.OpPing|wire.OpReply, p.read().Op, "the fetch waits for a worker")
