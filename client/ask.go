@@ -31,15 +31,13 @@ func (e *ReplyError) Error() string {
 
 // inbox receives the answers to a client's requests. One subscription serves all of them.
 type inbox struct {
-	l *Listener
-
 	mu      sync.Mutex // guards the fields below
 	prefix  string
 	next    uint64
 	waiting map[string]*question // by reply subject
 
-	starting gate // guards started and l, and is held while started becomes true
-	started  bool
+	starting gate      // guards l, and is held while l starts
+	l        *Listener // nil before the first request
 }
 
 // question is a request that waits for its answer.
@@ -109,10 +107,9 @@ func (in *inbox) start(ctx context.Context, c *Client) error {
 		return err
 	}
 	defer in.starting.leave()
-	if in.started && !in.l.hasEnded() {
+	if in.l != nil && !in.l.hasEnded() {
 		return nil
 	}
-	in.started = false
 	prefix := "_INBOX." + strings.ReplaceAll(uuid.NewString(), "-", "") + "."
 	in.mu.Lock()
 	in.prefix = prefix
@@ -127,7 +124,6 @@ func (in *inbox) start(ctx context.Context, c *Client) error {
 		in.l.end(nil)
 		return err
 	}
-	in.started = true
 	return nil
 }
 

@@ -142,27 +142,17 @@ func (cn *conn) resolveLater(topic string, create bool, done func(*binding, erro
 		done(b, nil)
 		return
 	}
-	cn.ask(wire.OpResolve, createFlag(create), resolveBody(topic), func(f *frame, err error) {
+	var flags wire.Flags
+	if create {
+		flags = wire.FlagCreate
+	}
+	cn.ask(wire.OpResolve, flags, (&wire.Resolve{Topic: topic}).Append, func(f *frame, err error) {
 		if err != nil {
 			done(nil, err)
 			return
 		}
 		done(cn.bind(topic, f.Body))
 	})
-}
-
-func createFlag(create bool) wire.Flags {
-	if create {
-		return wire.FlagCreate
-	}
-	return 0
-}
-
-func resolveBody(topic string) func([]byte) []byte {
-	return func(dst []byte) []byte {
-		m := wire.Resolve{Topic: topic}
-		return m.Append(dst)
-	}
 }
 
 func (cn *conn) bound(topic string) *binding {

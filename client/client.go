@@ -312,17 +312,17 @@ func (c *Client) stalled(s Stall) {
 	}
 }
 
-// pauser spaces attempts: each pause is twice the previous one, with jitter.
+// pauser spaces attempts: each pause is twice the previous one, up to a second, with jitter.
 type pauser struct {
-	next, limit time.Duration
+	next time.Duration
 }
 
-func newPauser() pauser { return pauser{next: 5 * time.Millisecond, limit: time.Second} }
+func newPauser() pauser { return pauser{next: 5 * time.Millisecond} }
 
 // step returns the next pause.
 func (p *pauser) step() time.Duration {
 	d := jitter(p.next)
-	p.next = min(2*p.next, p.limit)
+	p.next = min(2*p.next, time.Second)
 	return d
 }
 

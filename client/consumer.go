@@ -67,8 +67,7 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 	}
 	k := &Consumer{wake: make(chan struct{}, 1)}
 	k.f = c.newFeed(s.Topic, max(leastCredit, s.CreditBytes/len(from)), from, k.arrive)
-	k.f.filter = s.Filter
-	k.f.id, k.f.known = id, id != [16]byte{}
+	k.f.filter, k.f.id = s.Filter, id
 	if err := k.f.start(); err != nil {
 		return nil, err
 	}

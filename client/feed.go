@@ -20,8 +20,7 @@ type feed struct {
 	sink   func(delivery) // takes what arrives, in order within a partition; must not block
 
 	mu    sync.Mutex // guards the fields below and those of the parts
-	id    [16]byte   // the topic's id, once known
-	known bool       // id is set
+	id    [16]byte   // the topic's id, once known; zero before
 	ended bool
 	parts []*part
 }
@@ -113,10 +112,10 @@ func (f *feed) later(cn *conn, d time.Duration, do func()) {
 func (f *feed) sameTopic(b *binding) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.known && f.id != b.ID {
+	if f.id != ([16]byte{}) && f.id != b.ID {
 		return false
 	}
-	f.id, f.known = b.ID, true
+	f.id = b.ID
 	return true
 }
 

@@ -101,7 +101,6 @@ func (r *groupRun) arrive(t *task, d delivery) {
 		}
 	case d.final:
 		r.stopLocked(d.err)
-		r.cond.Broadcast()
 	default:
 		t.arrived = append(t.arrived, d)
 		r.readyLocked(t)

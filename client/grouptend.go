@@ -288,7 +288,6 @@ func (r *groupRun) started(ctx context.Context, parts map[place]grant, s starts,
 		r.c.report(err)
 	default:
 		r.stopLocked(err)
-		r.cond.Broadcast()
 	}
 	if err != nil {
 		time.AfterFunc(r.member.every/2, r.wakeTend)
@@ -357,7 +356,7 @@ func (r *groupRun) startLocked(p place, during tenure, s starts, window int) {
 	t.done.Store(from)
 	t.ctx, t.cancel = context.WithCancelCause(r.ctx)
 	t.feed = r.c.newFeed(p.topic, window, map[int]uint64{int(p.partition): from}, func(d delivery) { r.arrive(t, d) })
-	t.feed.id, t.feed.known = s.id, true
+	t.feed.id = s.id
 	t.part = t.feed.parts[0]
 	r.tasks[p] = t
 	r.jobs.Go(func() {

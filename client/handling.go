@@ -23,13 +23,7 @@ type cancelling struct {
 	cancel context.CancelCauseFunc
 }
 
-// open returns the context that can be cancelled.
-func (h *handling) open() context.Context {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.openLocked()
-}
-
+// openLocked returns the context that can be cancelled.
 func (h *handling) openLocked() *cancelling {
 	if h.own == nil {
 		h.own = &cancelling{}
@@ -52,7 +46,11 @@ func (h *handling) opened() context.Context {
 }
 
 // Done implements context.Context.
-func (h *handling) Done() <-chan struct{} { return h.open().Done() }
+func (h *handling) Done() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.openLocked().Done()
+}
 
 // Err implements context.Context.
 func (h *handling) Err() error { return h.opened().Err() }

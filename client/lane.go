@@ -405,7 +405,7 @@ func (l *lane) againLocked(b *batch, err error) bool {
 // can only be sent again out of order. They are removed too, and returned.
 func (l *lane) removeLocked(b *batch, err error) (overtaken []*batch) {
 	at := slices.Index(l.flight, b)
-	if stored := err == nil || l.unknown(err); stored {
+	if stored := err == nil || unknown(err); stored {
 		l.pauser = newPauser()
 		for _, o := range l.flight[:at] {
 			if wasRefused(o) {
@@ -418,14 +418,12 @@ func (l *lane) removeLocked(b *batch, err error) (overtaken []*batch) {
 }
 
 // unknown reports whether a batch whose attempt ended with err may have been stored.
-func (l *lane) unknown(err error) bool {
+func unknown(err error) bool {
 	if sent, cut := lost(err); cut {
 		return sent
 	}
-	if we, ok := errors.AsType[*wire.Error](err); ok {
-		return we.Retry == wire.RetryUnknown // it may differ from the usual class of the code
-	}
-	return wire.CodeOf(err).Retry() == wire.RetryUnknown
+	we, ok := errors.AsType[*wire.Error](err)
+	return ok && we.Retry == wire.RetryUnknown
 }
 
 // requeueLocked puts the batches in flight back into the queue when all of them were refused. It
@@ -477,7 +475,7 @@ func (l *lane) explain(b *batch, err error) error {
 		return nil
 	}
 	said := explain(err, l.op, l.topic.name, int(l.partition))
-	if l.unknown(err) || b.uncertain {
+	if unknown(err) || b.uncertain {
 		return &unknownError{said}
 	}
 	return said

@@ -64,11 +64,7 @@ func (c *Client) send(ctx context.Context, m *Message, flags wire.Flags, refused
 		if ctx.Err() != nil {
 			return nil, 0, fmt.Errorf("send %s: %w", m.Subject, context.Cause(ctx))
 		}
-		select { // the connection is dead; the client will notice
-		case <-cn.down:
-		case <-ctx.Done():
-		}
-		c.awaitReplaced(ctx, cn)
+		c.awaitReplaced(ctx, cn) // it is dead
 	}
 }
 

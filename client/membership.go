@@ -203,21 +203,12 @@ func (m *membership) beat() {
 	}
 	h := wire.Heartbeat{Group: m.s.Name, Member: m.id, Revision: seen.revision, Busy: byTopic(working)}
 	m.sentLocked()
-	cn.ask(wire.OpHeartbeat, 0, h.Append, func(f *frame, err error) { m.answeredLater(cn, f, err) })
-}
-
-// answeredLater takes the answer to a heartbeat. A dead connection answers while mu is held, so
-// that answer is dropped first.
-func (m *membership) answeredLater(cn *conn, f *frame, err error) {
-	if _, cut := lost(err); cut {
-		return // the next connection joins again
-	}
-	m.answered(cn, f, err, false)
+	cn.ask(wire.OpHeartbeat, 0, h.Append, func(f *frame, err error) { m.answered(cn, f, err, false) })
 }
 
 // answered takes the answer to a join or a heartbeat.
 func (m *membership) answered(cn *conn, f *frame, err error, join bool) {
-	if _, cut := lost(err); cut {
+	if _, cut := lost(err); cut { // the next connection joins again; beat may be the caller, and holds mu
 		return
 	}
 	m.mu.Lock()

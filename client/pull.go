@@ -37,7 +37,6 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 			ran <- c.Run(ctx, s, l.handle)
 			close(ran)
 		}()
-		ended := false
 		defer func() { // deferred, because the loop's body may panic
 			cancel()
 			if l.inHand {
@@ -47,9 +46,7 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 				}
 				l.answer <- undone
 			}
-			if !ended {
-				for range ran { // wait for Run; its error is of no interest
-				}
+			for range ran { // wait for Run; its error was passed on, or is of no interest
 			}
 		}()
 		for {
@@ -62,7 +59,6 @@ func (c *Client) Messages(ctx context.Context, s Source) iter.Seq2[*Message, err
 				l.inHand = false
 				l.answer <- nil
 			case err := <-ran:
-				ended = true
 				yield(nil, err)
 				return
 			}

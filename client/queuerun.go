@@ -118,7 +118,6 @@ func (r *queueRun) take() *Message {
 			}
 			if err != nil {
 				r.stopLocked(err)
-				r.cond.Broadcast()
 				return nil
 			}
 		}

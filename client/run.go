@@ -105,7 +105,6 @@ func (cr *crew) stop(err error) {
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
 	cr.stopLocked(err)
-	cr.cond.Broadcast()
 }
 
 func (cr *crew) stopLocked(err error) {
@@ -113,6 +112,7 @@ func (cr *crew) stopLocked(err error) {
 		cr.err = err
 		cr.stopped.Store(true)
 		close(cr.quit)
+		cr.cond.Broadcast()
 	}
 }
 
