@@ -20,10 +20,8 @@ import (
 // wire.CodeDuplicate. A single message is answered as by Publish, with Receipt.Duplicate.
 func (c *Client) PublishAtomic(ctx context.Context, ms ...*Message) (Receipt, error) {
 	if len(ms) == 0 {
-		return Receipt{}, &Error{
-			Op: wire.OpPublish.String(), Partition: anyPartition,
-			Err: wire.Errorf(wire.CodeInvalid, "an atomic batch without messages"),
-		}
+		we := wire.Errorf(wire.CodeInvalid, "an atomic batch without messages")
+		return Receipt{}, explain(we, wire.OpPublish, "", anyPartition)
 	}
 	p := &c.producer
 	name := ms[0].Topic

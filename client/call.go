@@ -27,17 +27,8 @@ type call struct {
 	partition int
 }
 
-// do sends the request and returns the body of the answer, which belongs to the caller. It waits
-// for a connection, and tries again after a lost connection or when the broker asks for it.
-func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
-	buf, err := c.exchange(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	return buf.body, nil
-}
-
-// exchange is do for a caller that may put the buffer of the answer back into the pool.
+// exchange sends the request and returns the answer, which belongs to the caller. It waits for a
+// connection, and tries again after a lost connection or when the broker asks for it.
 func (c *Client) exchange(ctx context.Context, r call) (*buffer, error) {
 	bounded, cancel := c.bounded(ctx)
 	defer cancel()
@@ -70,13 +61,13 @@ func (c *Client) exchange(ctx context.Context, r call) (*buffer, error) {
 	}
 }
 
-// request is do that parses the answer, unless parse is nil. parse may keep the body.
+// request is exchange that parses the answer, unless parse is nil. parse may keep the body.
 func (c *Client) request(ctx context.Context, r call, parse func(body []byte) error) error {
-	body, err := c.do(ctx, r)
+	buf, err := c.exchange(ctx, r)
 	if err != nil || parse == nil {
 		return err
 	}
-	if err := parse(body); err != nil {
+	if err := parse(buf.body); err != nil {
 		return r.explain(fmt.Errorf("%w: %w", ErrProtocol, err))
 	}
 	return nil

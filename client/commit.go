@@ -34,14 +34,13 @@ func (c *Client) commit(ctx context.Context, group string, key commitKey, offset
 		m.Offsets = append(m.Offsets, wire.PartitionOffset{Partition: uint16(p), Offset: off})
 	}
 	slices.SortFunc(m.Offsets, func(a, b wire.PartitionOffset) int { return cmp.Compare(a.Partition, b.Partition) })
-	_, err := c.do(ctx, call{
+	return c.request(ctx, call{
 		op: wire.OpCommit, topic: key.topic, id: key.id, broker: key.broker, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m.Handle = b.Handle
 			return m.Append(dst)
 		},
-	})
-	return err
+	}, nil)
 }
 
 // Committed returns the committed offset of each partition of a topic. Partitions on which the

@@ -63,7 +63,7 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) (*Consumer, erro
 	}
 	if len(from) == 0 {
 		we := wire.Errorf(wire.CodePartitionNotFound, "Partitions is empty; leave it nil to read all")
-		return nil, &Error{Op: wire.OpSubscribe.String(), Topic: s.Topic, Partition: anyPartition, Err: we}
+		return nil, explain(we, wire.OpSubscribe, s.Topic, anyPartition)
 	}
 	k := &Consumer{wake: make(chan struct{}, 1)}
 	k.f = c.newFeed(s.Topic, max(leastCredit, s.CreditBytes/len(from)), from, k.arrive)

@@ -108,14 +108,13 @@ func (c *Client) openDeadLetters(ctx context.Context, topic string) (wire.TopicI
 	if slices.ContainsFunc(groups, func(g wire.GroupInfo) bool { return g.Topic == topic && g.Mode == "queue" }) {
 		return info, nil
 	}
-	_, err = c.do(ctx, call{
+	return info, c.request(ctx, call{
 		op: wire.OpOpenQueue, topic: topic, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m := wire.OpenQueue{Handle: b.Handle, Group: DeadLetterQueue, Start: Start().wire()}
 			return m.Append(dst)
 		},
-	})
-	return info, err
+	}, nil)
 }
 
 // deadIn walks over one partition. It returns false when the iteration is to end.

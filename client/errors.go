@@ -63,7 +63,7 @@ func (e *Error) Unwrap() error { return e.Err }
 const anyPartition = -1
 
 // explain adds the operation and where it was tried to err, which came from the broker or the
-// connection.
+// connection, or is a refusal by the client itself.
 func explain(err error, op wire.Op, topic string, partition int) error {
 	if err == nil {
 		return nil

@@ -83,7 +83,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest) (Fetched, error) {
 	}
 	if r.MinBytes < 0 || r.MaxBytes < 0 {
 		we := wire.Errorf(wire.CodeInvalid, "MinBytes and MaxBytes must not be negative")
-		return Fetched{}, &Error{Op: wire.OpFetch.String(), Topic: r.Topic, Partition: r.Partition, Err: we}
+		return Fetched{}, explain(we, wire.OpFetch, r.Topic, r.Partition)
 	}
 	if !r.Filter.Valid() {
 		return Fetched{}, badFilter(wire.OpFetch, r.Topic)
@@ -201,10 +201,10 @@ func checkPartition(op wire.Op, topic string, partition int) error {
 		return nil
 	}
 	we := wire.Errorf(wire.CodePartitionNotFound, "there is no partition %d", partition)
-	return &Error{Op: op.String(), Topic: topic, Partition: partition, Err: we}
+	return explain(we, op, topic, partition)
 }
 
 func badFilter(op wire.Op, topic string) error {
 	we := wire.Errorf(wire.CodeInvalid, "a filter has at most %d terms, each with a name and at most %d bytes", wire.MaxFilterTerms, wire.MaxFilterBytes)
-	return &Error{Op: op.String(), Topic: topic, Partition: anyPartition, Err: we}
+	return explain(we, op, topic, anyPartition)
 }

@@ -17,24 +17,21 @@ import (
 func (c *Client) Get(ctx context.Context, topic string, key []byte) (*Message, error) {
 	if len(key) > wire.MaxKeyBytes {
 		we := wire.Errorf(wire.CodeTooLarge, "a key has at most %d bytes", wire.MaxKeyBytes)
-		return nil, &Error{Op: wire.OpGet.String(), Topic: topic, Partition: anyPartition, Err: we}
+		return nil, explain(we, wire.OpGet, topic, anyPartition)
 	}
+	var e wire.Entries
 	var b *binding
 	partition := anyPartition
-	body, err := c.do(ctx, call{
+	err := c.request(ctx, call{
 		op: wire.OpGet, topic: topic, partition: anyPartition,
 		body: func(dst []byte, bd *binding) []byte {
 			b, partition = bd, keyhash.Partition(bd.Hash, key, int(bd.Partitions))
 			m := wire.Get{Handle: bd.Handle, Partition: uint16(partition), Key: key}
 			return m.Append(dst)
 		},
-	})
+	}, e.Parse)
 	if err != nil {
 		return nil, err
-	}
-	var e wire.Entries
-	if err := e.Parse(body); err != nil || e.Next == 0 {
-		return nil, fmt.Errorf("get %s: %w", topic, ErrProtocol)
 	}
 	cur := cursor{keep: true}
 	cur.reset(e.Bytes, b.seed(partition), e.Next-1)

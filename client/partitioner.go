@@ -19,7 +19,7 @@ func (t *topic) place(m *Message) (*lane, error) {
 	case m.Pinned:
 		if m.Partition < 0 || m.Partition >= len(lanes) {
 			we := wire.Errorf(wire.CodePartitionNotFound, "the number of partitions is %d", len(lanes))
-			return nil, &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: m.Partition, Err: we}
+			return nil, explain(we, wire.OpPublish, t.name, m.Partition)
 		}
 		return lanes[m.Partition], nil
 	case m.Key != nil:

@@ -256,7 +256,7 @@ func (p Position) checkGroup(op wire.Op, topic, group string) error {
 		return nil
 	}
 	we := wire.Errorf(wire.CodeInvalid, "the position %q needs a group", p)
-	return &Error{Op: op.String(), Topic: topic, Partition: anyPartition, Err: we}
+	return explain(we, op, topic, anyPartition)
 }
 
 // offset returns the offset that p means, given the broker's answer to p.wire().

@@ -272,7 +272,7 @@ func (t *topic) tooLarge(what string, is, limit int) error {
 
 func (t *topic) refused(code wire.Code, format string, args ...any) error {
 	we := wire.Errorf(code, format, args...)
-	return &Error{Op: wire.OpPublish.String(), Topic: t.name, Partition: anyPartition, Err: we}
+	return explain(we, wire.OpPublish, t.name, anyPartition)
 }
 
 // Flush sends open batches at once, and waits until every message that was published before the
@@ -316,7 +316,7 @@ func (p *producer) topic(ctx context.Context, name string) (*topic, error) {
 func (p *producer) lookup(ctx context.Context, name string) (*topic, error) {
 	if name == "" || len(name) > wire.MaxTopicName {
 		we := wire.Errorf(wire.CodeInvalid, "a topic name has 1 to %d bytes", wire.MaxTopicName)
-		return nil, &Error{Op: wire.OpPublish.String(), Topic: name, Partition: anyPartition, Err: we}
+		return nil, explain(we, wire.OpPublish, name, anyPartition)
 	}
 	bounded, cancel := p.c.bounded(ctx)
 	defer cancel()

@@ -90,7 +90,7 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 	if q.s.OrderByKey {
 		flags = wire.FlagOrderByKey
 	}
-	_, err := q.c.do(ctx, call{
+	return q.c.request(ctx, call{
 		op: wire.OpOpenQueue, flags: flags, topic: q.topic, partition: anyPartition,
 		body: func(dst []byte, b *binding) []byte {
 			m := wire.OpenQueue{
@@ -100,8 +100,7 @@ func (q *QueueConsumer) open(ctx context.Context) error {
 			}
 			return m.Append(dst)
 		},
-	})
-	return err
+	}, nil)
 }
 
 // Fetch leases up to limit messages, but at least one. It waits for the first. The caller may keep the messages, and
