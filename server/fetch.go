@@ -92,7 +92,7 @@ func (r *fetchRequest) poll(now time.Time) error {
 		}
 		done, err := r.serve(least)
 		if err != nil {
-			r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+			r.fail(err)
 		}
 		return done || err != nil
 	}
@@ -100,7 +100,7 @@ func (r *fetchRequest) poll(now time.Time) error {
 	q.last = func(time.Time) { serve(0) }
 	q.fail = func(err error) {
 		q.end()
-		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
+		r.fail(err)
 	}
 	return q.start(r.deadline, now)
 }
@@ -110,18 +110,19 @@ func (r *fetchRequest) retry(now time.Time) {
 	if !now.Before(r.deadline) {
 		r.minBytes = 0
 	}
-	if err := r.b.allowed(ActionConsume, r.p.Topic().Name()); err != nil { // it may have changed meanwhile
-		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
-		return
+	done, err := false, r.b.allowed(ActionConsume, r.p.Topic().Name()) // it may have changed meanwhile
+	if err == nil {
+		done, err = r.serve(r.minBytes)
 	}
-	if done, err := r.serve(r.minBytes); err != nil {
-		r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
-	} else if !done {
-		if err := r.poll(now); err != nil {
-			r.b.fail(wire.OpFetch, r.correlation, asWireError(err))
-		}
+	if err == nil && !done {
+		err = r.poll(now)
+	}
+	if err != nil {
+		r.fail(err)
 	}
 }
+
+func (r *fetchRequest) fail(err error) { r.b.fail(wire.OpFetch, r.correlation, asWireError(err)) }
 
 // serve answers when at least least bytes of entries are there. It reports whether the fetch is
 // answered, or is with a worker that answers it.
