@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Connection describes a client connection in /connz.
-type Connection struct {
+// connection is a client connection in /connz.
+type connection struct {
 	ID            uint64  `json:"id"`
 	Remote        string  `json:"remote"`
 	Protocol      string  `json:"protocol"` // "binary" or "text"; "" before the first byte
@@ -30,7 +30,7 @@ type Connection struct {
 // connections is the response to /connz.
 type connections struct {
 	Total       int64        `json:"total"` // open now
-	Connections []Connection `json:"connections"`
+	Connections []connection `json:"connections"`
 	Next        uint64       `json:"next,omitempty"`       // "after" of the next page; absent on the last one
 	Incomplete  bool         `json:"incomplete,omitempty"` // an event loop was too busy to answer
 }
@@ -69,7 +69,7 @@ func queryNumber(r *http.Request, name string, fallback uint64) (uint64, error) 
 // describeConnections asks every loop for its connections with ids above after.
 func (srv *Server) describeConnections(ctx context.Context, after uint64, limit int) connections {
 	var mu sync.Mutex // guards list, to which a late loop may still add
-	list := []Connection{}
+	list := []connection{}
 	srv.onLoops(ctx, func(l *loop, now time.Time) int {
 		found := l.describeSessions(after, limit, now)
 		mu.Lock()
@@ -80,7 +80,7 @@ func (srv *Server) describeConnections(ctx context.Context, after uint64, limit 
 	mu.Lock()
 	defer mu.Unlock()
 	c := connections{Total: srv.connections.Load(), Connections: slices.Clone(list), Incomplete: ctx.Err() != nil}
-	slices.SortFunc(c.Connections, func(a, b Connection) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(c.Connections, func(a, b connection) int { return cmp.Compare(a.ID, b.ID) })
 	if len(c.Connections) > limit {
 		c.Connections = c.Connections[:limit]
 		c.Next = c.Connections[limit-1].ID
@@ -90,7 +90,7 @@ func (srv *Server) describeConnections(ctx context.Context, after uint64, limit 
 
 // describeSessions returns the first sessions with ids above after: at most limit and one more, so that the caller knows
 // whether there are more.
-func (l *loop) describeSessions(after uint64, limit int, now time.Time) []Connection {
+func (l *loop) describeSessions(after uint64, limit int, now time.Time) []connection {
 	found := make([]*session, 0, len(l.sessions))
 	for s := range l.sessions {
 		if s.id > after && !s.closed {
@@ -99,15 +99,15 @@ func (l *loop) describeSessions(after uint64, limit int, now time.Time) []Connec
 	}
 	slices.SortFunc(found, func(a, b *session) int { return cmp.Compare(a.id, b.id) })
 	found = found[:min(len(found), limit+1)]
-	list := make([]Connection, len(found))
+	list := make([]connection, len(found))
 	for i, s := range found {
 		s.describe(&list[i], now)
 	}
 	return list
 }
 
-func (s *session) describe(c *Connection, now time.Time) {
-	*c = Connection{
+func (s *session) describe(c *connection, now time.Time) {
+	*c = connection{
 		ID: s.id, Remote: s.t.RemoteAddr().String(), Name: s.name, User: s.who.Name(),
 		Open: ageOf(s.opened, now), Idle: ageOf(s.lastRead, now),
 		Received: s.received, Sent: s.sent, Pending: s.t.OutboundBuffered(),
@@ -117,10 +117,10 @@ func (s *session) describe(c *Connection, now time.Time) {
 	}
 }
 
-func (b *binary) describe(c *Connection) {
+func (b *binary) describe(c *connection) {
 	c.Protocol, c.InFlight, c.Waiting, c.Subscriptions = "binary", b.held, len(b.polls), len(b.subs)
 }
 
-func (t *text) describe(c *Connection) {
+func (t *text) describe(c *connection) {
 	c.Protocol, c.InFlight, c.Subscriptions = "text", t.held, t.subs.len()
 }

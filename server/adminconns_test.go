@@ -43,16 +43,16 @@ func TestConnectionsAreDescribed(t *testing.T) {
 	require.Zero(t, all.Next)
 	require.Len(t, all.Connections, 3)
 	binary, text, none := all.Connections[0], all.Connections[1], all.Connections[2]
-	for _, c := range []*Connection{&binary, &text, &none} {
+	for _, c := range []*connection{&binary, &text, &none} {
 		require.Positive(t, c.Open)
 		require.Positive(t, c.Sent, "the greeting at least")
 		c.Open, c.Idle, c.Sent, c.Received = 0, 0, 0, min(c.Received, 1)
 	}
-	want := Connection{ID: 1, Remote: b.conn.LocalAddr().String(), Protocol: "binary", Name: "test", Received: 1, Waiting: 1, Subscriptions: 1}
+	want := connection{ID: 1, Remote: b.conn.LocalAddr().String(), Protocol: "binary", Name: "test", Received: 1, Waiting: 1, Subscriptions: 1}
 	require.Equal(t, want, binary)
-	want = Connection{ID: 2, Remote: nats.conn.LocalAddr().String(), Protocol: "text", Name: "radio", Received: 1, Subscriptions: 2}
+	want = connection{ID: 2, Remote: nats.conn.LocalAddr().String(), Protocol: "text", Name: "radio", Received: 1, Subscriptions: 2}
 	require.Equal(t, want, text)
-	require.Equal(t, Connection{ID: 3, Remote: silent.conn.LocalAddr().String()}, none)
+	require.Equal(t, connection{ID: 3, Remote: silent.conn.LocalAddr().String()}, none)
 }
 
 func TestConnectionsComeInPages(t *testing.T) {

@@ -301,8 +301,8 @@ func (b *binary) waiting() bool { return len(b.part) > 0 || !b.ready }
 // quiet sends nothing, because clients of the binary protocol ping by themselves.
 func (b *binary) quiet(idle time.Duration) bool { return idle > b.s.loop.srv.opts.IdleTimeout }
 
-// drain tells the peer to reconnect elsewhere, and answers requests that wait for records.
-func (b *binary) drain(grace time.Duration, now time.Time) {
+// drain tells the peer to reconnect elsewhere.
+func (b *binary) drain(grace time.Duration) {
 	b.notice(wire.CodeShutdown, grace, "the broker is shutting down")
 }
 

@@ -37,7 +37,6 @@ type seatKey struct{ group, member string }
 // seat is where a member is told its assignments.
 type seat struct {
 	b           *binary
-	loop        *loop
 	correlation uint32
 	topics      []string
 }
@@ -247,7 +246,7 @@ func (co *coordinator) join(b *binary, correlation uint32, j *group.Join, who *a
 	key := seatKey{j.Group, j.Member}
 	delete(co.seats, key) // it gets the answer, and no notice in addition
 	co.apply(nil)
-	co.seats[key] = &seat{b: b, loop: b.s.loop, correlation: correlation, topics: j.Topics}
+	co.seats[key] = &seat{b: b, correlation: correlation, topics: j.Topics}
 	m := co.assigned(key)
 	b.post(func(b *binary) { b.replyTo(wire.OpJoinGroup, correlation, 0, m.Append) })
 }

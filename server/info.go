@@ -27,10 +27,8 @@ type info struct {
 	Port       int      `json:"port"`
 	Headers    bool     `json:"headers"`
 	MaxPayload int      `json:"max_payload"`
-	ClientID   int32    `json:"client_id,omitempty"`
-	ClientIP   string   `json:"client_ip,omitempty"`
 	Auth       bool     `json:"auth_required,omitempty"`
-	Nonce      string   `json:"nonce,omitempty"`
+	Nonce      string   `json:"nonce,omitempty"` // beginInfo appends it, with what else differs between connections
 	TLS        bool     `json:"tls_required,omitempty"`
 	TLSVerify  bool     `json:"tls_verify,omitempty"` // a client needs a certificate
 	TLSOffered bool     `json:"tls_available,omitempty"`
@@ -113,7 +111,7 @@ func (srv *Server) newGreeting(secured *tls.Config, lame, inProcess, required bo
 	body, err := json.Marshal(info{
 		ServerID: uuid.UUID(srv.id).String(), ServerName: srv.opts.Name, Proto: 1,
 		Version: natsVersion, Build: "rafka-" + srv.opts.Version, Go: runtime.Version(),
-		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload(),
+		Host: host, Port: port, Headers: !srv.opts.NoHeaders, URLs: urls, MaxPayload: srv.maxPayload,
 		TLS: encrypted && !srv.opts.TLS.Mixed, TLSOffered: encrypted && srv.opts.TLS.Mixed,
 		TLSVerify: encrypted && secured.ClientAuth == tls.RequireAndVerifyClientCert,
 		Auth:      required, LameDuck: lame,
@@ -124,9 +122,6 @@ func (srv *Server) newGreeting(secured *tls.Config, lame, inProcess, required bo
 	body[len(body)-1] = ','
 	return body
 }
-
-// maxPayload returns the size of the largest payload of a text publish in bytes.
-func (srv *Server) maxPayload() int { return srv.payloadLimit }
 
 // appendHost appends an address without its port.
 func appendHost(dst []byte, a net.Addr) []byte {

@@ -156,7 +156,7 @@ func (b *binary) sendLive(f wire.Frame, now time.Time) error {
 				return err
 			}
 			l.srv.metrics.failed(wire.OpSend, asWireError(err).Code)
-			l.route(newMessage(m.Reply, appendStoreError(nil, topic.Name(), asWireError(err))))
+			l.route(newMessage(m.Reply, storeFailed(topic.Name(), asWireError(err))))
 			return nil
 		}
 	}
@@ -172,7 +172,7 @@ func (b *binary) sendLive(f wire.Frame, now time.Time) error {
 var headerStart, headerEnd = []byte("NATS/1.0"), []byte("\r\n\r\n")
 
 func (b *binary) checkLive(m *wire.Live) error {
-	size, limit := len(m.Header)+len(m.Payload), b.s.loop.srv.maxPayload()
+	size, limit := len(m.Header)+len(m.Payload), b.s.loop.srv.maxPayload
 	switch {
 	case !subject.Literal(m.Subject):
 		return wire.Errorf(wire.CodeInvalid, "%q is not a subject to publish to", m.Subject)

@@ -175,7 +175,7 @@ func TestQueueGroupsAcrossProtocols(t *testing.T) {
 func TestTheLargestLiveMessage(t *testing.T) {
 	const size = 8387584
 	srv := startServer(t, Options{Topics: []wire.Setting{{Key: "max_record_bytes", Value: fmt.Sprint(size)}}})
-	require.Equal(t, size, srv.maxPayload())
+	require.Equal(t, size, srv.maxPayload)
 	p, text := login(t, srv), greetText(t, srv)
 	long := strings.Repeat("s", 1900)
 	create := wire.CreateTopic{Topic: "orders", Partitions: 1, Settings: []wire.Setting{{Key: "subjects", Value: "orders.>"}}}

@@ -228,7 +228,7 @@ func (t *text) refuseStore(topic *partition.Topic, m *message, e *wire.Error) {
 	t.s.loop.srv.metrics.failed(wire.OpPublish, e.Code)
 	if len(m.Reply) > 0 {
 		t.ok()
-		t.s.loop.route(newMessage(m.Reply, appendStoreError(nil, topic.Name(), e)))
+		t.s.loop.route(newMessage(m.Reply, storeFailed(topic.Name(), e)))
 		return
 	}
 	if t.friendly() {
@@ -251,7 +251,7 @@ func (k *storedAck) acknowledged(p *partition.Partition, a ack, err error) {
 	*k.held -= a.held
 	m, l := newMessage(k.reply, nil), k.l
 	if err != nil {
-		m.Payload = appendStoreError(nil, p.Topic().Name(), asWireError(err))
+		m.Payload = storeFailed(p.Topic().Name(), asWireError(err))
 	} else {
 		l.acknowledged(a)
 		m.Payload = appendStored(nil, p, a.base, a.level, k.duplicate, k.later)
@@ -285,12 +285,12 @@ type storeError struct {
 	} `json:"error"`
 }
 
-func appendStoreError(dst []byte, topic string, e *wire.Error) []byte {
+func storeFailed(topic string, e *wire.Error) []byte {
 	var s storeError
 	s.Topic, s.Error.Code, s.Error.Name, s.Error.Message = topic, e.Code, e.Code.String(), e.Detail
 	body, err := json.Marshal(s)
 	if err != nil {
 		panic("server: error cannot be encoded: " + err.Error())
 	}
-	return append(dst, body...)
+	return body
 }

@@ -138,16 +138,16 @@ func (s *session) awaitLogin(now time.Time) {
 func (srv *Server) SetAuth(p *auth.Policy) {
 	srv.policy.Store(p)
 	srv.eachLoop(func(l *loop) {
-		l.post(jobFunc(func(now time.Time) {
+		l.post(jobFunc(func(time.Time) {
 			for s := range l.sessions {
-				s.reconsider(p, now)
+				s.reconsider(p)
 			}
 		}))
 	})
 }
 
 // reconsider applies a new policy to an open connection.
-func (s *session) reconsider(p *auth.Policy, now time.Time) {
+func (s *session) reconsider(p *auth.Policy) {
 	if s.closed || !s.admitted {
 		return
 	}
@@ -159,7 +159,7 @@ func (s *session) reconsider(p *auth.Policy, now time.Time) {
 	}
 	s.who = who
 	if s.proto != nil {
-		s.proto.reconsider(now)
+		s.proto.reconsider()
 	}
 }
 
@@ -174,7 +174,7 @@ func (s *session) expel(text string, e *wire.Error) {
 }
 
 // reconsider ends subscriptions and waiting requests for topics that the user may no longer read.
-func (b *binary) reconsider(time.Time) {
+func (b *binary) reconsider() {
 	b.reconsiderListens()
 	for _, sub := range b.subs {
 		if err := b.allowed(ActionConsume, sub.p.Topic().Name()); err != nil {
@@ -201,7 +201,7 @@ func (b *binary) reconsiderListens() {
 }
 
 // reconsider ends subscriptions that the user may no longer have.
-func (t *text) reconsider(time.Time) {
+func (t *text) reconsider() {
 	for _, sub := range t.subs.all() {
 		pattern, queue := sub.Pattern(), sub.Queue()
 		if !t.s.who.MaySubscribe([]byte(pattern), []byte(queue)) {

@@ -307,7 +307,7 @@ func (l *loop) drainSessions(grace time.Duration, now time.Time) int {
 	l.draining = true
 	for s := range l.sessions {
 		if s.proto != nil {
-			s.proto.drain(grace, now)
+			s.proto.drain(grace)
 		}
 	}
 	for _, w := range l.watches {

@@ -33,10 +33,10 @@ type Server struct {
 	metrics  metrics
 	started  time.Time
 
-	accepting    atomic.Bool                          // true between Start and Shutdown
-	lame         atomic.Bool                          // clients are told to reconnect elsewhere; see LameDuck
-	payloadLimit int                                  // of a text publish, in bytes
-	greetings    [greetKinds]atomic.Pointer[greeting] // by kind
+	accepting  atomic.Bool                          // true between Start and Shutdown
+	lame       atomic.Bool                          // clients are told to reconnect elsewhere; see LameDuck
+	maxPayload int                                  // of a publish to a subject, in bytes
+	greetings  [greetKinds]atomic.Pointer[greeting] // by kind
 
 	listener  net.Listener
 	admin     *admin
@@ -161,7 +161,7 @@ func (srv *Server) openStorage() (err error) {
 		Now: srv.opts.Now, Logger: srv.opts.Logger, MaxScheduled: srv.opts.MaxScheduled, Fired: srv.fired,
 	})
 	if err == nil {
-		srv.payloadLimit = srv.registry.Defaults().MaxRecord
+		srv.maxPayload = srv.registry.Defaults().MaxRecord
 	}
 	return err
 }

@@ -16,7 +16,7 @@ type protocol interface {
 	// ended is called once when the connection is gone.
 	ended(now time.Time)
 	// drain tells the peer that the broker is going away within grace.
-	drain(grace time.Duration, now time.Time)
+	drain(grace time.Duration)
 	// lame tells the peer to reconnect elsewhere, because the broker goes away in grace.
 	lame(grace time.Duration)
 	// unblock continues requests that waited for the peer to read. It reports whether any still wait.
@@ -27,9 +27,9 @@ type protocol interface {
 	// whether that is too long: the connection closes.
 	quiet(idle time.Duration) bool
 	// reconsider applies changed permissions.
-	reconsider(now time.Time)
+	reconsider()
 	// describe fills in the fields that only the protocol knows.
-	describe(c *Connection)
+	describe(c *connection)
 }
 
 // session is one connection. It belongs to its loop's goroutine. Its size matters for idle connections, so fields of one

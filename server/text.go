@@ -276,7 +276,7 @@ func (t *text) quiet(idle time.Duration) (over bool) {
 }
 
 // drain tells the peer that the broker is going away.
-func (t *text) drain(time.Duration, time.Time) {
+func (t *text) drain(time.Duration) {
 	switch {
 	case t.person:
 		t.fail("the broker is shutting down")

@@ -815,7 +815,7 @@ func TestTextPublishOfTheLargestPayload(t *testing.T) {
 	b := newTextBroker(t, Options{})
 	b.topic("orders", wire.Setting{Key: "subjects", Value: "orders.>"})
 	p := b.program("SUB in 1")
-	most := b.srv.maxPayload()
+	most := b.srv.maxPayload
 	header := "NATS/1.0\r\nrafka-key: alice\r\nA: b\r\nA: c\r\n\r\n"
 	f := func(offset int, publish string) {
 		t.Helper()

@@ -100,7 +100,7 @@ func (t *text) publishLine(in []byte, l *publishLine, line int, header bool, now
 	switch {
 	case !t.admitted(now):
 		return line, 0
-	case l.size > t.s.loop.srv.maxPayload():
+	case l.size > t.s.loop.srv.maxPayload:
 		t.refuse("Maximum Payload Violation")
 		return line, 0
 	case header && (t.connected && !t.headers || t.s.loop.srv.opts.NoHeaders):
