@@ -52,7 +52,7 @@ func (srv *Server) SetMaxConnections(n int) {
 	if over.Load() <= 0 {
 		return
 	}
-	srv.eachLoop(func(l *loop) { l.post(jobFunc(func(time.Time) { l.closeNewest(over) })) })
+	srv.postAll(func(l *loop, _ time.Time) { l.closeNewest(over) })
 }
 
 // SetMaxConnectionRate changes the limit of new connections per second. 0 means no limit.

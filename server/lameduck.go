@@ -17,14 +17,12 @@ func (srv *Server) LameDuck(ctx context.Context, grace, over time.Duration) {
 		_ = srv.listener.Close() // accept ends
 	}
 	srv.lame.Store(true)
-	srv.eachLoop(func(l *loop) {
-		l.post(jobFunc(func(time.Time) {
-			for s := range l.sessions {
-				if s.proto != nil {
-					s.proto.lame(grace)
-				}
+	srv.postAll(func(l *loop, _ time.Time) {
+		for s := range l.sessions {
+			if s.proto != nil {
+				s.proto.lame(grace)
 			}
-		}))
+		}
 	})
 	if !pause(ctx, grace) {
 		return

@@ -137,12 +137,10 @@ func (s *session) awaitLogin(now time.Time) {
 // subscriptions that are no longer allowed end. A nil policy allows everything.
 func (srv *Server) SetAuth(p *auth.Policy) {
 	srv.policy.Store(p)
-	srv.eachLoop(func(l *loop) {
-		l.post(jobFunc(func(time.Time) {
-			for s := range l.sessions {
-				s.reconsider(p)
-			}
-		}))
+	srv.postAll(func(l *loop, _ time.Time) {
+		for s := range l.sessions {
+			s.reconsider(p)
+		}
 	})
 }
 

@@ -141,14 +141,12 @@ func (srv *Server) SetTLS(c *tls.Config) error {
 		return fmt.Errorf("TLS cannot be turned on or off while the broker runs")
 	}
 	c = srv.storeTLS(c)
-	srv.eachLoop(func(l *loop) {
-		l.post(jobFunc(func(time.Time) {
-			for s := range l.sessions {
-				if s.tls != nil {
-					s.checkCertificate(c)
-				}
+	srv.postAll(func(l *loop, _ time.Time) {
+		for s := range l.sessions {
+			if s.tls != nil {
+				s.checkCertificate(c)
 			}
-		}))
+		}
 	})
 	return nil
 }

@@ -215,10 +215,10 @@ func (srv *Server) allLoops() []*loop {
 	return slices.AppendSeq(loops, maps.Keys(srv.streams))
 }
 
-// eachLoop calls f with every loop, including those of streams.
-func (srv *Server) eachLoop(f func(l *loop)) {
+// postAll makes f run on every loop, including those of streams.
+func (srv *Server) postAll(f func(l *loop, now time.Time)) {
 	for _, l := range srv.allLoops() {
-		f(l)
+		l.post(jobFunc(func(now time.Time) { f(l, now) }))
 	}
 }
 
@@ -236,7 +236,7 @@ func (srv *Server) sweep() {
 		case <-srv.stop:
 			return
 		case <-tick.C:
-			srv.eachLoop(func(l *loop) { l.post(jobFunc(l.sweep)) })
+			srv.postAll((*loop).sweep)
 			srv.metrics.sample(srv.opts.Now())
 		}
 	}
