@@ -147,11 +147,6 @@ func (l *lane) addAll(ms []*Message, kind batchKind, size int, w *waiter) bool {
 	return true
 }
 
-// isPlain reports whether m has nothing to store but a key and a value.
-func (m *Message) isPlain() bool {
-	return len(m.Headers) == 0 && m.ID == "" && m.Subject == "" && m.Time.IsZero()
-}
-
 // addToOpenLocked copies m into the open batch.
 func (l *lane) addToOpenLocked(m *Message) {
 	if m.isPlain() {
@@ -167,29 +162,6 @@ func (l *lane) addPlainLocked(m *Message) {
 	if l.codec == wire.CodecNone {
 		l.open.builder.SumAhead()
 	}
-}
-
-// record returns m as it is stored, with its encoded headers.
-func (m *Message) record(headers wire.Headers) wire.Record {
-	rec := wire.Record{Key: m.Key, Value: m.Value, Headers: headers}
-	if m.Subject != "" {
-		rec.Subject = []byte(m.Subject)
-	}
-	if !m.Time.IsZero() {
-		rec.Time = m.Time.UnixMilli()
-	}
-	return rec
-}
-
-// appendHeaders appends what m stores as headers.
-func (m *Message) appendHeaders(dst wire.Headers) wire.Headers {
-	if m.ID != "" {
-		dst = dst.Append(wire.HeaderID, []byte(m.ID))
-	}
-	for i := range m.Headers {
-		dst = dst.Append(m.Headers[i].Name, m.Headers[i].Value)
-	}
-	return dst
 }
 
 // farRoundTrip is the round trip from which a broker counts as distant. Below, messages that wait for the batch in flight

@@ -112,6 +112,34 @@ type Receipt struct {
 	Duplicate bool       // the broker had stored the message before, and did not store it again
 }
 
+// isPlain reports whether m has nothing to store but a key and a value.
+func (m *Message) isPlain() bool {
+	return len(m.Headers) == 0 && m.ID == "" && m.Subject == "" && m.Time.IsZero()
+}
+
+// record returns m as it is stored, with its encoded headers.
+func (m *Message) record(headers wire.Headers) wire.Record {
+	rec := wire.Record{Key: m.Key, Value: m.Value, Headers: headers}
+	if m.Subject != "" {
+		rec.Subject = []byte(m.Subject)
+	}
+	if !m.Time.IsZero() {
+		rec.Time = m.Time.UnixMilli()
+	}
+	return rec
+}
+
+// appendHeaders appends what m stores as headers.
+func (m *Message) appendHeaders(dst wire.Headers) wire.Headers {
+	if m.ID != "" {
+		dst = dst.Append(wire.HeaderID, []byte(m.ID))
+	}
+	for i := range m.Headers {
+		dst = dst.Append(m.Headers[i].Name, m.Headers[i].Value)
+	}
+	return dst
+}
+
 // fill sets the fields of m that a record holds. Key, Value and header values are views of the
 // record; header names and the subject are copies. appended, in Unix milliseconds, replaces a
 // missing time.
