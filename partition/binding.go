@@ -129,7 +129,7 @@ func (b *bindings) find(s []byte) *Topic {
 
 // Bound returns the topic that a subject belongs to, or nil when it belongs to none. It takes no lock.
 func (r *Registry) Bound(s []byte) *Topic {
-	if t := r.TopicBytes(s); t != nil && t.Config().Subjects == "" {
+	if t := (*r.byName.Load())[string(s)]; t != nil && t.Config().Subjects == "" {
 		return t
 	}
 	return r.bound.Load().find(s)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/rafka-mq/rafka/group"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
@@ -68,22 +66,6 @@ func (p *Partition) restore(blob []byte) error {
 	}
 	p.state = state
 	return nil
-}
-
-// TopicNames returns the names of the topics by their ids. blob is the snapshot of the metadata log, the one with the zero
-// identity, in a checkpoint.
-func TopicNames(blob []byte) (map[[16]byte]string, error) {
-	m, err := parseMetadata(blob)
-	if err != nil {
-		return nil, err
-	}
-	names := make(map[[16]byte]string, len(m.Topics))
-	for _, t := range m.Topics {
-		if id, err := uuid.Parse(t.ID); err == nil {
-			names[id] = t.Name
-		}
-	}
-	return names, nil
 }
 
 // replayState applies a command of a consumer, or notes the used numbers of a producer.

@@ -21,6 +21,5 @@
 // so, wait for the disk.
 //
 // Locks: Registry.mu, then Partition.mu, then the log's own lock; docs/architecture.md has the whole
-// order. A Watcher may fire under
-// Registry.mu, but under neither of the others.
+// order. A Watcher may fire under Registry.mu, but under neither of the others.
 package partition

@@ -76,6 +76,22 @@ func parseMetadata(blob []byte) (*metadata, error) {
 	return m, checkVersion(m.Version)
 }
 
+// TopicNames returns the names of the topics by their ids. blob is the snapshot of the metadata log, the one with the zero
+// identity, in a checkpoint.
+func TopicNames(blob []byte) (map[[16]byte]string, error) {
+	m, err := parseMetadata(blob)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[[16]byte]string, len(m.Topics))
+	for _, t := range m.Topics {
+		if id, err := uuid.Parse(t.ID); err == nil {
+			names[id] = t.Name
+		}
+	}
+	return names, nil
+}
+
 // checkVersion returns log.ErrVersion for a newer version of the metadata.
 func checkVersion(version int) error {
 	if version > metadataVersion {

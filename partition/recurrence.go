@@ -10,10 +10,10 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// recurrence says when a recurring message is due.
+// recurrence says when a recurring message is due: a cron schedule in a time zone.
 type recurrence struct {
-	spec, zone string
-	schedule   cron.Schedule
+	cron.Schedule
+	location *time.Location
 }
 
 // cronParser reads the five fields of cron, and names such as @hourly.
@@ -57,17 +57,11 @@ func (z *zones) newRecurrence(spec, zone string, now time.Time) (*recurrence, er
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeInvalid, "cron %q: %v", spec, err)
 	}
-	r := &recurrence{spec: spec, zone: zone, schedule: inZone{s, location}}
+	r := &recurrence{s, location}
 	if r.after(now) == 0 {
 		return nil, wire.Errorf(wire.CodeInvalid, "cron %q never comes", spec)
 	}
 	return r, nil
-}
-
-// inZone is a cron schedule in a time zone.
-type inZone struct {
-	cron.Schedule
-	location *time.Location
 }
 
 // everyHour is the bit of cron.SpecSchedule.Hour that stands for *.
@@ -76,14 +70,14 @@ const everyHour = 1 << 63
 // Next returns the next time after t. When clocks are set back, an hour comes twice. What is due at certain hours is
 // due the first time only. When they are set forward by half an hour, cron takes the same minute of the next hour for one
 // that is due.
-func (z inZone) Next(t time.Time) time.Time {
-	next := z.Schedule.Next(t.In(z.location))
-	s, ok := z.Schedule.(*cron.SpecSchedule)
+func (r *recurrence) Next(t time.Time) time.Time {
+	next := r.Schedule.Next(t.In(r.location))
+	s, ok := r.Schedule.(*cron.SpecSchedule)
 	if !ok || s.Hour&everyHour != 0 {
 		return next
 	}
 	for !next.IsZero() && (s.Hour>>next.Hour()&1 == 0 || comesAgain(next)) {
-		next = z.Schedule.Next(next)
+		next = r.Schedule.Next(next)
 	}
 	return next
 }
@@ -102,7 +96,7 @@ func comesAgain(t time.Time) bool {
 
 // after returns when the message is due next after t, in ms since 1970, or 0 for never.
 func (r *recurrence) after(t time.Time) int64 {
-	next := r.schedule.Next(t)
+	next := r.Next(t)
 	if next.IsZero() {
 		return 0
 	}

@@ -393,9 +393,6 @@ func (r *Registry) appendChange(c change) error {
 // Topic returns the topic with this name, or nil. It takes no lock.
 func (r *Registry) Topic(name string) *Topic { return (*r.byName.Load())[name] }
 
-// TopicBytes is Topic for a name in a byte slice. It does not allocate.
-func (r *Registry) TopicBytes(name []byte) *Topic { return (*r.byName.Load())[string(name)] }
-
 // Topics returns all topics in the order of their names. The slice belongs to the caller.
 func (r *Registry) Topics() []*Topic {
 	return slices.SortedFunc(maps.Values(*r.byName.Load()), func(a, b *Topic) int { return cmp.Compare(a.name, b.name) })
