@@ -44,27 +44,23 @@ type DeadLetter struct {
 func newDeadLetter(m *Message) *DeadLetter {
 	d := &DeadLetter{Message: *m}
 	for _, h := range m.Headers {
-		name, ok := strings.CutPrefix(h.Name, deadPrefix)
-		if !ok {
-			continue
-		}
 		v := string(h.Value)
-		switch name {
-		case "topic":
+		switch h.Name {
+		case wire.HeaderDeadTopic:
 			d.OriginTopic = v
-		case "partition":
+		case wire.HeaderDeadPartition:
 			d.OriginPartition, _ = strconv.Atoi(v)
-		case "offset":
+		case wire.HeaderDeadOffset:
 			d.OriginOffset, _ = strconv.ParseUint(v, 10, 64)
-		case "group":
+		case wire.HeaderDeadGroup:
 			d.Queue = v
-		case "reason":
+		case wire.HeaderDeadReason:
 			d.Reason = v
-		case "attempts":
+		case wire.HeaderDeadAttempts:
 			d.Attempts, _ = strconv.Atoi(v)
-		case "first-time":
+		case wire.HeaderDeadFirst:
 			d.First, _ = time.Parse(time.RFC3339Nano, v)
-		case "last-time":
+		case wire.HeaderDeadLast:
 			d.Last, _ = time.Parse(time.RFC3339Nano, v)
 		}
 	}

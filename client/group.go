@@ -311,13 +311,13 @@ func (r *groupRun) giveUp(t *task, reason string) bool {
 func (r *groupRun) obituary(t *task, reason string) []Header {
 	m := &t.msg
 	return []Header{
-		{"rafka-dead-topic", []byte(m.Topic)},
-		{"rafka-dead-partition", strconv.AppendInt(nil, int64(m.Partition), 10)},
-		{"rafka-dead-offset", strconv.AppendUint(nil, m.Offset, 10)},
-		{"rafka-dead-group", []byte(r.s.Name)},
-		{"rafka-dead-reason", []byte(reason[:min(len(reason), wire.MaxReasonBytes)])},
-		{"rafka-dead-attempts", strconv.AppendInt(nil, int64(m.Attempt), 10)},
-		{"rafka-dead-first-time", t.failed.UTC().AppendFormat(nil, time.RFC3339Nano)},
-		{"rafka-dead-last-time", time.Now().UTC().AppendFormat(nil, time.RFC3339Nano)},
+		{wire.HeaderDeadTopic, []byte(m.Topic)},
+		{wire.HeaderDeadPartition, strconv.AppendInt(nil, int64(m.Partition), 10)},
+		{wire.HeaderDeadOffset, strconv.AppendUint(nil, m.Offset, 10)},
+		{wire.HeaderDeadGroup, []byte(r.s.Name)},
+		{wire.HeaderDeadReason, []byte(reason[:min(len(reason), wire.MaxReasonBytes)])},
+		{wire.HeaderDeadAttempts, strconv.AppendInt(nil, int64(m.Attempt), 10)},
+		{wire.HeaderDeadFirst, t.failed.UTC().AppendFormat(nil, time.RFC3339Nano)},
+		{wire.HeaderDeadLast, time.Now().UTC().AppendFormat(nil, time.RFC3339Nano)},
 	}
 }

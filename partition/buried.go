@@ -58,7 +58,7 @@ func (b *buried) among(p *Partition, target *Topic, queue string, dead []group.D
 
 // deadOffset returns the offset that a dead letter had in its partition, and math.MaxUint64 for other records.
 func deadOffset(h wire.Headers) uint64 {
-	v, _ := h.Get(HeaderDeadOffset)
+	v, _ := h.Get(wire.HeaderDeadOffset)
 	offset, err := strconv.ParseUint(string(v), 10, 64)
 	if err != nil {
 		return math.MaxUint64

@@ -11,18 +11,6 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Headers of a dead letter. They stand in front of the record's own.
-const (
-	HeaderDeadTopic     = "rafka-dead-topic"      // where the record came from
-	HeaderDeadPartition = "rafka-dead-partition"  // decimal
-	HeaderDeadOffset    = "rafka-dead-offset"     // decimal
-	HeaderDeadGroup     = "rafka-dead-group"      // the queue that gave up
-	HeaderDeadReason    = "rafka-dead-reason"     // what the last nack, reject or expiry said
-	HeaderDeadAttempts  = "rafka-dead-attempts"   // deliveries, decimal
-	HeaderDeadFirst     = "rafka-dead-first-time" // first failure, RFC 3339
-	HeaderDeadLast      = "rafka-dead-last-time"  // last failure, RFC 3339
-)
-
 // DeadLetterTopic returns the name of the dead-letter topic of a queue whose policy names none.
 func DeadLetterTopic(topic, queue string) string { return topic + "." + queue + ".dlq" }
 
@@ -205,14 +193,14 @@ func (p *Partition) buryOne(target *Topic, queue string, d *group.Dead) error {
 // the same ones.
 func (p *Partition) deadHeaders(queue string, d *group.Dead) wire.Headers {
 	var h wire.Headers
-	h = h.Append(HeaderDeadTopic, []byte(p.topic.name))
-	h = h.Append(HeaderDeadPartition, strconv.AppendUint(nil, uint64(p.number), 10))
-	h = h.Append(HeaderDeadOffset, strconv.AppendUint(nil, d.Offset, 10))
-	h = h.Append(HeaderDeadGroup, []byte(queue))
-	h = h.Append(HeaderDeadReason, []byte(d.Reason))
-	h = h.Append(HeaderDeadAttempts, strconv.AppendUint(nil, uint64(d.Attempts), 10))
-	h = h.Append(HeaderDeadFirst, d.First.UTC().AppendFormat(nil, time.RFC3339Nano))
-	return h.Append(HeaderDeadLast, d.Last.UTC().AppendFormat(nil, time.RFC3339Nano))
+	h = h.Append(wire.HeaderDeadTopic, []byte(p.topic.name))
+	h = h.Append(wire.HeaderDeadPartition, strconv.AppendUint(nil, uint64(p.number), 10))
+	h = h.Append(wire.HeaderDeadOffset, strconv.AppendUint(nil, d.Offset, 10))
+	h = h.Append(wire.HeaderDeadGroup, []byte(queue))
+	h = h.Append(wire.HeaderDeadReason, []byte(d.Reason))
+	h = h.Append(wire.HeaderDeadAttempts, strconv.AppendUint(nil, uint64(d.Attempts), 10))
+	h = h.Append(wire.HeaderDeadFirst, d.First.UTC().AppendFormat(nil, time.RFC3339Nano))
+	return h.Append(wire.HeaderDeadLast, d.Last.UTC().AppendFormat(nil, time.RFC3339Nano))
 }
 
 // markBuried logs that dead letters are in their topic, which makes them done.

@@ -77,9 +77,9 @@ func TestTheLargestDeadLetterIsBuried(t *testing.T) {
 	got := records(t, n.Topic("dead").Partition(0), 0)
 	require.Len(t, got, 1)
 	require.Equal(t, wire.MaxRecordBytes-220, len(got[0].Value))
-	name, _ := got[0].Headers.Get(HeaderDeadTopic)
+	name, _ := got[0].Headers.Get(wire.HeaderDeadTopic)
 	require.Equal(t, long, string(name))
-	reason, _ := got[0].Headers.Get(HeaderDeadReason)
+	reason, _ := got[0].Headers.Get(wire.HeaderDeadReason)
 	require.Equal(t, strings.Repeat("r", wire.MaxReasonBytes), string(reason))
 	own, _ := got[0].Headers.Get("h")
 	require.Len(t, own, 200)
@@ -128,7 +128,7 @@ func TestADeadLetterWithTooManyHeadersLosesItsOwn(t *testing.T) {
 	require.Equal(t, "v", string(got[0].Value))
 	_, ok := got[0].Headers.Get("h")
 	require.False(t, ok)
-	name, _ := got[0].Headers.Get(HeaderDeadTopic)
+	name, _ := got[0].Headers.Get(wire.HeaderDeadTopic)
 	require.Equal(t, "jobs", string(name))
 }
 

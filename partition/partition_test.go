@@ -400,14 +400,14 @@ func TestDeadLettersGoToTheirTopicWithTheReason(t *testing.T) {
 		require.True(t, ok, name)
 		return string(v)
 	}
-	require.Equal(t, "no such user", header(got[0], HeaderDeadReason))
-	require.Equal(t, "jobs", header(got[0], HeaderDeadTopic))
-	require.Equal(t, "1", header(got[0], HeaderDeadOffset))
-	require.Equal(t, "0", header(got[0], HeaderDeadPartition))
-	require.Equal(t, "workers", header(got[0], HeaderDeadGroup))
-	require.Equal(t, "smtp timeout", header(got[1], HeaderDeadReason))
-	require.Equal(t, "1", header(got[1], HeaderDeadAttempts))
-	for _, name := range []string{HeaderDeadFirst, HeaderDeadLast} {
+	require.Equal(t, "no such user", header(got[0], wire.HeaderDeadReason))
+	require.Equal(t, "jobs", header(got[0], wire.HeaderDeadTopic))
+	require.Equal(t, "1", header(got[0], wire.HeaderDeadOffset))
+	require.Equal(t, "0", header(got[0], wire.HeaderDeadPartition))
+	require.Equal(t, "workers", header(got[0], wire.HeaderDeadGroup))
+	require.Equal(t, "smtp timeout", header(got[1], wire.HeaderDeadReason))
+	require.Equal(t, "1", header(got[1], wire.HeaderDeadAttempts))
+	for _, name := range []string{wire.HeaderDeadFirst, wire.HeaderDeadLast} {
 		_, err = time.Parse(time.RFC3339Nano, header(got[1], name))
 		require.NoError(t, err)
 	}

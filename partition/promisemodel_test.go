@@ -261,8 +261,8 @@ func (m *promiseModel) dead() map[string]string {
 	}
 	for _, p := range t.Partitions() {
 		for r := range m.all(p) {
-			part, _ := r.Headers.Get(HeaderDeadPartition)
-			offset, _ := r.Headers.Get(HeaderDeadOffset)
+			part, _ := r.Headers.Get(wire.HeaderDeadPartition)
+			offset, _ := r.Headers.Get(wire.HeaderDeadOffset)
 			from := string(part) + "@" + string(offset)
 			require.Empty(m.t, found[from], "%s is buried twice", from)
 			found[from] = string(r.Value)

@@ -79,6 +79,18 @@ const (
 	HeaderNATSID = "Nats-Msg-Id"
 )
 
+// Headers of a dead letter. They stand in front of the record's own.
+const (
+	HeaderDeadTopic     = "rafka-dead-topic"      // where the record came from
+	HeaderDeadPartition = "rafka-dead-partition"  // decimal
+	HeaderDeadOffset    = "rafka-dead-offset"     // decimal
+	HeaderDeadGroup     = "rafka-dead-group"      // the queue or group that gave up
+	HeaderDeadReason    = "rafka-dead-reason"     // what the last failure said
+	HeaderDeadAttempts  = "rafka-dead-attempts"   // deliveries, decimal
+	HeaderDeadFirst     = "rafka-dead-first-time" // first failure, RFC 3339
+	HeaderDeadLast      = "rafka-dead-last-time"  // last failure, RFC 3339
+)
+
 // ID returns the message id in h as a view, or nil when there is none. Names are compared without case.
 func (h Headers) ID() []byte {
 	for n, v := range h.All() {
