@@ -95,9 +95,6 @@ func (c *cli) outputAsked(args []string) string {
 	return known
 }
 
-// defaultServer is where commands look for the broker, and where it listens by default.
-const defaultServer = "127.0.0.1:4222"
-
 const rootHelp = `Rafka is a message broker: partitioned, durable logs that are read in order by groups or
 one message at a time by queues.
 
@@ -182,7 +179,7 @@ func plainFlags(cmd *cobra.Command) {
 }
 
 func (c *cli) globalFlags(fs *pflag.FlagSet) {
-	fs.StringVarP(&c.server, "server", "s", defaultServer, "broker: host:port or rafka://host:port; separate several with commas")
+	fs.StringVarP(&c.server, "server", "s", client.DefaultAddr, "broker: host:port or rafka://host:port; separate several with commas")
 	fs.StringVarP(&c.output, "output", "o", "table", "output format: table, json or jsonl")
 	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for an answer of the broker")
 	fs.StringVar(&c.user, "user", "", "user to log in as")

@@ -19,6 +19,16 @@ const consumeExample = `  rafka consume orders --group audit                    
   rafka consume orders --queue mailer -n 1 -o raw       take one message
   rafka consume orders --group audit --exit-on-end      everything there is, then end`
 
+const consumeHelp = `Read messages and mark them as done: a group commits its offset, a queue acknowledges each message.
+Without --exec a message is done when it is printed.
+
+With --exec, sh runs the command for every message, with the value on stdin and RAFKA_TOPIC,
+RAFKA_PARTITION, RAFKA_OFFSET, RAFKA_KEY and RAFKA_ATTEMPT in the environment. Exit code 0 means that
+the message is done, and 75 that it is to be tried again later. Any other exit code is a failure: a
+queue counts it, and gives the message up after its maximum of deliveries; a group tries the same
+message again. The output of the command is printed unchanged, so cat prints values without a line
+end between them. Without --exec, -o raw prints one value on each line.`
+
 // consumption holds the flags of rafka consume.
 type consumption struct {
 	topic     string
@@ -43,17 +53,9 @@ type consumption struct {
 func (c *cli) consumeCommand() *cobra.Command {
 	var o consumption
 	cmd := &cobra.Command{
-		Use:   "consume TOPIC (--group GROUP | --queue QUEUE)",
-		Short: "read as a group (in order) or as a queue (message by message)",
-		Long: `Read messages and mark them as done: a group commits its offset, a queue acknowledges each message.
-Without --exec a message is done when it is printed.
-
-With --exec, sh runs the command for every message, with the value on stdin and RAFKA_TOPIC,
-RAFKA_PARTITION, RAFKA_OFFSET, RAFKA_KEY and RAFKA_ATTEMPT in the environment. Exit code 0 means that
-the message is done, and 75 that it is to be tried again later. Any other exit code is a failure: a
-queue counts it, and gives the message up after its maximum of deliveries; a group tries the same
-message again. The output of the command is printed unchanged, so cat prints values without a line
-end between them. Without --exec, -o raw prints one value on each line.`,
+		Use:               "consume TOPIC (--group GROUP | --queue QUEUE)",
+		Short:             "read as a group (in order) or as a queue (message by message)",
+		Long:              consumeHelp,
 		Example:           consumeExample,
 		Args:              exactly(1, "TOPIC"),
 		Annotations:       map[string]string{"raw": "yes"},
@@ -287,12 +289,7 @@ func startOffsets(ctx context.Context, cl *client.Client, o *consumption, from c
 	if err != nil {
 		return nil, err
 	}
-	var mine []int
-	for p, state := range info.Partitions {
-		if state.Status != wire.StatusForeign {
-			mine = append(mine, p)
-		}
-	}
+	mine := owned(info)
 	replies, err := cl.OffsetsOf(ctx, o.topic, mine, from)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rafka-mq/rafka/client"
 	"github.com/rafka-mq/rafka/config"
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/server"
@@ -139,7 +140,7 @@ func (c *cli) printBanner(cfg config.Config, addrs []string, b broker) {
 		c.sayf("  metrics  http://%s/metrics", addrs[1])
 	}
 	rafka := "rafka"
-	if addrs[0] != defaultServer {
+	if addrs[0] != client.DefaultAddr {
 		rafka += " -s " + addrs[0]
 	}
 	for _, tip := range b.tips {

@@ -218,16 +218,21 @@ func ownedPartitions(ctx context.Context, cl *client.Client, r *reading) ([]int,
 	if err != nil {
 		return nil, err
 	}
-	var owned []int
-	for p, state := range info.Partitions {
-		if state.Status != wire.StatusForeign {
-			owned = append(owned, p)
-		}
-	}
-	if len(owned) == len(info.Partitions) {
+	mine := owned(info)
+	if len(mine) == len(info.Partitions) {
 		return nil, nil
 	}
-	return owned, nil
+	return mine, nil
+}
+
+// owned returns the partitions of a topic that this broker owns.
+func owned(info wire.TopicInfo) (mine []int) {
+	for p, state := range info.Partitions {
+		if state.Status != wire.StatusForeign {
+			mine = append(mine, p)
+		}
+	}
+	return mine
 }
 
 // readToEnd reads every partition from the start of the range to its end, or to what is visible now. What is read first
