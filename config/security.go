@@ -107,6 +107,6 @@ func (t *TLS) First() (first bool, fallback time.Duration) {
 	case "auto":
 		return true, autoFallback
 	}
-	fallback, _ = ParseDuration(t.HandshakeFirst) // Set has checked it
+	fallback, _ = parseDuration(t.HandshakeFirst) // Set has checked it
 	return true, fallback
 }

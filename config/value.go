@@ -170,7 +170,7 @@ type size struct {
 }
 
 func (v size) Set(s string) error {
-	n, err := ParseSize(s)
+	n, err := parseSize(s)
 	if err != nil {
 		return err
 	}
@@ -196,8 +196,8 @@ func (v size) String() string {
 
 func (v size) Type() string { return "size" }
 
-// ParseSize returns the bytes of "512", "64KiB", "10MB" or "1.5GiB".
-func ParseSize(s string) (int64, error) {
+// parseSize returns the bytes of "512", "64KiB", "10MB" or "1.5GiB".
+func parseSize(s string) (int64, error) {
 	n, err := humanize.ParseBytes(s)
 	if err != nil || n > maxSize {
 		return 0, fmt.Errorf("%q is not a size such as 64KiB or 10GiB", s)
@@ -208,7 +208,7 @@ func ParseSize(s string) (int64, error) {
 type duration struct{ p *time.Duration }
 
 func (v duration) Set(s string) error {
-	d, err := ParseDuration(s)
+	d, err := parseDuration(s)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (v duration) Type() string   { return "duration" }
 type period struct{ p *time.Duration }
 
 func (v period) Set(s string) error {
-	d, err := ParseDuration(s)
+	d, err := parseDuration(s)
 	if err == nil && d == 0 {
 		err = errors.New("0 would close every connection")
 	}
@@ -259,7 +259,7 @@ type first struct{ p *string }
 
 func (v first) Set(s string) error {
 	if s != "true" && s != "false" && s != "auto" {
-		if d, err := ParseDuration(s); err != nil || d <= 0 {
+		if d, err := parseDuration(s); err != nil || d <= 0 {
 			return fmt.Errorf("%q is not true, false, auto or a duration", s)
 		}
 	}
@@ -275,8 +275,8 @@ const maxDays = 106_751
 
 var errDuration = errors.New("not a duration such as 90s, 12h or 7d")
 
-// ParseDuration returns the duration of "90s", "1h30m", "7d" or "0". It refuses negative ones.
-func ParseDuration(s string) (time.Duration, error) {
+// parseDuration returns the duration of "90s", "1h30m", "7d" or "0". It refuses negative ones.
+func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 32)
 		if err != nil || n > maxDays {
