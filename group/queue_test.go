@@ -154,6 +154,18 @@ func TestDelaysAndLeasesAreBounded(t *testing.T) {
 	require.True(t, due.Equal(t0.Add(MaxDelay)))
 }
 
+// A moment has more digits than the milliseconds in which the end of a delay is kept.
+func TestADelayIsNotShortened(t *testing.T) {
+	s, q := openQueue(t, Policy{})
+	now := t0.Add(900 * time.Microsecond)
+	q.Lease(nil, 1, 1, 0, 1, now)
+	apply(t, s, 0)(q.PlanNack(nil, settle(0, 1, 1), 5*time.Millisecond, "", now))
+	require.Empty(t, q.Lease(nil, 1, 1, 0, 1, now.Add(5*time.Millisecond-time.Microsecond)))
+	require.NotEmpty(t, q.Lease(nil, 1, 1, 0, 1, now.Add(6*time.Millisecond)))
+	apply(t, s, 0)(q.PlanNack(nil, settle(0, 1, 2), 0, "", now))
+	require.NotEmpty(t, q.Lease(nil, 1, 1, 0, 1, now), "without a delay it is deliverable at once")
+}
+
 func TestRejectIsADeadLetterAtOnce(t *testing.T) {
 	s, q := openQueue(t, Policy{})
 	q.Lease(nil, 3, 3, 0, 1, t0)

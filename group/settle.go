@@ -37,8 +37,10 @@ func (q *Queue) PlanNack(
 ) (cmd []byte, lost int) {
 	w := q.failWriter(dst, reason, now)
 	wait := uint64(0)
-	if delay >= 0 {
-		wait = 1 + uint64(wholeMs(delay, 0, MaxDelay).Milliseconds())
+	if delay > 0 {
+		wait = 1 + uint64(after(now, min(delay, MaxDelay))-ms(now))
+	} else if delay == 0 {
+		wait = 1
 	}
 	lost = q.held(s, func(r run) uint64 { return q.retry(&w, r, wait) })
 	return w.finish(), lost
