@@ -382,6 +382,7 @@ func TestWhatAMemberMayNotSay(t *testing.T) {
 		require.Empty(t, b.c.Groups(""))
 	}
 	long := string(make([]byte, MaxName+1))
+	f(func(j *Join) { j.Topics = slices.Repeat(j.Topics, MaxTopics+1) })
 	f(func(j *Join) { j.Group = "" })
 	f(func(j *Join) { j.Group = long })
 	f(func(j *Join) { j.Member = "" })

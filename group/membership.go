@@ -90,13 +90,14 @@ func (j Join) normal() (Join, error) {
 	if j.Handover == 0 {
 		j.Handover = DefaultHandover
 	}
+	named := len(j.Topics)
 	j.Topics = slices.Clone(j.Topics)
 	slices.Sort(j.Topics)
 	j.Topics = slices.Compact(j.Topics)
 	switch {
 	case j.Group == "" || len(j.Group) > MaxName || j.Member == "" || len(j.Member) > MaxName || len(j.Instance) > MaxName:
 		return j, ErrMember
-	case len(j.Topics) == 0 || len(j.Topics) > MaxTopics:
+	case named == 0 || named > MaxTopics:
 		return j, ErrMember
 	case j.Session < MinSession || j.Session > MaxSession || j.Handover < 0 || j.Handover > MaxHandover:
 		return j, ErrMember
