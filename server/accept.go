@@ -1,14 +1,12 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -47,12 +45,9 @@ func (srv *Server) SetMaxConnections(n int) {
 			"connections", n, "files", files, "reserved", fdReserve)
 	}
 	srv.maxConns.Store(limit)
-	over := new(atomic.Int64)
-	over.Store(srv.connections.Load() - limit)
-	if over.Load() <= 0 {
-		return
+	if over := srv.connections.Load() - limit; over > 0 {
+		srv.closeNewest(int(over))
 	}
-	srv.postAll(func(l *loop, _ time.Time) { l.closeNewest(over) })
 }
 
 // SetMaxConnectionRate changes the limit of new connections per second. 0 means no limit.
@@ -64,18 +59,38 @@ func (srv *Server) SetMaxConnectionRate(n int) {
 	srv.arrivals.Store(rate.NewLimiter(rate.Limit(n), n))
 }
 
-// closeNewest closes sessions of the loop, the newest first, until over, which the loops share, is used up.
-func (l *loop) closeNewest(over *atomic.Int64) {
-	sessions := slices.SortedFunc(maps.Keys(l.sessions), func(a, b *session) int { return cmp.Compare(b.id, a.id) })
-	for _, s := range sessions {
-		if s.closed {
-			continue
+// closeNewest closes the n newest connections, without those of event loops that are too busy to answer.
+func (srv *Server) closeNewest(n int) {
+	ctx, cancel := context.WithTimeout(context.Background(), connWait)
+	defer cancel()
+	var mu sync.Mutex // guards ids, to which a late loop may still add
+	var ids []uint64
+	srv.onLoops(ctx, func(l *loop, _ time.Time) int {
+		mu.Lock()
+		defer mu.Unlock()
+		for s := range l.sessions {
+			if !s.closed {
+				ids = append(ids, s.id)
+			}
 		}
-		if over.Add(-1) < 0 {
-			return
+		return 0
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(ids)
+	if len(ids) > 0 {
+		from := ids[max(0, len(ids)-n)]
+		srv.postAll(func(l *loop, _ time.Time) { l.closeFrom(from) })
+	}
+}
+
+// closeFrom closes the loop's sessions with ids from one on.
+func (l *loop) closeFrom(id uint64) {
+	for s := range l.sessions {
+		if s.id >= id && !s.closed {
+			l.srv.metrics.refused.Add(1)
+			s.expel(errTooManyConns, wire.Errorf(wire.CodeLimit, errTooManyConns))
 		}
-		l.srv.metrics.refused.Add(1)
-		s.expel(errTooManyConns, wire.Errorf(wire.CodeLimit, errTooManyConns))
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // A connection that comes too soon is told, and may come again later. Those who are in do not notice.
@@ -55,6 +57,26 @@ func TestSetMaxConnections(t *testing.T) {
 	srv.SetMaxConnections(0)
 	require.Eventually(t, nc.IsConnected, waitLimit, time.Millisecond)
 	require.NoError(t, nc.Flush())
+}
+
+// Of the connections of all event loops, the newest are closed.
+func TestALowerLimitClosesTheNewestOfAllLoops(t *testing.T) {
+	srv := startServer(t, Options{Loops: 2})
+	peers := make([]*peer, 8)
+	for i := range peers {
+		peers[i] = login(t, srv)
+	}
+	srv.SetMaxConnections(len(peers) / 2)
+	for i, p := range peers {
+		if i < len(peers)/2 {
+			p.ping()
+			continue
+		}
+		f := p.read()
+		require.Equal(t, wire.OpNotice, f.Op)
+		_, err := p.tryRead()
+		require.Error(t, err)
+	}
 }
 
 // A loop that has stopped never answers, so a connection that comes during a stop is not given to one: the stop would
