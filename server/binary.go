@@ -2,6 +2,8 @@ package server
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rafka-mq/rafka/partition"
@@ -361,9 +363,7 @@ func (b *binary) ended(now time.Time) {
 	for q := range b.polls {
 		q.end()
 	}
-	for _, sub := range b.listens {
-		b.dropListen(sub)
-	}
+	b.s.loop.forget(slices.Collect(maps.Values(b.listens)), func(time.Time) {}, now)
 	for key := range b.leases {
 		key.p.ReturnLeases(key.group, b.s.id, now)
 	}

@@ -20,6 +20,7 @@ type text struct {
 	person       bool // a verb for people was used
 	async        bool // the peer accepts INFO at any time
 	informed     bool // it was told the outcome of its login
+	dropping     bool // all subscriptions are being removed: none of them gets a message
 
 	part []byte // the start of a command whose rest has not arrived
 	need int    // size of part at which the command can be tried again; 0 for a complete line
@@ -289,8 +290,9 @@ func (t *text) drain(time.Duration) {
 // forgetAtOnce is how many subscriptions forget removes in one turn.
 const forgetAtOnce = 1000
 
-// forget removes the subscriptions of a session that is gone, in as many turns as necessary.
-func (l *loop) forget(subs []*liveSub) {
+// forget removes the subscriptions of a session that is gone or starts again, in as many turns as necessary, and then
+// calls then.
+func (l *loop) forget(subs []*liveSub, then func(time.Time), now time.Time) {
 	for len(subs) > 0 {
 		some := subs[:min(len(subs), forgetAtOnce)]
 		for _, sub := range some {
@@ -298,10 +300,11 @@ func (l *loop) forget(subs []*liveSub) {
 		}
 		l.srv.metrics.subscriptions.Add(-int64(len(some)))
 		subs = subs[len(some):]
-		if len(subs) > 0 && l.later(jobFunc(func(time.Time) { l.forget(subs) })) {
+		if len(subs) > 0 && l.later(jobFunc(func(now time.Time) { l.forget(subs, then, now) })) {
 			return
 		}
 	}
+	then(now)
 }
 
 // unblock has nothing to do: a text session's output is bounded by closing it.
@@ -309,7 +312,7 @@ func (t *text) unblock(time.Time) bool { return false }
 
 // ended releases what the connection held.
 func (t *text) ended(now time.Time) {
-	t.s.loop.forget(t.subs.all())
+	t.s.loop.forget(t.subs.all(), func(time.Time) {}, now)
 	t.subs = sids{}
 	for key := range t.queues {
 		key.p.ReturnLeases(key.group, t.s.id, now)

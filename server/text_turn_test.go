@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // Who sends much at once has its turn, then others have theirs, then it goes on. Nothing is lost or
@@ -215,4 +217,45 @@ func TestManySubscriptionsEndInSteps(t *testing.T) {
 	l.finish(b.now())
 	require.Zero(t, b.srv.live.Len())
 	require.Zero(t, b.srv.metrics.subscriptions.Load())
+}
+
+// So does one of the binary protocol.
+func TestManyListensEndInSteps(t *testing.T) {
+	b, srv := newBench(t, Options{})
+	const n = 2*forgetAtOnce + 1
+	for i := range uint32(n) {
+		b.feed(request1(wire.OpListen, 0, i, wire.Listen{Pattern: "a"}.Append))
+	}
+	require.Equal(t, n, srv.live.Len())
+	b.l.sessionEnded(b.s, b.now)
+	require.Equal(t, n-forgetAtOnce, srv.live.Len())
+	b.l.finish(b.now)
+	require.Zero(t, srv.live.Len())
+	require.Zero(t, srv.subBytes.Load())
+	require.Zero(t, srv.metrics.subscriptions.Load())
+}
+
+// A second CONNECT ends all subscriptions, in steps. What was sent behind it waits, and no subscription gets a message
+// meanwhile.
+func TestManySubscriptionsStartAgainInSteps(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	p := b.program()
+	b.program() // on the other loop
+	other := b.program()
+	require.Same(t, p.s.loop, other.s.loop)
+	const n = 5*forgetAtOnce + 1
+	for i := range n {
+		p.s.receive(fmt.Appendf(nil, "SUB a %d\r\n", i), b.now())
+	}
+	p.s.receive([]byte("CONNECT {\"verbose\":true}\r\nSUB b 1\r\n"), b.now())
+	require.Equal(t, n-forgetAtOnce, b.srv.live.Len())
+	require.Zero(t, b.srv.subBytes.Load())
+	other.feed("PUB a 0\r\n\r\n")
+	require.Empty(t, p.take())
+	require.Greater(t, b.srv.live.Len(), forgetAtOnce)
+	require.Equal(t, "+OK\r\n", p.line())
+	require.Equal(t, "+OK\r\n", p.line())
+	require.Equal(t, 1, b.srv.live.Len())
+	require.EqualValues(t, 1, b.srv.metrics.subscriptions.Load())
+	require.EqualValues(t, 1, p.s.listens)
 }

@@ -8,7 +8,7 @@ import (
 // deliver sends a message to one of the session's subscriptions. It reports whether the subscription took it.
 func (t *text) deliver(sub *liveSub, m *message) bool {
 	v := &sub.Value
-	if t.s.closed || sub.Gone() {
+	if t.s.closed || t.dropping || sub.Gone() {
 		return false
 	}
 	if t.s.who != nil && !t.s.mayReceive(sub, m) {

@@ -175,30 +175,33 @@ func (t *text) connect(args []byte, now time.Time) {
 		t.refuse(errAuth)
 		return
 	}
-	if t.connected {
-		t.dropSubscriptions() // the session starts again
+	t.pause()
+	if t.connected { // the session starts again
+		t.dropSubscriptions(func(now time.Time) { t.start(&o, now) }, now)
+		return
 	}
+	t.start(&o, now)
+}
+
+// start logs in a peer whose CONNECT has the options o.
+func (t *text) start(o *connectOptions, now time.Time) {
 	credentials := o.credentials()
 	if t.connected && credentials.Empty() { // the user stays the same
-		t.welcome(&o)
+		t.welcome(o, now)
 		return
 	}
 	before, again := t.s.who.Name(), t.s.admitted
-	t.pause()
 	t.s.logIn(credentials, func(err error, now time.Time) {
 		switch {
 		case errors.Is(err, errLoginWaits):
 			t.refuse(errAuthTimeout)
-			return
 		case err != nil:
 			t.refuse(errAuth)
-			return
+		case again && t.s.who.Name() != before: // the subscriptions were another user's
+			t.dropSubscriptions(func(now time.Time) { t.welcome(o, now) }, now)
+		default:
+			t.welcome(o, now)
 		}
-		if again && t.s.who.Name() != before {
-			t.dropSubscriptions() // they were another user's
-		}
-		t.welcome(&o)
-		t.resume(now)
 	}, now)
 }
 
@@ -214,14 +217,15 @@ func (t *text) connectOptions() connectOptions {
 	return o
 }
 
-// welcome applies the options of a peer that has logged in.
-func (t *text) welcome(o *connectOptions) {
+// welcome applies the options of a peer that has logged in, and runs what it sent behind its CONNECT.
+func (t *text) welcome(o *connectOptions, now time.Time) {
 	t.connected, t.async = true, o.Protocol == 1
 	t.s.name = o.Name
 	t.verbose, t.pedantic, t.echo = o.Verbose, o.Pedantic, o.Echo
 	t.headers = o.Headers && !t.s.loop.srv.opts.NoHeaders
 	t.noResponders = o.NoResponders
 	t.ok()
+	t.resume(now)
 }
 
 func (o *connectOptions) credentials() *auth.Credentials {
@@ -324,10 +328,19 @@ func (t *text) dropSubscription(sub *liveSub) {
 	t.s.loop.srv.metrics.subscriptions.Add(-1)
 }
 
-func (t *text) dropSubscriptions() {
-	for _, sub := range t.subs.all() {
-		t.dropSubscription(sub)
-	}
+// dropSubscriptions removes all subscriptions, and then calls then unless the session has ended. The session must be
+// paused, because there can be so many that this takes several turns.
+func (t *text) dropSubscriptions(then func(time.Time), now time.Time) {
+	subs := t.subs.all()
+	t.subs, t.dropping = sids{}, true
+	t.s.countSub(-int(t.s.subBytes))
+	t.s.listens = 0
+	t.s.loop.forget(subs, func(now time.Time) {
+		t.dropping = false
+		if !t.s.closed {
+			then(now)
+		}
+	}, now)
 }
 
 // isHTTP reports whether a line is the start of an HTTP request.
