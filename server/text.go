@@ -317,5 +317,8 @@ func (t *text) ended(now time.Time) {
 	for key := range t.queues {
 		key.p.ReturnLeases(key.group, t.s.id, now)
 	}
+	if t.queues != nil {
+		t.s.loop.srv.metrics.workers.Add(-1)
+	}
 	t.s.loop.srv.metrics.textSessions.Add(-1)
 }

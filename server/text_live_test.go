@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -465,9 +466,11 @@ func TestTextLeasesReturn(t *testing.T) {
 	require.Regexp(t, "^LEASED jobs/0@0 1 .* attempt=1$", first.ask("LEASE jobs crew"))
 	require.Equal(t, "x\r\n", first.line())
 	require.Equal(t, "+OK 1 message\r\n", first.line())
+	require.EqualValues(t, 1, b.srv.metrics.workers.Load())
 	require.Equal(t, "+OK nothing to do", second.ask("LEASE jobs crew"))
 	require.Regexp(t, "LEASE_LOST", second.ask("ACK jobs/0@0 crew"))
 	first.end()
+	require.Zero(t, b.srv.metrics.workers.Load())
 	require.Regexp(t, "^LEASED jobs/0@0 1 .* attempt=2$", second.ask("LEASE jobs crew 5"))
 	second.line()
 	second.line()
@@ -475,6 +478,37 @@ func TestTextLeasesReturn(t *testing.T) {
 	require.Equal(t, "+OK nothing to do", second.ask("LEASE jobs crew"))
 	b.clock.Add(11_000)
 	require.Regexp(t, "^LEASED jobs/0@0 1 .* attempt=3$", second.ask("LEASE jobs crew"))
+}
+
+// Leases that have expired do not count against what a connection may lease.
+func TestTextForgetsLeasesThatEnded(t *testing.T) {
+	b := newTextBroker(t, Options{})
+	b.topic("jobs")
+	peer := b.peer()
+	for range maxTextLease {
+		peer.feed("PUB jobs 1\r\nx\r\n")
+		require.Equal(t, "+OK\r\n", peer.line())
+	}
+	peer.feed("LEASE jobs crew 100\r\n")
+	for line := ""; line != "+OK 100 messages\r\n"; line = peer.line() {
+	}
+	leases := peer.s.proto.(*text).leases
+	require.Len(t, leases, maxTextLease)
+	for key := range maps.Clone(leases) {
+		for i := range uint64(maxTextLeases/maxTextLease - 1) {
+			leases[textLease{key.p, key.queue, key.offset + (i+1)*maxTextLease}] = 1 // of messages that are gone
+		}
+	}
+	require.Len(t, leases, maxTextLeases)
+	require.Equal(t, "+OK nothing to do", peer.ask("LEASE jobs crew"))
+	require.Equal(t, "+OK jobs/0@7 settled", peer.ask("ACK jobs/0@7 crew"))
+	for i := 0; len(leases) > maxTextLease-1; i++ {
+		require.Less(t, i, 10*maxTextLeases)
+		peer.s.proto.(*text).forgetEnded()
+	}
+	for i := range uint64(maxTextLease) {
+		require.Equal(t, i != 7, leases[textLease{b.srv.registry.Topic("jobs").Partition(0), "crew", i}] == 1)
+	}
 }
 
 // A lease shows its own messages and no others. One whose time to live is over is done.

@@ -43,6 +43,9 @@ func (t *text) lease(args []string, now time.Time) error {
 		return err
 	}
 	if len(t.leases)+count > maxTextLeases {
+		t.forgetEnded()
+	}
+	if len(t.leases)+count > maxTextLeases {
 		return wire.Errorf(wire.CodeLimit, "%d messages of this connection are leased", len(t.leases))
 	}
 	var opened []logged
@@ -63,6 +66,23 @@ func (t *text) lease(args []string, now time.Time) error {
 	wait := &textWait{t, func(now time.Time) error { return t.take(topic, queue, count, now) }}
 	t.s.loop.awaitStates(opened, ack{to: wait})
 	return nil
+}
+
+// forgetEnded forgets some of the leases that ended unsettled, for example because they expired.
+func (t *text) forgetEnded() {
+	var found [1]group.Pending
+	looks := 10 * maxTextLease // about half a millisecond
+	for key, attempt := range t.leases {
+		list, err := key.p.Pending(found[:0], key.queue, key.offset, 1)
+		held := err == nil && len(list) == 1 && list[0].First == key.offset &&
+			list[0].Phase == group.PhaseLeased && list[0].Attempts == attempt
+		if !held {
+			delete(t.leases, key)
+		}
+		if looks--; looks == 0 {
+			return
+		}
+	}
 }
 
 // take leases messages from the first partition that has any, and shows them.
@@ -94,6 +114,7 @@ func (t *text) take(topic *partition.Topic, queue string, count int, now time.Ti
 func (t *text) showLeases(p *partition.Partition, queue string, leases []group.Lease) error {
 	if t.queues == nil {
 		t.queues, t.leases = map[leaseKey]struct{}{}, map[textLease]uint32{}
+		t.s.loop.srv.metrics.workers.Add(1)
 	}
 	t.queues[leaseKey{p, queue}] = struct{}{}
 	slices.SortFunc(leases, func(x, y group.Lease) int { return cmp.Compare(x.First, y.First) })
