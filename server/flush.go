@@ -27,9 +27,13 @@ type flush struct {
 	level wire.Level
 }
 
+// recentFlushes is how many of the last flushes are searched for another one of the partition. To flush it twice costs
+// less than to look through all partitions of a change that affects thousands.
+const recentFlushes = 64
+
 // flush requests a flush of p to a level at the end of the turn.
 func (l *loop) flush(p *partition.Partition, level wire.Level) {
-	for i := len(l.flushes) - 1; i >= 0; i-- {
+	for i := len(l.flushes) - 1; i >= max(0, len(l.flushes)-recentFlushes); i-- {
 		if l.flushes[i].p == p {
 			l.flushes[i].level = max(l.flushes[i].level, level)
 			return

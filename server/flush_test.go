@@ -180,14 +180,19 @@ func TestRepeatedChangesAreAnsweredWhenTheFirstIsDurable(t *testing.T) {
 	require.Zero(t, p.commitTo(h, "audit", 1).Flags)
 	open := wire.OpenQueue{Handle: h, Group: "work"}
 	require.Zero(t, p.call(wire.OpOpenQueue, 0, open.Append).Flags)
-	missing := wire.DeleteGroup{Group: "nobody"}
+	missing, remove := wire.DeleteGroup{Group: "nobody"}, wire.DeleteGroup{Group: "audit"}
 	p.refused(wire.CodeGroupNotFound, wire.OpDeleteGroup, 0, missing.Append)
 
 	f := func(op wire.Op, body func([]byte) []byte, check func(again wire.Frame)) {
 		t.Helper()
 		release := sync.OnceFunc(g.shut())
 		defer release()
-		first, again := p.send(op, 0, body), p.send(op, 0, body)
+		first := p.send(op, 0, body)
+		if op == wire.OpDeleteGroup { // two workers could do them in any order
+			part := srv.registry.Topic("orders").Partition(0)
+			require.Eventually(t, func() bool { return !part.Knows(remove.Group) }, waitLimit, time.Millisecond)
+		}
+		again := p.send(op, 0, body)
 		p.send(wire.OpPing, 0, nil)
 		require.Equal(t, wire.OpPing|wire.OpReply, p.read().Op, "neither is answered before it is durable")
 		release()
@@ -198,7 +203,7 @@ func TestRepeatedChangesAreAnsweredWhenTheFirstIsDurable(t *testing.T) {
 	}
 	discard := wire.Settle{Handle: h, Group: []byte("work"), Ranges: []wire.LeaseRange{{First: 0, Count: 1}}}
 	f(wire.OpDiscard, discard.Append, func(again wire.Frame) { require.Zero(t, again.Flags) })
-	f(wire.OpDeleteGroup, (&wire.DeleteGroup{Group: "audit"}).Append, func(again wire.Frame) {
+	f(wire.OpDeleteGroup, remove.Append, func(again wire.Frame) {
 		errorOf(t, wire.CodeGroupNotFound, again)
 	})
 }

@@ -127,52 +127,53 @@ func (srv *Server) groupInfos(who *auth.Principal, name string, of func(p *parti
 	return infos
 }
 
+// deleteGroup drops a group on one topic or on all. It runs on a worker, because it looks at every partition.
 func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 	var m wire.DeleteGroup
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	topics, err := b.droppable(&m)
-	if err != nil {
-		return err
-	}
-	for _, t := range topics { // all or none
-		for _, p := range t.Partitions() {
-			if p.Err() == nil {
-				if err := p.CheckDrop(m.Group); err != nil {
-					return err
-				}
-			}
+	if m.Topic != "" {
+		if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+			return err
 		}
 	}
-	return b.dropGroup(f, m.Group, topics, now)
+	srv, who, a := b.s.loop.srv, b.s.who, ack{to: b, op: f.Op, correlation: f.Correlation}
+	return b.work(f.Op, f.Correlation, func() (func(time.Time) error, error) {
+		topics, foreign, err := srv.droppable(&m, who)
+		switch {
+		case err != nil:
+			return nil, err
+		case foreign != "":
+			return func(time.Time) error {
+				b.s.denied(ActionAdmin, foreign)
+				return withheld(who, ActionAdmin, foreign, m.Group)
+			}, nil
+		}
+		found, drops, err := dropGroup(m.Group, topics, now)
+		return func(time.Time) error { return b.dropped(m.Group, found, drops, a) }, err
+	})
 }
 
 // droppable returns the topics on which a group is to be deleted: the one that is named or, without a name, all that the
-// user may change. The group must not be on others.
-func (b *binary) droppable(m *wire.DeleteGroup) ([]*partition.Topic, error) {
-	registry := b.s.loop.srv.registry
+// user may change. foreign is another topic that the group is on: then it must not be deleted.
+func (srv *Server) droppable(m *wire.DeleteGroup, who *auth.Principal) (topics []*partition.Topic, foreign string, err error) {
 	if m.Topic != "" {
-		if err := b.allowed(ActionAdmin, m.Topic); err != nil {
-			return nil, err
-		}
-		t := registry.Topic(m.Topic)
+		t := srv.registry.Topic(m.Topic)
 		if t == nil {
-			return nil, registry.NotFound(m.Topic)
+			return nil, "", srv.registry.NotFound(m.Topic)
 		}
-		return []*partition.Topic{t}, nil
+		return []*partition.Topic{t}, "", nil
 	}
-	var topics []*partition.Topic
-	for _, t := range registry.Topics() {
+	for _, t := range srv.registry.Topics() {
 		switch {
-		case allows(b.s.who, ActionAdmin, t.Name()):
+		case allows(who, ActionAdmin, t.Name()):
 			topics = append(topics, t)
 		case isOn(t, m.Group):
-			b.s.denied(ActionAdmin, t.Name())
-			return nil, withheld(b.s.who, ActionAdmin, t.Name(), m.Group)
+			return nil, t.Name(), nil
 		}
 	}
-	return topics, nil
+	return topics, "", nil
 }
 
 // isOn reports whether a group has members or state on a topic.
@@ -195,11 +196,19 @@ func withheld(who *auth.Principal, action Action, topic, groupName string) error
 	return wire.Errorf(wire.CodeForbidden, "user %q may not %s %q, which group %q reads", who.Name(), actionNames[action], topic, groupName)
 }
 
-// dropGroup drops a group on topics. When it is unknown there, that is answered when earlier drops are durable: an
-// answer must not tell of what a power cut can still take back.
-func (b *binary) dropGroup(f wire.Frame, name string, topics []*partition.Topic, now time.Time) error {
-	var drops []logged
-	found := false
+// dropGroup drops a group on topics: on all or, when it has members on one of them, on none. It returns whether there was
+// something to drop, and the drops that may not be durable yet, also earlier ones.
+func dropGroup(name string, topics []*partition.Topic, now time.Time) (found bool, drops []logged, err error) {
+	for _, t := range topics {
+		for _, p := range t.Partitions() {
+			if p.Err() == nil {
+				if err := p.CheckDrop(name); err != nil {
+					return false, nil, err
+				}
+			}
+		}
+	}
+	done := 0
 	for _, t := range topics {
 		for p := range t.All() {
 			if p.Err() != nil {
@@ -207,16 +216,28 @@ func (b *binary) dropGroup(f wire.Frame, name string, topics []*partition.Topic,
 			}
 			index, known, err := p.DropGroup(name, now)
 			if err != nil {
-				return partly(err, len(drops))
+				return found, drops, partly(err, done)
 			}
-			found = found || known
-			if index != 0 {
+			if known {
+				found = true
+				done++
+			}
+			if index != 0 && !p.Reached(index, p.StateLevel()) {
 				drops = append(drops, logged{p, index})
 			}
 		}
 	}
-	a := ack{to: b, op: f.Op, correlation: f.Correlation}
-	if !found {
+	return found, drops, nil
+}
+
+// dropped answers when drops are durable. That is so, too, for a group that is unknown: an answer must not tell of what a
+// power cut can still take back.
+func (b *binary) dropped(name string, found bool, drops []logged, a ack) error {
+	switch {
+	case found && len(drops) == 0:
+		b.replyTo(a.op, a.correlation, 0, nil)
+		return nil
+	case !found:
 		missing := wire.Errorf(wire.CodeGroupNotFound, "group %q does not exist", name)
 		if len(drops) == 0 {
 			return missing

@@ -175,14 +175,17 @@ func TestAListOfEverythingIsMadeByAWorker(t *testing.T) {
 		require.Regexp(t, "^PUB ", p.line(), "in the order of the commands")
 	}
 	b, srv := newBench(t, Options{})
+	_, err := srv.registry.Topic("orders").Partition(0).Commit("g", 0, 0, b.now)
+	require.NoError(t, err)
 	release := occupy(t, srv)
 	out := &answerSink{got: map[uint32]int{}}
 	b.s.t = out
 	b.feed(request1(wire.OpStats, 0, 3, nil))
+	b.feed(request1(wire.OpDeleteGroup, 0, 4, (&wire.DeleteGroup{Group: "g"}).Append))
 	require.Empty(t, out.got)
 	release()
 	require.Eventually(t, func() bool {
 		b.l.drain(b.now)
-		return out.got[3] == 1
+		return out.got[3] == 1 && out.got[4] == 1
 	}, waitLimit, time.Millisecond)
 }
