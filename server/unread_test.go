@@ -63,16 +63,16 @@ func TestNothingIsLeasedToAPeerThatDoesNotRead(t *testing.T) {
 
 // What workers read for a session waits for nobody to read it, so that must not be much at once.
 func TestTheReadsForOneConnectionAreBounded(t *testing.T) {
-	f := func(op wire.Op, body func([]byte) []byte) {
+	f := func(o Options, most int, op wire.Op, body func([]byte) []byte) {
 		t.Helper()
-		b, srv := newBench(t, Options{})
+		b, srv := newBench(t, o)
 		b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, batchOf("a"))))
 		release := occupy(t, srv)
 		for id := range uint32(3 * maxCold) {
 			b.feed(request1(op, 0, 10+id, body))
 		}
 		own := b.s.proto.(*binary)
-		require.Equal(t, maxCold, own.working)
+		require.Equal(t, most, own.working)
 		out := b.s.t.(*sink)
 		before := out.bytes
 		release()
@@ -87,8 +87,11 @@ func TestTheReadsForOneConnectionAreBounded(t *testing.T) {
 		}
 	}
 	filter := wire.Filter{{Op: wire.FilterMissing, Name: "kind"}}
-	f(wire.OpFetch, (&wire.Fetch{MaxBytes: 8 << 20, Filter: filter}).Append)
-	f(wire.OpSubscribe, (&wire.Subscribe{MaxBytes: 8 << 20, Credit: 1 << 30, Filter: filter}).Append)
+	for pending, most := range map[int]int{0: maxCold, 28 << 20: 2, 1 << 20: 1} {
+		o := Options{MaxPendingBytes: pending}
+		f(o, most, wire.OpFetch, (&wire.Fetch{MaxBytes: 8 << 20, Filter: filter}).Append)
+		f(o, most, wire.OpSubscribe, (&wire.Subscribe{MaxBytes: 8 << 20, Credit: 1 << 30, Filter: filter}).Append)
+	}
 }
 
 // That a worker has finished, or the peer has sent something, costs no look at the thousands of subscriptions that still

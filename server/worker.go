@@ -77,10 +77,15 @@ func (e *errand) retry(time.Time) {
 	}
 }
 
-// mayWork and mayRead report whether another request, or another read of the disk, of this session may go to the workers.
+// mayWork reports whether another request of this session may go to the workers.
 func (b *binary) mayWork() bool { return b.working < maxWorking }
 
-func (b *binary) mayRead() bool { return b.cold < maxCold && b.mayWork() }
+// mayRead reports whether another read of the disk may. What the reads bring must not exceed Options.MaxPendingBytes,
+// together with a reply from memory and what may be unread before that.
+func (b *binary) mayRead() bool {
+	fits := b.cold == 0 || (b.cold+2)*wire.MaxReplyBytes+softPending <= b.s.loop.srv.opts.MaxPendingBytes
+	return fits && b.cold < maxCold && b.mayWork()
+}
 
 // mayPush is mayRead for a subscription. It waits, too, while the workers have no room, which is an error of a request.
 func (b *binary) mayPush() bool {
@@ -121,9 +126,8 @@ func (b *binary) enqueue(kind workKind, block func() (then func(now time.Time)))
 	return err
 }
 
-// maxCold bounds one session's reads of the disk that are under way, and with them its memory. What was read while the peer
-// stopped reading is sent nevertheless: even of frames of the largest size that is less than the default of
-// Options.MaxPendingBytes.
+// maxCold bounds one session's reads of the disk that are under way, and with them its memory: what was read while the peer
+// stopped reading is sent nevertheless.
 const maxCold = 4
 
 // coldRead is a read of the disk that waits for its turn.
