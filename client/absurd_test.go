@@ -34,7 +34,7 @@ func TestWorkersHaveALimit(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)
 	c := dial(t, b, Options{})
-	for _, n := range []int{maxWorkers + 1, math.MaxInt} {
+	for _, n := range []int{MaxWorkers + 1, math.MaxInt} {
 		for _, s := range []Source{Group("g", "t"), Queue("q", "t")} {
 			s.Workers = n
 			require.Equal(t, errManyWorkers, c.Run(within(t), s, func(context.Context, *Message) error { return ErrStop }))

@@ -92,7 +92,7 @@ func (c *Client) Listen(ctx context.Context, pattern string, o ListenOptions, h 
 
 func (o *ListenOptions) validate() error {
 	switch {
-	case o.Workers > maxWorkers:
+	case o.Workers > MaxWorkers:
 		return errManyWorkers
 	case o.Workers < 0 || o.MaxPendingBytes < 0:
 		return errors.New("client: Workers and MaxPendingBytes of a listener must not be negative")

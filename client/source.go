@@ -20,7 +20,7 @@ type Source struct {
 	grows  bool // Prefetch is the default, so Run raises it while that is too little
 
 	// Workers is how many handlers run at once. In a group, the messages of one partition are
-	// always handled one after the other. Default 1, at most 65,536.
+	// always handled one after the other. Default 1, at most MaxWorkers.
 	Workers int
 	// From is where a new group or queue starts. A queue cannot start at AfterStart, BeforeEnd or a
 	// committed offset. Default: the start.
@@ -98,12 +98,12 @@ const (
 	maxLease    = 12 * time.Hour // what a broker lowers a lease to, so it has to be extended before
 )
 
-// maxWorkers is how many handlers of one run or listener may run at once. Each has a goroutine, also while there is
+// MaxWorkers is how many handlers of one run or listener may run at once. Each has a goroutine, also while there is
 // nothing to do: so many take half a gigabyte.
-const maxWorkers = 1 << 16
+const MaxWorkers = 1 << 16
 
 var (
-	errManyWorkers = fmt.Errorf("client: Workers is at most %d", maxWorkers)
+	errManyWorkers = fmt.Errorf("client: Workers is at most %d", MaxWorkers)
 	errNoHandler   = errors.New("client: the handler is nil")
 )
 
@@ -125,7 +125,7 @@ func (s Source) withDefaults() Source {
 		ahead = 1
 	}
 	s.grows = s.grows || s.Prefetch == 0 && ahead > 1
-	set(&s.Prefetch, min(mostAhead, ahead*min(s.Workers, maxWorkers)))
+	set(&s.Prefetch, min(mostAhead, ahead*min(s.Workers, MaxWorkers)))
 	s.Prefetch = min(s.Prefetch, maxPrefetch)
 	if !s.queue {
 		set(&s.BackoffMin, 100*time.Millisecond)
@@ -139,7 +139,7 @@ func (s *Source) validate() error {
 	switch {
 	case s.Name == "" || len(s.Topics) == 0:
 		return errors.New("client: a source needs a name and at least one topic")
-	case s.Workers > maxWorkers:
+	case s.Workers > MaxWorkers:
 		return errManyWorkers
 	case s.Workers < 0, s.MaxDeliveries < 0, s.Prefetch < 0, s.CreditBytes < 0:
 		return errors.New("client: Workers, MaxDeliveries, Prefetch and CreditBytes of a source must not be negative")

@@ -25,6 +25,7 @@ type cli struct {
 	inTTY          bool    // stdin is a terminal, so a person can answer
 	outTTY, errTTY bool    // stdout, stderr are terminals
 	printed        watched // stdout, for cobra: help, versions and completions
+	unknown        error   // help was asked for a command that does not exist
 
 	server   string
 	output   string
@@ -55,7 +56,7 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		c.completeValues(root) // only then: to go through all flags takes longer than many commands
 	}
-	err := cmp.Or(root.ExecuteContext(ctx), c.printed.err)
+	err := cmp.Or(root.ExecuteContext(ctx), c.unknown, c.printed.err)
 	if err == nil {
 		return exitOK
 	}
@@ -136,6 +137,10 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.InitDefaultVersionFlag()
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if rest := cmd.Flags().Args(); len(rest) > 0 && cmd.HasSubCommands() { // cobra shows the help of its parent
+			c.unknown = onlySubcommands(cmd, rest)
+			return
+		}
 		cmd.InitDefaultHelpFlag()
 		plainFlags(cmd)
 		help(cmd, args)

@@ -113,6 +113,9 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if err := positive(cmd, "workers", "count", "for"); err != nil {
 		return client.Source{}, err
 	}
+	if o.workers > client.MaxWorkers {
+		return client.Source{}, usagef(cmd, "--workers is at most %d", client.MaxWorkers)
+	}
 	if o.lease < 0 || o.session < 0 || o.maxDeliveries < 0 {
 		return client.Source{}, usagef(cmd, "--lease, --session-timeout and --max-deliveries cannot be negative")
 	}

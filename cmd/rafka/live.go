@@ -200,8 +200,8 @@ environment. When the command fails, the answer is an error.`,
 			if len(args) == 2 && command != "" {
 				return usagef(cmd, "the answer is given twice: as VALUE and by --exec")
 			}
-			if limit < 0 || workers < 1 {
-				return usagef(cmd, "--workers is at least 1, and --count not negative")
+			if limit < 0 || workers < 1 || workers > client.MaxWorkers {
+				return usagef(cmd, "--workers is 1 to %d, and --count not negative", client.MaxWorkers)
 			}
 			answer := func(_ context.Context, m *client.Message) ([]byte, error) { return m.Value, nil }
 			switch {
