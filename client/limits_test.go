@@ -80,6 +80,9 @@ func TestOptionsThatContradictEachOtherAreRefused(t *testing.T) {
 	s := Group("g", "t", "u")
 	s.DeadLetter = "u"
 	require.ErrorContains(t, c.Run(within(t), s, ignore), "DeadLetter")
+	s.DeadLetter = "dead letters"
+	require.ErrorContains(t, c.Run(within(t), s, ignore), "DeadLetter")
+	require.ErrorIs(t, c.Run(within(t), s, ignore), wire.CodeInvalid)
 	for _, p := range []Position{Committed(), AfterCommitted(1), BeforeCommitted(1)} {
 		_, err = c.Subscribe(within(t), Subscription{Topic: "t", From: p})
 		require.ErrorContains(t, err, "needs a group")

@@ -263,6 +263,8 @@ func TestASeekTakesEffectOnLiveMembers(t *testing.T) {
 	moves, err := k.c.PlanSeek(within(t), "g", "t", []int{0}, client.BeforeCommitted(4))
 	require.NoError(t, err)
 	require.Equal(t, []client.Move{{Partition: 0, Known: true, From: 10, To: 6}}, moves)
+	_, err = k.c.PlanSeek(within(t), "", "t", []int{0}, client.Start())
+	require.ErrorIs(t, err, wire.CodeInvalid)
 	require.NoError(t, k.c.SeekGroup(within(t), "g", "t", map[int]uint64{0: 6}))
 	k.eventually("four again", func() bool {
 		return k.handled["0@5"] == 1 && k.handled["0@6"] == 2 && k.handled["0@9"] == 2 && k.handled["1@9"] == 1

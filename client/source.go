@@ -147,6 +147,8 @@ func (s *Source) validate() error {
 		return errors.New("client: BackoffMin, BackoffMax, Lease, MaxLease and CommitInterval of a source must not be negative")
 	case s.DeadLetter != "" && slices.Contains(s.Topics, s.DeadLetter):
 		return fmt.Errorf("client: DeadLetter is %q, which the source reads: dead letters would come back for ever", s.DeadLetter)
+	case s.DeadLetter != "" && wire.CheckName("topic", s.DeadLetter) != nil: // only when the first message was given up
+		return fmt.Errorf("client: DeadLetter: %w", wire.CheckName("topic", s.DeadLetter))
 	case s.OrderByKey && !s.queue:
 		return errors.New("client: OrderByKey is for queues; a group keeps the order of whole partitions")
 	case s.SessionTimeout < 100*time.Millisecond || s.SessionTimeout > 30*time.Minute:

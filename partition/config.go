@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
@@ -241,28 +240,4 @@ func settingKeys() string {
 // CheckName returns a *wire.Error with CodeInvalid when name is not a valid topic name. A name has 1 to 255
 // bytes: ASCII letters, digits, '_' and '-', in non-empty tokens separated by '.'. So every topic name is a
 // valid literal subject, too.
-func CheckName(name string) error { return checkName("topic", name) }
-
-func checkName(of, name string) error {
-	if name == "" || len(name) > wire.MaxTopicName {
-		return wire.Errorf(wire.CodeInvalid, "a %s name has 1 to %d bytes, not %d", of, wire.MaxTopicName, len(name))
-	}
-	for _, token := range strings.Split(name, ".") {
-		if token == "" {
-			return wire.Errorf(wire.CodeInvalid, "%s name %q has an empty token", of, name)
-		}
-	}
-	for i := range len(name) {
-		if !isNameByte(name[i]) {
-			_, size := utf8.DecodeRuneInString(name[i:])
-			return wire.Errorf(wire.CodeInvalid,
-				"%s name %q: %q is not allowed (letters, digits, '.', '_', '-')", of, name, name[i:i+size])
-		}
-	}
-	return nil
-}
-
-func isNameByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
-		c == '.' || c == '_' || c == '-'
-}
+func CheckName(name string) error { return wire.CheckName("topic", name) }

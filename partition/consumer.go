@@ -388,5 +388,5 @@ func (p *Partition) checkGroup(name string) error {
 // CheckGroup returns a *wire.Error with CodeInvalid when name is not a valid group name. The rules are those of
 // topic names.
 func CheckGroup(name string) error {
-	return checkName("group", name)
+	return wire.CheckName("group", name)
 }

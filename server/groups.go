@@ -69,6 +69,9 @@ func (b *binary) committed(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
+	if err := partition.CheckGroup(m.Group); err != nil {
+		return err
+	}
 	t, err := b.topicFor(m.Handle, ActionConsume)
 	if err != nil {
 		return err

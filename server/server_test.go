@@ -315,6 +315,7 @@ func TestCommittedOffsetsAreReadBack(t *testing.T) {
 		require.NoError(t, reply.Parse(p.call(wire.OpCommitted, 0, q.Append).Body))
 		require.Len(t, reply.Offsets, 1)
 		require.Equal(t, uint64(2), reply.Offsets[0].Offset)
+		p.refused(wire.CodeInvalid, wire.OpCommitted, 0, (&wire.Committed{Handle: h}).Append)
 		values, _ := p.fetch(wire.Fetch{
 			Handle: h, MaxBytes: 1 << 20, Group: "audit", From: wire.Position{Kind: wire.PositionCommitted},
 		})
