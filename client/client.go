@@ -183,9 +183,13 @@ func (c *Client) down(err error) {
 	c.conn.Store(nil)
 	c.away = err
 	c.changeLocked()
+	members := slices.Collect(maps.Keys(c.members))
 	c.mu.Unlock()
 	for _, q := range c.openQueues() {
 		q.onLost()
+	}
+	for _, m := range members {
+		time.AfterFunc(lostTime, m.hold)
 	}
 	if c.ctx.Err() != nil {
 		return

@@ -62,6 +62,7 @@ type conn struct {
 	starved   []*lane                // lanes to kick when unacked falls
 	draining  bool                   // the broker shuts down: nothing more is published here
 	err       error                  // why the connection ended
+	lost      time.Time              // when it did
 }
 
 // request is a request that waits for its answer.
@@ -114,7 +115,7 @@ func (cn *conn) fail(err error) {
 	cn.mu.Lock()
 	first := cn.err == nil
 	if first {
-		cn.err = err
+		cn.err, cn.lost = err, time.Now()
 		close(cn.down)
 		cn.room.Broadcast()
 	}
@@ -326,10 +327,15 @@ func (cn *conn) drain() {
 	}()
 }
 
-func (cn *conn) isDraining() bool {
+// lostTime is how long the members of groups go on without a connection. A broker gives their partitions to others a second
+// after the connection broke, or two after it is back from a restart.
+const lostTime = 750 * time.Millisecond
+
+// isOver reports whether the broker stops, or the connection has been lost for lostTime.
+func (cn *conn) isOver() bool {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
-	return cn.draining
+	return cn.draining || cn.err != nil && time.Since(cn.lost) >= lostTime
 }
 
 var errDrained = errors.New("the broker is shutting down")

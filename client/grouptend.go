@@ -141,7 +141,7 @@ func (r *groupRun) reconcile(beginning, releasing context.Context) (fresh bool) 
 	return fresh
 }
 
-// hold makes workers begin no message when the broker stops that gave the member its assignment.
+// hold makes workers begin no message when the broker stops, or cannot be reached, that gave the member its assignment.
 // The tasks stay, so the member claims their partitions when it joins again; reconcile ends the hold.
 func (r *groupRun) hold() {
 	r.mu.Lock()

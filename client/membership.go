@@ -41,8 +41,9 @@ type assignment struct {
 	from     *conn // where it arrived; nil for the empty one
 }
 
-// isHeld reports whether the broker stops that sent the assignment. The member has to join again before it handles more.
-func (a assignment) isHeld() bool { return a.from != nil && a.from.isDraining() }
+// isHeld reports whether the broker that sent the assignment stops, or cannot be reached. The member has to join again before
+// it handles more.
+func (a assignment) isHeld() bool { return a.from != nil && a.from.isOver() }
 
 // membership keeps one member in its group: it joins, sends heartbeats, joins again on the next
 // connection, and holds the current assignment.
@@ -54,7 +55,7 @@ type membership struct {
 	changed func()                    // called when the assignment has changed; must not block
 	failed  func(error)               // called when reading has become impossible; must not block
 	working func() map[place]struct{} // returns what is being worked on; called without mu
-	hold    func()                    // called when the broker stops; must not block
+	hold    func()                    // called when the broker stops or cannot be reached; must not block
 	settle  func(context.Context)     // called after hold; commits what is handled
 	entered chan struct{}             // closed when the broker has taken the member for the first time
 

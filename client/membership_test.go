@@ -82,6 +82,32 @@ func TestAStalledMemberConnectsAgainAndSaysSo(t *testing.T) {
 	require.Positive(t, b.count(wire.OpLeaveGroup))
 }
 
+// A member whose connection was lost begins no message when others may have its partitions, and goes on when the broker
+// has taken it again.
+func TestAMemberWithoutAConnectionBeginsNothing(t *testing.T) {
+	b := startBroker(t)
+	b.create("t", 1)
+	var j joins
+	b.setHook(j.hook)
+	c := dial(t, b, Options{})
+	g, err := c.OpenGroup(within(t), Group("g", "t"))
+	require.NoError(t, err)
+	b.fill("t", 0, 1, texts(2)...)
+	ms, err := g.Fetch(within(t), 1)
+	require.NoError(t, err)
+	require.Zero(t, ms[0].Offset)
+	j.setDeaf(wire.OpJoinGroup) // it connects again, but is no member
+	b.cut()
+	eventually(t, g.r.held.Load)
+	j.setDeaf(0)
+	b.cut()
+	eventually(t, func() bool { return !g.r.held.Load() })
+	ms, err = g.Fetch(within(t), 1)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, ms[0].Offset)
+	require.NoError(t, g.Close(within(t)))
+}
+
 func TestAMemberJoinsAgainWhenItIsNotKnown(t *testing.T) {
 	b := startBroker(t)
 	b.create("t", 1)

@@ -19,7 +19,8 @@ const finishTime = 5 * time.Second
 //
 // A message is committed only after its handler has returned, so every message is handled at least
 // once. When the broker announces that it stops, no further message is begun until the member has
-// joined again, and what is handled is committed. A message is handled again after a crash, or when
+// joined again, and what is handled is committed. Nor is one begun when there has been no connection
+// for 0.75 s, because others may have the partitions by then. A message is handled again after a crash, or when
 // the connection is lost before the commit. It is also handled again when the broker restarts just
 // before the run ends: the broker does not know the member any more and refuses the last commit,
 // which is reported to Options.OnError.
