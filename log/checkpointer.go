@@ -445,7 +445,7 @@ func (l *Log) plan() *plan {
 	l.outdated = false // if the plan fails, the state is refreshed when something was appended
 	l.mu.Unlock()
 	if hook != nil && ready {
-		state.blob, state.index = hook()
+		state = l.renewed(state, hook)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -455,10 +455,21 @@ func (l *Log) plan() *plan {
 	return l.planLocked(state)
 }
 
+// renewed returns the owner's state, or old when the owner's is too large to be stored. The log then keeps the entries
+// behind the old one, which a restart replays: retention waits, but nothing fails and nothing is lost.
+func (l *Log) renewed(old snapshot, hook func() ([]byte, uint64)) snapshot {
+	blob, index := hook()
+	if len(blob) <= maxStateBytes {
+		return snapshot{blob: blob, index: index}
+	}
+	l.store.logger.Warn("state is too large for a checkpoint: the old one stays", "path", l.dir(), "bytes", len(blob))
+	return old
+}
+
 // planLocked makes a plan that files all entries that are not filed.
 func (l *Log) planLocked(state snapshot) *plan {
 	p := &plan{log: l, target: l.next, state: state, low: l.lowLsn}
-	if len(state.blob) > maxStateBytes || state.index >= l.next.index {
+	if state.index >= l.next.index {
 		p.err = fmt.Errorf("log: the state of %s is impossible", logDir(l.id))
 		return p
 	}
@@ -484,7 +495,7 @@ func (l *Log) planLocked(state snapshot) *plan {
 // whatever else they hold; otherwise nil. On a disk without a free byte this is how a purge or retention makes space:
 // entries that are not filed yet keep the last segment from being removed, and there is no space to file them.
 func (l *Log) planDropLocked(state snapshot) *plan {
-	if state.index >= l.next.index || len(state.blob) > maxStateBytes || !l.coveredLocked(l.next, state) {
+	if state.index >= l.next.index || !l.coveredLocked(l.next, state) {
 		return nil
 	}
 	if !l.purgedLocked(l.next) && !l.outdatedLocked(l.store.nowMs()) || l.prev.offset == l.next.offset {

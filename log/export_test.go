@@ -152,3 +152,6 @@ func (l *Log) Dirty() bool {
 
 // Mark writes the mark of a quiet store.
 func (s *Store) Mark() { s.markSynced() }
+
+// MaxStateBytes is the largest state that a checkpoint can hold.
+const MaxStateBytes = maxStateBytes
