@@ -30,8 +30,8 @@ func (c *Client) Pending(ctx context.Context, topic, queue string, partition int
 }
 
 // Discard marks messages of a queue as done, as if they had been acknowledged. It returns how many
-// could not be marked, because a worker holds them or they were done before. Of each range only
-// First and Count are used.
+// could not be marked, because a worker holds them, they were done before, or more than about a million messages
+// that were never leased are in front of them. Of each range only First and Count are used.
 func (c *Client) Discard(ctx context.Context, topic, queue string, partition int, ranges []wire.PendingRange) (left int, err error) {
 	return c.discard(ctx, topic, [16]byte{}, queue, partition, ranges)
 }

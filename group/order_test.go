@@ -189,3 +189,18 @@ func BenchmarkOrderedLeaseAndAck(b *testing.B) {
 	f("plain", Policy{})
 	f("by key", Policy{OrderByKey: true})
 }
+
+func TestADiscardPassesOverNoMoreThanMayBeInFlight(t *testing.T) {
+	const limit = 5 * MaxInFlight
+	s, q := openQueue(t, Policy{})
+	cmd, left := q.PlanDiscard(nil, settle(MaxInFlight+1, 1, 0), limit)
+	require.Nil(t, cmd)
+	require.Equal(t, 1, left)
+	ranges := append(settle(MaxInFlight-1, 10, 0), settle(MaxInFlight+11, 1, 0)...)
+	apply(t, s, 1)(q.PlanDiscard(nil, ranges, limit))
+	require.EqualValues(t, MaxInFlight-1, q.tracked())
+
+	next := uint64(q.Stats().Next)
+	apply(t, s, 0)(q.PlanDiscard(nil, append(settle(uint64(next), 10, 0), settle(next+10, 2*MaxInFlight, 0)...), limit))
+	require.EqualValues(t, MaxInFlight-1, q.tracked(), "what passes over nothing has no bound")
+}

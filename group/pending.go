@@ -62,12 +62,14 @@ func (r run) pending() Pending {
 
 // PlanDiscard appends to dst the command that makes messages below limit done without a delivery, and
 // returns it. left is the number of messages of s that stay as they are: those that are done or dead
-// letters, and those that are leased, which their worker settles. The attempts in s are ignored. When no
-// message is left to discard, the command is nil. One call looks at MaxRanges ranges at most. Nothing
-// changes before Apply.
+// letters, and those that are leased, which their worker settles. So do fresh ones when the fresh messages
+// in front of them, which the queue tracks from then on, would make more than MaxInFlight. The attempts in s
+// are ignored. When no message is left to discard, the command is nil. One call looks at MaxRanges ranges at
+// most. Nothing changes before Apply.
 func (q *Queue) PlanDiscard(dst []byte, s []Settle, limit uint64) (cmd []byte, left int) {
 	w := newSpanWriter(appendHeader(dst, kindAck, q.name), false)
 	looks := MaxRanges
+	ahead := skips{next: q.next, room: MaxInFlight - min(MaxInFlight, q.tracked())}
 	for _, p := range s {
 		first := min(p.First, limit)
 		end := first + min(uint64(p.Count), limit-first)
@@ -83,11 +85,28 @@ func (q *Queue) PlanDiscard(dst []byte, s []Settle, limit uint64) (cmd []byte, l
 				took += w.take(span{first: part.first, count: part.count})
 			}
 		}
-		if fresh := max(first, q.next); fresh < end && looks > 0 {
+		if fresh := max(first, q.next); fresh < end && looks > 0 && ahead.to(fresh, end) {
 			looks--
 			took += w.take(span{first: fresh, count: end - fresh})
 		}
 		left += int(uint64(p.Count) - took)
 	}
 	return w.finish(), left
+}
+
+// skips is how far a plan lets the queue track messages that nobody has leased.
+type skips struct {
+	next uint64 // behind the highest offset that the plan names
+	room uint64 // fresh messages that may still be passed over
+}
+
+// to notes that the plan names [first, end), and returns false when that passes over too many messages.
+func (r *skips) to(first, end uint64) bool {
+	gap := first - min(first, r.next)
+	if gap > r.room {
+		return false
+	}
+	r.room -= gap
+	r.next = max(r.next, end)
+	return true
 }
