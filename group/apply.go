@@ -7,7 +7,7 @@ import "math"
 func (q *Queue) reach(end uint64) {
 	q.settled = max(q.settled, end)
 	if end > q.next {
-		q.runs.append(run{first: q.next, count: end - q.next})
+		q.track(run{first: q.next, count: end - q.next})
 		q.next = end
 	}
 }

@@ -222,7 +222,7 @@ func (q *Queue) leaseFreshOrdered(g *grant, limit uint64) {
 		} else {
 			r.tag = parked
 		}
-		q.runs.append(r)
+		q.track(r)
 	}
 	o.known = q.next
 	o.dropUsed()

@@ -17,10 +17,11 @@ type Queue struct {
 	causes  map[uint64]*cause // by the tag of dead runs; nil before the first
 	causeID uint64            // the last id of a cause
 	order   *order            // nil unless the queue keeps the order of keys
+	total   *uint64           // State.tracked
 }
 
-func newQueue(name string, start uint64, p Policy) *Queue {
-	q := &Queue{name: name, policy: p, next: start, settled: start}
+func newQueue(name string, start uint64, p Policy, total *uint64) *Queue {
+	q := &Queue{name: name, policy: p, next: start, settled: start, total: total}
 	q.keepOrder(p.OrderByKey)
 	return q
 }
@@ -76,6 +77,12 @@ func (q *Queue) Backlog(limit uint64) uint64 {
 		n += min(limit, r.end()) - r.first
 	}
 	return n
+}
+
+// track adds r, which must lie behind all other runs.
+func (q *Queue) track(r run) {
+	q.runs.append(r)
+	*q.total += r.count
 }
 
 // tracked returns how many messages are neither done nor fresh.
@@ -174,7 +181,7 @@ func (q *Queue) leaseFresh(g *grant, limit uint64) {
 	if count == 0 {
 		return
 	}
-	q.runs.append(g.take(run{first: q.next, count: count}))
+	q.track(g.take(run{first: q.next, count: count}))
 	q.next += count
 }
 
@@ -211,6 +218,7 @@ func (q *Queue) remove(r run, first, end uint64) {
 		n++
 	}
 	q.runs.replace(r.first, with[:n])
+	*q.total -= end - first
 	q.leaveAll(first, end)
 }
 

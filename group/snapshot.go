@@ -176,7 +176,7 @@ func restore(b []byte) (*State, error) {
 	}
 	last = ""
 	for range r.count(13) {
-		q := r.queue(s.first, version)
+		q := r.queue(s.first, version, &s.tracked)
 		if r.bad || q.name <= last {
 			return nil, ErrSnapshot
 		}
@@ -206,13 +206,13 @@ func (s *State) restorePaused(r *reader) bool {
 	return len(s.paused) <= MaxGroups
 }
 
-// queue reads a queue, which must have no run below first.
-func (r *reader) queue(first uint64, version byte) *Queue {
+// queue reads a queue, which must have no run below first, and adds its messages to total.
+func (r *reader) queue(first uint64, version byte, total *uint64) *Queue {
 	name, policy := string(r.name()), r.policy()
 	if version > 1 {
 		policy.OrderByKey = r.uint(1) == 1
 	}
-	q := newQueue(name, 0, policy)
+	q := newQueue(name, 0, policy, total)
 	q.settled = r.uint(math.MaxUint64)
 	q.next = q.settled
 	if q.settled < first {
@@ -231,7 +231,7 @@ func (r *reader) queue(first uint64, version byte) *Queue {
 		if r.bad {
 			return q
 		}
-		q.runs.append(v)
+		q.track(v)
 		prev = v.end()
 	}
 	for _, c := range q.causes {

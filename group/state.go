@@ -30,6 +30,7 @@ type State struct {
 	commits map[string]*Commit
 	queues  map[string]*Queue
 	paused  map[string]struct{}
+	tracked uint64            // messages of all queues that are neither done nor fresh
 	fences  map[string]uint32 // soft: the generation that a commit must carry, by group; see SetFence
 }
 
@@ -68,6 +69,9 @@ func (s *State) Check(name string, mode Mode) error {
 
 // Size returns the number of ordered groups, queues and pauses.
 func (s *State) Size() int { return len(s.commits) + len(s.queues) + len(s.paused) }
+
+// Tracked returns how many messages of all queues are neither done nor fresh.
+func (s *State) Tracked() uint64 { return s.tracked }
 
 // Committed returns the last commit of an ordered group, and false when it has none. The commit does not move
 // when retention removes the records at its offset.
@@ -209,7 +213,10 @@ func (s *State) applyDrop(r *reader, name []byte) error {
 		return err
 	}
 	delete(s.commits, string(name))
-	delete(s.queues, string(name))
+	if q := s.queues[string(name)]; q != nil {
+		s.tracked -= q.tracked()
+		delete(s.queues, string(name))
+	}
 	delete(s.paused, string(name))
 	return nil
 }
@@ -228,7 +235,7 @@ func (s *State) applyOpen(r *reader, name []byte, ordered bool) error {
 	if err := s.Check(string(name), ModeQueue); err != nil {
 		return err
 	}
-	s.queues[string(name)] = newQueue(string(name), max(start, s.first), policy)
+	s.queues[string(name)] = newQueue(string(name), max(start, s.first), policy, &s.tracked)
 	return nil
 }
 

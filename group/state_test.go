@@ -151,3 +151,21 @@ func TestAPlanThatIsFullTakesAsMuchAsFits(t *testing.T) {
 	require.NoError(t, s.Apply(cmd))
 	require.Equal(t, MaxInFlight, q.Stats().Redelivering)
 }
+
+func TestStateCountsWhatItsQueuesTrack(t *testing.T) {
+	s, q := openQueue(t, Policy{})
+	require.NoError(t, s.Apply(AppendOpen(nil, "other", 0, Policy{})))
+	fragment(q, 300, t0)
+	s.Queue("other").Lease(nil, 50, 50, 0, 1, t0)
+	require.EqualValues(t, 350, s.Tracked())
+	apply(t, s, 0)(q.PlanAck(nil, settle(10, 100, 1)))
+	apply(t, s, 0)(q.PlanReject(nil, settle(5, 2, 1), "", t0))
+	require.EqualValues(t, 250, s.Tracked(), "a dead letter is tracked until it is buried")
+	r, _ := restart(t, s)
+	require.EqualValues(t, 10, r.Tracked())
+	s.TruncatePrefix(8)
+	require.EqualValues(t, 2+190+42, s.Tracked())
+	require.NoError(t, s.Apply(AppendDrop(nil, "other")))
+	require.EqualValues(t, 192, s.Tracked())
+	require.Equal(t, q.tracked(), s.Tracked())
+}

@@ -131,6 +131,7 @@ func (p *Partition) logLocked(command []byte, now time.Time) (index uint64, err 
 	if err := p.state.Apply(command); err != nil {
 		panic("partition: own command refused: " + err.Error())
 	}
+	p.trackLocked()
 	return index, nil
 }
 
@@ -369,6 +370,7 @@ func (p *Partition) countLocked() {
 	}
 	p.topic.registry.groups.Add(int64(n - p.counted))
 	p.counted = n
+	p.trackLocked()
 }
 
 // truncated brings the consumer state up to the log's start, after retention or a purge moved that.
@@ -376,6 +378,7 @@ func (p *Partition) truncated() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lostUndelivered.Add(p.state.TruncatePrefix(p.First()))
+	p.trackLocked()
 }
 
 func (p *Partition) checkGroup(name string) error {

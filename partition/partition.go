@@ -40,6 +40,8 @@ type Partition struct {
 	mu      sync.Mutex // guards the fields below; held from append to apply, so that state entries apply in order
 	state   *group.State
 	counted int                 // part of Registry.groups
+	tracked int64               // part of Registry.inFlight
+	short   bool                // a queue may have got fewer messages because of Options.MaxInFlight
 	burying bool                // the burial goroutine has p, or will get it
 	dropped uint64              // index of the last entry that dropped a group, or of the last one that was found at the start
 	command []byte              // scratch space for commands

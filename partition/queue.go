@@ -74,6 +74,7 @@ func (p *Partition) Lease(
 	if p.state.Paused(name) {
 		return dst, nil
 	}
+	visible = p.roomLocked(q, visible)
 	had := len(dst)
 	take := func(dst []group.Lease, limit int) []group.Lease {
 		return q.Lease(dst, limit, visible, lease, owner, now)
@@ -84,6 +85,7 @@ func (p *Partition) Lease(
 		return dst, err
 	}
 	if len(dst) > had {
+		p.trackLocked()
 		p.topic.registry.timer.rouse()
 	}
 	for _, l := range dst[had:] {
@@ -142,7 +144,7 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 	case wire.OpReject:
 		command, lost = q.PlanReject(command, s.Ranges, s.Reason, now)
 	case wire.OpDiscard:
-		command, lost = q.PlanDiscard(command, s.Ranges, p.Visible())
+		command, lost = q.PlanDiscard(command, s.Ranges, p.discardableLocked(q))
 	default:
 		lost = q.Extend(s.Ranges, s.Delay, now)
 		p.topic.registry.timer.rouse() // the new lease may end sooner than the old one

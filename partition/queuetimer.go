@@ -116,15 +116,15 @@ func (t *queueTimer) alive() []*Partition {
 	return t.scan
 }
 
-// tick follows retention, expires leases, wakes workers when redeliveries came due, and forgets message ids. It returns
-// when the next of that is due, and false when there is none.
+// tick follows retention, expires leases, wakes workers when redeliveries came due or fresh messages have room again, and
+// forgets message ids. It returns when the next of that is due, and false when there is none.
 func (p *Partition) tick(now time.Time) (next time.Time, ok bool) {
 	if first := p.First(); first != p.seenFirst {
 		p.seenFirst = first
 		p.truncated()
 	}
 	next, due := p.expire(now)
-	if due {
+	if p.roomAgain() || due {
 		p.moved()
 	}
 	if !now.Before(p.forgetAt) {

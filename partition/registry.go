@@ -34,6 +34,9 @@ type Options struct {
 	MaxScheduled int
 	// MaxGroups bounds the groups, queues and pauses of all partitions together. Default 1,000,000.
 	MaxGroups int
+	// MaxInFlight bounds the messages of all queues together that are neither done nor fresh. At that number a queue
+	// leases fresh ones only while it has less than 16. Default 10,000,000.
+	MaxInFlight int
 	// Fired is called after a scheduled batch was published; late is the time since it was due. Fired may
 	// keep b's bytes, and must not modify them. Fired must not block. May be nil.
 	Fired func(t *Topic, b *wire.Batch, late time.Duration)
@@ -48,6 +51,10 @@ const defaultMaxPartitions = 10_000
 
 // defaultMaxGroups keeps what all partitions remember of groups below 500 MB, with the longest names.
 const defaultMaxGroups = 1_000_000
+
+// defaultMaxInFlight keeps what all queues remember of messages at about 520 MB, and their part of a checkpoint below
+// 256 MiB, both without the reasons of dead letters.
+const defaultMaxInFlight = 10_000_000
 
 // Registry holds every topic of a broker. It is safe for concurrent use.
 type Registry struct {
@@ -70,8 +77,9 @@ type Registry struct {
 	dataMu sync.Mutex // guards data; held from append to apply; locked after mu
 	data   *metadata
 
-	groups atomic.Int64 // groups, queues and pauses of all partitions; see Partition.countLocked
-	timer  queueTimer
+	groups   atomic.Int64 // groups, queues and pauses of all partitions; see Partition.countLocked
+	inFlight atomic.Int64 // messages of all queues that are neither done nor fresh; likewise
+	timer    queueTimer
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -94,6 +102,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	o.MaxPartitions = cmp.Or(o.MaxPartitions, defaultMaxPartitions)
 	o.MaxScheduled = cmp.Or(o.MaxScheduled, defaultMaxScheduled)
 	o.MaxGroups = cmp.Or(o.MaxGroups, defaultMaxGroups)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, defaultMaxInFlight)
 	if o.Total > 0 {
 		o.Partitions = o.Total
 	}
