@@ -129,14 +129,29 @@ func (b *bindings) find(s []byte) *Topic {
 
 // Bound returns the topic that a subject belongs to, or nil when it belongs to none. It takes no lock.
 func (r *Registry) Bound(s []byte) *Topic {
-	if t := (*r.byName.Load())[string(s)]; t != nil && t.Config().Subjects == "" {
-		return t
+	for {
+		b := r.bound.Load()
+		if t := (*r.byName.Load())[string(s)]; t != nil && t.Config().Subjects == "" {
+			return t
+		}
+		if t := b.find(s); t != nil || b == r.bound.Load() { // otherwise the topic may have changed in between
+			return t
+		}
 	}
-	return r.bound.Load().find(s)
 }
 
 // rebind makes the bindings anew after topics have changed. The caller holds mu.
 func (r *Registry) rebind() { r.bound.Store(newBindings(*r.byName.Load())) }
+
+// bindMore adds the subjects of a configuration that t is about to get, so that those it has already are never unbound
+// meanwhile; rebind follows. The caller holds mu.
+func (r *Registry) bindMore(t *Topic, c *Config) {
+	b := newBindings(*r.byName.Load())
+	for _, s := range c.subjects(t.name) {
+		b.add(s, t)
+	}
+	r.bound.Store(b)
+}
 
 // checkSubjects refuses a topic whose subjects overlap those of another topic. bound are the topics that are not
 // bound to their names.

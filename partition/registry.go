@@ -447,6 +447,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 		r.keep(t)
 		return nil, err
 	}
+	r.bindMore(t, &c)
 	raised := t.configure(&c, parts)
 	r.rebind()
 	if partitions > have {
