@@ -52,9 +52,11 @@ func ExampleClient_DeadLetters() {
 		return client.Reject(errors.New("no such address")) // after any other error it is delivered again
 	})
 
+	_, err = c.EnsureTopic(ctx, "mail.sender.dlq", client.TopicOptions{}) // else the first letter makes it, a moment later
+	must(err)
 	letters, err := c.Subscribe(ctx, client.Subscription{Topic: "mail.sender.dlq"})
 	must(err)
-	_, err = letters.Next(ctx) // the broker stores it a moment later
+	_, err = letters.Next(ctx)
 	must(err)
 	letters.Close()
 	for letter, err := range c.DeadLetters(ctx, "mail.sender.dlq") {
