@@ -62,6 +62,16 @@ func (b *bench) feed(in []byte) {
 	b.l.endTurn(b.now)
 }
 
+// allocations returns how many allocations f makes on average, in the best of three rounds. It counts those of
+// the whole process, to which what an earlier test has left running may add.
+func allocations(runs int, f func()) float64 {
+	least := testing.AllocsPerRun(runs, f)
+	for range 2 {
+		least = min(least, testing.AllocsPerRun(runs, f))
+	}
+	return least
+}
+
 func TestHotFramesCostNoAllocation(t *testing.T) {
 	f := func(name string, frame []byte) {
 		t.Helper()
@@ -74,7 +84,7 @@ func TestHotFramesCostNoAllocation(t *testing.T) {
 		for range 100 {
 			b.feed(frame)
 		}
-		if n := testing.AllocsPerRun(1000, func() { b.feed(frame) }); !raceEnabled {
+		if n := allocations(1000, func() { b.feed(frame) }); !raceEnabled {
 			require.Zero(t, n, name)
 		}
 		for c := range srv.metrics.failures {
@@ -112,7 +122,7 @@ func TestPublishesOfALimitedUserCostNoAllocation(t *testing.T) {
 		run = append(run, request1(wire.OpPublish, 0, id, publishBody(0, 0, records.Bytes()))...)
 	}
 	b.feed(run)
-	if n := testing.AllocsPerRun(1000, func() { b.feed(run) }); !raceEnabled {
+	if n := allocations(1000, func() { b.feed(run) }); !raceEnabled {
 		require.Zero(t, n)
 	}
 	require.Zero(t, srv.metrics.failures[wire.CodeForbidden].Load())
@@ -134,7 +144,7 @@ func TestLargeTurnsAmongShortOnesCostNoAllocation(t *testing.T) {
 	for range 3000 {
 		turns()
 	}
-	if n := testing.AllocsPerRun(100, turns); !raceEnabled {
+	if n := allocations(100, turns); !raceEnabled {
 		require.Zero(t, n)
 	}
 }
@@ -155,7 +165,7 @@ func TestFirstLargeTurnReusesMemory(t *testing.T) {
 		}
 		turn()
 		require.Greater(t, b.s.sent-before, uint64(count*size))
-		if n := testing.AllocsPerRun(100, turn); !raceEnabled {
+		if n := allocations(100, turn); !raceEnabled {
 			require.Less(t, n, 9.0, "%d messages of %d bytes", count, size)
 		}
 	}

@@ -32,7 +32,7 @@ func TestTextPublishAllocatesNothing(t *testing.T) {
 		t.Helper()
 		b.feed([]byte(in))
 		input := []byte(in)
-		n := testing.AllocsPerRun(100, func() { b.feed(input) })
+		n := allocations(100, func() { b.feed(input) })
 		if !raceEnabled {
 			require.Zero(t, n, "%q", in)
 		}
@@ -58,7 +58,7 @@ func TestLargeMessagesInPiecesReuseMemory(t *testing.T) {
 	}
 	send()
 	require.NotZero(t, cap(b.l.large))
-	n := testing.AllocsPerRun(20, send)
+	n := allocations(20, send)
 	if !raceEnabled {
 		require.Zero(t, n)
 	}
