@@ -12,7 +12,7 @@ import (
 
 // A state that does not fit in a checkpoint hurts neither its own log nor the others: everything is filed, and a restart
 // replays what the last state that fitted does not have.
-func TestAStateThatIsTooLargeIsReplaced(t *testing.T) {
+func TestAStateThatIsTooLargeIsNotStored(t *testing.T) {
 	disk := faultfs.New()
 	s := open(t, small(disk))
 	blob, covered := []byte("old"), uint64(10)

@@ -40,7 +40,7 @@ const (
 	// loop serves nobody while it describes its connections.
 	connLimit    = 1000
 	maxConnLimit = 10_000
-	// connWait is how long /connz waits for event loops.
+	// connWait is how long /connz, and a lower limit of connections, wait for event loops.
 	connWait = 2 * time.Second
 )
 
