@@ -135,6 +135,16 @@ type grant struct {
 	deadline int64
 }
 
+// Full reports whether the queue leases no fresh messages before some are done.
+func (q *Queue) Full() bool {
+	most := uint64(MaxInFlight)
+	if q.Ordered() {
+		most = MaxOrdered
+	}
+	sum := q.runs.summary()
+	return sum.messages() >= most || sum.dead >= MaxDead
+}
+
 // take turns r into a lease and notes it.
 func (g *grant) take(r run) run {
 	r.deadline, r.tag = g.deadline, g.owner

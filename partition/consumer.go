@@ -376,9 +376,10 @@ func (p *Partition) countLocked() {
 // truncated brings the consumer state up to the log's start, after retention or a purge moved that.
 func (p *Partition) truncated() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.lostUndelivered.Add(p.state.TruncatePrefix(p.First()))
 	p.trackLocked()
+	p.mu.Unlock()
+	p.moved() // a queue that was full may have room
 }
 
 func (p *Partition) checkGroup(name string) error {

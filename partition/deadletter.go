@@ -203,20 +203,31 @@ func (p *Partition) deadHeaders(queue string, d *group.Dead) wire.Headers {
 	return h.Append(wire.HeaderDeadLast, d.Last.UTC().AppendFormat(nil, time.RFC3339Nano))
 }
 
-// markBuried logs that dead letters are in their topic, which makes them done.
+// markBuried logs that dead letters are in their topic, which makes them done, and a queue that was full of them takes
+// messages again.
 func (p *Partition) markBuried(queue string, offsets []uint64) error {
+	frees, err := p.unlist(queue, offsets)
+	if frees {
+		p.moved()
+	}
+	return err
+}
+
+// unlist is markBuried without firing the watchers.
+func (p *Partition) unlist(queue string, offsets []uint64) (frees bool, err error) {
 	now := p.topic.registry.opts.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := p.state.Queue(queue)
 	if q == nil || len(offsets) == 0 {
-		return nil
+		return false, nil
 	}
+	full := p.fullLocked(q)
 	if command := q.PlanBuried(nil, offsets); len(command) > 0 {
 		if _, err := p.logLocked(command, now); err != nil {
-			return err
+			return false, err
 		}
 	}
 	p.deadLettered.Add(uint64(len(offsets)))
-	return nil
+	return full && !p.fullLocked(q), nil
 }

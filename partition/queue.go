@@ -124,7 +124,7 @@ func (p *Partition) Settle(name string, s Settlement, now time.Time) (index uint
 }
 
 // settle is Settle without firing the watchers. frees says that other messages may be deliverable now: in a queue with
-// order by key, those behind the settled ones.
+// order by key, those behind the settled ones, and in a queue that was full any.
 func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint64, lost int, frees bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,6 +135,7 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 	if s.Unhandled {
 		return 0, q.Return(s.Ranges), true, nil
 	}
+	full := p.fullLocked(q)
 	command := p.command[:0]
 	switch s.Op {
 	case wire.OpAck:
@@ -165,7 +166,7 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 		p.topic.registry.timer.rouse()
 		p.buryLaterLocked(q)
 	}
-	return index, lost, q.Ordered(), nil
+	return index, lost, q.Ordered() || full && !p.fullLocked(q), nil
 }
 
 // Pending appends to dst at most most ranges of messages that are not done in a queue, from an offset on and in offset
