@@ -183,5 +183,5 @@ func newOrQueue(s *State) *Queue {
 	if q := s.Queue("work"); q != nil {
 		return q
 	}
-	return newQueue("work", 0, Policy{}.normal(), new(uint64))
+	return newQueue("work", 0, Policy{}.normal(), new(totals))
 }

@@ -66,6 +66,9 @@ func (q *Queue) PlanBuried(dst []byte, offsets []uint64) (cmd []byte) {
 	return w.finish()
 }
 
+// Reasons returns how many bytes the reasons of the dead letters have.
+func (q *Queue) Reasons() int { return int(q.reasons) }
+
 // keep stores c under a new id.
 func (q *Queue) keep(id uint64, c *cause) {
 	if q.causes == nil {
@@ -73,6 +76,8 @@ func (q *Queue) keep(id uint64, c *cause) {
 	}
 	q.causes[id] = c
 	q.causeID = id
+	q.reasons += uint64(len(c.reason))
+	q.total.reasons += uint64(len(c.reason))
 }
 
 // release notes that n dead letters no longer refer to a cause.
@@ -81,5 +86,7 @@ func (q *Queue) release(id, n uint64) {
 	c.messages -= n
 	if c.messages == 0 {
 		delete(q.causes, id)
+		q.reasons -= uint64(len(c.reason))
+		q.total.reasons -= uint64(len(c.reason))
 	}
 }

@@ -16,11 +16,12 @@ type Queue struct {
 	acked   uint64            // messages acknowledged or discarded since the process started
 	causes  map[uint64]*cause // by the tag of dead runs; nil before the first
 	causeID uint64            // the last id of a cause
+	reasons uint64            // bytes of the reasons in causes
 	order   *order            // nil unless the queue keeps the order of keys
-	total   *uint64           // State.tracked
+	total   *totals           // State.total
 }
 
-func newQueue(name string, start uint64, p Policy, total *uint64) *Queue {
+func newQueue(name string, start uint64, p Policy, total *totals) *Queue {
 	q := &Queue{name: name, policy: p, next: start, settled: start, total: total}
 	q.keepOrder(p.OrderByKey)
 	return q
@@ -82,7 +83,7 @@ func (q *Queue) Backlog(limit uint64) uint64 {
 // track adds r, which must lie behind all other runs.
 func (q *Queue) track(r run) {
 	q.runs.append(r)
-	*q.total += r.count
+	q.total.messages += r.count
 }
 
 // tracked returns how many messages are neither done nor fresh.
@@ -228,7 +229,7 @@ func (q *Queue) remove(r run, first, end uint64) {
 		n++
 	}
 	q.runs.replace(r.first, with[:n])
-	*q.total -= end - first
+	q.total.messages -= end - first
 	q.leaveAll(first, end)
 }
 

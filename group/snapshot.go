@@ -176,7 +176,7 @@ func restore(b []byte) (*State, error) {
 	}
 	last = ""
 	for range r.count(13) {
-		q := r.queue(s.first, version, &s.tracked)
+		q := r.queue(s.first, version, &s.total)
 		if r.bad || q.name <= last {
 			return nil, ErrSnapshot
 		}
@@ -207,7 +207,7 @@ func (s *State) restorePaused(r *reader) bool {
 }
 
 // queue reads a queue, which must have no run below first, and adds its messages to total.
-func (r *reader) queue(first uint64, version byte, total *uint64) *Queue {
+func (r *reader) queue(first uint64, version byte, total *totals) *Queue {
 	name, policy := string(r.name()), r.policy()
 	if version > 1 {
 		policy.OrderByKey = r.uint(1) == 1

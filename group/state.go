@@ -30,8 +30,14 @@ type State struct {
 	commits map[string]*Commit
 	queues  map[string]*Queue
 	paused  map[string]struct{}
-	tracked uint64            // messages of all queues that are neither done nor fresh
+	total   totals
 	fences  map[string]uint32 // soft: the generation that a commit must carry, by group; see SetFence
+}
+
+// totals are the sums of all queues.
+type totals struct {
+	messages uint64 // that are neither done nor fresh
+	reasons  uint64 // bytes of the reasons of dead letters
 }
 
 // Commit is how far an ordered group has read.
@@ -71,7 +77,10 @@ func (s *State) Check(name string, mode Mode) error {
 func (s *State) Size() int { return len(s.commits) + len(s.queues) + len(s.paused) }
 
 // Tracked returns how many messages of all queues are neither done nor fresh.
-func (s *State) Tracked() uint64 { return s.tracked }
+func (s *State) Tracked() uint64 { return s.total.messages }
+
+// Reasons returns how many bytes the reasons of the dead letters of all queues have.
+func (s *State) Reasons() uint64 { return s.total.reasons }
 
 // Committed returns the last commit of an ordered group, and false when it has none. The commit does not move
 // when retention removes the records at its offset.
@@ -214,7 +223,8 @@ func (s *State) applyDrop(r *reader, name []byte) error {
 	}
 	delete(s.commits, string(name))
 	if q := s.queues[string(name)]; q != nil {
-		s.tracked -= q.tracked()
+		s.total.messages -= q.tracked()
+		s.total.reasons -= q.reasons
 		delete(s.queues, string(name))
 	}
 	delete(s.paused, string(name))
@@ -235,7 +245,7 @@ func (s *State) applyOpen(r *reader, name []byte, ordered bool) error {
 	if err := s.Check(string(name), ModeQueue); err != nil {
 		return err
 	}
-	s.queues[string(name)] = newQueue(string(name), max(start, s.first), policy, &s.tracked)
+	s.queues[string(name)] = newQueue(string(name), max(start, s.first), policy, &s.total)
 	return nil
 }
 

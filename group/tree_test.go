@@ -76,7 +76,7 @@ func TestTreeBehavesLikeASlice(t *testing.T) {
 			return
 		}
 		require.Equal(t, want[offset], r.tag)
-		q := Queue{runs: tr, total: new(uint64)}
+		q := Queue{runs: tr, total: new(totals)}
 		part := r.clip(offset, offset+1)
 		part.tag = 1 + uint64(rng.IntN(3))
 		want[offset] = part.tag

@@ -13,18 +13,39 @@ import (
 // fairShare is how many messages a queue may have in flight whatever the others have, so that it goes on.
 const fairShare = 16
 
-// trackLocked counts the messages that the queues remember. When that makes room for all queues, the timer looks for
-// those that got too few.
-func (p *Partition) trackLocked() {
-	r, n := p.topic.registry, int64(p.state.Tracked())
-	if n != 0 && errors.Is(p.Err(), wire.CodeTopicDeleted) {
-		n = 0
+// The reasons of dead letters that are not stored yet are in memory and in every checkpoint. Those of one queue may have
+// queueReasons bytes, so that a queue whose dead letters cannot be stored leaves room for the reasons of others, and those
+// of all queues allReasons. Dead letters beyond have no reason.
+const (
+	queueReasons = 4 << 20
+	allReasons   = 32 << 20
+)
+
+// reasonLocked returns the reason that the dead letters of a settlement get.
+func (p *Partition) reasonLocked(q *group.Queue, reason string) string {
+	if reason == "" {
+		return reason
 	}
-	if n == p.tracked {
+	own, all := q.Reasons(), int(p.topic.registry.reasons.Load())
+	if own+len(reason) > queueReasons || all+len(reason) > allReasons {
+		return ""
+	}
+	return reason
+}
+
+// trackLocked counts the messages that the queues remember, and the reasons of their dead letters. When that makes room for
+// all queues, the timer looks for those that got too few.
+func (p *Partition) trackLocked() {
+	r, n, bytes := p.topic.registry, int64(p.state.Tracked()), int64(p.state.Reasons())
+	if n != 0 && errors.Is(p.Err(), wire.CodeTopicDeleted) {
+		n, bytes = 0, 0
+	}
+	if n == p.tracked && bytes == p.reasons {
 		return
 	}
 	more := n - p.tracked
-	p.tracked = n
+	r.reasons.Add(bytes - p.reasons)
+	p.tracked, p.reasons = n, bytes
 	most := int64(r.opts.MaxInFlight)
 	if now := r.inFlight.Add(more); now < most && now-more >= most {
 		r.timer.rouse()

@@ -41,6 +41,7 @@ type Partition struct {
 	state   *group.State
 	counted int                 // part of Registry.groups
 	tracked int64               // part of Registry.inFlight
+	reasons int64               // part of Registry.reasons
 	short   bool                // a queue may have got fewer messages because of Options.MaxInFlight
 	burying bool                // the burial goroutine has p, or will get it
 	dropped uint64              // index of the last entry that dropped a group, or of the last one that was found at the start

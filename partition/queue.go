@@ -141,9 +141,9 @@ func (p *Partition) settle(name string, s Settlement, now time.Time) (index uint
 	case wire.OpAck:
 		command, lost = q.PlanAck(command, s.Ranges)
 	case wire.OpNack:
-		command, lost = q.PlanNack(command, s.Ranges, s.Delay, s.Reason, now)
+		command, lost = q.PlanNack(command, s.Ranges, s.Delay, p.reasonLocked(q, s.Reason), now)
 	case wire.OpReject:
-		command, lost = q.PlanReject(command, s.Ranges, s.Reason, now)
+		command, lost = q.PlanReject(command, s.Ranges, p.reasonLocked(q, s.Reason), now)
 	case wire.OpDiscard:
 		command, lost = q.PlanDiscard(command, s.Ranges, p.discardableLocked(q))
 	default:

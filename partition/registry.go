@@ -53,7 +53,7 @@ const defaultMaxPartitions = 10_000
 const defaultMaxGroups = 1_000_000
 
 // defaultMaxInFlight keeps what all queues remember of messages at about 520 MB, and their part of a checkpoint below
-// 256 MiB, both without the reasons of dead letters.
+// 256 MiB, both without the reasons of dead letters, for which see allReasons.
 const defaultMaxInFlight = 10_000_000
 
 // Registry holds every topic of a broker. It is safe for concurrent use.
@@ -79,6 +79,7 @@ type Registry struct {
 
 	groups   atomic.Int64 // groups, queues and pauses of all partitions; see Partition.countLocked
 	inFlight atomic.Int64 // messages of all queues that are neither done nor fresh; likewise
+	reasons  atomic.Int64 // bytes of the reasons of dead letters that are not stored yet; likewise
 	timer    queueTimer
 
 	stop chan struct{}
