@@ -45,7 +45,7 @@ const (
 	CodeShutdown Code = 9
 	// CodeInternal says that the broker failed because of a bug; see its log.
 	CodeInternal Code = 10
-	// CodeTimeout says that the time allowed for the request ran out.
+	// CodeTimeout says that the time allowed for the request ran out. It is reserved: the broker does not send it.
 	CodeTimeout Code = 11
 	// CodeTLSRequired says that the broker accepts only connections with TLS.
 	CodeTLSRequired Code = 12
@@ -93,7 +93,8 @@ const (
 	CodeOutOfSequence Code = 45
 	// CodeNotMember says that the group does not, or no longer, have the member: join again.
 	CodeNotMember Code = 46
-	// CodeSlowConsumer says that the broker dropped a subscriber that did not read.
+	// CodeSlowConsumer says that the broker dropped a subscriber that did not read. It is reserved: the broker closes
+	// the connection instead.
 	CodeSlowConsumer Code = 43
 	// CodeSubscriptionNotFound says that the connection has no such subscription.
 	CodeSubscriptionNotFound Code = 44
