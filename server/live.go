@@ -60,7 +60,7 @@ func (m *message) outputBytes() int {
 // mayReceive reports whether one of the user's subscriptions may receive a message. If so, the user may then publish to
 // its reply subject.
 func (s *session) mayReceive(sub *liveSub, m *message) bool {
-	if !s.who.MayReceive(m.Subject, sub.Queue()) {
+	if !s.who.MayReceive(m.Subject, sub.Queue()) || len(s.loop.reviews) > 0 && !s.mayKeep(sub) {
 		return false
 	}
 	if r := s.who.Responses(); r != nil && len(m.Reply) > 0 {

@@ -77,6 +77,7 @@ type loop struct {
 	blocker   *session   // a crowded session that got messages in this turn
 	full      *loop      // a loop with a full inbox that got messages in this turn
 	late      bool       // the message that is being routed goes to a crowded session
+	reviews   []review   // subscriptions that may have to end
 	owed      int        // bytes of this turn that went to sessions or loops that are behind
 
 	// Memory that is used again.
