@@ -329,4 +329,7 @@ func (r *leaseRequest) reply(p *partition.Partition, leases []group.Lease, entri
 	}
 	r.b.replyTo(wire.OpLease, r.correlation, 0, m.Append)
 	m.Bytes = nil
+	if s := r.b.s; len(s.out.B) >= spillBytes { // so that the next lease of this turn sees what is unread
+		s.spill(s.loop.srv.opts.Now())
+	}
 }

@@ -178,3 +178,32 @@ func TestRequestsOfAPeerThatDoesNotReadNeedTheRightWhenItDoes(t *testing.T) {
 	require.EqualValues(t, 2, srv.metrics.failures[wire.CodeForbidden].Load())
 	require.Empty(t, b.l.stuck)
 }
+
+// Leases that were asked for together bring no more than the peer may leave unread: the next one waits until it has read.
+func TestLeasesWaitForThePeerToRead(t *testing.T) {
+	b, srv := newBench(t, Options{MaxPendingBytes: 10_000_000})
+	out := &slowTransport{}
+	b.s.t = out
+	topic := srv.registry.Topic("orders")
+	_, err := topic.Partition(0).OpenQueue("workers", 0, partition.QueuePolicy{}, b.now)
+	require.NoError(t, err)
+	big := batchOf(string(make([]byte, 1<<20)))
+	for range 20 {
+		b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, big)))
+	}
+	lease := wire.Lease{Group: []byte("workers"), MaxMessages: 6, MaxBytes: 6 << 20}
+	var frames []byte
+	for id := range uint32(4) {
+		frames = append(frames, request1(wire.OpLease, 0, 10+id, lease.Append)...)
+	}
+	b.feed(frames)
+	require.False(t, b.s.closed)
+	for range 4 {
+		require.LessOrEqual(t, out.unread, wire.MaxReplyBytes)
+		require.Greater(t, out.unread, 0)
+		out.read(out.unread)
+		b.l.tick(b.now)
+		require.False(t, b.s.closed)
+	}
+	require.Zero(t, out.unread)
+}
