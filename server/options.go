@@ -53,7 +53,7 @@ type Options struct {
 	// 64 MiB.
 	MaxInFlightBytes int
 	// MaxPendingBytes bounds the output that a client has not read; over it the connection is closed.
-	// Default 64 MiB.
+	// A client of the binary protocol may always leave one reply unread, up to 9.25 MiB. Default 64 MiB.
 	MaxPendingBytes int
 	// MaxUnreadBytes bounds the output that all clients together have not read. Over it, those that have read
 	// nothing for a second are closed. It also bounds the memory of requests that have not arrived whole: over

@@ -312,13 +312,22 @@ func (s *session) checkPending(now time.Time) {
 	case pending == 0:
 		s.stuckAt = time.Time{}
 	case s.closed:
-	case pending > srv.opts.MaxPendingBytes:
+	case pending > srv.opts.MaxPendingBytes && pending > s.leastPending():
 		s.slow()
 	case s.stuckAt.IsZero() || read > s.stuckRead:
 		s.stuckAt, s.stuckRead = now, read
 	case now.Sub(s.stuckAt) > deadAfter && srv.unread.Load() > int64(srv.opts.MaxUnreadBytes):
 		s.slow()
 	}
+}
+
+// leastPending is what the peer may leave unread whatever Options.MaxPendingBytes is. With the binary protocol that is one
+// reply, behind as much as may be unread when it is sent: who reads is not closed because of what it has asked for.
+func (s *session) leastPending() int {
+	if _, ok := s.proto.(*binary); ok {
+		return softPending + wire.MaxReplyBytes
+	}
+	return 0
 }
 
 // checkKept notes that a peer reads when the kernel keeps less for it. The kernel takes more output only once a third of

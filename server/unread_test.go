@@ -207,3 +207,21 @@ func TestLeasesWaitForThePeerToRead(t *testing.T) {
 	}
 	require.Zero(t, out.unread)
 }
+
+// A single reply to a client that reads does not close its connection, however little may be unread.
+func TestAReplyOverTheLimitOfUnreadOutput(t *testing.T) {
+	b, _ := newBench(t, Options{MaxPendingBytes: 64 << 10})
+	out := &slowTransport{}
+	b.s.t = out
+	big := batchOf(string(make([]byte, 1<<20)))
+	for range 9 {
+		b.feed(request1(wire.OpPublish, 0, 3, publishBody(0, 0, big)))
+	}
+	out.unread = softPending - 1
+	b.feed(request1(wire.OpFetch, 0, 10, (&wire.Fetch{MaxBytes: wire.MaxReplyBytes}).Append))
+	require.Greater(t, out.unread, 7<<20)
+	require.False(t, b.s.closed)
+	out.unread = softPending + wire.MaxReplyBytes + 1
+	b.s.checkPending(b.now)
+	require.True(t, b.s.closed)
+}
