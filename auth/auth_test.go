@@ -153,7 +153,7 @@ func TestPermissions(t *testing.T) {
 	} {
 		require.Equal(t, c.want, who.MaySubscribe([]byte(c.pattern), []byte(c.queue)), "%+v", c)
 	}
-	require.True(t, who.Filters())
+	require.True(t, who.filters())
 	require.False(t, who.MayReceive([]byte("orders.secret.x"), ""), "orders.> overlaps what is denied")
 	require.True(t, who.MayReceive([]byte("orders.eu"), ""))
 	require.False(t, who.MayReceive([]byte("orders.eu"), "q"), "denied to the queue group")

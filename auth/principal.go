@@ -161,8 +161,8 @@ func (e *entry) speaksOf(queue []byte) bool {
 	return e.queue == nil || len(queue) > 0 && subject.Match(e.queue, queue)
 }
 
-// Filters reports whether messages to the user's subscriptions must be checked with MayReceive.
-func (p *Principal) Filters() bool {
+// filters reports whether messages to the user's subscriptions must be checked with MayReceive.
+func (p *Principal) filters() bool {
 	r := p.rights()
 	return r != nil && len(r.subscribe.deny) > 0
 }
@@ -170,7 +170,7 @@ func (p *Principal) Filters() bool {
 // MayReceive reports whether the user may see a message on a subject, whatever pattern it
 // subscribed to; if queue is not empty, as a member of that queue group.
 func (p *Principal) MayReceive(on []byte, queue string) bool {
-	if !p.Filters() {
+	if !p.filters() {
 		return true
 	}
 	for _, e := range p.rights().subscribe.deny {
@@ -184,7 +184,7 @@ func (p *Principal) MayReceive(on []byte, queue string) bool {
 // MayBind reports whether the user may have the messages on all subjects of a pattern stored in a topic that it
 // may read under another name: it may subscribe to the pattern, and no part of that is denied.
 func (p *Principal) MayBind(pattern []byte) bool {
-	if p.Filters() {
+	if p.filters() {
 		for _, e := range p.rights().subscribe.deny {
 			if e.queue == nil && subject.Overlap(e.pattern, pattern) {
 				return false

@@ -188,7 +188,7 @@ func BenchmarkSteadyQueue(b *testing.B) {
 // BenchmarkWorstQueue takes one message out of a million ranges and nacks it.
 func BenchmarkWorstQueue(b *testing.B) {
 	const n = MaxInFlight
-	s, q := openQueue(b, Policy{MaxDeliveries: MaxMaxDeliveries})
+	s, q := openQueue(b, Policy{MaxDeliveries: maxMaxDeliveries})
 	fragment(q, n, t0)
 	var settles [1]Settle
 	buf := make([]byte, 0, 64)

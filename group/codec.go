@@ -69,7 +69,7 @@ func (r *reader) bytes(limit uint64) []byte {
 
 // name reads the name of a group.
 func (r *reader) name() []byte {
-	v := r.bytes(MaxName)
+	v := r.bytes(maxName)
 	if len(v) == 0 {
 		r.fail()
 	}
@@ -99,11 +99,11 @@ func (r *reader) duration(limit time.Duration) time.Duration {
 
 func (r *reader) policy() Policy {
 	p := Policy{
-		Lease:         r.duration(MaxLease),
-		BackoffMin:    r.duration(MaxDelay),
-		BackoffMax:    r.duration(MaxDelay),
-		MaxDeliveries: int(r.uint(MaxMaxDeliveries)),
-		DeadLetter:    string(r.bytes(MaxName)),
+		Lease:         r.duration(maxLease),
+		BackoffMin:    r.duration(maxDelay),
+		BackoffMax:    r.duration(maxDelay),
+		MaxDeliveries: int(r.uint(maxMaxDeliveries)),
+		DeadLetter:    string(r.bytes(maxName)),
 	}
 	if p.MaxDeliveries == 0 || p.BackoffMax < p.BackoffMin {
 		r.fail()

@@ -4,15 +4,15 @@ import "time"
 
 // Limits of names, commands and queues.
 const (
-	// MaxName is the longest name of a group in bytes, as in the protocol.
-	MaxName = 255
+	// maxName is the longest name of a group in bytes, as in the protocol.
+	maxName = 255
 	// MaxGroups bounds the number of ordered groups and queues of one partition together.
 	MaxGroups = 10_000
 	// MaxReason bounds the reason of a dead letter in bytes. Longer ones are cut.
 	MaxReason = 256
-	// MaxRanges bounds the ranges of one command, and the ranges that one call of a Plan function
+	// maxRanges bounds the ranges of one command, and the ranges that one call of a Plan function
 	// looks at. So a command stays under 5 MiB, which fits an entry of the log.
-	MaxRanges = 1 << 18
+	maxRanges = 1 << 18
 	// MaxInFlight bounds the messages of one queue that were leased and are not done. A million of
 	// them, each in a range of its own, take 52 MB.
 	MaxInFlight = 1_000_000
@@ -73,7 +73,7 @@ func AppendDrop(dst []byte, group string) []byte {
 
 // AppendOpen appends the command that creates the queue of this name, with start as its first offset. A
 // queue that exists gets the policy and keeps its place. The name must have passed State.Check, and
-// p.DeadLetter must have at most MaxName bytes.
+// p.DeadLetter must have at most maxName bytes.
 func AppendOpen(dst []byte, name string, start uint64, p Policy) []byte {
 	kind := byte(kindOpen)
 	if p.OrderByKey {
@@ -117,7 +117,7 @@ func (w *spanWriter) take(s span) uint64 {
 		l.count += s.count
 		return s.count
 	}
-	if w.n == MaxRanges {
+	if w.n == maxRanges {
 		return 0
 	}
 	w.flush()
@@ -162,7 +162,7 @@ type spans struct {
 func (r *reader) spans(fail bool) spans {
 	s := spans{fail: fail, left: r.fixed()}
 	s.r = *r
-	if s.left == 0 || s.left > MaxRanges {
+	if s.left == 0 || s.left > maxRanges {
 		r.fail()
 		return s
 	}
@@ -193,5 +193,5 @@ func (s *spans) next() (span, bool) {
 	return v, ok
 }
 
-// maxWait is the largest wait of a range: MaxDelay in milliseconds with 20 % of jitter, plus one.
-const maxWait = uint64(MaxDelay/time.Millisecond)*12/10 + 1
+// maxWait is the largest wait of a range: maxDelay in milliseconds with 20 % of jitter, plus one.
+const maxWait = uint64(maxDelay/time.Millisecond)*12/10 + 1

@@ -66,9 +66,9 @@ func TestEveryCutOrLongerCommandIsRefused(t *testing.T) {
 	for _, cmd := range scenario(t) {
 		before := s.AppendSnapshot(nil)
 		for n := range cmd {
-			require.ErrorIs(t, s.Apply(cmd[:n:n]), ErrCommand, "%x cut to %d bytes", cmd, n)
+			require.ErrorIs(t, s.Apply(cmd[:n:n]), errCommand, "%x cut to %d bytes", cmd, n)
 		}
-		require.ErrorIs(t, s.Apply(append(slices.Clone(cmd), 0)), ErrCommand)
+		require.ErrorIs(t, s.Apply(append(slices.Clone(cmd), 0)), errCommand)
 		require.Equal(t, before, s.AppendSnapshot(nil))
 		require.NoError(t, s.Apply(cmd))
 	}
@@ -98,7 +98,7 @@ func TestDamagedCommandsAreRefusedAndChangeNothing(t *testing.T) {
 		t.Helper()
 		b, err := hex.DecodeString(cmd)
 		require.NoError(t, err)
-		require.ErrorIs(t, s.Apply(b), ErrCommand, why)
+		require.ErrorIs(t, s.Apply(b), errCommand, why)
 		require.Equal(t, before, s.AppendSnapshot(nil))
 		require.Equal(t, stats, q.Stats())
 	}

@@ -46,7 +46,7 @@ func (c *Coordinator) Join(j Join, now time.Time) error {
 	if g == nil {
 		g = &membership{name: j.Group, members: map[string]*member{}, instances: map[string]*member{}, topics: map[string]Topic{}}
 		if len(j.Claims) > 0 {
-			g.settled = now.Add(SettleTime)
+			g.settled = now.Add(settleTime)
 		}
 	}
 	if g.wasReplaced(j.Member) {
@@ -60,7 +60,7 @@ func (c *Coordinator) Join(j Join, now time.Time) error {
 		m = before
 		c.replace(g, m, j.Member)
 	case m == nil:
-		if len(g.members) >= MaxGroupMembers || c.members >= MaxMembers {
+		if len(g.members) >= maxGroupMembers || c.members >= maxMembers {
 			return ErrMembers
 		}
 		m = c.admit(g, &j, now)
@@ -223,13 +223,13 @@ func (c *Coordinator) Leave(group, id string, now time.Time) error {
 
 // Disconnected says that a connection broke without a Leave. If the member joined last on that connection,
 // it may come back within the rest of its session when it has an instance id, and otherwise within
-// DisconnectGrace.
+// disconnectGrace.
 func (c *Coordinator) Disconnected(group, id string, connection uint64, now time.Time) {
 	_, m, err := c.find(group, id)
 	if err != nil || m.Instance != "" || m.Connection != connection {
 		return
 	}
-	if end := now.Add(DisconnectGrace); end.Before(m.deadline) {
+	if end := now.Add(disconnectGrace); end.Before(m.deadline) {
 		m.deadline = end
 		c.wake(end)
 	}
@@ -279,7 +279,7 @@ func (c *Coordinator) notify(g *membership, m *member) {
 func (c *Coordinator) Due() (time.Time, bool) { return c.due, !c.due.IsZero() }
 
 // Expire removes members that were silent for too long, frees partitions that were not handed over in
-// time, and ends the SettleTime of groups.
+// time, and ends the settleTime of groups.
 func (c *Coordinator) Expire(now time.Time) {
 	if c.due.IsZero() || c.due.After(now) {
 		return
@@ -435,7 +435,7 @@ func (c *Coordinator) rebalance(g *membership, now time.Time) {
 
 func byID(a, b *member) int { return cmp.Compare(a.Member, b.Member) }
 
-// decide sets the targets of all slots. During SettleTime a free partition goes only to a member that
+// decide sets the targets of all slots. During settleTime a free partition goes only to a member that
 // claimed it.
 func (g *membership) decide() {
 	subs := make([]subscriber, len(g.order))

@@ -128,7 +128,7 @@ func TestAPartitionIsTakenAwayAfterTheHandoverTimeout(t *testing.T) {
 	old := b.fences[Fence{Group: "g", Partition: Partition{"a", 1}}]
 	b.join("m2", "a")
 	for range 6 { // it lives, and is busy
-		b.pass(DefaultHandover / 6)
+		b.pass(defaultHandover / 6)
 		b.agree("m1", Partition{"a", 1})
 		require.NoError(t, b.c.Heartbeat("g", "m2", 0, nil, b.now))
 	}
@@ -144,17 +144,17 @@ func TestASilentMemberIsGoneAfterItsSession(t *testing.T) {
 	b.join("m1", "a")
 	b.join("m2", "a")
 	b.agree("m1")
-	b.pass(DefaultSession - time.Millisecond)
+	b.pass(defaultSession - time.Millisecond)
 	b.agree("m1")
 	at, ok := b.c.Due()
 	require.True(t, ok)
-	require.False(t, at.After(t0.Add(DefaultSession)))
+	require.False(t, at.After(t0.Add(defaultSession)))
 	require.Equal(t, []string{"m1"}, b.pass(time.Millisecond))
 	require.Equal(t, []string{"a/0", "a/1"}, b.has("m1"))
 	require.ErrorIs(t, b.c.Heartbeat("g", "m2", 0, nil, b.now), ErrNotMember)
 	require.ErrorIs(t, b.c.Leave("g", "m2", b.now), ErrNotMember)
 	require.ErrorIs(t, b.c.Heartbeat("nobody", "m2", 0, nil, b.now), ErrNotMember)
-	b.pass(DefaultSession)
+	b.pass(defaultSession)
 	require.Equal(t, Fence{Group: "g", Partition: Partition{"a", 1}, Open: true}, b.fences[Fence{Group: "g", Partition: Partition{"a", 1}}], "without members everybody may commit")
 	_, ok = b.c.Due()
 	require.False(t, ok)
@@ -180,7 +180,7 @@ func TestALostConnectionCostsAMemberTheGraceOnly(t *testing.T) {
 		require.NoError(t, b.c.Join(j, b.now))
 		b.c.Disconnected("g", j.Member, 6, b.now)
 		at, _ := b.c.Due()
-		require.Equal(t, b.now.Add(DefaultSession), at, "an earlier connection")
+		require.Equal(t, b.now.Add(defaultSession), at, "an earlier connection")
 		b.c.Disconnected("g", j.Member, 7, b.now)
 		b.pass(left - time.Millisecond)
 		_, ok := b.c.Assignment("g", j.Member)
@@ -189,8 +189,8 @@ func TestALostConnectionCostsAMemberTheGraceOnly(t *testing.T) {
 		_, ok = b.c.Assignment("g", j.Member)
 		require.False(t, ok)
 	}
-	f(Join{Member: "dynamic"}, DisconnectGrace)
-	f(Join{Member: "static", Instance: "i"}, DefaultSession)
+	f(Join{Member: "dynamic"}, disconnectGrace)
+	f(Join{Member: "static", Instance: "i"}, defaultSession)
 }
 
 func TestARestartedInstanceGetsItsPartitionsBackAndTheOldOneIsFenced(t *testing.T) {
@@ -250,7 +250,7 @@ func TestMembersThatComeBackAfterARestartKeepTheirPartitions(t *testing.T) {
 	require.Equal(t, []string{"a/2", "a/3"}, b.has("m2"))
 	again("m3", nil)
 	require.Empty(t, b.has("m3"))
-	b.pass(SettleTime)
+	b.pass(settleTime)
 	require.Equal(t, []string{"a/0", "a/5"}, b.has("m1"))
 	require.Equal(t, []string{"a/2", "a/3"}, b.has("m2"))
 	require.Equal(t, []string{"a/1", "a/4"}, b.has("m3"))
@@ -294,9 +294,9 @@ func TestATopicWithoutSubscribersIsOpen(t *testing.T) {
 	for name, gone := range map[string]func(b *board){
 		"left": func(b *board) { require.NoError(t, b.c.Leave("g", "m2", b.now)) },
 		"silent": func(b *board) {
-			b.now = b.now.Add(DefaultSession / 2)
+			b.now = b.now.Add(defaultSession / 2)
 			require.NoError(t, b.c.Heartbeat("g", "m1", 0, nil, b.now))
-			b.now = b.now.Add(DefaultSession / 2)
+			b.now = b.now.Add(defaultSession / 2)
 			b.c.Expire(b.now)
 		},
 	} {
@@ -323,9 +323,9 @@ func TestTheHandoverTimeoutIsKnownBehindOtherDeadlines(t *testing.T) {
 	}
 	join("m1", MaxSession)
 	join("m2", MaxSession)
-	end := b.now.Add(DefaultHandover)
-	join("m3", DefaultSession) // has nothing, and is silent
-	b.pass(DefaultSession)
+	end := b.now.Add(defaultHandover)
+	join("m3", defaultSession) // has nothing, and is silent
+	b.pass(defaultSession)
 	at, ok := b.c.Due()
 	require.True(t, ok)
 	require.Equal(t, end, at)
@@ -381,7 +381,7 @@ func TestWhatAMemberMayNotSay(t *testing.T) {
 		require.ErrorIs(t, b.c.Join(j, b.now), ErrMember)
 		require.Empty(t, b.c.Groups(""))
 	}
-	long := string(make([]byte, MaxName+1))
+	long := string(make([]byte, maxName+1))
 	f(func(j *Join) { j.Topics = slices.Repeat(j.Topics, MaxTopics+1) })
 	f(func(j *Join) { j.Group = "" })
 	f(func(j *Join) { j.Group = long })
@@ -399,7 +399,7 @@ func TestWhatAMemberMayNotSay(t *testing.T) {
 			j.Topics = append(j.Topics, fmt.Sprint(i))
 		}
 	})
-	for i := range MaxGroupMembers {
+	for i := range maxGroupMembers {
 		j := good
 		j.Member = fmt.Sprint(i)
 		require.NoError(t, b.c.Join(j, b.now))

@@ -2,8 +2,8 @@ package group
 
 import "time"
 
-// MaxDeadBatch bounds the dead letters that one call of Queue.Dead returns.
-const MaxDeadBatch = 1024
+// maxDeadBatch bounds the dead letters that one call of Queue.Dead returns.
+const maxDeadBatch = 1024
 
 // Dead is a dead letter: a message that will not be delivered again, and that the broker has not
 // published to the dead-letter topic yet.
@@ -22,10 +22,10 @@ type cause struct {
 	messages uint64 // dead letters that refer to it
 }
 
-// Dead returns the dead letters with the lowest offsets, at most MaxDeadBatch. The broker publishes them
+// Dead returns the dead letters with the lowest offsets, at most maxDeadBatch. The broker publishes them
 // and then applies PlanBuried. After a crash between the two, Dead returns them again.
 func (q *Queue) Dead() []Dead {
-	n := min(q.runs.summary().dead, MaxDeadBatch)
+	n := min(q.runs.summary().dead, maxDeadBatch)
 	if n == 0 {
 		return nil
 	}
@@ -50,7 +50,7 @@ func (q *Queue) Dead() []Dead {
 }
 
 // PlanBuried appends to dst the command that makes these dead letters done, and returns it. It leaves out
-// offsets that are no dead letters, and those that no longer fit in MaxRanges ranges. With none left it
+// offsets that are no dead letters, and those that no longer fit in maxRanges ranges. With none left it
 // returns nil.
 func (q *Queue) PlanBuried(dst []byte, offsets []uint64) (cmd []byte) {
 	w := newSpanWriter(appendHeader(dst, kindBury, q.name), false)

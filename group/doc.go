@@ -41,7 +41,7 @@
 // # Limits
 //
 // Times have a precision of a millisecond. A queue leases no fresh messages while MaxInFlight messages
-// (MaxOrdered with order by key) are neither done nor fresh, and leases nothing while MaxDead dead
+// (maxOrdered with order by key) are neither done nor fresh, and leases nothing while MaxDead dead
 // letters wait to be buried.
 //
 // # Members

@@ -10,15 +10,15 @@ import (
 func TestCommitsNeedTheGenerationOfTheHolder(t *testing.T) {
 	s := New()
 	require.NoError(t, s.MayCommit("g", 0))
-	require.ErrorIs(t, s.MayCommit("g", 7), ErrFenced, "there are no members")
+	require.ErrorIs(t, s.MayCommit("g", 7), errFenced, "there are no members")
 	s.SetFence("g", 7)
 	require.NoError(t, s.MayCommit("g", 7))
-	require.ErrorIs(t, s.MayCommit("g", 6), ErrFenced)
-	require.ErrorIs(t, s.MayCommit("g", 0), ErrFenced)
+	require.ErrorIs(t, s.MayCommit("g", 6), errFenced)
+	require.ErrorIs(t, s.MayCommit("g", 0), errFenced)
 	require.NoError(t, s.MayCommit("other", 0))
 	s.SetFence("g", 0)
 	for generation := range uint32(9) {
-		require.ErrorIs(t, s.MayCommit("g", generation), ErrFenced, "nobody holds the partition")
+		require.ErrorIs(t, s.MayCommit("g", generation), errFenced, "nobody holds the partition")
 	}
 	restored, err := Restore(s.AppendSnapshot(nil))
 	require.NoError(t, err)
@@ -54,7 +54,7 @@ func TestPausesAreDurableAndEndWithTheGroup(t *testing.T) {
 
 func TestPausedGroupsAreBounded(t *testing.T) {
 	s := New()
-	require.ErrorIs(t, s.CheckPause(""), ErrName)
+	require.ErrorIs(t, s.CheckPause(""), errName)
 	for i := range MaxGroups {
 		require.NoError(t, s.Apply(AppendPause(nil, fmt.Sprint(i), true)))
 	}

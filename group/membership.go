@@ -14,7 +14,7 @@ var (
 	// ErrReplaced is returned by Coordinator.Join, Heartbeat and Leave for a member whose instance id a
 	// later member has taken over.
 	ErrReplaced = errors.New("group: replaced by another member with the same instance id")
-	// ErrMembers is returned by Coordinator.Join at MaxGroupMembers or MaxMembers.
+	// ErrMembers is returned by Coordinator.Join at maxGroupMembers or maxMembers.
 	ErrMembers = errors.New("group: too many members")
 	// ErrMember is returned by Coordinator.Join for a field outside its limits, and for a member that
 	// changes its instance id.
@@ -23,29 +23,29 @@ var (
 
 // Defaults and limits of members.
 const (
-	// DefaultSession is the default of Join.Session.
-	DefaultSession = 10 * time.Second
-	// DefaultHandover is the default of Join.Handover.
-	DefaultHandover = 30 * time.Second
+	// defaultSession is the default of Join.Session.
+	defaultSession = 10 * time.Second
+	// defaultHandover is the default of Join.Handover.
+	defaultHandover = 30 * time.Second
 	// MinSession bounds Join.Session from below, so that heartbeats do not become a load.
 	MinSession = 100 * time.Millisecond
 	// MaxSession bounds Join.Session, the time for which a crash may go unnoticed.
 	MaxSession = 30 * time.Minute
 	// MaxHandover bounds Join.Handover, the time that a rebalance may take.
 	MaxHandover = time.Hour
-	// MaxGroupMembers bounds the members of a group, because every change looks at all of them.
-	MaxGroupMembers = 2_000
-	// MaxMembers bounds the members of all groups together.
-	MaxMembers = 20_000
+	// maxGroupMembers bounds the members of a group, because every change looks at all of them.
+	maxGroupMembers = 2_000
+	// maxMembers bounds the members of all groups together.
+	maxMembers = 20_000
 	// MaxTopics bounds the topics of a member.
 	MaxTopics = 1_000
-	// DisconnectGrace is how long a member without an instance id keeps its partitions after its
+	// disconnectGrace is how long a member without an instance id keeps its partitions after its
 	// connection broke: long enough for a client to reconnect, short enough for a quick takeover after a
 	// crash.
-	DisconnectGrace = time.Second
-	// SettleTime is how long a group that comes back after a restart of the broker waits for all its
+	disconnectGrace = time.Second
+	// settleTime is how long a group that comes back after a restart of the broker waits for all its
 	// members to claim their partitions, before the first to come back get the others' partitions.
-	SettleTime = 2 * time.Second
+	settleTime = 2 * time.Second
 	// maxReplaced is how many former member ids of an instance are remembered, for ErrReplaced.
 	maxReplaced = 8
 )
@@ -72,10 +72,10 @@ type Join struct {
 	// Connection identifies the connection on which the member joined; see Coordinator.Disconnected.
 	Connection uint64
 	Topics     []string
-	// Session is how long the member may be silent. 0 means DefaultSession.
+	// Session is how long the member may be silent. 0 means defaultSession.
 	Session time.Duration
 	// Handover is how long the member may take to finish with a partition that another one gets. 0 means
-	// DefaultHandover.
+	// defaultHandover.
 	Handover time.Duration
 	// Claims are the partitions that the member believes to hold. The coordinator heeds claims to free
 	// partitions only, so they matter after a restart of the broker.
@@ -85,17 +85,17 @@ type Join struct {
 // normal returns j with its defaults filled in and its topics sorted, each once. The error is ErrMember.
 func (j Join) normal() (Join, error) {
 	if j.Session == 0 {
-		j.Session = DefaultSession
+		j.Session = defaultSession
 	}
 	if j.Handover == 0 {
-		j.Handover = DefaultHandover
+		j.Handover = defaultHandover
 	}
 	named := len(j.Topics)
 	j.Topics = slices.Clone(j.Topics)
 	slices.Sort(j.Topics)
 	j.Topics = slices.Compact(j.Topics)
 	switch {
-	case j.Group == "" || len(j.Group) > MaxName || j.Member == "" || len(j.Member) > MaxName || len(j.Instance) > MaxName:
+	case j.Group == "" || len(j.Group) > maxName || j.Member == "" || len(j.Member) > maxName || len(j.Instance) > maxName:
 		return j, ErrMember
 	case named == 0 || named > MaxTopics:
 		return j, ErrMember
@@ -136,7 +136,7 @@ type membership struct {
 	instances  map[string]*member
 	topics     map[string]Topic // of all members, as of the last refresh
 	slots      []slot           // sorted by topic and number
-	settled    time.Time        // end of SettleTime; zero when it is over or was not needed
+	settled    time.Time        // end of settleTime; zero when it is over or was not needed
 	generation uint32           // of the last change
 	rebalances uint64
 }

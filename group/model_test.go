@@ -543,7 +543,7 @@ func (m *modelRun) check() {
 	}
 	require.Equal(m.t, want, q.Stats())
 	require.Len(m.t, seen, len(m.model.messages))
-	require.Equal(m.t, dead[:min(len(dead), MaxDeadBatch)], q.Dead()[:min(len(dead), MaxDeadBatch)])
+	require.Equal(m.t, dead[:min(len(dead), maxDeadBatch)], q.Dead()[:min(len(dead), maxDeadBatch)])
 	m.moment(expiry)(q.Expiry())
 	m.moment(min(expiry, deadline))(q.Deadline())
 	limit := uint64(m.rng.IntN(int(m.limit) + 1))

@@ -1,9 +1,9 @@
 package group
 
-// MaxOrdered bounds the messages of a queue with order by key that are neither done nor fresh, with those
+// maxOrdered bounds the messages of a queue with order by key that are neither done nor fresh, with those
 // that wait for an earlier message of their key. At that number the queue leases no fresh messages. So a
 // key whose first message fails holds up other keys only when this many of its own messages are waiting.
-const MaxOrdered = 1 << 18
+const maxOrdered = 1 << 18
 
 // parked is the tag of a waiting run whose messages wait for an earlier message of their key.
 const parked = 1
@@ -49,7 +49,7 @@ func (q *Queue) WantsKeys(limit uint64) (from uint64, ok bool) {
 		}
 		o.known = q.next
 	}
-	if len(o.ahead) > 0 || q.next >= limit || q.tracked() >= MaxOrdered {
+	if len(o.ahead) > 0 || q.next >= limit || q.tracked() >= maxOrdered {
 		return 0, false
 	}
 	return q.next, true
@@ -213,7 +213,7 @@ func (q *Queue) leaseFreshOrdered(g *grant, limit uint64) {
 	if o.known < q.next || len(o.ahead) == 0 || o.at != q.next {
 		return
 	}
-	room := MaxOrdered - min(MaxOrdered, q.tracked())
+	room := maxOrdered - min(maxOrdered, q.tracked())
 	end := min(limit, o.at+min(room, uint64(len(o.ahead))))
 	for ; q.next < end && g.left > 0; q.next++ {
 		r := run{first: q.next, count: 1}

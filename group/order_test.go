@@ -104,7 +104,7 @@ func TestOrderByKeyCanComeAndGo(t *testing.T) {
 
 func TestAStuckKeyIsFollowedThisFarAndNoFurther(t *testing.T) {
 	_, q := openQueue(t, Policy{OrderByKey: true})
-	const limit = 2 * MaxOrdered
+	const limit = 2 * maxOrdered
 	keys := make([]uint64, 1000)
 	for i := range keys {
 		keys[i] = 1
@@ -119,7 +119,7 @@ func TestAStuckKeyIsFollowedThisFarAndNoFurther(t *testing.T) {
 		leased += len(q.Lease(nil, 10, limit, 0, 1, t0))
 	}
 	require.Equal(t, 1, leased)
-	require.Equal(t, Stats{Next: MaxOrdered, InFlight: 1, Parked: MaxOrdered - 1}, q.Stats())
+	require.Equal(t, Stats{Next: maxOrdered, InFlight: 1, Parked: maxOrdered - 1}, q.Stats())
 }
 
 func TestATruncationFreesTheNextOfTheKey(t *testing.T) {
@@ -160,7 +160,7 @@ func TestDiscardLeavesWhatIsLeased(t *testing.T) {
 	q.Lease(nil, 1, 10, 0, 1, t0)
 	apply(t, s, 3)(q.PlanDiscard(nil, settle(0, 12, 0), 10))
 	require.Equal(t, Stats{Next: 10, InFlight: 1, Acked: 9}, q.Stats())
-	require.Equal(t, []Pending{{0, 1, 1, PhaseLeased, t0.Add(DefaultLease)}}, q.Pending(nil, 0, 10, 9))
+	require.Equal(t, []Pending{{0, 1, 1, PhaseLeased, t0.Add(defaultLease)}}, q.Pending(nil, 0, 10, 9))
 }
 
 func BenchmarkOrderedLeaseAndAck(b *testing.B) {

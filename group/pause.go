@@ -15,10 +15,10 @@ func AppendPause(dst []byte, group string, pause bool) []byte {
 	return appendHeader(dst, kind, group)
 }
 
-// CheckPause returns nil when a group may be paused, and otherwise ErrName or ErrTooMany.
+// CheckPause returns nil when a group may be paused, and otherwise errName or ErrTooMany.
 func (s *State) CheckPause(group string) error {
-	if len(group) == 0 || len(group) > MaxName {
-		return ErrName
+	if len(group) == 0 || len(group) > maxName {
+		return errName
 	}
 	if _, ok := s.paused[group]; !ok && len(s.paused) >= MaxGroups {
 		return ErrTooMany

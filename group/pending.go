@@ -64,11 +64,11 @@ func (r run) pending() Pending {
 // returns it. left is the number of messages of s that stay as they are: those that are done or dead
 // letters, and those that are leased, which their worker settles. So do fresh ones when the fresh messages
 // in front of them, which the queue tracks from then on, would make more than MaxInFlight. The attempts in s
-// are ignored. When no message is left to discard, the command is nil. One call looks at MaxRanges ranges at
+// are ignored. When no message is left to discard, the command is nil. One call looks at maxRanges ranges at
 // most. Nothing changes before Apply.
 func (q *Queue) PlanDiscard(dst []byte, s []Settle, limit uint64) (cmd []byte, left int) {
 	w := newSpanWriter(appendHeader(dst, kindAck, q.name), false)
-	looks := MaxRanges
+	looks := maxRanges
 	ahead := skips{next: q.next, room: MaxInFlight - min(MaxInFlight, q.tracked())}
 	for _, p := range s {
 		first := min(p.First, limit)

@@ -4,21 +4,21 @@ import "time"
 
 // Defaults of a Policy.
 const (
-	DefaultLease         = 30 * time.Second
-	DefaultBackoffMin    = time.Second
-	DefaultBackoffMax    = 5 * time.Minute
-	DefaultMaxDeliveries = 5
+	defaultLease         = 30 * time.Second
+	defaultBackoffMin    = time.Second
+	defaultBackoffMax    = 5 * time.Minute
+	defaultMaxDeliveries = 5
 )
 
 // Limits of a Policy and of the durations that a worker may ask for. Larger values are lowered to them.
 const (
-	// MaxLease bounds one lease. A worker that needs longer must extend it.
-	MaxLease = 12 * time.Hour
-	// MaxDelay bounds the delay before a redelivery, because the queue's floor cannot pass a delayed
+	// maxLease bounds one lease. A worker that needs longer must extend it.
+	maxLease = 12 * time.Hour
+	// maxDelay bounds the delay before a redelivery, because the queue's floor cannot pass a delayed
 	// message.
-	MaxDelay = 7 * 24 * time.Hour
-	// MaxMaxDeliveries bounds Policy.MaxDeliveries. Attempts are kept in 16 bits.
-	MaxMaxDeliveries = 1000
+	maxDelay = 7 * 24 * time.Hour
+	// maxMaxDeliveries bounds Policy.MaxDeliveries. Attempts are kept in 16 bits.
+	maxMaxDeliveries = 1000
 )
 
 // Policy says how a queue treats its messages. The zero value of a field means its default.
@@ -31,9 +31,9 @@ type Policy struct {
 	// BackoffMax bounds the doubling. Default 5 min, at least BackoffMin.
 	BackoffMax time.Duration
 	// MaxDeliveries is the number of deliveries after which a failing message becomes a dead letter.
-	// Default 5, at most MaxMaxDeliveries.
+	// Default 5, at most maxMaxDeliveries.
 	MaxDeliveries int
-	// DeadLetter is the topic of the dead letters, at most MaxName bytes. This package only stores it;
+	// DeadLetter is the topic of the dead letters, at most maxName bytes. This package only stores it;
 	// the broker decides what an empty name means.
 	DeadLetter string
 	// OrderByKey delivers a message only when all earlier ones of its key are done or dead letters. So
@@ -43,13 +43,13 @@ type Policy struct {
 
 // normal returns p with defaults filled in, limits enforced and durations rounded up to milliseconds.
 func (p Policy) normal() Policy {
-	p.Lease = wholeMs(p.Lease, DefaultLease, MaxLease)
-	p.BackoffMin = wholeMs(p.BackoffMin, DefaultBackoffMin, MaxDelay)
-	p.BackoffMax = max(p.BackoffMin, wholeMs(p.BackoffMax, DefaultBackoffMax, MaxDelay))
+	p.Lease = wholeMs(p.Lease, defaultLease, maxLease)
+	p.BackoffMin = wholeMs(p.BackoffMin, defaultBackoffMin, maxDelay)
+	p.BackoffMax = max(p.BackoffMin, wholeMs(p.BackoffMax, defaultBackoffMax, maxDelay))
 	if p.MaxDeliveries <= 0 {
-		p.MaxDeliveries = DefaultMaxDeliveries
+		p.MaxDeliveries = defaultMaxDeliveries
 	}
-	p.MaxDeliveries = min(p.MaxDeliveries, MaxMaxDeliveries)
+	p.MaxDeliveries = min(p.MaxDeliveries, maxMaxDeliveries)
 	return p
 }
 

@@ -103,7 +103,7 @@ func (q *Queue) floor() uint64 {
 // Lease appends to dst leases of at most most messages below limit, the end of what consumers may see, and
 // returns the extended slice. Messages that are due for redelivery come first, in offset order, then fresh
 // ones. Neighbours with the same attempt share a Lease. One call leases at most MaxInFlight messages. A
-// lease of 0 means the policy's; a longer one than MaxLease is shortened to that. owner identifies the
+// lease of 0 means the policy's; a longer one than maxLease is shortened to that. owner identifies the
 // leases for ReleaseOwner.
 //
 // A queue with order by key leases a message only when all earlier ones of its key are done, and only as
@@ -116,7 +116,7 @@ func (q *Queue) Lease(
 		return dst
 	}
 	g := grant{leases: dst, old: len(dst), left: min(uint64(most), MaxInFlight), owner: owner}
-	g.deadline = after(now, wholeMs(lease, q.policy.Lease, MaxLease))
+	g.deadline = after(now, wholeMs(lease, q.policy.Lease, maxLease))
 	if o := q.order; o != nil {
 		q.leaseDue(&g, min(limit, o.known), ms(now))
 		q.leaseFreshOrdered(&g, limit)
@@ -140,7 +140,7 @@ type grant struct {
 func (q *Queue) Full() bool {
 	most := uint64(MaxInFlight)
 	if q.Ordered() {
-		most = MaxOrdered
+		most = maxOrdered
 	}
 	sum := q.runs.summary()
 	return sum.messages() >= most || sum.dead >= MaxDead
@@ -258,7 +258,7 @@ func (q *Queue) ReleaseOwner(owner uint64, now time.Time) {
 // policy's lease, and a redelivery that would be due later than any that is asked for now is due at once. Nothing is
 // logged: after a restart the same is done again.
 func (q *Queue) Rewind(now time.Time) {
-	lease, wait := after(now, MaxLease), ms(now)+int64(maxWait)
+	lease, wait := after(now, maxLease), ms(now)+int64(maxWait)
 	var late []run
 	for r := range q.runs.each {
 		switch {

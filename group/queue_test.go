@@ -140,7 +140,7 @@ func TestNackWithADelayOfZeroIsBoundedByMaxDeliveries(t *testing.T) {
 		deliveries++
 		apply(t, s, 0)(q.PlanNack(nil, settle(0, 1, l[0].Attempt), 0, "", t0))
 	}
-	require.Equal(t, DefaultMaxDeliveries, deliveries)
+	require.Equal(t, defaultMaxDeliveries, deliveries)
 	require.Equal(t, 1, q.Stats().Dead)
 }
 
@@ -148,10 +148,10 @@ func TestDelaysAndLeasesAreBounded(t *testing.T) {
 	s, q := openQueue(t, Policy{})
 	q.Lease(nil, 1, 1, 1000*time.Hour, 1, t0)
 	expiry, _ := q.Expiry()
-	require.True(t, expiry.Equal(t0.Add(MaxLease)))
+	require.True(t, expiry.Equal(t0.Add(maxLease)))
 	apply(t, s, 0)(q.PlanNack(nil, settle(0, 1, 1), math.MaxInt64, "", t0))
 	due, _ := q.Deadline()
-	require.True(t, due.Equal(t0.Add(MaxDelay)))
+	require.True(t, due.Equal(t0.Add(maxDelay)))
 }
 
 // A moment has more digits than the milliseconds in which the end of a delay is kept.
@@ -204,21 +204,21 @@ func TestExpiredLeasesAreRedeliveredWithBackoff(t *testing.T) {
 	s, q := openQueue(t, Policy{MaxDeliveries: 2})
 	q.Lease(nil, 600, 600, 0, 1, t0)
 	q.Lease(nil, 1, 601, time.Hour, 1, t0)
-	cmd, n := q.PlanExpire(nil, t0.Add(DefaultLease-time.Millisecond))
+	cmd, n := q.PlanExpire(nil, t0.Add(defaultLease-time.Millisecond))
 	require.Nil(t, cmd)
 	require.Zero(t, n)
-	now := t0.Add(DefaultLease)
+	now := t0.Add(defaultLease)
 	apply(t, s, 600)(q.PlanExpire(nil, now))
 	require.Equal(t, Stats{Next: 601, InFlight: 1, Redelivering: 600}, q.Stats())
 	due, _ := q.Deadline()
-	require.GreaterOrEqual(t, due.Sub(now), DefaultBackoffMin*8/10)
+	require.GreaterOrEqual(t, due.Sub(now), defaultBackoffMin*8/10)
 
-	now = now.Add(2 * DefaultBackoffMin)
+	now = now.Add(2 * defaultBackoffMin)
 	require.Equal(t, []Lease{{0, 600, 2}}, q.Lease(nil, 600, 600, 0, 1, now))
-	died := now.Add(DefaultLease)
+	died := now.Add(defaultLease)
 	apply(t, s, 600)(q.PlanExpire(nil, died))
 	require.Len(t, q.Dead(), 600)
-	require.Equal(t, Dead{599, 2, "lease expired", t0.Add(DefaultLease), died}, q.Dead()[599])
+	require.Equal(t, Dead{599, 2, "lease expired", t0.Add(defaultLease), died}, q.Dead()[599])
 }
 
 func TestAnExpiredLeaseThatNobodyTookBackCanStillBeSettled(t *testing.T) {
@@ -236,7 +236,7 @@ func TestExtendMovesTheDeadline(t *testing.T) {
 	q.Lease(nil, 3, 3, 0, 1, t0)
 	require.Zero(t, q.Extend(settle(1, 1, 1), time.Hour, t0))
 	expiry, _ := q.Expiry()
-	require.True(t, expiry.Equal(t0.Add(DefaultLease)))
+	require.True(t, expiry.Equal(t0.Add(defaultLease)))
 	_, n := q.PlanExpire(nil, t0.Add(time.Minute))
 	require.Equal(t, 2, n)
 }
@@ -309,13 +309,13 @@ func TestPolicyIsCompletedAndBounded(t *testing.T) {
 		require.Equal(t, want, p.normal())
 		require.Equal(t, want, want.normal())
 	}
-	normal := Policy{DefaultLease, DefaultBackoffMin, DefaultBackoffMax, DefaultMaxDeliveries, "", false}
+	normal := Policy{defaultLease, defaultBackoffMin, defaultBackoffMax, defaultMaxDeliveries, "", false}
 	f(normal, Policy{})
 	f(normal, Policy{-1, -1, -1, -1, "", false})
 	f(Policy{time.Millisecond, time.Millisecond, time.Millisecond, 1, "", true}, Policy{1, 1, 1, 1, "", true})
-	f(Policy{MaxLease, MaxDelay, MaxDelay, MaxMaxDeliveries, "", false},
+	f(Policy{maxLease, maxDelay, maxDelay, maxMaxDeliveries, "", false},
 		Policy{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt, "", false})
-	f(Policy{DefaultLease, time.Hour, time.Hour, DefaultMaxDeliveries, "", false}, Policy{BackoffMin: time.Hour})
+	f(Policy{defaultLease, time.Hour, time.Hour, defaultMaxDeliveries, "", false}, Policy{BackoffMin: time.Hour})
 }
 
 func TestJitterIsTheSameForNeighboursAndDiffersBetweenBlocks(t *testing.T) {
@@ -385,9 +385,9 @@ func TestRewindEndsWhatAClockAheadBegan(t *testing.T) {
 	leased := q.Lease(nil, 2, 10, 0, 1, ahead)
 	require.Len(t, leased, 1)
 	apply(t, s, 0)(q.PlanNack(nil, settle(0, 1, 1), time.Hour, "", ahead))
-	require.NotEmpty(t, q.Lease(nil, 1, 3, MaxLease, 1, t0)) // offset 2, with the right clock
-	apply(t, s, 0)(q.PlanNack(nil, settle(2, 1, 1), MaxDelay, "", t0))
-	require.NotEmpty(t, q.Lease(nil, 1, 4, MaxLease, 1, t0)) // offset 3
+	require.NotEmpty(t, q.Lease(nil, 1, 3, maxLease, 1, t0)) // offset 2, with the right clock
+	apply(t, s, 0)(q.PlanNack(nil, settle(2, 1, 1), maxDelay, "", t0))
+	require.NotEmpty(t, q.Lease(nil, 1, 4, maxLease, 1, t0)) // offset 3
 	require.Empty(t, q.Lease(nil, 9, 4, 0, 1, t0))
 
 	q.Rewind(t0)

@@ -19,7 +19,7 @@ const reasonExpired = "lease expired"
 // PlanAck appends to dst the command that acknowledges the messages of s that are still leased under their
 // attempt, and returns it. lost is the number of the other messages of s: their lease expired, was never
 // given, or was given again under a later attempt. When there is nothing to acknowledge, the command is nil.
-// One call looks at MaxRanges ranges at most; messages behind them count as lost. Nothing changes before
+// One call looks at maxRanges ranges at most; messages behind them count as lost. Nothing changes before
 // Apply.
 func (q *Queue) PlanAck(dst []byte, s []Settle) (cmd []byte, lost int) {
 	w := newSpanWriter(appendHeader(dst, kindAck, q.name), false)
@@ -29,7 +29,7 @@ func (q *Queue) PlanAck(dst []byte, s []Settle) (cmd []byte, lost int) {
 	return w.finish(), lost
 }
 
-// PlanNack is PlanAck for messages that failed. They are delivered again after delay, at most MaxDelay, or
+// PlanNack is PlanAck for messages that failed. They are delivered again after delay, at most maxDelay, or
 // after the policy's backoff when delay is negative. A message at the policy's MaxDeliveries becomes a dead
 // letter with this reason instead.
 func (q *Queue) PlanNack(
@@ -38,7 +38,7 @@ func (q *Queue) PlanNack(
 	w := q.failWriter(dst, reason, now)
 	wait := uint64(0)
 	if delay > 0 {
-		wait = 1 + uint64(after(now, min(delay, MaxDelay))-ms(now))
+		wait = 1 + uint64(after(now, min(delay, maxDelay))-ms(now))
 	} else if delay == 0 {
 		wait = 1
 	}
@@ -60,7 +60,7 @@ func (q *Queue) PlanReject(
 // PlanExpire appends to dst the command that takes back the leases whose deadline is now or earlier, and
 // returns it with the number of their messages. These are delivered again after the policy's backoff, or
 // become dead letters at its MaxDeliveries. When there are none, the command is nil. A command has at most
-// MaxRanges ranges: apply it and plan again until it is nil.
+// maxRanges ranges: apply it and plan again until it is nil.
 func (q *Queue) PlanExpire(dst []byte, now time.Time) (cmd []byte, n int) {
 	if q.runs.summary().deadline > ms(now) {
 		return nil, 0
@@ -92,10 +92,10 @@ func (q *Queue) Return(s []Settle) (lost int) {
 }
 
 // Extend makes the leases that s names end at now plus lease, and returns how many messages of s are not
-// leased under their attempt. A lease of 0 means the policy's; a longer one than MaxLease is shortened to
+// leased under their attempt. A lease of 0 means the policy's; a longer one than maxLease is shortened to
 // that. Extend also renews a lease past its deadline that no command has taken back yet. Nothing is logged.
 func (q *Queue) Extend(s []Settle, lease time.Duration, now time.Time) (lost int) {
-	deadline := after(now, wholeMs(lease, q.policy.Lease, MaxLease))
+	deadline := after(now, wholeMs(lease, q.policy.Lease, maxLease))
 	return q.held(s, func(r run) uint64 {
 		whole, _ := q.runs.find(r.first, probe{})
 		r.deadline = deadline
@@ -106,10 +106,10 @@ func (q *Queue) Extend(s []Settle, lease time.Duration, now time.Time) (lost int
 
 // held calls take for every part of s that is leased under its attempt. take returns how many of the part's
 // messages it took; less than all ends the walk. held returns how many messages of s were not taken. The walk
-// ends after MaxRanges looks, so that a worker that names the whole queue again and again cannot hold up the
+// ends after maxRanges looks, so that a worker that names the whole queue again and again cannot hold up the
 // partition.
 func (q *Queue) held(s []Settle, take func(r run) uint64) (lost int) {
-	looks := MaxRanges
+	looks := maxRanges
 	for _, p := range s {
 		end := p.First + min(uint64(p.Count), math.MaxUint64-p.First)
 		var taken uint64

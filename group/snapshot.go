@@ -136,11 +136,11 @@ func (w *runWriter) flush() {
 }
 
 // Restore returns the state in a snapshot. It does not keep the snapshot. The error is ErrVersion for a
-// snapshot of a newer version, and ErrSnapshot for one that is damaged or cut short.
+// snapshot of a newer version, and errSnapshot for one that is damaged or cut short.
 func Restore(snapshot []byte) (*State, error) {
 	n := len(snapshot) - 4
 	if n < 1 || crc32.Checksum(snapshot[:n], castagnoli) != le.Uint32(snapshot[n:]) {
-		return nil, ErrSnapshot
+		return nil, errSnapshot
 	}
 	if err := CheckSnapshot(snapshot); err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func restore(b []byte) (*State, error) {
 	for range r.count(4) {
 		name := string(r.name())
 		if r.bad || name <= last {
-			return nil, ErrSnapshot
+			return nil, errSnapshot
 		}
 		last = name
 		s.commits[name] = &Commit{Offset: r.uint(math.MaxUint64), At: time.UnixMilli(r.moment())}
@@ -178,16 +178,16 @@ func restore(b []byte) (*State, error) {
 	for range r.count(13) {
 		q := r.queue(s.first, version, &s.total)
 		if r.bad || q.name <= last {
-			return nil, ErrSnapshot
+			return nil, errSnapshot
 		}
 		last = q.name
 		s.queues[q.name] = q
 	}
 	if version > 1 && !s.restorePaused(&r) {
-		return nil, ErrSnapshot
+		return nil, errSnapshot
 	}
 	if r.bad || len(r.b) > 0 || len(s.commits)+len(s.queues) > MaxGroups {
-		return nil, ErrSnapshot
+		return nil, errSnapshot
 	}
 	return s, nil
 }

@@ -71,20 +71,20 @@ func TestEveryCutOrFlippedSnapshotIsRefused(t *testing.T) {
 	snapshot := scenarioState(t).AppendSnapshot(nil)
 	for n := range snapshot {
 		_, err := Restore(snapshot[:n:n])
-		require.ErrorIs(t, err, ErrSnapshot, "cut to %d bytes", n)
+		require.ErrorIs(t, err, errSnapshot, "cut to %d bytes", n)
 		if n != len(snapshot)-4 {
 			_, err = Restore(seal(snapshot[:n:n]))
-			require.ErrorIs(t, err, ErrSnapshot, "cut to %d bytes and sealed", n)
+			require.ErrorIs(t, err, errSnapshot, "cut to %d bytes and sealed", n)
 		}
 		for bit := range 8 {
 			flipped := slices.Clone(snapshot)
 			flipped[n] ^= 1 << bit
 			_, err := Restore(flipped)
-			require.ErrorIs(t, err, ErrSnapshot, "bit %d of byte %d", bit, n)
+			require.ErrorIs(t, err, errSnapshot, "bit %d of byte %d", bit, n)
 		}
 	}
 	_, err := Restore(append(slices.Clone(snapshot), 0))
-	require.ErrorIs(t, err, ErrSnapshot)
+	require.ErrorIs(t, err, errSnapshot)
 }
 
 func TestSnapshotsOfANewerVersionAreNamed(t *testing.T) {
@@ -96,7 +96,7 @@ func TestSnapshotsOfANewerVersionAreNamed(t *testing.T) {
 	require.ErrorContains(t, err, "snapshot version 3, not 2")
 	body[0] = 0
 	_, err = Restore(seal(body))
-	require.ErrorIs(t, err, ErrSnapshot)
+	require.ErrorIs(t, err, errSnapshot)
 }
 
 func TestSnapshotsThatContradictThemselvesAreRefused(t *testing.T) {
@@ -106,7 +106,7 @@ func TestSnapshotsThatContradictThemselvesAreRefused(t *testing.T) {
 		b, err := hex.DecodeString(body)
 		require.NoError(t, err)
 		_, err = Restore(seal(b))
-		require.ErrorIs(t, err, ErrSnapshot, why)
+		require.ErrorIs(t, err, errSnapshot, why)
 	}
 	b, err := hex.DecodeString(head + policy + "06" + "00" + "01000000" + "000200")
 	require.NoError(t, err)

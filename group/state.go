@@ -11,14 +11,14 @@ import (
 )
 
 var (
-	// ErrCommand is returned by State.Apply for a command that is damaged or of an unknown kind.
-	ErrCommand = errors.New("group: damaged or unknown command")
+	// errCommand is returned by State.Apply for a command that is damaged or of an unknown kind.
+	errCommand = errors.New("group: damaged or unknown command")
 	// ErrVersion is returned by State.Apply and Restore for bytes of a newer version of Rafka.
 	ErrVersion = errors.New("group: written by a newer version")
-	// ErrSnapshot is returned by Restore for a snapshot that is damaged.
-	ErrSnapshot = errors.New("group: damaged snapshot")
-	// ErrName is returned by State.Check for a name that is empty or longer than MaxName.
-	ErrName = errors.New("group: name is empty or too long")
+	// errSnapshot is returned by Restore for a snapshot that is damaged.
+	errSnapshot = errors.New("group: damaged snapshot")
+	// errName is returned by State.Check for a name that is empty or longer than maxName.
+	errName = errors.New("group: name is empty or too long")
 	// ErrTooMany is returned by State.Check and State.CheckPause, and by State.Apply for a group that was
 	// not checked, when the partition has MaxGroups of them.
 	ErrTooMany = errors.New("group: too many groups in the partition")
@@ -54,11 +54,11 @@ func New() *State {
 	}
 }
 
-// Check returns nil when a group with this name and mode exists or may be created, and otherwise ErrName or
+// Check returns nil when a group with this name and mode exists or may be created, and otherwise errName or
 // ErrTooMany. Call it before AppendCommit and AppendOpen.
 func (s *State) Check(name string, mode Mode) error {
-	if len(name) == 0 || len(name) > MaxName {
-		return ErrName
+	if len(name) == 0 || len(name) > maxName {
+		return errName
 	}
 	if len(s.commits)+len(s.queues) < MaxGroups {
 		return nil
@@ -167,7 +167,7 @@ func (s *State) Apply(command []byte) error {
 	r := reader{b: command}
 	version, kind, name := r.byte(), r.byte(), r.name()
 	if r.bad || version != commandVersion {
-		return ErrCommand
+		return errCommand
 	}
 	switch kind {
 	case kindCommit:
@@ -181,7 +181,7 @@ func (s *State) Apply(command []byte) error {
 	case kindAck, kindFail, kindBury:
 		return s.applyQueue(&r, kind, name)
 	}
-	return ErrCommand
+	return errCommand
 }
 
 // CheckCommand returns ErrVersion for a command of a newer version, and otherwise nil.
@@ -193,10 +193,10 @@ func CheckCommand(command []byte) error {
 	return nil
 }
 
-// end returns ErrCommand unless all of the command was read and valid.
+// end returns errCommand unless all of the command was read and valid.
 func (r *reader) end() error {
 	if r.bad || len(r.b) > 0 {
-		return ErrCommand
+		return errCommand
 	}
 	return nil
 }

@@ -44,11 +44,11 @@ func TestGroupsAreSortedByNameAndMode(t *testing.T) {
 
 func TestNamesAndTheirNumberAreBounded(t *testing.T) {
 	s := New()
-	require.ErrorIs(t, s.Check("", ModeOffsets), ErrName)
-	require.NoError(t, s.Check(strings.Repeat("x", MaxName), ModeQueue))
-	require.ErrorIs(t, s.Check(strings.Repeat("x", MaxName+1), ModeOffsets), ErrName)
-	require.ErrorIs(t, s.Apply(AppendCommit(nil, "", 1, t0)), ErrCommand)
-	require.ErrorIs(t, s.Apply(AppendDrop(nil, strings.Repeat("x", MaxName+1))), ErrCommand)
+	require.ErrorIs(t, s.Check("", ModeOffsets), errName)
+	require.NoError(t, s.Check(strings.Repeat("x", maxName), ModeQueue))
+	require.ErrorIs(t, s.Check(strings.Repeat("x", maxName+1), ModeOffsets), errName)
+	require.ErrorIs(t, s.Apply(AppendCommit(nil, "", 1, t0)), errCommand)
+	require.ErrorIs(t, s.Apply(AppendDrop(nil, strings.Repeat("x", maxName+1))), errCommand)
 
 	for i := range MaxGroups - 1 {
 		require.NoError(t, s.Apply(AppendCommit(nil, fmt.Sprint(i), 1, t0)))
@@ -93,7 +93,7 @@ func TestAQueueStopsLeasingAtItsLimits(t *testing.T) {
 	require.Equal(t, []Lease{{0, MaxInFlight, 1}}, q.Lease(nil, 1<<30, 1<<30, 0, 1, t0))
 	require.Empty(t, q.Lease(nil, 1, 1<<30, 0, 1, t0))
 	apply(t, s, 0)(q.PlanReject(nil, settle(0, MaxDead, 1), "bad", t0))
-	require.Len(t, q.Dead(), MaxDeadBatch)
+	require.Len(t, q.Dead(), maxDeadBatch)
 	apply(t, s, 0)(q.PlanAck(nil, settle(MaxDead, 5, 1)))
 	require.Empty(t, q.Lease(nil, 9, 1<<30, 0, 1, t0))
 	require.NoError(t, s.Apply(q.PlanBuried(nil, []uint64{0})))
@@ -102,7 +102,7 @@ func TestAQueueStopsLeasingAtItsLimits(t *testing.T) {
 
 func TestOnePlanLooksAtABoundedNumberOfRanges(t *testing.T) {
 	s, q := openQueue(t, Policy{MaxDeliveries: 1})
-	const n = MaxRanges + 1000
+	const n = maxRanges + 1000
 	fragment(q, n, t0)
 	all := settle(0, n, 1)
 	for range 100 {
@@ -119,7 +119,7 @@ func TestOnePlanLooksAtABoundedNumberOfRanges(t *testing.T) {
 	}
 	twice := append(odd, odd...)
 	ack, lost = q.PlanAck(nil, append(twice, odd...))
-	require.Equal(t, len(odd)*3-MaxRanges, lost)
+	require.Equal(t, len(odd)*3-maxRanges, lost)
 	require.Less(t, len(ack), 5<<20)
 	require.NoError(t, s.Apply(ack))
 	require.Equal(t, uint64(len(odd)), q.Stats().Acked)

@@ -33,6 +33,9 @@ func (s *Store) NowMs() int64 { return s.nowMs() }
 // Retain enforces retention.
 func (s *Store) Retain() error { return s.retain() }
 
+// Identity returns the identity of the partition.
+func (l *Log) Identity() wire.Identity { return l.id }
+
 // Round makes the next round.
 func (s *Store) Round() { s.runRound() }
 

@@ -283,9 +283,6 @@ func (l *Log) positionsLocked() Positions {
 	}
 }
 
-// Identity returns the identity of the partition.
-func (l *Log) Identity() wire.Identity { return l.id }
-
 // SetConfig replaces the configuration. Calls of the old hooks may still be running when it returns.
 func (l *Log) SetConfig(c Config) {
 	c.setDefaults(&l.store.options)

@@ -37,8 +37,8 @@ type Config struct {
 	Subjects string
 }
 
-// DefaultConfig returns the configuration of a topic without settings: level disk, kept for seven days.
-func DefaultConfig() Config {
+// defaultConfig returns the configuration of a topic without settings: level disk, kept for seven days.
+func defaultConfig() Config {
 	return Config{
 		Level:     wire.LevelDisk,
 		Retention: log.Retention{Age: 7 * 24 * time.Hour},
@@ -201,9 +201,9 @@ func setBytes(n *int64, v string, low, high int64) error {
 	return nil
 }
 
-// With returns c with the given settings changed. For an unknown key or an invalid value the error is a
+// with returns c with the given settings changed. For an unknown key or an invalid value the error is a
 // *wire.Error with CodeInvalid that names it.
-func (c Config) With(changes []wire.Setting) (Config, error) {
+func (c Config) with(changes []wire.Setting) (Config, error) {
 	for _, change := range changes {
 		i := slices.IndexFunc(settings, func(s setting) bool { return s.key == change.Key })
 		if i < 0 {
@@ -216,8 +216,8 @@ func (c Config) With(changes []wire.Setting) (Config, error) {
 	return c, nil
 }
 
-// Settings returns every setting of c in key order.
-func (c Config) Settings() []wire.Setting {
+// settings returns every setting of c in key order.
+func (c Config) settings() []wire.Setting {
 	out := make([]wire.Setting, len(settings))
 	for i, s := range settings {
 		out[i] = wire.Setting{Key: s.key, Value: s.get(&c)}

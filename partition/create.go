@@ -28,7 +28,7 @@ func (r *Registry) Create(name string, partitions int, changes []wire.Setting) (
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	c, err := r.defaults.With(changes)
+	c, err := r.defaults.with(changes)
 	if err != nil {
 		return nil, err
 	}

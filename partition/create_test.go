@@ -59,7 +59,7 @@ func TestCreationsAtOnceMakeEachTopicOnce(t *testing.T) {
 func TestCreationsOfOneFlushMindEachOther(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{MaxPartitions: 4})
 	ask := func(name string, partitions int, kv ...string) *creation {
-		c, err := n.Defaults().With(pairs(kv...))
+		c, err := n.Defaults().with(pairs(kv...))
 		require.NoError(t, err)
 		a := &creation{name: name, partitions: partitions, config: c}
 		n.asked = append(n.asked, a)

@@ -70,8 +70,8 @@ func TestAPartitionWithDamagedStateIsSetAside(t *testing.T) {
 				require.ErrorContains(t, err, "consumer state cannot be read")
 				_, err = p.Commit("group", 1, 0, time.Now())
 				require.ErrorContains(t, err, "consumer state cannot be read")
-				require.Equal(t, wire.StatusReadOnly, p.Info().Status)
-				require.Equal(t, uint64(2), p.Info().Next, "its messages are there")
+				require.Equal(t, wire.StatusReadOnly, p.info().Status)
+				require.Equal(t, uint64(2), p.info().Next, "its messages are there")
 				require.Equal(t, 1, n.store.Stats().ReadOnly)
 
 				other := n.Topic("orders").Partition(1)

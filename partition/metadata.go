@@ -140,7 +140,7 @@ func replayMetadata(l *log.Log) (*metadata, error) {
 // recordOf returns the metadata record of a topic.
 func recordOf(id [16]byte, name string, partitions int, c Config) *record {
 	r := &record{ID: uuid.UUID(id).String(), Name: name, Partitions: partitions, Settings: map[string]string{}}
-	for _, s := range c.Settings() {
+	for _, s := range c.settings() {
 		r.Settings[s.Key] = s.Value
 	}
 	return r
@@ -155,7 +155,7 @@ func (r *record) config() (Config, error) {
 		}
 		changes = append(changes, wire.Setting{Key: k, Value: v})
 	}
-	c, err := DefaultConfig().With(changes)
+	c, err := defaultConfig().with(changes)
 	if err != nil {
 		return c, fmt.Errorf("topic %q in the metadata: %w", r.Name, err)
 	}

@@ -405,8 +405,8 @@ func (p *Partition) Locate(pos wire.Position, groupName string) (uint64, error) 
 	}
 }
 
-// Info describes the partition to clients.
-func (p *Partition) Info() wire.PartitionInfo {
+// info describes the partition to clients.
+func (p *Partition) info() wire.PartitionInfo {
 	if p.log == nil {
 		return wire.PartitionInfo{Status: wire.StatusForeign}
 	}

@@ -314,7 +314,7 @@ func TestWhatWasVisibleStaysSoUntilItIsFlushed(t *testing.T) {
 	topic := n.create("orders", 1, "durability", "memory")
 	p := topic.Partition(0)
 	publish(t, p, "a", "b", "c")
-	c, err := topic.Config().With(pairs("durability", "disk"))
+	c, err := topic.Config().with(pairs("durability", "disk"))
 	require.NoError(t, err)
 	require.True(t, topic.configure(&c, topic.Partitions()))
 	require.Equal(t, uint64(3), p.Visible())
@@ -724,17 +724,17 @@ func TestAWatcherOfANewQueueMayLookAtThePartition(t *testing.T) {
 
 // What is wrong with a value of a setting is said, and what is right.
 func TestValuesOfSettingsThatAreRefused(t *testing.T) {
-	for _, s := range DefaultConfig().Settings() {
-		_, err := DefaultConfig().With(pairs(s.Key, ""))
+	for _, s := range defaultConfig().settings() {
+		_, err := defaultConfig().with(pairs(s.Key, ""))
 		if s.Key == "subjects" { // it means the topic's own name
 			require.NoError(t, err)
 			continue
 		}
 		require.ErrorContains(t, code(t, wire.CodeInvalid, err), s.Key)
 	}
-	_, err := DefaultConfig().With(pairs("retention", ""))
+	_, err := defaultConfig().with(pairs("retention", ""))
 	require.ErrorContains(t, err, "is empty")
-	_, err = DefaultConfig().With(pairs("retention_bytes", "1.5GiB"))
+	_, err = defaultConfig().with(pairs("retention_bytes", "1.5GiB"))
 	require.ErrorContains(t, err, "whole number")
 	require.ErrorContains(t, err, "GiB")
 }

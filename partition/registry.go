@@ -21,7 +21,7 @@ import (
 
 // Options configures a Registry. The zero value of a field means its default.
 type Options struct {
-	// Defaults are topic settings that replace those of DefaultConfig for topics that do not set them.
+	// Defaults are topic settings that replace those of defaultConfig for topics that do not set them.
 	Defaults []wire.Setting
 	// Partitions is the number of partitions of a topic that is created without a number. Default 1.
 	Partitions int
@@ -113,11 +113,11 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	if o.Partitions < 1 || o.Partitions > wire.MaxPartitions {
 		return nil, fmt.Errorf("partition: %d default partitions, 1 to %d are possible", o.Partitions, wire.MaxPartitions)
 	}
-	base := DefaultConfig()
+	base := defaultConfig()
 	if !durable {
 		base.Level = wire.LevelMemory
 	}
-	defaults, err := base.With(o.Defaults)
+	defaults, err := base.with(o.Defaults)
 	if err != nil {
 		return nil, err
 	}
@@ -421,7 +421,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if t == nil {
 		return nil, r.NotFound(name)
 	}
-	c, err := t.Config().With(changes)
+	c, err := t.Config().with(changes)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ type modelShape struct {
 	settings string
 }
 
-func shapeOf(parts int, c *Config) modelShape { return modelShape{parts, fmt.Sprint(c.Settings())} }
+func shapeOf(parts int, c *Config) modelShape { return modelShape{parts, fmt.Sprint(c.settings())} }
 
 // modelTopic is a topic from its creation to its deletion.
 type modelTopic struct {

@@ -331,7 +331,7 @@ func (t *modelTopic) tried(c *Config) {
 
 func (m *storageModel) create(n *modelName) {
 	parts, changes := 1+m.rng.IntN(2), m.settings()
-	c, err := m.r.Defaults().With(changes)
+	c, err := m.r.Defaults().with(changes)
 	require.NoError(m.t, err)
 	t := &modelTopic{shapes: []modelShape{shapeOf(parts, &c)}}
 	t.tried(&c)
@@ -364,7 +364,7 @@ func (m *storageModel) alter(n *modelName) {
 	if len(t.parts) < 4 && m.rng.IntN(3) == 0 {
 		parts = len(t.parts) + 1
 	}
-	c, err := t.topic.Config().With(changes)
+	c, err := t.topic.Config().with(changes)
 	require.NoError(m.t, err)
 	t.tried(&c)
 	shape := shapeOf(max(parts, len(t.parts)), &c)

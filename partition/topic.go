@@ -76,9 +76,9 @@ func (t *Topic) effective() Config {
 
 // Info describes the topic to clients.
 func (t *Topic) Info() wire.TopicInfo {
-	info := wire.TopicInfo{Topic: t.name, ID: t.id, Settings: t.effective().Settings()}
+	info := wire.TopicInfo{Topic: t.name, ID: t.id, Settings: t.effective().settings()}
 	for _, p := range t.Partitions() {
-		info.Partitions = append(info.Partitions, p.Info())
+		info.Partitions = append(info.Partitions, p.info())
 	}
 	return info
 }

@@ -75,7 +75,7 @@ func TestAPartitionIsServedWhenItsStateCanBeRead(t *testing.T) {
 		batch := batchOf(t, "x")
 		_, _, _, err := p.Publish(batch, clock.Now().UnixMilli())
 		code(t, wire.CodeReadOnly, err)
-		require.Equal(t, wire.StatusReadOnly, p.Info().Status)
+		require.Equal(t, wire.StatusReadOnly, p.info().Status)
 		require.Equal(t, 1, s.Stats().ReadOnly)
 		publish(t, other, "d")
 		require.NoError(t, s.Checkpoint())

@@ -26,7 +26,7 @@ func TestAUsersDenialsHideNobodyElses(t *testing.T) {
 		b.s.who = who
 		log.Reset()
 		for range times {
-			b.s.denied(ActionPublish, "secret")
+			b.s.denied(actionPublish, "secret")
 		}
 		return strings.Count(log.String(), "user="+user)
 	}

@@ -9,46 +9,46 @@ import (
 	"github.com/rafka-mq/rafka/wire"
 )
 
-// Action is a permission that a request needs.
-type Action uint8
+// action is a permission that a request needs.
+type action uint8
 
 // The actions of the operation table.
 const (
-	// ActionNone needs only a login.
-	ActionNone Action = iota
-	// ActionDescribe reads what exists: topics, groups, statistics. A user with any other permission for a topic
+	// actionNone needs only a login.
+	actionNone action = iota
+	// actionDescribe reads what exists: topics, groups, statistics. A user with any other permission for a topic
 	// may describe it, and every user may read the broker's statistics.
-	ActionDescribe
-	// ActionPublish appends to a topic or publishes to a subject.
-	ActionPublish
-	// ActionConsume reads a topic and moves the positions of its groups and queues, or subscribes to
+	actionDescribe
+	// actionPublish appends to a topic or publishes to a subject.
+	actionPublish
+	// actionConsume reads a topic and moves the positions of its groups and queues, or subscribes to
 	// subjects.
-	ActionConsume
-	// ActionAdmin creates, changes, purges and deletes topics and groups.
-	ActionAdmin
+	actionConsume
+	// actionAdmin creates, changes, purges and deletes topics and groups.
+	actionAdmin
 )
 
 // allows reports whether a user may do action on a topic or subject, or on the whole broker when that is "".
-func allows(who *auth.Principal, action Action, topic string) bool {
+func allows(who *auth.Principal, action action, topic string) bool {
 	if who == nil {
 		return true
 	}
 	name := []byte(topic)
 	switch action {
-	case ActionPublish:
+	case actionPublish:
 		return who.MayPublish(name)
-	case ActionConsume:
+	case actionConsume:
 		return who.MaySubscribe(name, nil)
-	case ActionAdmin:
+	case actionAdmin:
 		return who.MayAdmin(name)
-	case ActionDescribe:
+	case actionDescribe:
 		return topic == "" || who.MaySubscribe(name, nil) || who.MayPublish(name) || who.MayAdmin(name)
 	}
 	return true
 }
 
 // allowed returns a *wire.Error unless the user may do action on a topic, or on the whole broker when topic is "".
-func (s *session) allowed(action Action, topic string) error {
+func (s *session) allowed(action action, topic string) error {
 	if allows(s.who, action, topic) {
 		return nil
 	}
@@ -65,7 +65,7 @@ func (s *session) mayBind(settings []wire.Setting) error {
 		}
 		for _, pattern := range partition.Subjects(set.Value) {
 			if !s.who.MayBind([]byte(pattern)) {
-				s.denied(ActionConsume, pattern)
+				s.denied(actionConsume, pattern)
 				return wire.Errorf(wire.CodeForbidden, "user %q may not bind a topic to %q, to all of which it may not subscribe", s.who.Name(), pattern)
 			}
 		}
@@ -75,8 +75,8 @@ func (s *session) mayBind(settings []wire.Setting) error {
 
 // actionNames are verbs for the actions, whose object is a topic.
 var actionNames = [...]string{
-	ActionNone: "use", ActionDescribe: "see", ActionPublish: "publish to", ActionConsume: "read",
-	ActionAdmin: "create or change",
+	actionNone: "use", actionDescribe: "see", actionPublish: "publish to", actionConsume: "read",
+	actionAdmin: "create or change",
 }
 
 // mayPublish reports whether the user may publish to a subject: by its permissions, or because it received the subject as
@@ -88,7 +88,7 @@ func (s *session) mayPublish(to []byte) bool {
 	if s.who.Responses() != nil && s.replies != nil && s.replies.Take(to, s.loop.srv.opts.Now()) {
 		return true
 	}
-	s.denied(ActionPublish, string(to))
+	s.denied(actionPublish, string(to))
 	return false
 }
 
@@ -118,14 +118,14 @@ func (s *session) mayCarry(batch *wire.Batch) error {
 			return nil
 		}
 		if len(rec.Subject) > 0 && !s.who.MayPublish(rec.Subject) {
-			s.denied(ActionPublish, string(rec.Subject))
+			s.denied(actionPublish, string(rec.Subject))
 			return wire.Errorf(wire.CodeForbidden, "user %q may not publish to %q", s.who.Name(), rec.Subject)
 		}
 	}
 }
 
 // denied counts and logs a request that the user may not make.
-func (s *session) denied(action Action, what string) {
+func (s *session) denied(action action, what string) {
 	srv := s.loop.srv
 	srv.metrics.denials.Add(1)
 	srv.audit.denialsOf(s.who.Name()).Do(func() {

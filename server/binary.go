@@ -384,7 +384,7 @@ func (b *binary) topic(handle uint16) (*partition.Topic, error) {
 }
 
 // topicFor returns a handle's topic when the user may do action on it.
-func (b *binary) topicFor(handle uint16, action Action) (*partition.Topic, error) {
+func (b *binary) topicFor(handle uint16, action action) (*partition.Topic, error) {
 	t, err := b.topic(handle)
 	if err != nil {
 		return nil, err
@@ -393,7 +393,7 @@ func (b *binary) topicFor(handle uint16, action Action) (*partition.Topic, error
 }
 
 // partition returns a partition of a handle's topic when the user may do action on it.
-func (b *binary) partition(handle, number uint16, action Action) (*partition.Partition, error) {
+func (b *binary) partition(handle, number uint16, action action) (*partition.Partition, error) {
 	t, err := b.topicFor(handle, action)
 	if err != nil {
 		return nil, err
@@ -406,7 +406,7 @@ func (b *binary) partition(handle, number uint16, action Action) (*partition.Par
 }
 
 // allowed is session.allowed.
-func (b *binary) allowed(action Action, topic string) error {
+func (b *binary) allowed(action action, topic string) error {
 	return b.s.allowed(action, topic)
 }
 

@@ -289,7 +289,7 @@ func (co *coordinator) seated(b *binary, key seatKey) error {
 // with an instance id. It must not take that member's place, or speak for it.
 func (co *coordinator) mayBe(who *auth.Principal, groupName, id, instance string) error {
 	for _, t := range co.group.Topics(groupName, id, instance) {
-		if !allows(who, ActionConsume, t) {
+		if !allows(who, actionConsume, t) {
 			return wire.Errorf(wire.CodeForbidden, "user %q may not read all topics of that member of group %q", who.Name(), groupName)
 		}
 	}

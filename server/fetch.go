@@ -35,7 +35,7 @@ func (b *binary) fetch(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	p, err := b.partition(m.Handle, m.Partition, actionConsume)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (r *fetchRequest) retry(now time.Time) {
 	if !now.Before(r.deadline) {
 		r.minBytes = 0
 	}
-	done, err := false, r.b.allowed(ActionConsume, r.p.Topic().Name()) // it may have changed meanwhile
+	done, err := false, r.b.allowed(actionConsume, r.p.Topic().Name()) // it may have changed meanwhile
 	if err == nil {
 		done, err = r.serve(r.minBytes)
 	}

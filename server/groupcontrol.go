@@ -147,8 +147,8 @@ func (co *coordinator) topicsOf(m *wire.PauseGroup, who *auth.Principal) ([]*par
 		if m.Topic != "" && m.Topic != t.Name() || !reads[t.Name()] && !knows(t, m.Group) {
 			continue
 		}
-		if !allows(who, ActionConsume, t.Name()) {
-			return nil, withheld(who, ActionConsume, t.Name(), m.Group)
+		if !allows(who, actionConsume, t.Name()) {
+			return nil, withheld(who, actionConsume, t.Name(), m.Group)
 		}
 		topics = append(topics, t)
 	}

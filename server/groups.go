@@ -21,7 +21,7 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 	name := b.groupName(m.Group)
 	var named partitionSet
 	for _, o := range m.Offsets {
-		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
+		p, err := b.partition(m.Handle, o.Partition, actionConsume)
 		if err == nil {
 			err = named.add(o.Partition)
 		}
@@ -37,7 +37,7 @@ func (b *binary) commitOffsets(f wire.Frame, now time.Time) error {
 		j = &join{left: len(m.Offsets)}
 	}
 	for i, o := range m.Offsets {
-		p, err := b.partition(m.Handle, o.Partition, ActionConsume)
+		p, err := b.partition(m.Handle, o.Partition, actionConsume)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func (b *binary) committed(f wire.Frame, _ time.Time) error {
 	if err := partition.CheckGroup(m.Group); err != nil {
 		return err
 	}
-	t, err := b.topicFor(m.Handle, ActionConsume)
+	t, err := b.topicFor(m.Handle, actionConsume)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (b *binary) listGroups(f wire.Frame, now time.Time) error {
 func (srv *Server) groupInfos(who *auth.Principal, name string, of func(p *partition.Partition) []wire.GroupInfo) []wire.GroupInfo {
 	infos := []wire.GroupInfo{}
 	for _, t := range srv.registry.Topics() {
-		if !allows(who, ActionDescribe, t.Name()) {
+		if !allows(who, actionDescribe, t.Name()) {
 			continue
 		}
 		for _, p := range t.Partitions() {
@@ -137,7 +137,7 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 		return err
 	}
 	if m.Topic != "" {
-		if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+		if err := b.allowed(actionAdmin, m.Topic); err != nil {
 			return err
 		}
 	}
@@ -149,8 +149,8 @@ func (b *binary) deleteGroup(f wire.Frame, now time.Time) error {
 			return nil, err
 		case foreign != "":
 			return func(time.Time) error {
-				b.s.denied(ActionAdmin, foreign)
-				return withheld(who, ActionAdmin, foreign, m.Group)
+				b.s.denied(actionAdmin, foreign)
+				return withheld(who, actionAdmin, foreign, m.Group)
 			}, nil
 		}
 		found, drops, err := dropGroup(m.Group, topics, now)
@@ -170,7 +170,7 @@ func (srv *Server) droppable(m *wire.DeleteGroup, who *auth.Principal) (topics [
 	}
 	for _, t := range srv.registry.Topics() {
 		switch {
-		case allows(who, ActionAdmin, t.Name()):
+		case allows(who, actionAdmin, t.Name()):
 			topics = append(topics, t)
 		case isOn(t, m.Group):
 			return nil, t.Name(), nil
@@ -191,8 +191,8 @@ func isOn(t *partition.Topic, groupName string) bool {
 
 // withheld is the error for a group on a topic with which the user may not do action. It names the topic only to a user
 // who may see it.
-func withheld(who *auth.Principal, action Action, topic, groupName string) error {
-	if !allows(who, ActionDescribe, topic) {
+func withheld(who *auth.Principal, action action, topic, groupName string) error {
+	if !allows(who, actionDescribe, topic) {
 		return wire.Errorf(wire.CodeForbidden, "user %q may not %s every topic that group %q reads: name one",
 			who.Name(), actionNames[action], groupName)
 	}

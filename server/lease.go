@@ -98,10 +98,10 @@ func (r *leaseRequest) end(now time.Time) {
 // leasable returns the partitions from which a request may lease.
 func (b *binary) leasable(m *wire.Lease) ([]*partition.Partition, error) {
 	if m.Partition != wire.AnyPartition {
-		p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+		p, err := b.partition(m.Handle, m.Partition, actionConsume)
 		return []*partition.Partition{p}, err
 	}
-	t, err := b.topicFor(m.Handle, ActionConsume)
+	t, err := b.topicFor(m.Handle, actionConsume)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (r *leaseRequest) retry(now time.Time) {
 	if r.over {
 		return
 	}
-	if err := r.b.allowed(ActionConsume, r.parts[0].Topic().Name()); err != nil { // it may have changed meanwhile
+	if err := r.b.allowed(actionConsume, r.parts[0].Topic().Name()); err != nil { // it may have changed meanwhile
 		r.fail(err)
 		return
 	}

@@ -93,7 +93,7 @@ func (b *binary) listen(f wire.Frame, _ time.Time) error {
 	case exists:
 		return wire.Errorf(wire.CodeInvalid, "subscription %d exists on this connection", f.Correlation)
 	case !b.s.who.MaySubscribe(pattern, queue):
-		b.s.denied(ActionConsume, m.Pattern)
+		b.s.denied(actionConsume, m.Pattern)
 		return wire.Errorf(wire.CodeForbidden, "user %q may not subscribe to %q", b.s.who.Name(), pattern)
 	case !b.s.roomForSub(size), len(b.listens) >= b.s.loop.srv.opts.MaxSubscriptions:
 		return wire.Errorf(wire.CodeLimit, "this connection has %d live subscriptions, all that it may have now", len(b.listens))

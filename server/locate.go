@@ -13,7 +13,7 @@ func (b *binary) offsets(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	p, err := b.partition(m.Handle, m.Partition, actionConsume)
 	if err != nil {
 		return err
 	}

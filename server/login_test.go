@@ -412,7 +412,7 @@ func TestEveryOperationAsks(t *testing.T) {
 	}
 	lists := map[wire.Op]bool{wire.OpListTopics: true, wire.OpGroups: true, wire.OpMembers: true, wire.OpStats: true} // show what may be seen
 	for op := range operations {
-		if operations[op].action == ActionNone || lists[wire.Op(op)] {
+		if operations[op].action == actionNone || lists[wire.Op(op)] {
 			continue
 		}
 		body := bodies[wire.Op(op)]

@@ -54,12 +54,12 @@ func describeMember(m *group.MemberInfo, who *auth.Principal, now time.Time) (ou
 		Topics: []string{}, Partitions: []wire.MemberPartition{}, Age: ageOf(m.Joined, now), Silent: ageOf(m.Heard, now),
 	}
 	for _, t := range m.Topics {
-		if allows(who, ActionDescribe, t) {
+		if allows(who, actionDescribe, t) {
 			out.Topics = append(out.Topics, t)
 		}
 	}
 	for _, h := range m.Held {
-		if allows(who, ActionDescribe, h.Topic) {
+		if allows(who, actionDescribe, h.Topic) {
 			out.Partitions = append(out.Partitions, wire.MemberPartition{Topic: h.Topic, Partition: int(h.Number), Generation: h.Generation})
 		}
 	}

@@ -115,7 +115,7 @@ func (b *binary) readable(groupName string, topics []string) error {
 
 // readableTopic returns a topic that the user may read.
 func (b *binary) readableTopic(name string) (*partition.Topic, error) {
-	if err := b.allowed(ActionConsume, name); err != nil {
+	if err := b.allowed(actionConsume, name); err != nil {
 		return nil, err
 	}
 	t := b.s.loop.srv.registry.Topic(name)

@@ -13,61 +13,61 @@ type operation struct {
 	handle func(b *binary, f wire.Frame, now time.Time) error
 	// action is the permission that the request needs. The handler checks it, when the topic is known; a test checks
 	// that it does.
-	action Action
+	action action
 	// flags are the flags that a client may set.
 	flags wire.Flags
 }
 
 // operations is indexed by wire.Op. Other operations are answered with CodeUnsupported.
 var operations = [256]operation{
-	wire.OpHello: {(*binary).hello, ActionNone, 0},
-	wire.OpPing:  {(*binary).ping, ActionNone, 0},
+	wire.OpHello: {(*binary).hello, actionNone, 0},
+	wire.OpPing:  {(*binary).ping, actionNone, 0},
 
-	wire.OpResolve:       {(*binary).resolve, ActionDescribe, wire.FlagCreate},
-	wire.OpCreateTopic:   {(*binary).createTopic, ActionAdmin, wire.FlagIfNotExists},
-	wire.OpListTopics:    {(*binary).listTopics, ActionDescribe, 0},
-	wire.OpDescribeTopic: {(*binary).describeTopic, ActionDescribe, 0},
-	wire.OpAlterTopic:    {(*binary).alterTopic, ActionAdmin, 0},
-	wire.OpDeleteTopic:   {(*binary).deleteTopic, ActionAdmin, 0},
-	wire.OpPurgeTopic:    {(*binary).purgeTopic, ActionAdmin, 0},
+	wire.OpResolve:       {(*binary).resolve, actionDescribe, wire.FlagCreate},
+	wire.OpCreateTopic:   {(*binary).createTopic, actionAdmin, wire.FlagIfNotExists},
+	wire.OpListTopics:    {(*binary).listTopics, actionDescribe, 0},
+	wire.OpDescribeTopic: {(*binary).describeTopic, actionDescribe, 0},
+	wire.OpAlterTopic:    {(*binary).alterTopic, actionAdmin, 0},
+	wire.OpDeleteTopic:   {(*binary).deleteTopic, actionAdmin, 0},
+	wire.OpPurgeTopic:    {(*binary).purgeTopic, actionAdmin, 0},
 
-	wire.OpPublish:   {(*binary).servePublish, ActionPublish, wire.FlagLevel},
-	wire.OpSchedule:  {(*binary).scheduleLater, ActionPublish, wire.FlagLevel | wire.FlagNumbered},
-	wire.OpSchedules: {(*binary).listSchedules, ActionConsume, 0},
-	wire.OpCancel:    {(*binary).cancelScheduled, ActionPublish, 0},
+	wire.OpPublish:   {(*binary).servePublish, actionPublish, wire.FlagLevel},
+	wire.OpSchedule:  {(*binary).scheduleLater, actionPublish, wire.FlagLevel | wire.FlagNumbered},
+	wire.OpSchedules: {(*binary).listSchedules, actionConsume, 0},
+	wire.OpCancel:    {(*binary).cancelScheduled, actionPublish, 0},
 
-	wire.OpFetch:       {(*binary).fetch, ActionConsume, 0},
-	wire.OpSubscribe:   {(*binary).subscribe, ActionConsume, 0},
-	wire.OpCredit:      {(*binary).credit, ActionNone, 0},
-	wire.OpUnsubscribe: {(*binary).unsubscribe, ActionNone, 0},
-	wire.OpOffsets:     {(*binary).offsets, ActionConsume, 0},
-	wire.OpGet:         {(*binary).get, ActionConsume, 0},
+	wire.OpFetch:       {(*binary).fetch, actionConsume, 0},
+	wire.OpSubscribe:   {(*binary).subscribe, actionConsume, 0},
+	wire.OpCredit:      {(*binary).credit, actionNone, 0},
+	wire.OpUnsubscribe: {(*binary).unsubscribe, actionNone, 0},
+	wire.OpOffsets:     {(*binary).offsets, actionConsume, 0},
+	wire.OpGet:         {(*binary).get, actionConsume, 0},
 
-	wire.OpOpenQueue: {(*binary).openQueue, ActionConsume, wire.FlagOrderByKey},
-	wire.OpLease:     {(*binary).lease, ActionConsume, 0},
-	wire.OpAck:       {(*binary).settleLeases, ActionConsume, 0},
-	wire.OpNack:      {(*binary).settleLeases, ActionConsume, wire.FlagUnhandled},
-	wire.OpReject:    {(*binary).settleLeases, ActionConsume, 0},
-	wire.OpExtend:    {(*binary).settleLeases, ActionConsume, 0},
-	wire.OpPending:   {(*binary).pending, ActionConsume, 0},
-	wire.OpDiscard:   {(*binary).settleLeases, ActionConsume, 0},
+	wire.OpOpenQueue: {(*binary).openQueue, actionConsume, wire.FlagOrderByKey},
+	wire.OpLease:     {(*binary).lease, actionConsume, 0},
+	wire.OpAck:       {(*binary).settleLeases, actionConsume, 0},
+	wire.OpNack:      {(*binary).settleLeases, actionConsume, wire.FlagUnhandled},
+	wire.OpReject:    {(*binary).settleLeases, actionConsume, 0},
+	wire.OpExtend:    {(*binary).settleLeases, actionConsume, 0},
+	wire.OpPending:   {(*binary).pending, actionConsume, 0},
+	wire.OpDiscard:   {(*binary).settleLeases, actionConsume, 0},
 
-	wire.OpCommit:      {(*binary).commitOffsets, ActionConsume, 0},
-	wire.OpCommitted:   {(*binary).committed, ActionConsume, 0},
-	wire.OpGroups:      {(*binary).listGroups, ActionDescribe, 0},
-	wire.OpDeleteGroup: {(*binary).deleteGroup, ActionAdmin, 0},
-	wire.OpJoinGroup:   {(*binary).joinGroup, ActionConsume, 0},
-	wire.OpHeartbeat:   {(*binary).heartbeat, ActionNone, 0},
-	wire.OpLeaveGroup:  {(*binary).leaveGroup, ActionNone, 0},
-	wire.OpSeekGroup:   {(*binary).seekGroup, ActionConsume, 0},
-	wire.OpPauseGroup:  {(*binary).pauseGroup, ActionConsume, 0},
-	wire.OpMembers:     {(*binary).listMembers, ActionDescribe, 0},
+	wire.OpCommit:      {(*binary).commitOffsets, actionConsume, 0},
+	wire.OpCommitted:   {(*binary).committed, actionConsume, 0},
+	wire.OpGroups:      {(*binary).listGroups, actionDescribe, 0},
+	wire.OpDeleteGroup: {(*binary).deleteGroup, actionAdmin, 0},
+	wire.OpJoinGroup:   {(*binary).joinGroup, actionConsume, 0},
+	wire.OpHeartbeat:   {(*binary).heartbeat, actionNone, 0},
+	wire.OpLeaveGroup:  {(*binary).leaveGroup, actionNone, 0},
+	wire.OpSeekGroup:   {(*binary).seekGroup, actionConsume, 0},
+	wire.OpPauseGroup:  {(*binary).pauseGroup, actionConsume, 0},
+	wire.OpMembers:     {(*binary).listMembers, actionDescribe, 0},
 
-	wire.OpSend:     {(*binary).sendLive, ActionPublish, wire.FlagNoResponders | wire.FlagNoEcho},
-	wire.OpListen:   {(*binary).listen, ActionConsume, 0},
-	wire.OpUnlisten: {(*binary).unlisten, ActionNone, 0},
+	wire.OpSend:     {(*binary).sendLive, actionPublish, wire.FlagNoResponders | wire.FlagNoEcho},
+	wire.OpListen:   {(*binary).listen, actionConsume, 0},
+	wire.OpUnlisten: {(*binary).unlisten, actionNone, 0},
 
-	wire.OpStats: {(*binary).stats, ActionDescribe, 0},
+	wire.OpStats: {(*binary).stats, actionDescribe, 0},
 }
 
 // ping answers with the same body.
@@ -81,7 +81,7 @@ func (b *binary) stats(f wire.Frame, now time.Time) error {
 	if len(f.Body) != 0 {
 		return wire.ErrMalformed
 	}
-	if err := b.allowed(ActionDescribe, ""); err != nil {
+	if err := b.allowed(actionDescribe, ""); err != nil {
 		return err
 	}
 	l := b.s.loop

@@ -99,13 +99,13 @@ func TestATopicIsBoundOnlyToWhatOneMaySubscribeTo(t *testing.T) {
 	p.refused(wire.CodeForbidden, wire.OpCreateTopic, 0, create("log", "a.*"))
 	require.Zero(t, p.call(wire.OpCreateTopic, 0, create("log", "b.*")).Flags)
 
-	b := newTextBroker(t, Options{Auth: picky(t, ActionAdmin, "log")})
+	b := newTextBroker(t, Options{Auth: picky(t, actionAdmin, "log")})
 	require.Regexp(t, `FORBIDDEN: .*may not bind a topic to "secret"`, b.peer().ask("TOPIC log subjects=secret"))
 }
 
 // Whether a topic exists is told only to those who may see it.
 func TestTextTopicTellsStrangersNothing(t *testing.T) {
-	b := newTextBroker(t, Options{Auth: picky(t, ActionAdmin, "mine")})
+	b := newTextBroker(t, Options{Auth: picky(t, actionAdmin, "mine")})
 	b.topic("there")
 	p := b.peer()
 	require.Equal(t, `-ERR 'FORBIDDEN: user "u" may not create or change "there"'`, p.ask("TOPIC there"))

@@ -92,7 +92,7 @@ type admission struct {
 // permission, the level, and that size more bytes of this connection may wait for the disk. It comes before the checksums,
 // so that a broker with too much to do does not compute them in vain.
 func (b *binary) admit(handle, number uint16, flags wire.Flags, size int) (a admission, err error) {
-	if a.p, err = b.partition(handle, number, ActionPublish); err != nil {
+	if a.p, err = b.partition(handle, number, actionPublish); err != nil {
 		return a, err
 	}
 	a.config = a.p.Topic().Config()

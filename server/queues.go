@@ -16,7 +16,7 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	t, err := b.topicFor(m.Handle, ActionConsume)
+	t, err := b.topicFor(m.Handle, actionConsume)
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func (b *binary) openQueue(f wire.Frame, now time.Time) error {
 		return err
 	}
 	if m.DeadLetter != "" {
-		if err := b.allowed(ActionPublish, m.DeadLetter); err != nil {
+		if err := b.allowed(actionPublish, m.DeadLetter); err != nil {
 			return err
 		}
 	}
@@ -94,7 +94,7 @@ func (b *binary) settleLeases(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	p, err := b.partition(m.Handle, m.Partition, actionConsume)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (b *binary) pending(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	p, err := b.partition(m.Handle, m.Partition, actionConsume)
 	if err != nil {
 		return err
 	}

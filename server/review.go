@@ -71,7 +71,7 @@ func (b *binary) reconsider() {
 	mayRead := func(t *partition.Topic) error {
 		err, ok := known[t]
 		if !ok {
-			err = b.allowed(ActionConsume, t.Name())
+			err = b.allowed(actionConsume, t.Name())
 			known[t] = err
 		}
 		return err

@@ -124,7 +124,7 @@ func (b *binary) listSchedules(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	p, err := b.partition(m.Handle, m.Partition, actionConsume)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (b *binary) cancelScheduled(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionPublish)
+	p, err := b.partition(m.Handle, m.Partition, actionPublish)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (b *binary) subscribe(f wire.Frame, now time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	p, err := b.partition(m.Handle, m.Partition, ActionConsume)
+	p, err := b.partition(m.Handle, m.Partition, actionConsume)
 	if err != nil {
 		return err
 	}

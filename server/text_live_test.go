@@ -594,15 +594,15 @@ func TestTextPassesWhatCannotBeDecoded(t *testing.T) {
 }
 
 // picky lets everybody do one action to one name. A rule that denies everything else must name it.
-func picky(t testing.TB, action Action, name string) *auth.Policy {
+func picky(t testing.TB, action action, name string) *auth.Policy {
 	rights := &auth.Permissions{Publish: auth.Rule{Deny: []string{">"}}, Subscribe: auth.Rule{Deny: []string{">"}}}
 	switch {
 	case name == "":
-	case action == ActionPublish:
+	case action == actionPublish:
 		rights.Publish = auth.Rule{Allow: []string{name}}
-	case action == ActionConsume, action == ActionDescribe:
+	case action == actionConsume, action == actionDescribe:
 		rights.Subscribe = auth.Rule{Allow: []string{name}}
-	case action == ActionAdmin:
+	case action == actionAdmin:
 		rights.Admin = []string{name}
 	}
 	return policy(t, auth.Config{Users: []auth.User{{Name: "u", Permissions: rights}}, NoAuthUser: "u"})
@@ -611,25 +611,25 @@ func picky(t testing.TB, action Action, name string) *auth.Policy {
 // Every verb asks for its action on what it names.
 func TestTextVerbsAskWhetherTheyMay(t *testing.T) {
 	verbs := []struct {
-		action Action
+		action action
 		name   string
 		send   string
 		denied string
 	}{
-		{ActionPublish, "jobs", "PUB jobs 0\r\n", `Permissions Violation for Publish to "jobs"`},
-		{ActionPublish, "live", "PUB live 0\r\n", `Permissions Violation for Publish to "live"`},
-		{ActionPublish, "live", "HPUB live 12 12\r\nNATS/1.0\r\n\r\n", `Permissions Violation for Publish to "live"`},
-		{ActionConsume, "live.*", "SUB live.* 1", `Permissions Violation for Subscription to "live.*"`},
-		{ActionConsume, "live.*", "SUB live.* crew 1", `Permissions Violation for Subscription to "live.*" using queue "crew"`},
-		{ActionAdmin, "new", "TOPIC new", `FORBIDDEN: .*"new"`},
-		{ActionDescribe, "jobs", "TOPIC jobs", `FORBIDDEN: .*"jobs"`},
-		{ActionConsume, "jobs", "FETCH jobs/0@0", `FORBIDDEN: .*"jobs"`},
-		{ActionConsume, "jobs", "LEASE jobs crew", `FORBIDDEN: .*"jobs"`},
-		{ActionConsume, "jobs", "ACK jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
-		{ActionConsume, "jobs", "NACK jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
-		{ActionConsume, "jobs", "REJECT jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
-		{ActionConsume, "jobs", "COMMIT jobs/0 0 crew", `FORBIDDEN: .*"jobs"`},
-		{ActionConsume, "jobs", "COMMITTED crew jobs", `FORBIDDEN: .*"jobs"`},
+		{actionPublish, "jobs", "PUB jobs 0\r\n", `Permissions Violation for Publish to "jobs"`},
+		{actionPublish, "live", "PUB live 0\r\n", `Permissions Violation for Publish to "live"`},
+		{actionPublish, "live", "HPUB live 12 12\r\nNATS/1.0\r\n\r\n", `Permissions Violation for Publish to "live"`},
+		{actionConsume, "live.*", "SUB live.* 1", `Permissions Violation for Subscription to "live.*"`},
+		{actionConsume, "live.*", "SUB live.* crew 1", `Permissions Violation for Subscription to "live.*" using queue "crew"`},
+		{actionAdmin, "new", "TOPIC new", `FORBIDDEN: .*"new"`},
+		{actionDescribe, "jobs", "TOPIC jobs", `FORBIDDEN: .*"jobs"`},
+		{actionConsume, "jobs", "FETCH jobs/0@0", `FORBIDDEN: .*"jobs"`},
+		{actionConsume, "jobs", "LEASE jobs crew", `FORBIDDEN: .*"jobs"`},
+		{actionConsume, "jobs", "ACK jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
+		{actionConsume, "jobs", "NACK jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
+		{actionConsume, "jobs", "REJECT jobs/0@0 crew", `FORBIDDEN: .*"jobs"`},
+		{actionConsume, "jobs", "COMMIT jobs/0 0 crew", `FORBIDDEN: .*"jobs"`},
+		{actionConsume, "jobs", "COMMITTED crew jobs", `FORBIDDEN: .*"jobs"`},
 	}
 	tested := []string{"TOPICS", "GROUPS", "STATS", "HELP", "QUIT"} // see TestTextListsShowOnlyWhatMayBeSeen; anybody may use the others
 	for _, v := range verbs {
@@ -654,14 +654,14 @@ func TestTextVerbsAskWhetherTheyMay(t *testing.T) {
 
 // Names in an error are quoted as nats-server quotes them.
 func TestTextQuotesNamesThatAreForbidden(t *testing.T) {
-	p := newTextBroker(t, Options{Auth: picky(t, ActionPublish, "jobs")}).peer()
+	p := newTextBroker(t, Options{Auth: picky(t, actionPublish, "jobs")}).peer()
 	require.Equal(t, `-ERR 'Permissions Violation for Publish to "a\"b\\\xffé"'`, p.ask("PUB a\"b\\\xffé 0\r\n"))
 	require.Equal(t, `-ERR 'Permissions Violation for Subscription to "a\"b" using queue "q\xff"'`, p.ask("SUB a\"b q\xff 1"))
 }
 
 // As in nats-server, a pedantic client learns both what is wrong with a subject and that it may not publish to it.
 func TestTextSaysThatAForbiddenSubjectIsInvalid(t *testing.T) {
-	b := newTextBroker(t, Options{Auth: picky(t, ActionPublish, "jobs")})
+	b := newTextBroker(t, Options{Auth: picky(t, actionPublish, "jobs")})
 	out, _ := b.play("CONNECT {\"verbose\":false,\"pedantic\":true}\r\nPUB a.* 0\r\n\r\nPUB b 0\r\n\r\n")
 	require.Equal(t, "-ERR 'Invalid Publish Subject'\r\n-ERR 'Permissions Violation for Publish to \"a.*\"'\r\n"+
 		"-ERR 'Permissions Violation for Publish to \"b\"'\r\n", out)
@@ -669,7 +669,7 @@ func TestTextSaysThatAForbiddenSubjectIsInvalid(t *testing.T) {
 
 // A topic's acknowledgement goes only where the publisher could have written himself.
 func TestTextAckNeedsTheRightToItsSubject(t *testing.T) {
-	b := newTextBroker(t, Options{Auth: picky(t, ActionPublish, "jobs")})
+	b := newTextBroker(t, Options{Auth: picky(t, actionPublish, "jobs")})
 	b.topic("jobs")
 	p := b.peer()
 	require.Equal(t, `-ERR 'Permissions Violation for Publish to "secret"'`, p.ask("PUB jobs secret 0\r\n"))
@@ -677,7 +677,7 @@ func TestTextAckNeedsTheRightToItsSubject(t *testing.T) {
 }
 
 func TestTextListsShowOnlyWhatMayBeSeen(t *testing.T) {
-	b := newTextBroker(t, Options{Auth: picky(t, ActionDescribe, "seen")})
+	b := newTextBroker(t, Options{Auth: picky(t, actionDescribe, "seen")})
 	b.topic("seen")
 	b.topic("hidden")
 	p := b.peer()

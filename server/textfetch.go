@@ -23,7 +23,7 @@ const (
 )
 
 func (t *text) fetch(args []string, _ time.Time) error {
-	p, from, err := t.place(args[0], ActionConsume)
+	p, from, err := t.place(args[0], actionConsume)
 	if err != nil {
 		return err
 	}

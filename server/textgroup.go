@@ -9,7 +9,7 @@ import (
 )
 
 func (t *text) commit(args []string, now time.Time) error {
-	p, _, err := t.place(args[0], ActionConsume)
+	p, _, err := t.place(args[0], actionConsume)
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (t *text) commit(args []string, now time.Time) error {
 }
 
 func (t *text) committed(args []string, _ time.Time) error {
-	topic, err := t.find(args[1], ActionConsume)
+	topic, err := t.find(args[1], actionConsume)
 	if err != nil {
 		return err
 	}

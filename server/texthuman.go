@@ -184,7 +184,7 @@ func (t *text) quit([]string, time.Time) error {
 }
 
 func (t *text) stats(_ []string, now time.Time) error {
-	if err := t.s.allowed(ActionDescribe, ""); err != nil {
+	if err := t.s.allowed(actionDescribe, ""); err != nil {
 		return err
 	}
 	l := t.s.loop
@@ -215,7 +215,7 @@ func counted(n int, what string) string {
 var errPlace = wire.Errorf(wire.CodeInvalid, "a partition is written topic/partition and a record topic/partition@offset")
 
 // place is a partition and, behind "@", an offset in words.
-func (t *text) place(s string, action Action) (p *partition.Partition, offset string, err error) {
+func (t *text) place(s string, action action) (p *partition.Partition, offset string, err error) {
 	s, offset, _ = strings.Cut(s, "@")
 	slash := strings.LastIndexByte(s, '/')
 	if slash < 0 {
@@ -236,7 +236,7 @@ func (t *text) place(s string, action Action) (p *partition.Partition, offset st
 }
 
 // find returns a topic if the user may do action on it.
-func (t *text) find(name string, action Action) (*partition.Topic, error) {
+func (t *text) find(name string, action action) (*partition.Topic, error) {
 	if err := t.s.allowed(action, name); err != nil {
 		return nil, err
 	}

@@ -256,7 +256,7 @@ func (t *text) subscribe(args []byte) {
 		queue = f[1]
 	}
 	if !t.s.who.MaySubscribe(pattern, queue) {
-		t.s.denied(ActionConsume, string(pattern))
+		t.s.denied(actionConsume, string(pattern))
 		t.forbidSubscription(string(pattern), string(queue))
 		return
 	}

@@ -15,7 +15,7 @@ func (t *text) topics([]string, time.Time) error {
 	return t.tell(func(out []byte) []byte {
 		n := 0
 		for _, topic := range registry.Topics() {
-			if !allows(who, ActionDescribe, topic.Name()) {
+			if !allows(who, actionDescribe, topic.Name()) {
 				continue
 			}
 			n++
@@ -34,10 +34,10 @@ func (t *text) topics([]string, time.Time) error {
 
 func (t *text) topic(args []string, _ time.Time) error {
 	name, registry := args[0], t.s.loop.srv.registry
-	if topic := registry.Topic(name); topic != nil && allows(t.s.who, ActionDescribe, name) {
+	if topic := registry.Topic(name); topic != nil && allows(t.s.who, actionDescribe, name) {
 		return t.showTopic(topic, len(args) > 1)
 	}
-	if err := t.s.allowed(ActionAdmin, name); err != nil {
+	if err := t.s.allowed(actionAdmin, name); err != nil {
 		return err
 	}
 	partitions, settings, err := parseSettings(args[1:])

@@ -16,9 +16,9 @@ func (b *binary) resolve(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	asked := ActionDescribe
+	asked := actionDescribe
 	if f.Flags&wire.FlagCreate != 0 && !allows(b.s.who, asked, m.Topic) {
-		asked = ActionPublish // which who creates a topic by resolving it is about to do: the error speaks of that
+		asked = actionPublish // which who creates a topic by resolving it is about to do: the error speaks of that
 	}
 	if err := b.allowed(asked, m.Topic); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (b *binary) resolve(f wire.Frame, _ time.Time) error {
 	if f.Flags&wire.FlagCreate == 0 || srv.opts.NoAutoCreate {
 		return srv.registry.NotFound(m.Topic)
 	}
-	if err := b.allowed(ActionPublish, m.Topic); err != nil {
+	if err := b.allowed(actionPublish, m.Topic); err != nil {
 		return err
 	}
 	return b.work(f.Op, f.Correlation, func() (func(time.Time) error, error) {
@@ -69,7 +69,7 @@ func (b *binary) createTopic(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+	if err := b.allowed(actionAdmin, m.Topic); err != nil {
 		return err
 	}
 	if err := b.s.mayBind(m.Settings); err != nil {
@@ -89,7 +89,7 @@ func (b *binary) alterTopic(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+	if err := b.allowed(actionAdmin, m.Topic); err != nil {
 		return err
 	}
 	if err := b.s.mayBind(m.Settings); err != nil {
@@ -118,7 +118,7 @@ func (b *binary) describeTopic(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.allowed(ActionDescribe, m.Topic); err != nil {
+	if err := b.allowed(actionDescribe, m.Topic); err != nil {
 		return err
 	}
 	t := b.s.loop.srv.registry.Topic(m.Topic)
@@ -151,7 +151,7 @@ func (b *binary) listTopics(f wire.Frame, _ time.Time) error {
 	var list wire.TopicList
 	size := 0
 	for _, t := range topics[from:] {
-		if !allows(b.s.who, ActionDescribe, t.Name()) {
+		if !allows(b.s.who, actionDescribe, t.Name()) {
 			continue
 		}
 		if len(list.Topics) >= min(int(m.Limit), maxListed) || size > maxListedBytes {
@@ -171,7 +171,7 @@ func (b *binary) deleteTopic(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+	if err := b.allowed(actionAdmin, m.Topic); err != nil {
 		return err
 	}
 	return b.workEmpty(f, func(r *partition.Registry) error { return r.Delete(m.Topic) })
@@ -182,7 +182,7 @@ func (b *binary) purgeTopic(f wire.Frame, _ time.Time) error {
 	if err := m.Parse(f.Body); err != nil {
 		return err
 	}
-	if err := b.allowed(ActionAdmin, m.Topic); err != nil {
+	if err := b.allowed(actionAdmin, m.Topic); err != nil {
 		return err
 	}
 	return b.workEmpty(f, func(r *partition.Registry) error { return r.Purge(m.Topic, m.Partition, m.Before) })
