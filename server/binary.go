@@ -12,15 +12,12 @@ import (
 
 // binary is the binary protocol of one session.
 type binary struct {
-	s       *session
-	ready   bool    // the hello was accepted
-	begun   bool    // the preface was read
-	yields  bool    // a turn for backlog will come
-	part    []byte  // the start of a frame whose rest has not arrived
-	backlog []byte  // input that waits: for the check of the login, or for the next turn
-	done    int     // bytes of backlog that were processed
-	need    int     // size of the frame in part; 0 while unknown
-	pooled  *buffer // owner of part's memory; nil when that is not pooled
+	s      *session
+	ready  bool    // the hello was accepted
+	begun  bool    // the preface was read
+	part   []byte  // the start of a frame whose rest has not arrived
+	need   int     // size of the frame in part; 0 while unknown
+	pooled *buffer // owner of part's memory; nil when that is not pooled
 
 	topics      []*partition.Topic // by handle
 	handles     map[*partition.Topic]uint16
@@ -59,23 +56,13 @@ func newBinary(s *session) *binary {
 	return &binary{s: s}
 }
 
-// feed consumes in: the preface, then frames. What does not fit in this turn waits.
-func (b *binary) feed(in []byte, now time.Time) {
-	if len(b.backlog) == 0 {
-		in = in[b.run(in, now):]
-	}
-	if len(in) > 0 && !b.s.closed {
-		b.wait(in)
-	}
-}
-
-// run processes input until the login must be checked or the turn is over, and returns how much it processed. The start of
-// a frame whose rest is missing goes to a buffer of its own.
+// run processes input, the preface and then frames, until the login must be checked or the turn is over, and returns how
+// much it processed. The start of a frame whose rest is missing goes to a buffer of its own.
 func (b *binary) run(in []byte, now time.Time) (used int) {
 	all := len(in)
 	turn := binaryTurn{loop: b.s.loop}
 	b.s.loop.unmeasured = 0
-	for len(in) > 0 && !b.s.closed && !b.s.judging && turn.goesOn() {
+	for len(in) > 0 && !b.s.closed && !b.s.backlog.paused && turn.goesOn() {
 		if !b.begun {
 			in = b.feedPreface(in)
 			continue
@@ -99,31 +86,13 @@ func (b *binary) run(in []byte, now time.Time) (used int) {
 	return all - len(in)
 }
 
-// wait keeps input for later. While the login is not checked, there must not be much.
-func (b *binary) wait(in []byte) {
-	limit := maxBacklog
+// flooded says what was sent too much of. After the login only a driver that cannot pause reading gets here.
+func (b *binary) flooded(limit int) {
 	if b.s.judging {
-		limit = maxStranger
-	}
-	switch waits := len(b.backlog) - b.done + len(in); {
-	case waits <= limit:
-	case b.s.judging:
 		b.fail(wire.OpHello, 0, wire.Errorf(wire.CodeUnauthenticated, "over %d bytes before the reply to hello", limit))
-		b.s.close()
-		return
-	default: // only a driver that cannot pause reading gets here
-		b.notice(wire.CodeLimit, 0, "too much was sent while requests wait")
-		b.s.close()
 		return
 	}
-	if b.backlog == nil && len(in) > smallBacklog {
-		b.backlog = b.s.loop.backlog.take(len(in))
-	}
-	b.backlog = append(b.backlog, in...)
-	if !b.s.judging {
-		b.s.setFull(true)
-		b.yield()
-	}
+	b.notice(wire.CodeLimit, 0, "too much was sent while requests wait")
 }
 
 // limit returns the size of the largest frame in bytes, which is small before the login.
@@ -356,7 +325,7 @@ func (b *binary) enlist(queue *[]request, r request) error {
 // ended releases what the connection held: subscriptions, leases and memberships.
 func (b *binary) ended(now time.Time) {
 	putBuffer(b.pooled)
-	b.part, b.pooled, b.backlog = nil, nil, nil
+	b.part, b.pooled = nil, nil
 	for _, sub := range b.subs {
 		sub.end()
 	}

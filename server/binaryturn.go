@@ -51,31 +51,3 @@ func (t *binaryTurn) look() bool {
 	}
 	return now.Sub(t.since) < binaryTime
 }
-
-// yield lets other sessions have their turn before the backlog continues.
-func (b *binary) yield() {
-	if !b.yields {
-		b.yields = true
-		b.s.loop.later(jobFunc(b.goOn))
-	}
-}
-
-// goOn continues the backlog, unless the session is held back.
-func (b *binary) goOn(now time.Time) {
-	defer b.s.contain()
-	b.yields = false
-	if b.s.closed || b.s.flow.held {
-		return
-	}
-	b.s.loop.reading = b.s
-	b.done += b.run(b.backlog[b.done:], now)
-	switch {
-	case b.s.closed:
-	case b.done < len(b.backlog):
-		b.yield()
-	default:
-		b.s.loop.backlog.keep(b.backlog, idleBuffer)
-		b.backlog, b.done = nil, 0
-		b.s.setFull(false)
-	}
-}

@@ -70,7 +70,7 @@ func TestManyRequestsAtOnceAreRunInTurns(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 	require.False(t, paused[b.s])
-	require.Nil(t, b.s.proto.(*binary).backlog)
+	require.Nil(t, b.s.backlog.bytes)
 }
 
 // A session without a driver that can pause reading has a loop of its own: its requests run at once.

@@ -24,6 +24,7 @@ func (b *binary) hello(f wire.Frame, now time.Time) error {
 	}
 	f.Body = nil // no longer valid when the login was checked
 	name := m.Name
+	b.s.pause()
 	b.s.logIn(c, func(err error, now time.Time) {
 		if err != nil {
 			e := wire.Errorf(wire.CodeUnauthenticated, "login refused")
@@ -36,9 +37,7 @@ func (b *binary) hello(f wire.Frame, now time.Time) error {
 		}
 		b.s.name, b.ready = name, true
 		b.welcome(f)
-		backlog := b.backlog
-		b.backlog = nil
-		b.s.proto.feed(backlog, now)
+		b.s.proceed(now)
 	}, now)
 	return nil
 }

@@ -109,24 +109,12 @@ func (l *loop) relieve(now time.Time) {
 		f.held = !s.gone && now.Before(f.until) && (f.by != nil && f.by.crowded.Load() || f.full != nil && f.full.mailFull())
 		if !f.held {
 			l.readAgain(s)
-			s.goOnLater()
+			if len(s.backlog.bytes) > 0 {
+				s.yield()
+			}
 		}
 		return f.held
 	})
-}
-
-// goOnLater makes a session continue the input that waits.
-func (s *session) goOnLater() {
-	switch p := s.proto.(type) {
-	case *text:
-		if len(p.backlog) > 0 {
-			p.yield()
-		}
-	case *binary:
-		if len(p.backlog) > 0 {
-			p.yield()
-		}
-	}
 }
 
 // keep removes the sessions from the list for which f is false.

@@ -75,7 +75,7 @@ func (t *text) stall(m *message, now time.Time) {
 		Subject: slices.Clone(m.Subject), Reply: slices.Clone(m.Reply),
 		Header: slices.Clone(m.Header), Payload: slices.Clone(m.Payload),
 	}}
-	t.pause()
+	t.s.pause()
 	t.s.loop.timers.add(&timed{at: now.Add(stallInterval), expire: func(now time.Time) {
 		t.after(now, nil, func(now time.Time) error {
 			t.carryOut(&later, now) // it was allowed, and that may have used up a reply

@@ -85,7 +85,7 @@ type loop struct {
 	chunk    log.Chunk         // of hot reads; released before the handler returns
 	gathered []byte            // entries of a lease reply; copied out before the handler returns
 	iov      [maxSlices][]byte // of writeChunk
-	backlog  spareBytes        // for the backlog of a text session
+	backlog  spareBytes        // for the backlog of a session
 	large    spareBytes        // for a large command of a text session
 	builder  wire.BatchBuilder // for records from live messages
 	header   []byte            // header of a record that is being routed

@@ -30,7 +30,7 @@ func (s *session) streams(size int, now time.Time) bool {
 	}
 	since := now.Sub(s.loop.streamed)
 	s.loop.streamed = now
-	return since.Microseconds() <= int64(size/lullRate) && s.out == nil && t.held == 0 && len(t.backlog) == 0
+	return since.Microseconds() <= int64(size/lullRate) && s.out == nil && t.held == 0 && len(s.backlog.bytes) == 0
 }
 
 // lull waits for d, or until the loop has work other than input of the session. It does nothing when the session has sent

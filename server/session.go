@@ -11,8 +11,11 @@ import (
 
 // protocol is the protocol of a session, which its first byte determines.
 type protocol interface {
-	// feed consumes all of in and copies what it needs later. It may close the session.
-	feed(in []byte, now time.Time)
+	// run processes input until the session is paused or closed or the turn is over, and returns how much that was. It
+	// copies what it needs later.
+	run(in []byte, now time.Time) (used int)
+	// flooded tells the peer that it has sent more than limit bytes that have to wait: the connection closes.
+	flooded(limit int)
 	// ended is called once when the connection is gone.
 	ended(now time.Time)
 	// drain tells the peer that the broker is going away within grace.
@@ -47,6 +50,7 @@ type session struct {
 	tls     *secured        // nil without TLS
 	replies *auth.Replies   // reply subjects that it has received and may publish to; nil before the first
 	name    string          // chosen by the client
+	backlog backlog
 
 	admitted  bool // the peer has logged in, or need not
 	judging   bool // its credentials are being checked
@@ -63,6 +67,7 @@ type session struct {
 	outCalm  uint8       // how many turns in a row had so little output that a smaller class would do
 	listens  int32       // live subscriptions
 	subBytes int32       // memory of subscriptions, as counted in Server.subBytes
+	pings    int32       // PINGs that it was sent since it last sent something
 	flow     flow
 
 	opened    time.Time
@@ -113,7 +118,7 @@ func (s *session) receive(in []byte, now time.Time) {
 		return
 	}
 	defer s.contain()
-	s.lastRead = now
+	s.lastRead, s.pings = now, 0
 	s.loop.reading = s
 	s.loop.noteReader(s)
 	s.received += uint64(len(in))
@@ -125,7 +130,7 @@ func (s *session) receive(in []byte, now time.Time) {
 			return
 		}
 	}
-	s.proto.feed(in, now)
+	s.feed(in, now)
 	if len(s.loop.stuck) > 0 {
 		s.resume(now)
 	}
@@ -448,6 +453,7 @@ func (s *session) ended(now time.Time) {
 	}
 	s.closed, s.gone = true, true
 	s.over.Store(true)
+	s.backlog.bytes = nil
 	if s.left != nil {
 		close(s.left)
 	}

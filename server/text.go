@@ -25,30 +25,18 @@ type text struct {
 	part []byte // the start of a command whose rest has not arrived
 	need int    // size of part at which the command can be tried again; 0 for a complete line
 
-	// While paused, a command waits for something, and later commands wait for it. While yielding, commands wait
-	// until other sessions had their turn.
-	paused    bool
-	yielding  bool
-	running   bool   // run is running
-	backlog   []byte // input that arrived meanwhile
-	done      int    // bytes of backlog that were processed
-	allowance int    // work that is left until the loop checks whether others wait
-	budget    int    // work that is left in this turn after that
+	allowance int // work that is left until the loop checks whether others wait
+	budget    int // work that is left in this turn after that
 
 	subs   sids
 	held   int // bytes of publishes whose acknowledgement waits
 	leases map[textLease]uint32
 	queues map[leaseKey]struct{}           // queues that this connection has leased from
 	recent map[*partition.Partition]uint64 // index of a person's last publish to a partition
-	pings  int                             // PINGs that were sent since the last input
 }
 
 // Limits of text sessions.
 const (
-	// maxBacklog bounds the input of a session while a command of it waits. It is not reached where reading can be
-	// paused, which happens at fullBacklog.
-	maxBacklog  = 8 << 20
-	fullBacklog = 256 << 10
 	// turnWork bounds the commands of a session that run in one turn, in units of about a nanosecond: a few hundred
 	// subscriptions, or thousands of small messages. A read full of larger messages stays below it, so that it need
 	// not be copied to wait. When others wait, the turn ends after sliceWork. Checking the sockets takes a hundredth
@@ -64,8 +52,6 @@ const (
 	restBytes = 1024
 	// keepBuffer is the largest buffer that an idle session keeps.
 	keepBuffer = 64 << 10
-	// smallBacklog is the size of a backlog up to which new memory is cheap. The spare one is for larger ones.
-	smallBacklog = 16 << 10
 	// maxLarge bounds the memory that a loop keeps for a large command. A message of the default size limit fits.
 	maxLarge = 1<<20 + 64<<10
 )
@@ -86,40 +72,6 @@ func (t *text) maxLine() int { return t.maxArgs() + maxVerb }
 // first.
 func isTextStart(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '+' || c == '-' || c == '\n' || isBlank(c)
-}
-
-// feed runs the commands in in. It keeps the start of a command whose rest is missing.
-func (t *text) feed(in []byte, now time.Time) {
-	t.pings = 0
-	if !t.paused && len(t.backlog) == 0 {
-		t.allow(0)
-		in = in[t.run(in, now):]
-	}
-	if len(in) == 0 && len(t.backlog) == 0 {
-		t.s.setFull(false)
-	}
-	if len(in) == 0 || t.s.closed {
-		return
-	}
-	limit := maxBacklog
-	if !t.s.admitted {
-		limit = maxStranger
-	}
-	waits := len(t.backlog) - t.done + len(in)
-	if waits > limit {
-		t.refuse("too much was sent while a command waits")
-		return
-	}
-	if t.backlog == nil && len(in) > smallBacklog {
-		t.backlog = t.s.loop.backlog.take(len(in))
-	}
-	t.backlog = append(t.backlog, in...)
-	if !t.paused || waits > fullBacklog {
-		t.s.setFull(true)
-	}
-	if !t.paused {
-		t.yield()
-	}
 }
 
 // allow sets allowance and budget at the start of a turn, for waits bytes of input. They are unlimited when reading cannot
@@ -152,39 +104,11 @@ func (t *text) goesOn(rest int) bool {
 	return true
 }
 
-// yield lets other sessions have their turn before the backlog continues.
-func (t *text) yield() {
-	if !t.yielding {
-		t.yielding = true
-		t.s.loop.later(jobFunc(t.goOn))
-	}
-}
-
-// goOn continues the backlog, unless a command waits or the session is held back.
-func (t *text) goOn(now time.Time) {
-	defer t.s.contain()
-	t.yielding = false
-	if t.s.closed || t.paused || t.s.flow.held {
-		return
-	}
-	t.s.loop.reading = t.s
-	waits := len(t.backlog) - t.done
-	t.allow(waits)
-	t.done += t.run(t.backlog[t.done:], now)
-	switch {
-	case t.done == len(t.backlog):
-		t.s.loop.backlog.keep(t.backlog, idleBuffer)
-		t.backlog, t.done = nil, 0
-		t.s.setFull(false)
-	case !t.paused:
-		t.yield()
-	}
-}
-
-// run runs commands until one pauses the session or the turn is over, and returns how many bytes it processed.
+// run runs commands until one pauses the session or the turn is over, and returns how many bytes it processed. It keeps the
+// start of a command whose rest is missing.
 func (t *text) run(in []byte, now time.Time) (used int) {
-	t.running = true
-	for used < len(in) && !t.paused && !t.s.closed && t.goesOn(len(in)-used) {
+	t.allow(t.s.backlog.waits())
+	for used < len(in) && !t.s.backlog.paused && !t.s.closed && t.goesOn(len(in)-used) {
 		if len(t.part) > 0 {
 			n := t.complete(in[used:], now)
 			t.allowance -= commandWork + n/bytesPerWork
@@ -201,7 +125,6 @@ func (t *text) run(in []byte, now time.Time) (used int) {
 		t.allowance -= commandWork + n/bytesPerWork
 		used += n
 	}
-	t.running = false
 	return used
 }
 
@@ -247,16 +170,8 @@ func (t *text) makeRoom(size int) {
 	t.s.countPart(cap(t.part))
 }
 
-// pause keeps further commands from running until resume, so that replies keep the order of the commands.
-func (t *text) pause() { t.paused = true }
-
-// resume runs what arrived during the pause.
-func (t *text) resume(now time.Time) {
-	t.paused = false
-	if !t.running {
-		t.goOn(now)
-	}
-}
+// flooded refuses more input.
+func (t *text) flooded(int) { t.refuse("too much was sent while a command waits") }
 
 // waiting reports whether a program has sent only the start of a command. People may take their time to type.
 func (t *text) waiting() bool { return len(t.part) > 0 && (t.connected || t.need == 0) }
@@ -265,12 +180,12 @@ func (t *text) waiting() bool { return len(t.part) > 0 && (t.connected || t.need
 func (t *text) quiet(idle time.Duration) (over bool) {
 	o := &t.s.loop.srv.opts
 	switch {
-	case idle <= o.PingInterval*time.Duration(t.pings+1):
-	case t.pings >= o.PingMax:
+	case idle <= o.PingInterval*time.Duration(t.s.pings+1):
+	case int(t.s.pings) >= o.PingMax:
 		t.fail("Stale Connection")
 		return true
 	default:
-		t.pings++
+		t.s.pings++
 		t.s.write("PING\r\n")
 	}
 	return false

@@ -330,16 +330,16 @@ func TestTextPause(t *testing.T) {
 		require.Equal(t, "PONG\r\n", p.line())
 	}
 	session := p.s.proto.(*text)
-	require.Empty(t, session.backlog)
+	require.Empty(t, p.s.backlog.bytes)
 
-	session.pause()
+	p.s.pause()
 	chunk := strings.Repeat("PING\r\n", 100_000)
 	for range maxBacklog/len(chunk) + 1 {
 		p.feed(chunk)
 	}
 	require.True(t, p.m.closed)
 	require.Equal(t, "-ERR 'too much was sent while a command waits'\r\n", p.take())
-	require.LessOrEqual(t, len(session.backlog), maxBacklog)
+	require.LessOrEqual(t, len(p.s.backlog.bytes), maxBacklog)
 	session.after(b.now(), nil, nil) // the command ends after the connection
 	require.Empty(t, p.take())
 }
@@ -352,10 +352,10 @@ func TestTextPublishStalls(t *testing.T) {
 	session := p.s.proto.(*text)
 	session.held = 101
 	p.feed("PUB orders in 2\r\nhi\r\nPING\r\n")
-	require.True(t, session.paused)
+	require.True(t, p.s.backlog.paused)
 	b.clock.Add(6)
 	p.s.loop.tick(b.now())
-	require.True(t, session.paused, "still too much")
+	require.True(t, p.s.backlog.paused, "still too much")
 	session.held = 0
 	b.clock.Add(6)
 	p.s.loop.tick(b.now())
@@ -377,7 +377,7 @@ func TestTextAnAllowedAnswerStalls(t *testing.T) {
 	p.s.replies.Note([]byte("orders"), p.s.who.Responses(), b.now())
 	session.held = b.srv.opts.MaxInFlightBytes + 1
 	p.feed("PUB orders 2\r\nhi\r\nPING\r\n")
-	require.True(t, session.paused)
+	require.True(t, p.s.backlog.paused)
 	for range 3 {
 		b.clock.Add(6)
 		p.s.loop.tick(b.now())
@@ -400,7 +400,7 @@ func TestEmptyMessagesThatWaitAreCounted(t *testing.T) {
 	session := p.s.proto.(*text)
 	p.s.loop.turning = true // so that nothing is flushed meanwhile
 	p.s.receive([]byte(strings.Repeat("PUB orders in 0\r\n\r\n", 100)), b.now())
-	require.True(t, session.paused)
+	require.True(t, p.s.backlog.paused)
 	require.EqualValues(t, 10, b.srv.registry.Topic("orders").Partition(0).Next())
 	p.s.loop.endTurn(b.now())
 	b.until(func() bool {
@@ -408,7 +408,7 @@ func TestEmptyMessagesThatWaitAreCounted(t *testing.T) {
 		for _, l := range b.loops {
 			l.tick(b.now())
 		}
-		return !session.paused && session.held == 0
+		return !p.s.backlog.paused && session.held == 0
 	}, "the rest")
 	require.EqualValues(t, 100, b.srv.registry.Topic("orders").Partition(0).Next())
 }

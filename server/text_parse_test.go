@@ -35,9 +35,9 @@ func (b *textBroker) play(pieces ...string) (out string, closed bool) {
 		if !ok {
 			continue
 		}
-		b.until(func() bool { return !t.paused || p.m.closed }, "the end of a pause")
+		b.until(func() bool { return !p.s.backlog.paused || p.m.closed }, "the end of a pause")
 		require.LessOrEqual(b.t, len(t.part), p.s.loop.srv.opts.MaxControlLine+maxVerb+2+wire.DefaultMaxRecordBytes)
-		require.LessOrEqual(b.t, len(t.backlog), maxBacklog)
+		require.LessOrEqual(b.t, len(p.s.backlog.bytes), maxBacklog)
 	}
 	out, closed = p.take(), p.m.closed
 	p.end()

@@ -51,7 +51,7 @@ func TestMuchAtOnceIsRunInTurns(t *testing.T) {
 	require.Equal(t, want.String(), got)
 	b.turn()
 	require.False(t, held(busy))
-	require.Nil(t, busy.s.proto.(*text).backlog)
+	require.Nil(t, busy.s.backlog.bytes)
 }
 
 // A turn ends early when somebody else has sent something, and only then.
@@ -68,7 +68,7 @@ func TestATurnEndsWhenOthersWait(t *testing.T) {
 		busy.s.receive([]byte(strings.Repeat("PING\r\n", 20_000)), b.now())
 		busy.s.loop.endTurn(b.now())
 		n := strings.Count(busy.take(), "PONG\r\n")
-		b.until(func() bool { return busy.s.proto.(*text).backlog == nil }, "the rest is run")
+		b.until(func() bool { return busy.s.backlog.bytes == nil }, "the rest is run")
 		require.Equal(t, 20_000-n, strings.Count(busy.take(), "PONG\r\n"))
 		require.False(t, held(busy))
 		return n
@@ -100,7 +100,7 @@ func TestALongCommandEndsATurnWhenOthersWait(t *testing.T) {
 		busy.s.receive([]byte(strings.Repeat("PUB a 0\r\n\r\n", 20)), b.now())
 		busy.s.loop.endTurn(b.now())
 		n := strings.Count(listener.take(), "MSG")
-		b.until(func() bool { return busy.s.proto.(*text).backlog == nil }, "the rest is run")
+		b.until(func() bool { return busy.s.backlog.bytes == nil }, "the rest is run")
 		require.Equal(t, 20*subs-n, strings.Count(listener.take(), "MSG"))
 		return n / subs
 	}
@@ -119,10 +119,10 @@ func TestTheRestOfAReadIsRunBesideOthers(t *testing.T) {
 	require.Greater(t, 14*2*subscribeWork, sliceWork)
 	require.Less(t, len(few), restBytes)
 	p.feed(few)
-	require.Nil(t, p.s.proto.(*text).backlog)
+	require.Nil(t, p.s.backlog.bytes)
 	p.feed(strings.Repeat(few, 3))
-	require.NotNil(t, p.s.proto.(*text).backlog, "twice as long and more")
-	b.until(func() bool { return p.s.proto.(*text).backlog == nil }, "the rest is run")
+	require.NotNil(t, p.s.backlog.bytes, "twice as long and more")
+	b.until(func() bool { return p.s.backlog.bytes == nil }, "the rest is run")
 }
 
 // The memory of a large backlog is there for the next one, whatever small ones come between.
@@ -138,9 +138,9 @@ func TestBacklogsReuseMemory(t *testing.T) {
 	putOff := func(p *textPeer, size int) {
 		t.Helper()
 		p.s.receive([]byte(strings.Repeat("PONG\r\n", size/6)), b.now())
-		require.NotEmpty(t, p.s.proto.(*text).backlog)
+		require.NotEmpty(t, p.s.backlog.bytes)
 		l.endTurn(b.now())
-		b.until(func() bool { return p.s.proto.(*text).backlog == nil }, "the rest is run")
+		b.until(func() bool { return p.s.backlog.bytes == nil }, "the rest is run")
 	}
 	putOff(busy, 400_000)
 	spare := cap(l.backlog)
@@ -190,12 +190,12 @@ func TestBacklogOfAWaitingCommandPausesReading(t *testing.T) {
 	held := b.pausing()
 	p := b.peer()
 	p.feed("TOPIC orders\r\n")
-	p.s.proto.(*text).pause()
+	p.s.pause()
 	p.feed(strings.Repeat("PING\r\n", 1000))
 	require.False(t, held(p))
 	p.feed(strings.Repeat("PING\r\n", fullBacklog/6))
 	require.True(t, held(p))
-	p.s.proto.(*text).resume(b.now())
+	p.s.proceed(b.now())
 	b.until(func() bool { return !held(p) }, "read again")
 	require.Equal(t, 1000+fullBacklog/6, strings.Count(p.take(), "PONG"))
 }

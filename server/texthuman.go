@@ -86,7 +86,7 @@ func (t *text) seeOwn(then func(now time.Time) error) bool {
 	if len(waits) == 0 {
 		return false
 	}
-	t.pause()
+	t.s.pause()
 	wait, j := &textWait{t, then}, &join{left: len(waits)}
 	for i, a := range waits {
 		a.to, a.join = wait, j
@@ -127,7 +127,7 @@ func (t *text) work(reads bool, block func() (then func(now time.Time) error, er
 		l.post(jobFunc(func(now time.Time) { t.after(now, err, then) }))
 	})
 	if err == nil {
-		t.pause()
+		t.s.pause()
 	}
 	return err
 }
@@ -137,15 +137,15 @@ func (t *text) after(now time.Time, err error, then func(now time.Time) error) {
 	if t.s.closed {
 		return
 	}
-	t.paused = false
+	t.s.backlog.paused = false
 	if err == nil {
 		err = then(now)
 	}
 	if err != nil {
 		t.failError(asWireError(err))
 	}
-	if !t.paused {
-		t.resume(now)
+	if !t.s.backlog.paused {
+		t.s.proceed(now)
 	}
 }
 
@@ -161,7 +161,7 @@ func (w *textWait) acknowledged(_ *partition.Partition, _ ack, err error) {
 
 // waitFor pauses the session until an entry has reached a level, and then answers with a line.
 func (t *text) waitFor(p *partition.Partition, index uint64, level wire.Level, line string) {
-	t.pause()
+	t.s.pause()
 	t.s.loop.awaitLevel(p, ack{index: index, level: level, to: &textWait{t, func(time.Time) error {
 		t.line("+OK %s", line)
 		return nil

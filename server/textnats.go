@@ -175,7 +175,7 @@ func (t *text) connect(args []byte, now time.Time) {
 		t.refuse(errAuth)
 		return
 	}
-	t.pause()
+	t.s.pause()
 	if t.connected { // the session starts again
 		t.dropSubscriptions(func(now time.Time) { t.start(&o, now) }, now)
 		return
@@ -225,7 +225,7 @@ func (t *text) welcome(o *connectOptions, now time.Time) {
 	t.headers = o.Headers && !t.s.loop.srv.opts.NoHeaders
 	t.noResponders = o.NoResponders
 	t.ok()
-	t.resume(now)
+	t.s.proceed(now)
 }
 
 func (o *connectOptions) credentials() *auth.Credentials {

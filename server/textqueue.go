@@ -62,7 +62,7 @@ func (t *text) lease(args []string, now time.Time) error {
 	if len(opened) == 0 {
 		return t.take(topic, queue, count, now)
 	}
-	t.pause()
+	t.s.pause()
 	wait := &textWait{t, func(now time.Time) error { return t.take(topic, queue, count, now) }}
 	t.s.loop.awaitStates(opened, ack{to: wait})
 	return nil
