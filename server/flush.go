@@ -21,6 +21,13 @@ const (
 	slowRound = 2 * time.Millisecond
 )
 
+// activity says from whom input came last.
+type activity struct {
+	reader   *session  // whose input came last
+	solo     int       // how many times in a row input came from reader
+	streamed time.Time // when reader's last input was full of messages; see streams
+}
+
 // flush is a partition to be flushed at the end of a turn.
 type flush struct {
 	p     *partition.Partition

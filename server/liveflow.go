@@ -1,6 +1,9 @@
 package server
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Live messages are not stored, so a publisher that is faster than a subscriber reads must be held back, or the subscriber
 // must be dropped. The broker pauses reading from a session that publishes to a subscriber that is far behind. Other
@@ -16,6 +19,19 @@ const (
 	// until it reads again.
 	numbAfter = time.Second
 )
+
+// brake holds publishers of a loop back.
+type brake struct {
+	mail    atomic.Int64 // bytes that were handed to the loop and not delivered yet
+	crowded []*session   // sessions whose peers are far behind
+	held    []*session   // sessions from which reading is paused
+
+	// Of this turn.
+	blocker *session // a crowded session that got messages
+	full    *loop    // a loop with a full inbox that got messages
+	late    bool     // the message that is being routed goes to a crowded session
+	owed    int      // bytes that went to sessions or loops that are behind
+}
 
 // flow is how far a session is behind with reading, and whether it is held back because of others that are.
 type flow struct {

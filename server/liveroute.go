@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rafka-mq/rafka/partition"
 	"github.com/rafka-mq/rafka/subject"
 	"github.com/rafka-mq/rafka/wire"
 )
@@ -18,6 +19,18 @@ type message struct {
 	from  receiver // session whose own subscriptions do not get the message; nil for none
 	asker receiver // session that is told when nobody gets the message; nil for none
 	asked *asked   // set with an asker when the message goes to other loops
+}
+
+// router is what a loop needs to route live messages.
+type router struct {
+	routed    message               // the message that is being routed, here to avoid an allocation for each
+	message   uint64                // number of the last one that was routed
+	matches   subject.Matches[live] // of the one that is being routed
+	header    []byte                // header of a record that is being routed
+	handoffs  map[*loop]*handoff    // of this turn
+	load      *load                 // with their messages; nil when there are none
+	refused   []*handoff            // that their loops did not take, because they have ended
+	interests map[*partition.Topic]interest
 }
 
 // asked is a request that is on its way to subscriptions of other loops.

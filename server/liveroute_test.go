@@ -108,7 +108,7 @@ func TestALargeTurnIsHandedOverInParts(t *testing.T) {
 	for range 7 {
 		here.route(newMessage([]byte("big"), payload))
 	}
-	require.Len(t, there.inbox, 3)
+	require.Len(t, there.jobs, 3)
 	here.sendHandoffs()
 	there.runInbox(time.Now())
 	require.Len(t, c.got, 7)

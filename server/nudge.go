@@ -42,16 +42,19 @@ func (g *gnetLoop) startNudge() error {
 	return nil
 }
 
+// laters are the jobs that were given to later.
+type laters struct {
+	putOff []job
+	nudged bool // their turn will come
+}
+
 // later runs a job in a turn of its own, after sessions whose input has arrived; a loop without a nudge runs it in the next
 // turn. It returns false when the loop has ended, so that the job will not run.
 func (l *loop) later(j job) bool {
-	l.mu.Lock()
-	over := l.over
-	l.mu.Unlock()
-	if over {
+	if l.inbox.ended() {
 		return false
 	}
-	l.laters = append(l.laters, j)
+	l.putOff = append(l.putOff, j)
 	if l.nudge != nil && !l.nudged {
 		l.nudged = true
 		l.nudge()
@@ -62,11 +65,22 @@ func (l *loop) later(j job) bool {
 // runLaters runs the jobs that were given to later, and those that were posted.
 func (l *loop) runLaters(now time.Time) {
 	l.nudged = false
-	jobs := l.laters
-	l.laters = nil
+	jobs := l.putOff
+	l.putOff = nil
 	l.runInbox(now)
 	for _, j := range jobs {
 		l.runJob(j, now)
 	}
 	l.endTurn(now)
+}
+
+// leaveTurn leaves the inbox at the end of a turn. A driver that cannot be nudged finds the jobs for later there.
+func (l *loop) leaveTurn() {
+	if l.nudge != nil {
+		l.leave(nil)
+		return
+	}
+	jobs := l.putOff
+	l.putOff = nil
+	l.leave(jobs)
 }
