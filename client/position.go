@@ -73,7 +73,7 @@ var timeLayouts = [...]string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-0
 //	+10  -10                      ten messages after the start, ten before the end
 //	committed+1  committed-10     messages after or before the group's committed offset
 //	@2026-11-22T10:00             a time: RFC 3339, or a local time or date without a zone
-//	@-1h  @-2d                    a time before now: a duration of time.ParseDuration, or days
+//	@-1h  @-2d                    a time before now: hours and the like of time.ParseDuration, days, or 1d12h
 func ParsePosition(s string) (Position, error) { return parsePosition(s, time.Now()) }
 
 func parsePosition(s string, now time.Time) (Position, error) {
@@ -182,8 +182,8 @@ func (r Range) String() string {
 
 func parseTime(s string, now time.Time) (Position, error) {
 	if ago, ok := strings.CutPrefix(s, "-"); ok {
-		d, err := parseDuration(ago)
-		if err != nil || d < 0 {
+		d, err := wire.ParseDuration(ago)
+		if err != nil {
 			return Position{}, fmt.Errorf("client: bad time %q: want a duration such as @-90m or @-2d", "@"+s)
 		}
 		return Since(now.Add(-d)), nil
@@ -197,14 +197,6 @@ func parseTime(s string, now time.Time) (Position, error) {
 		}
 	}
 	return Position{}, fmt.Errorf("client: bad time %q: want @2026-11-22T10:00, @2026-11-22T10:00:00Z or @-1h", "@"+s)
-}
-
-func parseDuration(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err
-	}
-	return time.ParseDuration(s)
 }
 
 // String returns the position as ParsePosition accepts it.

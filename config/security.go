@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rafka-mq/rafka/auth"
+	"github.com/rafka-mq/rafka/wire"
 )
 
 // ErrInsecure is returned by Validate for a broker without logins that would listen beyond the
@@ -107,6 +108,6 @@ func (t *TLS) First() (first bool, fallback time.Duration) {
 	case "auto":
 		return true, autoFallback
 	}
-	fallback, _ = parseDuration(t.HandshakeFirst) // Set has checked it
+	fallback, _ = wire.ParseDuration(t.HandshakeFirst) // Set has checked it
 	return true, fallback
 }

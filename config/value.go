@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/rafka-mq/rafka/wire"
 )
 
 type text struct{ p *string }
@@ -208,7 +210,7 @@ func parseSize(s string) (int64, error) {
 type duration struct{ p *time.Duration }
 
 func (v duration) Set(s string) error {
-	d, err := parseDuration(s)
+	d, err := wire.ParseDuration(s)
 	if err != nil {
 		return err
 	}
@@ -226,7 +228,7 @@ func (v duration) Type() string   { return "duration" }
 type period struct{ p *time.Duration }
 
 func (v period) Set(s string) error {
-	d, err := parseDuration(s)
+	d, err := wire.ParseDuration(s)
 	if err == nil && d == 0 {
 		err = errors.New("0 would close every connection")
 	}
@@ -259,7 +261,7 @@ type first struct{ p *string }
 
 func (v first) Set(s string) error {
 	if s != "true" && s != "false" && s != "auto" {
-		if d, err := parseDuration(s); err != nil || d <= 0 {
+		if d, err := wire.ParseDuration(s); err != nil || d <= 0 {
 			return fmt.Errorf("%q is not true, false, auto or a duration", s)
 		}
 	}
@@ -269,27 +271,6 @@ func (v first) Set(s string) error {
 
 func (v first) String() string { return *v.p }
 func (v first) Type() string   { return "word" }
-
-// maxDays is what a time.Duration can hold, about 292 years.
-const maxDays = 106_751
-
-var errDuration = errors.New("not a duration such as 90s, 12h or 7d")
-
-// parseDuration returns the duration of "90s", "1h30m", "7d" or "0". It refuses negative ones.
-func parseDuration(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 32)
-		if err != nil || n > maxDays {
-			return 0, fmt.Errorf("%q is %w", s, errDuration)
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is %w", s, errDuration)
-	}
-	return d, nil
-}
 
 type seconds struct{ p *time.Duration }
 

@@ -142,32 +142,19 @@ func setLevel(c *Config, v string) error {
 	return nil
 }
 
-// setDuration accepts Go durations, days ("7d"), and days before a Go duration ("1d12h"): 0, or 1 s to 100 years.
+// setDuration accepts what wire.ParseDuration does: 0, or 1 s and more.
 func setDuration(d *time.Duration, v string) error {
 	if v == "" {
 		return errors.New("the value is empty; a duration is such as 90s, 12h or 7d")
 	}
-	parse := v
-	days := int64(0)
-	if i := strings.IndexByte(v, 'd'); i > 0 {
-		n, err := strconv.ParseInt(v[:i], 10, 32)
-		if err != nil || n < 0 || n > 36500 {
-			return fmt.Errorf("%q is not a duration such as 90s, 12h or 7d", v)
-		}
-		days, parse = n, v[i+1:]
+	n, err := wire.ParseDuration(v)
+	if err != nil {
+		return err
 	}
-	var rest time.Duration
-	if parse != "" && parse != "0" {
-		var err error
-		if rest, err = time.ParseDuration(parse); err != nil || rest < 0 {
-			return fmt.Errorf("%q is not a duration such as 90s, 12h or 7d", v)
-		}
+	if n > 0 && n < time.Second {
+		return fmt.Errorf("%q is shorter than a second", v)
 	}
-	total := time.Duration(days)*24*time.Hour + rest
-	if total < 0 || total > 0 && total < time.Second {
-		return fmt.Errorf("%q is outside 1s to 100 years", v)
-	}
-	*d = total
+	*d = n
 	return nil
 }
 
