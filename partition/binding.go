@@ -3,9 +3,9 @@ package partition
 import (
 	"bytes"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/rafka-mq/rafka/subject"
 	"github.com/rafka-mq/rafka/wire"
@@ -60,68 +60,62 @@ func (c *Config) subjects(name string) []string {
 	return strings.Split(c.Subjects, ",")
 }
 
-// bindings are the subjects of the topics that are not bound to their names. A bindings value is not changed
-// once it is published.
+// bindings are the subjects of the topics that are not bound to their names.
 type bindings struct {
-	topics  []*Topic
-	literal map[string]*Topic    // subjects without a wildcard
-	byFirst map[string][]binding // other patterns by their first token
-	any     []binding            // patterns that begin with a wildcard
+	index   *subject.Index[*Topic]
+	moves   atomic.Uint64 // counts the topics that have got other subjects
+	matches sync.Pool     // of *subject.Matches[*Topic]
+
+	of map[*Topic][]binding // guarded by Registry.mu
 }
 
-type binding struct {
-	pattern []byte
-	topic   *Topic
-}
+type binding = *subject.Sub[*Topic]
 
-func newBindings(topics map[string]*Topic) *bindings {
-	b := &bindings{literal: map[string]*Topic{}, byFirst: map[string][]binding{}}
-	for _, t := range topics {
-		c := t.Config()
-		if c.Subjects == "" {
-			continue
-		}
-		b.topics = append(b.topics, t)
-		for _, s := range c.subjects(t.name) {
-			b.add(s, t)
-		}
+func newBindings() *bindings {
+	return &bindings{
+		index: subject.NewIndex[*Topic](), of: map[*Topic][]binding{},
+		matches: sync.Pool{New: func() any { return new(subject.Matches[*Topic]) }},
 	}
-	return b
 }
 
-func (b *bindings) add(pattern string, t *Topic) {
-	first, _, _ := strings.Cut(pattern, ".")
-	switch {
-	case subject.Literal([]byte(pattern)):
-		b.literal[pattern] = t
-	case first == "*" || first == ">":
-		b.any = append(b.any, binding{[]byte(pattern), t})
-	default:
-		b.byFirst[first] = append(b.byFirst[first], binding{[]byte(pattern), t})
+// add binds t to the subjects of a configuration, and returns what it was bound to before, for remove. So what it is bound to
+// before and after is never unbound meanwhile. The caller holds Registry.mu.
+func (b *bindings) add(t *Topic, c *Config) (before []binding) {
+	before = b.of[t]
+	delete(b.of, t)
+	if c.Subjects == "" {
+		return before
+	}
+	var now []binding
+	for _, s := range c.subjects(t.name) {
+		now = append(now, b.index.Insert([]byte(s), nil, nil, t))
+	}
+	b.of[t] = now
+	return before
+}
+
+// remove ends what add has returned.
+func (b *bindings) remove(before []binding) {
+	b.moves.Add(1)
+	for _, s := range before {
+		b.index.Remove(s)
 	}
 }
 
 // find returns the topic of a subject, or nil. A reply subject (_INBOX…) or a system subject ($…) belongs only to
 // a topic that spells out its first token: a leading wildcard does not catch it.
 func (b *bindings) find(s []byte) *Topic {
-	if t := b.literal[string(s)]; t != nil {
-		return t
-	}
-	if len(b.byFirst)+len(b.any) == 0 {
+	if b.index.Len() == 0 {
 		return nil
 	}
-	first, _, _ := bytes.Cut(s, []byte{'.'})
-	for _, l := range b.byFirst[string(first)] {
-		if subject.Match(l.pattern, s) {
-			return l.topic
-		}
-	}
-	if len(first) > 0 && first[0] == '$' || bytes.HasPrefix(first, []byte("_INBOX")) {
-		return nil
-	}
-	for _, l := range b.any {
-		if subject.Match(l.pattern, s) {
-			return l.topic
+	m := b.matches.Get().(*subject.Matches[*Topic])
+	defer b.matches.Put(m)
+	m.Reset()
+	b.index.Match(m, s)
+	special := bytes.HasPrefix(s, []byte{'$'}) || bytes.HasPrefix(s, []byte("_INBOX"))
+	for _, found := range m.Subs {
+		if first, _, _ := strings.Cut(found.Pattern(), "."); !special || first != "*" && first != ">" {
+			return found.Value
 		}
 	}
 	return nil
@@ -130,49 +124,71 @@ func (b *bindings) find(s []byte) *Topic {
 // Bound returns the topic that a subject belongs to, or nil when it belongs to none. It takes no lock.
 func (r *Registry) Bound(s []byte) *Topic {
 	for {
-		b := r.bound.Load()
+		moves := r.bound.moves.Load()
 		if t := (*r.byName.Load())[string(s)]; t != nil && t.Config().Subjects == "" {
 			return t
 		}
-		if t := b.find(s); t != nil || b == r.bound.Load() { // otherwise the topic may have changed in between
+		t := r.bound.find(s)
+		if t != nil || moves == r.bound.moves.Load() { // otherwise it may belong to a topic that has moved in between
 			return t
 		}
 	}
 }
 
-// rebind makes the bindings anew after topics have changed. The caller holds mu.
-func (r *Registry) rebind() { r.bound.Store(newBindings(*r.byName.Load())) }
-
-// bindMore adds the subjects of a configuration that t is about to get, so that those it has already are never unbound
-// meanwhile; rebind follows. The caller holds mu.
-func (r *Registry) bindMore(t *Topic, c *Config) {
-	b := newBindings(*r.byName.Load())
-	for _, s := range c.subjects(t.name) {
-		b.add(s, t)
-	}
-	r.bound.Store(b)
-}
-
-// checkSubjects refuses a topic whose subjects overlap those of another topic. bound are the topics that are not
-// bound to their names.
-func checkSubjects(topics map[string]*Topic, bound []*Topic, name string, c *Config) error {
-	others := slices.Values(bound)
-	if c.Subjects != "" { // two topics bound to their names cannot overlap: no name is used twice
-		others = maps.Values(topics)
-	}
-	for t := range others {
-		if t.name == name {
+// checkSubjects refuses a topic whose subjects overlap those of another one. topics are all others by their names, and made
+// those of them that are not bound yet.
+func (r *Registry) checkSubjects(topics map[string]*Topic, made []*Topic, name string, c *Config) error {
+	for _, s := range c.subjects(name) {
+		other, with := r.rival(topics, made, name, []byte(s))
+		if other == nil {
 			continue
 		}
-		for _, s := range c.subjects(name) {
-			for _, other := range t.Config().subjects(t.name) {
-				if subject.Overlap([]byte(s), []byte(other)) {
-					return wire.Errorf(wire.CodeInvalid,
-						"subject %q of topic %q overlaps %q of topic %q (setting subjects; none binds nothing)",
-						s, name, other, t.name)
-				}
+		return wire.Errorf(wire.CodeInvalid,
+			"subject %q of topic %q overlaps %q of topic %q (setting subjects; none binds nothing)",
+			s, name, with, other.name)
+	}
+	return nil
+}
+
+// rival returns a topic with another name whose subjects overlap a pattern, and the one that does. It looks at all topics
+// only for a pattern with a wildcard.
+func (r *Registry) rival(topics map[string]*Topic, made []*Topic, name string, pattern []byte) (*Topic, string) {
+	for _, t := range made {
+		for _, s := range t.Config().subjects(t.name) {
+			if subject.Overlap(pattern, []byte(s)) {
+				return t, s
 			}
 		}
 	}
-	return nil
+	if subject.Literal(pattern) {
+		return r.owner(topics, name, pattern)
+	}
+	for t, list := range r.bound.of {
+		for _, s := range list {
+			if t.name != name && subject.Overlap(pattern, []byte(s.Pattern())) {
+				return t, s.Pattern()
+			}
+		}
+	}
+	for _, t := range topics {
+		if t.name != name && t.Config().Subjects == "" && subject.Match(pattern, []byte(t.name)) {
+			return t, t.name
+		}
+	}
+	return nil, ""
+}
+
+// owner is rival for a pattern without a wildcard.
+func (r *Registry) owner(topics map[string]*Topic, name string, literal []byte) (*Topic, string) {
+	if t := topics[string(literal)]; t != nil && t.name != name && t.Config().Subjects == "" {
+		return t, t.name
+	}
+	var m subject.Matches[*Topic]
+	r.bound.index.Match(&m, literal)
+	for _, s := range m.Subs {
+		if s.Value.name != name {
+			return s.Value, s.Pattern()
+		}
+	}
+	return nil, ""
 }

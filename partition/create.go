@@ -3,7 +3,6 @@ package partition
 import (
 	"cmp"
 	"maps"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -54,20 +53,20 @@ func (r *Registry) createAsked() {
 	asked := r.asked
 	r.asked = nil
 	r.askedMu.Unlock()
-	topics, bound := maps.Clone(*r.byName.Load()), slices.Clip(r.bound.Load().topics)
-	made := map[string]*creation{}
+	topics, made := maps.Clone(*r.byName.Load()), map[string]*creation{}
+	var unbound []*Topic // of made, those that are to be bound
 	for _, a := range asked {
 		a.done = true
 		if a.topic = topics[a.name]; a.topic != nil {
 			a.err = wire.Errorf(wire.CodeTopicExists, "topic %q exists", a.name)
 			continue
 		}
-		if a.err = r.beginTopic(a, topics, bound); a.err != nil {
+		if a.err = r.beginTopic(a, topics, unbound); a.err != nil {
 			continue
 		}
 		topics[a.name], made[a.name] = a.topic, a
 		if a.config.Subjects != "" {
-			bound = append(bound, a.topic)
+			unbound = append(unbound, a.topic)
 		}
 	}
 	if len(made) == 0 {
@@ -90,18 +89,20 @@ func (r *Registry) createAsked() {
 		}
 	}
 	r.byName.Store(&topics)
-	if len(bound) > len(r.bound.Load().topics) {
-		r.rebind()
+	for _, t := range unbound {
+		if topics[t.name] == t {
+			r.bound.add(t, t.Config())
+		}
 	}
 }
 
 // beginTopic checks the topic, against the topics given too, and appends it to the metadata log without a wait
-// for the disk. bound are the topics that are not bound to their names.
-func (r *Registry) beginTopic(a *creation, topics map[string]*Topic, bound []*Topic) error {
+// for the disk. made are those of them that are not bound to their subjects yet.
+func (r *Registry) beginTopic(a *creation, topics map[string]*Topic, made []*Topic) error {
 	if err := r.checkPartitions(0, a.partitions); err != nil {
 		return err
 	}
-	if err := checkSubjects(topics, bound, a.name, &a.config); err != nil {
+	if err := r.checkSubjects(topics, made, a.name, &a.config); err != nil {
 		return err
 	}
 	id, err := uuid.NewV7()

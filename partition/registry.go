@@ -66,7 +66,7 @@ type Registry struct {
 	logger   *slog.Logger
 
 	byName atomic.Pointer[map[string]*Topic] // replaced under mu, read without a lock
-	bound  atomic.Pointer[bindings]          // likewise
+	bound  *bindings
 
 	mu         sync.Mutex // held during every change of the set of topics, with its wait for the disk; guards partitions
 	partitions int        // of all topics
@@ -126,7 +126,7 @@ func Open(store *log.Store, durable bool, o Options) (*Registry, error) {
 	}
 	r := &Registry{
 		store: store, opts: o, defaults: defaults, durable: durable, logger: o.Logger,
-		timer: newQueueTimer(o.Now), companions: map[wire.Identity]bool{},
+		timer: newQueueTimer(o.Now), bound: newBindings(), companions: map[wire.Identity]bool{},
 		stop: make(chan struct{}), dead: make(chan *Partition, o.MaxPartitions),
 	}
 	r.scheduler = newScheduler(&r.opts)
@@ -186,7 +186,9 @@ func (r *Registry) load() error {
 		}
 	}
 	r.byName.Store(&topics)
-	r.rebind()
+	for _, t := range topics {
+		r.bound.add(t, t.Config())
+	}
 	r.reportOrphans()
 	return nil
 }
@@ -433,7 +435,7 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 	if err := r.checkGrowth(t, partitions); err != nil {
 		return nil, err
 	}
-	if err := checkSubjects(*r.byName.Load(), r.bound.Load().topics, name, &c); err != nil {
+	if err := r.checkSubjects(*r.byName.Load(), nil, name, &c); err != nil {
 		return nil, err
 	}
 	parts, inherited, err := r.extend(t, partitions)
@@ -448,9 +450,9 @@ func (r *Registry) Alter(name string, partitions int, changes []wire.Setting) (*
 		r.keep(t)
 		return nil, err
 	}
-	r.bindMore(t, &c)
+	unbound := r.bound.add(t, &c)
 	raised := t.configure(&c, parts)
-	r.rebind()
+	r.bound.remove(unbound)
 	if partitions > have {
 		t.parts.Store(&parts)
 		r.partitions += partitions - have
@@ -636,9 +638,8 @@ func (r *Registry) withdraw(t *Topic) {
 	next := maps.Clone(*r.byName.Load())
 	delete(next, t.name)
 	r.byName.Store(&next)
-	if t.Config().Subjects != "" {
-		r.rebind()
-	}
+	r.bound.remove(r.bound.of[t])
+	delete(r.bound.of, t)
 }
 
 // checkLevel refuses what needs a data directory when there is none.
