@@ -144,7 +144,7 @@ func (w *compactWriter) add(st *wire.Stamp, payload []byte) error {
 
 func (w *compactWriter) put(st *wire.Stamp, payload []byte) error {
 	pos := w.size()
-	if markDue(w.seg.marks, pos, segmentMarkBytes) {
+	if markDue(w.seg.marks, pos) {
 		w.seg.marks = append(w.seg.marks, markOf(st, pos))
 	}
 	if w.seg.first == 0 {

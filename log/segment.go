@@ -343,3 +343,9 @@ func readFull(f File, b []byte, pos int64) error {
 	}
 	return fmt.Errorf("read %d bytes at %d: %w", len(b), pos, err)
 }
+
+// markDue reports whether the entry at pos of a segment is far enough behind the last mark to get one.
+func markDue(marks []mark, pos int64) bool {
+	n := len(marks)
+	return n == 0 || pos-int64(marks[n-1].pos) >= segmentMarkBytes
+}

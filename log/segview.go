@@ -207,7 +207,7 @@ func (v *segmentView) index(seed uint32, from, bound uint64) error {
 			continue
 		}
 		v.next = after(&st.entry.Stamp)
-		if markDue(v.marks, st.pos, segmentMarkBytes) {
+		if markDue(v.marks, st.pos) {
 			v.marks = append(v.marks, markOf(&st.entry.Stamp, st.pos))
 		}
 		if v.first == 0 {

@@ -99,7 +99,7 @@ func (w *segmentWriter) mustRoll(pending int64, st *wire.Stamp) bool {
 func (w *segmentWriter) note(st *wire.Stamp, pending int64) {
 	s := w.active
 	pos := s.size + pending
-	if markDue(s.marks, pos, segmentMarkBytes) {
+	if markDue(s.marks, pos) {
 		s.marks = append(s.marks, markOf(st, pos))
 	}
 	if s.first == 0 {

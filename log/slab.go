@@ -25,12 +25,6 @@ func markOf(st *wire.Stamp, pos int64) mark {
 	return mark{offset: st.BaseOffset, index: st.Index, term: st.Term, time: st.Time, pos: uint32(pos)}
 }
 
-// markDue reports whether the entry at pos is far enough, every bytes, behind the last mark to get one.
-func markDue(marks []mark, pos, every int64) bool {
-	n := len(marks)
-	return n == 0 || pos-int64(marks[n-1].pos) >= every
-}
-
 // place is a position between two entries: offset and index of the next one, term and time of the one before.
 type place struct {
 	offset uint64 // of the next record

@@ -23,7 +23,7 @@ const (
 )
 
 func (t *text) fetch(args []string, _ time.Time) error {
-	p, from, err := t.place(args[0], actionConsume)
+	p, from, err := t.place(args[0])
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 func (t *text) commit(args []string, now time.Time) error {
-	p, _, err := t.place(args[0], actionConsume)
+	p, _, err := t.place(args[0])
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (t *text) commit(args []string, now time.Time) error {
 }
 
 func (t *text) committed(args []string, _ time.Time) error {
-	topic, err := t.find(args[1], actionConsume)
+	topic, err := t.find(args[1])
 	if err != nil {
 		return err
 	}

@@ -214,8 +214,8 @@ func counted(n int, what string) string {
 // errPlace is the error for an argument that does not name a partition or record.
 var errPlace = wire.Errorf(wire.CodeInvalid, "a partition is written topic/partition and a record topic/partition@offset")
 
-// place is a partition and, behind "@", an offset in words.
-func (t *text) place(s string, action action) (p *partition.Partition, offset string, err error) {
+// place is a partition that the user may read and, behind "@", an offset in words.
+func (t *text) place(s string) (p *partition.Partition, offset string, err error) {
 	s, offset, _ = strings.Cut(s, "@")
 	slash := strings.LastIndexByte(s, '/')
 	if slash < 0 {
@@ -225,7 +225,7 @@ func (t *text) place(s string, action action) (p *partition.Partition, offset st
 	if err != nil {
 		return nil, "", errPlace
 	}
-	topic, err := t.find(s[:slash], action)
+	topic, err := t.find(s[:slash])
 	if err != nil {
 		return nil, "", err
 	}
@@ -235,9 +235,9 @@ func (t *text) place(s string, action action) (p *partition.Partition, offset st
 	return p, offset, p.Err()
 }
 
-// find returns a topic if the user may do action on it.
-func (t *text) find(name string, action action) (*partition.Topic, error) {
-	if err := t.s.allowed(action, name); err != nil {
+// find returns a topic if the user may read it.
+func (t *text) find(name string) (*partition.Topic, error) {
+	if err := t.s.allowed(actionConsume, name); err != nil {
 		return nil, err
 	}
 	topic := t.s.loop.srv.registry.Topic(name)

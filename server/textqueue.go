@@ -30,7 +30,7 @@ type textLease struct {
 
 // lease creates the queue on every partition that does not have it, and then leases messages.
 func (t *text) lease(args []string, now time.Time) error {
-	topic, err := t.find(args[0], actionConsume)
+	topic, err := t.find(args[0])
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (t *text) reject(args []string, now time.Time) error {
 
 // settle settles one message and answers when that is durable.
 func (t *text) settle(args []string, s partition.Settlement, now time.Time) error {
-	p, word, err := t.place(args[0], actionConsume)
+	p, word, err := t.place(args[0])
 	if err != nil {
 		return err
 	}
