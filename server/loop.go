@@ -186,6 +186,9 @@ func (l *loop) sweep(now time.Time) {
 // closeAll closes every session after its output was handed to the kernel.
 func (l *loop) closeAll(now time.Time) {
 	for s := range l.sessions {
+		if t, ok := s.proto.(*text); ok && l.draining {
+			t.takeLeave()
+		}
 		s.flushOut(now)
 		s.close()
 	}

@@ -191,14 +191,19 @@ func (t *text) quiet(idle time.Duration) (over bool) {
 	return false
 }
 
-// drain tells the peer that the broker is going away.
+// drain tells a program that the broker is going away. It tells people nothing yet: they would take an error for the answer to
+// the command that they wait for, and that command's answer for the next one's. See takeLeave.
 func (t *text) drain(time.Duration) {
-	switch {
-	case t.person:
-		t.fail("the broker is shutting down")
-	case t.async:
+	if t.async && !t.person {
 		out := t.s.buffer()
 		out.B = t.s.loop.srv.appendInfo(out.B, t.s, t.s.t)
+	}
+}
+
+// takeLeave tells a person why the connection ends. Nothing may be written after it.
+func (t *text) takeLeave() {
+	if t.person && !t.s.closed {
+		t.fail("the broker is shutting down")
 	}
 }
 

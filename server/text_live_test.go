@@ -270,18 +270,34 @@ func TestTextUnfinishedCommand(t *testing.T) {
 	require.Equal(t, "+OK\r\n", person.take())
 }
 
+// A person is told last: between a command and its answer, the sentence would pass for the answer, and every answer after it
+// for that of the next command. So a message would seem acknowledged that is not.
 func TestTextDrain(t *testing.T) {
 	b := newTextBroker(t, Options{})
 	program, old, person := b.peer(), b.program(), b.peer()
 	program.feed("CONNECT {\"verbose\":false,\"protocol\":1}\r\n")
 	require.Equal(t, "+OK 0 topics", person.ask("TOPICS"))
+	require.Equal(t, `+OK topic "orders" created with 1 partition`, person.ask("TOPIC orders partitions=1"))
+	require.Equal(t, "+OK", person.ask("PUB orders 1\r\na"))
+	require.Contains(t, person.ask("LEASE orders mailer"), "LEASED orders/0@0 1 ")
+	require.Equal(t, "a\r\n+OK 1 message\r\n", person.take())
 	for _, l := range b.loops {
 		l.drainSessions(time.Second, b.now())
 		l.endTurn(b.now())
 	}
 	require.Regexp(t, `^INFO \{.*"ldm":true.*\}\r\n$`, program.take())
 	require.Empty(t, old.take())
+	require.Empty(t, person.take())
+	require.Equal(t, "+OK orders/0@0 settled", person.ask("ACK orders/0@0 mailer"))
+	for range 2 { // a stop goes on until all sessions are gone
+		for _, l := range b.loops {
+			l.closeAll(b.now())
+			l.endTurn(b.now())
+		}
+	}
 	require.Equal(t, "-ERR 'the broker is shutting down'\r\n", person.take())
+	require.True(t, person.m.closed)
+	require.Empty(t, old.take())
 }
 
 // Too much memory of subscriptions is refused as NATS does, and the connection lives.
