@@ -120,9 +120,9 @@ func (k *benchKind) addFlags(to *pflag.FlagSet, l *bench.Load, words *loadWords)
 	f.StringVar(&l.Topic, "topic", "rafka-bench", "topic to use; created when missing")
 	f.StringVar(&words.size, "size", "128", size)
 	f.IntVarP(&l.Messages, "msgs", "n", 0, msgs)
-	f.DurationVarP(&l.Duration, "duration", "d", 0, "publish for this long, instead of a number of messages")
+	durationVarP(f, &l.Duration, "duration", "d", 0, "publish for this long, instead of a number of messages")
 	f.IntVar(&l.Rate, "rate", 0, "messages per second, sent on schedule even when the broker is slow; 0: as fast as possible")
-	f.DurationVar(&l.Delay, "delay", 0, "schedule the messages this far in the future")
+	durationVar(f, &l.Delay, "delay", 0, "schedule the messages this far in the future")
 	f.IntVar(&l.Clients, "clients", k.clients, "number of publishing connections")
 	f.IntVar(&l.Readers, "readers", k.readers, "number of subscribers, or of workers of a queue")
 	f.IntVar(&l.Keys, "keys", 0, keys)
@@ -148,8 +148,8 @@ func (w *loadWords) parse(cmd *cobra.Command, l *bench.Load) error {
 	if err := positive(cmd, "msgs", "duration", "clients", "readers", "partitions"); err != nil {
 		return err
 	}
-	if min(l.Rate, l.Keys) < 0 || l.Delay < 0 {
-		return usagef(cmd, "--rate, --keys and --delay cannot be negative")
+	if min(l.Rate, l.Keys) < 0 {
+		return usagef(cmd, "--rate and --keys cannot be negative")
 	}
 	if l.Messages > 0 && l.Duration > 0 {
 		return usagef(cmd, "--msgs and --duration both say when to end: leave out one")
@@ -219,7 +219,7 @@ func (c *cli) benchCompare() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&cfg.Rounds, "rounds", 5, "how often each figure and its floor are measured")
-	f.DurationVar(&cfg.Duration, "duration", time.Second, "length of one measurement of a rate")
+	durationVar(f, &cfg.Duration, "duration", time.Second, "length of one measurement of a rate")
 	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a measurement of round trips")
 	f.IntVar(&cfg.Syncs, "syncs", 5000, "samples of a measurement of flushes")
 	f.StringVar(&cfg.Only, "only", "", "measure only figures whose name contains this")
@@ -254,7 +254,7 @@ func (c *cli) benchScale() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&cfg.Rounds, "rounds", 5, "how often each point is measured")
-	f.DurationVar(&cfg.Duration, "duration", time.Second, "length of one measurement of a rate")
+	durationVar(f, &cfg.Duration, "duration", time.Second, "length of one measurement of a rate")
 	f.IntVar(&cfg.RoundTrips, "round-trips", 10_000, "samples of a measurement of latency")
 	f.StringVar(&cfg.Only, "only", "", "measure only tables whose name contains this: partitions, connections, subscribers, size, backlog")
 	f.IntVar(&cfg.Most, "most", 0, "leave out points above this number; for the backlog in GB")
@@ -329,8 +329,8 @@ func (c *cli) benchSoak() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&cfg.Duration, "duration", 10*time.Minute, "length of the measured part")
-	f.DurationVar(&cfg.Interval, "interval", 0, "length of one sample; default a 20th of the duration")
+	durationVar(f, &cfg.Duration, "duration", 10*time.Minute, "length of the measured part")
+	durationVar(f, &cfg.Interval, "interval", 0, "length of one sample; default a 20th of the duration")
 	f.Float64Var(&cfg.Share, "share", 0.5, "load, as a share of the most that the mix reaches without a limit")
 	f.StringVar(&cfg.Dir, "dir", "", "where to make the data directory; default the system's temporary directory")
 	f.StringVar(&write, "write", "", "also write the tables into this Markdown file, between its markers")

@@ -93,12 +93,12 @@ func (c *cli) checkCommand() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&l.group, "group", "", "also check this group or queue")
-	fs.DurationVar(&l.rttWarn, "rtt-warn", 0, "warn when an answer takes this long")
-	fs.DurationVar(&l.rttCrit, "rtt-crit", 0, "critical when an answer takes this long")
+	durationVar(fs, &l.rttWarn, "rtt-warn", 0, "warn when an answer takes this long")
+	durationVar(fs, &l.rttCrit, "rtt-crit", 0, "critical when an answer takes this long")
 	fs.Uint64Var(&l.lagWarn, "lag-warn", 0, "warn when this many messages are not done")
 	fs.Uint64Var(&l.lagCrit, "lag-crit", 0, "critical when this many messages are not done")
-	fs.DurationVar(&l.ageWarn, "age-warn", 0, "warn when the oldest message not done is this old")
-	fs.DurationVar(&l.ageCrit, "age-crit", 0, "critical when the oldest message not done is this old")
+	durationVar(fs, &l.ageWarn, "age-warn", 0, "warn when the oldest message not done is this old")
+	durationVar(fs, &l.ageCrit, "age-crit", 0, "critical when the oldest message not done is this old")
 	return cmd
 }
 

@@ -186,7 +186,7 @@ func plainFlags(cmd *cobra.Command) {
 func (c *cli) globalFlags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.server, "server", "s", client.DefaultAddr, "broker: host:port or rafka://host:port; separate several with commas")
 	fs.StringVarP(&c.output, "output", "o", "table", "output format: table, json or jsonl")
-	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for an answer of the broker")
+	durationVar(fs, &c.timeout, "timeout", 10*time.Second, "how long to wait for an answer of the broker")
 	fs.StringVar(&c.user, "user", "", "user to log in as")
 	fs.StringVar(&c.password, "password", "", "password of the user; set RAFKA_PASSWORD instead to keep it out of the process list")
 	fs.StringVar(&c.token, "token", "", "token to log in with; set RAFKA_TOKEN instead to keep it out of the process list")

@@ -84,11 +84,11 @@ func (c *cli) consumeCommand() *cobra.Command {
 	fs.StringVar(&o.command, "exec", "", "run this command for each message")
 	fs.IntVarP(&o.workers, "workers", "w", 1, "number of messages handled at the same time")
 	fs.IntVarP(&o.limit, "count", "n", 0, "end when this many messages are done; what fails is not counted")
-	fs.DurationVar(&o.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
+	durationVar(fs, &o.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
 	fs.BoolVar(&o.exitOnEnd, "exit-on-end", false, "end when nothing is left to do: no message is unread, in progress, or waiting for another attempt")
 	fs.StringVar(&o.instance, "instance", "", "group: a name that this member keeps when it restarts; a restart within --session-timeout moves no partition")
-	fs.DurationVar(&o.session, "session-timeout", 0, "group: how long a member that does not respond keeps its partitions; 0 for 10s")
-	fs.DurationVar(&o.lease, "lease", 0, "queue: how long a worker owns a message before it goes to another; 0 for the queue's setting")
+	durationVar(fs, &o.session, "session-timeout", 0, "group: how long a member that does not respond keeps its partitions; 0 for 10s")
+	durationVar(fs, &o.lease, "lease", 0, "queue: how long a worker owns a message before it goes to another; 0 for the queue's setting")
 	fs.IntVar(&o.maxDeliveries, "max-deliveries", 0, "queue: give a message up after this many deliveries; 0 for the queue's setting")
 	fs.StringVar(&o.deadLetter, "dead-letter", "", "queue: topic for messages that are given up; default TOPIC.QUEUE.dlq")
 	fs.BoolVar(&o.orderByKey, "order-by-key", false, "queue: deliver the messages of one key one after the other")
@@ -116,8 +116,8 @@ func (o *consumption) source(cmd *cobra.Command) (client.Source, error) {
 	if o.workers > client.MaxWorkers {
 		return client.Source{}, usagef(cmd, "--workers is at most %d", client.MaxWorkers)
 	}
-	if o.lease < 0 || o.session < 0 || o.maxDeliveries < 0 {
-		return client.Source{}, usagef(cmd, "--lease, --session-timeout and --max-deliveries cannot be negative")
+	if o.maxDeliveries < 0 {
+		return client.Source{}, usagef(cmd, "--max-deliveries cannot be negative")
 	}
 	if o.session != 0 && (o.session < 100*time.Millisecond || o.session > 30*time.Minute) {
 		return client.Source{}, usagef(cmd, "--session-timeout %v is not between 100ms and 30m", o.session)

@@ -135,7 +135,7 @@ func (p *publication) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&p.noCreate, "no-create", false, "do not create a missing topic")
 	fs.BoolVar(&p.live, "live", false, "TOPIC is a subject: send the message to whoever listens now, and to a topic that is bound to it")
 	fs.StringVar(&p.id, "id", "", "message id; a topic with a dedupe_window stores each id once")
-	fs.DurationVar(&p.ttl, "ttl", 0, "deliver the message for at most this long")
+	durationVar(fs, &p.ttl, "ttl", 0, "deliver the message for at most this long")
 	fs.BoolVar(&p.tombstone, "tombstone", false, "publish a message without a value, which deletes the key on a compacted topic")
 	fs.BoolVar(&p.atomic, "atomic", false, "with --lines: store all lines or none, in one partition")
 	p.moment.flags(fs)
@@ -161,8 +161,6 @@ func (p *publication) prepare(cmd *cobra.Command, args []string) (client.Options
 		return o, usagef(cmd, "a --tombstone has no value, and is one message of a topic")
 	case p.tombstone && !p.hasKey:
 		return o, usagef(cmd, "--tombstone needs --key")
-	case p.ttl < 0:
-		return o, usagef(cmd, "--ttl cannot be negative")
 	case p.id != "" && p.lines:
 		return o, usagef(cmd, "--id names one message, --lines publishes many")
 	case p.atomic && !p.lines:

@@ -18,7 +18,7 @@ type moment struct {
 }
 
 func (m *moment) flags(fs *pflag.FlagSet) {
-	fs.DurationVar(&m.delay, "delay", 0, "publish the message after this time, for example 10m")
+	durationVar(fs, &m.delay, "delay", 0, "publish the message after this time, for example 10m")
 	fs.StringVar(&m.at, "at", "", "publish the message at this time, for example 2026-11-22T10:00; local time unless it has a zone")
 	fs.StringVar(&m.cron, "cron", "", "publish the message repeatedly: five fields of cron, or for example @hourly or @every 90s")
 	fs.StringVar(&m.zone, "tz", "", "time zone of --cron, for example Europe/Berlin; default UTC")
@@ -43,8 +43,6 @@ func (m *moment) prepare(cmd *cobra.Command, live, atomic bool) error {
 		return usagef(cmd, "--atomic is now: --delay, --at and --cron are for single messages")
 	case m.zone != "" && m.cron == "":
 		return usagef(cmd, "--tz is the time zone of --cron")
-	case m.delay < 0:
-		return usagef(cmd, "--delay %v is negative", m.delay)
 	case m.at != "":
 		if m.due, err = parseTime(m.at); err != nil {
 			return usagef(cmd, "--at: %v", err)

@@ -77,7 +77,7 @@ bytes that are not text are base64; with -o raw the value alone. Nothing is comm
 	partitionFlag(fs, &r.partition, "read only this partition")
 	fs.StringArrayVar(&r.filters, "filter", nil, "only messages with this header: name, !name, name=value, name!=value or name^=prefix; may be repeated")
 	fs.IntVarP(&r.limit, "count", "n", 0, "end after this many messages")
-	fs.DurationVar(&r.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
+	durationVar(fs, &r.forTime, "for", 0, "end after this long; with -n, fail if there were fewer messages")
 	fs.BoolVar(&r.live, "live", false, "TOPIC is a subject: print the messages sent to it from now on; a pattern is always of subjects")
 	fs.StringVar(&r.queue, "queue", "", "with --live: share the messages with other programs in this queue group")
 	fs.BoolVar(&r.exitOnEnd, "exit-on-end", false, "end when everything that was there at the start has been read")
