@@ -27,7 +27,11 @@ func (p *Partition) buryLaterLocked(q *group.Queue) {
 		return
 	}
 	p.burying = true
-	p.topic.registry.dead <- p // never blocks: there is room for every partition once
+	select {
+	case p.topic.registry.dead <- p:
+	default: // partitions of deleted topics have the room that there is for every partition
+		p.topic.registry.retryBurial(p)
+	}
 }
 
 // runBurials buries dead letters until the registry closes. Those that it does not reach stay in the state of their
@@ -53,8 +57,12 @@ func (r *Registry) retryBurial(p *Partition) {
 	r.wg.Go(func() {
 		select {
 		case <-r.stop:
+			return
 		case <-time.After(burialRetry):
-			r.dead <- p
+		}
+		select {
+		case <-r.stop:
+		case r.dead <- p:
 		}
 	})
 }

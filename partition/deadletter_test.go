@@ -163,3 +163,32 @@ func TestDeathsDuringABurialHoldNobodyUp(t *testing.T) {
 	eventually(t, func() bool { return p.Groups(time.Now())[0].Dead == 0 })
 	require.Len(t, values(t, n.Topic("dead").Partition(0), 0), messages)
 }
+
+// Partitions of deleted topics that wait for the burial of their dead letters do not hold up others, whose workers would
+// wait with their event loop.
+func TestDeadLettersNeverWaitForABurial(t *testing.T) {
+	n := openNode(t, "", Options{MaxPartitions: 1})
+	n.Registry.Close() // nobody buries
+	defer func() {
+		require.NoError(t, n.store.Close())
+		n.Registry = nil
+	}()
+	for _, name := range []string{"a", "b"} {
+		p := n.create(name, 1).Partition(0)
+		publish(t, p, "x")
+		_, err := p.OpenQueue("q", 0, QueuePolicy{}, time.Now())
+		require.NoError(t, err)
+		require.Equal(t, 1, leaseAll(t, p))
+		done := make(chan struct{})
+		go func() {
+			settleFirst(t, p, wire.OpReject, 0, 1)
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatal("a reject hangs")
+		}
+		require.NoError(t, n.Delete(name))
+	}
+}
