@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rafka-mq/rafka/group"
-	"github.com/rafka-mq/rafka/log"
 	"github.com/rafka-mq/rafka/wire"
 )
 
@@ -116,13 +115,15 @@ func (p *Partition) buryAll(
 	target *Topic, queue string, dead []group.Dead, there map[uint64]bool,
 ) (done []uint64, err error) {
 	told := uint64(0) // end of the damage that was logged
+	r := deadReader{p: p}
+	defer r.c.Release()
 	for i := range dead {
 		d := &dead[i]
 		if there[d.Offset] {
 			done = append(done, d.Offset)
 			continue
 		}
-		err := p.buryOne(target, queue, d)
+		err := p.buryOne(&r, target, queue, d)
 		var lost *wire.Error
 		switch {
 		case err == nil, errors.Is(err, wire.CodeOffsetOutOfRange):
@@ -169,14 +170,8 @@ func (p *Partition) deadLetterTopic(queue string, policy QueuePolicy) (*Topic, e
 
 // buryOne copies one record with the headers of a dead letter to the dead-letter topic. The record's own headers are
 // left out when both together would be too large. The error is a *wire.Error.
-func (p *Partition) buryOne(target *Topic, queue string, d *group.Dead) error {
-	var c log.Chunk
-	defer c.Release()
-	// Read from the log, so that a record past its time to live is buried, too: it failed before.
-	if err := p.log.ReadCold(&c, d.Offset, p.Visible(), 1); err != nil {
-		return p.readError(d.Offset, err)
-	}
-	rec, err := recordAt(&c, d.Offset)
+func (p *Partition) buryOne(r *deadReader, target *Topic, queue string, d *group.Dead) error {
+	rec, err := r.record(d.Offset)
 	if err != nil {
 		return err
 	}

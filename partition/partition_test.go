@@ -548,7 +548,7 @@ func TestADeadLetterIsNotBuriedTwice(t *testing.T) {
 		require.Len(t, dead, 3)
 		setBack.Store(int64(2 * time.Hour))
 		for i := range dead[:published] {
-			require.NoError(t, p.buryOne(graves, name, &dead[i]))
+			require.NoError(t, p.buryOne(&deadReader{p: p}, graves, name, &dead[i]))
 		}
 		require.NoError(t, n.store.Close())
 		n.Registry = nil
