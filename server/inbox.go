@@ -47,9 +47,9 @@ func (b *inbox) post(j job) bool {
 // take returns the jobs, and keeps posts from waking the driver until leave. They are valid until the next call.
 func (b *inbox) take() []job {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.jobs, b.spare = b.spare[:0], b.jobs
 	b.rung = true
+	b.mu.Unlock()
 	return b.spare
 }
 

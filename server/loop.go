@@ -13,11 +13,6 @@ type loop struct {
 	srv *Server
 	driver
 	inbox
-	laters   // jobs for a turn of their own
-	activity // of its sessions
-	router   // of live messages
-	brake    // for who publishes them
-	memory   // that is used again
 
 	sessions map[*session]struct{}
 	watches  map[*partition.Partition]*watch
@@ -38,6 +33,12 @@ type loop struct {
 	clock      time.Time  // when the current change of a partition was noticed
 	reading    *session   // whose input this turn processes; nil for none
 	unmeasured int        // work of binary requests since the clock was looked at; see binaryTurn
+
+	laters   // jobs for a turn of their own
+	activity // of its sessions
+	router   // of live messages
+	brake    // for who publishes them
+	memory   // that is used again
 }
 
 // driver is what calls a loop, with the sockets of its sessions: gnetLoop or serveStream. Its functions are nil where it
