@@ -31,8 +31,10 @@ func (b *backlog) waits() int { return len(b.bytes) - b.done }
 func (s *session) feed(in []byte, now time.Time) {
 	b := &s.backlog
 	if !b.paused && len(b.bytes) == 0 {
-		in = in[s.run(in, now):]
-		if len(in) == 0 {
+		b.running = true
+		in = in[s.proto.run(in, now):]
+		b.running = false
+		if len(in) == 0 && s.full {
 			s.setFull(false)
 		}
 	}
@@ -60,14 +62,6 @@ func (s *session) feed(in []byte, now time.Time) {
 	}
 }
 
-// run lets the protocol run input, and returns how much it processed.
-func (s *session) run(in []byte, now time.Time) (used int) {
-	s.backlog.running = true
-	used = s.proto.run(in, now)
-	s.backlog.running = false
-	return used
-}
-
 // yield lets other sessions have their turn before the backlog goes on.
 func (s *session) yield() {
 	if !s.backlog.yields {
@@ -85,7 +79,9 @@ func (s *session) goOn(now time.Time) {
 		return
 	}
 	s.loop.reading = s
-	b.done += s.run(b.bytes[b.done:], now)
+	b.running = true
+	b.done += s.proto.run(b.bytes[b.done:], now)
+	b.running = false
 	switch {
 	case s.closed:
 	case b.waits() == 0:
