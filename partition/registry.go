@@ -21,7 +21,7 @@ import (
 
 // Options configures a Registry. The zero value of a field means its default.
 type Options struct {
-	// Defaults are topic settings that replace those of defaultConfig for topics that do not set them.
+	// Defaults are topic settings that replace the built-in ones for topics that do not set them.
 	Defaults []wire.Setting
 	// Partitions is the number of partitions of a topic that is created without a number. Default 1.
 	Partitions int
